@@ -1,0 +1,373 @@
+"""The command line: parse, call, show. The only file that prints or exits."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from gradlab import __version__
+from gradlab.errors import GradlabError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console, RenderableType
+
+    from gradlab.experiment import Experiment, Override
+    from gradlab.runs import Outcome
+    from gradlab.terminal import Bar, Lines
+
+DONE, FAILED, AT_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and exports no nearer name
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+class Commands(TyperGroup):
+    """The commands, with what is caught once for all of them."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: D102 - Typer's
+        as_json = "--json" in [*ctx._protected_args, *ctx.args]  # noqa: SLF001 - not parsed yet when it is wrong
+        try:
+            return super().invoke(ctx)
+        except GradlabError as error:
+            _fail(str(error), as_json=as_json, code=AT_FAULT)
+        except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception
+            where = error.ctx.command_path if error.ctx else "gradlab"
+            _fail(f"{error.format_message()}\nsee: {where} --help", as_json=as_json, code=AT_FAULT)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on", as_json=as_json, code=INTERRUPTED)
+        except _Terminated:
+            _fail("terminated; the same command goes on", as_json=as_json, code=TERMINATED)
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+main = app
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Out = Annotated[Path, typer.Option("--out", help="The folder of runs.", show_default=True)]
+
+
+@app.callback()
+def gradlab(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """What should happen to .grad between two optimizer steps? A run, a log and a picture."""
+    if version:
+        print(f"gradlab {__version__}")
+        raise typer.Exit(DONE)
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        str | None, typer.Argument(help="A TOML file or a shipped experiment; without one and without --task, diverging_loss.")
+    ] = None,
+    mode: Annotated[list[str] | None, typer.Option("--mode", "-m", help="What happens to .grad; see `gradlab modes`.")] = None,
+    task: Annotated[str | None, typer.Option(help="A built-in task, FILE.py:NAME or package.module:NAME.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Any of torch.optim by its class name, or vanilla.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Backward passes to train for.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the batches to train for.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="The task's option batch_size.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of a run; give several for a band.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")] = None,
+    out: Out = Path("runs"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train again what is done.")] = False,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The answer only: no progress, no hints.")] = False,
+) -> None:
+    """Train one model under several modes and compare: same weights, same batches."""
+    from gradlab import experiment as experiments
+    from gradlab.experiment import Override
+
+    given: list[tuple[tuple[str, ...], object, str]] = [
+        (("task",), task, "--task"),
+        (("modes",), mode, "--mode"),
+        (("optimizer", "name"), optimizer, "--optimizer"),
+        (("optimizer", "lr"), lr, "--lr"),
+        (("steps",), steps, "--steps"),
+        (("epochs",), epochs, "--epochs"),
+        (("task_options", "batch_size"), batch_size, "--batch-size"),
+        (("seeds",), seed, "--seed"),
+        (("device",), device, "--device"),
+    ]
+    overrides = [Override(*each) for each in given if each[1] not in (None, [])]
+    overrides += [_override(text) for text in set_ or []]
+    if task and not experiment:
+        chosen = experiments.from_task(task, overrides)
+    else:
+        chosen = experiments.load(experiment or experiments.DEFAULT, overrides)
+    outcome = _run(chosen, out, fresh=fresh, talk=not (json or quiet))
+    if json:
+        _print_json(_outcome_json(outcome))
+    else:
+        _show_outcome(outcome, quiet=quiet)
+    raise typer.Exit(DONE if outcome.ok else FAILED)
+
+
+def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
+    from gradlab import runs
+
+    signal.signal(signal.SIGTERM, _terminate)
+    if not talk:
+        return runs.run(chosen, out, fresh=fresh)
+    watcher = _watcher(len(chosen.modes) * len(chosen.seeds))
+    try:
+        return runs.run(chosen, out, fresh=fresh, watcher=watcher)
+    finally:
+        watcher.close()
+
+
+@app.command()
+def plot(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Runs or experiments; default the newest under runs/.")] = None,
+    output: Annotated[
+        list[Path] | None, typer.Option("-o", "--output", help="FILE.png, .svg or .pdf; may be given several times.")
+    ] = None,
+    x: Annotated[str | None, typer.Option("--x", help="step, update or epoch; default what reads best.")] = None,
+    width: Annotated[int, typer.Option(help="Width of a PNG in pixels.", min=300, max=6000)] = 1200,
+    title: Annotated[str | None, typer.Option(help="Default: the experiment's.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
+) -> None:
+    """Draw the loss of each mode."""
+    from gradlab import store
+
+    runs = _runs_at(folders)
+    files = output or [runs[0].path.parent / "loss.png"]
+    from gradlab import plotting
+
+    plotting.check_formats(files)
+    records = [(run.read(), run.rows()) for run in runs]
+    figure = plotting.draw(records, axis=x, title=title, width=width)
+    for file in files:
+        store.write_bytes(file, plotting.rendered(figure, file.suffix))
+        if not quiet:
+            print(file)
+
+
+@app.command(name="list")
+def list_(out: Out = Path("runs"), json: Json = False) -> None:
+    """List the runs there are, the experiment run last first."""
+    from gradlab import store
+
+    runs = [run for experiment in store.experiments(out) for run in experiment.runs()]
+    found = [(run, run.read()) for run in runs]
+    if json:
+        keys = ("experiment", "mode", "seed", "status", "rows", "started", "seconds")
+        _print_json({"runs": [{key: getattr(record, key) for key in keys} | {"folder": str(run.path)} for run, record in found]})
+        return
+    if not found:
+        _say(f"no runs under {out}; `gradlab run` makes some")
+        return
+    from gradlab.terminal import run_list
+
+    console = _console()
+    console.print(run_list([
+        (record.experiment, record.mode, str(record.seed), record.status, str(record.rows or ""), record.started.replace("T", " ")[:16])
+        for _, record in found
+    ], console.width))
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="A run, or an experiment's folder.")],
+    json: Json = False,
+) -> None:
+    """Show what a run or an experiment was and what came of it."""
+    from gradlab.runs import result_of
+    from gradlab.terminal import epoch_lines, table_of
+
+    runs = _runs_at([folder])
+    results = [result_of(run, cached=True) for run in runs]
+    record = runs[0].read()
+    if json:
+        _print_json({"experiment": record.experiment, "folder": str(folder), "runs": [_result_json(each) for each in results]})
+        return
+    console = _console()
+    print(f"{record.experiment}: {record.title}" if record.title else record.experiment)
+    for key, value in record.settings.items():
+        if key not in ("mode", "seed") and value not in (None, {}):
+            print(f"  {key}: {_plain(value)}")
+    print(f"  {record.started}, " + ", ".join(f"{name} {version}" for name, version in record.versions.items()))
+    print()
+    for line in epoch_lines(results):
+        print(line)
+    console.print(table_of(results, console.width))
+
+
+@app.command()
+def export(
+    folders: Annotated[list[Path], typer.Argument(help="Runs or experiments.")],
+    to: Annotated[str, typer.Option(help="The format: csv.")] = "csv",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")] = None,
+) -> None:
+    """Write the rows for other tools; floats are written so that they round-trip."""
+    from gradlab import store
+    from gradlab.errors import StoreError, unknown
+
+    if to != "csv":
+        raise StoreError(unknown("format", to, ["csv"]))
+    lines = store.csv_of(_runs_at(folders))
+    if output:
+        store.write_bytes(output, "".join(lines).encode())
+    else:
+        sys.stdout.writelines(lines)
+
+
+@app.command()
+def modes(json: Json = False) -> None:
+    """List the modes: what may happen to .grad between two optimizer steps."""
+    from gradlab.modes import WORDS
+
+    _show_words(WORDS, "modes", as_json=json)
+
+
+@app.command()
+def tasks(json: Json = False) -> None:
+    """List the built-in tasks and their options."""
+    from inspect import getdoc, signature
+
+    from gradlab.tasks import BUILT_IN
+
+    words = {}
+    for name, function in BUILT_IN.items():
+        options = [f"{key}={each.default!r}" for key, each in signature(function).parameters.items() if key != "seed"]
+        words[name] = f"{(getdoc(function) or '').splitlines()[0]} Options: {', '.join(options)}."
+    words["FILE.py:NAME"] = "Your own: def NAME(seed: int, ...) -> gradlab.Task; or package.module:NAME."
+    _show_words(words, "tasks", as_json=json)
+
+
+@app.command()
+def experiments(
+    name: Annotated[str | None, typer.Argument(help="Print this one's TOML, to start your own from.")] = None,
+    json: Json = False,
+) -> None:
+    """List the experiments that ship with gradlab, or print one."""
+    from gradlab import experiment
+
+    if name:
+        print(experiment.locate(name).read_text(encoding="utf-8"), end="")
+        return
+    _show_words({each: experiment.load(each).title for each in experiment.shipped()}, "experiments", as_json=json)
+
+
+# Showing
+
+
+def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
+    from gradlab.terminal import epoch_lines, expectation_lines, table_of
+
+    console = _console()
+    if not quiet:
+        for line in epoch_lines(outcome.runs):
+            print(line)
+    console.print(table_of(outcome.runs, console.width))
+    for line in expectation_lines(outcome.expectations):
+        console.print(line)
+    for run in outcome.runs:
+        if run.error:
+            _say(f"{run.mode} seed {run.seed} failed:\n{run.error}")
+    console.print(f"logs: {outcome.folder}", highlight=False, soft_wrap=True)
+    if quiet:
+        return
+    before = sum(run.cached for run in outcome.runs)
+    if before:
+        _say(f"{before} of {len(outcome.runs)} runs were done before and not trained again (--fresh does)")
+    _say(f"picture: gradlab plot {outcome.folder}")
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "experiment": outcome.experiment,
+        "folder": str(outcome.folder),
+        "runs": [_result_json(run) for run in outcome.runs],
+        "expectations": [each._asdict() for each in outcome.expectations],
+    }
+
+
+def _result_json(result: Any) -> dict[str, Any]:
+    keys = ("mode", "seed", "status", "verdict", "steps", "updates", "first_loss", "last_loss", "best_loss", "seconds", "cached")
+    error = {"error": result.error} if result.error else {}
+    return {key: getattr(result, key) for key in keys} | {"folder": str(result.folder)} | error
+
+
+def _show_words(words: dict[str, str], kind: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({kind: [{"name": name, "what": what} for name, what in words.items()]})
+        return
+    from gradlab.terminal import word_list
+
+    _console().print(word_list(words))
+
+
+def _print_json(document: object) -> None:
+    from gradlab.store import strict_json
+
+    print(strict_json(document, indent=2))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _watcher(runs: int) -> Bar | Lines:
+    from rich.console import Console
+
+    from gradlab.terminal import Bar, Lines
+
+    console = Console(stderr=True)
+    return Bar(console, runs) if console.is_terminal else Lines(_say, runs)
+
+
+# Reading
+
+
+def _runs_at(folders: list[Path] | None) -> list[Any]:
+    from gradlab import store
+
+    return [run for folder in folders or [store.RUNS] for run in store.runs_at(folder)]
+
+
+def _override(text: str) -> Override:
+    from gradlab.errors import ExperimentError
+    from gradlab.experiment import Override, parse_value
+
+    key, equals, value = text.partition("=")
+    if not equals or not all(part.strip() for part in key.split(".")):
+        raise ExperimentError(f"--set {text}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
+    return Override(tuple(part.strip() for part in key.split(".")), parse_value(value), f"--set {key}")
+
+
+# Ending
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _fail(message: str, *, as_json: bool, code: int) -> NoReturn:
+    if as_json:
+        _print_json({"error": {"message": message, "exit_status": code}})
+    else:
+        _say(message)
+    raise typer.Exit(code)

@@ -1,0 +1,184 @@
+"""Rows to curves, bands and verdicts. Numbers only, and without NumPy, so that `list` and `show` start at once."""
+
+from __future__ import annotations
+
+import math
+from itertools import groupby
+from statistics import median
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gradlab.rows import Row
+
+Verdict = Literal["falls", "rises", "oscillates", "diverges", "flat"]
+Axis = Literal["step", "update", "epoch"]
+
+BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while it is finite
+HUGE = 1e100  # no sum of squares below it overflows
+SWING = 0.25  # of its whole range: what a turn must exceed to count
+NOISE = 6.0  # standard errors: what any movement must exceed to count
+
+
+class Summary(NamedTuple):
+    """A run in a line: losses of single steps, and what the curve did."""
+
+    steps: int
+    updates: int
+    first_loss: float | None
+    last_loss: float | None
+    best_loss: float | None
+    verdict: Verdict | None
+
+
+class Curve(NamedTuple):
+    """Loss against `axis`: x and y of equal length."""
+
+    axis: Axis
+    x: list[float]
+    y: list[float]
+
+
+class Band(NamedTuple):
+    """Several seeds of a mode: median and range at each x; what is not finite counts as +inf."""
+
+    x: list[float]
+    middle: list[float]
+    low: list[float]
+    high: list[float]
+
+
+def summarise(rows: Sequence[Row]) -> Summary:
+    """Return what a table says of a run; None for the losses and the verdict of a run without rows."""
+    if not rows:
+        return Summary(0, 0, None, None, None, None)
+    finite = [row.loss for row in rows if math.isfinite(row.loss)]
+    best = min(finite) if finite else math.nan
+    return Summary(len(rows), rows[-1].update + 1, rows[0].loss, rows[-1].loss, best, verdict(rows))
+
+
+def epoch_means(rows: Iterable[Row]) -> list[float]:
+    """Return the mean loss of each epoch; not finite where one of its losses is not."""
+    return [_mean([row.loss for row in epoch]) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+
+
+def verdict(rows: Sequence[Row]) -> Verdict:
+    """Return what the loss curve did.
+
+    The curve is looked at as a person does, without the noise of single batches: in *levels*, which are the means of
+    epochs, of equal blocks of steps where there are fewer than four epochs, or the losses themselves where an epoch is
+    one batch. Then, in this order:
+
+    diverges
+        a loss is not finite or beyond 10¹⁰⁰, or a level of the later half exceeds 1000 times the first.
+    flat
+        all levels lie within six standard errors of their noise: nothing to be seen.
+    oscillates
+        it turns at least twice by more than a quarter of its whole range, once at least in the later half, and its
+        later peaks are less than twice its earlier ones.
+    falls
+        it ends below its start, and in the lower half of its range.
+    rises
+        everything else: it ends above its start, climbs back by more than half of what it fell, or swings ever higher.
+    """
+    if not all(abs(row.loss) < HUGE for row in rows):
+        return "diverges"
+    levels, noise = _levels(rows)
+    start, end = levels[0], _mean(levels[-max(1, len(levels) // 5) :])
+    low, high = min(levels), max(levels)
+    later, earlier = levels[len(levels) // 2 :], levels[: len(levels) // 2] or levels
+    if max(later) > BOUND * max(abs(start), 1e-3):
+        return "diverges"
+    if high - low <= NOISE * noise or high == low:
+        return "flat"
+    turns = _turns(levels, max(SWING * (high - low), NOISE * noise))
+    if len(turns) >= 2 and turns[-1] >= len(levels) // 2:
+        return "rises" if max(later) > 2 * max(earlier) else "oscillates"
+    return "falls" if end < start and end - low <= (high - low) / 2 else "rises"
+
+
+def curve(rows: Sequence[Row], axis: Axis) -> Curve:
+    """Return the loss of each step or update, or the mean loss of each epoch, epochs counted from 1."""
+    if axis == "epoch":
+        means = epoch_means(rows)
+        return Curve(axis, [float(epoch) for epoch in range(1, len(means) + 1)], means)
+    if axis == "step":
+        return Curve(axis, [float(row.step) for row in rows], [row.loss for row in rows])
+    windows = [(update, _mean([row.loss for row in window])) for update, window in groupby(rows, lambda row: row.update)]
+    return Curve(axis, [float(update) for update, _ in windows], [loss for _, loss in windows])
+
+
+def natural_axis(rows: Sequence[Row]) -> Axis:
+    """Return the axis on which the curve reads best: epochs where there are several, of several batches each."""
+    epochs = rows[-1].epoch + 1 if rows else 0
+    return "epoch" if 1 < epochs < len(rows) else "step"
+
+
+def band(curves: Sequence[Curve]) -> Band:
+    """Return median and range over the curves, as far as the longest goes."""
+    longest = max(curves, key=lambda each: len(each.x))
+    columns = [
+        [each.y[nth] if math.isfinite(each.y[nth]) else math.inf for each in curves if nth < len(each.y)]
+        for nth in range(len(longest.x))
+    ]
+    return Band(
+        longest.x, [median(column) for column in columns], [min(column) for column in columns], [max(c) for c in columns]
+    )
+
+
+def levels(rows: Sequence[Row]) -> list[float]:
+    """Return the losses without the noise of single batches, as `verdict` sees them."""
+    return _levels(rows)[0]
+
+
+def _levels(rows: Sequence[Row]) -> tuple[list[float], float]:
+    """Return the levels and the standard error of one, 0 where each level is a single loss on the full batch."""
+    epochs = [[row.loss for row in epoch] for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+    losses = [row.loss for row in rows]
+    if len(epochs) == len(losses) > 1:
+        return losses, 0.0
+    if len(epochs) >= 4:
+        blocks = epochs if len(epochs[-1]) * 2 >= len(epochs[0]) else epochs[:-1]
+    else:
+        size = max(1, len(losses) // max(8, math.isqrt(len(losses))))
+        blocks = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
+    means = [_mean(block) for block in blocks]
+    if len(blocks[0]) == 1:
+        return means, _jitter(means)
+    within = _mean([_variance(block) / len(block) for block in blocks])
+    return means, min(math.sqrt(within), _jitter(means))
+
+
+def _jitter(values: Sequence[float]) -> float:
+    """Return the noise of a smooth sequence, from its second differences (von Neumann 1941); 0 for fewer than three."""
+    bends = [before - 2 * here + after for before, here, after in zip(values, values[1:], values[2:], strict=False)]
+    return math.sqrt(_mean([bend * bend for bend in bends]) / 6) if bends else 0.0
+
+
+def _turns(values: Sequence[float], least: float) -> list[int]:
+    """Return where the sequence turns: the extremes between moves of more than `least` in opposite directions."""
+    turns: list[int] = []
+    low = high = 0
+    direction = 0
+    for nth, value in enumerate(values):
+        low = nth if value < values[low] else low
+        high = nth if value > values[high] else high
+        if direction >= 0 and values[high] - value > least:
+            turns += [high] if direction else []
+            direction, low = -1, nth
+            high = nth
+        elif direction <= 0 and value - values[low] > least:
+            turns += [low] if direction else []
+            direction, high = 1, nth
+            low = nth
+    return turns
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = _mean(values)
+    return sum((value - mean) * (value - mean) for value in values) / max(1, len(values) - 1)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)  # unlike fmean, inf rather than an exception where the sum overflows

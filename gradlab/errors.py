@@ -1,0 +1,105 @@
+"""All that can go wrong and that a user can put right.
+
+An error is one or two lines: what was asked, what is wrong, what would work. It is raised where it is known and caught
+once, by the command line.
+"""
+
+import sysconfig
+import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class GradlabError(Exception):
+    """The root of what a user can fix.
+
+    ::
+
+        GradlabError
+        ├── ModeError           a word that names no mode, or a number a mode cannot have
+        ├── TaskError           a task that is not there, does not import or is not built as it should be
+        │   └── UnfairTask      a task that does not give every mode the same start
+        ├── OptimizerError      an optimizer that torch does not have, or an option that it does not take
+        ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
+        ├── StoreError          a folder or file of runs that cannot be read or written
+        └── PlotError           a picture that cannot be drawn of these rows, or not in that format
+    """
+
+
+class ModeError(GradlabError):
+    """A word that names no mode, or a number that a mode cannot have."""
+
+
+class TaskError(GradlabError):
+    """A task that is not there, does not import, or does not return a `Task`."""
+
+
+class UnfairTask(TaskError):
+    """A task whose weights or batches differ between two calls with one seed."""
+
+
+class OptimizerError(GradlabError):
+    """An optimizer that torch does not have, or an option that it does not take."""
+
+
+class ExperimentError(GradlabError):
+    """An experiment file, or a value on the command line, that does not hold."""
+
+
+class StoreError(GradlabError):
+    """A folder or file of runs that cannot be read or written."""
+
+
+class PlotError(GradlabError):
+    """A picture that cannot be drawn."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that `name` is no `kind`, which one it may have meant, and which ones there are.
+
+    >>> unknown("mode", "hlve_grad", ["zero_grad", "halve_grad"])
+    "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero_grad, halve_grad"
+    """
+    names = list(known)
+    near = nearest(name, names)
+    guess = f"; did you mean '{near}'?" if near else "."
+    return f"unknown {kind} '{shortened(name)}'{guess} Known: {', '.join(names) or 'none'}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that looks most like `name`, case aside, or None where none does."""
+    by_lower = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None
+
+
+def shortened(text: object, limit: int = 60) -> str:
+    """Return `text` on one line of at most `limit` characters, safe to print in a message."""
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def place_of(error: BaseException) -> str | None:
+    """Return `file:line` of the user's own code that raised, or None where there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    frames = users_frames(error)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+
+
+def users_traceback(error: BaseException) -> str:
+    """Return the traceback of `error` with the frames of the user's own code alone."""
+    frames = users_frames(error)
+    head = ["Traceback (your code):\n", *traceback.format_list(frames)] if frames else []
+    return "".join([*head, *traceback.format_exception_only(error)]).rstrip()
+
+
+def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return the frames of `error` that stand in no installed package, nor in Python, nor here."""
+    elsewhere = [Path(__file__).parent, *(Path(path) for path in sysconfig.get_paths().values())]
+    return [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_file() and not any(Path(frame.filename).is_relative_to(each) for each in elsewhere)
+    ]

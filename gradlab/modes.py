@@ -1,0 +1,138 @@
+"""Modes: what happens to `.grad` between two optimizer steps.
+
+One rule serves them all:
+
+    after every `every` backward passes take an optimizer step; then leave keep × gradient in `.grad`
+
+So a mode is data, a new mode is one factory and one word, and the training loop knows nothing of names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.errors import ModeError, shortened, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Mode(NamedTuple):
+    """What happens to `.grad` between two optimizer steps.
+
+    With G the content of `.grad`, g the gradient of one backward pass and n the length of the window, an update sees
+
+        G ← keep·G + (g₁ + … + gₙ)/n        (mean: each loss is divided by n)
+        G ← keep·G + (g₁ + … + gₙ)          (not mean: the sum)
+
+    where n is `every`, or less in a window that the end of the epoch or of the run cuts short.
+    """
+
+    name: str
+    keep: float = 0.0
+    every: int = 1
+    mean: bool = True
+    fill: bool = False  # clear by writing zeros; otherwise `.grad` becomes None (set_to_none=True)
+
+
+def zero_grad(*, fill: bool = False) -> Mode:
+    """G ← g. What `optimizer.zero_grad()` does; `fill` is its set_to_none=False."""
+    return Mode("zero_grad:fill" if fill else "zero_grad", keep=0.0, fill=fill)
+
+
+def no_zero_grad() -> Mode:
+    """G ← G + g. The line that was forgotten: every gradient since the start counts for ever."""
+    return Mode("no_zero_grad", keep=1.0)
+
+
+def halve_grad() -> Mode:
+    """G ← G/2 + g. `p.grad = p.grad / 2` after each step."""
+    return Mode("halve_grad", keep=0.5)
+
+
+def decay(keep: float) -> Mode:
+    """G ← keep·G + g, with 0 ≤ keep ≤ 1: the family that the three above belong to.
+
+    With plain SGD this is the heavy ball (Polyak 1964), its momentum equal to keep.
+    """
+    if not 0 <= keep <= 1:
+        raise ModeError(f"mode 'decay:{keep:g}': what is kept must lie between 0 and 1; beyond, write 'keep={keep:g}'")
+    return Mode(f"decay:{number(keep)}", keep=keep)
+
+
+def accumulate(every: int, *, mean: bool = True) -> Mode:
+    """G ← (g₁ + … + gₙ)/n, n = every: gradient accumulation; without `mean` the sum."""
+    return Mode(f"accumulate:{every}" + ("" if mean else ":sum"), every=_at_least_one(every), mean=mean)
+
+
+def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True) -> Mode:
+    """G ← keep·G + (g₁ + … + gₙ)/n, n = every: the rule itself. Any finite keep, below 0 and above 1 too."""
+    if not math.isfinite(keep):
+        raise ModeError(f"mode 'keep={keep}': keep must be a finite number")
+    name = f"keep={number(keep)},every={_at_least_one(every)}" + ("" if mean else ":sum")
+    return Mode(name, keep=keep, every=every, mean=mean)
+
+
+# The words that name a mode: spelling, what it builds, and where it is met.
+WORDS = {
+    "zero_grad": "cleared after every step: optimizer.zero_grad()",
+    "zero_grad:fill": "cleared by writing zeros: optimizer.zero_grad(set_to_none=False)",
+    "no_zero_grad": "never cleared: the line that was forgotten",
+    "halve_grad": "halved after every step: p.grad = p.grad / 2",
+    "decay:K": "K times the gradient is kept, 0 <= K <= 1",
+    "accumulate:N": "a step every N backward passes, each loss divided by N (accumulate:N:sum: not divided)",
+    "keep=K,every=N": "the rule itself, spelled out (keep=K,every=N:sum: losses not divided)",
+}
+
+DEFAULT = ("zero_grad", "no_zero_grad", "halve_grad")
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_SPELLINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Mode]]] = [
+    (re.compile(r"zero_grad"), lambda _: zero_grad()),
+    (re.compile(r"zero_grad:fill"), lambda _: zero_grad(fill=True)),
+    (re.compile(r"no_zero_grad"), lambda _: no_zero_grad()),
+    (re.compile(r"halve_grad"), lambda _: halve_grad()),
+    (re.compile(rf"decay:({_NUMBER})"), lambda found: decay(float(found[1]))),
+    (re.compile(r"accumulate:(\d{1,9})(:sum)?"), lambda found: accumulate(int(found[1]), mean=not found[2])),
+    (
+        re.compile(rf"keep=({_NUMBER})(?:,every=(\d{{1,9}}))?(:sum)?"),
+        lambda found: rule(float(found[1]), int(found[2] or 1), mean=not found[3]),
+    ),
+    (
+        re.compile(rf"every=(\d{{1,9}})(?:,keep=({_NUMBER}))?(:sum)?"),
+        lambda found: rule(float(found[2] or 0), int(found[1]), mean=not found[3]),
+    ),
+]
+
+
+def parse(word: str) -> Mode:
+    """Return the mode that `word` names; `-` and `_` are alike, and so are capitals and small letters.
+
+    Raises:
+        ModeError: no mode has that name, or its number is out of range.
+
+    >>> parse("Halve-Grad")
+    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False)
+    """
+    plain = re.sub(r"\s+", "", word).lower()
+    named = re.sub(r"-(?=[a-z])", "_", plain)  # the minus of a number stays
+    for pattern, build in _SPELLINGS:
+        if found := pattern.fullmatch(named):
+            return build(found)
+    family = next((known for known in WORDS if named.partition(":")[0] == known.partition(":")[0]), None)
+    if family and ":" in family and family != "zero_grad:fill":
+        raise ModeError(f"mode '{shortened(word)}' is not of the form {family}, such as decay:0.9 or accumulate:4")
+    raise ModeError(unknown("mode", word, WORDS))
+
+
+def number(value: float) -> str:
+    """Write a number as short as it can be without changing its value."""
+    return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def _at_least_one(every: int) -> int:
+    if every < 1:
+        raise ModeError(f"a step every {every} backward passes: must be at least 1")
+    return every

@@ -1,0 +1,139 @@
+"""Optimizers by name: any of torch.optim by its class name, or `vanilla`, the update written out.
+
+Names and options are read from torch's source files, not from the imported module: a mistyped name is answered at once
+instead of after the seconds that `import torch` takes.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gradlab.errors import OptimizerError, shortened, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from torch import nn
+
+VANILLA = "vanilla"
+_REFUSED = {"LBFGS": "it evaluates the loss several times an update, so that no mode says what is left in .grad"}
+
+
+class Optimizer(Protocol):
+    """What the training loop asks of an optimizer."""
+
+    def step(self) -> object:
+        """Update the parameters from their `.grad`."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear `.grad`."""
+
+
+class Vanilla:
+    """Gradient descent without torch.optim: w ← w − lr·w.grad."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float) -> None:
+        self.parameters = list(parameters)
+        self.lr = lr
+
+    def step(self) -> None:
+        """Update the parameters that have a gradient."""
+        import torch
+
+        with torch.no_grad():
+            for w in self.parameters:
+                if w.grad is not None:
+                    w -= self.lr * w.grad  # noqa: PLW2901 - in place, as the loop by hand has it
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear `.grad` by hand."""
+        for w in self.parameters:
+            if set_to_none:
+                w.grad = None
+            elif w.grad is not None:
+                w.grad.zero_()
+
+
+def names() -> list[str]:
+    """Return the names that `find` knows, as torch writes them, without importing torch."""
+    return [VANILLA, *sorted(set(_classes()) - set(_REFUSED), key=str.lower)]
+
+
+def find(name: str) -> str:
+    """Return the optimizer's name as torch writes it; capitals, `-` and `_` do not matter.
+
+    Raises:
+        OptimizerError: torch has no such optimizer, or it cannot be used here.
+    """
+    plain = _plain(name)
+    if plain == VANILLA:
+        return VANILLA
+    for known in _classes():
+        if _plain(known) == plain:
+            if known in _REFUSED:
+                raise OptimizerError(f"optimizer '{known}' cannot be used: {_REFUSED[known]}. Try SGD or Adam")
+            return known
+    raise OptimizerError(unknown("optimizer", name, names()))
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise OptimizerError for an option that the optimizer `name` does not take."""
+    known = {"lr"} if name == VANILLA else _options(name)
+    for option in options:
+        if option not in known:
+            raise OptimizerError(f"optimizer '{name}': {unknown('option', option, sorted(known))}")
+
+
+def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, Any]) -> Optimizer:
+    """Return the optimizer `name` of these parameters.
+
+    Raises:
+        OptimizerError: torch refuses the value of an option.
+    """
+    import torch
+
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    if name == VANILLA:
+        return Vanilla(trained, **given)
+    try:
+        made: Optimizer = getattr(torch.optim, name)(trained, **given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
+    return made
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "").replace("_", "")
+
+
+@lru_cache(maxsize=1)
+def _classes() -> dict[str, Path]:
+    """Map the optimizers that torch.optim exports to the files that define them."""
+    torch = importlib.util.find_spec("torch")
+    if torch is None or torch.origin is None:
+        raise OptimizerError("torch is not installed: pip install torch")
+    package = Path(torch.origin).parent
+    found: dict[str, Path] = {}
+    for node in ast.parse((package / "optim" / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("torch.optim."):
+            file = package.parent.joinpath(*node.module.split(".")).with_suffix(".py")
+            found |= {each.name: file for each in node.names if each.name[0].isupper() and file.is_file()}
+    found.pop("Optimizer", None)
+    return found
+
+
+@lru_cache
+def _options(name: str) -> set[str]:
+    """Return the names of the options that the optimizer's constructor takes."""
+    for node in ast.parse(_classes()[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for each in node.body:
+                if isinstance(each, ast.FunctionDef) and each.name == "__init__":
+                    arguments = [*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs]
+                    return {argument.arg for argument in arguments} - {"self", "params"}
+    return {"lr"}

@@ -1,0 +1,301 @@
+"""Curves to figures: loss against step, update or epoch, one curve a mode, named at the curve."""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import contextmanager
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab import curves
+from gradlab.errors import PlotError, shortened, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gradlab.rows import Row
+    from gradlab.store import RunRecord
+
+# Okabe and Ito, Color Universal Design (2008), without the yellow, which is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.4)), (0, (8, 2, 2, 2)), (0, (1, 1.6)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)))
+USUAL = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
+
+FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+DECADES = 2.0  # of values on one axis, from which on it is logarithmic
+CEILING = 1e6  # times the highest start: what grows beyond it leaves the picture
+INK, FAINT = "#222222", "#777777"
+
+
+class Line(NamedTuple):
+    """A curve of the picture: its name, one run or the median of several, and how it is drawn."""
+
+    name: str
+    band: curves.Band
+    seeds: int
+    colour: str
+    dash: Any
+
+    @property
+    def finite(self) -> int:
+        """How many points come before the first that is not finite."""
+        return next((nth for nth, y in enumerate(self.band.middle) if not math.isfinite(y)), len(self.band.middle))
+
+
+def check_formats(files: Iterable[Path]) -> None:
+    """Raise PlotError for a suffix that is none of .png, .svg and .pdf."""
+    for file in files:
+        if file.suffix.lower() not in FORMATS:
+            raise PlotError(f"{shortened(file)}: the suffix says the format: {', '.join(FORMATS)}")
+
+
+def draw(
+    runs: Sequence[tuple[RunRecord, Sequence[Row]]],
+    *,
+    axis: str | None = None,
+    title: str | None = None,
+    width: int = 1200,
+) -> Figure:
+    """Return the figure of these runs, seeds of one mode together.
+
+    Args:
+        runs: record and rows of each.
+        axis: step, update or epoch; None takes what reads best.
+        title: of the figure; None takes the experiment's.
+        width: pixels, as a PNG.
+
+    Raises:
+        PlotError: there is no row to draw, or no such axis.
+    """
+    drawn = [(record, rows) for record, rows in runs if rows]
+    if not drawn:
+        raise PlotError("there is no row to draw yet")
+    chosen = _axis(axis, drawn)
+    lines = _lines(drawn, chosen)
+    with _style():
+        from matplotlib.figure import Figure
+
+        dpi = 150 if width >= 900 else 100
+        figure = Figure(figsize=(width / dpi, 0.6 * width / dpi), dpi=dpi)
+        axes = figure.add_subplot()
+        bottom, top, log = _scale(lines)
+        if log:
+            axes.set_yscale("log")
+        axes.set_ylim(bottom, top)
+        for line in lines:
+            _draw_line(axes, line)
+        _dress(figure, axes, drawn, chosen, lines, title)
+        _name_lines(figure, axes, lines, chosen)
+    return figure
+
+
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """Return the figure as PNG, SVG or PDF: the same bytes for the same figure."""
+    kind = FORMATS[suffix.lower()]
+    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    out = io.BytesIO()
+    with _style():
+        figure.savefig(out, format=kind, metadata=metadata)
+    return out.getvalue()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw alike everywhere, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({
+            "svg.hashsalt": "gradlab",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": FAINT,
+            "axes.labelcolor": INK,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "text.color": INK,
+        })
+        yield
+
+
+def _axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> curves.Axis:
+    if axis is None:
+        natural = {curves.natural_axis(rows) for _, rows in runs}
+        return natural.pop() if len(natural) == 1 else "step"
+    for known in ("step", "update", "epoch"):
+        if axis == known:
+            return known
+    raise PlotError(unknown("axis", axis, ["step", "update", "epoch"]))
+
+
+def _lines(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
+    """Group the runs by all but their seed, name the groups by what tells them apart, and give each its looks."""
+    groups: dict[tuple[tuple[str, str], ...], list[Sequence[Row]]] = {}
+    for record, rows in runs:
+        traits = {"experiment": record.experiment, **_flat(record.settings)}
+        traits.pop("seed", None)
+        groups.setdefault(tuple(sorted(traits.items())), []).append(rows)
+    several = [dict(key) for key in groups]
+    differing = [trait for trait in sorted({each for one in several for each in one} - {"mode", "task_source"})
+                 if len({one.get(trait) for one in several}) > 1]  # fmt: skip
+    if "experiment" in differing and len({one["experiment"] for one in several}) == len({tuple(one.get(t) for t in differing) for one in several}):
+        differing = ["experiment"]  # says it all
+    lines = []
+    looks = cycle(zip(COLOURS[len(USUAL) :] + COLOURS[: len(USUAL)], DASHES[len(USUAL) :] + DASHES[: len(USUAL)], strict=True))
+    taken: set[str] = set()
+    for traits, members in zip(several, groups.values(), strict=True):
+        mode = traits["mode"]
+        if mode in USUAL and mode not in taken:
+            colour, dash = COLOURS[USUAL.index(mode)], DASHES[USUAL.index(mode)]
+        else:
+            colour, dash = next(looks)
+        taken.add(mode)
+        name = ", ".join([mode, *(f"{trait.rpartition('.')[2]} {traits.get(trait, '-')}" for trait in differing)])
+        band = curves.band([curves.curve(rows, axis) for rows in members])
+        lines.append(Line(name, band, len(members), colour, dash))
+    return lines
+
+
+def _flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
+    flat = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: str(value)}
+    return flat
+
+
+def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
+    """Return bottom and top of the loss axis, and whether it is logarithmic."""
+    finite = [y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if math.isfinite(y)]
+    if not finite:
+        return 0.0, 1.0, False
+    start = max((abs(line.band.middle[0]) for line in lines if line.finite), default=1.0) or 1.0
+    ceiling = CEILING * start
+    low, high = min(finite), min(max(finite), ceiling)
+    positive = [y for y in finite if y > 0]
+    if low >= 0 and positive and high / min(positive) >= 10**DECADES:
+        floor = max(min(positive), high / 1e12)
+        return floor / 1.5, high * 1.5, True
+    margin = 0.06 * (high - low) or 0.5 * abs(high) or 0.5
+    return (0.0 if 0 <= low < 0.5 * high else low - margin), high + margin, False
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    n, band = line.finite, line.band
+    few = n <= 12
+    axes.plot(
+        band.x[:n], band.middle[:n], color=line.colour, linestyle=line.dash, linewidth=2.0, zorder=3,
+        marker="o" if few else None, markersize=4.5, solid_capstyle="round",
+    )  # fmt: skip
+    if line.seeds > 1:
+        top = axes.get_ylim()[1] * 10
+        high = [min(y, top) for y in band.high[:n]]
+        axes.fill_between(band.x[:n], band.low[:n], high, color=line.colour, alpha=0.15, linewidth=0, zorder=2)
+    if n < len(band.middle):
+        at = max(n - 1, 0)
+        y = min(band.middle[at], axes.get_ylim()[1]) if n else axes.get_ylim()[1]
+        axes.plot([band.x[at]], [y], marker="X", markersize=9, color=line.colour, clip_on=False, zorder=5)
+
+
+def _dress(
+    figure: Figure,
+    axes: Axes,
+    runs: Sequence[tuple[RunRecord, Sequence[Row]]],
+    axis: curves.Axis,
+    lines: Sequence[Line],
+    title: str | None,
+) -> None:
+    """Write title, what was trained, and the axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    records = [record for record, _ in runs]
+    names = list(dict.fromkeys(record.title or record.experiment for record in records))
+    heading = title if title is not None else names[0] if len(names) == 1 else ""
+    seeds = sorted({record.seed for record in records})
+    several = max(line.seeds for line in lines)
+    facts = [_common(records, key) for key in ("task", "optimizer.name", "optimizer.lr", "task_options.batch_size")]
+    words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
+    words.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {several} seeds")
+    axes.set_title("\n" if heading else "", loc="left", fontsize=10)
+    axes.annotate(heading, (0, 1), (0, 20), "axes fraction", textcoords="offset points", fontsize=12, fontweight="bold")
+    axes.annotate(
+        "  ·  ".join(word for word in words if word), (0, 1), (0, 6), "axes fraction", textcoords="offset points",
+        fontsize=9, color=FAINT,
+    )  # fmt: skip
+    axes.set_xlabel(axis)
+    axes.set_ylabel("training loss, mean of an epoch" if axis == "epoch" else "training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.8, zorder=0)
+    axes.tick_params(length=3)
+    figure.subplots_adjust(left=0.9 / figure.get_figwidth(), bottom=0.55 / figure.get_figheight(), top=1 - 0.62 / figure.get_figheight())
+
+
+def _common(records: Sequence[RunRecord], key: str) -> str:
+    """Return a setting that all runs share, or nothing."""
+    values = {_flat(record.settings).get(key) for record in records}
+    return (values.pop() or "") if len(values) == 1 else ""
+
+
+def _name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
+    """Write each name at the end of its curve, to the right of the axes, moved apart where they would touch."""
+    from matplotlib.textpath import TextPath
+
+    names = [line.name if line.finite == len(line.band.middle) else f"{line.name}\n× not finite from {axis} {_leaves(line)}"
+             for line in lines]  # fmt: skip
+    size = 10.0
+    points = max(TextPath((0, 0), part, size=size).get_extents().width for name in names for part in name.split("\n"))
+    inches = min(points / 72 + 0.35, 0.42 * figure.get_figwidth())
+    figure.subplots_adjust(right=1 - inches / figure.get_figwidth())
+    right = max(line.band.x[-1] for line in lines)
+    left = min(line.band.x[0] for line in lines)
+    axes.set_xlim(left - 0.02 * (right - left) - (right == left), right + 0.01 * (right - left) + (right == left))
+    height = axes.get_window_extent().height * 72 / figure.dpi  # points
+    low, high = axes.get_ylim()
+    wanted = []
+    for line in lines:
+        y = line.band.middle[line.finite - 1] if line.finite else high
+        scaled = axes.transScale.transform((1, min(max(y, low), high)))[1]
+        bounds = [axes.transScale.transform((1, each))[1] for each in (low, high)]
+        wanted.append((scaled - bounds[0]) / (bounds[1] - bounds[0]) * height)
+    places = _apart(wanted, [size * 1.35 * (1 + name.count("\n")) for name in names], height)
+    for line, name, place, want in zip(lines, names, places, wanted, strict=True):
+        end = line.band.x[max(line.finite - 1, 0)]
+        x = (end - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0])
+        moved = abs(place - want) > 3 or x < 0.97
+        axes.annotate(
+            name, (x, want / height), (1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth()), place / height),
+            xycoords="axes fraction", textcoords="axes fraction", color=line.colour, fontsize=size, va="center",
+            fontweight="bold", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3} if moved else None,
+        )  # fmt: skip
+
+
+def _leaves(line: Line) -> str:
+    return f"{line.band.x[line.finite]:g}"
+
+
+def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
+    """Return places near the wanted ones, none closer than its height to the next, within `space` where they fit."""
+    order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
+    places = list(wanted)
+    for _ in range(200):
+        moved = False
+        for below, above in zip(order, order[1:], strict=False):
+            overlap = (heights[below] + heights[above]) / 2 - (places[above] - places[below])
+            if overlap > 0.01:
+                places[below] -= overlap / 2
+                places[above] += overlap / 2
+                moved = True
+        for nth in order:
+            places[nth] = min(max(places[nth], 0), space)
+        if not moved:
+            break
+    return places

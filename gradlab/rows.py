@@ -1,0 +1,19 @@
+"""Row: what is logged of one step. Training yields them, the store keeps them, curves are made of them."""
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """What is logged of one step.
+
+    Attributes:
+        step: backward passes before this one.
+        update: optimizer steps before this one, so that `loss` is the loss after `update` updates.
+        epoch: passes over the batches before this one.
+        loss: of this batch, before it is divided for accumulation.
+    """
+
+    step: int
+    update: int
+    epoch: int
+    loss: float

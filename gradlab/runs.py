@@ -1,0 +1,268 @@
+"""The runs of an experiment: what is done already is kept, the rest is trained, logged and checked.
+
+Here training meets the store: everything below computes or writes, everything above shows.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from gradlab import __version__, curves, optimizers, store, tasks, training
+from gradlab.errors import ExperimentError, GradlabError, users_traceback
+from gradlab.experiment import Experiment, identity
+from gradlab.store import RunFolder, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from gradlab.modes import Mode
+    from gradlab.rows import Row
+
+TELL_EVERY = 0.1  # seconds between two words to a watcher
+
+
+class Plan(NamedTuple):
+    """A run before it is one."""
+
+    mode: Mode
+    seed: int
+    settings: Mapping[str, Any]
+    folder: RunFolder
+    done: bool  # trained before, with the same settings
+
+
+class Result(NamedTuple):
+    """A run when it has ended."""
+
+    mode: str
+    seed: int
+    status: str
+    verdict: curves.Verdict | None
+    steps: int
+    updates: int
+    first_loss: float | None
+    last_loss: float | None
+    best_loss: float | None
+    seconds: float | None
+    cached: bool
+    folder: Path
+    rows: list[Row]
+    error: str = ""
+
+
+class Checked(NamedTuple):
+    """One expectation of the experiment, held against one run."""
+
+    mode: str
+    seed: int
+    key: str
+    expected: Any
+    got: Any
+    ok: bool
+
+
+class Outcome(NamedTuple):
+    """What `run` did."""
+
+    experiment: str
+    title: str
+    folder: Path
+    runs: list[Result]
+    expectations: list[Checked]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all runs are done and all expectations hold."""
+        return all(run.status == "done" for run in self.runs) and all(each.ok for each in self.expectations)
+
+
+class Watcher(Protocol):
+    """Who is told how far the runs are."""
+
+    def begins(self, plan: Plan, steps: int | None) -> None:
+        """A run begins, of so many steps where that is known."""
+
+    def at(self, steps: int) -> None:
+        """So many steps of it are done; told some ten times a second at most."""
+
+    def ends(self, result: Result) -> None:
+        """The run has ended, or was done before."""
+
+
+def plan(experiment: Experiment, folder: store.ExperimentFolder, *, fresh: bool = False) -> list[Plan]:
+    """Return the runs of the experiment, modes first, and say which are done."""
+    plans = []
+    for mode in experiment.parsed_modes:
+        for seed in experiment.seeds:
+            settings = experiment.settings(mode, seed)
+            run = folder.run(mode.name, seed, identity(settings))
+            plans.append(Plan(mode, seed, settings, run, done=not fresh and _is_done(run, settings)))
+    return plans
+
+
+def run(experiment: Experiment, out: Path = store.RUNS, *, fresh: bool = False, watcher: Watcher | None = None) -> Outcome:
+    """Run all modes and seeds of `experiment` under `out`; those done before are read, not trained, unless `fresh`.
+
+    A run whose task raises fails and lets the others go on.
+
+    Raises:
+        GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
+    """
+    folder = store.experiment_folder(out, experiment.name)
+    plans = plan(experiment, folder, fresh=fresh)
+    missing = [each for each in plans if not each.done]
+    if missing:
+        _prepare(experiment)
+    folder.note_last(experiment.title, [each.folder for each in plans])
+    starts: dict[int, tasks.Start] = {}
+    results = []
+    for each in plans:
+        result = result_of(each.folder, cached=True) if each.done else _train(experiment, each, starts, watcher)
+        results.append(result)
+        if watcher:
+            watcher.ends(result)
+    return Outcome(experiment.name, experiment.title, folder.path, results, list(_check(experiment, results)))
+
+
+def _prepare(experiment: Experiment) -> None:
+    """Find out before the first run whether the task, the device and the optimizer can be had."""
+    import torch
+
+    torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
+    tasks.check_options(experiment.task_name, experiment.task_options)
+    try:
+        torch.empty(0, device=experiment.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
+
+
+def _train(experiment: Experiment, plan: Plan, starts: dict[int, tasks.Start], watcher: Watcher | None) -> Result:
+    """Train one run, and leave a record that says how it ended, however it ends."""
+    record = RunRecord(
+        experiment=experiment.name,
+        title=experiment.title,
+        mode=plan.mode.name,
+        seed=plan.seed,
+        identity=identity(plan.settings),
+        settings=dict(plan.settings),
+        status="running",
+        versions=_versions(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    store.make_run(plan.folder)
+    plan.folder.write(record)
+    begin = time.perf_counter()
+    try:
+        if plan.seed not in starts:
+            starts[plan.seed] = tasks.start_of(experiment.task_name, plan.seed, experiment.task_options)
+        start = starts[plan.seed]
+        record = replace(record, weights=start.weights, first_batch=start.first_batch)
+        plan.folder.write(record)
+        begin = time.perf_counter()
+        logged = _log_rows(experiment, plan, start, watcher)
+        record = replace(record, status="done", rows=logged)
+    except GradlabError as error:
+        record = replace(record, status="failed", error=str(error))
+        raise
+    except Exception as error:  # noqa: BLE001 - the task is a user's: what it raises ends its own run, not the others
+        record = replace(record, status="failed", error=users_traceback(error))
+    except BaseException:
+        record = replace(record, status="interrupted")
+        raise
+    finally:
+        plan.folder.write(replace(record, seconds=time.perf_counter() - begin))
+    return result_of(plan.folder, cached=False)
+
+
+def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: Watcher | None) -> int:
+    """Build the task, train it, log every row, and return how many there are."""
+    task = tasks.build(experiment.task_name, plan.seed, experiment.task_options, experiment.device)
+    tasks.check_weights(experiment.task_name, plan.seed, task, start)
+    optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), experiment.optimizer.options)
+    rows = training.train(task, plan.mode, optimizer, epochs=experiment.epochs, steps=experiment.steps)
+    logged = 0
+    if watcher:
+        watcher.begins(plan, _steps(task, experiment))
+    with plan.folder.log() as log:
+        due = time.monotonic()
+        for row in rows:
+            log.append(row)
+            logged += 1
+            if watcher and (now := time.monotonic()) >= due:
+                watcher.at(logged)
+                due = now + TELL_EVERY
+    return logged
+
+
+def _steps(task: tasks.Task, experiment: Experiment) -> int | None:
+    """Return how many steps the run will have, where the task tells."""
+    if experiment.steps is not None:
+        return experiment.steps
+    length = training.length_of(task.batches)
+    return None if length is None or experiment.epochs is None else length * experiment.epochs
+
+
+def result_of(run: RunFolder, *, cached: bool) -> Result:
+    """Return the result of a run from what its folder holds."""
+    record, rows = run.read(), run.rows()
+    summary = curves.summarise(rows)
+    return Result(
+        mode=record.mode,
+        seed=record.seed,
+        status=record.status,
+        verdict=summary.verdict,
+        steps=summary.steps,
+        updates=summary.updates,
+        first_loss=summary.first_loss,
+        last_loss=summary.last_loss,
+        best_loss=summary.best_loss,
+        seconds=record.seconds,
+        cached=cached,
+        folder=run.path,
+        rows=rows,
+        error=record.error,
+    )
+
+
+def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
+    """Say whether the run is there whole: its record says done, and no row is missing."""
+    try:
+        record = run.read()
+        return record.status == "done" and record.settings == settings and record.rows == len(run.rows())
+    except GradlabError:
+        return False
+
+
+def _check(experiment: Experiment, results: list[Result]) -> Iterator[Checked]:
+    """Hold the runs against what the experiment expects of their modes."""
+    for result in results:
+        expected = experiment.expect.get(result.mode)
+        for key, value in expected.claims().items() if expected else ():
+            got, ok = _held(key, value, result)
+            yield Checked(result.mode, result.seed, key, value, got, ok)
+
+
+def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
+    """Return what the run has for the key of an expectation, and whether that is as expected."""
+    if key == "epoch_losses":
+        decimals = max(len(repr(each).partition(".")[2]) for each in value)
+        means = curves.epoch_means(result.rows)[: len(value)]
+        return means, [f"{mean:.{decimals}f}" for mean in means] == [f"{want:.{decimals}f}" for want in value]
+    loss, _, side = key.rpartition("_")
+    if side not in ("below", "above"):
+        got = getattr(result, key)
+        return got, got == value
+    got = getattr(result, loss)
+    return got, got is not None and (got < value if side == "below" else got > value)
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    return {"gradlab": __version__, "torch": torch.__version__, "python": platform.python_version()}

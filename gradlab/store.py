@@ -1,0 +1,311 @@
+"""Run folders: the only file that knows a path or a file format.
+
+    runs/<experiment>/experiment.json                            what the last `gradlab run` of it comprised
+    runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
+    runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, written through as it is logged
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradlab.errors import StoreError, shortened
+from gradlab.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+
+FORMAT = 1
+RUNS = Path("runs")
+_RECORD, _ROWS, _LAST = "run.json", "metrics.jsonl", "experiment.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run is: the content of run.json."""
+
+    experiment: str
+    mode: str
+    seed: int
+    identity: str
+    settings: dict[str, Any]  # all that decides the rows, in canonical form
+    status: str  # running, done, interrupted, failed
+    title: str = ""
+    weights: str = ""  # SHA-256 of what it started from
+    first_batch: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    started: str = ""  # UTC, ISO 8601
+    seconds: float | None = None  # spent in the training loop
+    rows: int | None = None  # once it is done
+    error: str = ""  # once it has failed
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, and the names of the files in it."""
+
+    path: Path
+
+    @property
+    def record_file(self) -> Path:
+        """run.json."""
+        return self.path / _RECORD
+
+    @property
+    def rows_file(self) -> Path:
+        """metrics.jsonl."""
+        return self.path / _ROWS
+
+    def write(self, record: RunRecord) -> None:
+        """Replace the record atomically."""
+        _replace(self.record_file, asdict(record))
+
+    def read(self) -> RunRecord:
+        """Return the record.
+
+        Raises:
+            StoreError: there is none, or it is not one that this version reads.
+        """
+        content = _read_json(self.record_file)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            found = content.get("format") if isinstance(content, dict) else None
+            raise StoreError(f"{self.record_file} has format {found!r}; this version of gradlab reads format {FORMAT}")
+        known = {each.name for each in fields(RunRecord)}
+        try:
+            return _checked(RunRecord(**{key: value for key, value in content.items() if key in known}))
+        except (TypeError, ValueError) as error:
+            raise StoreError(f"{self.record_file} is not a run's record: {shortened(error, 120)}") from None
+
+    def log(self) -> RowLog:
+        """Begin the rows anew, and return what appends them."""
+        return RowLog(self.rows_file)
+
+    def rows(self) -> list[Row]:
+        """Return the rows logged so far, none where none is; a last line without its end is left out.
+
+        Raises:
+            StoreError: a line is not a row; its number is named.
+        """
+        text = _read_text(self.rows_file) if self.rows_file.exists() else ""
+        rows = []
+        for nth, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+            try:
+                row = json.loads(line)
+                rows.append(Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"])))
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise StoreError(f"{self.rows_file}:{nth}: not a row: {shortened(line)}") from None
+        return rows
+
+
+class RowLog:
+    """Appends rows to the file of a run, each written through at once as a whole line."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        try:
+            self._handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise _unwritable(self.file, error) from None
+
+    def append(self, row: Row) -> None:
+        """Write one row.
+
+        Raises:
+            StoreError: the disk is full or gone.
+        """
+        loss = row.loss if math.isfinite(row.loss) else f'"{row.loss!r}"'
+        line = f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}}}\n'.encode()
+        try:
+            while line:
+                line = line[os.write(self._handle, line) :]
+        except OSError as error:
+            raise _unwritable(self.file, error) from None
+
+    def __enter__(self) -> RowLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.fsync(self._handle)
+        os.close(self._handle)
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """The folder of an experiment's runs."""
+
+    path: Path
+
+    @property
+    def last_file(self) -> Path:
+        """experiment.json."""
+        return self.path / _LAST
+
+    def run(self, mode: str, seed: int, identity: str) -> RunFolder:
+        """Return the folder of a run, whether it is there or not."""
+        return RunFolder(self.path / f"{mode.replace(':', '-')}-seed{seed}-{identity}")
+
+    def runs(self) -> list[RunFolder]:
+        """Return the folders of runs in it, by name."""
+        return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{_RECORD}"))]
+
+    def note_last(self, title: str, runs: Iterable[RunFolder]) -> None:
+        """Note which runs the last `gradlab run` comprised, for whoever plots the experiment."""
+        _replace(self.last_file, {"format": FORMAT, "title": title, "runs": [run.path.name for run in runs]})
+
+    def last(self) -> list[RunFolder]:
+        """Return the runs of the last `gradlab run`, in its order, or all there are where that is not noted."""
+        if not self.last_file.exists():
+            return self.runs()
+        content = _read_json(self.last_file)
+        names = content.get("runs") if isinstance(content, dict) else None
+        if not isinstance(names, list) or not all(isinstance(name, str) and name == Path(name).name for name in names):
+            raise StoreError(f"{self.last_file} does not name runs; `gradlab run` writes it anew")
+        return [run for run in (RunFolder(self.path / name) for name in names) if run.record_file.exists()]
+
+
+def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
+    """Return the folder of `experiment` under `out`, made if need be.
+
+    Raises:
+        StoreError: nothing can be written there.
+    """
+    folder = ExperimentFolder(out / experiment)
+    _make(folder.path)
+    return folder
+
+
+def make_run(folder: RunFolder) -> None:
+    """Make the folder of a run."""
+    _make(folder.path)
+
+
+def experiments(out: Path) -> list[ExperimentFolder]:
+    """Return the experiments under `out`, the one run last first."""
+    found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.is_dir() else []
+    return sorted((each for each in found if each.last_file.exists() or each.runs()), key=_time, reverse=True)
+
+
+def runs_at(path: Path) -> list[RunFolder]:
+    """Return the runs that `path` stands for: a run, an experiment's last ones, or those of the newest experiment.
+
+    Raises:
+        StoreError: there is no run.
+    """
+    if (path / _RECORD).exists():
+        return [RunFolder(path)]
+    here = ExperimentFolder(path)
+    if here.last_file.exists() or here.runs():
+        found = here.last()
+    else:
+        newest = experiments(path)
+        found = newest[0].last() if newest else []
+    if not found:
+        what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+        raise StoreError(f"{path} {what}; `gradlab run` makes one, `gradlab list` shows what there is")
+    return found
+
+
+def csv_of(runs: Iterable[RunFolder]) -> Iterator[str]:
+    """Yield the lines of a CSV file of all rows; floats are written so that they round-trip."""
+    yield _csv_line(["experiment", "mode", "seed", *Row._fields])
+    for run in runs:
+        record = run.read()
+        for row in run.rows():
+            yield _csv_line([record.experiment, record.mode, record.seed, *row[:-1], repr(row.loss)])
+
+
+def strict_json(value: object, indent: int | None = None) -> str:
+    """Return JSON without the tokens NaN and Infinity: a number that is not finite is "nan", "inf" or "-inf"."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    new = file.with_name(f".{file.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        new.replace(file)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise _unwritable(file, error) from None
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _checked(record: RunRecord) -> RunRecord:
+    texts = (record.experiment, record.mode, record.status, record.title, record.error, record.started)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.settings, dict):
+        raise TypeError("a value is of the wrong type")
+    if not isinstance(record.seed, int) or not isinstance(record.seconds, float | int | None):
+        raise TypeError("seed and seconds must be numbers")
+    return record
+
+
+def _csv_line(values: list[object]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(values)
+    return line.getvalue()
+
+
+def _time(folder: ExperimentFolder) -> float:
+    file = folder.last_file if folder.last_file.exists() else folder.path
+    return file.stat().st_mtime
+
+
+def _make(folder: Path) -> None:
+    """Make a folder and see that it can be written to, before any work is put into what shall stand there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _replace(file: Path, content: object) -> None:
+    write_bytes(file, (strict_json(content, indent=2) + "\n").encode())
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{file} is not UTF-8 text, from byte {error.start} on") from None
+
+
+def _read_json(file: Path) -> object:
+    try:
+        return json.loads(_read_text(file))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path} cannot be written: {error.strerror or error}")

@@ -1,0 +1,29 @@
+"""Tasks: a model, its batches and its loss.
+
+A task is made by a function of a seed (and options), called once a run after every generator has been seeded, so that
+all modes of one seed start from the same weights and see the same batches. torch is imported inside the functions:
+whoever only lists or checks tasks does not wait for it.
+"""
+
+from gradlab.tasks.builtin import BUILT_IN, digits, noisy_line, straight_line
+from gradlab.tasks.fairness import Start, check_weights, start_of
+from gradlab.tasks.loading import TaskName, build, check_options, find, load, source_hash
+from gradlab.tasks.task import Minibatches, Task
+
+__all__ = [
+    "BUILT_IN",
+    "Minibatches",
+    "Start",
+    "Task",
+    "TaskName",
+    "build",
+    "check_options",
+    "check_weights",
+    "digits",
+    "find",
+    "load",
+    "noisy_line",
+    "source_hash",
+    "start_of",
+    "straight_line",
+]

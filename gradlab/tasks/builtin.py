@@ -1,0 +1,83 @@
+"""The tasks that come with gradlab."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gradlab.errors import TaskError, unknown
+from gradlab.tasks.task import Minibatches, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 1, noise: float = 1.0) -> Task:
+    """Linear regression with label noise, in mini-batches, by squared error.
+
+    y = w·x + b + noise·ε, with w, b, ε and the `inputs` components of x standard normal; batches are reshuffled at each
+    epoch.
+    """
+    import torch
+    from torch import nn
+
+    _at_least_one(inputs=inputs, samples=samples)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(samples, inputs, generator=generator)
+    weight, bias = torch.randn(inputs, 1, generator=generator), torch.randn(1, generator=generator)
+    y = x @ weight + bias + noise * torch.randn(samples, 1, generator=generator)
+    return Task.supervised(nn.Linear(inputs, 1), Minibatches(x, y, batch_size, generator), nn.MSELoss())
+
+
+def straight_line(seed: int, loss: str = "l1") -> Task:  # noqa: ARG001 - the weights come from the seeded generator
+    """Fit 0.7·x + 0.3 at 40 points of [0, 0.8), full batch; `loss` is l1 or mse.
+
+    The points are the first 40 of the 50 from 0 to 0.98 in steps of 0.02.
+    """
+    import torch
+    from torch import nn
+
+    criteria: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": nn.L1Loss(), "mse": nn.MSELoss()}
+    if loss not in criteria:
+        raise TaskError(unknown("loss", loss, criteria))
+    x = torch.arange(0, 1, 0.02).unsqueeze(1)
+    y = 0.7 * x + 0.3
+    return Task.supervised(nn.Linear(1, 1), [(x[:40], y[:40])], criteria[loss])
+
+
+def digits(seed: int, hidden: int = 32, batch_size: int = 64) -> Task:
+    """Classify scikit-learn's 1,797 handwritten digits by a small MLP, by cross-entropy.
+
+    8×8 pixels scaled to [0, 1], `hidden` units with ReLU, 10 classes; all images train.
+    """
+    import torch
+    from torch import nn
+
+    _at_least_one(hidden=hidden)
+    pixels, labels = _digits()
+    generator = torch.Generator().manual_seed(seed)
+    model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    return Task.supervised(model, Minibatches(pixels, labels, batch_size, generator), nn.CrossEntropyLoss())
+
+
+BUILT_IN: dict[str, Callable[..., Task]] = {each.__name__: each for each in (noisy_line, straight_line, digits)}
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[Tensor, Tensor]:
+    import torch
+
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise TaskError("task 'digits' needs scikit-learn: pip install 'gradlab[data]'") from None
+    data = load_digits()
+    return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.long)
+
+
+def _at_least_one(**options: int) -> None:
+    for name, value in options.items():
+        if value < 1:
+            raise TaskError(f"task option {name} must be at least 1, got {value}")

@@ -1,0 +1,87 @@
+"""Task: a model, its batches and its loss; and batches of two tensors, reshuffled at each pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gradlab.errors import TaskError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, its batches and its loss.
+
+    Attributes:
+        model: the module that is trained.
+        batches: a re-iterable (a list, a DataLoader), one pass of which is one epoch.
+        loss: `loss(model, batch)`, returning a scalar tensor with a graph behind it.
+    """
+
+    model: nn.Module
+    batches: Iterable[Any]
+    loss: Callable[[Any, Any], Any]
+
+    @classmethod
+    def supervised(
+        cls, model: nn.Module, batches: Iterable[Any], criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> Task:
+        """Return the task of the common case: batches `(inputs, targets)`, the loss criterion(model(inputs), targets)."""
+
+        def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            inputs, targets = batch
+            return criterion(model(inputs), targets)
+
+        return cls(model, batches, loss)
+
+    def to(self, device: str) -> Task:
+        """Return the task on `device`, such as "cpu" or "cuda:0"; batches move there one by one."""
+        if device == "cpu":
+            return self
+        loss = self.loss
+        return Task(self.model.to(device), self.batches, lambda model, batch: loss(model, _moved(batch, device)))
+
+
+class Minibatches:
+    """Batches `(inputs, targets)` of the rows of two tensors, in a new order at each pass; the last may be shorter.
+
+    Attributes:
+        inputs: shape (n, …).
+        targets: shape (n, …).
+        batch_size: rows a batch.
+        generator: what the order is drawn from.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
+        if batch_size < 1:
+            raise TaskError(f"task option batch_size must be at least 1, got {batch_size}")
+        self.inputs, self.targets = inputs, targets
+        self.batch_size = batch_size
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return -(-len(self.inputs) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        import torch
+
+        order = torch.randperm(len(self.inputs), generator=self.generator)
+        for chosen in order.split(self.batch_size):
+            yield self.inputs[chosen], self.targets[chosen]
+
+
+def _moved(batch: Any, device: str) -> Any:
+    if hasattr(batch, "to"):
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return {key: _moved(each, device) for key, each in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_moved(each, device) for each in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(_moved(each, device) for each in batch)
+    return batch
