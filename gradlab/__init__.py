@@ -1,7 +1,4 @@
-"""gradlab: what should happen to `.grad` between two optimizer steps?
-
-    from gradlab import Task, modes, training        bring a model, pick a mode, train
-    gradlab run                                      the same from the command line
+"""gradlab measures what should happen to `.grad` between two optimizer steps.
 
 Names are imported when they are first used, so that `import gradlab` costs next to nothing.
 """
@@ -12,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradlab.errors import GradlabError as GradlabError
     from gradlab.modes import Mode as Mode
-    from gradlab.tasks.task import Task as Task
     from gradlab.rows import Row as Row
+    from gradlab.tasks.task import Task as Task
     from gradlab.training import train as train
 
 __version__ = "0.1.0"

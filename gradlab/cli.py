@@ -16,10 +16,10 @@ from gradlab.errors import GradlabError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
     from gradlab.experiment import Experiment, Override
-    from gradlab.runs import Outcome
+    from gradlab.results import Outcome
     from gradlab.terminal import Bar, Lines
 
 DONE, FAILED, AT_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -60,7 +60,7 @@ Out = Annotated[Path, typer.Option("--out", help="The folder of runs.", show_def
 def gradlab(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
-    """What should happen to .grad between two optimizer steps? A run, a log and a picture."""
+    """See what should happen to .grad between two optimizer steps: a run, a log and a picture."""
     if version:
         print(f"gradlab {__version__}")
         raise typer.Exit(DONE)
@@ -69,9 +69,12 @@ def gradlab(
 @app.command()
 def run(
     experiment: Annotated[
-        str | None, typer.Argument(help="A TOML file or a shipped experiment; without one and without --task, diverging_loss.")
+        str | None,
+        typer.Argument(help="A TOML file or a shipped experiment; without one and without --task, diverging_loss."),
     ] = None,
-    mode: Annotated[list[str] | None, typer.Option("--mode", "-m", help="What happens to .grad; see `gradlab modes`.")] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option("--mode", "-m", help="What happens to .grad; see `gradlab modes`.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="A built-in task, FILE.py:NAME or package.module:NAME.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Any of torch.optim by its class name, or vanilla.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -79,7 +82,9 @@ def run(
     epochs: Annotated[int | None, typer.Option(help="Passes over the batches to train for.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="The task's option batch_size.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Seed of a run; give several for a band.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")] = None,
     out: Out = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again what is done.")] = False,
@@ -130,7 +135,9 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
 
 @app.command()
 def plot(
-    folders: Annotated[list[Path] | None, typer.Argument(help="Runs or experiments; default the newest under runs/.")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="Runs or experiments; default the newest under runs/.")
+    ] = None,
     output: Annotated[
         list[Path] | None, typer.Option("-o", "--output", help="FILE.png, .svg or .pdf; may be given several times.")
     ] = None,
@@ -164,7 +171,13 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     found = [(run, run.read()) for run in runs]
     if json:
         keys = ("experiment", "mode", "seed", "status", "rows", "started", "seconds")
-        _print_json({"runs": [{key: getattr(record, key) for key in keys} | {"folder": str(run.path)} for run, record in found]})
+        _print_json(
+            {
+                "runs": [
+                    {key: getattr(record, key) for key in keys} | {"folder": str(run.path)} for run, record in found
+                ]
+            }
+        )
         return
     if not found:
         _say(f"no runs under {out}; `gradlab run` makes some")
@@ -172,10 +185,22 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     from gradlab.terminal import run_list
 
     console = _console()
-    console.print(run_list([
-        (record.experiment, record.mode, str(record.seed), record.status, str(record.rows or ""), record.started.replace("T", " ")[:16])
-        for _, record in found
-    ], console.width))
+    console.print(
+        run_list(
+            [
+                (
+                    record.experiment,
+                    record.mode,
+                    str(record.seed),
+                    record.status,
+                    str(record.rows or ""),
+                    record.started.replace("T", " ")[:16],
+                )
+                for _, record in found
+            ],
+            console.width,
+        )
+    )
 
 
 @app.command()
@@ -184,14 +209,16 @@ def show(
     json: Json = False,
 ) -> None:
     """Show what a run or an experiment was and what came of it."""
-    from gradlab.runs import result_of
+    from gradlab.results import result_of
     from gradlab.terminal import epoch_lines, table_of
 
     runs = _runs_at([folder])
     results = [result_of(run, cached=True) for run in runs]
     record = runs[0].read()
     if json:
-        _print_json({"experiment": record.experiment, "folder": str(folder), "runs": [_result_json(each) for each in results]})
+        _print_json(
+            {"experiment": record.experiment, "folder": str(folder), "runs": [_result_json(each) for each in results]}
+        )
         return
     console = _console()
     print(f"{record.experiment}: {record.title}" if record.title else record.experiment)
@@ -272,8 +299,8 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
         for line in epoch_lines(outcome.runs):
             print(line)
     console.print(table_of(outcome.runs, console.width))
-    for line in expectation_lines(outcome.expectations):
-        console.print(line)
+    for expectation in expectation_lines(outcome.expectations):
+        console.print(expectation)
     for run in outcome.runs:
         if run.error:
             _say(f"{run.mode} seed {run.seed} failed:\n{run.error}")
@@ -296,7 +323,19 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _result_json(result: Any) -> dict[str, Any]:
-    keys = ("mode", "seed", "status", "verdict", "steps", "updates", "first_loss", "last_loss", "best_loss", "seconds", "cached")
+    keys = (
+        "mode",
+        "seed",
+        "status",
+        "verdict",
+        "steps",
+        "updates",
+        "first_loss",
+        "last_loss",
+        "best_loss",
+        "seconds",
+        "cached",
+    )
     error = {"error": result.error} if result.error else {}
     return {key: getattr(result, key) for key in keys} | {"folder": str(result.folder)} | error
 
@@ -361,7 +400,7 @@ def _override(text: str) -> Override:
 # Ending
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
 
 

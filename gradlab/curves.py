@@ -105,7 +105,9 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
         return Curve(axis, [float(epoch) for epoch in range(1, len(means) + 1)], means)
     if axis == "step":
         return Curve(axis, [float(row.step) for row in rows], [row.loss for row in rows])
-    windows = [(update, _mean([row.loss for row in window])) for update, window in groupby(rows, lambda row: row.update)]
+    windows = [
+        (update, _mean([row.loss for row in window])) for update, window in groupby(rows, lambda row: row.update)
+    ]
     return Curve(axis, [float(update) for update, _ in windows], [loss for _, loss in windows])
 
 
@@ -123,7 +125,10 @@ def band(curves: Sequence[Curve]) -> Band:
         for nth in range(len(longest.x))
     ]
     return Band(
-        longest.x, [median(column) for column in columns], [min(column) for column in columns], [max(c) for c in columns]
+        longest.x,
+        [median(column) for column in columns],
+        [min(column) for column in columns],
+        [max(c) for c in columns],
     )
 
 
@@ -151,7 +156,7 @@ def _levels(rows: Sequence[Row]) -> tuple[list[float], float]:
 
 
 def _jitter(values: Sequence[float]) -> float:
-    """Return the noise of a smooth sequence, from its second differences (von Neumann 1941); 0 for fewer than three."""
+    """Return the noise of a smooth sequence, from its second differences (von Neumann 1941); 0 below three."""
     bends = [before - 2 * here + after for before, here, after in zip(values, values[1:], values[2:], strict=False)]
     return math.sqrt(_mean([bend * bend for bend in bends]) / 6) if bends else 0.0
 

@@ -19,7 +19,7 @@ class GradlabError(Exception):
         GradlabError
         ├── ModeError           a word that names no mode, or a number a mode cannot have
         ├── TaskError           a task that is not there, does not import or is not built as it should be
-        │   └── UnfairTask      a task that does not give every mode the same start
+        │   └── UnfairTaskError a task that does not give every mode the same start
         ├── OptimizerError      an optimizer that torch does not have, or an option that it does not take
         ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
         ├── StoreError          a folder or file of runs that cannot be read or written
@@ -35,7 +35,7 @@ class TaskError(GradlabError):
     """A task that is not there, does not import, or does not return a `Task`."""
 
 
-class UnfairTask(TaskError):
+class UnfairTaskError(TaskError):
     """A task whose weights or batches differ between two calls with one seed."""
 
 

@@ -6,18 +6,21 @@ import hashlib
 import inspect
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gradlab import modes, optimizers, tasks
 from gradlab.errors import ExperimentError, GradlabError, nearest, shortened, unknown
-from gradlab.modes import Mode
 from gradlab.toml_lines import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gradlab.modes import Mode
 
 DEFAULT = "diverging_loss"
 
@@ -63,7 +66,7 @@ class Expected(_Section):
     epoch_losses: list[Number] | None = None
 
     def claims(self) -> dict[str, Any]:
-        """The keys that were given, with what they expect."""
+        """Return the keys that were given, with what they expect."""
         return self.model_dump(exclude_none=True)
 
 
@@ -80,10 +83,12 @@ class Experiment(_Section):
     steps: Count | None = None
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
     expect: dict[str, Expected] = {}
 
-    folder: Annotated[Path | None, Field(exclude=True)] = None  # where the file stands: a user's task is looked for there
+    folder: Annotated[Path | None, Field(exclude=True)] = (
+        None  # where the file stands: a user's task is looked for there
+    )
 
     @cached_property
     def task_name(self) -> tasks.TaskName:
@@ -171,7 +176,7 @@ def locate(name: str) -> Path:
 
 
 def parse_value(text: str) -> object:
-    """Return the value that `text` spells in TOML, or the text itself where it is none: `0.1`, `true`, `[1, 2]`, `mse`."""
+    """Return the value that `text` spells in TOML, or the text itself: `0.1`, `true`, `[1, 2]`, `mse`."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
@@ -193,7 +198,9 @@ class _Source(NamedTuple):
         except OSError as error:
             raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
-            raise ExperimentError(f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}") from None
+            raise ExperimentError(
+                f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
+            ) from None
         except tomllib.TOMLDecodeError as error:
             raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
         except RecursionError:
@@ -221,9 +228,10 @@ class _Source(NamedTuple):
                 section[part] = dict(inner)
                 section = section[part]
             section[last] = override.value
-            other = {("epochs",): "steps", ("steps",): "epochs"}.get(override.key)
-            if other and (other,) not in {each.key for each in overrides}:
-                values.pop(other, None)
+            if override.key in _RESETS:  # the options of another task or optimizer would not fit
+                values |= _RESETS[override.key](values)
+            if override.key in _EXCLUSIVE and _EXCLUSIVE[override.key] not in {each.key for each in overrides}:
+                values.pop(_EXCLUSIVE[override.key][0], None)
         return values
 
     def _checked(self, made: Experiment, flags: dict[tuple[str, ...], str]) -> Experiment:
@@ -240,7 +248,9 @@ class _Source(NamedTuple):
                 optimizers.check_options(optimizer, [option])
         with self._located(("task",), flags):
             task = tasks.find(made.task, self.file.parent if self.file else None)
-        if task.name in tasks.BUILT_IN:  # a user's own is imported for this, so it waits until there is something to train
+        if (
+            task.name in tasks.BUILT_IN
+        ):  # a user's own is imported for this, so it waits until there is something to train
             with self._located(("task_options",), flags):
                 tasks.check_options(task, made.task_options)
         if made.epochs is not None and made.steps is not None:
@@ -285,11 +295,20 @@ class _Source(NamedTuple):
         wrong = wrong.replace("a valid ", "a ")
         if fault["type"] == "string_pattern_mismatch":
             wrong = "must be letters, digits, spaces and _ . + = - only, and start with a letter or digit"
-        if len(key) != len(location):  # pydantic names the branch of a union that it tried, which says nothing to a user
+        if len(key) != len(
+            location
+        ):  # pydantic names the branch of a union that it tried, which says nothing to a user
             wrong = _OPTION if _UNION_BRANCHES & set(map(str, location)) else wrong
         return f"{where}{subject} {wrong[0].lower()}{wrong[1:]}, got {shortened(_shown(fault['input']))}"
 
 
+_RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
+    ("task",): lambda _: {"task_options": {}},
+    ("optimizer", "name"): lambda values: {
+        "optimizer": {key: value for key, value in values["optimizer"].items() if key in ("name", "lr")}
+    },
+}
+_EXCLUSIVE: dict[tuple[str, ...], tuple[str]] = {("epochs",): ("steps",), ("steps",): ("epochs",)}
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[union[bool,int,float,str]]"}
 _OPTION = "must be a number, a string, true, false or a list of these"
 

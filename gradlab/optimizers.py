@@ -47,7 +47,7 @@ class Vanilla:
         with torch.no_grad():
             for w in self.parameters:
                 if w.grad is not None:
-                    w -= self.lr * w.grad  # noqa: PLW2901 - in place, as the loop by hand has it
+                    w -= self.lr * w.grad  # type: ignore[misc]  # mypy sees a new tensor; it is the same
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear `.grad` by hand."""
@@ -99,7 +99,7 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     if name == VANILLA:
-        return Vanilla(trained, **given)
+        return Vanilla(trained, options["lr"])
     try:
         made: Optimizer = getattr(torch.optim, name)(trained, **given)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves
@@ -23,12 +24,21 @@ if TYPE_CHECKING:
 
 # Okabe and Ito, Color Universal Design (2008), without the yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.4)), (0, (8, 2, 2, 2)), (0, (1, 1.6)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 2)),
+    (0, (2, 1.4)),
+    (0, (8, 2, 2, 2)),
+    (0, (1, 1.6)),
+    (0, (10, 3)),
+    (0, (4, 1, 1, 1, 1, 1)),
+)
 USUAL = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
 
 FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
 DECADES = 2.0  # of values on one axis, from which on it is logarithmic
 CEILING = 1e6  # times the highest start: what grows beyond it leaves the picture
+LABEL = 10.0  # points
 INK, FAINT = "#222222", "#777777"
 
 
@@ -111,19 +121,21 @@ def _style() -> Iterator[None]:
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update({
-            "svg.hashsalt": "gradlab",
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": FAINT,
-            "axes.labelcolor": INK,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "text.color": INK,
-        })
+        mpl.rcParams.update(
+            {
+                "svg.hashsalt": "gradlab",
+                "font.size": 10,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.edgecolor": FAINT,
+                "axes.labelcolor": INK,
+                "xtick.color": FAINT,
+                "ytick.color": FAINT,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "text.color": INK,
+            }
+        )
         yield
 
 
@@ -145,12 +157,11 @@ def _lines(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -
         traits.pop("seed", None)
         groups.setdefault(tuple(sorted(traits.items())), []).append(rows)
     several = [dict(key) for key in groups]
-    differing = [trait for trait in sorted({each for one in several for each in one} - {"mode", "task_source"})
-                 if len({one.get(trait) for one in several}) > 1]  # fmt: skip
-    if "experiment" in differing and len({one["experiment"] for one in several}) == len({tuple(one.get(t) for t in differing) for one in several}):
-        differing = ["experiment"]  # says it all
+    differing = _differing(several)
     lines = []
-    looks = cycle(zip(COLOURS[len(USUAL) :] + COLOURS[: len(USUAL)], DASHES[len(USUAL) :] + DASHES[: len(USUAL)], strict=True))
+    looks = cycle(
+        zip(COLOURS[len(USUAL) :] + COLOURS[: len(USUAL)], DASHES[len(USUAL) :] + DASHES[: len(USUAL)], strict=True)
+    )
     taken: set[str] = set()
     for traits, members in zip(several, groups.values(), strict=True):
         mode = traits["mode"]
@@ -159,16 +170,39 @@ def _lines(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -
         else:
             colour, dash = next(looks)
         taken.add(mode)
-        name = ", ".join([mode, *(f"{trait.rpartition('.')[2]} {traits.get(trait, '-')}" for trait in differing)])
+        name = ", ".join(
+            [
+                mode,
+                *(
+                    f"{trait.rpartition('.')[2]}\N{NO-BREAK SPACE}{traits[trait]}"
+                    for trait in differing
+                    if trait in traits
+                ),
+            ]
+        )
         band = curves.band([curves.curve(rows, axis) for rows in members])
         lines.append(Line(name, band, len(members), colour, dash))
     return lines
 
 
+def _differing(groups: Sequence[dict[str, str]]) -> list[str]:
+    """Return the traits besides the mode that tell the groups apart; the experiment alone where it does."""
+
+    def kinds(traits: Iterable[str]) -> int:
+        return len({tuple(group.get(trait) for trait in traits) for group in groups})
+
+    known = sorted({trait for group in groups for trait in group} - {"mode", "task_source"})
+    differing = [trait for trait in known if kinds([trait]) > 1]
+    return ["experiment"] if differing and kinds(["experiment"]) == kinds(differing) else differing
+
+
 def _flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
-    flat = {}
+    flat: dict[str, str] = {}
     for key, value in settings.items():
-        flat |= _flat(value, f"{before}{key}.") if isinstance(value, dict) else {before + key: str(value)}
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{key}.")
+        else:
+            flat[before + key] = f"{value:g}" if isinstance(value, float) else str(value)
     return flat
 
 
@@ -200,9 +234,21 @@ def _draw_line(axes: Axes, line: Line) -> None:
         high = [min(y, top) for y in band.high[:n]]
         axes.fill_between(band.x[:n], band.low[:n], high, color=line.colour, alpha=0.15, linewidth=0, zorder=2)
     if n < len(band.middle):
-        at = max(n - 1, 0)
-        y = min(band.middle[at], axes.get_ylim()[1]) if n else axes.get_ylim()[1]
-        axes.plot([band.x[at]], [y], marker="X", markersize=9, color=line.colour, clip_on=False, zorder=5)
+        axes.plot(*_exit(axes, line), marker="X", markersize=9, color=line.colour, clip_on=False, zorder=5)
+
+
+def _exit(axes: Axes, line: Line) -> tuple[float, float]:
+    """Return where the curve ends in the picture: at its last finite point, or where it leaves through the top."""
+    top = axes.get_ylim()[1]
+    x, y = line.band.x[: line.finite], line.band.middle[: line.finite]
+    above = next((nth for nth, each in enumerate(y) if each > top), None)
+    if not y or above == 0:
+        return line.band.x[0], top
+    if above is None:
+        return x[-1], y[-1]
+    scaled = [axes.transScale.transform((1, each))[1] for each in (y[above - 1], top, y[above])]
+    share = (scaled[1] - scaled[0]) / (scaled[2] - scaled[0])
+    return x[above - 1] + share * (x[above] - x[above - 1]), top
 
 
 def _dress(
@@ -225,9 +271,11 @@ def _dress(
     words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
     words.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {several} seeds")
     axes.set_title("\n" if heading else "", loc="left", fontsize=10)
-    axes.annotate(heading, (0, 1), (0, 20), "axes fraction", textcoords="offset points", fontsize=12, fontweight="bold")
     axes.annotate(
-        "  ·  ".join(word for word in words if word), (0, 1), (0, 6), "axes fraction", textcoords="offset points",
+        heading, (0, 1), (0, 26), "axes fraction", textcoords="offset points", fontsize=12, fontweight="bold"
+    )
+    axes.annotate(
+        "  ·  ".join(word for word in words if word), (0, 1), (0, 11), "axes fraction", textcoords="offset points",
         fontsize=9, color=FAINT,
     )  # fmt: skip
     axes.set_xlabel(axis)
@@ -235,7 +283,9 @@ def _dress(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8, zorder=0)
     axes.tick_params(length=3)
-    figure.subplots_adjust(left=0.9 / figure.get_figwidth(), bottom=0.55 / figure.get_figheight(), top=1 - 0.62 / figure.get_figheight())
+    figure.subplots_adjust(
+        left=0.9 / figure.get_figwidth(), bottom=0.55 / figure.get_figheight(), top=1 - 0.7 / figure.get_figheight()
+    )
 
 
 def _common(records: Sequence[RunRecord], key: str) -> str:
@@ -246,40 +296,49 @@ def _common(records: Sequence[RunRecord], key: str) -> str:
 
 def _name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
     """Write each name at the end of its curve, to the right of the axes, moved apart where they would touch."""
-    from matplotlib.textpath import TextPath
-
-    names = [line.name if line.finite == len(line.band.middle) else f"{line.name}\n× not finite from {axis} {_leaves(line)}"
-             for line in lines]  # fmt: skip
-    size = 10.0
-    points = max(TextPath((0, 0), part, size=size).get_extents().width for name in names for part in name.split("\n"))
-    inches = min(points / 72 + 0.35, 0.42 * figure.get_figwidth())
-    figure.subplots_adjust(right=1 - inches / figure.get_figwidth())
-    right = max(line.band.x[-1] for line in lines)
-    left = min(line.band.x[0] for line in lines)
-    axes.set_xlim(left - 0.02 * (right - left) - (right == left), right + 0.01 * (right - left) + (right == left))
-    height = axes.get_window_extent().height * 72 / figure.dpi  # points
+    names = [_label(line, axis) for line in lines]
+    margin = min(max(map(_width, names)) / 72 + 0.4, 0.45 * figure.get_figwidth())
+    figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
+    left, right = min(line.band.x[0] for line in lines), max(line.band.x[-1] for line in lines)
+    spare = 0.02 * (right - left) or 1.0
+    axes.set_xlim(left - spare, right + spare / 2)
+    height = axes.get_position().height * figure.get_figheight() * 72  # points
+    to_axes = axes.transData + axes.transAxes.inverted()
     low, high = axes.get_ylim()
-    wanted = []
+    ends = []
     for line in lines:
-        y = line.band.middle[line.finite - 1] if line.finite else high
-        scaled = axes.transScale.transform((1, min(max(y, low), high)))[1]
-        bounds = [axes.transScale.transform((1, each))[1] for each in (low, high)]
-        wanted.append((scaled - bounds[0]) / (bounds[1] - bounds[0]) * height)
-    places = _apart(wanted, [size * 1.35 * (1 + name.count("\n")) for name in names], height)
-    for line, name, place, want in zip(lines, names, places, wanted, strict=True):
-        end = line.band.x[max(line.finite - 1, 0)]
-        x = (end - axes.get_xlim()[0]) / (axes.get_xlim()[1] - axes.get_xlim()[0])
-        moved = abs(place - want) > 3 or x < 0.97
+        whole = line.finite == len(line.band.middle)
+        x, y = (line.band.x[-1], line.band.middle[-1]) if whole else _exit(axes, line)
+        right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
+        ends.append((float(right_at), float(up_at)))
+    spaces = [LABEL * 1.35 * (1 + name.count("\n")) for name in names]
+    places = _apart([end[1] * height for end in ends], spaces, height)
+    beside = 1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth())
+    for line, name, end, place in zip(lines, names, ends, places, strict=True):
+        moved = abs(place - end[1] * height) > 3 or end[0] < 0.97
+        thread = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
         axes.annotate(
-            name, (x, want / height), (1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth()), place / height),
-            xycoords="axes fraction", textcoords="axes fraction", color=line.colour, fontsize=size, va="center",
-            fontweight="bold", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3} if moved else None,
+            name, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
+            color=line.colour, fontsize=LABEL, fontweight="bold", annotation_clip=False,
+            arrowprops=thread if moved else None,
         )  # fmt: skip
 
 
-def _leaves(line: Line) -> str:
-    return f"{line.band.x[line.finite]:g}"
+def _label(line: Line, axis: curves.Axis) -> str:
+    """Return the name of the curve, on several lines where it is long, and where it leaves the finite."""
+    parts = textwrap.wrap(line.name, 26)
+    if line.finite < len(line.band.middle):
+        parts.append(f"× not finite from {axis} {line.band.x[line.finite]:g}")
+    return "\n".join(parts)
+
+
+def _width(label: str) -> float:
+    """Return the width of a label in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    bold = FontProperties(weight="bold")
+    return max(TextPath((0, 0), part, size=LABEL, prop=bold).get_extents().width for part in label.split("\n"))
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
@@ -288,7 +347,7 @@ def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> l
     places = list(wanted)
     for _ in range(200):
         moved = False
-        for below, above in zip(order, order[1:], strict=False):
+        for below, above in pairwise(order):
             overlap = (heights[below] + heights[above]) / 2 - (places[above] - places[below])
             if overlap > 0.01:
                 places[below] -= overlap / 2

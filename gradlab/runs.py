@@ -11,17 +11,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from gradlab import __version__, curves, optimizers, store, tasks, training
+from gradlab import __version__, optimizers, store, tasks, training
 from gradlab.errors import ExperimentError, GradlabError, users_traceback
 from gradlab.experiment import Experiment, identity
+from gradlab.results import Outcome, Result, checked, result_of
 from gradlab.store import RunFolder, RunRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gradlab.modes import Mode
-    from gradlab.rows import Row
 
 TELL_EVERY = 0.1  # seconds between two words to a watcher
 
@@ -36,62 +36,17 @@ class Plan(NamedTuple):
     done: bool  # trained before, with the same settings
 
 
-class Result(NamedTuple):
-    """A run when it has ended."""
-
-    mode: str
-    seed: int
-    status: str
-    verdict: curves.Verdict | None
-    steps: int
-    updates: int
-    first_loss: float | None
-    last_loss: float | None
-    best_loss: float | None
-    seconds: float | None
-    cached: bool
-    folder: Path
-    rows: list[Row]
-    error: str = ""
-
-
-class Checked(NamedTuple):
-    """One expectation of the experiment, held against one run."""
-
-    mode: str
-    seed: int
-    key: str
-    expected: Any
-    got: Any
-    ok: bool
-
-
-class Outcome(NamedTuple):
-    """What `run` did."""
-
-    experiment: str
-    title: str
-    folder: Path
-    runs: list[Result]
-    expectations: list[Checked]
-
-    @property
-    def ok(self) -> bool:
-        """Whether all runs are done and all expectations hold."""
-        return all(run.status == "done" for run in self.runs) and all(each.ok for each in self.expectations)
-
-
 class Watcher(Protocol):
     """Who is told how far the runs are."""
 
     def begins(self, plan: Plan, steps: int | None) -> None:
-        """A run begins, of so many steps where that is known."""
+        """Hear that a run begins, of so many steps where that is known."""
 
     def at(self, steps: int) -> None:
-        """So many steps of it are done; told some ten times a second at most."""
+        """Hear how many of its steps are done, some ten times a second at most."""
 
     def ends(self, result: Result) -> None:
-        """The run has ended, or was done before."""
+        """Hear that the run has ended, or was done before."""
 
 
 def plan(experiment: Experiment, folder: store.ExperimentFolder, *, fresh: bool = False) -> list[Plan]:
@@ -105,7 +60,9 @@ def plan(experiment: Experiment, folder: store.ExperimentFolder, *, fresh: bool 
     return plans
 
 
-def run(experiment: Experiment, out: Path = store.RUNS, *, fresh: bool = False, watcher: Watcher | None = None) -> Outcome:
+def run(
+    experiment: Experiment, out: Path = store.RUNS, *, fresh: bool = False, watcher: Watcher | None = None
+) -> Outcome:
     """Run all modes and seeds of `experiment` under `out`; those done before are read, not trained, unless `fresh`.
 
     A run whose task raises fails and lets the others go on.
@@ -126,7 +83,7 @@ def run(experiment: Experiment, out: Path = store.RUNS, *, fresh: bool = False, 
         results.append(result)
         if watcher:
             watcher.ends(result)
-    return Outcome(experiment.name, experiment.title, folder.path, results, list(_check(experiment, results)))
+    return Outcome(experiment.name, experiment.title, folder.path, results, list(checked(experiment.expect, results)))
 
 
 def _prepare(experiment: Experiment) -> None:
@@ -157,31 +114,29 @@ def _train(experiment: Experiment, plan: Plan, starts: dict[int, tasks.Start], w
     )
     store.make_run(plan.folder)
     plan.folder.write(record)
-    begin = time.perf_counter()
     try:
         if plan.seed not in starts:
             starts[plan.seed] = tasks.start_of(experiment.task_name, plan.seed, experiment.task_options)
         start = starts[plan.seed]
         record = replace(record, weights=start.weights, first_batch=start.first_batch)
         plan.folder.write(record)
-        begin = time.perf_counter()
-        logged = _log_rows(experiment, plan, start, watcher)
-        record = replace(record, status="done", rows=logged)
+        logged, seconds = _log_rows(experiment, plan, start, watcher)
+        record = replace(record, status="done", rows=logged, seconds=seconds)
     except GradlabError as error:
         record = replace(record, status="failed", error=str(error))
         raise
-    except Exception as error:  # noqa: BLE001 - the task is a user's: what it raises ends its own run, not the others
+    except Exception as error:
         record = replace(record, status="failed", error=users_traceback(error))
     except BaseException:
         record = replace(record, status="interrupted")
         raise
     finally:
-        plan.folder.write(replace(record, seconds=time.perf_counter() - begin))
+        plan.folder.write(record)
     return result_of(plan.folder, cached=False)
 
 
-def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: Watcher | None) -> int:
-    """Build the task, train it, log every row, and return how many there are."""
+def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: Watcher | None) -> tuple[int, float]:
+    """Build the task, train it, log every row; return how many there are and the seconds they took."""
     task = tasks.build(experiment.task_name, plan.seed, experiment.task_options, experiment.device)
     tasks.check_weights(experiment.task_name, plan.seed, task, start)
     optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), experiment.optimizer.options)
@@ -190,14 +145,14 @@ def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: W
     if watcher:
         watcher.begins(plan, _steps(task, experiment))
     with plan.folder.log() as log:
-        due = time.monotonic()
+        begin = due = time.monotonic()
         for row in rows:
             log.append(row)
             logged += 1
             if watcher and (now := time.monotonic()) >= due:
                 watcher.at(logged)
                 due = now + TELL_EVERY
-    return logged
+    return logged, time.monotonic() - begin
 
 
 def _steps(task: tasks.Task, experiment: Experiment) -> int | None:
@@ -208,28 +163,6 @@ def _steps(task: tasks.Task, experiment: Experiment) -> int | None:
     return None if length is None or experiment.epochs is None else length * experiment.epochs
 
 
-def result_of(run: RunFolder, *, cached: bool) -> Result:
-    """Return the result of a run from what its folder holds."""
-    record, rows = run.read(), run.rows()
-    summary = curves.summarise(rows)
-    return Result(
-        mode=record.mode,
-        seed=record.seed,
-        status=record.status,
-        verdict=summary.verdict,
-        steps=summary.steps,
-        updates=summary.updates,
-        first_loss=summary.first_loss,
-        last_loss=summary.last_loss,
-        best_loss=summary.best_loss,
-        seconds=record.seconds,
-        cached=cached,
-        folder=run.path,
-        rows=rows,
-        error=record.error,
-    )
-
-
 def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
     """Say whether the run is there whole: its record says done, and no row is missing."""
     try:
@@ -237,29 +170,6 @@ def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
         return record.status == "done" and record.settings == settings and record.rows == len(run.rows())
     except GradlabError:
         return False
-
-
-def _check(experiment: Experiment, results: list[Result]) -> Iterator[Checked]:
-    """Hold the runs against what the experiment expects of their modes."""
-    for result in results:
-        expected = experiment.expect.get(result.mode)
-        for key, value in expected.claims().items() if expected else ():
-            got, ok = _held(key, value, result)
-            yield Checked(result.mode, result.seed, key, value, got, ok)
-
-
-def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
-    """Return what the run has for the key of an expectation, and whether that is as expected."""
-    if key == "epoch_losses":
-        decimals = max(len(repr(each).partition(".")[2]) for each in value)
-        means = curves.epoch_means(result.rows)[: len(value)]
-        return means, [f"{mean:.{decimals}f}" for mean in means] == [f"{want:.{decimals}f}" for want in value]
-    loss, _, side = key.rpartition("_")
-    if side not in ("below", "above"):
-        got = getattr(result, key)
-        return got, got == value
-    got = getattr(result, loss)
-    return got, got is not None and (got < value if side == "below" else got > value)
 
 
 def _versions() -> dict[str, str]:

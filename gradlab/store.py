@@ -1,8 +1,8 @@
 """Run folders: the only file that knows a path or a file format.
 
-    runs/<experiment>/experiment.json                            what the last `gradlab run` of it comprised
-    runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
-    runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, written through as it is logged
+runs/<experiment>/experiment.json                            what the last `gradlab run` of it comprised
+runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
+runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, written through as it is logged
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gradlab.errors import StoreError, shortened
 from gradlab.rows import Row
@@ -131,10 +131,12 @@ class RowLog:
         except OSError as error:
             raise _unwritable(self.file, error) from None
 
-    def __enter__(self) -> RowLog:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.fsync(self._handle)
         os.close(self._handle)
 
@@ -258,11 +260,13 @@ def _finite(value: object) -> object:
 
 
 def _checked(record: RunRecord) -> RunRecord:
-    texts = (record.experiment, record.mode, record.status, record.title, record.error, record.started)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(record.settings, dict):
-        raise TypeError("a value is of the wrong type")
-    if not isinstance(record.seed, int) or not isinstance(record.seconds, float | int | None):
-        raise TypeError("seed and seconds must be numbers")
+    """Check the types of what others rely on: the file may have been edited by hand."""
+    kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict, "seconds": float | int | None}
+    for name in ("experiment", "mode", "status", "title", "error", "started"):
+        kinds[name] = str
+    for name, kind in kinds.items():
+        if not isinstance(getattr(record, name), kind):
+            raise TypeError(f"{name} is {shortened(repr(getattr(record, name)))}")
     return record
 
 

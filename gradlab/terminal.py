@@ -1,4 +1,4 @@
-"""What the terminal shows: tables, sparklines, epoch lines and progress. Renderables go out; only the CLI prints them."""
+"""What the terminal shows: tables, sparklines, epoch lines, progress. It makes them; the command line prints them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from gradlab.results import Checked, Result
     from gradlab.rows import Row
-    from gradlab.runs import Checked, Plan, Result
+    from gradlab.runs import Plan
 
 COLOURS = {"falls": "green", "flat": "cyan", "oscillates": "yellow", "rises": "red", "diverges": "bold red"}
 STATUS_COLOURS = {"done": "green", "failed": "bold red"}
@@ -208,8 +209,6 @@ class Pace:
     def left(self, steps: int, total: int) -> float:
         """Return the seconds that the rest will take at this rate."""
         return (time.monotonic() - self.start) / max(steps, 1) * (total - steps)
-
-
 
 
 def _verdicts(runs: Sequence[Result]) -> Text:

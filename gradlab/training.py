@@ -28,7 +28,7 @@ def train(
 ) -> Iterator[Row]:
     """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
 
-    A row is yielded after each step, when the update that was due has been taken and `.grad` holds what the mode keeps.
+    A row is yielded after each step, when the update that was due is taken and `.grad` holds what the mode keeps.
     A window of accumulation ends with its epoch and with the run: a shorter last one is divided by its own length.
 
     Raises:
@@ -68,7 +68,9 @@ def _places(batches: Iterable[Any], every: int, epochs: int | None, steps: int |
         for seen, place in enumerate(places, 1):  # noqa: B007 - counted for what follows
             yield place
         if seen == 0:
-            raise TaskError(f"epoch {epoch} has no batch: batches must be there at every pass, as of a list or DataLoader")
+            raise TaskError(
+                f"epoch {epoch} has no batch: batches must be there at every pass, as of a list or DataLoader"
+            )
         if left is not None:
             left -= seen
             if left == 0:
@@ -84,15 +86,17 @@ def _windows(batches: Iterable[Any], epoch: int, every: int, length: int | None)
         iterator = iter(batches)
         while window := list(islice(iterator, every)):
             for nth, batch in enumerate(window, 1):
-                yield _Place(epoch, batch, len(window), nth == len(window))
+                yield _Place(epoch, batch, len(window), last=nth == len(window))
     else:
         nth = 0
         for nth, batch in enumerate(batches, 1):
             before = (nth - 1) // every * every
-            window = min(every, length - before)
-            yield _Place(epoch, batch, window, nth == before + window)
+            size = min(every, length - before)
+            yield _Place(epoch, batch, size, last=nth == before + size)
         if nth != length:
-            raise TaskError(f"epoch {epoch} has {nth} batches where len() says {length}, so its last window cannot close")
+            raise TaskError(
+                f"epoch {epoch} has {nth} batches where len() says {length}, so its last window cannot close"
+            )
 
 
 def length_of(batches: Iterable[Any]) -> int | None:
@@ -110,4 +114,6 @@ def _check_scalar(loss: object) -> None:
         kind = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
         raise TaskError(f"the task's loss must be a scalar tensor, got {kind}; take its mean")
     if not loss.requires_grad:
-        raise TaskError("the task's loss has no graph behind it, so backward() finds no gradient; compute it from model(…)")
+        raise TaskError(
+            "the task's loss has no graph behind it, so backward() finds no gradient; compute it from model(…)"
+        )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 1, noise: float = 1.0) -> Task:
     """Linear regression with label noise, in mini-batches, by squared error.
 
-    y = w·x + b + noise·ε, with w, b, ε and the `inputs` components of x standard normal; batches are reshuffled at each
-    epoch.
+    y = w·x + b + noise·ε, with w, b, ε and the `inputs` components of x standard normal; the batches are reshuffled at
+    each epoch.
     """
     import torch
     from torch import nn

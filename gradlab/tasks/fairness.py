@@ -7,12 +7,10 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.errors import TaskError, UnfairTask
+from gradlab.errors import TaskError, UnfairTaskError
 from gradlab.tasks.loading import TaskName, build
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from gradlab.tasks.task import Task
 
 
@@ -27,18 +25,18 @@ def start_of(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
     """Return the start that all runs of this task and seed have, found by building the task twice.
 
     Raises:
-        UnfairTask: the two differ, so that modes could not be compared.
+        UnfairTaskError: the two differ, so that modes could not be compared.
     """
     one, other = _start(task, seed, options), _start(task, seed, options)
     _check_same_weights(task, seed, one.weights, other.weights)
     if one.first_batch != other.first_batch:
         mend = "shuffle with generator=torch.Generator().manual_seed(seed)"
-        raise UnfairTask(_unfair(task, seed, "first batches", mend))
+        raise UnfairTaskError(_unfair(task, seed, "first batches", mend))
     return one
 
 
 def check_weights(task: TaskName, seed: int, built: Task, start: Start) -> None:
-    """Raise UnfairTask unless the task as built has the weights that all runs of this task and seed start from."""
+    """Raise UnfairTaskError unless the task has the weights that all its runs of this seed start from."""
     _check_same_weights(task, seed, hash_of(built.model.state_dict()), start.weights)
 
 
@@ -60,7 +58,7 @@ def _start(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
 def _check_same_weights(task: TaskName, seed: int, one: str, other: str) -> None:
     if one != other:
         mend = "make the model inside the task's function"
-        raise UnfairTask(_unfair(task, seed, "initial weights", mend))
+        raise UnfairTaskError(_unfair(task, seed, "initial weights", mend))
 
 
 def _unfair(task: TaskName, seed: int, what: str, mend: str) -> str:

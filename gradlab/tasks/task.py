@@ -31,7 +31,7 @@ class Task:
     def supervised(
         cls, model: nn.Module, batches: Iterable[Any], criterion: Callable[[Tensor, Tensor], Tensor]
     ) -> Task:
-        """Return the task of the common case: batches `(inputs, targets)`, the loss criterion(model(inputs), targets)."""
+        """Return the task of batches `(inputs, targets)` with the loss criterion(model(inputs), targets)."""
 
         def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
             inputs, targets = batch
@@ -71,7 +71,8 @@ class Minibatches:
         import torch
 
         order = torch.randperm(len(self.inputs), generator=self.generator)
-        for chosen in order.split(self.batch_size):
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
             yield self.inputs[chosen], self.targets[chosen]
 
 

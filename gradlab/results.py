@@ -1,0 +1,105 @@
+"""What came of runs: a result each, read from its folder, and what an experiment expected of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab import curves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from gradlab.experiment import Expected
+    from gradlab.rows import Row
+    from gradlab.store import RunFolder
+
+
+class Result(NamedTuple):
+    """A run when it has ended."""
+
+    mode: str
+    seed: int
+    status: str
+    verdict: curves.Verdict | None
+    steps: int
+    updates: int
+    first_loss: float | None
+    last_loss: float | None
+    best_loss: float | None
+    seconds: float | None
+    cached: bool
+    folder: Path
+    rows: list[Row]
+    error: str = ""
+
+
+class Checked(NamedTuple):
+    """One expectation of the experiment, held against one run."""
+
+    mode: str
+    seed: int
+    key: str
+    expected: Any
+    got: Any
+    ok: bool
+
+
+class Outcome(NamedTuple):
+    """What `run` did."""
+
+    experiment: str
+    title: str
+    folder: Path
+    runs: list[Result]
+    expectations: list[Checked]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all runs are done and all expectations hold."""
+        return all(run.status == "done" for run in self.runs) and all(each.ok for each in self.expectations)
+
+
+def result_of(run: RunFolder, *, cached: bool) -> Result:
+    """Return the result of a run from what its folder holds."""
+    record, rows = run.read(), run.rows()
+    summary = curves.summarise(rows)
+    return Result(
+        mode=record.mode,
+        seed=record.seed,
+        status=record.status,
+        verdict=summary.verdict,
+        steps=summary.steps,
+        updates=summary.updates,
+        first_loss=summary.first_loss,
+        last_loss=summary.last_loss,
+        best_loss=summary.best_loss,
+        seconds=record.seconds,
+        cached=cached,
+        folder=run.path,
+        rows=rows,
+        error=record.error,
+    )
+
+
+def checked(expect: Mapping[str, Expected], results: list[Result]) -> Iterator[Checked]:
+    """Hold the runs against what is expected of their modes."""
+    for result in results:
+        expected = expect.get(result.mode)
+        for key, value in expected.claims().items() if expected else ():
+            got, ok = _held(key, value, result)
+            yield Checked(result.mode, result.seed, key, value, got, ok)
+
+
+def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
+    """Return what the run has for the key of an expectation, and whether that is as expected."""
+    if key == "epoch_losses":
+        decimals = max(len(repr(each).partition(".")[2]) for each in value)
+        means = curves.epoch_means(result.rows)[: len(value)]
+        return means, [f"{mean:.{decimals}f}" for mean in means] == [f"{want:.{decimals}f}" for want in value]
+    loss, _, side = key.rpartition("_")
+    if side not in ("below", "above"):
+        got = getattr(result, key)
+        return got, got == value
+    got = getattr(result, loss)
+    return got, got is not None and (got < value if side == "below" else got > value)

@@ -1,0 +1,26 @@
+"""The table of modes × tasks × optimizers that goes through every general claim: a new mode is one row."""
+
+from __future__ import annotations
+
+MODES = [
+    "zero_grad",
+    "zero_grad:fill",
+    "no_zero_grad",
+    "halve_grad",
+    "decay:0.9",
+    "accumulate:4",
+    "accumulate:4:sum",
+    "keep=0.5,every=4",
+    "keep=-0.25,every=3:sum",
+]
+TASKS: list[tuple[str, dict[str, object]]] = [
+    ("noisy_line", {"samples": 10, "batch_size": 3}),
+    ("straight_line", {}),
+    ("digits", {"hidden": 4, "batch_size": 512}),
+]
+OPTIMIZERS: list[tuple[str, dict[str, object]]] = [
+    ("SGD", {"lr": 0.01}),
+    ("SGD", {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.01}),
+    ("vanilla", {"lr": 0.01}),
+]
