@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from gradlab.experiment import Experiment, Override
+    from gradlab.experiment import Experiment
     from gradlab.results import Outcome
     from gradlab.terminal import Bar, Lines
 
@@ -107,7 +107,7 @@ def run(
         (("device",), device, "--device"),
     ]
     overrides = [Override(*each) for each in given if each[1] not in (None, [])]
-    overrides += [_override(text) for text in set_ or []]
+    overrides += [Override.parse(text) for text in set_ or []]
     if task and not experiment:
         chosen = experiments.from_task(task, overrides)
     else:
@@ -385,16 +385,6 @@ def _runs_at(folders: list[Path] | None) -> list[Any]:
     from gradlab import store
 
     return [run for folder in folders or [store.RUNS] for run in store.runs_at(folder)]
-
-
-def _override(text: str) -> Override:
-    from gradlab.errors import ExperimentError
-    from gradlab.experiment import Override, parse_value
-
-    key, equals, value = text.partition("=")
-    if not equals or not all(part.strip() for part in key.split(".")):
-        raise ExperimentError(f"--set {text}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
-    return Override(tuple(part.strip() for part in key.split(".")), parse_value(value), f"--set {key}")
 
 
 # Ending

@@ -18,7 +18,8 @@ Axis = Literal["step", "update", "epoch"]
 BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while it is finite
 HUGE = 1e100  # no sum of squares below it overflows
 SWING = 0.25  # of its whole range: what a turn must exceed to count
-NOISE = 6.0  # standard errors: what any movement must exceed to count
+CLEAR = 6.0  # standard errors: what a turn must exceed to be one
+TREND = 3.0  # standard errors: what the way from start to end must exceed to be one
 
 
 class Summary(NamedTuple):
@@ -72,30 +73,33 @@ def verdict(rows: Sequence[Row]) -> Verdict:
 
     diverges
         a loss is not finite or beyond 10¹⁰⁰, or a level of the later half exceeds 1000 times the first.
-    flat
-        all levels lie within six standard errors of their noise: nothing to be seen.
     oscillates
-        it turns at least twice by more than a quarter of its whole range, once at least in the later half, and its
-        later peaks are less than twice its earlier ones.
+        it turns at least twice by more than a quarter of its range and six standard errors, once at least in the later
+        half, and its later peaks are less than twice its earlier ones; if they are more, it rises.
+    flat or oscillates
+        its last fifth is no further from its first than three standard errors: flat where its range is less than half
+        of its mean, and otherwise it oscillates.
     falls
         it ends below its start, and in the lower half of its range.
     rises
-        everything else: it ends above its start, climbs back by more than half of what it fell, or swings ever higher.
+        everything else: it ends above its start, or climbs back by more than half of what it fell.
     """
     if not all(abs(row.loss) < HUGE for row in rows):
         return "diverges"
     levels, noise = _levels(rows)
-    start, end = levels[0], _mean(levels[-max(1, len(levels) // 5) :])
     low, high = min(levels), max(levels)
-    later, earlier = levels[len(levels) // 2 :], levels[: len(levels) // 2] or levels
-    if max(later) > BOUND * max(abs(start), 1e-3):
+    span = high - low
+    half, fifth = len(levels) // 2, max(1, len(levels) // 5)
+    earlier, later = levels[:half] or levels, levels[half:]
+    if max(later) > BOUND * max(abs(levels[0]), 1e-3):
         return "diverges"
-    if high - low <= NOISE * noise or high == low:
-        return "flat"
-    turns = _turns(levels, max(SWING * (high - low), NOISE * noise))
-    if len(turns) >= 2 and turns[-1] >= len(levels) // 2:
+    turns = _turns(levels, max(SWING * span, CLEAR * noise))
+    if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) > 2 * max(earlier) else "oscillates"
-    return "falls" if end < start and end - low <= (high - low) / 2 else "rises"
+    start, end = _mean(levels[:fifth]), _mean(levels[-fifth:])
+    if abs(end - start) <= TREND * noise * math.sqrt(2 / fifth):
+        return "oscillates" if span > abs(_mean(levels)) / 2 else "flat"
+    return "falls" if end < start and end - low <= span / 2 else "rises"
 
 
 def curve(rows: Sequence[Row], axis: Axis) -> Curve:

@@ -136,6 +136,23 @@ class Override(NamedTuple):
     value: object
     flag: str
 
+    @classmethod
+    def parse(cls, text: str) -> Override:
+        """Return what `--set KEY=VALUE` says: a line of TOML, or a VALUE that needs no quotes where it is a string."""
+        name, equals, value = text.partition("=")
+        for line in (text, f"{name}={json.dumps(value, ensure_ascii=False)}") if equals else ():
+            try:
+                found: Any = tomllib.loads(line)
+            except (tomllib.TOMLDecodeError, RecursionError):
+                continue
+            key: tuple[str, ...] = ()
+            while isinstance(found, dict) and len(found) == 1:
+                ((part, found),) = found.items()
+                key = (*key, part)
+            return cls(key, found, f"--set {'.'.join(key)}")
+        wrong = f"--set {shortened(text)}" if equals else f"--set {shortened(text)} has no '='"
+        raise ExperimentError(f"{wrong}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
+
 
 def shipped() -> dict[str, Path]:
     """Return the experiments that come with gradlab: name and file."""
@@ -173,14 +190,6 @@ def locate(name: str) -> Path:
         hint = f"\nthere is a task of that name: gradlab run --task {name}" if name in tasks.BUILT_IN else ""
         raise ExperimentError(unknown("experiment", name, known) + hint)
     return known[key]
-
-
-def parse_value(text: str) -> object:
-    """Return the value that `text` spells in TOML, or the text itself: `0.1`, `true`, `[1, 2]`, `mse`."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
 
 
 class _Source(NamedTuple):

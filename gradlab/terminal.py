@@ -30,30 +30,27 @@ PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no te
 
 
 def table_of(results: Sequence[Result], width: int) -> Table:
-    """Return the table of a run: a line a mode; of several seeds the medians, and how many got which verdict."""
+    """Return the table of a run: a line a mode; of several seeds the medians, and how many got which verdict.
+
+    Where `width` columns are too few for all of it, the less telling columns go first.
+    """
     seeds = len({result.seed for result in results})
-    columns = ["mode", "last", "curve", "verdict"]
-    if width >= MIDDLE:
-        columns = ["mode", "first", "last", "best", "curve", "verdict"]
-    if width >= WIDE and any(len({row.epoch for row in result.rows}) < len(result.rows) for result in results):
-        columns.insert(4, "last epoch")
+    by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
+    if all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
+        optional = ["best", "first", "curve", "last"]
+    else:
+        optional = ["last epoch", "best", "first", "curve", "last"]
+    shown = ["mode", "first", "last", "best", "last epoch", "curve", "verdict"]
+    cells = [_cells(runs, spark=16) for runs in by_mode]
+    shown = [name for name in shown if name in ("mode", "verdict", *optional)]
+    while optional and _width_of(shown, cells) > width:
+        shown.remove(optional.pop(0))
     table = Table(title=f"loss, median of {seeds} seeds" if seeds > 1 else None, title_justify="left", box=None)
-    for column in columns:
-        right = column in ("first", "last", "best", "last epoch")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column != "mode", overflow="fold")
-    for mode, group in groupby(results, key=lambda result: result.mode):
-        runs = list(group)
-        spark = 16 if width >= WIDE else 8
-        cells: dict[str, Text | str] = {
-            "mode": mode,
-            "first": loss_text(_median(run.first_loss for run in runs)),
-            "last": loss_text(_median(run.last_loss for run in runs)),
-            "best": loss_text(_median(run.best_loss for run in runs)),
-            "last epoch": loss_text(_median(_last_epoch(run.rows) for run in runs)),
-            "curve": sparkline(_median_levels([run.rows for run in runs]), spark),
-            "verdict": _verdicts(runs),
-        }
-        table.add_row(*(cells[column] for column in columns))
+    for name in shown:
+        numbers = name not in ("mode", "curve", "verdict")
+        table.add_column(name, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
+    for line in cells:
+        table.add_row(*(line[name] for name in shown))
     return table
 
 
@@ -189,8 +186,8 @@ class Lines:
     def ends(self, result: Result) -> None:
         """Say what came of it."""
         self.nth += 1
-        before = ", done before" if result.cached else ""
-        self.say(f"{self.nth}/{self.runs} {result.mode} seed {result.seed}: {result.status}{before}")
+        how = "done before" if result.cached else result.status
+        self.say(f"{self.nth}/{self.runs} {result.mode} seed {result.seed}: {how}")
 
     def close(self) -> None:
         """Nothing to take away."""
@@ -209,6 +206,27 @@ class Pace:
     def left(self, steps: int, total: int) -> float:
         """Return the seconds that the rest will take at this rate."""
         return (time.monotonic() - self.start) / max(steps, 1) * (total - steps)
+
+
+def _cells(runs: Sequence[Result], spark: int) -> dict[str, Text]:
+    """Return the cells of one mode."""
+    losses = {
+        "first": _median(run.first_loss for run in runs),
+        "last": _median(run.last_loss for run in runs),
+        "best": _median(run.best_loss for run in runs),
+        "last epoch": _median(_last_epoch(run.rows) for run in runs),
+    }
+    return {
+        "mode": Text(runs[0].mode),
+        **{name: Text(loss_text(loss)) for name, loss in losses.items()},
+        "curve": Text(sparkline(_median_levels([run.rows for run in runs]), spark)),
+        "verdict": _verdicts(runs),
+    }
+
+
+def _width_of(names: Sequence[str], lines: Sequence[dict[str, Text]]) -> int:
+    """Return how wide a table of these columns is, with the blanks that rich puts around a cell."""
+    return sum(2 + max(len(name), *(line[name].cell_len for line in lines)) for name in names)
 
 
 def _verdicts(runs: Sequence[Result]) -> Text:

@@ -1,0 +1,46 @@
+# Every target installs what it needs into .venv first; a second `make` installs nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: run test check smoke bench figures install clean
+
+run: $(READY)  ## train the diverging loss under three modes and draw it
+	$(BIN)/gradlab run
+	$(BIN)/gradlab plot
+
+install: $(READY)  ## make .venv with gradlab in it
+
+test: $(READY)  ## the tests, with coverage
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+
+check: $(READY)  ## what CI runs: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+smoke: $(READY)  ## a run of seconds whose outcome is checked
+	$(BIN)/gradlab run smoke --fresh
+
+bench: $(READY)  ## speed, as ratios: the training step and start-up
+	$(BIN)/python -m tests.benchmarks.step
+	$(BIN)/python -m tests.benchmarks.startup
+
+figures: $(READY)  ## train the shipped experiments and draw experiments/figures/ anew
+	for name in diverging_loss straight_line digits; do \
+		$(BIN)/gradlab run $$name --quiet && \
+		$(BIN)/gradlab plot runs/$$name -o experiments/figures/$$name.png || exit 1; \
+	done
+
+clean:  ## all that can be made again, except the runs
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "gradlab needs Python 3.11 or newer: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m gradlab`: the same as `gradlab`."""
+
+from gradlab.cli import main
+
+main(prog_name="gradlab")
