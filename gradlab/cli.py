@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gradlab.experiment import Experiment
+    from gradlab.progress import Bar, Lines
     from gradlab.results import Outcome
-    from gradlab.terminal import Bar, Lines
 
 DONE, FAILED, AT_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -185,22 +185,7 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     from gradlab.terminal import run_list
 
     console = _console()
-    console.print(
-        run_list(
-            [
-                (
-                    record.experiment,
-                    record.mode,
-                    str(record.seed),
-                    record.status,
-                    str(record.rows or ""),
-                    record.started.replace("T", " ")[:16],
-                )
-                for _, record in found
-            ],
-            console.width,
-        )
-    )
+    console.print(run_list([record for _, record in found], console.width))
 
 
 @app.command()
@@ -372,7 +357,7 @@ def _plain(value: object) -> str:
 def _watcher(runs: int) -> Bar | Lines:
     from rich.console import Console
 
-    from gradlab.terminal import Bar, Lines
+    from gradlab.progress import Bar, Lines
 
     console = Console(stderr=True)
     return Bar(console, runs) if console.is_terminal else Lines(_say, runs)

@@ -1,9 +1,8 @@
-"""What the terminal shows: tables, sparklines, epoch lines, progress. It makes them; the command line prints them."""
+"""What the terminal shows when runs are done: tables, sparklines, epoch lines. The command line prints them."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from itertools import groupby
 from statistics import median
@@ -15,18 +14,15 @@ from rich.text import Text
 from gradlab import curves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from rich.console import Console
+    from collections.abc import Iterable, Sequence
 
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
-    from gradlab.runs import Plan
+    from gradlab.store import RunRecord
 
 COLOURS = {"falls": "green", "flat": "cyan", "oscillates": "yellow", "rises": "red", "diverges": "bold red"}
 STATUS_COLOURS = {"done": "green", "failed": "bold red"}
-WIDE, MIDDLE = 76, 54  # columns from which on the whole table fits, and most of it
-PLAIN_EVERY = 10.0  # seconds between two lines of progress where there is no terminal
+WIDE = 60  # columns from which on a sparkline has sixteen blocks
 
 
 def table_of(results: Sequence[Result], width: int) -> Table:
@@ -41,31 +37,28 @@ def table_of(results: Sequence[Result], width: int) -> Table:
     else:
         optional = ["last epoch", "best", "first", "curve", "last"]
     shown = ["mode", "first", "last", "best", "last epoch", "curve", "verdict"]
-    cells = [_cells(runs, spark=16) for runs in by_mode]
     shown = [name for name in shown if name in ("mode", "verdict", *optional)]
-    while optional and _width_of(shown, cells) > width:
-        shown.remove(optional.pop(0))
-    table = Table(title=f"loss, median of {seeds} seeds" if seeds > 1 else None, title_justify="left", box=None)
-    for name in shown:
-        numbers = name not in ("mode", "curve", "verdict")
-        table.add_column(name, justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
-    for line in cells:
-        table.add_row(*(line[name] for name in shown))
+    lines = [_cells(runs, spark=16 if width >= WIDE else 8) for runs in by_mode]
+    table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch"))
+    table.title, table.title_justify = (f"loss, median of {seeds} seeds" if seeds > 1 else None), "left"
     return table
 
 
-def run_list(entries: Iterable[tuple[str, str, str, str, str, str]], width: int) -> Table:
-    """Return a table of runs: experiment, mode, seed, status, rows and when it began."""
-    names = ("experiment", "mode", "seed", "status", "rows", "started")
-    shown = names if width >= WIDE else names[:4]
-    table = Table(box=None)
-    for name in shown:
-        table.add_column(name, justify="right" if name in ("seed", "rows") else "left", overflow="fold")
-    for entry in entries:
-        cells = [Text(cell, STATUS_COLOURS.get(cell, "")) if name == "status" else cell
-                 for name, cell in zip(names, entry, strict=True)]  # fmt: skip
-        table.add_row(*cells[: len(shown)])
-    return table
+def run_list(records: Iterable[RunRecord], width: int) -> Table:
+    """Return a table of runs; where `width` columns are too few for all of it, the less telling ones go first."""
+    shown = ["experiment", "mode", "seed", "status", "rows", "started"]
+    lines = [
+        {
+            "experiment": Text(record.experiment),
+            "mode": Text(record.mode),
+            "seed": Text(str(record.seed)),
+            "status": Text(record.status, STATUS_COLOURS.get(record.status, "")),
+            "rows": Text("" if record.rows is None else str(record.rows)),
+            "started": Text(record.started.replace("T", " ")[:16]),
+        }
+        for record in records
+    ]
+    return _fitting(shown, ["started", "rows", "status", "seed"], lines, width, numbers=("seed", "rows"))
 
 
 def word_list(words: dict[str, str]) -> Table:
@@ -123,91 +116,6 @@ def loss_text(loss: float | None) -> str:
     return "" if loss is None else f"{loss:.4g}"
 
 
-class Bar:
-    """Tells a person how far the runs are: a bar with rate and time left on a terminal."""
-
-    def __init__(self, console: Console, runs: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        wide = console.width >= MIDDLE
-        rate = [TextColumn("{task.fields[rate]}"), TimeRemainingColumn(compact=True)]
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(None if wide else 8), *rate, console=console, transient=True
-        )
-        self.bar = self.progress.add_task("", total=None, rate="")
-        self.runs, self.nth = runs, 0
-        self.pace = Pace()
-
-    def begins(self, plan: Plan, steps: int | None) -> None:
-        """Show the run that begins."""
-        self.pace = Pace()
-        what = f"{self.nth + 1}/{self.runs} {plan.mode.name}" + (f" seed {plan.seed}" if self.runs > 3 else "")
-        self.progress.reset(self.bar, description=what, total=steps, rate="")
-        self.progress.start()
-
-    def at(self, steps: int) -> None:
-        """Show how far it is."""
-        self.progress.update(self.bar, completed=steps, rate=self.pace.words(steps))
-
-    def ends(self, result: Result) -> None:  # noqa: ARG002 - the table says the rest
-        """Count the run."""
-        self.nth += 1
-        if self.nth == self.runs:
-            self.close()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self.progress.stop()
-
-
-class Lines:
-    """Tells a log file how far the runs are: a plain line now and then."""
-
-    def __init__(self, say: Callable[[str], object], runs: int) -> None:
-        self.say, self.runs, self.nth = say, runs, 0
-        self.what, self.steps = "", None  # type: str, int | None
-        self.pace = Pace()
-        self.due = 0.0
-
-    def begins(self, plan: Plan, steps: int | None) -> None:
-        """Note the run that begins."""
-        self.what, self.steps = f"{plan.mode.name} seed {plan.seed}", steps
-        self.pace = Pace()
-        self.due = time.monotonic() + PLAIN_EVERY
-
-    def at(self, steps: int) -> None:
-        """Say how far it is, when that was not said for a while."""
-        if (now := time.monotonic()) < self.due:
-            return
-        self.due = now + PLAIN_EVERY
-        of = f" of {self.steps}, {self.pace.left(steps, self.steps):.0f} s left" if self.steps else ""
-        self.say(f"{self.what}: step {steps}{of}, {self.pace.words(steps)}")
-
-    def ends(self, result: Result) -> None:
-        """Say what came of it."""
-        self.nth += 1
-        how = "done before" if result.cached else result.status
-        self.say(f"{self.nth}/{self.runs} {result.mode} seed {result.seed}: {how}")
-
-    def close(self) -> None:
-        """Nothing to take away."""
-
-
-class Pace:
-    """Steps a second since the start of a run."""
-
-    def __init__(self) -> None:
-        self.start = time.monotonic()
-
-    def words(self, steps: int) -> str:
-        """Return the rate in words."""
-        return f"{steps / max(time.monotonic() - self.start, 1e-3):,.0f} steps/s"
-
-    def left(self, steps: int, total: int) -> float:
-        """Return the seconds that the rest will take at this rate."""
-        return (time.monotonic() - self.start) / max(steps, 1) * (total - steps)
-
-
 def _cells(runs: Sequence[Result], spark: int) -> dict[str, Text]:
     """Return the cells of one mode."""
     losses = {
@@ -224,9 +132,24 @@ def _cells(runs: Sequence[Result], spark: int) -> dict[str, Text]:
     }
 
 
-def _width_of(names: Sequence[str], lines: Sequence[dict[str, Text]]) -> int:
-    """Return how wide a table of these columns is, with the blanks that rich puts around a cell."""
-    return sum(2 + max(len(name), *(line[name].cell_len for line in lines)) for name in names)
+def _fitting(
+    shown: list[str], optional: list[str], lines: Sequence[dict[str, Text]], width: int, numbers: Sequence[str]
+) -> Table:
+    """Return the table of these columns, without as many of the optional ones as do not fit, the first ones first."""
+
+    def needed() -> int:
+        return sum(2 + max([len(name), *(line[name].cell_len for line in lines)]) for name in shown)
+
+    for name in optional:
+        if needed() > width:
+            shown.remove(name)
+    table = Table(box=None)
+    for name in shown:
+        number = name in numbers
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for line in lines:
+        table.add_row(*(line[name] for name in shown))
+    return table
 
 
 def _verdicts(runs: Sequence[Result]) -> Text:

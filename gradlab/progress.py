@@ -1,0 +1,129 @@
+"""How far the runs are, told while they train: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from gradlab.results import Result
+    from gradlab.runs import Plan
+
+NARROW = 60  # columns below which there is no room for a bar
+EVERY = 10.0  # seconds between two plain lines
+
+
+class Pace:
+    """How many steps of how many runs are done, how fast, and how long the rest will take at this rate."""
+
+    def __init__(self, runs: int) -> None:
+        self.runs = runs
+        self.ended = 0
+        self.what = ""
+        self.steps: int | None = None  # of a run, where that is known
+        self.done = 0
+        self.start = time.monotonic()
+
+    def begins(self, plan: Plan, steps: int | None) -> None:
+        """Note the run that begins."""
+        self.what = f"{plan.mode.name} seed {plan.seed}"
+        self.steps, self.done = steps, 0
+        self.start = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Steps a second of this run."""
+        return self.done / max(time.monotonic() - self.start, 1e-3)
+
+    @property
+    def left(self) -> str:
+        """The time left for all runs, taking each to be as long as this one."""
+        if self.steps is None or not self.done:
+            return ""
+        seconds = round(((self.runs - self.ended) * self.steps - self.done) / self.rate)
+        minutes, seconds = divmod(max(seconds, 0), 60)
+        return (
+            f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left" if minutes >= 60 else f"{minutes}:{seconds:02} left"
+        )
+
+
+class Bar:
+    """On a terminal: run, bar, rate and time left, in one line that goes when the runs are done."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.pace = Pace(runs)
+        self.narrow = console.width < NARROW
+        columns = [TextColumn("{task.description}", markup=False)] if self.narrow else [
+            TextColumn("{task.description}", markup=False), BarColumn(None), TextColumn("{task.fields[pace]}")
+        ]  # fmt: skip
+        self.progress = Progress(*columns, console=console, transient=True, expand=not self.narrow)
+        self.bar = self.progress.add_task("importing torch", total=None, pace="")
+        self.progress.start()
+
+    def begins(self, plan: Plan, steps: int | None) -> None:
+        """Show the run that begins."""
+        self.pace.begins(plan, steps)
+        self._show()
+
+    def at(self, steps: int) -> None:
+        """Show how far it is."""
+        self.pace.done = steps
+        self._show()
+
+    def ends(self, result: Result) -> None:  # noqa: ARG002 - the table says the rest
+        """Count the run."""
+        self.pace.ended += 1
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+    def _show(self) -> None:
+        pace = self.pace
+        nth = f"{pace.ended + 1}/{pace.runs}"
+        speed = f"{pace.rate:,.0f} steps/s  {pace.left}" if pace.done else ""
+        if self.narrow:
+            self.progress.update(self.bar, description=f"{nth} {pace.rate:,.0f} steps/s {pace.left}")
+            return
+        total = None if pace.steps is None else pace.steps * pace.runs
+        done = (pace.steps or 0) * pace.ended + pace.done
+        self.progress.update(self.bar, description=f"{nth} {pace.what}", total=total, completed=done, pace=speed)
+
+
+class Lines:
+    """In a log file: a plain line now and then, and one when a run ends."""
+
+    def __init__(self, say: Callable[[str], object], runs: int) -> None:
+        self.say = say
+        self.pace = Pace(runs)
+        self.due = 0.0
+
+    def begins(self, plan: Plan, steps: int | None) -> None:
+        """Note the run that begins."""
+        self.pace.begins(plan, steps)
+        self.due = time.monotonic() + EVERY
+
+    def at(self, steps: int) -> None:
+        """Say how far it is, when that was not said for a while."""
+        if (now := time.monotonic()) < self.due:
+            return
+        self.due = now + EVERY
+        pace = self.pace
+        pace.done = steps
+        of = f" of {pace.steps}" if pace.steps else ""
+        self.say(f"{pace.ended + 1}/{pace.runs} {pace.what}: step {steps}{of}, {pace.rate:,.0f} steps/s, {pace.left}")
+
+    def ends(self, result: Result) -> None:
+        """Say what came of it."""
+        self.pace.ended += 1
+        how = "done before" if result.cached else result.status
+        self.say(f"{self.pace.ended}/{self.pace.runs} {result.mode} seed {result.seed}: {how}")
+
+    def close(self) -> None:
+        """Nothing is left on the screen."""

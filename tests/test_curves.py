@@ -1,0 +1,271 @@
+"""Curves: the verdict that a person would give, summaries, means of epochs, bands, axes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import pairwise
+from random import Random
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradlab import curves
+from gradlab.curves import Curve, Verdict, band, curve, epoch_means, natural_axis, summarise, verdict
+from gradlab.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+NAN, INF = math.nan, math.inf
+SEEDS = range(50)
+
+# What a person says of these losses, each on the full batch: one step an epoch.
+FULL_BATCH: list[tuple[str, Verdict, list[float]]] = [
+    ("1/n", "falls", [1 / (1 + n) for n in range(100)]),
+    ("straight down", "falls", [1.5, 1.4, 1.3, 1.2]),
+    ("fall, then a noisy plateau", "falls", [max(5 - n / 4, 1) + 0.05 * Random(n).random() for n in range(100)]),
+    ("slow climb", "rises", [1.4, 1.9, 2.0, 2.8, 3.5]),
+    ("doubling, short of 1000 times", "rises", [2.0**n for n in range(9)]),
+    ("exponential growth beyond 1000 times", "diverges", [1.2**n for n in range(60)]),
+    ("nan at the start", "diverges", [NAN, 1.0, 1.0]),
+    ("nan amid", "diverges", [3.0, 2.0, NAN, 1.0, 0.5]),
+    ("nan at the end", "diverges", [3.0, 2.0, 1.0, NAN]),
+    ("inf at the start", "diverges", [INF, 1.0, 1.0]),
+    ("inf amid", "diverges", [3.0, 2.0, INF, 1.0, 0.5]),
+    ("minus inf at the end", "diverges", [3.0, 2.0, 1.0, -INF]),
+    ("nothing but nan", "diverges", [NAN]),
+    ("1e200", "diverges", [1e200, 1e200, 1e200]),
+    ("1e308", "diverges", [1e308, 1e308, 1e308]),
+    ("-1e308", "diverges", [1.0, -1e308]),
+    ("undamped sine", "oscillates", [2 + math.sin(n / 5) for n in range(200)]),
+    ("undamped cosine, whole periods", "oscillates", [1 + math.cos(2 * math.pi * n / 50) for n in range(201)]),
+    ("undamped, squared", "oscillates", [math.cos(n / 10) ** 2 for n in range(200)]),
+    ("alternating", "oscillates", [5.0, 1.0, 5.0, 1.0]),
+    ("alternating for long", "oscillates", [5.0, 1.0] * 50),
+    ("alternating below zero", "oscillates", [-5.0, -1.0] * 50),
+    ("ringing that dies out low", "falls", [0.5 + 3 * abs(0.93**n * math.cos(n / 3)) for n in range(200)]),
+    ("ringing about its end", "falls", [2 + 2 * 0.95**n * math.cos(n / 3) for n in range(200)]),
+    ("swings ever higher", "rises", [abs(1.02**n * math.cos(n / 3)) for n in range(150)]),
+    ("down and all the way up", "rises", [abs(n - 50.0) for n in range(110)]),
+    ("down and back to the start, five steps", "rises", [3.0, 2.0, 1.0, 2.0, 3.0]),
+    ("down and four fifths back", "rises", [100.0 - n for n in range(51)] + [50.0 + 0.8 * n for n in range(1, 51)]),
+    ("down and a fifth back", "falls", [100.0 - n for n in range(81)] + [20.0 + 0.8 * n for n in range(1, 21)]),
+    ("up a little, then down for good", "falls", [1.0, 2.0, 3.0, 2.0, 1.0, 0.4, 0.3, 0.2, 0.2, 0.2]),
+    ("constant", "flat", [1.0] * 10),
+    ("constant 0", "flat", [0.0] * 10),
+    ("constant below zero", "flat", [-3.0] * 10),
+    ("one step", "flat", [1.0]),
+    ("two steps down", "falls", [2.0, 1.0]),
+    ("two steps up", "rises", [1.0, 2.0]),
+    ("two equal steps", "flat", [1.0, 1.0]),
+    ("down below zero", "falls", [-float(n) for n in range(20)]),
+    ("up from below zero", "rises", [n - 20.0 for n in range(20)]),
+    ("down from tiny", "falls", [1e-300, 1e-301, 1e-302]),
+    ("subnormal", "falls", [5e-324, 0.0]),
+]
+
+
+def full_batch(losses: Sequence[float]) -> list[Row]:
+    return [Row(nth, nth, nth, loss) for nth, loss in enumerate(losses)]
+
+
+def mini_batches(losses: Sequence[float], per_epoch: int) -> list[Row]:
+    return [Row(nth, nth, nth // per_epoch, loss) for nth, loss in enumerate(losses)]
+
+
+def verdicts(loss: Callable[[float, Random], float], per_epoch: int, epochs: int) -> Counter[str]:
+    """Count the verdicts over 50 seeds of the curve `loss`, a function of the share of the run and of the noise."""
+    steps = per_epoch * epochs
+    counted: Counter[str] = Counter()
+    for seed in SEEDS:
+        noise = Random(seed)
+        counted[verdict(mini_batches([loss(nth / steps, noise) for nth in range(steps)], per_epoch))] += 1
+    return counted
+
+
+@pytest.mark.parametrize(("expected", "losses"), [pytest.param(*row[1:], id=row[0]) for row in FULL_BATCH])
+def test_the_verdict_is_the_one_a_person_would_give(expected: Verdict, losses: list[float]) -> None:
+    assert verdict(full_batch(losses)) == expected
+
+
+def test_the_table_of_curves_holds_every_verdict() -> None:
+    assert {row[1] for row in FULL_BATCH} == set(get_args(Verdict))
+
+
+@pytest.mark.parametrize(
+    "losses", [[10 + 1.015**n * math.cos(n / 3) for n in range(200)]], ids=["about a level of 10"]
+)
+def test_a_growing_oscillation_rises_whatever_level_it_swings_about(losses: list[float]) -> None:
+    assert verdict(full_batch(losses)) == "rises"
+
+
+def test_the_verdict_does_not_hang_on_the_unit_of_the_loss() -> None:
+    for _, expected, losses in FULL_BATCH:
+        if all(1e-6 < abs(loss) < 1e6 for loss in losses):
+            assert verdict(full_batch([2.0**20 * loss for loss in losses])) == expected
+
+
+def test_a_loss_that_starts_at_zero_and_then_is_5_rises() -> None:
+    assert verdict(full_batch([0.0, 5.0])) == "rises"
+
+
+@pytest.mark.parametrize("per_epoch", [1, 2, 7, 40, 400])
+def test_one_nan_among_many_steps_diverges(per_epoch: int) -> None:
+    losses = [1 / (1 + n) for n in range(400)]
+    losses[200] = NAN
+    assert verdict(mini_batches(losses, per_epoch)) == "diverges"
+
+
+@pytest.mark.parametrize(("per_epoch", "epochs"), [(40, 5), (40, 1), (10, 10), (100, 4), (29, 10), (40, 50)])
+def test_noise_around_a_level_is_flat_for_nine_seeds_of_ten(per_epoch: int, epochs: int) -> None:
+    # A level over 0.2 of noise; a verdict on chance itself may err at a rate, here 1 in 10.
+    counted = verdicts(lambda _, noise: 1 + noise.gauss(0, 0.2), per_epoch, epochs)
+    assert counted["flat"] >= 45, counted
+
+
+def test_noise_around_a_level_is_flat_however_long_it_is_watched() -> None:
+    counted = verdicts(lambda _, noise: 1 + noise.gauss(0, 0.3), per_epoch=10, epochs=300)
+    assert counted["flat"] >= 45, counted
+
+
+def test_strong_noise_of_small_batches_is_not_an_oscillation() -> None:
+    # The squared error of one sample at a time: its mean is the level, its spread larger than its mean.
+    counted = verdicts(lambda _, noise: noise.gauss(0, 1) ** 2, per_epoch=10, epochs=10)
+    assert counted["flat"] >= 45, counted
+
+
+def test_noise_never_diverges() -> None:
+    counted = verdicts(lambda _, noise: noise.gauss(0, 1) ** 2, per_epoch=3, epochs=3)
+    assert not counted["diverges"], counted
+
+
+@pytest.mark.parametrize(("per_epoch", "epochs"), [(40, 5), (40, 1), (10, 10), (4, 10), (40, 50)])
+def test_a_noisy_fall_falls_for_every_seed(per_epoch: int, epochs: int) -> None:
+    counted = verdicts(lambda at, noise: 2 - 1.5 * min(1, at / 0.4) + noise.gauss(0, 0.3), per_epoch, epochs)
+    assert counted == {"falls": len(SEEDS)}
+
+
+@pytest.mark.parametrize(("per_epoch", "epochs"), [(40, 5), (40, 1), (10, 10), (4, 10), (40, 50)])
+def test_a_noisy_rise_rises_for_every_seed(per_epoch: int, epochs: int) -> None:
+    counted = verdicts(lambda at, noise: 1 + 3 * at + noise.gauss(0, 0.4), per_epoch, epochs)
+    assert counted == {"rises": len(SEEDS)}
+
+
+def test_a_noisy_oscillation_oscillates_for_every_seed() -> None:
+    counted = verdicts(lambda at, noise: 2 + math.sin(2 * math.pi * 5 * at) + noise.gauss(0, 0.2), 40, 40)
+    assert counted == {"oscillates": len(SEEDS)}
+
+
+def test_exponential_growth_in_mini_batches_diverges_for_every_seed() -> None:
+    counted = verdicts(lambda at, noise: math.exp(12 * at) * (1 + noise.random()), 10, 10)
+    assert counted == {"diverges": len(SEEDS)}
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=60), st.integers(1, 12))
+def test_no_losses_make_the_verdict_raise(losses: list[float], per_epoch: int) -> None:
+    assert verdict(mini_batches(losses, per_epoch)) in get_args(Verdict)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30), st.integers(1, 12))
+def test_no_losses_make_the_levels_raise(losses: list[float], per_epoch: int) -> None:
+    levels = curves.levels(mini_batches(losses, per_epoch))
+    assert 1 <= len(levels) <= len(losses)
+
+
+def test_a_summary_tells_steps_updates_and_losses_of_single_steps() -> None:
+    rows = [Row(0, 0, 0, 4.0), Row(1, 0, 0, 1.0), Row(2, 1, 0, 2.0), Row(3, 1, 0, 3.0)]
+    assert summarise(rows)[:5] == (4, 2, 4.0, 3.0, 1.0)
+
+
+def test_a_summary_of_no_rows_has_neither_losses_nor_a_verdict() -> None:
+    assert summarise([]) == (0, 0, None, None, None, None)
+
+
+def test_the_best_loss_is_the_lowest_finite_one() -> None:
+    assert summarise(full_batch([3.0, 2.0, NAN, INF, -INF])).best_loss == 2.0
+
+
+def test_the_best_of_nothing_finite_is_nan() -> None:
+    best = summarise(full_batch([NAN, INF])).best_loss
+    assert best is not None
+    assert math.isnan(best)
+
+
+def test_epoch_means_are_the_means_of_epochs_the_last_one_shorter() -> None:
+    assert epoch_means(mini_batches([1.0, 2.0, 6.0, 5.0, 7.0], 3)) == [3.0, 6.0]
+
+
+def test_epoch_means_of_no_rows_are_none() -> None:
+    assert epoch_means([]) == []
+
+
+@pytest.mark.parametrize("odd", [NAN, INF, -INF])
+def test_an_epoch_with_a_loss_that_is_not_finite_has_a_mean_that_is_not_finite(odd: float) -> None:
+    means = epoch_means(mini_batches([1.0, 3.0, 1.0, odd], 2))
+    assert means[0] == 2.0
+    assert not math.isfinite(means[1])
+
+
+def test_an_epoch_of_huge_losses_has_the_mean_inf_and_no_exception() -> None:
+    assert epoch_means(mini_batches([1e308, 1e308, 1e308], 3)) == [INF]
+
+
+def test_the_curve_on_steps_is_every_loss() -> None:
+    rows = [Row(0, 0, 0, 3.0), Row(1, 0, 0, 2.0), Row(2, 1, 1, 1.0)]
+    assert curve(rows, "step") == ("step", [0.0, 1.0, 2.0], [3.0, 2.0, 1.0])
+
+
+def test_the_curve_on_updates_is_the_mean_of_each_window() -> None:
+    rows = [Row(0, 0, 0, 3.0), Row(1, 0, 0, 2.0), Row(2, 1, 1, 1.0)]
+    assert curve(rows, "update") == ("update", [0.0, 1.0], [2.5, 1.0])
+
+
+def test_the_curve_on_epochs_counts_them_from_1() -> None:
+    rows = [Row(0, 0, 0, 3.0), Row(1, 0, 0, 2.0), Row(2, 1, 1, 1.0)]
+    assert curve(rows, "epoch") == ("epoch", [1.0, 2.0], [2.5, 1.0])
+
+
+@pytest.mark.parametrize(("per_epoch", "steps", "axis"), [(5, 20, "epoch"), (1, 20, "step"), (20, 20, "step")])
+def test_the_natural_axis_is_epochs_where_there_are_several_of_several_batches(
+    per_epoch: int, steps: int, axis: str
+) -> None:
+    assert natural_axis(mini_batches([1.0] * steps, per_epoch)) == axis
+
+
+def test_the_natural_axis_of_no_rows_is_steps() -> None:
+    assert natural_axis([]) == "step"
+
+
+def test_a_band_is_median_and_range_at_each_x() -> None:
+    made = band([Curve("step", [0.0, 1.0], [y, y + 1]) for y in (5.0, 1.0, 2.0)])
+    assert made == ([0.0, 1.0], [2.0, 3.0], [1.0, 2.0], [5.0, 6.0])
+
+
+@pytest.mark.parametrize("odd", [NAN, INF, -INF])
+def test_in_a_band_what_is_not_finite_counts_as_the_worst(odd: float) -> None:
+    made = band([Curve("step", [0.0], [y]) for y in (1.0, odd, 2.0)])
+    assert made == ([0.0], [2.0], [1.0], [INF])
+
+
+def test_a_band_goes_on_over_the_curves_that_are_longest() -> None:
+    made = band([Curve("step", [0.0], [1.0]), Curve("step", [0.0, 1.0], [3.0, 4.0])])
+    assert made == ([0.0, 1.0], [2.0, 4.0], [1.0, 4.0], [3.0, 4.0])
+
+
+@given(st.lists(st.lists(st.floats(), max_size=12), min_size=1, max_size=6))
+def test_no_losses_make_a_band_raise_and_its_median_lies_in_its_range(runs: list[list[float]]) -> None:
+    made = band([curve(full_batch(losses), "step") for losses in runs])
+    assert len(made.x) == len(made.middle) == max(map(len, runs))
+    assert all(low <= middle <= high for low, middle, high in zip(made.low, made.middle, made.high, strict=True))
+
+
+@given(
+    st.lists(st.floats(), min_size=1, max_size=40), st.integers(1, 12), st.sampled_from(["step", "update", "epoch"])
+)
+def test_x_grows_along_every_curve(losses: list[float], per_epoch: int, axis: curves.Axis) -> None:
+    made = curve(mini_batches(losses, per_epoch), axis)
+    assert len(made.x) == len(made.y)
+    assert all(before < after for before, after in pairwise(made.x))
