@@ -152,7 +152,8 @@ def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: W
             if watcher and (now := time.monotonic()) >= due:
                 watcher.at(logged)
                 due = now + TELL_EVERY
-    return logged, time.monotonic() - begin
+        seconds = time.monotonic() - begin
+    return logged, seconds
 
 
 def _steps(task: tasks.Task, experiment: Experiment) -> int | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import count, islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import count, islice, repeat
+from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import TaskError
 from gradlab.rows import Row
@@ -11,16 +11,11 @@ from gradlab.rows import Row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from torch import nn
+
     from gradlab.modes import Mode
     from gradlab.optimizers import Optimizer
     from gradlab.tasks import Task
-
-
-class _Place(NamedTuple):
-    epoch: int
-    batch: Any
-    window: int  # backward passes in the window that this batch belongs to
-    last: bool  # whether the window ends with it
 
 
 def train(
@@ -34,69 +29,70 @@ def train(
     Raises:
         TaskError: the loss is not a scalar with a graph behind it, or an epoch has no batch.
     """
-    update = 0
-    parameters = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-    for step, (epoch, batch, window, due) in enumerate(_places(task.batches, mode.every, epochs, steps)):
-        loss = task.loss(task.model, batch)
-        if step == 0:
-            _check_scalar(loss)
-        (loss / window if mode.mean and window > 1 else loss).backward()
-        row = Row(step, update, epoch, loss.item())
-        if due:
-            optimizer.step()
-            update += 1
-            if mode.keep == 0:
-                optimizer.zero_grad(set_to_none=not mode.fill)
-            elif mode.keep != 1:
-                for parameter in parameters:
-                    if parameter.grad is not None:
-                        parameter.grad *= mode.keep
-        yield row
-
-
-def _places(batches: Iterable[Any], every: int, epochs: int | None, steps: int | None) -> Iterator[_Place]:
-    """Yield each batch with its place, until the epochs or the steps are used up."""
     assert epochs is not None or steps is not None, "training needs an end"
-    length = length_of(batches)
-    left = steps
+    model, length = task.model, length_of(task.batches)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    step = update = 0
     for epoch in count() if epochs is None else range(epochs):
-        if left is None:
-            places = _windows(batches, epoch, every, length)
-        else:
-            places = _windows(islice(batches, left), epoch, every, None if length is None else min(length, left))
-        seen = 0
-        for seen, place in enumerate(places, 1):  # noqa: B007 - counted for what follows
-            yield place
-        if seen == 0:
-            raise TaskError(
-                f"epoch {epoch} has no batch: batches must be there at every pass, as of a list or DataLoader"
-            )
-        if left is not None:
-            left -= seen
-            if left == 0:
-                return
+        first = step
+        left = None if steps is None else steps - step
+        for batch, (window, due) in _windows(task.batches, mode.every, length, left):
+            loss = task.loss(model, batch)
+            if step == 0:
+                _check_scalar(loss)
+            (loss / window if mode.mean and window > 1 else loss).backward()
+            row = Row(step, update, epoch, loss.item())
+            if due:
+                optimizer.step()
+                _leave(mode, optimizer, parameters)  # what this project is about
+                update += 1
+            yield row
+            step += 1
+        if step == first:
+            raise TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
+        if step == steps:
+            return
 
 
-def _windows(batches: Iterable[Any], epoch: int, every: int, length: int | None) -> Iterator[_Place]:
-    """Cut one pass over `length` batches into windows of `every`, the last one perhaps shorter."""
+def _leave(mode: Mode, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Leave keep × gradient in `.grad`."""
+    if mode.keep == 0:
+        optimizer.zero_grad(set_to_none=not mode.fill)
+    elif mode.keep != 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad *= mode.keep
+
+
+def _windows(
+    batches: Iterable[Any], every: int, length: int | None, left: int | None
+) -> Iterable[tuple[Any, tuple[int, bool]]]:
+    """Yield the batches of a pass, `left` of them at most, each with the size of its window and whether it ends it."""
+    if left is not None:
+        batches = islice(batches, left)
+        length = None if length is None else min(length, left)
     if every == 1:
-        for batch in batches:
-            yield _Place(epoch, batch, 1, last=True)
-    elif length is None:  # the length of the last window is known only once its batches are drawn
-        iterator = iter(batches)
-        while window := list(islice(iterator, every)):
-            for nth, batch in enumerate(window, 1):
-                yield _Place(epoch, batch, len(window), last=nth == len(window))
-    else:
-        nth = 0
-        for nth, batch in enumerate(batches, 1):
-            before = (nth - 1) // every * every
-            size = min(every, length - before)
-            yield _Place(epoch, batch, size, last=nth == before + size)
-        if nth != length:
-            raise TaskError(
-                f"epoch {epoch} has {nth} batches where len() says {length}, so its last window cannot close"
-            )
+        return zip(batches, repeat((1, True)), strict=False)  # no Python between two steps
+    return _sized_windows(batches, every, length) if length is not None else _drawn_windows(batches, every)
+
+
+def _sized_windows(batches: Iterable[Any], every: int, length: int) -> Iterator[tuple[Any, tuple[int, bool]]]:
+    """Cut `length` batches into windows of `every`, the last one perhaps shorter."""
+    nth = 0
+    for nth, batch in enumerate(batches, 1):
+        before = (nth - 1) // every * every
+        window = min(every, length - before)
+        yield batch, (window, nth == before + window)
+    if nth != length:
+        raise TaskError(f"an epoch has {nth} batches where len() says {length}, so that its last window cannot close")
+
+
+def _drawn_windows(batches: Iterable[Any], every: int) -> Iterator[tuple[Any, tuple[int, bool]]]:
+    """Cut batches into windows of `every`, drawing each window before it begins: only then is its size known."""
+    iterator = iter(batches)
+    while window := list(islice(iterator, every)):
+        for nth, batch in enumerate(window, 1):
+            yield batch, (len(window), nth == len(window))
 
 
 def length_of(batches: Iterable[Any]) -> int | None:
