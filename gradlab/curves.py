@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
+from itertools import combinations, groupby
 from statistics import median
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -19,7 +19,8 @@ BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while 
 HUGE = 1e100  # no sum of squares below it overflows
 SWING = 0.25  # of its whole range: what a turn must exceed to count
 CLEAR = 6.0  # standard errors: what a turn must exceed to be one
-TREND = 3.0  # standard errors: what the way from start to end must exceed to be one
+FEW = 20  # levels, below which their order tells more than their distance
+BOUNCE = 0.2  # of its mean: the standard deviation from which on a curve without a trend oscillates
 
 
 class Summary(NamedTuple):
@@ -72,13 +73,13 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     one batch. Then, in this order:
 
     diverges
-        a loss is not finite or beyond 10¹⁰⁰, or a level of the later half exceeds 1000 times the first.
+        a loss is not finite or beyond 10¹⁰⁰, or a level of the later half is 1000 times those of the first quarter.
     oscillates
         it turns at least twice by more than a quarter of its range and six standard errors, once at least in the later
-        half, and its later peaks are less than twice its earlier ones; if they are more, it rises.
+        half; if the later half swings more than twice as wide as the earlier one, it rises.
     flat or oscillates
-        its last fifth is no further from its first than three standard errors: flat where its range is less than half
-        of its mean, and otherwise it oscillates.
+        its last fifth is no further from its first than chance explains, nor are its levels in order as chance has it
+        once in twenty: it oscillates where they deviate from their mean by more than a fifth of it, else it is flat.
     falls
         it ends below its start, and in the lower half of its range.
     rises
@@ -86,20 +87,22 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     """
     if not all(abs(row.loss) < HUGE for row in rows):
         return "diverges"
-    levels, noise = _levels(rows)
+    levels, noise, chance = _levels(rows)
     low, high = min(levels), max(levels)
-    span = high - low
     half, fifth = len(levels) // 2, max(1, len(levels) // 5)
     earlier, later = levels[:half] or levels, levels[half:]
-    if max(later) > BOUND * max(abs(levels[0]), 1e-3):
+    begin = max(map(abs, levels[: len(levels) // 4 + 1]))
+    if begin and max(later) > BOUND * begin:
         return "diverges"
-    turns = _turns(levels, max(SWING * span, CLEAR * noise))
+    if low == high:
+        return "flat"
+    turns = _turns(levels, max(SWING * (high - low), CLEAR * noise))
     if len(turns) >= 2 and turns[-1] >= half:
-        return "rises" if max(later) > 2 * max(earlier) else "oscillates"
+        return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
     start, end = _mean(levels[:fifth]), _mean(levels[-fifth:])
-    if abs(end - start) <= TREND * noise * math.sqrt(2 / fifth):
-        return "oscillates" if span > abs(_mean(levels)) / 2 else "flat"
-    return "falls" if end < start and end - low <= span / 2 else "rises"
+    if noise and abs(end - start) <= chance * noise * math.sqrt(2 / fifth) and not _ordered(levels):
+        return "oscillates" if math.sqrt(_variance(levels)) > BOUNCE * abs(_mean(levels)) else "flat"
+    return "falls" if end < start and end - low <= (high - low) / 2 else "rises"
 
 
 def curve(rows: Sequence[Row], axis: Axis) -> Curve:
@@ -141,28 +144,41 @@ def levels(rows: Sequence[Row]) -> list[float]:
     return _levels(rows)[0]
 
 
-def _levels(rows: Sequence[Row]) -> tuple[list[float], float]:
-    """Return the levels and the standard error of one, 0 where each level is a single loss on the full batch."""
+def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
+    """Return the levels, the standard error of one, and how many of those a difference must exceed to mean something.
+
+    The standard error is 0 where each level is a single loss on the full batch.
+    """
     epochs = [[row.loss for row in epoch] for _, epoch in groupby(rows, key=lambda row: row.epoch)]
     losses = [row.loss for row in rows]
     if len(epochs) == len(losses) > 1:
-        return losses, 0.0
+        return losses, 0.0, 0.0
     if len(epochs) >= 4:
         blocks = epochs if len(epochs[-1]) * 2 >= len(epochs[0]) else epochs[:-1]
     else:
         size = max(1, len(losses) // max(8, math.isqrt(len(losses))))
         blocks = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
     means = [_mean(block) for block in blocks]
-    if len(blocks[0]) == 1:
-        return means, _jitter(means)
-    within = _mean([_variance(block) / len(block) for block in blocks])
-    return means, min(math.sqrt(within), _jitter(means))
+    within = math.sqrt(_mean([_variance(block) / len(block) for block in blocks]))
+    jitter = _jitter(means)
+    if len(blocks[0]) > 1 and within <= jitter:
+        return means, within, 3.0
+    return means, jitter, 3.0 + 26.0 / max(1, len(means) - 2) ** 2  # Student's t at 99 %, for noise from few levels
 
 
 def _jitter(values: Sequence[float]) -> float:
     """Return the noise of a smooth sequence, from its second differences (von Neumann 1941); 0 below three."""
     bends = [before - 2 * here + after for before, here, after in zip(values, values[1:], values[2:], strict=False)]
     return math.sqrt(_mean([bend * bend for bend in bends]) / 6) if bends else 0.0
+
+
+def _ordered(values: Sequence[float]) -> bool:
+    """Say whether a short sequence goes one way more than one in twenty does by chance (Mann 1945, Kendall 1948)."""
+    n = len(values)
+    if n >= FEW:
+        return False  # there the standard error of the levels is known well enough
+    signs = [(after > before) - (after < before) for before, after in combinations(values, 2)]
+    return abs(sum(signs)) >= 1.95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 def _turns(values: Sequence[float], least: float) -> list[int]:

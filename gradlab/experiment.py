@@ -63,7 +63,7 @@ class Expected(_Section):
     last_loss_above: Number | None = None
     best_loss_below: Number | None = None
     best_loss_above: Number | None = None
-    epoch_losses: list[Number] | None = None
+    epoch_losses: Annotated[list[Number], Field(min_length=1)] | None = None
 
     def claims(self) -> dict[str, Any]:
         """Return the keys that were given, with what they expect."""

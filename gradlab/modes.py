@@ -58,7 +58,8 @@ def decay(keep: float) -> Mode:
     With plain SGD this is the heavy ball (Polyak 1964), its momentum equal to keep.
     """
     if not 0 <= keep <= 1:
-        raise ModeError(f"mode 'decay:{keep:g}': what is kept must lie between 0 and 1; beyond, write 'keep={keep:g}'")
+        wanted = number(keep)
+        raise ModeError(f"mode 'decay:{wanted}': what is kept must lie between 0 and 1; beyond, write 'keep={wanted}'")
     return Mode(f"decay:{number(keep)}", keep=keep)
 
 
@@ -129,7 +130,7 @@ def parse(word: str) -> Mode:
 
 def number(value: float) -> str:
     """Write a number as short as it can be without changing its value."""
-    return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+    return repr(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
 
 
 def _at_least_one(every: int) -> int:

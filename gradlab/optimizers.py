@@ -47,7 +47,7 @@ class Vanilla:
         with torch.no_grad():
             for w in self.parameters:
                 if w.grad is not None:
-                    w -= self.lr * w.grad  # type: ignore[misc]  # mypy sees a new tensor; it is the same
+                    w.sub_(w.grad, alpha=self.lr)  # `w -= lr * w.grad` in one rounding instead of two, as torch.optim
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear `.grad` by hand."""
@@ -102,7 +102,7 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
         return Vanilla(trained, options["lr"])
     try:
         made: Optimizer = getattr(torch.optim, name)(trained, **given)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:  # torch checks values in many ways, not all of them a ValueError
         raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
     return made
 

@@ -53,8 +53,8 @@ class Line(NamedTuple):
 
     @property
     def finite(self) -> int:
-        """How many points come before the first that is not finite."""
-        return next((nth for nth, y in enumerate(self.band.middle) if not math.isfinite(y)), len(self.band.middle))
+        """How many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+        return next((nth for nth, y in enumerate(self.band.middle) if not abs(y) < curves.HUGE), len(self.band.middle))
 
 
 def check_formats(files: Iterable[Path]) -> None:
@@ -208,7 +208,9 @@ def _flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
 
 def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
     """Return bottom and top of the loss axis, and whether it is logarithmic."""
-    finite = [y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if math.isfinite(y)]
+    finite = [
+        y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if abs(y) < curves.HUGE
+    ]
     if not finite:
         return 0.0, 1.0, False
     start = max((abs(line.band.middle[0]) for line in lines if line.finite), default=1.0) or 1.0
@@ -328,7 +330,8 @@ def _label(line: Line, axis: curves.Axis) -> str:
     """Return the name of the curve, on several lines where it is long, and where it leaves the finite."""
     parts = textwrap.wrap(line.name, 26)
     if line.finite < len(line.band.middle):
-        parts.append(f"× not finite from {axis} {line.band.x[line.finite]:g}")
+        what = "beyond 1e100" if math.isfinite(line.band.middle[line.finite]) else "not finite"
+        parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
     return "\n".join(parts)
 
 

@@ -117,7 +117,8 @@ class Lines:
         pace = self.pace
         pace.done = steps
         of = f" of {pace.steps}" if pace.steps else ""
-        self.say(f"{pace.ended + 1}/{pace.runs} {pace.what}: step {steps}{of}, {pace.rate:,.0f} steps/s, {pace.left}")
+        left = f", {pace.left}" if pace.left else ""
+        self.say(f"{pace.ended + 1}/{pace.runs} {pace.what}: step {steps}{of}, {pace.rate:,.0f} steps/s{left}")
 
     def ends(self, result: Result) -> None:
         """Say what came of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves
@@ -94,7 +95,7 @@ def checked(expect: Mapping[str, Expected], results: list[Result]) -> Iterator[C
 def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
     """Return what the run has for the key of an expectation, and whether that is as expected."""
     if key == "epoch_losses":
-        decimals = max(len(repr(each).partition(".")[2]) for each in value)
+        decimals = max(_decimals(each) for each in value)
         means = curves.epoch_means(result.rows)[: len(value)]
         return means, [f"{mean:.{decimals}f}" for mean in means] == [f"{want:.{decimals}f}" for want in value]
     loss, _, side = key.rpartition("_")
@@ -103,3 +104,9 @@ def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
         return got, got == value
     got = getattr(result, loss)
     return got, got is not None and (got < value if side == "below" else got > value)
+
+
+def _decimals(number: float) -> int:
+    """Return how many decimals the number is written with, one at least."""
+    exponent = Decimal(repr(number)).as_tuple().exponent
+    return max(1, -exponent) if isinstance(exponent, int) else 1

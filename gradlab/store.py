@@ -15,6 +15,7 @@ import os
 import tempfile
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -105,7 +106,7 @@ class RunFolder:
             try:
                 row = json.loads(line)
                 rows.append(Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"])))
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 raise StoreError(f"{self.rows_file}:{nth}: not a row: {shortened(line)}") from None
         return rows
 
@@ -237,6 +238,10 @@ def runs_at(path: Path) -> list[RunFolder]:
     Raises:
         StoreError: there is no run.
     """
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise StoreError(f"{shortened(path)}: {error.strerror}; `gradlab list` shows what there is") from None
     if (path / _RECORD).exists():
         return [RunFolder(path)]
     here = ExperimentFolder(path)
@@ -246,7 +251,7 @@ def runs_at(path: Path) -> list[RunFolder]:
         newest = experiments(path)
         found = newest[0].last() if newest else []
     if not found:
-        what = "holds no run" if path.is_dir() else "is not a folder" if path.exists() else "does not exist"
+        what = "holds no run" if path.is_dir() else "is not a folder" if there else "does not exist"
         raise StoreError(f"{path} {what}; `gradlab run` makes one, `gradlab list` shows what there is")
     return found
 
@@ -271,7 +276,10 @@ def write_bytes(file: Path, content: bytes) -> None:
     Raises:
         StoreError: it cannot be written.
     """
-    new = file.with_name(f".{file.name}.{os.getpid()}.new")
+    try:
+        new = file.with_name(f".{file.name}.{os.getpid()}.new")
+    except ValueError:
+        raise StoreError(f"{file} cannot be written: that is not the name of a file") from None
     try:
         with new.open("wb") as handle:
             handle.write(content)
@@ -279,8 +287,10 @@ def write_bytes(file: Path, content: bytes) -> None:
             os.fsync(handle.fileno())
         new.replace(file)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise _unwritable(file, error) from None
+    finally:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def _finite(value: object) -> object:
@@ -295,7 +305,8 @@ def _finite(value: object) -> object:
 
 def _checked(record: RunRecord) -> RunRecord:
     """Check the types of what others rely on: the file may have been edited by hand."""
-    kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict, "seconds": float | int | None}
+    kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict}
+    kinds |= {"seconds": float | int | None, "rows": int | None}
     for name in ("experiment", "mode", "status", "title", "error", "started"):
         kinds[name] = str
     for name, kind in kinds.items():
@@ -346,7 +357,7 @@ def _read_text(file: Path) -> str:
 def _read_json(file: Path) -> object:
     try:
         return json.loads(_read_text(file))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
 
 

@@ -106,7 +106,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     def block(value: float) -> str:
         if not math.isfinite(value):
             return "×"
-        return blocks[int((value / 2 - low / 2) / (high / 2 - low / 2) * 7.999)] if high > low else blocks[0]
+        share = (value - low) / (high - low) if 0 < high - low < math.inf else float(value > low)
+        return blocks[int(share * 7.999)]
 
     return "".join(map(block, cells))
 

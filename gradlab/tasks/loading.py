@@ -68,15 +68,19 @@ def source_hash(task: TaskName) -> str | None:
         raise TaskError(f"task '{task.name}': {file} cannot be read: {error.strerror}") from None
 
 
-@lru_cache
 def load(task: TaskName) -> Callable[..., object]:
-    """Import and return the function that makes the task.
+    """Import and return the function that makes the task; anew when its file has changed since.
 
     Raises:
         TaskError: the file does not import, or has no such function.
     """
     if task.file is None and task.module is None:
         return BUILT_IN[task.function]
+    return _loaded(task, source_hash(task))
+
+
+@lru_cache
+def _loaded(task: TaskName, source: str | None) -> Callable[..., object]:  # noqa: ARG001 - what the cache goes by
     try:
         module = _import_file(task.file) if task.file else _import_module(cast("str", task.module))
     except Exception as error:
@@ -177,19 +181,27 @@ def _file_of_module(task: TaskName) -> Path | None:
 
 
 def _import_file(file: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    name = file.stem
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(file):
+        name = f"{name}@{file.parent}"  # another module has that name: leave it alone
+    spec = importlib.util.spec_from_file_location(name, file)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(file.stem, module)  # where dataclasses and pickle look up the module of a class
+    sys.modules[name] = module  # where dataclasses and pickle look up the module of a class
     _let_import_from(file.parent)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
 def _import_module(name: str) -> ModuleType:
     _let_import_from(Path.cwd())
-    return importlib.import_module(name)
+    known = sys.modules.get(name)
+    return importlib.reload(known) if known else importlib.import_module(name)
 
 
 def _let_import_from(folder: Path) -> None:
