@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,31 +25,56 @@ if TYPE_CHECKING:
     from gradlab.progress import Bar, Lines
     from gradlab.results import Outcome
 
-DONE, FAILED, AT_FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 
 UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and exports no nearer name
 
 
-class _Terminated(BaseException):
-    """SIGTERM came."""
+class _Stopped(BaseException):
+    """A signal came: what to say, and the exit status."""
 
 
 class Commands(TyperGroup):
     """The commands, with what is caught once for all of them."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: D102 - Typer's
-        as_json = "--json" in [*ctx._protected_args, *ctx.args]  # noqa: SLF001 - not parsed yet when it is wrong
+    def main(  # type: ignore[override]  # it takes all that Typer passes on
+        self, args: Any = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Parse, call, and exit with the status of the design."""
+        words = list(sys.argv[1:] if args is None else args)
+        as_json = "--json" in words
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # blocks and signs that a terminal does not have
+        extra["standalone_mode"] = False
         try:
-            return super().invoke(ctx)
+            status = super().main(words, prog_name or "gradlab", **extra)
         except GradlabError as error:
-            _fail(str(error), as_json=as_json, code=AT_FAULT)
+            status = _fail(str(error), AT_FAULT, as_json=as_json)
         except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception
-            where = error.ctx.command_path if error.ctx else "gradlab"
-            _fail(f"{error.format_message()}\nsee: {where} --help", as_json=as_json, code=AT_FAULT)
+            status = AT_FAULT
+            if message := error.format_message():  # there is none where help was printed instead
+                where = error.ctx.command_path if error.ctx else "gradlab"
+                _fail(f"{message}\nsee: {where} --help", AT_FAULT, as_json=as_json)
+        except _Stopped as stop:
+            status = _fail(f"{stop.args[0]}; the same command trains what is missing", stop.args[1], as_json=as_json)
+        sys.exit(status if isinstance(status, int) else DONE)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command; what its output meets on the way out is told as well."""
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout:
+                sys.stdout.flush()
         except KeyboardInterrupt:
-            _fail("interrupted; the same command goes on", as_json=as_json, code=INTERRUPTED)
-        except _Terminated:
-            _fail("terminated; the same command goes on", as_json=as_json, code=TERMINATED)
+            raise _Stopped("interrupted", INTERRUPTED) from None
+        except BrokenPipeError:  # whoever read has seen enough
+            _drop_output()
+            raise typer.Exit(PIPE_CLOSED) from None
+        except OSError as error:
+            _drop_output()
+            raise GradlabError(f"{error.filename or 'standard output'}: {error.strerror or error}") from None
+        return result
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -56,14 +84,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Out = Annotated[Path, typer.Option("--out", help="The folder of runs.", show_default=True)]
 
 
-@app.callback()
-def gradlab(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """See what should happen to .grad between two optimizer steps: a run, a log and a picture."""
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"gradlab {__version__}")
         raise typer.Exit(DONE)
+
+
+@app.callback()
+def gradlab(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """See what should happen to .grad between two optimizer steps: a run, a log and a picture."""
 
 
 @app.command()
@@ -233,7 +266,8 @@ def export(
     if output:
         store.write_bytes(output, "".join(lines).encode())
     else:
-        sys.stdout.writelines(lines)
+        for line in lines:
+            print(line, end="")
 
 
 @app.command()
@@ -289,7 +323,7 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     for run in outcome.runs:
         if run.error:
             _say(f"{run.mode} seed {run.seed} failed:\n{run.error}")
-    console.print(f"logs: {outcome.folder}", highlight=False, soft_wrap=True)
+    print(f"logs: {outcome.folder}")
     if quiet:
         return
     before = sum(run.cached for run in outcome.runs)
@@ -337,7 +371,7 @@ def _show_words(words: dict[str, str], kind: str, *, as_json: bool) -> None:
 def _print_json(document: object) -> None:
     from gradlab.store import strict_json
 
-    print(strict_json(document, indent=2))
+    print(strict_json(document, indent=2, ascii_only=True))
 
 
 def _console() -> Console:
@@ -376,12 +410,18 @@ def _runs_at(folders: list[Path] | None) -> list[Any]:
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    raise _Stopped("terminated", TERMINATED)
 
 
-def _fail(message: str, *, as_json: bool, code: int) -> NoReturn:
+def _drop_output() -> None:
+    """Let Python find nothing to complain of when it flushes stdout at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, status: int, *, as_json: bool) -> int:
     if as_json:
-        _print_json({"error": {"message": message, "exit_status": code}})
+        _print_json({"error": {"message": message, "exit_status": status}})
     else:
         _say(message)
-    raise typer.Exit(code)
+    return status

@@ -153,7 +153,7 @@ def _lines(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -
     """Group the runs by all but their seed, name the groups by what tells them apart, and give each its looks."""
     groups: dict[tuple[tuple[str, str], ...], list[Sequence[Row]]] = {}
     for record, rows in runs:
-        traits = {"experiment": record.experiment, **_flat(record.settings)}
+        traits = {**_flat(record.settings), "experiment": record.experiment, "mode": record.mode}
         traits.pop("seed", None)
         groups.setdefault(tuple(sorted(traits.items())), []).append(rows)
     several = [dict(key) for key in groups]

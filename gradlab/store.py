@@ -265,9 +265,9 @@ def csv_of(runs: Iterable[RunFolder]) -> Iterator[str]:
             yield _csv_line([record.experiment, record.mode, record.seed, *row[:-1], repr(row.loss)])
 
 
-def strict_json(value: object, indent: int | None = None) -> str:
+def strict_json(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """Return JSON without the tokens NaN and Infinity: a number that is not finite is "nan", "inf" or "-inf"."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def write_bytes(file: Path, content: bytes) -> None:
