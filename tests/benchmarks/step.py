@@ -1,7 +1,7 @@
 """The step of `gradlab run`, every row logged, against the same loop by hand with `loss.item()`.
 
 Both run in this process, in pairs that take turns; what counts is the median of the ratios. Goal: at most 1.05. CPU
-time is judged, that of the thread that writes the rows included; wall time is shown too: on a shared machine it is noise.
+time is judged, the thread that writes the rows included; wall time is shown too, which is noise on a shared machine.
 
     make bench        or        python -m tests.benchmarks.step [PAIRS]
 """

@@ -1,0 +1,656 @@
+"""The command line: what each command answers, where it says it, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+from typer.testing import CliRunner
+
+import gradlab
+from gradlab import experiment as experiments
+from gradlab.cli import app
+from gradlab.modes import WORDS
+from gradlab.tasks import BUILT_IN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from typer.testing import Result
+
+QUICK = ["--set", "task_options.samples=4", "--batch-size", "2", "--epochs", "2"]
+LINE = ["run", "--task", "noisy_line", *QUICK]
+RUN_KEYS = {
+    "mode", "seed", "status", "verdict", "steps", "updates", "first_loss", "last_loss", "best_loss", "seconds",
+    "cached", "folder",
+}  # fmt: skip
+
+FILES = {
+    "own.py": """
+import torch
+from gradlab import Task
+
+def own(seed: int, width: int = 2) -> Task:
+    batches = [(torch.randn(3, width), torch.randn(3, 1)) for _ in range(4)]
+    return Task.supervised(torch.nn.Linear(width, 1), batches, torch.nn.MSELoss())
+
+def raises(seed: int) -> Task:
+    def loss(model, batch):
+        return 1 / 0
+    return Task(torch.nn.Linear(1, 1), [1], loss)
+
+def diverges(seed: int) -> Task:
+    return Task(torch.nn.Linear(1, 1), [1], lambda model, batch: model(torch.ones(1, 1)).mean() * float("nan"))
+
+def unfair(seed: int) -> Task:
+    import time
+    model = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(model.weight, time.perf_counter_ns() % 1e9)
+    return Task.supervised(model, [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss())
+
+def vector(seed: int) -> Task:
+    return Task(torch.nn.Linear(1, 1), [1], lambda model, batch: model(torch.ones(3, 1)))
+
+def nothing(seed: int):
+    return None
+
+def deaf() -> Task:
+    return own(0)
+
+number = 3
+""",
+    "syntax.py": "def own(seed):\n    return (\n",
+    "imports.py": "import a_module_that_is_not_there\n",
+    "raising.py": "1 / 0\n",
+    "file": "",
+    "broken.toml": "task = [\n",
+    "latin.toml": "task = 'noisy_line' # \xff\n",
+    "empty.toml": "",
+    "key.toml": "task = 'noisy_line'\nsteps = 3\nlr = 0.1\n",
+    "type.toml": "task = 'noisy_line'\nepochs = 'many'\n",
+    "negative.toml": "task = 'noisy_line'\n[optimizer]\nlr = -0.1\n",
+    "mode.toml": "task = 'noisy_line'\nmodes = ['zero_grad', 'hlve_grad']\n",
+    "twice.toml": "task = 'noisy_line'\n\nseeds = [1, 1]\n",
+    "both.toml": "task = 'noisy_line'\nsteps = 3\nepochs = 3\n",
+    "expect.toml": "task = 'noisy_line'\n[expect.zero_grad]\nverdict = 'fells'\n",
+    "losses.toml": "task = 'noisy_line'\nepochs = 1\n[expect.zero_grad]\nepoch_losses = []\n",
+}
+
+# What is asked, and what the answer says of it: the fault and what would work.
+FAULTS: list[tuple[str, str]] = [
+    ("run nope", "unknown experiment 'nope'. Known: digits, diverging_loss,"),
+    ("run digit", "unknown experiment 'digit'; did you mean 'digits'?"),
+    ("run noisy_line", "gradlab run --task noisy_line"),
+    ("run missing.toml", "there is no file missing.toml"),
+    ("run missing/digits", "there is no file missing/digits"),
+    ("run broken.toml", "broken.toml is not TOML"),
+    ("run latin.toml", "latin.toml is not UTF-8 text: byte 22 is 0xff"),
+    ("run empty.toml", "task is missing"),
+    ("run key.toml", "key.toml:3: unknown key 'lr'; did you mean 'optimizer.lr'?"),
+    ("run type.toml", "type.toml:2: epochs must be an integer, got 'many'"),
+    ("run negative.toml", "negative.toml:3: optimizer.lr must be greater than 0, got -0.1"),
+    ("run mode.toml", "mode.toml:2: unknown mode 'hlve_grad'; did you mean 'halve_grad'?"),
+    ("run twice.toml", "twice.toml:3: seed '1' is given twice"),
+    ("run both.toml", "both.toml:2: give epochs or steps, not both"),
+    ("run expect.toml", "expect.toml:3: expect.zero_grad.verdict must be 'falls', 'rises'"),
+    ("run losses.toml", "losses.toml:4: expect.zero_grad.epoch_losses"),
+    ("run -m hlve_grad", "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero_grad,"),
+    ("run -m decay:2", "mode 'decay:2': what is kept must lie between 0 and 1"),
+    ("run -m decay:much", "mode 'decay:much' is not of the form decay:K"),
+    ("run -m accumulate:0", "must be at least 1"),
+    ("run -m zero_grad -m ZERO-GRAD", "mode 'zero_grad' is given twice"),
+    ("run --task noisy", "unknown task 'noisy'; did you mean 'noisy_line'? Known: noisy_line,"),
+    ("run --task missing.py:own", "task 'missing.py:own': there is no file missing.py"),
+    ("run --task no_such_module:own", "there is no module no_such_module"),
+    ("run --task no_such_package.module:own", "No module named 'no_such_package'"),
+    ("run --task own.py:", "after the colon comes the name of a function"),
+    ("run --task syntax.py:own", "syntax.py:2: SyntaxError"),
+    ("run --task imports.py:own", "imports.py:1: ModuleNotFoundError: No module named 'a_module_that_is_not_there'"),
+    ("run --task raising.py:own", "raising.py:1: ZeroDivisionError"),
+    ("run --task own.py:nope", "unknown function in"),
+    ("run --task own.py:number", "number is not a function but of type int"),
+    ("run --task own.py:deaf", "must take a seed"),
+    ("run --task own.py:unfair", "task 'own.py:unfair' is not deterministic: two calls with seed 42"),
+    ("run --task own.py:vector", "must be a scalar tensor, got a tensor of shape (3, 1)"),
+    ("run --task own.py:nothing", "task 'own.py:nothing' returned a NoneType"),
+    ("run --task own.py:own --set task_options.depth=2", "unknown option 'depth'"),
+    ("run --task own.py:own --set task_options.width=wide", "option width must be an integer, got 'wide'"),
+    ("run --task straight_line --batch-size 3", "unknown option 'batch_size'"),
+    ("run --optimizer sdg", "unknown optimizer 'sdg'; did you mean 'SGD'?"),
+    ("run --optimizer lbfgs", "optimizer 'LBFGS' cannot be used"),
+    ("run --lr 0", "--lr must be greater than 0, got 0.0"),
+    ("run --lr -0.1", "--lr must be greater than 0, got -0.1"),
+    ("run --lr nan", "--lr must be"),
+    ("run --lr inf", "--lr must be a finite number, got inf"),
+    ("run --lr high", "'--lr'"),
+    ("run --steps 0", "--steps must be greater than or equal to 1, got 0"),
+    ("run --steps -1", "--steps must be greater than or equal to 1, got -1"),
+    ("run --steps many", "'--steps'"),
+    ("run --epochs 0", "--epochs must be greater than or equal to 1, got 0"),
+    ("run --epochs 2 --steps 3", "give epochs or steps, not both"),
+    ("run --batch-size 0", "batch_size must be at least 1, got 0"),
+    ("run --seed -1", "--seed must be greater than or equal to 0, got -1"),
+    ("run --seed 4294967296", "--seed must be less than 4294967296"),
+    ("run --seed 1 --seed 1", "seed '1' is given twice"),
+    ("run --set momentum", "--set momentum has no '='"),
+    ("run --set momentum=0.9", "unknown key 'momentum'; did you mean 'optimizer.momentum'?"),
+    ("run --set optimizer.momentumm=0.9", "optimizer 'SGD': unknown option 'momentumm'; did you mean 'momentum'?"),
+    ("run --set optimizer.momentum=-1", "optimizer 'SGD': Invalid momentum value: -1"),
+    ("run --set optimizer.lr=high", "optimizer.lr must be a number, got 'high'"),
+    ("run --set optimizer=3 --lr 1", "optimizer"),
+    ("run --set a.b.c=1", "unknown key 'a'"),
+    ("run --set =3", "write --set KEY=VALUE"),
+    ("run --device tpu9000", "device 'tpu9000' is not to be had here"),
+    ("run --out file", "file/diverging_loss cannot be written: Not a directory"),
+    ("run --no-such-flag", "No such option: --no-such-flag"),
+    ("run digits extra", "unexpected extra argument"),
+    ("plot", "runs does not exist; `gradlab run` makes one"),
+    ("plot nowhere", "nowhere does not exist"),
+    ("plot file", "file is not a folder"),
+    ("plot RUNS -o loss.jpg", "loss.jpg: the suffix says the format: .png, .svg, .pdf"),
+    ("plot RUNS -o loss.png -o loss", "loss: the suffix says the format"),
+    ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: No such file or directory"),
+    ("plot RUNS -o file/loss.png", "file/loss.png cannot be written: Not a directory"),
+    ("plot RUNS --x time", "unknown axis 'time'"),
+    ("plot RUNS --width 5", "'--width'"),
+    ("show nowhere", "nowhere does not exist"),
+    ("show", "Missing argument 'folder'"),
+    ("export", "Missing argument 'folders'"),
+    ("export nowhere", "nowhere does not exist"),
+    ("export RUNS --to xlsx", "unknown format 'xlsx'. Known: csv"),
+    ("export RUNS -o file/rows.csv", "file/rows.csv cannot be written: Not a directory"),
+    ("export RUNS -o .", "cannot be written"),
+    ("experiments nope", "unknown experiment 'nope'"),
+    ("no-such-command", "No such command 'no-such-command'"),
+    ("--no-such-flag", "No such option: --no-such-flag"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Put back the handler that `run` replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of runs: the experiment noisy_line, three modes, two seeds, 4 steps each."""
+    out = tmp_path_factory.mktemp("trained") / "runs"
+    answer = CliRunner().invoke(app, [*LINE, "--seed", "1", "--seed", "2", "--out", str(out), "--quiet"])
+    assert answer.exit_code == 0, answer.output
+    return out
+
+
+@pytest.fixture
+def here(trained: Path, folder: Path) -> Path:
+    """Return the current folder with those runs in runs/."""
+    shutil.copytree(trained, folder / "runs")
+    return folder
+
+
+@pytest.fixture
+def files(folder: Path) -> Path:
+    """Write FILES to the current folder."""
+    for name, content in FILES.items():
+        (folder / name).write_text(content, encoding="latin-1")
+    return folder
+
+
+def gives(*arguments: str, exit_status: int = 0) -> Result:
+    """Run gradlab and see that it ends with that status and without a traceback."""
+    answer = CliRunner().invoke(app, list(arguments), prog_name="gradlab")
+    assert answer.exit_code == exit_status, (answer.output, answer.exception)
+    assert answer.exception is None or isinstance(answer.exception, SystemExit)
+    return answer
+
+
+def strict(text: str) -> Any:
+    """Return the one JSON document that `text` is."""
+
+    def refused(token: str) -> NoReturn:
+        raise AssertionError(f"{token} is not JSON")
+
+    return json.loads(text, parse_constant=refused)
+
+
+def document(*arguments: str, exit_status: int = 0) -> Any:
+    """Return the JSON document that gradlab answers, with nothing else on either stream."""
+    answer = gives(*arguments, "--json", exit_status=exit_status)
+    assert answer.stderr == ""
+    return strict(answer.stdout)
+
+
+def modes_of(answer: Any) -> list[str]:
+    return [run["mode"] for run in answer["runs"]]
+
+
+def settings_of(answer: Any) -> Any:
+    return strict((Path(answer["runs"][0]["folder"]) / "run.json").read_text())["settings"]
+
+
+# Faults
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("asked", "says"), FAULTS, ids=[asked for asked, _ in FAULTS])
+def test_a_fault_is_told_in_one_or_two_lines_on_stderr_with_status_2(asked: str, says: str, trained: Path) -> None:
+    answer = gives(*(str(trained) if word == "RUNS" else word for word in asked.split()), exit_status=2)
+    assert answer.stdout == ""
+    assert says in answer.stderr
+    assert 1 <= len(answer.stderr.splitlines()) <= 2
+    assert "Traceback" not in answer.stderr
+    assert max(map(len, answer.stderr.splitlines())) < 700
+
+
+TAKES_JSON = [fault for fault in FAULTS if fault[0].split()[0] in ("run", "show", "no-such-command", "experiments")]
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("asked", "says"), TAKES_JSON, ids=[asked for asked, _ in TAKES_JSON])
+def test_with_json_a_fault_is_one_document_on_stdout(asked: str, says: str) -> None:
+    answer = document(*asked.split(), exit_status=2)
+    assert set(answer) == {"error"}
+    assert set(answer["error"]) == {"message", "exit_status"}
+    assert says in answer["error"]["message"]
+    assert answer["error"]["exit_status"] == 2
+
+
+@pytest.mark.usefixtures("files")
+def test_a_fault_found_before_training_leaves_no_run() -> None:
+    for asked in ("run --lr -1", "run -m nope", "run --task own.py:nope", "run mode.toml", "run --device tpu9000"):
+        gives(*asked.split(), exit_status=2)
+    assert not list(Path("runs").glob("*/*"))
+
+
+def test_a_run_in_a_folder_with_brackets_in_its_name_says_where_its_logs_are() -> None:
+    answer = gives(*LINE, "-m", "zero_grad", "--out", "a[bold]b[/]c")
+    assert "logs: a[bold]b[/]c/noisy_line" in answer.stdout
+
+
+def test_an_experiment_with_brackets_in_its_title_is_shown_as_it_is() -> None:
+    gives(*LINE, "-m", "zero_grad", "--set", "title='[/] [red]'")
+    assert "noisy_line: [/] [red]" in gives("show", "runs").stdout
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"format": 1}', '{"format": 9}'])
+@pytest.mark.parametrize("command", ["list", "show", "plot", "export"])
+def test_a_damaged_record_is_named_in_one_line(here: Path, command: str, damage: str) -> None:
+    record = min(here.glob("runs/*/*/run.json"))
+    record.write_text(damage)
+    answer = gives(*([command] if command == "list" else [command, str(record.parent)]), exit_status=2)
+    assert "run.json" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["show", "plot", "export"])
+def test_a_damaged_row_is_named_by_its_line(here: Path, command: str) -> None:
+    for rows in here.glob("runs/*/*/metrics.jsonl"):
+        rows.write_text(rows.read_text().replace('"step":2', '"step":"two"'))
+    answer = gives(command, "runs", exit_status=2)
+    assert "metrics.jsonl:3: not a row" in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("settings", ["{}", '{"mode": 3}', '{"mode": {"a": []}, "seed": "x"}'])
+@pytest.mark.parametrize("command", ["list", "show", "plot", "export"])
+def test_settings_edited_by_hand_are_no_traceback(here: Path, command: str, settings: str) -> None:
+    for file in here.glob("runs/*/*/run.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"settings": json.loads(settings)}))
+    answer = CliRunner().invoke(app, [command] if command in ("list", "plot") else [command, "runs"])
+    assert answer.exception is None or isinstance(answer.exception, SystemExit)
+    assert answer.exit_code in (0, 2)
+
+
+# run
+
+
+def test_run_without_arguments_is_the_diverging_loss_with_its_modes() -> None:
+    answer = document("run", "--steps", "3")
+    assert (answer["experiment"], answer["folder"]) == ("diverging_loss", "runs/diverging_loss")
+    assert modes_of(answer) == ["zero_grad", "no_zero_grad", "halve_grad"]
+
+
+def test_run_answers_on_stdout_and_talks_on_stderr() -> None:
+    answer = gives(*LINE)
+    for word in ("zero_grad", "no_zero_grad", "halve_grad", "verdict", "logs: runs/noisy_line"):
+        assert word in answer.stdout
+    assert answer.stderr.splitlines() == [
+        "1/3 zero_grad seed 42: done",
+        "2/3 no_zero_grad seed 42: done",
+        "3/3 halve_grad seed 42: done",
+        "picture: gradlab plot runs/noisy_line",
+    ]
+
+
+def test_run_tells_the_mean_loss_of_each_epoch_in_words() -> None:
+    lines = gives(*LINE, "-m", "zero_grad").stdout.splitlines()
+    assert lines[0] == "zero_grad:"
+    assert [bool(re.fullmatch(r"model training loss is \d+\.\d", line)) for line in lines[1:4]] == [True, True, False]
+
+
+def test_quiet_leaves_the_answer_alone() -> None:
+    answer = gives(*LINE, "--quiet")
+    assert answer.stderr == ""
+    assert "verdict" in answer.stdout
+    assert "model training loss" not in answer.stdout
+
+
+def test_what_is_not_a_terminal_sees_no_escape_codes() -> None:
+    answer = gives(*LINE)
+    assert "\x1b" not in answer.stdout + answer.stderr
+
+
+def test_run_json_has_exactly_the_agreed_keys() -> None:
+    answer = document(*LINE, "--set", "expect.zero_grad.steps=4")
+    assert set(answer) == {"experiment", "folder", "runs", "expectations"}
+    assert all(set(run) == RUN_KEYS for run in answer["runs"])
+    assert [set(each) for each in answer["expectations"]] == [{"mode", "seed", "key", "expected", "got", "ok"}]
+    (run, *_) = answer["runs"]
+    assert (run["mode"], run["seed"], run["status"], run["steps"], run["updates"]) == ("zero_grad", 42, "done", 4, 4)
+    assert run["best_loss"] <= run["last_loss"]
+    assert run["cached"] is False
+    assert (Path(run["folder"]) / "run.json").is_file()
+
+
+@pytest.mark.usefixtures("files")
+def test_losses_that_are_not_finite_are_strings_in_json_and_the_status_is_0() -> None:
+    answer = document("run", "--task", "own.py:diverges", "--steps", "2", "-m", "zero_grad")
+    (run,) = answer["runs"]
+    assert (run["verdict"], run["first_loss"], run["last_loss"]) == ("diverges", "nan", "nan")
+
+
+def test_a_run_that_is_done_is_not_trained_again_and_fresh_trains_it() -> None:
+    gives(*LINE)
+    again = gives(*LINE)
+    assert "3 of 3 runs were done before and not trained again (--fresh does)" in again.stderr
+    assert [run["cached"] for run in document(*LINE)["runs"]] == [True] * 3
+    assert [run["cached"] for run in document(*LINE, "--fresh")["runs"]] == [False] * 3
+
+
+def test_an_expectation_that_fails_gives_status_1_and_says_which() -> None:
+    answer = gives(*LINE, "--set", "expect.zero_grad.steps=5", exit_status=1)
+    assert "expected zero_grad seed 42: steps = 5, got 4" in answer.stdout
+
+
+def test_expectations_that_hold_are_counted() -> None:
+    assert "1 expectations hold" in gives(*LINE, "--set", "expect.zero_grad.steps=4").stdout
+
+
+def test_an_expectation_that_fails_is_in_the_json_with_status_1() -> None:
+    answer = document(*LINE, "--set", "expect.zero_grad.updates=5", exit_status=1)
+    assert answer["expectations"] == [
+        {"mode": "zero_grad", "seed": 42, "key": "updates", "expected": 5, "got": 4, "ok": False}
+    ]
+
+
+@pytest.mark.usefixtures("files")
+def test_a_task_that_raises_gives_status_1_and_the_frames_of_the_user() -> None:
+    answer = gives("run", "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)
+    assert "zero_grad seed 42 failed:\nTraceback (your code):" in answer.stderr
+    assert "ZeroDivisionError: division by zero" in answer.stderr
+    assert "own.py" in answer.stderr
+    assert str(Path(gradlab.__file__).parent) not in answer.stderr
+
+
+@pytest.mark.usefixtures("files")
+def test_a_task_that_raises_is_a_failed_run_in_the_json_with_status_1() -> None:
+    (run,) = document("run", "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)["runs"]
+    assert set(run) == RUN_KEYS | {"error"}
+    assert (run["status"], run["verdict"], run["first_loss"], run["steps"]) == ("failed", None, None, 0)
+
+
+@pytest.mark.usefixtures("files")
+def test_a_user_s_task_is_an_experiment_of_its_name_with_the_agreed_defaults() -> None:
+    answer = document("run", "--task", "own.py:own")
+    assert answer["experiment"] == "own"
+    assert modes_of(answer) == ["zero_grad", "no_zero_grad", "halve_grad"]
+    assert {run["seed"] for run in answer["runs"]} == {42}
+    assert {run["steps"] for run in answer["runs"]} == {40}
+    assert settings_of(answer)["optimizer"] == {"name": "SGD", "lr": 0.01}
+    assert settings_of(answer)["epochs"] == 10
+
+
+def test_modes_seeds_optimizer_and_lr_come_from_their_flags() -> None:
+    answer = document(*LINE, "-m", "halve-grad", "--mode", "DECAY:0.9", "--seed", "3", "--seed", "1",
+                      "--optimizer", "adam", "--lr", "0.5")  # fmt: skip
+    assert [(run["mode"], run["seed"]) for run in answer["runs"]] == [
+        ("halve_grad", 3), ("halve_grad", 1), ("decay:0.9", 3), ("decay:0.9", 1)
+    ]  # fmt: skip
+    assert settings_of(answer)["optimizer"] == {"name": "Adam", "lr": 0.5}
+
+
+def test_set_reaches_every_key_as_toml_or_as_a_plain_string() -> None:
+    answer = document("run", "--task", "straight-line", "--steps", "2", "--set", "task_options.loss=mse",
+                      "--set", "optimizer.momentum=0.5", "--set", "seeds=[7]", "--set", "name=mine")  # fmt: skip
+    assert answer["experiment"] == "mine"
+    settings = settings_of(answer)
+    assert settings["task_options"] == {"loss": "mse"}
+    assert settings["optimizer"]["momentum"] == 0.5
+    assert settings["seed"] == 7
+
+
+def test_batch_size_is_the_option_of_the_task() -> None:
+    answer = document("run", "--task", "noisy_line", "--batch-size", "20", "--epochs", "1")
+    assert settings_of(answer)["task_options"]["batch_size"] == 20
+    assert {run["steps"] for run in answer["runs"]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("of_file", "flags", "steps"),
+    [
+        ("steps = 3", [], 3),
+        ("steps = 3", ["--epochs", "2"], 80),
+        ("epochs = 2", [], 80),
+        ("epochs = 2", ["--steps", "3"], 3),
+        ("", [], 400),
+    ],
+)
+def test_epochs_and_steps_on_the_command_line_replace_either_of_the_file(
+    of_file: str, flags: list[str], steps: int
+) -> None:
+    Path("mine.toml").write_text(f"task = 'noisy_line'\nmodes = ['zero_grad']\n{of_file}\n")
+    answer = document("run", "mine.toml", *flags)
+    assert (answer["experiment"], answer["runs"][0]["steps"]) == ("mine", steps)
+
+
+@pytest.mark.usefixtures("files")
+def test_a_task_in_a_file_is_looked_for_beside_the_experiment() -> None:
+    Path("deep").mkdir()
+    Path("deep/own.toml").write_text("task = 'own.py:own'\nsteps = 1\n")
+    shutil.move("own.py", "deep/own.py")
+    assert document("run", "deep/own.toml")["experiment"] == "own"
+
+
+def test_another_task_or_optimizer_drops_the_options_of_the_one_in_the_file() -> None:
+    Path("mine.toml").write_text(
+        "task = 'noisy_line'\nsteps = 1\n[task_options]\nnoise = 2.0\n[optimizer]\nlr = 0.5\nmomentum = 0.9\n"
+    )
+    settings = settings_of(document("run", "mine.toml", "--task", "straight_line", "--optimizer", "adam"))
+    assert settings["task_options"] == {"loss": "l1"}
+    assert settings["optimizer"] == {"name": "Adam", "lr": 0.5}
+
+
+def test_out_says_where_the_runs_go() -> None:
+    answer = document(*LINE, "--out", "deep/er")
+    assert answer["folder"] == "deep/er/noisy_line"
+    assert not Path("runs").exists()
+
+
+def test_a_name_that_is_no_folder_s_is_refused() -> None:
+    for name in ("../up", "a/b", ".hidden", "", "/abs"):
+        gives(*LINE, "--set", f"name='{name}'", exit_status=2)
+    assert not list(Path().iterdir())
+
+
+# plot
+
+
+def test_plot_draws_the_newest_experiment_beside_its_runs_and_says_where(here: Path) -> None:
+    answer = gives("plot")
+    assert answer.stdout == "runs/noisy_line/loss.png\n"
+    assert (here / "runs/noisy_line/loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_writes_every_file_asked_for(trained: Path) -> None:
+    assert gives("plot", str(trained), "-o", "a.png", "-o", "b.svg", "--output", "c.pdf").stdout.split() == [
+        "a.png", "b.svg", "c.pdf"
+    ]  # fmt: skip
+    assert [Path(name).read_bytes()[:4] for name in ("a.png", "b.svg", "c.pdf")] == [b"\x89PNG", b"<?xm", b"%PDF"]
+
+
+def test_plot_draws_twice_the_same_bytes(trained: Path) -> None:
+    gives("plot", str(trained), "-o", "a.png", "-o", "b.png")
+    gives("plot", str(trained), "-o", "c.png")
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes() == Path("c.png").read_bytes()
+
+
+def test_plot_quiet_says_nothing(trained: Path) -> None:
+    assert gives("plot", str(trained), "-o", "a.png", "--quiet").output == ""
+
+
+def test_plot_takes_width_title_and_axis(trained: Path) -> None:
+    gives("plot", str(trained), "-o", "a.png", "--width", "640")
+    assert int.from_bytes(Path("a.png").read_bytes()[16:20], "big") == 640
+    gives("plot", str(trained), "-o", "a.svg", "--title", "MINE", "--x", "update")
+    gives("plot", str(trained), "-o", "b.svg", "--title", "MINE", "--x", "step")
+    comments = Path("a.svg").read_text(), Path("b.svg").read_text()
+    assert all("<!-- MINE -->" in text for text in comments)
+    assert ["<!-- update -->" in text for text in comments] == [True, False]
+
+
+def test_plot_takes_a_run_an_experiment_or_several(trained: Path) -> None:
+    run = min(trained.glob("*/*/run.json")).parent
+    for folders in ([run], [trained / "noisy_line"], [run, trained]):
+        gives("plot", *map(str, folders), "-o", "a.png")
+
+
+@pytest.mark.usefixtures("files")
+def test_plot_of_a_run_without_rows_is_a_fault_of_one_line() -> None:
+    gives("run", "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)
+    assert gives("plot", exit_status=2).stderr == "there is no row to draw yet\n"
+
+
+# list, show, export
+
+
+def test_list_tells_every_run(trained: Path) -> None:
+    answer = gives("list", "--out", str(trained))
+    lines = answer.stdout.splitlines()
+    assert lines[0].split() == ["experiment", "mode", "seed", "status", "rows", "started"]
+    assert sorted(tuple(line.split()[:5]) for line in lines[1:]) == sorted(
+        ("noisy_line", mode, seed, "done", "4")
+        for mode in ("zero_grad", "no_zero_grad", "halve_grad")
+        for seed in "12"
+    )
+
+
+def test_list_json_has_exactly_its_keys(trained: Path) -> None:
+    answer = document("list", "--out", str(trained))
+    assert set(answer) == {"runs"}
+    assert len(answer["runs"]) == 6
+    keys = {"experiment", "mode", "seed", "status", "rows", "started", "seconds", "folder"}
+    assert all(set(run) == keys for run in answer["runs"])
+
+
+def test_list_without_runs_says_so_on_stderr() -> None:
+    answer = gives("list")
+    assert answer.stdout == ""
+    assert answer.stderr == "no runs under runs; `gradlab run` makes some\n"
+
+
+def test_list_without_runs_is_an_empty_list_in_json() -> None:
+    assert document("list") == {"runs": []}
+
+
+def test_show_tells_what_an_experiment_was_and_what_came_of_it(trained: Path) -> None:
+    lines = gives("show", str(trained)).stdout.splitlines()
+    assert lines[0] == "noisy_line"
+    text = "\n".join(lines)
+    for word in ("task: noisy_line", "optimizer: name SGD, lr 0.01", "epochs: 2", "torch", "median of 2 seeds"):
+        assert word in text
+    for mode in ("zero_grad", "no_zero_grad", "halve_grad"):
+        assert re.search(rf"^ *{mode} ", text, re.MULTILINE)
+
+
+def test_show_json_of_one_run_has_exactly_the_keys_of_run(trained: Path) -> None:
+    folder = min(trained.glob("*/*/run.json")).parent
+    answer = document("show", str(folder))
+    assert set(answer) == {"experiment", "folder", "runs"}
+    (run,) = answer["runs"]
+    assert set(run) == RUN_KEYS
+    assert (run["folder"], run["cached"]) == (str(folder), True)
+
+
+def test_export_writes_every_row_with_the_agreed_columns_first(trained: Path) -> None:
+    answer = gives("export", str(trained), "--to", "csv")
+    assert answer.stderr == ""
+    rows = list(csv.reader(answer.stdout.splitlines()))
+    assert rows[0][:7] == ["experiment", "mode", "seed", "step", "update", "epoch", "loss"]
+    assert len(rows) == 1 + 6 * 4
+
+
+def test_export_gives_the_losses_exactly(trained: Path) -> None:
+    folder = min(trained.glob("*/*/run.json")).parent
+    logged = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = csv.DictReader(gives("export", str(folder)).stdout.splitlines())
+    assert [float(row["loss"]) for row in rows] == logged
+
+
+def test_export_writes_to_a_file_what_it_would_print(trained: Path) -> None:
+    assert gives("export", str(trained), "-o", "rows.csv").output == ""
+    assert Path("rows.csv").read_bytes().decode() == gives("export", str(trained)).stdout
+
+
+# modes, tasks, experiments
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("modes", list(WORDS)), ("tasks", [*BUILT_IN, "FILE.py:NAME"]), ("experiments", list(experiments.shipped()))],
+)
+def test_a_list_of_words_names_each_with_its_meaning(command: str, names: list[str]) -> None:
+    text = gives(command).stdout
+    assert all(name in text for name in names)
+    answer = document(command)
+    assert set(answer) == {command}
+    assert [each["name"] for each in answer[command]] == names
+    assert all(set(each) == {"name", "what"} and each["what"] for each in answer[command])
+
+
+def test_tasks_tells_the_options_of_each() -> None:
+    text = " ".join(gives("tasks").stdout.split())
+    assert "inputs=1, samples=40, batch_size=1, noise=1.0" in text
+
+
+@pytest.mark.parametrize("name", list(experiments.shipped()))
+def test_experiments_prints_the_toml_of_one_which_runs_as_it_stands(name: str) -> None:
+    Path("copy.toml").write_text(gives("experiments", name).stdout)
+    assert experiments.load("copy.toml").modes == experiments.load(name).modes
+
+
+# Help
+
+
+COMMANDS = ["run", "plot", "list", "show", "export", "modes", "tasks", "experiments"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str) -> None:
+    assert f"Usage: gradlab {command}" in gives(command, "--help").stdout
+
+
+def test_help_names_every_command() -> None:
+    text = gives("--help").stdout
+    assert all(re.search(rf"\b{command}\b", text) for command in COMMANDS)
+
+
+def test_version_is_the_package_s() -> None:
+    assert gives("--version").stdout == f"gradlab {gradlab.__version__}\n"

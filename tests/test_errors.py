@@ -1,0 +1,124 @@
+"""Errors: one tree, and messages that say what was asked, what is wrong and what would work."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import runpy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradlab import errors
+from gradlab.errors import GradlabError, nearest, place_of, shortened, unknown, users_traceback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def drawn_tree() -> Iterator[tuple[str, str]]:
+    """Yield each class that the docstring of the root draws, with the one it is drawn under."""
+    above: list[tuple[int, str]] = []
+    for line in (GradlabError.__doc__ or "").splitlines():
+        if found := re.match(r"^[\s│├└─]*?(\w+Error)(?:\s|$)", line):
+            while above and above[-1][0] >= found.start(1):
+                above.pop()
+            yield found[1], above[-1][1] if above else "Exception"
+            above.append((found.start(1), found[1]))
+
+
+def defined_tree() -> Iterator[tuple[str, str]]:
+    for name, each in vars(errors).items():
+        if isinstance(each, type) and issubclass(each, Exception):
+            yield name, each.__bases__[0].__name__
+
+
+def raised_by(code: str, file: str = "mine.py") -> BaseException:
+    """Return what running `code` from a user's file raises."""
+    Path(file).write_text(code)
+    with pytest.raises(BaseException) as raised:  # noqa: PT011 - whatever it is
+        runpy.run_path(file)
+    return raised.value
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is_defined() -> None:
+    assert sorted(drawn_tree()) == sorted(defined_tree())
+
+
+def test_unknown_says_what_was_asked_what_is_near_and_what_there_is() -> None:
+    assert unknown("task", "digit", ["noisy_line", "digits"]) == (
+        "unknown task 'digit'; did you mean 'digits'? Known: noisy_line, digits"
+    )
+
+
+def test_unknown_guesses_nothing_where_nothing_is_near() -> None:
+    assert unknown("task", "zzz", ["noisy_line", "digits"]) == "unknown task 'zzz'. Known: noisy_line, digits"
+
+
+def test_unknown_says_so_where_there_is_nothing_to_know() -> None:
+    assert unknown("option", "width", []) == "unknown option 'width'. Known: none"
+
+
+def test_the_nearest_is_found_whatever_the_case_and_returned_as_it_is_written() -> None:
+    assert nearest("adamw", ["Adam", "AdamW", "SGD"]) == "AdamW"
+
+
+def test_the_nearest_of_what_is_not_alike_is_none() -> None:
+    assert nearest("xyz", ["Adam", "SGD"]) is None
+
+
+@given(st.text(), st.integers(1, 80))
+def test_a_shortened_text_is_one_printable_line_within_its_limit(text: str, limit: int) -> None:
+    short = shortened(text, limit)
+    assert short.isprintable()
+    assert len(short) <= limit
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=60))
+def test_a_short_printable_text_is_not_changed(text: str) -> None:
+    assert shortened(text) == text
+
+
+def test_the_place_of_an_error_is_the_line_of_the_users_file() -> None:
+    error = raised_by("x = 1\ny = x / 0\n")
+    assert place_of(error) == "mine.py:2"
+
+
+def test_the_place_of_an_error_raised_in_the_library_is_the_users_line_that_called_it() -> None:
+    error = raised_by("import json\n\njson.loads('{')\n")
+    assert place_of(error) == "mine.py:3"
+
+
+def test_the_place_of_a_syntax_error_is_where_the_syntax_is_wrong() -> None:
+    error = raised_by("x = 1\n\ndef f(:\n")
+    assert place_of(error) == "mine.py:3"
+
+
+def test_an_error_that_was_never_raised_has_no_place() -> None:
+    assert place_of(ValueError("never raised")) is None
+
+
+def test_an_error_of_gradlab_itself_has_no_place_in_gradlab() -> None:
+    code = "from gradlab import modes\nmodes.parse('nonsense')\n"
+    assert place_of(raised_by(code)) == "mine.py:2"
+
+
+def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame() -> None:
+    text = users_traceback(raised_by("import json\ndef load():\n    return json.loads('{')\nload()\n"))
+    assert 'File "mine.py", line 4' in text
+    assert "return json.loads('{')" in text
+    assert text.splitlines()[-1].startswith("json.decoder.JSONDecodeError: Expecting property name")
+    assert "decoder.py" not in text
+    assert "<frozen" not in text
+
+
+def test_the_users_traceback_of_an_error_without_frames_of_theirs_is_the_error_alone() -> None:
+    assert users_traceback(ValueError("never raised")) == "ValueError: never raised"
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    failed, tried = doctest.testmod(errors)
+    assert (failed, tried > 0) == (0, True)

@@ -1,0 +1,660 @@
+"""Experiments: what a file may say, what is answered where it errs, and when two are one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradlab import experiment as experiments
+from gradlab import modes
+from gradlab.errors import ExperimentError, GradlabError
+from gradlab.experiment import Experiment, Override, from_task, identity, load, locate, shipped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LINE = 'task = "noisy_line"\n'  # the first line of most files below
+
+
+def write(text: str, file: str = "mine.toml") -> str:
+    Path(file).parent.mkdir(parents=True, exist_ok=True)
+    Path(file).write_bytes(text.encode())
+    return file
+
+
+def loaded(text: str, *overrides: Override) -> Experiment:
+    return load(write(text), list(overrides))
+
+
+def complaint(text: str, *overrides: Override) -> str:
+    """Return what is said of a file with that text."""
+    with pytest.raises(GradlabError) as raised:
+        loaded(text, *overrides)
+    return str(raised.value)
+
+
+def set_(text: str) -> Override:
+    return Override.parse(text)
+
+
+def identities(experiment: Experiment) -> list[str]:
+    return [identity(experiment.settings(mode, seed)) for mode in experiment.parsed_modes for seed in experiment.seeds]
+
+
+# What a file may say
+
+
+def test_a_file_needs_but_a_task() -> None:
+    assert loaded(LINE).model_dump() == {
+        "name": "mine",
+        "title": "",
+        "task": "noisy_line",
+        "task_options": {},
+        "modes": ["zero_grad", "no_zero_grad", "halve_grad"],
+        "seeds": [42],
+        "epochs": 10,
+        "steps": None,
+        "device": "cpu",
+        "threads": 1,
+        "optimizer": {"name": "SGD", "lr": 0.01},
+        "expect": {},
+    }
+
+
+def test_all_that_a_file_says_is_in_the_experiment() -> None:
+    text = """
+        name = "my name"
+        title = "A title – with ümlauts"
+        task = "Noisy-Line"
+        modes = ["Decay:0.90", "accumulate:4:SUM"]
+        seeds = [0, 4294967295]
+        steps = 7
+        device = "cuda:1"
+        threads = 3
+        [task_options]
+        samples = 5
+        noise = 0
+        [optimizer]
+        name = "adam"
+        lr = 1
+        betas = [0.5, 0.75]
+        amsgrad = true
+        [expect."decay:0.9"]
+        verdict = "falls"
+        steps = 7
+        last_loss_below = 2
+        epoch_losses = [0.5, 1]
+    """
+    assert loaded(text).model_dump(exclude_none=True) == {
+        "name": "my name",
+        "title": "A title – with ümlauts",
+        "task": "Noisy-Line",
+        "task_options": {"samples": 5, "noise": 0},
+        "modes": ["decay:0.9", "accumulate:4:sum"],
+        "seeds": [0, 4294967295],
+        "steps": 7,
+        "device": "cuda:1",
+        "threads": 3,
+        "optimizer": {"name": "Adam", "lr": 1.0, "betas": [0.5, 0.75], "amsgrad": True},
+        "expect": {"decay:0.9": {"verdict": "falls", "steps": 7, "last_loss_below": 2.0, "epoch_losses": [0.5, 1.0]}},
+    }
+
+
+def test_steps_take_the_place_of_the_ten_epochs() -> None:
+    made = loaded(LINE + "steps = 7")
+    assert (made.steps, made.epochs) == (7, None)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "byte order mark"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "windows"])
+def test_a_file_may_come_from_any_editor(start: str, end: str) -> None:
+    assert loaded(start + f'task = "noisy_line"{end}epochs = 3{end}').epochs == 3
+
+
+def test_options_of_the_optimizer_are_passed_on_after_lr() -> None:
+    assert loaded(LINE + "[optimizer]\nmomentum = 0.5\nnesterov = true").optimizer.options == {
+        "lr": 0.01,
+        "momentum": 0.5,
+        "nesterov": True,
+    }
+
+
+def test_expectations_are_the_claims_that_were_made() -> None:
+    expect = loaded(LINE + '[expect.zero-grad]\nverdict = "falls"\nupdates = 3').expect
+    assert {mode: each.claims() for mode, each in expect.items()} == {"zero_grad": {"verdict": "falls", "updates": 3}}
+
+
+# Where a file errs: what follows LINE, the line it is found in, and what is said
+
+FAULTS = [
+    ("epoch = 3", 2, "unknown key 'epoch'; did you mean 'epochs'? Known: name, title, task, task_options, modes"),
+    ("\n\nbatch_size = 3", 4, "unknown key 'batch_size'; did you mean 'task_options.batch_size'?"),
+    ("lr = 3", 2, "unknown key 'lr'; did you mean 'optimizer.lr'?"),
+    ("zzz = 2020-01-01", 2, "unknown key 'zzz'. Known: name"),
+    ("folder = 'there'", 2, "unknown key 'folder'"),
+    ("epochs = 0", 2, "epochs must be greater than or equal to 1, got 0"),
+    ("epochs = 1.5", 2, "epochs must be an integer, got 1.5"),
+    ("epochs = '3'", 2, "epochs must be an integer, got '3'"),
+    ("epochs = true", 2, "epochs must be an integer, got true"),
+    ("title = 'x'\nsteps = 0", 3, "steps must be greater than or equal to 1, got 0"),
+    ("steps = -5", 2, "steps must be greater than or equal to 1, got -5"),
+    ("epochs = 3\nsteps = 4", 3, "give epochs or steps, not both"),
+    ("title = 3", 2, "title must be a string, got 3"),
+    ("device = 0", 2, "device must be a string, got 0"),
+    ("threads = 0", 2, "threads must be greater than or equal to 1, got 0"),
+    ("name = 'a/b'", 2, "name must be letters, digits, spaces and _ . + = - only, and start with a letter or digit"),
+    ("name = '..'", 2, "name must be letters, digits"),
+    ("name = ''", 2, "name must be letters, digits"),
+    ("modes = 'zero_grad'", 2, "modes must be a list, got 'zero_grad'"),
+    ("modes = []", 2, "modes"),
+    ("modes = [1]", 2, "modes must be a string, got 1"),
+    (
+        "modes = [\n'zero_grad',\n'hlve_grad',\n]",
+        2,
+        "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero",
+    ),
+    ("modes = ['decay:2']", 2, "mode 'decay:2': what is kept must lie between 0 and 1; beyond, write 'keep=2'"),
+    ("modes = ['zero_grad', 'Zero-Grad']", 2, "mode 'zero_grad' is given twice"),
+    ("seeds = 3", 2, "seeds must be a list, got 3"),
+    ("seeds = []", 2, "seeds"),
+    ("seeds = [1, 'two']", 2, "seeds must be an integer, got 'two'"),
+    ("seeds = [-1]", 2, "seeds must be greater than or equal to 0, got -1"),
+    ("seeds = [4294967296]", 2, "seeds must be less than 4294967296, got 4294967296"),
+    ("seeds = [7, 8, 7]", 2, "seed '7' is given twice"),
+    ("[optimizer]\nlr = 0", 3, "optimizer.lr must be greater than 0, got 0"),
+    ("[optimizer]\nname = 'sgd'\nlr = -0.1", 4, "optimizer.lr must be greater than 0, got -0.1"),
+    ("optimizer.lr = -0.1", 2, "optimizer.lr must be greater than 0, got -0.1"),
+    ("[optimizer]\nlr = '0.1'", 3, "optimizer.lr must be a number, got '0.1'"),
+    ("[optimizer]\nlr = true", 3, "optimizer.lr must be a number, got true"),
+    ("[optimizer]\nlr = nan", 3, "optimizer.lr must be a finite number, got nan"),
+    ("[optimizer]\nlr = inf", 3, "optimizer.lr must be a finite number, got inf"),
+    ("[optimizer]\nname = 'adamm'", 3, "unknown optimizer 'adamm'; did you mean 'Adam'? Known: vanilla, Adadelta"),
+    ("[optimizer]\nname = 'lbfgs'", 3, "optimizer 'LBFGS' cannot be used: it evaluates the loss several times"),
+    ("[optimizer]\nname = 3", 3, "optimizer.name must be a string, got 3"),
+    ("[optimizer]\nmomentun = 1", 3, "optimizer 'SGD': unknown option 'momentun'; did you mean 'momentum'? Known: d"),
+    ("[optimizer]\nname = 'vanilla'\nmomentum = 1", 4, "optimizer 'vanilla': unknown option 'momentum'. Known: lr"),
+    ("[optimizer]\nmomentum = [[1]]", 3, "optimizer.momentum must be a number, a string, true, false or a list of"),
+    ("[optimizer]\nmomentum = {x = 1}", 3, "optimizer.momentum must be a number, a string, true, false or a list"),
+    ("optimizer = 'sgd'", 2, "optimizer must be"),
+    ("[task_options]\nsampels = 3", 2, "task 'noisy_line': unknown option 'sampels'; did you mean 'samples'? Known:"),
+    ("[task_options]\nsamples = 'x'", 2, "task 'noisy_line': option samples must be an integer, got 'x'"),
+    ("[task_options]\nnoise = [[1]]", 3, "task_options.noise must be a number, a string, true, false or a list of"),
+    ("task_options = 3", 2, "task_options must be"),
+    ("[expect.zero_gard]\nsteps = 3", 2, "unknown mode 'zero_gard'; did you mean 'zero_grad'?"),
+    ("[expect.zero_grad]\nstep = 3", 3, "unknown key 'expect.zero_grad.step'; did you mean 'steps'? Known: verdict"),
+    ("[expect.zero_grad]\nverdict = 'fall'", 3, "expect.zero_grad.verdict must be 'falls', 'rises', 'oscillates', '"),
+    ("[expect.zero_grad]\nsteps = 0", 3, "expect.zero_grad.steps must be greater than or equal to 1, got 0"),
+    ("[expect.zero_grad]\nlast_loss_below = nan", 3, "expect.zero_grad.last_loss_below must be a finite number, got"),
+    ("[expect.zero_grad]\nsteps = 3\n[expect.Zero-Grad]\nsteps = 4", 4, "mode 'zero_grad' is given twice"),
+    ("[expect]\nzero_grad = 3", 3, "expect.zero_grad must be"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "said"), FAULTS, ids=[text.replace("\n", " ") for text, _, _ in FAULTS])
+def test_a_fault_is_answered_with_file_line_and_what_is_wrong(text: str, line: int, said: str) -> None:
+    assert complaint(LINE + text).startswith(f"mine.toml:{line}: {said}")
+
+
+@pytest.mark.parametrize("text", [text for text, _, _ in FAULTS], ids=lambda text: text.replace("\n", " "))
+def test_a_fault_is_spoken_of_in_the_words_of_toml(text: str) -> None:
+    assert not re.search(r"dictionary|instance of|validation|Input|union", complaint(LINE + text))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("title = 'no task'", 1, "task is missing"),
+        (
+            "title = 'x'\ntask = 'nosy_line'",
+            2,
+            "unknown task 'nosy_line'; did you mean 'noisy_line'? Known: noisy_line",
+        ),
+        ("task = 3", 1, "task must be a string, got 3"),
+        ("\ntask = 'mine.py:f'", 2, "task 'mine.py:f': there is no file mine.py"),
+        ("task = 'straight_line'\n[task_options]\nloss = 3", 2, "task 'straight_line': option loss must be a string"),
+    ],
+)
+def test_a_fault_of_the_task_is_answered_with_file_line_and_what_is_wrong(text: str, line: int, said: str) -> None:
+    assert complaint(text).startswith(f"mine.toml:{line}: {said}")
+
+
+def test_a_fault_is_shown_on_one_short_line_however_long_the_value() -> None:
+    said = complaint(LINE + f"epochs = '{'x' * 10_000}'")
+    assert len(said) < 150
+    assert "\n" not in said
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_experiments_that_are() -> None:
+    with pytest.raises(ExperimentError) as raised:
+        load("nosuch.toml")
+    assert str(raised.value) == f"there is no file nosuch.toml; experiments that ship: {', '.join(shipped())}"
+
+
+def test_a_folder_is_no_experiment() -> None:
+    Path("folder.toml").mkdir()
+    with pytest.raises(ExperimentError, match=r"there is no file folder\.toml"):
+        load("folder.toml")
+
+
+def test_a_file_that_is_not_toml_is_answered_with_what_the_parser_says_and_where() -> None:
+    assert re.fullmatch(r"mine\.toml is not TOML: .*at line 3, column 6\)", complaint(LINE + "x = 1\ntitle\n"))
+
+
+def test_a_file_that_is_not_text_is_answered_with_the_byte() -> None:
+    Path("mine.toml").write_bytes(b"title = '\xff'")
+    with pytest.raises(ExperimentError, match=r"mine\.toml is not UTF-8 text: byte 9 is 0xff"):
+        load("mine.toml")
+
+
+@pytest.mark.parametrize("table", ["", "[task_options]\n", "[optimizer]\n"])
+def test_a_file_is_an_error_at_every_depth_around_what_python_can_follow(table: str) -> None:
+    for depth in [*range(2, 600), 100_000]:  # a level takes tomllib two frames, and Python has a thousand
+        assert complaint(f"{LINE}{table}x = {'[' * depth}{']' * depth}").startswith("mine.toml")
+
+
+def test_a_file_nested_too_deeply_is_said_to_be() -> None:
+    assert complaint("x = " + "[" * 100_000) == "mine.toml is nested too deeply for an experiment"
+
+
+# A name
+
+
+def test_an_experiment_that_ships_is_named_however_it_is_written() -> None:
+    file = shipped()["diverging_loss"]
+    assert [locate(name) for name in ("diverging_loss", "diverging-loss", "Diverging_Loss")] == [file] * 3
+
+
+def test_a_mistyped_experiment_is_answered_with_the_nearest_and_with_all_there_are() -> None:
+    with pytest.raises(ExperimentError) as raised:
+        load("diverging_los")
+    known = ", ".join(shipped())
+    assert str(raised.value) == f"unknown experiment 'diverging_los'; did you mean 'diverging_loss'? Known: {known}"
+
+
+def test_the_name_of_a_task_is_answered_with_how_to_run_one() -> None:
+    with pytest.raises(ExperimentError, match="\nthere is a task of that name: gradlab run --task noisy_line"):
+        load("noisy_line")
+
+
+def test_a_file_of_ones_own_is_not_hidden_by_one_that_ships() -> None:
+    write(LINE + "title = 'my own'", "diverging_loss.toml")
+    assert load("diverging_loss.toml").title == "my own"
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_an_experiment_that_ships_loads_under_its_name_with_a_title(name: str) -> None:
+    made = load(name)
+    assert made.name == name
+    assert made.title
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_an_experiment_that_ships_expects_something_of_its_own_modes_alone(name: str) -> None:
+    made = load(name)
+    assert set(made.expect) <= set(made.modes)
+
+
+def test_the_default_experiment_ships() -> None:
+    assert experiments.DEFAULT in shipped()
+
+
+# A task alone
+
+
+def test_a_task_alone_makes_an_experiment_named_after_it() -> None:
+    made = from_task("Noisy-Line")
+    assert (made.name, made.task_name.name, made.folder) == ("noisy_line", "noisy_line", None)
+    assert (made.optimizer.name, made.optimizer.lr, made.epochs, made.seeds) == ("SGD", 0.01, 10, [42])
+    assert made.modes == list(modes.DEFAULT)
+
+
+def test_a_task_of_ones_own_makes_an_experiment_named_after_its_function() -> None:
+    write("def my_task(seed): ...", "mine.py")
+    assert from_task("mine.py:my_task").name == "my_task"
+
+
+def test_a_task_alone_takes_what_the_command_line_says() -> None:
+    made = from_task("noisy_line", [Override(("task_options", "batch_size"), 4, "--batch-size"), set_("name=other")])
+    assert (made.task_options, made.name) == ({"batch_size": 4}, "other")
+
+
+def test_a_fault_without_a_file_is_answered_without_a_place() -> None:
+    with pytest.raises(ExperimentError) as raised:
+        from_task("noisy_line", [Override(("optimizer", "lr"), -1.0, "--lr")])
+    assert str(raised.value) == "--lr must be greater than 0, got -1.0"
+
+
+# On top of a file
+
+FULL = """
+task = "noisy_line"
+modes = ["zero_grad"]
+seeds = [1]
+epochs = 3
+[task_options]
+samples = 5
+[optimizer]
+name = "sgd"
+lr = 0.5
+momentum = 0.25
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "got"),
+    [
+        (("modes",), ["Halve-Grad"], ["halve_grad"]),
+        (("seeds",), [7, 8], [7, 8]),
+        (("epochs",), 9, 9),
+        (("device",), "cuda", "cuda"),
+        (("title",), "other", "other"),
+        (("task_options", "samples"), 6, 6),
+        (("optimizer", "lr"), 0.125, 0.125),
+        (("optimizer", "momentum"), 0.5, 0.5),
+    ],
+)
+def test_what_the_command_line_says_stands_over_the_file_and_leaves_the_rest(
+    key: tuple[str, ...], value: object, got: object
+) -> None:
+    expected = loaded(FULL).model_dump()
+    *path, last = key
+    section = expected
+    for part in path:
+        section = section[part]
+    section[last] = got
+    assert loaded(FULL, Override(key, value, "--flag")).model_dump() == expected
+
+
+def test_steps_on_the_command_line_take_the_place_of_the_files_epochs_and_the_reverse() -> None:
+    assert loaded(FULL, set_("steps=4")).model_dump(include={"steps", "epochs"}) == {"steps": 4, "epochs": None}
+    of_steps = FULL.replace("epochs = 3", "steps = 3")
+    assert loaded(of_steps, set_("epochs=4")).model_dump(include={"steps", "epochs"}) == {"steps": None, "epochs": 4}
+
+
+def test_another_task_drops_the_options_of_the_files_task() -> None:
+    made = loaded(FULL, Override(("task",), "digits", "--task"))
+    assert (made.task, made.task_options) == ("digits", {})
+
+
+def test_another_optimizer_keeps_the_lr_of_the_file_and_drops_its_other_options() -> None:
+    made = loaded(FULL, Override(("optimizer", "name"), "adam", "--optimizer"))
+    assert (made.optimizer.name, made.optimizer.options) == ("Adam", {"lr": 0.5})
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_option_on_the_command_line_holds_before_and_after_the_name_it_belongs_to(first: bool) -> None:
+    for name, option in (
+        ("optimizer.name=rmsprop", "optimizer.momentum=0.75"),
+        ("task=digits", "task_options.hidden=3"),
+    ):
+        pair = [set_(option), set_(name)] if first else [set_(name), set_(option)]
+        made = loaded(FULL, *pair)
+        key = option.partition(".")[2].partition("=")[0]
+        assert key in (made.optimizer.options | made.task_options)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (Override(("optimizer", "lr"), -1.0, "--lr"), "--lr must be greater than 0, got -1.0"),
+        (Override(("steps",), 0, "--steps"), "--steps must be greater than or equal to 1, got 0"),
+        (Override(("epochs",), -2, "--epochs"), "--epochs must be greater than or equal to 1, got -2"),
+        (Override(("seeds",), [-1], "--seed"), "--seed must be greater than or equal to 0, got -1"),
+        (Override(("seeds",), [3, 3], "--seed"), "seed '3' is given twice"),
+        (Override(("modes",), ["hlve_grad"], "--mode"), "unknown mode 'hlve_grad'; did you mean 'halve_grad'?"),
+        (Override(("task",), "digit", "--task"), "unknown task 'digit'; did you mean 'digits'?"),
+        (Override(("optimizer", "name"), "adamm", "--optimizer"), "unknown optimizer 'adamm'; did you mean 'Adam'?"),
+        (
+            Override(("task_options", "batch_size"), "x", "--batch-size"),
+            "task 'noisy_line': option batch_size must be",
+        ),
+        (set_("optimizer.lr=-1"), "optimizer.lr must be greater than 0, got -1"),
+        (set_("optimizer.momentun=1"), "optimizer 'SGD': unknown option 'momentun'; did you mean 'momentum'?"),
+        (set_("epoch=3"), "unknown key 'epoch'; did you mean 'epochs'?"),
+        (set_("folder=there"), "unknown key 'folder'"),
+        (set_("epochs.deep=3"), "--set epochs.deep: epochs is not a table"),
+    ],
+    ids=lambda value: value.flag if isinstance(value, Override) else "",
+)
+def test_a_fault_on_the_command_line_is_answered_by_its_flag_or_key_and_not_by_a_line(
+    override: Override, said: str
+) -> None:
+    assert complaint(FULL, override).startswith(said)
+
+
+def test_epochs_and_steps_on_the_command_line_are_one_too_many() -> None:
+    both = [Override(("steps",), 3, "--steps"), Override(("epochs",), 3, "--epochs")]
+    assert complaint(LINE, *both) == "give epochs or steps, not both"
+
+
+def test_a_fault_of_the_file_is_answered_by_its_line_whatever_the_command_line_says_besides() -> None:
+    text = LINE + "seeds = [1, 1]\nepochs = 'x'"
+    assert complaint(text, set_("title=x"), set_("epochs=3")) == "mine.toml:2: seed '1' is given twice"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("epochs=3", ("epochs",), 3),
+        ("optimizer.lr=0.5", ("optimizer", "lr"), 0.5),
+        ("optimizer.nesterov=true", ("optimizer", "nesterov"), True),
+        ("optimizer.betas=[0.5, 0.75]", ("optimizer", "betas"), [0.5, 0.75]),
+        ("task_options.loss=mse", ("task_options", "loss"), "mse"),
+        ("task_options.loss='mse'", ("task_options", "loss"), "mse"),
+        ("title=a = b", ("title",), "a = b"),
+        ("title=", ("title",), ""),
+        ("title = two words ", ("title",), " two words "),
+        ('expect."accumulate:4".steps=3', ("expect", "accumulate:4", "steps"), 3),
+        ("modes=['zero_grad']", ("modes",), ["zero_grad"]),
+    ],
+)
+def test_set_takes_a_line_of_toml_or_a_string_without_quotes(text: str, key: tuple[str, ...], value: object) -> None:
+    assert Override.parse(text) == Override(key, value, f"--set {'.'.join(key)}")
+
+
+@pytest.mark.parametrize("text", ["", "epochs", "=3", ".=3", "a..b=3", "two words=3", "a=1\nb=2"])
+def test_set_without_a_key_and_a_value_says_how_to_write_them(text: str) -> None:
+    with pytest.raises(
+        ExperimentError, match=r"^--set .*: write --set KEY=VALUE, such as --set optimizer\.momentum=0\.9"
+    ):
+        Override.parse(text)
+
+
+# Identity
+
+
+SAME: list[tuple[str, str]] = [
+    ("[optimizer]\nname = 'SGD'", "[optimizer]\nname = 'sgd'"),
+    ("[optimizer]\nname = 'SGD'", ""),
+    ("[optimizer]\nlr = 1", "[optimizer]\nlr = 1.0"),
+    ("[optimizer]\nlr = 0.01", ""),
+    ("[optimizer]\nlr = 1e-1\nmomentum = 0.5", "optimizer = {momentum = 0.5, lr = 0.1}"),
+    ("[optimizer]\nmomentum = 1", "[optimizer]\nmomentum = 1.0"),
+    ("[optimizer]\nname = 'adam'\nbetas = [0, 0.5]", "[optimizer]\nname = 'adam'\nbetas = [0.0, 0.5]"),
+    ("modes = ['halve-grad']", "modes = ['halve_grad']"),
+    ("modes = ['keep=.5,every=04']", "modes = ['every=4,keep=0.50']"),
+    ("epochs = 10", ""),
+    ("seeds = [42]", ""),
+    ("threads = 1\ndevice = 'cpu'", ""),
+    ("title = 'one'", "title = 'other'"),
+    ("name = 'one'", "name = 'other'"),
+    ("[expect.zero_grad]\nsteps = 3", ""),
+    ("[task_options]\nbatch_size = 1", ""),
+    ("[task_options]\nnoise = 1", "[task_options]\nnoise = 1.0"),
+    ("[task_options]\nnoise = 1.0\nsamples = 40", "[task_options]\nsamples = 40"),
+]
+DIFFERENT: list[tuple[str, str]] = [
+    ("[optimizer]\nlr = 0.1", "[optimizer]\nlr = 0.10000000000000002"),
+    ("[optimizer]\nname = 'adam'", "[optimizer]\nname = 'adamw'"),
+    ("[optimizer]\nname = 'vanilla'", "[optimizer]\nname = 'sgd'"),
+    ("[optimizer]\nmomentum = 0.5", "[optimizer]\nmomentum = 0.25"),
+    ("[optimizer]\nmomentum = 0.5", "[optimizer]\ndampening = 0.5"),
+    ("modes = ['zero_grad']", "modes = ['zero_grad:fill']"),
+    ("modes = ['accumulate:4']", "modes = ['accumulate:4:sum']"),
+    ("seeds = [1]", "seeds = [2]"),
+    ("epochs = 3", "epochs = 4"),
+    ("epochs = 3", "steps = 3"),
+    ("threads = 1", "threads = 2"),
+    ("device = 'cpu'", "device = 'cuda'"),
+    ("[task_options]\nsamples = 3", "[task_options]\nsamples = 4"),
+    ("[task_options]\nnoise = 0.5", ""),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_another_spelling_is_the_same_run(one: str, other: str) -> None:
+    assert identities(loaded(LINE + one)) == identities(loaded(LINE + other))
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_a_change_that_decides_the_rows_is_another_run(one: str, other: str) -> None:
+    assert not set(identities(loaded(LINE + one))) & set(identities(loaded(LINE + other)))
+
+
+def test_every_mode_and_seed_of_an_experiment_is_another_run() -> None:
+    text = LINE + "seeds = [1, 2, 3]\nmodes = ['zero_grad', 'zero_grad:fill', 'decay:0', 'accumulate:1', 'keep=0']"
+    assert len(set(identities(loaded(text)))) == 15
+
+
+def test_a_run_does_not_depend_on_the_other_modes_and_seeds() -> None:
+    alone = identities(loaded(LINE + "modes = ['halve_grad']\nseeds = [7]"))
+    assert set(alone) < set(identities(loaded(LINE + "modes = ['zero_grad', 'halve_grad']\nseeds = [6, 7]")))
+
+
+def test_the_task_however_it_is_written_is_the_same_run() -> None:
+    assert identities(loaded("task = 'Noisy-Line'")) == identities(loaded(LINE))
+
+
+def test_a_run_of_a_users_task_changes_with_its_source_and_not_with_its_place() -> None:
+    text = "task = 'mine.py:f'\n[task_options]\nwidth = 3"
+    write("x = 1", "mine.py")
+    write("x = 1", "there/mine.py")
+    here = identities(loaded(text))
+    assert identities(load(write(text, "there/other.toml"))) == here
+    write("x = 2", "mine.py")
+    assert not set(identities(loaded(text))) & set(here)
+
+
+def test_a_users_task_is_found_beside_the_experiment_and_not_imported() -> None:
+    write("raise RuntimeError('imported')", "there/mine.py")
+    made = load(write("task = 'mine.py:f'\n[task_options]\nwhatever = 3", "there/mine.toml"))
+    assert made.task_name.file == Path("there/mine.py").resolve()
+    assert made.task_source is not None
+
+
+def test_an_identity_is_twelve_hexadecimal_digits() -> None:
+    assert all(re.fullmatch("[0-9a-f]{12}", each) for each in identities(loaded(LINE)))
+
+
+def test_the_order_of_the_settings_does_not_change_the_identity() -> None:
+    settings = loaded(LINE).settings(modes.zero_grad(), 1)
+    assert identity(settings) == identity(dict(reversed(settings.items())))
+
+
+def test_the_settings_are_strict_json_and_come_back_equal() -> None:
+    settings = loaded(FULL).settings(modes.zero_grad(), 1)
+    assert json.loads(json.dumps(settings, allow_nan=False)) == settings
+
+
+# experiment -> TOML -> experiment
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+MODES = st.sampled_from(
+    ["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad", "accumulate:3:sum", "keep=0.25,every=2"]
+) | st.floats(0, 1).map(lambda keep: modes.decay(keep).name)
+COUNT = st.integers(1, 2**62)
+OPTIMIZER = st.one_of(
+    st.fixed_dictionaries(
+        {"name": st.just("SGD"), "lr": st.floats(min_value=5e-324, allow_infinity=False)},
+        optional={"momentum": FINITE, "nesterov": st.booleans(), "dampening": st.integers(0, 9)},
+    ),
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["Adam", "AdamW"]), "lr": st.floats(1e-9, 1e9)},
+        optional={"betas": st.lists(FINITE, min_size=2, max_size=2), "amsgrad": st.booleans()},
+    ),
+    st.fixed_dictionaries({"name": st.just("vanilla"), "lr": st.floats(1e-9, 1e9)}),
+)
+EXPECTED = st.fixed_dictionaries(
+    {},
+    optional={
+        "verdict": st.sampled_from(["falls", "rises", "oscillates", "diverges", "flat"]),
+        "steps": COUNT,
+        "updates": COUNT,
+        "first_loss_below": FINITE,
+        "best_loss_above": FINITE,
+        "epoch_losses": st.lists(FINITE, min_size=1, max_size=3),
+    },
+)
+TASK = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "task": st.just("noisy_line"),
+            "task_options": st.fixed_dictionaries({}, optional={"samples": COUNT, "noise": FINITE | st.integers()}),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "task": st.just("straight_line"),
+            "task_options": st.fixed_dictionaries({}, optional={"loss": TEXT}),
+        }
+    ),
+)
+LENGTH = COUNT.map(lambda n: {"epochs": n}) | COUNT.map(lambda n: {"steps": n})
+VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
+    lambda base, task, length: base | task | length,
+    st.fixed_dictionaries(
+        {
+            "name": st.from_regex(r"[a-z0-9_][a-z0-9_ .+=-]{0,20}", fullmatch=True),
+            "title": TEXT,
+            "modes": st.lists(MODES, min_size=1, max_size=4, unique=True),
+            "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
+            "device": TEXT,
+            "threads": st.integers(1, 1024),
+            "optimizer": OPTIMIZER,
+            "expect": st.dictionaries(MODES, EXPECTED, max_size=3),
+        }
+    ),
+    TASK,
+    LENGTH,
+)
+
+
+def toml_of(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """Return the values as TOML: what is no table first, each table under its header."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    lines = [f"[{'.'.join(quoted(part) for part in path)}]"] if path else []
+    lines += [f"{quoted(key)} = {toml_value(value)}" for key, value in plain.items()]
+    tables = [toml_of(value, (*path, key)) for key, value in values.items() if isinstance(value, dict)]
+    return "\n".join([*lines, *tables])
+
+
+def toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(toml_value(each) for each in value)}]"
+    return quoted(value) if isinstance(value, str) else repr(value)
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@given(VALUES)
+def test_what_a_file_says_is_what_the_experiment_holds(values: dict[str, Any]) -> None:
+    assert loaded(toml_of(values)).model_dump(exclude_none=True) == values
+
+
+@given(VALUES)
+def test_an_experiment_written_as_toml_is_loaded_equal_and_with_the_same_identities(values: dict[str, Any]) -> None:
+    one = loaded(toml_of(values))
+    other = loaded(toml_of(one.model_dump(exclude_none=True)))
+    assert other == one
+    assert identities(other) == identities(one)

@@ -1,0 +1,178 @@
+"""Modes: every spelling of one, what it builds, and what is said of a word that names none."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradlab import modes
+from gradlab.errors import ModeError
+from gradlab.modes import Mode, parse
+from tests.table import MODES
+
+# The design's table and every other way to write it, with its name, keep, every, mean and fill.
+SPELLINGS = [
+    ("zero_grad", Mode("zero_grad", 0.0, 1, True, False)),
+    ("zero_grad:fill", Mode("zero_grad:fill", 0.0, 1, True, True)),
+    ("no_zero_grad", Mode("no_zero_grad", 1.0, 1, True, False)),
+    ("halve_grad", Mode("halve_grad", 0.5, 1, True, False)),
+    ("decay:0.9", Mode("decay:0.9", 0.9, 1, True, False)),
+    ("decay:.9", Mode("decay:0.9", 0.9, 1, True, False)),
+    ("decay:0", Mode("decay:0", 0.0, 1, True, False)),
+    ("decay:1.0", Mode("decay:1", 1.0, 1, True, False)),
+    ("decay:1e-3", Mode("decay:0.001", 0.001, 1, True, False)),
+    ("accumulate:4", Mode("accumulate:4", 0.0, 4, True, False)),
+    ("accumulate:04", Mode("accumulate:4", 0.0, 4, True, False)),
+    ("accumulate:4:sum", Mode("accumulate:4:sum", 0.0, 4, False, False)),
+    ("keep=0.5,every=4", Mode("keep=0.5,every=4", 0.5, 4, True, False)),
+    ("every=4,keep=0.5", Mode("keep=0.5,every=4", 0.5, 4, True, False)),
+    ("keep=0.5,every=4:sum", Mode("keep=0.5,every=4:sum", 0.5, 4, False, False)),
+    ("every=4,keep=0.5:sum", Mode("keep=0.5,every=4:sum", 0.5, 4, False, False)),
+    ("keep=0.5", Mode("keep=0.5,every=1", 0.5, 1, True, False)),
+    ("every=4", Mode("keep=0,every=4", 0.0, 4, True, False)),
+    ("keep=-0.25,every=3:sum", Mode("keep=-0.25,every=3:sum", -0.25, 3, False, False)),
+    ("keep=2", Mode("keep=2,every=1", 2.0, 1, True, False)),
+    ("keep=1e300", Mode("keep=1e+300,every=1", 1e300, 1, True, False)),
+]
+
+BUILT = st.one_of(
+    st.builds(modes.decay, st.floats(0, 1)),
+    st.builds(modes.accumulate, st.integers(1, 999_999_999), mean=st.booleans()),
+    st.builds(
+        modes.rule,
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.integers(1, 999_999_999),
+        mean=st.booleans(),
+    ),
+    st.sampled_from([modes.zero_grad(), modes.zero_grad(fill=True), modes.no_zero_grad(), modes.halve_grad()]),
+)
+
+
+@pytest.mark.parametrize(("word", "mode"), SPELLINGS)
+def test_a_spelling_names_its_mode(word: str, mode: Mode) -> None:
+    assert parse(word) == mode
+
+
+@pytest.mark.parametrize("word", [word for word, _ in SPELLINGS])
+def test_minus_and_underscore_capitals_and_small_letters_and_spaces_are_alike(word: str) -> None:
+    dashed = word.replace("_", "-")
+    assert parse(dashed) == parse(word.upper()) == parse(dashed.title()) == parse(f" {word} ") == parse(word)
+
+
+@pytest.mark.parametrize("word", MODES)
+def test_the_table_of_modes_is_written_in_canonical_names(word: str) -> None:
+    assert parse(word).name == word
+
+
+@pytest.mark.parametrize("word", modes.WORDS)
+def test_every_word_that_is_listed_names_a_mode_once_its_number_is_put_in(word: str) -> None:
+    said = word.replace("K", "0.25").replace("N", "3")
+    assert parse(said).name == said
+
+
+def test_the_table_of_modes_has_every_word_that_is_listed() -> None:
+    shapes = {re.sub(r"-?\d[\d.]*", "#", word).removesuffix(":sum") for word in MODES}
+    assert shapes == {re.sub(r"[KN]\b", "#", word) for word in modes.WORDS}
+
+
+def test_the_default_modes_are_the_three_that_are_compared() -> None:
+    assert modes.DEFAULT == ("zero_grad", "no_zero_grad", "halve_grad")
+
+
+@given(BUILT)
+def test_the_name_of_a_mode_names_it(mode: Mode) -> None:
+    assert parse(mode.name) == mode
+
+
+@given(BUILT, BUILT)
+def test_different_modes_have_different_names(one: Mode, other: Mode) -> None:
+    assert (one == other) == (one.name == other.name)
+
+
+def test_a_mistyped_mode_is_answered_with_the_nearest_and_with_all_there_are() -> None:
+    with pytest.raises(ModeError) as raised:
+        parse("hlve_grad")
+    known = ", ".join(modes.WORDS)
+    assert str(raised.value) == f"unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: {known}"
+
+
+@pytest.mark.parametrize("word", ["zero-gard", "ZEROGRAD", "zer0_grad"])
+def test_the_nearest_mode_is_found_whatever_the_case(word: str) -> None:
+    with pytest.raises(ModeError, match=f"unknown mode '{word}'; did you mean 'zero_grad'"):
+        parse(word)
+
+
+@pytest.mark.parametrize(
+    "word", ["", " ", "-", "sgd!", "keep", "keep=", "keep=nan", "keep=0.5;every=4", "zero_grad:4"]
+)
+def test_a_word_like_no_mode_is_quoted_with_all_there_are(word: str) -> None:
+    with pytest.raises(ModeError, match=re.escape(f"unknown mode '{word}'")) as raised:
+        parse(word)
+    assert all(known in str(raised.value) for known in modes.WORDS)
+
+
+@pytest.mark.parametrize(
+    ("word", "form"),
+    [
+        ("decay", "decay:K"),
+        ("decay:", "decay:K"),
+        ("decay:half", "decay:K"),
+        ("decay:nan", "decay:K"),
+        ("accumulate", "accumulate:N"),
+        ("accumulate:4.5", "accumulate:N"),
+        ("accumulate:-4", "accumulate:N"),
+        ("accumulate:4:mean", "accumulate:N"),
+    ],
+)
+def test_a_family_without_a_number_it_can_use_is_answered_with_its_form(word: str, form: str) -> None:
+    with pytest.raises(ModeError, match=f"mode '{word}' is not of the form {form}, such as"):
+        parse(word)
+
+
+@pytest.mark.parametrize("word", ["decay:1.5", "decay:-0.5", "decay:1.0000001"])
+def test_decay_out_of_range_is_sent_to_the_rule_which_takes_it(word: str) -> None:
+    with pytest.raises(ModeError, match="must lie between 0 and 1") as raised:
+        parse(word)
+    advice = re.search(r"write '(.*)'", str(raised.value))
+    assert advice
+    assert not 0 <= parse(advice[1]).keep <= 1
+
+
+@pytest.mark.parametrize("word", ["accumulate:0", "keep=0.5,every=0", "every=0"])
+def test_a_window_of_no_step_is_refused(word: str) -> None:
+    with pytest.raises(ModeError, match="every 0 backward passes: must be at least 1"):
+        parse(word)
+
+
+@pytest.mark.parametrize("keep", [-0.1, 1.1, math.nan, math.inf])
+def test_decay_keeps_between_nothing_and_all(keep: float) -> None:
+    with pytest.raises(ModeError, match="between 0 and 1"):
+        modes.decay(keep)
+
+
+@pytest.mark.parametrize("keep", [math.nan, math.inf, -math.inf])
+def test_the_rule_keeps_a_finite_part(keep: float) -> None:
+    with pytest.raises(ModeError, match="must be a finite number"):
+        modes.rule(keep)
+
+
+def test_a_keep_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(ModeError, match="must be a finite number"):
+        parse("keep=1e400")
+
+
+def test_a_hostile_word_is_shown_short_and_without_control_characters() -> None:
+    with pytest.raises(ModeError) as raised:
+        parse("\x1b[31m" + "x" * 10_000)
+    assert "\x1b" not in str(raised.value)
+    assert len(str(raised.value)) < 300
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    failed, tried = doctest.testmod(modes)
+    assert (failed, tried > 0) == (0, True)

@@ -1,0 +1,391 @@
+"""Figures: one curve a mode, told apart by colour and dash, named at its end, and the same bytes everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from gradlab import plotting
+from gradlab.errors import PlotError
+from gradlab.plotting import LABEL, draw, rendered
+from gradlab.rows import Row
+from gradlab.store import RunFolder, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import Bbox
+
+Runs = list[tuple[RunRecord, list[Row]]]
+
+SEVEN = [
+    "zero_grad",
+    "no_zero_grad",
+    "halve_grad",
+    "decay:0.9",
+    "accumulate:4",
+    "accumulate:4:sum",
+    "keep=0.5,every=4",
+]
+FALL = [5.0, 4.0, 3.0, 2.5, 2.2, 2.0]
+SUFFIXES = [".png", ".svg", ".pdf"]
+
+
+def one(losses: Sequence[float], mode: str = "zero_grad", seed: int = 1, **options: object) -> Runs:
+    """Return a run with these losses, one step an epoch."""
+    rows = [Row(nth, nth, nth, float(loss)) for nth, loss in enumerate(losses)]
+    known = {"task": "noisy_line", "mode": mode, "seed": seed, "optimizer": {"name": "SGD", "lr": 0.1}} | options
+    record = RunRecord(
+        experiment="line", mode=mode, seed=seed, identity="abc", settings=known, status="done", title="A line"
+    )
+    return [(record, rows)]
+
+
+def each(losses: Mapping[str, Sequence[float]]) -> Runs:
+    return [run for mode, values in losses.items() for run in one(values, mode)]
+
+
+def curves_of(figure: Figure) -> list[Line2D]:
+    """Return the curves themselves, without the marks where they leave the finite."""
+    return [line for line in figure.axes[0].get_lines() if line.get_marker() != "X"]
+
+
+def marks_of(figure: Figure) -> list[Line2D]:
+    return [line for line in figure.axes[0].get_lines() if line.get_marker() == "X"]
+
+
+def points(line: Line2D) -> list[list[float]]:
+    found: list[list[float]] = np.asarray(line.get_xydata()).tolist()
+    return found
+
+
+def labels_of(figure: Figure) -> list[Text]:
+    """Return the names at the curves, in the order of the curves: bold, and smaller than the title."""
+    return [text for text in figure.axes[0].texts if text.get_fontweight() == "bold" and text.get_fontsize() == LABEL]
+
+
+def boxes_of(figure: Figure, texts: Sequence[Text]) -> list[Bbox]:
+    """Return where the texts stand in pixels, without their arrows, as Agg draws them."""
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]  # matplotlib's
+    return [Text.get_window_extent(text) for text in texts]
+
+
+def words_of(figure: Figure) -> str:
+    axes = figure.axes[0]
+    return "\n".join([axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)])
+
+
+# Formats
+
+
+@pytest.mark.parametrize(
+    ("suffix", "begin"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".PNG", b"\x89PNG")]
+)
+def test_the_suffix_says_the_format(suffix: str, begin: bytes) -> None:
+    assert rendered(draw(one(FALL)), suffix).startswith(begin)
+
+
+@pytest.mark.parametrize("file", ["loss", "loss.jpg", "loss.png.gz", ".png"])
+def test_another_suffix_is_an_error_that_names_those_there_are(file: str) -> None:
+    with pytest.raises(PlotError, match=r"\.png, \.svg, \.pdf"):
+        plotting.check_formats([Path("fine.png"), Path(file)])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_same_rows_give_the_same_bytes(suffix: str) -> None:
+    runs = each({"zero_grad": FALL, "no_zero_grad": [1, 10, 1000, math.inf]})
+    assert rendered(draw(runs), suffix) == rendered(draw(runs), suffix)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_rendering_a_figure_does_not_change_it(suffix: str) -> None:
+    figure = draw(one(FALL))
+    first = rendered(figure, suffix)
+    assert all(rendered(figure, other) for other in SUFFIXES)
+    assert rendered(figure, suffix) == first
+
+
+DIGESTS = """
+import hashlib, sys
+from pathlib import Path
+from gradlab import plotting
+from gradlab.store import RunFolder
+run = RunFolder(Path("run"))
+figure = plotting.draw([(run.read(), run.rows())])
+for suffix in (".png", ".svg", ".pdf"):
+    print(hashlib.sha256(plotting.rendered(figure, suffix)).hexdigest())
+print("matplotlib.pyplot" in sys.modules)
+"""
+
+
+@pytest.fixture
+def logged() -> Runs:
+    """Return a run that lies in the folder `run`."""
+    ((record, rows),) = one([5.0, 0.02, 0.5, math.nan])
+    folder = RunFolder(Path("run"))
+    folder.path.mkdir()
+    folder.write(record)
+    with folder.log() as log:
+        for row in rows:
+            log.append(row)
+    return [(record, rows)]
+
+
+def in_a_process(**environment: str) -> list[str]:
+    """Return the digests of the figure of the folder `run`, and whether pyplot was imported."""
+    answer = subprocess.run(
+        [sys.executable, "-c", DIGESTS], env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    return answer.stdout.split()
+
+
+def test_another_process_with_another_matplotlibrc_draws_the_same_bytes(logged: Runs) -> None:
+    Path("styled").mkdir()
+    Path("styled/matplotlibrc").write_text(
+        "figure.facecolor: black\nfont.size: 20\nfont.family: monospace\nlines.linewidth: 9\nsavefig.dpi: 50\n"
+        "svg.fonttype: none\nsavefig.bbox: tight\naxes.grid: True\npath.simplify: False\naxes.labelsize: 20\n"
+    )
+    figure = draw(logged)
+    here = [hashlib.sha256(rendered(figure, suffix)).hexdigest() for suffix in SUFFIXES]
+    assert in_a_process(MPLCONFIGDIR=str(Path("styled").resolve()))[:3] == here
+
+
+def test_pyplot_is_never_imported(logged: Runs) -> None:
+    assert logged
+    assert in_a_process()[3] == "False"
+
+
+@pytest.mark.parametrize("width", [300, 600, 1200, 2001])
+def test_a_png_is_as_many_pixels_wide_as_asked(width: int) -> None:
+    png = rendered(draw(one(FALL), width=width), ".png")
+    assert int.from_bytes(png[16:20], "big") == width
+
+
+# Curves
+
+
+def test_a_curve_is_drawn_through_its_losses() -> None:
+    (line,) = curves_of(draw(one(FALL)))
+    assert points(line) == [[nth, loss] for nth, loss in enumerate(FALL)]
+
+
+def test_each_of_seven_modes_has_a_colour_and_a_dash_of_its_own() -> None:
+    lines = curves_of(draw(each(dict.fromkeys(SEVEN, FALL))))
+    assert len({line.get_color() for line in lines}) == len(SEVEN)
+    assert len({str(vars(line)["_dash_pattern"]) for line in lines}) == len(SEVEN)
+
+
+@pytest.mark.parametrize("modes", [["zero_grad"], ["halve_grad", "decay:0.9", "zero_grad"], SEVEN[::-1]])
+def test_a_usual_mode_looks_the_same_in_every_picture(modes: list[str]) -> None:
+    usual = curves_of(draw(each(dict.fromkeys(SEVEN, FALL))))[0]
+    line = curves_of(draw(each(dict.fromkeys(modes, FALL))))[modes.index("zero_grad")]
+    assert (line.get_color(), line.get_linestyle()) == (usual.get_color(), usual.get_linestyle())
+
+
+def test_the_seeds_of_a_mode_are_one_curve_their_median_with_a_band_of_their_range() -> None:
+    figure = draw([run for seed, y in enumerate([5.0, 1.0, 2.0]) for run in one([y, y + 1], seed=seed)])
+    (line,) = curves_of(figure)
+    (band,) = figure.axes[0].collections
+    assert points(line) == [[0.0, 2.0], [1.0, 3.0]]
+    corners = {(x, y) for x, y in np.asarray(band.get_paths()[0].vertices).tolist()}
+    assert corners == {(0.0, 1.0), (0.0, 5.0), (1.0, 2.0), (1.0, 6.0)}
+    assert "median and range of 3 seeds" in words_of(figure)
+
+
+def test_one_seed_has_no_band() -> None:
+    figure = draw(one(FALL))
+    assert not figure.axes[0].collections
+    assert "seed 1" in words_of(figure)
+
+
+@pytest.mark.parametrize("axis", ["step", "update", "epoch"])
+def test_the_axis_asked_for_is_drawn_and_named(axis: str) -> None:
+    figure = draw(one(FALL), axis=axis)
+    assert figure.axes[0].get_xlabel() == axis
+    assert points(curves_of(figure)[0])[0] == [1.0 if axis == "epoch" else 0.0, FALL[0]]
+
+
+def test_an_unknown_axis_is_an_error_that_names_those_there_are() -> None:
+    with pytest.raises(PlotError, match=r"unknown axis 'steps'; did you mean 'step'\? Known: step, update, epoch"):
+        draw(one(FALL), axis="steps")
+
+
+@pytest.mark.parametrize("runs", [[], one([])], ids=["no run", "a run without rows"])
+def test_nothing_to_draw_is_an_error(runs: Runs) -> None:
+    with pytest.raises(PlotError, match="no row to draw"):
+        draw(runs)
+
+
+def test_a_run_without_rows_is_left_out_beside_others() -> None:
+    assert len(curves_of(draw(one([], "halve_grad") + one(FALL)))) == 1
+
+
+def test_the_title_is_the_experiment_s_unless_another_is_given() -> None:
+    assert "A line" in words_of(draw(one(FALL)))
+    assert "A line" not in words_of(draw(one(FALL), title="Mine"))
+    assert "Mine" in words_of(draw(one(FALL), title="Mine"))
+
+
+def test_what_all_runs_share_is_written_below_the_title() -> None:
+    assert "noisy_line  ·  SGD  ·  lr 0.1" in words_of(draw(one(FALL)))
+
+
+def test_runs_of_one_mode_that_differ_in_a_setting_are_curves_named_by_it() -> None:
+    runs = [run for lr in (0.1, 0.2) for run in one(FALL, optimizer={"name": "SGD", "lr": lr})]
+    figure = draw(runs)
+    assert len(curves_of(figure)) == 2
+    assert all(f"lr\N{NO-BREAK SPACE}{lr}" in words_of(figure) for lr in (0.1, 0.2))
+
+
+# Scale
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [
+        ([1, 99], "linear"), ([1, 100], "log"), ([1e-9, 1e-8, 9e-8], "linear"), ([1e-9, 1e-6], "log"),
+        ([-1, 1000], "linear"), ([5], "linear"), ([0, 0], "linear"), ([0, 1, 1000], "log"),
+        ([math.nan, 1, 2], "linear"), ([1, 2, math.inf], "linear"), ([1, 1000, math.nan], "log"),
+    ],
+)  # fmt: skip
+def test_the_scale_is_logarithmic_exactly_where_the_values_span_two_decades(losses: list[float], scale: str) -> None:
+    assert draw(one(losses)).axes[0].get_yscale() == scale
+
+
+def test_one_mode_that_explodes_does_not_flatten_the_others() -> None:
+    top = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 1e10, 1e20, 1e30]})).axes[0].get_ylim()[1]
+    assert top < 1e8
+
+
+EXTREME = [
+    [0.0], [0.0, 0.0], [-3.0, -3.0], [5e-324, 0.0], [5e-324, 1e-320], [1e-300, 1e300], [1e308, 1e308],
+    [1e303, 1.7e308], [-1e308, 1e308], [1.0, 1e308], [math.nan], [math.inf, math.inf], [-math.inf, 1.0],
+    [math.nan, 1.0], [1.0, math.nan], [1.0, 1.0 + 2e-16],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("losses", EXTREME, ids=str)
+def test_no_losses_keep_a_figure_from_being_drawn(losses: list[float]) -> None:
+    assert rendered(draw(one(losses)), ".png")
+
+
+@settings(max_examples=25)
+@given(st.lists(st.lists(st.floats(), max_size=6), min_size=1, max_size=4).filter(any))
+def test_no_runs_keep_a_figure_from_being_drawn(losses: list[list[float]]) -> None:
+    assert rendered(draw([run for nth, values in enumerate(losses) for run in one(values, SEVEN[nth % 2])]), ".svg")
+
+
+# Where a curve leaves the finite
+
+
+def test_a_mark_and_words_say_where_a_curve_leaves_the_finite() -> None:
+    figure = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 6.0, 7.0, math.nan, math.inf, math.inf]}))
+    (mark,) = marks_of(figure)
+    assert points(mark) == [[2.0, 7.0]]
+    assert "no_zero_grad\n× not finite from step 3" in words_of(figure)
+    assert points(curves_of(figure)[1]) == [[0.0, 5.0], [1.0, 6.0], [2.0, 7.0]]
+
+
+def test_a_curve_that_stays_finite_has_no_mark() -> None:
+    figure = draw(one(FALL))
+    assert not marks_of(figure)
+    assert "not finite" not in words_of(figure)
+
+
+def test_a_curve_that_is_nowhere_finite_has_a_mark_at_its_start_and_its_name() -> None:
+    figure = draw(each({"zero_grad": FALL, "no_zero_grad": [math.nan] * 6}))
+    (mark,) = marks_of(figure)
+    assert points(mark)[0][0] == 0.0
+    assert "no_zero_grad\n× not finite from step 0" in words_of(figure)
+
+
+def test_the_mark_of_a_curve_that_leaves_through_the_top_is_at_the_top() -> None:
+    figure = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 1e10, 1e20, math.inf]}))
+    (mark,) = marks_of(figure)
+    ((x, y),) = points(mark)
+    assert 0 < x < 1
+    assert y == figure.axes[0].get_ylim()[1]
+
+
+def test_a_curve_s_last_finite_point_counts_when_the_median_is_not_finite() -> None:
+    figure = draw([run for seed in range(3) for run in one([1.0, 2.0, math.nan if seed else 3.0], seed=seed)])
+    assert "× not finite from step 2" in words_of(figure)
+
+
+# Names at the curves
+
+
+def test_each_curve_is_named_at_its_end_and_there_is_no_legend() -> None:
+    ends = {"zero_grad": 1.0, "no_zero_grad": 9.0, "halve_grad": 5.0}
+    figure = draw(each({mode: [5.0, end] for mode, end in ends.items()}))
+    assert figure.axes[0].get_legend() is None
+    assert not figure.legends
+    labels = labels_of(figure)
+    assert [label.get_text() for label in labels] == list(ends)
+    axes = figure.axes[0]
+    boxes = boxes_of(figure, labels)
+    for box, end in zip(boxes, ends.values(), strict=True):
+        _, at = axes.transData.transform((1.0, end))
+        assert box.x0 > axes.bbox.x1  # pixels: right of the axes,
+        assert abs((box.y0 + box.y1) / 2 - at) < 4  # at the height of the curve's end
+
+
+def test_a_name_has_the_colour_of_its_curve() -> None:
+    figure = draw(each(dict.fromkeys(SEVEN, FALL)))
+    assert [label.get_color() for label in labels_of(figure)] == [line.get_color() for line in curves_of(figure)]
+
+
+CROWDS: dict[str, dict[str, list[float]]] = {
+    "one end": dict.fromkeys(SEVEN, FALL),
+    "one end, at the bottom": {mode: [10.0, 0.0] for mode in SEVEN},
+    "one end, at the top": {mode: [0.0, 10.0] for mode in SEVEN},
+    "all nan": {mode: [1.0, math.nan] for mode in SEVEN},
+    "two ends": {mode: [5.0, float(nth % 2)] for nth, mode in enumerate(SEVEN)},
+    "long names": {f"keep=0.{nth}23456789012,every=1234567:sum": FALL for nth in range(4)},
+}
+
+
+@pytest.mark.parametrize("width", [600, 1200])
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_names_do_not_overlap_and_lie_within_the_figure(crowd: str, width: int) -> None:
+    figure = draw(each(CROWDS[crowd]), width=width)
+    texts = labels_of(figure)
+    assert len(texts) == len(CROWDS[crowd])
+    boxes = sorted(boxes_of(figure, texts), key=lambda box: float(box.y0))
+    for below, above in pairwise(boxes):
+        assert above.y0 >= below.y1 - 1  # pixels: descenders may touch
+    assert all(0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= 0.6 * width + 1 for box in boxes)
+
+
+@pytest.mark.parametrize("width", [600, 1200])
+def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -> None:
+    figure = draw([run for seed in (1, 2) for run in one([1e-7, 1e5], seed=seed)], width=width)
+    texts: list[Any] = [*figure.axes[0].texts, figure.axes[0].xaxis.label, figure.axes[0].yaxis.label]
+    for box in boxes_of(figure, texts):
+        assert -1 <= box.x0 <= box.x1 <= width + 1
+        assert -1 <= box.y0 <= box.y1 <= 0.6 * width + 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(1, 10)), min_size=1, max_size=8), st.floats(80, 200))
+def test_places_are_apart_and_within_the_space(wanted: list[tuple[float, float]], space: float) -> None:
+    heights = [height for _, height in wanted]
+    places = plotting._apart([at for at, _ in wanted], heights, space)
+    assert all(-0.1 <= place <= space + 0.1 for place in places)
+    order = sorted(range(len(places)), key=lambda nth: places[nth])
+    for below, above in pairwise(order):
+        assert places[above] - places[below] >= (heights[below] + heights[above]) / 2 - 0.5  # points, unseen

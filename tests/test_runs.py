@@ -1,0 +1,347 @@
+"""Runs: what is done is kept, what is not is trained, and a record says how each run ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gradlab import experiment as experiments
+from gradlab import runs, store
+from gradlab.errors import ExperimentError, GradlabError, OptimizerError, StoreError, TaskError, UnfairTaskError
+from gradlab.experiment import Experiment, Override
+
+if TYPE_CHECKING:
+    from gradlab.results import Outcome, Result
+
+MODES = ["zero_grad", "no_zero_grad", "accumulate:4"]
+
+OWN = """
+import torch
+from gradlab import Task
+
+def own(seed: int, width: int = 2) -> Task:
+    model = torch.nn.Linear(width, 1)
+    batches = [(torch.randn(3, width), torch.randn(3, 1)) for _ in range(4)]
+    {inside}
+    return Task.supervised(model, batches, {criterion})
+"""
+
+
+def line(*, modes: list[str] | None = None, seeds: list[int] | None = None, **more: Any) -> Experiment:
+    """Return a built-in experiment of ten steps in two epochs."""
+    values: dict[str, Any] = {"modes": modes or MODES, "seeds": seeds or [1], "epochs": 2, **more}
+    options = {"samples": 10, "batch_size": 2}
+    overrides = [Override((key,), value, key) for key, value in {"task_options": options, **values}.items()]
+    return experiments.from_task("noisy_line", overrides)
+
+
+def own(inside: str = "", criterion: str = "torch.nn.MSELoss()", modes: list[str] | None = None) -> Experiment:
+    """Return an experiment on a task of the user's own, written to mine.py."""
+    Path("mine.py").write_text(OWN.format(inside=inside, criterion=criterion))
+    values = {"modes": modes or ["zero_grad"], "epochs": 2}
+    return experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in values.items()])
+
+
+def cached(outcome: Outcome) -> list[bool]:
+    return [run.cached for run in outcome.runs]
+
+
+def record_of(result: Result) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((result.folder / "run.json").read_text())
+    return content
+
+
+def only_record() -> dict[str, Any]:
+    (file,) = Path("runs").glob("*/*/run.json")
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content
+
+
+class Heard:
+    """A watcher that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    def begins(self, plan: runs.Plan, steps: int | None) -> None:
+        self.told.append((f"begins {plan.mode.name}", steps))
+
+    def at(self, steps: int) -> None:
+        self.told.append(("at", steps))
+
+    def ends(self, result: Result) -> None:
+        self.told.append((f"ends {result.mode}", result.status))
+
+
+# What comes of a run
+
+
+def test_each_mode_and_seed_is_a_run_modes_first() -> None:
+    outcome = runs.run(line(modes=["zero_grad", "halve_grad"], seeds=[3, 1]))
+    assert [(run.mode, run.seed) for run in outcome.runs] == [
+        ("zero_grad", 3), ("zero_grad", 1), ("halve_grad", 3), ("halve_grad", 1)
+    ]  # fmt: skip
+
+
+def test_steps_and_updates_of_each_mode_are_counted() -> None:
+    outcome = runs.run(line())
+    assert [(run.steps, run.updates) for run in outcome.runs] == [(10, 10), (10, 10), (10, 4)]
+
+
+def test_a_run_leaves_its_record_and_its_rows_and_nothing_else() -> None:
+    outcome = runs.run(line(modes=["zero_grad"]))
+    folder = outcome.runs[0].folder
+    assert folder.parent == Path("runs/noisy_line")
+    assert sorted(file.name for file in folder.iterdir()) == ["metrics.jsonl", "run.json"]
+
+
+def test_the_record_of_a_run_says_what_it_was() -> None:
+    found = record_of(runs.run(line(modes=["halve_grad"], seeds=[7])).runs[0])
+    assert (found["experiment"], found["mode"], found["seed"], found["status"]) == (
+        "noisy_line", "halve_grad", 7, "done"
+    )  # fmt: skip
+    assert found["rows"] == 10
+    assert found["seconds"] > 0
+    assert found["settings"]["optimizer"] == {"name": "SGD", "lr": 0.01}
+    assert found["settings"]["threads"] == 1
+    assert set(found["versions"]) == {"gradlab", "torch", "python"}
+
+
+def test_all_modes_of_a_seed_record_the_same_weights_and_first_batch() -> None:
+    records = [record_of(run) for run in runs.run(line(seeds=[1, 2])).runs]
+    starts = {seed: {(each["weights"], each["first_batch"]) for each in records if each["seed"] == seed}
+              for seed in (1, 2)}  # fmt: skip
+    assert all(len(found) == 1 for found in starts.values())
+    assert starts[1] != starts[2]
+    assert all(len(digest) == 64 for found in starts.values() for pair in found for digest in pair)
+
+
+def test_two_trainings_of_one_experiment_give_the_same_bytes_of_rows() -> None:
+    one, other = runs.run(line(), Path("a")), runs.run(line(), Path("b"))
+    for first, second in zip(one.runs, other.runs, strict=True):
+        assert (first.folder / "metrics.jsonl").read_bytes() == (second.folder / "metrics.jsonl").read_bytes()
+
+
+# Kept or trained again
+
+
+def test_a_run_that_is_done_is_kept_the_second_time() -> None:
+    first, second = runs.run(line()), runs.run(line())
+    assert (cached(first), cached(second)) == ([False] * 3, [True] * 3)
+    assert [run.rows for run in first.runs] == [run.rows for run in second.runs]
+
+
+def test_a_run_that_is_kept_leaves_its_files_alone() -> None:
+    folder = runs.run(line(modes=["zero_grad"])).runs[0].folder
+    before = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
+    runs.run(line(modes=["zero_grad"]))
+    assert {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()} == before
+
+
+def test_fresh_trains_again_what_is_done() -> None:
+    runs.run(line())
+    assert cached(runs.run(line(), fresh=True)) == [False] * 3
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "failed", "unheard of"])
+def test_a_run_whose_status_is_not_done_is_trained_again(status: str) -> None:
+    run = runs.run(line()).runs[1]
+    (run.folder / "run.json").write_text(json.dumps(record_of(run) | {"status": status}))
+    again = runs.run(line())
+    assert cached(again) == [True, False, True]
+    assert record_of(again.runs[1])["status"] == "done"
+
+
+def test_a_run_that_lost_a_row_is_trained_again() -> None:
+    run = runs.run(line()).runs[0]
+    rows = run.folder / "metrics.jsonl"
+    whole = rows.read_bytes()
+    rows.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    assert cached(runs.run(line())) == [False, True, True]
+    assert rows.read_bytes() == whole
+
+
+def test_a_run_whose_last_row_is_torn_is_trained_again() -> None:
+    run = runs.run(line()).runs[0]
+    rows = run.folder / "metrics.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-1])
+    assert cached(runs.run(line())) == [False, True, True]
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", ["", "}{\n", None], ids=["empty", "garbage", "gone"])
+def test_a_run_with_a_damaged_file_is_trained_again(name: str, content: str | None) -> None:
+    file = runs.run(line()).runs[2].folder / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    assert cached(runs.run(line())) == [True, True, False]
+
+
+def test_a_run_whose_recorded_settings_were_edited_is_trained_again() -> None:
+    run = runs.run(line()).runs[0]
+    found = record_of(run)
+    (run.folder / "run.json").write_text(json.dumps(found | {"settings": found["settings"] | {"epochs": 3}}))
+    assert cached(runs.run(line())) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "change", [{"seeds": [2]}, {"epochs": 3}, {"optimizer": {"lr": 0.02}}, {"optimizer": {"name": "Adam"}}]
+)
+def test_a_run_with_other_settings_is_another_run(change: dict[str, Any]) -> None:
+    runs.run(line())
+    assert cached(runs.run(line(**change))) == [False] * 3
+    assert len(list(Path("runs/noisy_line").glob("*/run.json"))) == 6
+
+
+def test_a_run_of_a_task_whose_source_changed_is_trained_again() -> None:
+    assert cached(runs.run(own())) == [False]
+    assert cached(runs.run(own())) == [True]
+    assert cached(runs.run(own(inside="pass"))) == [False]
+
+
+def test_a_run_of_a_task_whose_source_changed_trains_the_new_source() -> None:
+    before = runs.run(own()).runs[0]
+    after = runs.run(own(inside="torch.nn.init.zeros_(model.weight)")).runs[0]
+    assert record_of(before)["weights"] != record_of(after)["weights"]
+
+
+def test_only_what_is_new_is_trained_when_a_mode_is_added() -> None:
+    runs.run(line(modes=["zero_grad", "halve_grad"]))
+    assert cached(runs.run(line(modes=["zero_grad", "no_zero_grad", "halve_grad"]))) == [True, False, True]
+
+
+def test_the_experiment_s_folder_stands_for_the_runs_of_the_last_time() -> None:
+    runs.run(line())
+    last = runs.run(line(modes=["halve_grad", "zero_grad"]))
+    assert [run.read().mode for run in store.runs_at(last.folder)] == ["halve_grad", "zero_grad"]
+
+
+# Runs that do not end well
+
+RAISES = "(lambda prediction, target: 1 / 0)"
+RAISES_IN_STEP_2 = "(lambda prediction, target, seen=[]: (seen.append(1), 1 / (len(seen) < 3) * prediction.mean())[1])"
+
+
+def test_a_task_that_raises_fails_its_run() -> None:
+    outcome = runs.run(own(criterion=RAISES))
+    assert [run.status for run in outcome.runs] == ["failed"]
+    assert not outcome.ok
+
+
+def test_the_error_of_a_failed_run_shows_the_frames_of_the_user_and_no_others() -> None:
+    error = runs.run(own(criterion=RAISES)).runs[0].error
+    assert error.endswith("ZeroDivisionError: division by zero")
+    assert "mine.py" in error
+    assert "1 / 0" in error
+    assert "gradlab/" not in error.replace(str(Path.cwd()), "")
+
+
+def test_rows_before_the_failure_are_kept() -> None:
+    assert [row.step for row in runs.run(own(criterion=RAISES_IN_STEP_2)).runs[0].rows] == [0, 1]
+
+
+def test_runs_go_on_when_one_fails() -> None:
+    once = "Path('been').exists() or (Path('been').touch(), 1 / 0)"
+    criterion = f"(lambda prediction, target: (prediction.mean(), {once})[0])"
+    Path("mine.py").write_text("from pathlib import Path\n" + OWN.format(inside="", criterion=criterion))
+    overrides = [Override(("modes",), ["zero_grad", "halve_grad"], ""), Override(("steps",), 2, "")]
+    outcome = runs.run(experiments.from_task("mine.py:own", overrides))
+    assert [(run.mode, run.status, run.steps) for run in outcome.runs] == [
+        ("zero_grad", "failed", 0), ("halve_grad", "done", 2)
+    ]  # fmt: skip
+    assert not outcome.ok
+
+
+def test_a_failed_run_is_trained_again_the_next_time() -> None:
+    runs.run(own(criterion=RAISES))
+    assert cached(runs.run(own(criterion=RAISES))) == [False]
+
+
+def test_a_fault_that_the_user_can_mend_marks_the_record_failed_and_is_raised() -> None:
+    with pytest.raises(TaskError, match="must be a scalar tensor"):
+        runs.run(own(criterion="torch.nn.MSELoss(reduction='none')"))
+    assert only_record()["status"] == "failed"
+    assert "must be a scalar tensor" in only_record()["error"]
+
+
+def test_a_value_that_torch_s_optimizer_refuses_marks_the_record_failed_and_is_raised() -> None:
+    with pytest.raises(OptimizerError, match="momentum"):
+        runs.run(line(modes=["zero_grad"], optimizer={"lr": 0.1, "momentum": -1.0}))
+    assert only_record()["status"] == "failed"
+
+
+def test_ctrl_c_marks_the_record_interrupted_and_goes_on() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        runs.run(own(criterion="(lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))"))
+    assert only_record()["status"] == "interrupted"
+
+
+def test_a_task_whose_weights_do_not_follow_from_the_seed_is_refused() -> None:
+    with pytest.raises(UnfairTaskError, match="different initial weights"):
+        runs.run(own(inside="import time; torch.nn.init.constant_(model.weight, time.perf_counter_ns() % 1e9)"))
+    assert only_record()["status"] == "failed"
+
+
+def test_a_task_whose_batches_do_not_follow_from_the_seed_is_refused() -> None:
+    with pytest.raises(UnfairTaskError, match="different first batches"):
+        runs.run(own(inside="import time; batches[0][0][0, 0] = time.perf_counter_ns() % 1e9"))
+    assert only_record()["status"] == "failed"
+
+
+def test_a_device_that_is_not_there_is_refused_before_a_run_is_made() -> None:
+    with pytest.raises(ExperimentError, match="device 'tpu9000'"):
+        runs.run(line(device="tpu9000"))
+    assert not list(Path("runs").glob("*/*/run.json"))
+
+
+def test_an_unknown_option_of_a_task_is_refused_before_a_run_is_made() -> None:
+    experiment = own().model_copy(update={"task_options": {"depth": 3}})
+    with pytest.raises(GradlabError, match="unknown option 'depth'"):
+        runs.run(experiment)
+    assert not list(Path("runs").glob("*/*/run.json"))
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training() -> None:
+    Path("runs").touch()
+    heard = Heard()
+    with pytest.raises(StoreError, match="cannot be written"):
+        runs.run(line(), watcher=heard)
+    assert heard.told == []
+
+
+# Expectations and watching
+
+
+def test_an_expectation_that_fails_makes_the_outcome_fail() -> None:
+    outcome = runs.run(line(expect={"zero_grad": {"steps": 10}, "accumulate:4": {"updates": 10}}))
+    assert [(each.mode, each.key, each.got, each.ok) for each in outcome.expectations] == [
+        ("zero_grad", "steps", 10, True), ("accumulate:4", "updates", 4, False)
+    ]  # fmt: skip
+    assert not outcome.ok
+
+
+def test_expectations_are_held_against_runs_that_were_done_before() -> None:
+    runs.run(line())
+    assert not runs.run(line(expect={"zero_grad": {"steps": 11}})).ok
+
+
+def test_a_watcher_hears_each_run_begin_with_its_steps_and_end() -> None:
+    heard = Heard()
+    runs.run(line(modes=["zero_grad", "halve_grad"]), watcher=heard)
+    told = [each for each in heard.told if each[0] != "at"]
+    assert told == [
+        ("begins zero_grad", 10), ("ends zero_grad", "done"), ("begins halve_grad", 10), ("ends halve_grad", "done")
+    ]  # fmt: skip
+    assert ("at", 1) in heard.told
+
+
+def test_a_watcher_hears_of_runs_that_were_done_before_that_they_end() -> None:
+    runs.run(line(modes=["zero_grad"]))
+    heard = Heard()
+    runs.run(line(modes=["zero_grad"]), watcher=heard)
+    assert heard.told == [("ends zero_grad", "done")]

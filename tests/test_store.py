@@ -1,0 +1,596 @@
+"""The store: rows and records come back exactly, files are whole at every moment, and faults are told in a line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradlab import store
+from gradlab.errors import StoreError
+from gradlab.rows import Row
+from gradlab.store import ExperimentFolder, RowLog, RunFolder, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECORD = RunRecord(
+    experiment="line",
+    mode="zero_grad",
+    seed=1,
+    identity="0123456789ab",
+    settings={"mode": "zero_grad", "seed": 1, "optimizer": {"name": "SGD", "lr": 0.1}},
+    status="done",
+    title="A line",
+    versions={"torch": "2"},
+    started="2026-01-01T00:00:00+00:00",
+    seconds=0.25,
+    rows=2,
+)
+ROWS = [Row(0, 0, 0, 1.5), Row(1, 1, 0, 0.1), Row(2, 2, 1, math.inf)]
+
+counts = st.integers(0, 2**62)
+rows_ = st.lists(st.builds(Row, counts, counts, counts, st.floats(allow_subnormal=True)), max_size=8)
+
+
+def made(name: str = "run") -> RunFolder:
+    folder = RunFolder(Path(name))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def logged(rows: list[Row], name: str = "run") -> RunFolder:
+    folder = made(name)
+    with folder.log() as log:
+        for row in rows:
+            log.append(row)
+    return folder
+
+
+def kept(experiment: str, *modes: str) -> ExperimentFolder:
+    """Make an experiment under `runs` with a run of each mode."""
+    folder = store.experiment_folder(Path("runs"), experiment)
+    runs = [folder.run(mode, 1, "0123456789ab") for mode in modes]
+    for mode, run in zip(modes, runs, strict=True):
+        store.make_run(run)
+        run.write(replace(RECORD, experiment=experiment, mode=mode))
+    folder.note_last("", runs)
+    return folder
+
+
+def log_then(log: RowLog, error: type[BaseException]) -> None:
+    with log:
+        log.append(ROWS[0])
+        raise error
+
+
+def log_for(log: RowLog, seconds: float, then: Callable[[], object]) -> None:
+    """Log a row a hundred times a second, and `then` end the log."""
+    due = time.monotonic() + seconds
+    with log:
+        while time.monotonic() < due:
+            log.append(ROWS[0])
+            time.sleep(0.01)
+        then()
+
+
+def flush_often(log: RowLog) -> None:
+    for _ in range(200):
+        log.flush()
+
+
+def exact(rows: list[Row]) -> list[tuple[int, int, int, str]]:
+    """Return the rows so that equal means equal, nan and the sign of 0 included."""
+    return [(row.step, row.update, row.epoch, row.loss.hex()) for row in rows]
+
+
+def no_such_token(token: str) -> NoReturn:
+    raise AssertionError(f"{token} is not JSON")
+
+
+# Rows
+
+
+@given(rows_)
+def test_rows_come_back_exactly(rows: list[Row]) -> None:
+    assert exact(logged(rows).rows()) == exact(rows)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf, 5e-324, -0.0, 0.1, 1.7976931348623157e308, 1e22])
+def test_a_loss_comes_back_exactly(loss: float) -> None:
+    assert exact(logged([Row(0, 0, 0, loss)]).rows()) == exact([Row(0, 0, 0, loss)])
+
+
+@given(rows_)
+def test_each_line_of_rows_is_strict_json(rows: list[Row]) -> None:
+    for line in logged(rows).rows_file.read_text().splitlines():
+        assert set(json.loads(line, parse_constant=no_such_token)) == {"step", "update", "epoch", "loss"}
+
+
+def test_a_row_is_in_the_file_as_a_whole_line_soon_after_it_was_appended() -> None:
+    folder = made()
+    with folder.log() as log:
+        for nth, row in enumerate(ROWS[:2], 1):
+            log.append(row)
+            due = time.monotonic() + 5  # the claim is a second; a loaded machine may sleep through it
+            while (content := folder.rows_file.read_bytes()).count(b"\n") < nth:
+                assert content == b"" or content.endswith(b"\n")
+                assert time.monotonic() < due
+                time.sleep(0.01)
+            assert folder.rows() == ROWS[:nth]
+
+
+def test_a_flush_writes_what_is_logged_at_once_and_once() -> None:
+    folder = made()
+    with folder.log() as log:
+        for nth, row in enumerate(ROWS, 1):
+            log.append(row)
+            log.flush()
+            log.flush()
+            assert folder.rows() == ROWS[:nth]
+
+
+def test_rows_are_written_when_what_logs_them_is_interrupted() -> None:
+    folder = made()
+    with pytest.raises(KeyboardInterrupt):
+        log_then(folder.log(), KeyboardInterrupt)
+    assert folder.rows() == ROWS[:1]
+
+
+def test_rows_flushed_by_two_threads_are_in_their_order() -> None:
+    folder = made()
+    rows = [Row(step, step, 0, float(step)) for step in range(2000)]
+    with folder.log() as log:
+        other = threading.Thread(target=flush_often, args=[log])
+        other.start()
+        for row in rows:
+            log.append(row)
+            if row.step % 50 == 0:
+                log.flush()
+        other.join()
+    assert folder.rows() == rows
+
+
+def test_a_row_is_written_whole_where_the_system_takes_it_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:1]))
+    assert logged(ROWS).rows() == ROWS
+
+
+def test_a_last_line_without_its_end_is_left_out_wherever_it_was_torn() -> None:
+    folder = logged(ROWS)
+    whole = folder.rows_file.read_bytes()
+    begin = whole[:-1].rindex(b"\n") + 1
+    for end in range(begin, len(whole)):
+        folder.rows_file.write_bytes(whole[:end])
+        assert folder.rows() == ROWS[:-1]
+
+
+def test_a_file_torn_in_its_first_line_has_no_rows() -> None:
+    folder = logged(ROWS)
+    folder.rows_file.write_bytes(folder.rows_file.read_bytes()[:10])
+    assert folder.rows() == []
+
+
+def test_a_run_without_a_file_of_rows_has_none() -> None:
+    assert made().rows() == []
+
+
+def test_logging_begins_anew() -> None:
+    logged(ROWS)
+    assert logged(ROWS[:1]).rows() == ROWS[:1]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "",
+        "}{",
+        "null",
+        "[]",
+        "3",
+        '"loss"',
+        "{}",
+        '{"step":1,"update":1,"epoch":0}',
+        '{"step":"one","update":1,"epoch":0,"loss":1}',
+        '{"step":null,"update":1,"epoch":0,"loss":1}',
+        '{"step":1,"update":1,"epoch":0,"loss":"high"}',
+        '{"step":1,"update":1,"epoch":0,"loss":[1]}',
+        '{"step":1,"update":1,"epo',
+        '{"step":1e999,"update":1,"epoch":0,"loss":1}',
+        f'{{"step":1,"update":1,"epoch":0,"loss":{"9" * 400}}}',
+        f'{{"step":{"9" * 5000},"update":1,"epoch":0,"loss":1}}',
+        "[" * 100_000,
+        "\x00\x00\x00",
+    ],
+    ids=range(18),
+)
+def test_a_damaged_line_is_named_by_its_number_in_one_line(damaged: str) -> None:
+    folder = logged(ROWS)
+    lines = folder.rows_file.read_text().splitlines()
+    lines[1] = damaged
+    folder.rows_file.write_text("\n".join(lines) + "\n")
+    with pytest.raises(StoreError, match=r"metrics\.jsonl:2: not a row") as caught:
+        folder.rows()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_file_of_rows_that_is_not_text_is_named() -> None:
+    folder = logged(ROWS)
+    folder.rows_file.write_bytes(folder.rows_file.read_bytes() + b"\xff\n")
+    with pytest.raises(StoreError, match=r"metrics\.jsonl is not UTF-8 text"):
+        folder.rows()
+
+
+DISK_FULL = r"metrics\.jsonl cannot be written: No space left on device"
+
+
+def full(_handle: int, _content: bytes) -> NoReturn:
+    raise OSError(28, "No space left on device")
+
+
+def test_rows_that_the_disk_does_not_take_are_an_error_at_the_latest_when_the_log_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = made().log()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StoreError, match=DISK_FULL), log:
+        log.append(ROWS[0])
+
+
+def test_rows_that_the_disk_does_not_take_end_a_long_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = made().log()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StoreError, match=DISK_FULL):
+        log_for(log, seconds=10, then=monkeypatch.undo)
+
+
+def test_a_full_disk_does_not_hide_what_else_went_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = made().log()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(KeyboardInterrupt):
+        log_then(log, KeyboardInterrupt)
+
+
+def test_a_log_where_no_file_can_be_is_an_error() -> None:
+    with pytest.raises(StoreError, match="cannot be written"):
+        RowLog(Path("nowhere") / "metrics.jsonl")
+
+
+# Records
+
+
+def test_a_record_comes_back_equal() -> None:
+    folder = made()
+    folder.write(RECORD)
+    assert folder.read() == RECORD
+
+
+@given(st.text(max_size=20), st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3))
+def test_any_text_in_a_record_comes_back(title: str, settings: dict[str, object]) -> None:
+    folder = made()
+    record = replace(RECORD, title=title, settings=settings)
+    folder.write(record)
+    assert folder.read() == record
+
+
+def test_a_record_is_strict_json_whatever_numbers_it_holds() -> None:
+    folder = made()
+    folder.write(replace(RECORD, settings={"lr": math.inf, "deep": [{"beta": math.nan}, (-math.inf,)]}))
+    content = json.loads(folder.record_file.read_text(), parse_constant=no_such_token)
+    assert content["settings"] == {"lr": "inf", "deep": [{"beta": "nan"}, ["-inf"]]}
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
+def test_a_record_that_cannot_be_replaced_stays_as_it_was(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> NoReturn:
+        raise OSError(5, "Input/output error")
+
+    folder = made()
+    folder.write(RECORD)
+    monkeypatch.setattr(step, broken)
+    with pytest.raises(StoreError, match=r"run\.json cannot be written: Input/output error"):
+        folder.write(replace(RECORD, status="failed"))
+    assert folder.read() == RECORD
+    assert [file.name for file in folder.path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
+def test_a_record_is_whole_and_alone_when_writing_it_is_interrupted(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    folder = made()
+    folder.write(RECORD)
+    monkeypatch.setattr(step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write(replace(RECORD, status="failed"))
+    assert folder.read() == RECORD
+    assert [file.name for file in folder.path.iterdir()] == ["run.json"]
+
+
+def test_a_record_is_complete_on_the_disk_before_it_takes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def noted_sync(handle: int) -> None:
+        order.append("fsync")
+        fsync(handle)
+
+    def noted_rename(self: Path, target: Path) -> Path:
+        order.append(f"replace with {len(self.read_bytes())} bytes")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_rename)
+    folder = made()
+    folder.write(RECORD)
+    assert order == ["fsync", f"replace with {folder.record_file.stat().st_size} bytes"]
+
+
+def test_keys_of_a_later_version_are_passed_over() -> None:
+    folder = made()
+    folder.write(RECORD)
+    content = json.loads(folder.record_file.read_text())
+    folder.record_file.write_text(json.dumps(content | {"mood": "good"}))
+    assert folder.read() == RECORD
+
+
+def _not_json(folder: RunFolder) -> None:
+    folder.record_file.write_text("{half")
+
+
+def _not_text(folder: RunFolder) -> None:
+    folder.record_file.write_bytes(b"\xff\xfe")
+
+
+def _empty(folder: RunFolder) -> None:
+    folder.record_file.write_text("")
+
+
+def _no_object(folder: RunFolder) -> None:
+    folder.record_file.write_text("[1, 2]")
+
+
+def _nested(folder: RunFolder) -> None:
+    folder.record_file.write_text("[" * 100_000)
+
+
+def _endless_number(folder: RunFolder) -> None:
+    folder.record_file.write_text(f'{{"seed": {"9" * 5000}}}')
+
+
+def _gone(folder: RunFolder) -> None:
+    folder.record_file.unlink()
+
+
+def _a_folder(folder: RunFolder) -> None:
+    folder.record_file.unlink()
+    folder.record_file.mkdir()
+
+
+def _edited(**changes: object) -> Callable[[RunFolder], None]:
+    def edit(folder: RunFolder) -> None:
+        content = json.loads(folder.record_file.read_text()) | changes
+        kept_keys = {key: value for key, value in content.items() if value != "(removed)"}
+        folder.record_file.write_text(json.dumps(kept_keys))
+
+    edit.__name__ = ",".join(f"{key}={value!r}" for key, value in changes.items())
+    return edit
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _not_json, _not_text, _empty, _no_object, _nested, _endless_number, _gone, _a_folder,
+        _edited(format=2), _edited(format="(removed)"), _edited(format=None),
+        _edited(seed="one"), _edited(seed=None), _edited(seed=1.5), _edited(seed="(removed)"),
+        _edited(mode=3), _edited(mode="(removed)"), _edited(experiment=None), _edited(status=[]), _edited(title=1),
+        _edited(settings=[]), _edited(settings="SGD"), _edited(settings="(removed)"), _edited(versions=["torch"]),
+        _edited(seconds="long"), _edited(started=0), _edited(error=None),
+        _edited(rows="many"), _edited(rows=[1]),
+    ],
+    ids=lambda damage: damage.__name__,
+)  # fmt: skip
+def test_a_record_that_is_none_is_an_error_of_one_line_that_names_the_file(
+    damage: Callable[[RunFolder], None],
+) -> None:
+    folder = made()
+    folder.write(RECORD)
+    damage(folder)
+    with pytest.raises(StoreError, match=r"run\.json") as caught:
+        folder.read()
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_format_of_a_later_version_says_which_one_is_read() -> None:
+    folder = made()
+    folder.write(replace(RECORD, format=7))
+    with pytest.raises(StoreError, match="has format 7; this version of gradlab reads format 1"):
+        folder.read()
+
+
+# Files and folders
+
+
+@pytest.mark.parametrize("name", ["file/x.csv", "missing/x.csv", ".", "/", "folder", f"{'n' * 250}.csv"])
+def test_a_file_that_cannot_be_written_is_an_error_that_names_it(name: str) -> None:
+    Path("file").touch()
+    Path("folder").mkdir()
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.write_bytes(Path(name), b"content")
+    assert sorted(each.name for each in Path().iterdir()) == ["file", "folder"]
+
+
+def test_a_written_file_holds_the_bytes_and_nothing_lies_beside_it() -> None:
+    store.write_bytes(Path("x.csv"), b"old")
+    store.write_bytes(Path("x.csv"), b"new")
+    assert {each.name: each.read_bytes() for each in Path().iterdir()} == {"x.csv": b"new"}
+
+
+def test_a_folder_of_runs_where_a_file_is_cannot_be_made() -> None:
+    Path("runs").touch()
+    with pytest.raises(StoreError, match=r"runs/line cannot be written"):
+        store.experiment_folder(Path("runs"), "line")
+
+
+def test_a_run_where_a_file_is_cannot_be_made() -> None:
+    folder = store.experiment_folder(Path("runs"), "line").run("zero_grad", 1, "abc")
+    folder.path.touch()
+    with pytest.raises(StoreError, match=r"zero_grad-seed1-abc cannot be written"):
+        store.make_run(folder)
+
+
+def test_making_a_folder_leaves_nothing_in_it() -> None:
+    assert list(store.experiment_folder(Path("runs"), "line").path.iterdir()) == []
+
+
+def test_a_run_folder_is_named_by_mode_seed_and_identity_without_a_colon() -> None:
+    assert ExperimentFolder(Path("e")).run("accumulate:4:sum", 7, "abc").path == Path("e/accumulate-4-sum-seed7-abc")
+
+
+# Finding runs
+
+
+def test_runs_at_a_run_folder_is_that_run() -> None:
+    run = kept("line", "zero_grad", "halve_grad").runs()[0]
+    assert store.runs_at(run.path) == [run]
+
+
+def test_runs_at_an_experiment_folder_are_the_last_ones_in_their_order() -> None:
+    folder = kept("line", "zero_grad", "halve_grad", "no_zero_grad")
+    last = [folder.run(mode, 1, "0123456789ab") for mode in ("zero_grad", "halve_grad")]
+    folder.note_last("", last)
+    assert store.runs_at(folder.path) == last
+
+
+def test_runs_at_an_experiment_folder_without_a_note_are_all_there_are() -> None:
+    folder = kept("line", "zero_grad", "halve_grad")
+    folder.last_file.unlink()
+    assert [run.read().mode for run in store.runs_at(folder.path)] == ["halve_grad", "zero_grad"]
+
+
+def test_a_run_that_was_deleted_is_not_among_the_last_ones() -> None:
+    folder = kept("line", "zero_grad", "halve_grad")
+    folder.run("zero_grad", 1, "0123456789ab").record_file.unlink()
+    assert [run.read().mode for run in store.runs_at(folder.path)] == ["halve_grad"]
+
+
+def test_runs_at_the_out_folder_are_those_of_the_newest_experiment() -> None:
+    old, new = kept("b", "zero_grad"), kept("a", "halve_grad")
+    os.utime(old.last_file, (1000, 1000))
+    assert store.runs_at(Path("runs")) == new.runs()
+    os.utime(new.last_file, (500, 500))
+    assert store.runs_at(Path("runs")) == old.runs()
+
+
+def test_experiments_are_listed_the_newest_first() -> None:
+    for nth, name in enumerate(["b", "c", "a"]):
+        os.utime(kept(name, "zero_grad").last_file, (1000 + nth, 1000 + nth))
+    assert [each.path.name for each in store.experiments(Path("runs"))] == ["a", "c", "b"]
+
+
+def test_folders_and_files_that_hold_no_run_are_no_experiments() -> None:
+    kept("line", "zero_grad")
+    Path("runs/empty").mkdir()
+    Path("runs/notes.txt").touch()
+    assert [each.path.name for each in store.experiments(Path("runs"))] == ["line"]
+
+
+def test_there_are_no_experiments_where_there_is_no_folder() -> None:
+    assert store.experiments(Path("nowhere")) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("nowhere", "nowhere does not exist"),
+        ("empty", "empty holds no run"),
+        ("file", "file is not a folder"),
+    ],
+)
+def test_runs_at_where_there_is_none_says_what_is_there_and_what_would_work(path: str, wrong: str) -> None:
+    Path("empty").mkdir()
+    Path("file").touch()
+    with pytest.raises(StoreError, match=wrong) as caught:
+        store.runs_at(Path(path))
+    assert "gradlab" in str(caught.value)
+
+
+def test_runs_at_a_name_that_no_folder_can_have_is_an_error_that_names_it() -> None:
+    with pytest.raises(StoreError, match="nnnnn"):
+        store.runs_at(Path("n" * 300))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"runs": 3}', '{"runs": [3]}', '{"runs": ["../../etc"]}', '{"runs": ["a/b"]}']
+)
+def test_a_note_of_the_last_runs_that_is_none_is_an_error_that_names_the_file(content: str) -> None:
+    folder = kept("line", "zero_grad")
+    folder.last_file.write_text(content)
+    with pytest.raises(StoreError, match=r"experiment\.json"):
+        store.runs_at(folder.path)
+
+
+# CSV
+
+
+@given(rows_)
+def test_a_csv_holds_every_row_exactly(rows: list[Row]) -> None:
+    folder = logged(rows)
+    folder.write(RECORD)
+    found = list(csv.DictReader(store.csv_of([folder])))
+    assert exact(rows) == exact(
+        [Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"])) for row in found]
+    )
+    assert all((row["experiment"], row["mode"], row["seed"]) == ("line", "zero_grad", "1") for row in found)
+
+
+def test_the_columns_of_a_csv_are_in_the_agreed_order() -> None:
+    assert next(iter(store.csv_of([]))) == "experiment,mode,seed,step,update,epoch,loss\n"
+
+
+def test_a_csv_of_several_runs_has_one_header() -> None:
+    folder = logged(ROWS)
+    folder.write(RECORD)
+    lines = list(store.csv_of([folder, folder]))
+    assert len(lines) == 1 + 2 * len(ROWS)
+
+
+def test_a_mode_with_a_comma_is_one_cell_of_a_csv() -> None:
+    folder = logged(ROWS[:1])
+    folder.write(replace(RECORD, mode="keep=0.5,every=4"))
+    header, row = csv.reader(store.csv_of([folder]))
+    assert dict(zip(header, row, strict=True))["mode"] == "keep=0.5,every=4"
+
+
+# JSON
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_any_document_is_strict_json(document: object) -> None:
+    json.loads(store.strict_json(document), parse_constant=no_such_token)
+
+
+def test_numbers_that_are_not_finite_are_strings_in_json() -> None:
+    assert json.loads(store.strict_json([math.nan, math.inf, -math.inf, 1.5])) == ["nan", "inf", "-inf", 1.5]
