@@ -54,6 +54,7 @@ FULL_BATCH: list[tuple[str, Verdict, list[float]]] = [
     ("down and four fifths back", "rises", [100.0 - n for n in range(51)] + [50.0 + 0.8 * n for n in range(1, 51)]),
     ("down and a fifth back", "falls", [100.0 - n for n in range(81)] + [20.0 + 0.8 * n for n in range(1, 21)]),
     ("up a little, then down for good", "falls", [1.0, 2.0, 3.0, 2.0, 1.0, 0.4, 0.3, 0.2, 0.2, 0.2]),
+    ("up, and most of the way back", "rises", [1.0, 3.0, 5.0, 4.0, 3.0, 2.0, 1.5]),
     ("constant", "flat", [1.0] * 10),
     ("constant 0", "flat", [0.0] * 10),
     ("constant below zero", "flat", [-3.0] * 10),

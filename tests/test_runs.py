@@ -293,6 +293,12 @@ def test_a_task_whose_batches_do_not_follow_from_the_seed_is_refused() -> None:
     assert only_record()["status"] == "failed"
 
 
+def test_a_task_that_changes_from_call_to_call_later_on_is_refused() -> None:
+    inside = "own.calls = getattr(own, 'calls', 0) + 1; torch.nn.init.constant_(model.weight, own.calls // 3)"
+    with pytest.raises(UnfairTaskError, match="different initial weights"):
+        runs.run(own(inside=inside))
+
+
 def test_a_device_that_is_not_there_is_refused_before_a_run_is_made() -> None:
     with pytest.raises(ExperimentError, match="device 'tpu9000'"):
         runs.run(line(device="tpu9000"))

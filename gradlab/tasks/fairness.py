@@ -77,12 +77,16 @@ def _feed(digest: hashlib._Hash, value: object) -> None:
         digest.update(f"{dense.dtype}{tuple(dense.shape)}".encode())
         digest.update(dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     elif isinstance(value, Mapping):
+        digest.update(str(len(value)).encode())
         for key, each in value.items():
             digest.update(repr(key).encode())
             _feed(digest, each)
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        digest.update(str(len(value)).encode())
         for each in value:
             _feed(digest, each)
+    elif hasattr(value, "__dict__"):
+        _feed(digest, vars(value))
     else:
         try:
             digest.update(pickle.dumps(value))

@@ -80,10 +80,10 @@ def load(task: TaskName) -> Callable[..., object]:
 
 
 @lru_cache
-def _loaded(task: TaskName, source: str | None) -> Callable[..., object]:  # noqa: ARG001 - what the cache goes by
+def _loaded(task: TaskName, source: str | None) -> Callable[..., object]:
     try:
-        module = _import_file(task.file) if task.file else _import_module(cast("str", task.module))
-    except Exception as error:
+        module = _import_file(task.file) if task.file else _import_module(cast("str", task.module), source)
+    except (Exception, SystemExit) as error:
         where = place_of(error) or str(task.file or task.module)
         what = f"{type(error).__name__}: {shortened(error, 200)}"
         raise TaskError(f"task '{task.name}' does not import\n{where}: {what}") from error
@@ -102,7 +102,10 @@ def check_options(task: TaskName, options: Mapping[str, object]) -> None:
     Raises:
         TaskError: an option that the task does not take, one that it needs, or one of the wrong type.
     """
-    parameters = dict(inspect.signature(load(task)).parameters)
+    try:
+        parameters = dict(inspect.signature(load(task)).parameters)
+    except ValueError:
+        raise TaskError(f"task '{task.name}': {task.function} is no function that tells its parameters") from None
     if parameters.pop("seed", None) is None:
         raise TaskError(f"task '{task.name}' must take a seed: def {task.function}(seed: int, …) -> Task")
     named = {key: each for key, each in parameters.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
@@ -151,6 +154,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+_imported: dict[str, str | None] = {}  # modules of users, and the source they were imported from
+
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "int": (int, "an integer"),
     "float": ((int, float), "a number"),
@@ -173,8 +178,8 @@ def _file_of_module(task: TaskName) -> Path | None:
     _let_import_from(Path.cwd())
     try:
         spec = importlib.util.find_spec(module)
-    except ImportError as error:
-        raise TaskError(f"task '{task.name}': {error}") from None
+    except Exception as error:  # a package on the way to the module runs when it is looked into
+        raise TaskError(f"task '{task.name}': {type(error).__name__}: {shortened(error, 200)}") from None
     if spec is None:
         raise TaskError(f"task '{task.name}': there is no module {module}, here or installed")
     return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
@@ -198,10 +203,13 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
-def _import_module(name: str) -> ModuleType:
+def _import_module(name: str, source: str | None) -> ModuleType:
     _let_import_from(Path.cwd())
-    known = sys.modules.get(name)
-    return importlib.reload(known) if known else importlib.import_module(name)
+    module = importlib.import_module(name)
+    if _imported.setdefault(name, source) != source:
+        _imported[name] = source
+        importlib.reload(module)
+    return module
 
 
 def _let_import_from(folder: Path) -> None:

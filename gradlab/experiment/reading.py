@@ -1,132 +1,24 @@
-"""Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
+"""From a TOML file or a name to an experiment, with what the command line says on top; faults are told by line."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import tomllib
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gradlab import modes, optimizers, tasks
 from gradlab.errors import ExperimentError, GradlabError, nearest, shortened, unknown
+from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
 from gradlab.toml_lines import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from gradlab.modes import Mode
+    from collections.abc import Callable, Iterator
 
 DEFAULT = "diverging_loss"
-
-Count = Annotated[int, Field(ge=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Option = bool | int | float | str | list[bool | int | float | str]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class OptimizerSettings(_Section):
-    """`[optimizer]`: a name, a learning rate, and whatever else the optimizer takes."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Option]
-
-    name: str = "SGD"
-    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the optimizer's constructor is called with, after the parameters."""
-        return {"lr": self.lr, **(self.model_extra or {})}
-
-
-class Expected(_Section):
-    """`[expect.MODE]`: what each run of the mode must have done.
-
-    `epoch_losses` are the mean losses of the first epochs, compared to as many decimals as are written.
-    """
-
-    verdict: Literal["falls", "rises", "oscillates", "diverges", "flat"] | None = None
-    steps: Count | None = None
-    updates: Count | None = None
-    first_loss_below: Number | None = None
-    first_loss_above: Number | None = None
-    last_loss_below: Number | None = None
-    last_loss_above: Number | None = None
-    best_loss_below: Number | None = None
-    best_loss_above: Number | None = None
-    epoch_losses: Annotated[list[Number], Field(min_length=1)] | None = None
-
-    def claims(self) -> dict[str, Any]:
-        """Return the keys that were given, with what they expect."""
-        return self.model_dump(exclude_none=True)
-
-
-class Experiment(_Section):
-    """A validated experiment, names in their canonical spelling."""
-
-    name: Annotated[str, Field(pattern=r"^\w[\w .+=-]*$", max_length=100)]
-    title: str = ""
-    task: str
-    task_options: dict[str, Option] = {}
-    modes: Annotated[list[str], Field(min_length=1)] = list(modes.DEFAULT)
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
-    epochs: Count | None = None
-    steps: Count | None = None
-    device: str = "cpu"
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
-    expect: dict[str, Expected] = {}
-
-    folder: Annotated[Path | None, Field(exclude=True)] = (
-        None  # where the file stands: a user's task is looked for there
-    )
-
-    @cached_property
-    def task_name(self) -> tasks.TaskName:
-        """Where the task comes from."""
-        return tasks.find(self.task, self.folder)
-
-    @cached_property
-    def parsed_modes(self) -> list[Mode]:
-        """The modes, in the order given."""
-        return [modes.parse(word) for word in self.modes]
-
-    @cached_property
-    def task_source(self) -> str | None:
-        """SHA-256 of the file of a user's task, None for a built-in one."""
-        return tasks.source_hash(self.task_name)
-
-    def settings(self, mode: Mode, seed: int) -> dict[str, Any]:
-        """Return all that decides the rows of one run, in canonical form."""
-        return {
-            "task": self.task_name.name,
-            "task_source": self.task_source,
-            "task_options": _with_defaults(self.task_name, self.task_options),
-            "optimizer": {"name": self.optimizer.name, **self.optimizer.options},
-            "mode": mode.name,
-            "seed": seed,
-            **({"epochs": self.epochs} if self.steps is None else {"steps": self.steps}),
-            "device": self.device,
-            "threads": self.threads,
-        }
-
-
-def identity(settings: Mapping[str, Any]) -> str:
-    """Return what tells runs apart: twelve hexadecimal digits of the SHA-256 of their settings."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-# From a file or a name, with what the command line says on top
 
 
 class Override(NamedTuple):
@@ -149,6 +41,8 @@ class Override(NamedTuple):
             while isinstance(found, dict) and len(found) == 1:
                 ((part, found),) = found.items()
                 key = (*key, part)
+            if not key:
+                break
             return cls(key, found, f"--set {'.'.join(key)}")
         wrong = f"--set {shortened(text)}" if equals else f"--set {shortened(text)} has no '='"
         raise ExperimentError(f"{wrong}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
@@ -156,8 +50,9 @@ class Override(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """Return the experiments that come with gradlab: name and file."""
-    inside = Path(__file__).parent / "experiments"  # where a wheel puts them
-    folder = inside if inside.is_dir() else Path(__file__).parent.parent / "experiments"
+    package = Path(__file__).parent.parent
+    inside = package / "experiments"  # where a wheel puts them
+    folder = inside if inside.is_dir() else package.parent / "experiments"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
@@ -220,14 +115,17 @@ class _Source(NamedTuple):
         values = self._overridden(overrides)
         flags = {override.key: override.flag for override in overrides}
         try:
-            made = Experiment.model_validate({**values, "folder": self.file.parent if self.file else None})
+            made = Experiment.model_validate(values).found_in(self.file.parent if self.file else None)
+            return self._checked(made, flags)
         except ValidationError as error:
-            raise ExperimentError(self._explained(error, flags)) from None
-        return self._checked(made, flags)
+            try:
+                raise ExperimentError(self._explained(error, flags)) from None
+            except RecursionError:
+                raise ExperimentError(f"{self.file} is nested too deeply for an experiment") from None
 
     def _overridden(self, overrides: list[Override]) -> dict[str, Any]:
         values: dict[str, Any] = dict(self.values)
-        for override in overrides:
+        for override in sorted(overrides, key=lambda each: each.key not in _RESETS):
             *path, last = override.key
             section = values
             for part in path:
@@ -268,7 +166,10 @@ class _Source(NamedTuple):
         expect = {}
         for word, expected in made.expect.items():
             with self._located(("expect", word), flags):
-                expect[modes.parse(word).name] = expected
+                mode = modes.parse(word).name
+                if mode in expect:
+                    raise ExperimentError(f"mode '{mode}' is given twice")
+                expect[mode] = expected
         updates: dict[str, Any] = {
             "modes": words,
             "optimizer": made.optimizer.model_copy(update={"name": optimizer}),
@@ -300,15 +201,11 @@ class _Source(NamedTuple):
             return f"{where}{_unknown_key(key)}"
         if fault["type"] == "missing":
             return f"{where}{name} is missing"
-        wrong = fault["msg"].replace("Input should be", "must be").replace("a valid integer", "an integer")
-        wrong = wrong.replace("a valid ", "a ")
-        if fault["type"] == "string_pattern_mismatch":
-            wrong = "must be letters, digits, spaces and _ . + = - only, and start with a letter or digit"
-        if len(key) != len(
-            location
-        ):  # pydantic names the branch of a union that it tried, which says nothing to a user
-            wrong = _OPTION if _UNION_BRANCHES & set(map(str, location)) else wrong
-        return f"{where}{subject} {wrong[0].lower()}{wrong[1:]}, got {shortened(_shown(fault['input']))}"
+        wrong = fault["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
+        wrong = _IN_TOML.get(fault["type"], wrong)
+        if _UNION_BRANCHES & set(map(str, location)):  # pydantic tells which branch it tried: nothing to a user
+            wrong = "must be a number, a string, true, false or a list of these"
+        return f"{where}{subject} {wrong}, got {shortened(_shown(fault['input']))}"
 
 
 _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -319,13 +216,22 @@ _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 _EXCLUSIVE: dict[tuple[str, ...], tuple[str]] = {("epochs",): ("steps",), ("steps",): ("epochs",)}
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[union[bool,int,float,str]]"}
-_OPTION = "must be a number, a string, true, false or a list of these"
+_IN_TOML = {
+    "dict_type": "must be a table",
+    "int_type": "must be an integer",
+    "int_from_float": "must be an integer",
+    "list_type": "must be a list",
+    "model_type": "must be a table",
+    "string_pattern_mismatch": "must be letters, digits, spaces and _ . + = - only, and start with a letter or digit",
+    "string_too_long": "must be shorter",
+    "too_short": "must have at least one entry",
+}
 
 
 def _unknown_key(key: tuple[str, ...]) -> str:
     sections: dict[str, type[BaseModel]] = {"optimizer": OptimizerSettings, "expect": Expected}
     section = sections.get(key[0], Experiment) if len(key) > 1 else Experiment
-    known = [name for name in section.model_fields if name != "folder"]
+    known = list(section.model_fields)
     *path, last = key
     elsewhere = {"batch_size": "task_options.batch_size", "lr": "optimizer.lr", "momentum": "optimizer.momentum"}
     near = elsewhere.get(last) or nearest(last, known)
@@ -338,15 +244,6 @@ def _no_doubles(kind: str, values: list[Any]) -> None:
     for nth, value in enumerate(values):
         if value in values[:nth]:
             raise ExperimentError(f"{kind} '{value}' is given twice")
-
-
-def _with_defaults(task: tasks.TaskName, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a built-in task with its defaults, so that saying the default changes nothing."""
-    if task.name not in tasks.BUILT_IN:
-        return dict(options)
-    parameters = inspect.signature(tasks.BUILT_IN[task.name]).parameters
-    given = {key: each.default for key, each in parameters.items() if key != "seed"} | dict(options)
-    return {key: float(value) if parameters[key].annotation == "float" else value for key, value in given.items()}
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,149 @@
+"""The validated experiment: a task, an optimizer, modes and seeds; its one canonical form and identity."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from gradlab import modes, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gradlab.modes import Mode
+
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Option = bool | int | float | str | list[bool | int | float | str]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class OptimizerSettings(_Section):
+    """`[optimizer]`: a name, a learning rate, and whatever else the optimizer takes."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Option]
+
+    name: str = "SGD"
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the optimizer's constructor is called with, after the parameters."""
+        return {"lr": self.lr, **(self.model_extra or {})}
+
+
+class Expected(_Section):
+    """`[expect.MODE]`: what each run of the mode must have done.
+
+    `epoch_losses` are the mean losses of the first epochs, compared to as many decimals as are written.
+    """
+
+    verdict: Literal["falls", "rises", "oscillates", "diverges", "flat"] | None = None
+    steps: Count | None = None
+    updates: Count | None = None
+    first_loss_below: Number | None = None
+    first_loss_above: Number | None = None
+    last_loss_below: Number | None = None
+    last_loss_above: Number | None = None
+    best_loss_below: Number | None = None
+    best_loss_above: Number | None = None
+    epoch_losses: Annotated[list[Number], Field(min_length=1)] | None = None
+
+    def claims(self) -> dict[str, Any]:
+        """Return the keys that were given, with what they expect."""
+        return self.model_dump(exclude_none=True)
+
+
+class Experiment(_Section):
+    """A validated experiment, names in their canonical spelling."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w .+=-]*$", max_length=100)]
+    title: str = ""
+    task: str
+    task_options: dict[str, Option] = {}
+    modes: Annotated[list[str], Field(min_length=1)] = list(modes.DEFAULT)
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
+    epochs: Count | None = None
+    steps: Count | None = None
+    device: str = "cpu"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
+    expect: dict[str, Expected] = {}
+
+    _folder: Path | None = PrivateAttr(None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the experiment's file, where a user's task is looked for first."""
+        return self._folder
+
+    def found_in(self, folder: Path | None) -> Experiment:
+        """Return the experiment as read from a file in `folder`."""
+        found = self.model_copy()
+        found._folder = folder  # noqa: SLF001 - of the same class
+        return found
+
+    @cached_property
+    def task_name(self) -> tasks.TaskName:
+        """Where the task comes from."""
+        return tasks.find(self.task, self.folder)
+
+    @cached_property
+    def parsed_modes(self) -> list[Mode]:
+        """The modes, in the order given."""
+        return [modes.parse(word) for word in self.modes]
+
+    @cached_property
+    def task_source(self) -> str | None:
+        """SHA-256 of the file of a user's task, None for a built-in one."""
+        return tasks.source_hash(self.task_name)
+
+    def settings(self, mode: Mode, seed: int) -> dict[str, Any]:
+        """Return all that decides the rows of one run, in canonical form."""
+        return {
+            "task": self.task_name.name,
+            "task_source": self.task_source,
+            "task_options": _with_defaults(self.task_name, self.task_options),
+            "optimizer": {"name": self.optimizer.name, **_as_floats(self.optimizer.options)},
+            "mode": mode.name,
+            "seed": seed,
+            **({"epochs": self.epochs} if self.steps is None else {"steps": self.steps}),
+            "device": self.device,
+            "threads": self.threads,
+        }
+
+
+def identity(settings: Mapping[str, Any]) -> str:
+    """Return what tells runs apart: twelve hexadecimal digits of the SHA-256 of their settings."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _with_defaults(task: tasks.TaskName, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a built-in task with its defaults, so that saying the default changes nothing."""
+    if task.name not in tasks.BUILT_IN:
+        return dict(options)
+    parameters = inspect.signature(tasks.BUILT_IN[task.name]).parameters
+    given = {key: each.default for key, each in parameters.items() if key != "seed"} | dict(options)
+    return {key: float(value) if parameters[key].annotation == "float" else value for key, value in given.items()}
+
+
+def _as_floats(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with 1 as 1.0, since to an optimizer they are the same."""
+
+    def as_float(value: Any) -> Any:
+        if isinstance(value, list):
+            return [as_float(each) for each in value]
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    return {key: as_float(value) for key, value in options.items()}
