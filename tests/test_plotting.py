@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from gradlab import plotting
 from gradlab.errors import PlotError
-from gradlab.plotting import LABEL, draw, rendered
+from gradlab.plotting import LABEL, draw, labels, rendered
 from gradlab.rows import Row
 from gradlab.store import RunFolder, RunRecord
 
@@ -384,7 +384,7 @@ def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(1, 10)), min_size=1, max_size=8), st.floats(80, 200))
 def test_places_are_apart_and_within_the_space(wanted: list[tuple[float, float]], space: float) -> None:
     heights = [height for _, height in wanted]
-    places = plotting._apart([at for at, _ in wanted], heights, space)
+    places = labels._apart([at for at, _ in wanted], heights, space)
     assert all(-0.1 <= place <= space + 0.1 for place in places)
     order = sorted(range(len(places)), key=lambda nth: places[nth])
     for below, above in pairwise(order):

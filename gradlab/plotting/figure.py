@@ -1,0 +1,196 @@
+"""The figure: loss against step, update or epoch, one curve a mode."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gradlab import curves
+from gradlab.errors import PlotError, shortened, unknown
+from gradlab.plotting.labels import leaves_at, name_lines
+from gradlab.plotting.lines import Line, flat, lines_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gradlab.rows import Row
+    from gradlab.store import RunRecord
+
+
+FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+DECADES = 2.0  # of values on one axis, from which on it is logarithmic
+CEILING = 1e6  # times the highest start: what grows beyond it leaves the picture
+INK, FAINT = "#222222", "#777777"
+
+
+def check_formats(files: Iterable[Path]) -> None:
+    """Raise PlotError for a suffix that is none of .png, .svg and .pdf."""
+    for file in files:
+        if file.suffix.lower() not in FORMATS:
+            raise PlotError(f"{shortened(file)}: the suffix says the format: {', '.join(FORMATS)}")
+
+
+def draw(
+    runs: Sequence[tuple[RunRecord, Sequence[Row]]],
+    *,
+    axis: str | None = None,
+    title: str | None = None,
+    width: int = 1200,
+) -> Figure:
+    """Return the figure of these runs, seeds of one mode together.
+
+    Args:
+        runs: record and rows of each.
+        axis: step, update or epoch; None takes what reads best.
+        title: of the figure; None takes the experiment's.
+        width: pixels, as a PNG.
+
+    Raises:
+        PlotError: there is no row to draw, or no such axis.
+    """
+    drawn = [(record, rows) for record, rows in runs if rows]
+    if not drawn:
+        raise PlotError("there is no row to draw yet")
+    chosen = _axis(axis, drawn)
+    lines = lines_of(drawn, chosen)
+    with _style():
+        from matplotlib.figure import Figure
+
+        dpi = 150 if width >= 900 else 100
+        figure = Figure(figsize=(width / dpi, 0.6 * width / dpi), dpi=dpi)
+        axes = figure.add_subplot()
+        bottom, top, log = _scale(lines)
+        if log:
+            axes.set_yscale("log")
+        axes.set_ylim(bottom, top)
+        for line in lines:
+            _draw_line(axes, line)
+        _dress(figure, axes, drawn, chosen, lines, title)
+        name_lines(figure, axes, lines, chosen)
+    return figure
+
+
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """Return the figure as PNG, SVG or PDF: the same bytes for the same figure."""
+    kind = FORMATS[suffix.lower()]
+    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    out = io.BytesIO()
+    with _style():
+        figure.savefig(out, format=kind, metadata=metadata)
+    return out.getvalue()
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw alike everywhere, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "svg.hashsalt": "gradlab",
+                "font.size": 10,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.edgecolor": FAINT,
+                "axes.labelcolor": INK,
+                "xtick.color": FAINT,
+                "ytick.color": FAINT,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "text.color": INK,
+            }
+        )
+        yield
+
+
+def _axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> curves.Axis:
+    if axis is None:
+        natural = {curves.natural_axis(rows) for _, rows in runs}
+        return natural.pop() if len(natural) == 1 else "step"
+    for known in ("step", "update", "epoch"):
+        if axis == known:
+            return known
+    raise PlotError(unknown("axis", axis, ["step", "update", "epoch"]))
+
+
+def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
+    """Return bottom and top of the loss axis, and whether it is logarithmic."""
+    finite = [
+        y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if abs(y) < curves.HUGE
+    ]
+    if not finite:
+        return 0.0, 1.0, False
+    start = max((abs(line.band.middle[0]) for line in lines if line.finite), default=1.0) or 1.0
+    ceiling = CEILING * start
+    low, high = min(finite), min(max(finite), ceiling)
+    positive = [y for y in finite if y > 0]
+    if low >= 0 and positive and high / min(positive) >= 10**DECADES:
+        floor = max(min(positive), high / 1e12)
+        return floor / 1.5, high * 1.5, True
+    margin = 0.06 * (high - low) or 0.5 * abs(high) or 0.5
+    return (0.0 if 0 <= low < 0.5 * high else low - margin), high + margin, False
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    n, band = line.finite, line.band
+    few = n <= 12
+    axes.plot(
+        band.x[:n], band.middle[:n], color=line.colour, linestyle=line.dash, linewidth=2.0, zorder=3,
+        marker="o" if few else None, markersize=4.5, solid_capstyle="round",
+    )  # fmt: skip
+    if line.seeds > 1:
+        top = axes.get_ylim()[1] * 10
+        high = [min(y, top) for y in band.high[:n]]
+        axes.fill_between(band.x[:n], band.low[:n], high, color=line.colour, alpha=0.15, linewidth=0, zorder=2)
+    if n < len(band.middle):
+        axes.plot(*leaves_at(axes, line), marker="X", markersize=9, color=line.colour, clip_on=False, zorder=5)
+
+
+def _dress(
+    figure: Figure,
+    axes: Axes,
+    runs: Sequence[tuple[RunRecord, Sequence[Row]]],
+    axis: curves.Axis,
+    lines: Sequence[Line],
+    title: str | None,
+) -> None:
+    """Write title, what was trained, and the axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    records = [record for record, _ in runs]
+    names = list(dict.fromkeys(record.title or record.experiment for record in records))
+    heading = title if title is not None else names[0] if len(names) == 1 else ""
+    seeds = sorted({record.seed for record in records})
+    several = max(line.seeds for line in lines)
+    facts = [_common(records, key) for key in ("task", "optimizer.name", "optimizer.lr", "task_options.batch_size")]
+    words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
+    words.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {several} seeds")
+    axes.set_title("\n" if heading else "", loc="left", fontsize=10)
+    axes.annotate(
+        heading, (0, 1), (0, 26), "axes fraction", textcoords="offset points", fontsize=12, fontweight="bold"
+    )
+    axes.annotate(
+        "  ·  ".join(word for word in words if word), (0, 1), (0, 11), "axes fraction", textcoords="offset points",
+        fontsize=9, color=FAINT,
+    )  # fmt: skip
+    axes.set_xlabel(axis)
+    axes.set_ylabel("training loss, mean of an epoch" if axis == "epoch" else "training loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.8, zorder=0)
+    axes.tick_params(length=3)
+    figure.subplots_adjust(
+        left=0.9 / figure.get_figwidth(), bottom=0.55 / figure.get_figheight(), top=1 - 0.7 / figure.get_figheight()
+    )
+
+
+def _common(records: Sequence[RunRecord], key: str) -> str:
+    """Return a setting that all runs share, or nothing."""
+    values = {flat(record.settings).get(key) for record in records}
+    return (values.pop() or "") if len(values) == 1 else ""

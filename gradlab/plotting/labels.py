@@ -1,0 +1,100 @@
+"""Names at the ends of the curves, moved apart where they would touch."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gradlab import curves
+    from gradlab.plotting.lines import Line
+
+LABEL = 10.0  # points
+
+
+def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
+    """Write each name at the end of its curve, to the right of the axes, moved apart where they would touch."""
+    names = [_label(line, axis) for line in lines]
+    margin = min(max(map(_width, names)) / 72 + 0.4, 0.45 * figure.get_figwidth())
+    figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
+    left, right = min(line.band.x[0] for line in lines), max(line.band.x[-1] for line in lines)
+    spare = 0.02 * (right - left) or 1.0
+    axes.set_xlim(left - spare, right + spare / 2)
+    height = axes.get_position().height * figure.get_figheight() * 72  # points
+    to_axes = axes.transData + axes.transAxes.inverted()
+    low, high = axes.get_ylim()
+    ends = []
+    for line in lines:
+        whole = line.finite == len(line.band.middle)
+        x, y = (line.band.x[-1], line.band.middle[-1]) if whole else leaves_at(axes, line)
+        right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
+        ends.append((float(right_at), float(up_at)))
+    spaces = [LABEL * 1.35 * (1 + name.count("\n")) for name in names]
+    places = _apart([end[1] * height for end in ends], spaces, height)
+    beside = 1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth())
+    for line, name, end, place in zip(lines, names, ends, places, strict=True):
+        moved = abs(place - end[1] * height) > 3 or end[0] < 0.97
+        thread = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
+        axes.annotate(
+            name, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
+            color=line.colour, fontsize=LABEL, fontweight="bold", annotation_clip=False,
+            arrowprops=thread if moved else None,
+        )  # fmt: skip
+
+
+def leaves_at(axes: Axes, line: Line) -> tuple[float, float]:
+    """Return where the curve ends in the picture: at its last finite point, or where it leaves through the top."""
+    top = axes.get_ylim()[1]
+    x, y = line.band.x[: line.finite], line.band.middle[: line.finite]
+    above = next((nth for nth, each in enumerate(y) if each > top), None)
+    if not y or above == 0:
+        return line.band.x[0], top
+    if above is None:
+        return x[-1], y[-1]
+    scaled = [axes.transScale.transform((1, each))[1] for each in (y[above - 1], top, y[above])]
+    share = (scaled[1] - scaled[0]) / (scaled[2] - scaled[0])
+    return x[above - 1] + share * (x[above] - x[above - 1]), top
+
+
+def _label(line: Line, axis: curves.Axis) -> str:
+    """Return the name of the curve, on several lines where it is long, and where it leaves the finite."""
+    parts = textwrap.wrap(line.name, 26)
+    if line.finite < len(line.band.middle):
+        what = "beyond 1e100" if math.isfinite(line.band.middle[line.finite]) else "not finite"
+        parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
+    return "\n".join(parts)
+
+
+def _width(label: str) -> float:
+    """Return the width of a label in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    bold = FontProperties(weight="bold")
+    return max(TextPath((0, 0), part, size=LABEL, prop=bold).get_extents().width for part in label.split("\n"))
+
+
+def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
+    """Return places near the wanted ones, none closer than its height to the next, within `space` where they fit."""
+    order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
+    places = list(wanted)
+    for _ in range(200):
+        moved = False
+        for below, above in pairwise(order):
+            overlap = (heights[below] + heights[above]) / 2 - (places[above] - places[below])
+            if overlap > 0.01:
+                places[below] -= overlap / 2
+                places[above] += overlap / 2
+                moved = True
+        for nth in order:
+            places[nth] = min(max(places[nth], 0), space)
+        if not moved:
+            break
+    return places

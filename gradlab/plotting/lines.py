@@ -1,0 +1,100 @@
+"""The curves of a picture: runs that differ in their seed alone are one; what tells the others apart names them."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab import curves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gradlab.rows import Row
+    from gradlab.store import RunRecord
+
+# Okabe and Ito, Color Universal Design (2008), without the yellow, which is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = (
+    "-",
+    (0, (6, 2)),
+    (0, (2, 1.4)),
+    (0, (8, 2, 2, 2)),
+    (0, (1, 1.6)),
+    (0, (10, 3)),
+    (0, (4, 1, 1, 1, 1, 1)),
+)
+USUAL = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
+
+
+class Line(NamedTuple):
+    """A curve of the picture: its name, one run or the median of several, and how it is drawn."""
+
+    name: str
+    band: curves.Band
+    seeds: int
+    colour: str
+    dash: Any
+
+    @property
+    def finite(self) -> int:
+        """How many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+        return next((nth for nth, y in enumerate(self.band.middle) if not abs(y) < curves.HUGE), len(self.band.middle))
+
+
+def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
+    """Group the runs by all but their seed, name the groups by what tells them apart, and give each its looks."""
+    groups: dict[tuple[tuple[str, str], ...], list[Sequence[Row]]] = {}
+    for record, rows in runs:
+        traits = {**flat(record.settings), "experiment": record.experiment, "mode": record.mode}
+        traits.pop("seed", None)
+        groups.setdefault(tuple(sorted(traits.items())), []).append(rows)
+    several = [dict(key) for key in groups]
+    differing = _differing(several)
+    lines = []
+    looks = cycle(
+        zip(COLOURS[len(USUAL) :] + COLOURS[: len(USUAL)], DASHES[len(USUAL) :] + DASHES[: len(USUAL)], strict=True)
+    )
+    taken: set[str] = set()
+    for traits, members in zip(several, groups.values(), strict=True):
+        mode = traits["mode"]
+        if mode in USUAL and mode not in taken:
+            colour, dash = COLOURS[USUAL.index(mode)], DASHES[USUAL.index(mode)]
+        else:
+            colour, dash = next(looks)
+        taken.add(mode)
+        name = ", ".join(
+            [
+                mode,
+                *(
+                    f"{trait.rpartition('.')[2]}\N{NO-BREAK SPACE}{traits[trait]}"
+                    for trait in differing
+                    if trait in traits
+                ),
+            ]
+        )
+        band = curves.band([curves.curve(rows, axis) for rows in members])
+        lines.append(Line(name, band, len(members), colour, dash))
+    return lines
+
+
+def _differing(groups: Sequence[dict[str, str]]) -> list[str]:
+    """Return the traits besides the mode that tell the groups apart; the experiment alone where it does."""
+
+    def kinds(traits: Iterable[str]) -> int:
+        return len({tuple(group.get(trait) for trait in traits) for group in groups})
+
+    known = sorted({trait for group in groups for trait in group} - {"mode", "task_source"})
+    differing = [trait for trait in known if kinds([trait]) > 1]
+    return ["experiment"] if differing and kinds(["experiment"]) == kinds(differing) else differing
+
+
+def flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Return the settings without nesting, as `{"optimizer.lr": "0.01", …}`."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{before}{key}.")
+        else:
+            found[before + key] = f"{value:g}" if isinstance(value, float) else str(value)
+    return found
