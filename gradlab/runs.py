@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import __version__, optimizers, store, tasks, training
-from gradlab.errors import ExperimentError, GradlabError, users_traceback
+from gradlab.errors import ExperimentError, GradlabError, UnfairTaskError, users_traceback
 from gradlab.experiment import Experiment, identity
 from gradlab.results import Outcome, Result, checked, result_of
 from gradlab.store import RunFolder, RunRecord
@@ -79,7 +79,10 @@ def run(
     starts: dict[int, tasks.Start] = {}
     results = []
     for each in plans:
-        result = result_of(each.folder, cached=True) if each.done else _train(experiment, each, starts, watcher)
+        others = [other.folder for other in plans if other.done and other.seed == each.seed]
+        result = (
+            result_of(each.folder, cached=True) if each.done else _train(experiment, each, starts, others, watcher)
+        )
         results.append(result)
         if watcher:
             watcher.ends(result)
@@ -99,7 +102,13 @@ def _prepare(experiment: Experiment) -> None:
         raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
 
 
-def _train(experiment: Experiment, plan: Plan, starts: dict[int, tasks.Start], watcher: Watcher | None) -> Result:
+def _train(
+    experiment: Experiment,
+    plan: Plan,
+    starts: dict[int, tasks.Start],
+    others: list[RunFolder],
+    watcher: Watcher | None,
+) -> Result:
     """Train one run, and leave a record that says how it ended, however it ends."""
     record = RunRecord(
         experiment=experiment.name,
@@ -118,6 +127,7 @@ def _train(experiment: Experiment, plan: Plan, starts: dict[int, tasks.Start], w
         if plan.seed not in starts:
             starts[plan.seed] = tasks.start_of(experiment.task_name, plan.seed, experiment.task_options)
         start = starts[plan.seed]
+        _check_same_start(start, others)
         record = replace(record, weights=start.weights, first_batch=start.first_batch)
         plan.folder.write(record)
         logged, seconds = _log_rows(experiment, plan, start, watcher)
@@ -133,6 +143,18 @@ def _train(experiment: Experiment, plan: Plan, starts: dict[int, tasks.Start], w
     finally:
         plan.folder.write(record)
     return result_of(plan.folder, cached=False)
+
+
+def _check_same_start(start: tasks.Start, others: list[RunFolder]) -> None:
+    """Raise UnfairTaskError where a run done before started elsewhere, as under another version of torch."""
+    for other in others:
+        record = other.read()
+        if (record.weights, record.first_batch) != start:
+            versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+            raise UnfairTaskError(
+                f"{other.path} (done before, with {versions}) started from other weights or batches\n"
+                "it cannot be compared with what would be trained now; --fresh trains all again"
+            )
 
 
 def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: Watcher | None) -> tuple[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -351,3 +352,12 @@ def test_a_watcher_hears_of_runs_that_were_done_before_that_they_end() -> None:
     heard = Heard()
     runs.run(line(modes=["zero_grad"]), watcher=heard)
     assert heard.told == [("ends zero_grad", "done")]
+
+
+def test_a_run_done_before_from_another_start_is_not_compared_with_a_new_one() -> None:
+    (done,) = runs.run(line(modes=["zero_grad"])).runs
+    folder = store.RunFolder(done.folder)
+    folder.write(replace(folder.read(), weights="0" * 64))
+    with pytest.raises(UnfairTaskError, match="started from other weights or batches\n.*--fresh"):
+        runs.run(line(modes=["zero_grad", "halve_grad"]))
+    assert runs.run(line(modes=["zero_grad", "halve_grad"]), fresh=True).ok
