@@ -302,7 +302,11 @@ def experiments(
     from gradlab import experiment
 
     if name:
-        print(experiment.locate(name).read_text(encoding="utf-8"), end="")
+        toml = experiment.locate(name).read_text(encoding="utf-8")
+        if json:
+            _print_json({"name": name, "toml": toml})
+        else:
+            print(toml, end="")
         return
     _show_words({each: experiment.load(each).title for each in experiment.shipped()}, "experiments", as_json=json)
 

@@ -18,8 +18,8 @@ Axis = Literal["step", "update", "epoch"]
 BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while it is finite
 HUGE = 1e100  # no sum of squares below it overflows
 SWING = 0.25  # of its whole range: what a turn must exceed to count
-CLEAR = 6.0  # standard errors: what a turn must exceed to be one
 FEW = 20  # levels, below which their order tells more than their distance
+STILL = 1e-5  # of its height: what a curve must exceed to move at all
 BOUNCE = 0.2  # of its mean: the standard deviation from which on a curve without a trend oscillates
 
 
@@ -74,8 +74,11 @@ def verdict(rows: Sequence[Row]) -> Verdict:
 
     diverges
         a loss is not finite or beyond 10¹⁰⁰, or a level of the later half is 1000 times those of the first quarter.
+    flat
+        its range is at most 10⁻⁵ of its height.
     oscillates
-        it turns at least twice by more than a quarter of its range and six standard errors, once at least in the later
+        it turns at least twice by more than a quarter of its range and six standard errors (more than six for more
+        than eight levels, among which chance spreads wider), once at least in the later
         half; if the later half swings more than twice as wide as the earlier one, it rises.
     flat or oscillates
         its last fifth is no further from its first than chance explains, nor are its levels in order as chance has it
@@ -94,12 +97,13 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     begin = max(map(abs, levels[: len(levels) // 4 + 1]))
     if begin and max(later) > BOUND * begin:
         return "diverges"
-    if low == high:
+    if high - low <= STILL * max(abs(low), abs(high)):
         return "flat"
-    turns = _turns(levels, max(SWING * (high - low), CLEAR * noise))
+    clear = max(6.0, 2.0 + 2.0 * math.sqrt(2.0 * math.log(len(levels))))  # the more levels, the wider chance spreads
+    turns = _turns(levels, max(SWING * (high - low), clear * noise))
     if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
-    start, end = _mean(levels[:fifth]), _mean(levels[-fifth:])
+    start, end = (_mean(levels[:fifth]), _mean(levels[-fifth:])) if noise else (levels[0], levels[-1])
     if noise and abs(end - start) <= chance * noise * math.sqrt(2 / fifth) and not _ordered(levels):
         return "oscillates" if math.sqrt(_variance(levels)) > BOUNCE * abs(_mean(levels)) else "flat"
     return "falls" if end < start and end - low <= (high - low) / 2 else "rises"

@@ -121,10 +121,10 @@ class Lines:
         self.say(f"{pace.ended + 1}/{pace.runs} {pace.what}: step {steps}{of}, {pace.rate:,.0f} steps/s{left}")
 
     def ends(self, result: Result) -> None:
-        """Say what came of it."""
+        """Say what came of it, unless it was done before."""
         self.pace.ended += 1
-        how = "done before" if result.cached else result.status
-        self.say(f"{self.pace.ended}/{self.pace.runs} {result.mode} seed {result.seed}: {how}")
+        if not result.cached:
+            self.say(f"{self.pace.ended}/{self.pace.runs} {result.mode} seed {result.seed}: {result.status}")
 
     def close(self) -> None:
         """Nothing is left on the screen."""

@@ -79,10 +79,10 @@ def run(
     starts: dict[int, tasks.Start] = {}
     results = []
     for each in plans:
-        others = [other.folder for other in plans if other.done and other.seed == each.seed]
-        result = (
-            result_of(each.folder, cached=True) if each.done else _train(experiment, each, starts, others, watcher)
-        )
+        if not each.done:
+            others = [other.folder for other in plans if other.done and other.seed == each.seed]
+            _train(experiment, each, starts, others, watcher)
+        result = result_of(each.folder, cached=each.done)
         results.append(result)
         if watcher:
             watcher.ends(result)
@@ -108,7 +108,7 @@ def _train(
     starts: dict[int, tasks.Start],
     others: list[RunFolder],
     watcher: Watcher | None,
-) -> Result:
+) -> None:
     """Train one run, and leave a record that says how it ended, however it ends."""
     record = RunRecord(
         experiment=experiment.name,
@@ -142,7 +142,6 @@ def _train(
         raise
     finally:
         plan.folder.write(record)
-    return result_of(plan.folder, cached=False)
 
 
 def _check_same_start(start: tasks.Start, others: list[RunFolder]) -> None:

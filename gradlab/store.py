@@ -227,8 +227,14 @@ def make_run(folder: RunFolder) -> None:
 
 
 def experiments(out: Path) -> list[ExperimentFolder]:
-    """Return the experiments under `out`, the one run last first."""
-    found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.is_dir() else []
+    """Return the experiments under `out`, the one run last first; none where there is no such folder.
+
+    Raises:
+        StoreError: `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"{out} is not a folder")
+    found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.exists() else []
     return sorted((each for each in found if each.last_file.exists() or each.runs()), key=_time, reverse=True)
 
 
@@ -248,7 +254,7 @@ def runs_at(path: Path) -> list[RunFolder]:
     if here.last_file.exists() or here.runs():
         found = here.last()
     else:
-        newest = experiments(path)
+        newest = experiments(path) if path.is_dir() else []
         found = newest[0].last() if newest else []
     if not found:
         what = "holds no run" if path.is_dir() else "is not a folder" if there else "does not exist"

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradlab import curves
+from gradlab.intervals import paired_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 COLOURS = {"falls": "green", "flat": "cyan", "oscillates": "yellow", "rises": "red", "diverges": "bold red"}
 STATUS_COLOURS = {"done": "green", "failed": "bold red"}
+DIFFERENCE = (
+    "− {mode}: mean difference in the loss of the last epoch over {seeds} pairs of one seed, with its 95 % interval; "
+    "* where that leaves out 0"
+)
 WIDE = 60  # columns from which on a sparkline has sixteen blocks
 
 
@@ -36,11 +41,18 @@ def table_of(results: Sequence[Result], width: int) -> Table:
         optional = ["best", "first", "curve", "last"]
     else:
         optional = ["last epoch", "best", "first", "curve", "last"]
-    shown = ["mode", "first", "last", "best", "last epoch", "curve", "verdict"]
+    against = f"− {by_mode[0][0].mode}" if seeds > 1 and len(by_mode) > 1 else ""
+    if against:
+        optional.insert(optional.index("curve"), against)
+    shown = ["mode", "first", "last", "best", "last epoch", against, "curve", "verdict"]
     shown = [name for name in shown if name in ("mode", "verdict", *optional)]
-    lines = [_cells(runs, spark=16 if width >= WIDE else 8) for runs in by_mode]
-    table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch"))
+    lines = [
+        _cells(runs, spark=16 if width >= WIDE else 8) | {against: _difference(runs, by_mode[0])} for runs in by_mode
+    ]
+    table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch", against))
     table.title, table.title_justify = (f"loss, median of {seeds} seeds" if seeds > 1 else None), "left"
+    if against in shown:
+        table.caption, table.caption_justify = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=seeds), "left"
     return table
 
 
@@ -92,7 +104,7 @@ def epoch_lines(results: Sequence[Result], most: int = 10) -> list[str]:
         means = curves.epoch_means(result.rows)
         if not 1 < len(means) <= most:
             return []
-        lines += [f"{result.mode}:", *(f"model training loss is {mean:.1f}" for mean in means), ""]
+        lines += [f"{result.mode}:", *(f"model training loss is {_one_decimal(mean)}" for mean in means), ""]
     return lines
 
 
@@ -110,6 +122,10 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return blocks[int(share * 7.999)]
 
     return "".join(map(block, cells))
+
+
+def _one_decimal(loss: float) -> str:
+    return f"{loss:.1f}" if abs(loss) < 1e6 else f"{loss:.4g}"
 
 
 def loss_text(loss: float | None) -> str:
@@ -133,13 +149,27 @@ def _cells(runs: Sequence[Result], spark: int) -> dict[str, Text]:
     }
 
 
+def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
+    """Return how much the mode's last epoch lies above that of the first mode, over pairs of one seed."""
+    if runs is first:
+        return Text("")
+    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.rows} for each in (runs, first)]
+    seeds = sorted(losses[0].keys() & losses[1].keys())
+    these, those = ([loss for seed in seeds if (loss := each[seed]) is not None] for each in losses)
+    found = paired_difference(these, those)
+    if found is None:
+        return Text("")
+    colour = "" if not found.clear else "green" if found.mean < 0 else "red"
+    return Text(f"{found.mean:+.2g}±{found.half:.2g}" + ("*" if found.clear else " "), colour)
+
+
 def _fitting(
     shown: list[str], optional: list[str], lines: Sequence[dict[str, Text]], width: int, numbers: Sequence[str]
 ) -> Table:
     """Return the table of these columns, without as many of the optional ones as do not fit, the first ones first."""
 
     def needed() -> int:
-        return sum(2 + max([len(name), *(line[name].cell_len for line in lines)]) for name in shown)
+        return sum(2 + max([len(name), *(_width(line[name]) for line in lines)]) for name in shown)
 
     for name in optional:
         if needed() > width:
@@ -153,11 +183,15 @@ def _fitting(
     return table
 
 
+def _width(cell: Text) -> int:
+    return max((line.cell_len for line in cell.split()), default=0)
+
+
 def _verdicts(runs: Sequence[Result]) -> Text:
     counted = Counter(run.verdict if run.status == "done" and run.verdict else run.status for run in runs)
     text = Text()
     for nth, (word, times) in enumerate(counted.most_common()):
-        text.append(", " if nth else "")
+        text.append("\n" if nth else "")
         text.append(word if len(counted) == 1 else f"{word} {times}", COLOURS.get(word, STATUS_COLOURS.get(word, "")))
     return text
 

@@ -224,6 +224,23 @@ def test_a_fault_of_the_task_is_answered_with_file_line_and_what_is_wrong(text: 
     assert complaint(text).startswith(f"mine.toml:{line}: {said}")
 
 
+@pytest.mark.parametrize("digits", [20, 400, 5000])  # beyond 2⁶³; beyond a float; beyond what Python reads
+@pytest.mark.parametrize("key", ["steps", "epochs", "threads"])
+def test_a_count_beyond_all_use_is_an_error(key: str, digits: int) -> None:
+    assert complaint(f"{LINE}{key} = 1{'0' * digits}").startswith("mine.toml")
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.parametrize("key", ["optimizer.lr", "optimizer.momentum", "task_options.noise"])
+def test_a_number_beyond_a_float_is_an_error(key: str, digits: int) -> None:
+    assert complaint(f"{LINE}{key} = 1{'0' * digits}").startswith("mine.toml")
+
+
+def test_a_number_beyond_what_python_reads_is_an_error_on_the_command_line_too() -> None:
+    with pytest.raises(ExperimentError, match="steps"):
+        loaded(LINE, Override.parse("steps=1" + "0" * 5000))
+
+
 def test_a_fault_is_shown_on_one_short_line_however_long_the_value() -> None:
     said = complaint(LINE + f"epochs = '{'x' * 10_000}'")
     assert len(said) < 150

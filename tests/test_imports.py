@@ -25,7 +25,7 @@ LAYERS = [
     {"gradlab", "errors"},
     {"modes", "tasks", "optimizers", "rows", "toml_lines"},
     {"experiment"},
-    {"training", "store", "curves"},
+    {"training", "store", "curves", "intervals"},
     {"results"},
     {"runs", "plotting", "terminal", "progress"},
     {"cli"},

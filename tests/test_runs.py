@@ -358,6 +358,6 @@ def test_a_run_done_before_from_another_start_is_not_compared_with_a_new_one() -
     (done,) = runs.run(line(modes=["zero_grad"])).runs
     folder = store.RunFolder(done.folder)
     folder.write(replace(folder.read(), weights="0" * 64))
-    with pytest.raises(UnfairTaskError, match="started from other weights or batches\n.*--fresh"):
+    with pytest.raises(UnfairTaskError, match=r"started from other weights or batches\n.*--fresh"):
         runs.run(line(modes=["zero_grad", "halve_grad"]))
     assert runs.run(line(modes=["zero_grad", "halve_grad"]), fresh=True).ok

@@ -751,6 +751,24 @@ class Holder:
     x: object
 
 
+@dataclass(slots=True)
+class Slotted:
+    """A batch without a `__dict__`."""
+
+    x: object
+
+
+class Text(str):
+    """A string with room for more."""
+
+
+def circle(value: object) -> Holder:
+    """Return an object that holds itself, as a node of a graph does."""
+    made = Holder([value])
+    made.x = [value, made]
+    return made
+
+
 EQUAL: list[tuple[Any, Any]] = [
     (torch.arange(6.0).reshape(2, 3), torch.arange(6.0).reshape(3, 2).T.contiguous().T.reshape(2, 3)),
     (torch.arange(6.0)[::2], torch.tensor([0.0, 2.0, 4.0])),
@@ -764,6 +782,8 @@ EQUAL: list[tuple[Any, Any]] = [
     (Holder([1, "two"]), Holder([1, "two"])),
     (Holder(torch.ones(3)), Holder(torch.ones(3))),
     (Holder({"deep": [torch.ones(3)]}), Holder({"deep": [torch.ones(3)]})),
+    (Slotted(torch.ones(3)), Slotted(torch.ones(3))),
+    (circle(torch.ones(3)), circle(torch.ones(3))),
 ]
 DIFFERENT: list[tuple[Any, Any]] = [
     (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0000002])),
@@ -785,18 +805,22 @@ DIFFERENT: list[tuple[Any, Any]] = [
     ({"x": 1}, OrderedDict(x=1)),
     (Holder([1, "two"]), Holder([1, "three"])),
     (Holder(torch.ones(3)), Holder(torch.zeros(3))),
+    (Slotted(torch.ones(3)), Slotted(torch.zeros(3))),
+    (circle(torch.ones(3)), circle(torch.zeros(3))),
+    (Text("one"), Text("other")),
+    (np.ma.MaskedArray([1, 2]), np.ma.MaskedArray([1, 3])),
     ([[1], 2], [[1, 2]]),
     ([[torch.ones(1)], torch.ones(1)], [[torch.ones(1), torch.ones(1)]]),
     ([[], 1], [[1]]),
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), EQUAL, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("one", "other"), EQUAL, ids=lambda value: type(value).__name__)
 def test_equal_batches_have_equal_hashes(one: object, other: object) -> None:
     assert hash_of(one) == hash_of(other)
 
 
-@pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("one", "other"), DIFFERENT, ids=lambda value: type(value).__name__)
 def test_batches_that_differ_in_type_shape_or_content_have_different_hashes(one: object, other: object) -> None:
     assert hash_of(one) != hash_of(other)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradlab import curves, modes, progress, terminal
-from gradlab.progress import Bar, Lines
+from gradlab import curves, modes, terminal
 from gradlab.results import Checked, Result
 from gradlab.rows import Row
 from gradlab.runs import Plan
@@ -253,71 +251,3 @@ def test_a_list_of_words_fits_the_width_and_shows_brackets_as_they_are(width: in
     assert max(map(cell_len, lines)) <= width
     assert "x[bold]" in "".join(lines)
     assert "y[/bold]" in "".join(lines)
-
-
-# Progress
-
-
-def test_without_a_terminal_the_end_of_each_run_is_a_plain_line() -> None:
-    said: list[str] = []
-    lines = Lines(said.append, 2)
-    lines.begins(plan(), 10)
-    lines.at(1)
-    lines.ends(result([2.0, 1.0]))
-    lines.ends(result([2.0, 1.0], "halve_grad", status="failed")._replace(cached=False))
-    lines.close()
-    assert said == ["1/2 zero_grad seed 1: done", "2/2 halve_grad seed 1: failed"]
-
-
-def test_a_run_that_was_done_before_is_said_to_be() -> None:
-    said: list[str] = []
-    Lines(said.append, 1).ends(result([2.0, 1.0])._replace(cached=True))
-    assert said == ["1/1 zero_grad seed 1: done before"]
-
-
-def test_without_a_terminal_a_long_run_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    lines = Lines(said.append, 1)
-    lines.begins(plan(), 10)
-    lines.at(5)
-    lines.begins(plan(), None)
-    lines.at(7)
-    assert re.fullmatch(r"1/1 zero_grad seed 1: step 5 of 10, [\d,]+ steps/s, \d:\d\d left", said[0])
-    assert re.fullmatch(r"1/1 zero_grad seed 1: step 7, [\d,]+ steps/s", said[1])
-
-
-def test_without_a_terminal_a_short_run_says_nothing_before_its_end() -> None:
-    said: list[str] = []
-    lines = Lines(said.append, 1)
-    lines.begins(plan(), 10)
-    for step in range(10):
-        lines.at(step)
-    assert said == []
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("steps", [10_000_000, None])
-def test_the_bar_fits_the_terminal_and_takes_itself_away(width: int, steps: int | None) -> None:
-    console = Console(width=width, file=StringIO(), force_terminal=True, legacy_windows=False)
-    bar = Bar(console, runs=12)
-    bar.begins(plan("accumulate:4:sum", seed=123), steps)
-    bar.at(1_234_567)
-    bar.progress.refresh()
-    bar.ends(result([1.0]))
-    bar.close()
-    assert isinstance(console.file, StringIO)
-    output = console.file.getvalue()
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
-    assert "1/12" in plain
-    assert max(cell_len(line) for line in re.split(r"[\r\n]+", plain)) <= width
-    assert output.endswith("\x1b[2K")  # the line is clear
-
-
-def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
-    console = Console(width=80, file=StringIO(), force_terminal=True)
-    bar = Bar(console, runs=1)
-    bar.ends(result([1.0]))
-    bar.close()
-    assert isinstance(console.file, StringIO)
-    assert "zero_grad" not in console.file.getvalue()

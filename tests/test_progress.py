@@ -1,0 +1,103 @@
+"""Progress: a bar that fits the terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import re
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from gradlab import curves, modes, progress
+from gradlab.progress import Bar, Lines
+from gradlab.results import Result
+from gradlab.rows import Row
+from gradlab.runs import Plan
+from gradlab.store import RunFolder
+
+WIDTHS = [120, 80, 60, 40]
+
+
+def result(
+    losses: Sequence[float], mode: str = "zero_grad", seed: int = 1, per_epoch: int = 2, status: str = "done"
+) -> Result:
+    rows = [Row(nth, nth, nth // per_epoch, float(loss)) for nth, loss in enumerate(losses)]
+    found = curves.summarise(rows)
+    return Result(
+        mode, seed, status, found.verdict, found.steps, found.updates, found.first_loss, found.last_loss,
+        found.best_loss, 1.0, False, Path("run"), rows,
+    )  # fmt: skip
+
+
+def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
+    return Plan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
+
+
+def test_without_a_terminal_the_end_of_each_run_is_a_plain_line() -> None:
+    said: list[str] = []
+    lines = Lines(said.append, 2)
+    lines.begins(plan(), 10)
+    lines.at(1)
+    lines.ends(result([2.0, 1.0]))
+    lines.ends(result([2.0, 1.0], "halve_grad", status="failed")._replace(cached=False))
+    lines.close()
+    assert said == ["1/2 zero_grad seed 1: done", "2/2 halve_grad seed 1: failed"]
+
+
+def test_of_a_run_that_was_done_before_no_line_is_said_and_it_counts() -> None:
+    said: list[str] = []
+    lines = Lines(said.append, 2)
+    lines.ends(result([2.0, 1.0])._replace(cached=True))
+    assert not said
+    lines.ends(result([2.0, 1.0], "halve_grad"))
+    assert said == ["2/2 halve_grad seed 1: done"]
+
+
+def test_without_a_terminal_a_long_run_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    lines = Lines(said.append, 1)
+    lines.begins(plan(), 10)
+    lines.at(5)
+    lines.begins(plan(), None)
+    lines.at(7)
+    assert re.fullmatch(r"1/1 zero_grad seed 1: step 5 of 10, [\d,]+ steps/s, \d:\d\d left", said[0])
+    assert re.fullmatch(r"1/1 zero_grad seed 1: step 7, [\d,]+ steps/s", said[1])
+
+
+def test_without_a_terminal_a_short_run_says_nothing_before_its_end() -> None:
+    said: list[str] = []
+    lines = Lines(said.append, 1)
+    lines.begins(plan(), 10)
+    for step in range(10):
+        lines.at(step)
+    assert said == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("steps", [10_000_000, None])
+def test_the_bar_fits_the_terminal_and_takes_itself_away(width: int, steps: int | None) -> None:
+    console = Console(width=width, file=StringIO(), force_terminal=True, legacy_windows=False)
+    bar = Bar(console, runs=12)
+    bar.begins(plan("accumulate:4:sum", seed=123), steps)
+    bar.at(1_234_567)
+    bar.progress.refresh()
+    bar.ends(result([1.0]))
+    bar.close()
+    assert isinstance(console.file, StringIO)
+    output = console.file.getvalue()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output)
+    assert "1/12" in plain
+    assert max(cell_len(line) for line in re.split(r"[\r\n]+", plain)) <= width
+    assert output.endswith("\x1b[2K")  # the line is clear
+
+
+def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
+    console = Console(width=80, file=StringIO(), force_terminal=True)
+    bar = Bar(console, runs=1)
+    bar.ends(result([1.0]))
+    bar.close()
+    assert isinstance(console.file, StringIO)
+    assert "zero_grad" not in console.file.getvalue()
