@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rich.cells import cell_len
@@ -16,6 +17,9 @@ from gradlab.results import Result
 from gradlab.rows import Row
 from gradlab.runs import Plan
 from gradlab.store import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WIDTHS = [120, 80, 60, 40]
 
