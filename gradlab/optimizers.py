@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gradlab.errors import OptimizerError, shortened, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch import nn
 
@@ -31,6 +32,20 @@ class Optimizer(Protocol):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear `.grad`."""
+
+
+class Scheduler(Protocol):
+    """What the training loop asks of a learning-rate schedule."""
+
+    def step(self) -> None:
+        """Set the learning rate of the next update."""
+
+
+# The factor of the learning rate when a share of all updates, from 0 to 1, has been taken.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda share: 1 - share,
+    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
+}
 
 
 class Vanilla:
@@ -104,6 +119,24 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
         made: Optimizer = getattr(torch.optim, name)(trained, **given)
     except Exception as error:  # torch checks values in many ways, not all of them a ValueError
         raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
+    return made
+
+
+def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:
+    """Return the schedule `name` over so many updates: from the optimizer's lr down to 0, stepped once an update.
+
+    Raises:
+        OptimizerError: there is no such schedule, or the optimizer is not one of torch.optim.
+    """
+    from torch.optim import Optimizer as TorchOptimizer
+    from torch.optim.lr_scheduler import LambdaLR
+
+    if name not in SCHEDULES:
+        raise OptimizerError(unknown("schedule", name, SCHEDULES))
+    if not isinstance(optimizer, TorchOptimizer):
+        raise OptimizerError(f"schedule '{name}' needs an optimizer of torch.optim, such as sgd")
+    factor = SCHEDULES[name]
+    made: Scheduler = LambdaLR(optimizer, lambda update: factor(min(1.0, update / updates)))
     return made
 
 

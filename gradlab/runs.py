@@ -161,7 +161,14 @@ def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: W
     task = tasks.build(experiment.task_name, plan.seed, experiment.task_options, experiment.device)
     tasks.check_weights(experiment.task_name, plan.seed, task, start)
     optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), experiment.optimizer.options)
-    rows = training.train(task, plan.mode, optimizer, epochs=experiment.epochs, steps=experiment.steps)
+    ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
+    scheduler = None
+    if experiment.schedule:
+        if (length := training.length_of(task.batches)) is None:
+            raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
+        updates = training.updates_of(length, plan.mode.every, **ends)
+        scheduler = optimizers.schedule(experiment.schedule, optimizer, updates)
+    rows = training.train(task, plan.mode, optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler)
     logged = 0
     if watcher:
         watcher.begins(plan, _steps(task, experiment))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count, islice, repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradlab.errors import TaskError
 from gradlab.rows import Row
@@ -14,21 +14,32 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gradlab.modes import Mode
-    from gradlab.optimizers import Optimizer
+    from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
 
 def train(
-    task: Task, mode: Mode, optimizer: Optimizer, *, epochs: int | None = None, steps: int | None = None
+    task: Task,
+    mode: Mode,
+    optimizer: Optimizer,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    clip_norm: float | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Iterator[Row]:
     """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
 
     A row is yielded after each step, when the update that was due is taken and `.grad` holds what the mode keeps.
     A window of accumulation ends with its epoch and with the run: a shorter last one is divided by its own length.
+    Once an update, `.grad` is clipped to the norm `clip_norm` before the optimizer's step, and `scheduler` steps after
+    it.
 
     Raises:
         TaskError: the loss is not a scalar with a graph behind it, or an epoch has no batch.
     """
+    from torch.nn.utils import clip_grad_norm_
+
     assert epochs is not None or steps is not None, "training needs an end"
     model, length = task.model, length_of(task.batches)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -43,7 +54,11 @@ def train(
             (loss / window if mode.mean and window > 1 else loss).backward()
             row = Row(step, update, epoch, loss.item())
             if due:
+                if clip_norm is not None:
+                    clip_grad_norm_(parameters, clip_norm)
                 optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
                 _leave(mode, optimizer, parameters)  # what this project is about
                 update += 1
             yield row
@@ -93,6 +108,16 @@ def _drawn_windows(batches: Iterable[Any], every: int) -> Iterator[tuple[Any, tu
     while window := list(islice(iterator, every)):
         for nth, batch in enumerate(window, 1):
             yield batch, (len(window), nth == len(window))
+
+
+def updates_of(length: int, every: int, *, epochs: int | None = None, steps: int | None = None) -> int:
+    """Return how many optimizer steps a training takes whose epochs have `length` batches."""
+    assert epochs is not None or steps is not None, "training needs an end"
+    an_epoch = -(-length // every)
+    if steps is None or (epochs is not None and epochs * length <= steps):
+        return cast("int", epochs) * an_epoch
+    whole, rest = divmod(steps, length)
+    return whole * an_epoch + -(-rest // every)
 
 
 def length_of(batches: Iterable[Any]) -> int | None:

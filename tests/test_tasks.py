@@ -499,6 +499,13 @@ def test_a_file_that_does_not_import_is_an_error_with_file_line_and_fault(text: 
     assert str(raised.value).startswith(f"task 'mine.py:f' does not import\n{file.parent / place}: {fault}")
 
 
+def test_a_file_that_does_not_import_leaves_nothing_half_imported() -> None:
+    write("broken.py", "x = 1\n1 / 0\n")
+    with pytest.raises(TaskError, match="does not import"):
+        tasks.load(tasks.find("broken.py:f"))
+    assert "broken" not in sys.modules
+
+
 def test_a_file_that_exits_when_it_is_imported_is_an_error_of_the_task() -> None:
     write("mine.py", "import sys\nsys.exit(0)\n")
     with pytest.raises(TaskError, match=r"task 'mine\.py:f' does not import"):
@@ -803,6 +810,7 @@ DIFFERENT: list[tuple[Any, Any]] = [
     ({"x": 1}, {"y": 1}),
     ({"x": 1}, {"x": 2}),
     ({"x": 1}, OrderedDict(x=1)),
+    ({"x": {"y": 1}, "z": 2}, {"x": {"y": 1, "z": 2}}),
     (Holder([1, "two"]), Holder([1, "three"])),
     (Holder(torch.ones(3)), Holder(torch.zeros(3))),
     (Slotted(torch.ones(3)), Slotted(torch.zeros(3))),

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import modes, optimizers, tasks
-from gradlab.errors import TaskError
+from gradlab import modes, optimizers, tasks, training
+from gradlab.errors import OptimizerError, TaskError
 from gradlab.rows import Row
 from gradlab.tasks import Task
 from gradlab.training import train
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gradlab.modes import Mode
 
-ENDS: list[dict[str, int]] = [{"epochs": 3}, {"steps": 10}]  # the tables' tasks have 4, 1 and 4 batches an epoch
+ENDS: list[dict[str, Any]] = [{"epochs": 3}, {"steps": 10}]  # the tables' tasks have 4, 1 and 4 batches an epoch
 
 each_mode = pytest.mark.parametrize("word", MODES)
 each_task = pytest.mark.parametrize(("name", "options"), TASKS, ids=[name for name, _ in TASKS])
@@ -126,7 +126,7 @@ def slope_one(count: int) -> list[float]:
     return [1.0] * count
 
 
-def updates_of(mode: str, batches: Iterable[Any], **end: int) -> list[int]:
+def updates_of(mode: str, batches: Iterable[Any], **end: Any) -> list[int]:
     task = one_weight(batches)
     return [row.update for row in train(task, modes.parse(mode), optimizer_of("vanilla", task, {"lr": 0.0}), **end)]
 
@@ -225,7 +225,7 @@ def test_rows_weights_and_gradients_are_those_of_the_slow_loop(
     options: dict[str, object],
     optimizer: str,
     settings: dict[str, Any],
-    end: dict[str, int],
+    end: dict[str, Any],
 ) -> None:
     mode, ours, slow = modes.parse(word), built(name, options), built(name, options)
     rows = list(train(ours, mode, optimizer_of(optimizer, ours, settings), **end))
@@ -329,7 +329,7 @@ def test_the_windows_of_the_rule_keep_what_is_kept_of_the_whole_window() -> None
 @pytest.mark.parametrize("kind", [list, Batches])
 @pytest.mark.parametrize(("more", "end"), [([], {"epochs": 1}), ([2.0, 2.0, 2.0], {"steps": 6})], ids=["epoch", "run"])
 def test_a_last_window_that_the_end_cuts_short_is_divided_by_its_own_length(
-    kind: Callable[[list[float]], Iterable[float]], more: list[float], end: dict[str, int]
+    kind: Callable[[list[float]], Iterable[float]], more: list[float], end: dict[str, Any]
 ) -> None:
     task = one_weight(kind([1.0, 3.0, 2.0, 6.0, 8.0, 4.0, *more]), start=0.0)
     list(train(task, modes.accumulate(4), optimizer_of("vanilla", task, {"lr": 1.0}), **end))
@@ -354,7 +354,7 @@ def test_a_last_window_that_the_end_cuts_short_is_divided_by_its_own_length(
     ],
 )
 def test_update_counts_the_optimizer_steps_before_the_row(
-    kind: Callable[[list[float]], Iterable[float]], mode: str, end: dict[str, int], expected: list[int]
+    kind: Callable[[list[float]], Iterable[float]], mode: str, end: dict[str, Any], expected: list[int]
 ) -> None:
     assert updates_of(mode, kind(slope_one(6)), **end) == expected
 
@@ -372,7 +372,7 @@ def test_update_counts_the_optimizer_steps_before_the_row(
     ],
 )
 def test_training_lasts_for_the_epochs_or_the_steps_whichever_end_first(
-    mode: str, end: dict[str, int], epochs: list[int]
+    mode: str, end: dict[str, Any], epochs: list[int]
 ) -> None:
     task = one_weight(slope_one(3))
     rows = list(train(task, modes.parse(mode), optimizer_of("vanilla", task, {"lr": 0.1}), **end))
@@ -399,7 +399,7 @@ def test_training_for_steps_draws_no_batch_more_than_it_needs() -> None:
 @each_end
 @pytest.mark.parametrize("kind", [Batches, Shy])
 def test_batches_without_a_length_give_the_rows_of_a_list(
-    kind: Callable[[Iterable[Any]], Iterable[Any]], end: dict[str, int], word: str
+    kind: Callable[[Iterable[Any]], Iterable[Any]], end: dict[str, Any], word: str
 ) -> None:
     data = [2.0, -1.0, 0.5, 4.0, 3.0]
     told, untold = one_weight(data), one_weight(kind(data))
@@ -426,14 +426,14 @@ def test_a_length_that_lies_does_no_harm_where_no_window_needs_it(said: int) -> 
 @pytest.mark.parametrize("mode", ["zero_grad", "accumulate:2"])
 @pytest.mark.parametrize("batches", [[], Batches([])], ids=["list", "unknown length"])
 @pytest.mark.parametrize("end", [{"epochs": 1}, {"steps": 1}], ids=str)
-def test_an_epoch_without_a_batch_is_an_error(mode: str, batches: Iterable[Any], end: dict[str, int]) -> None:
+def test_an_epoch_without_a_batch_is_an_error(mode: str, batches: Iterable[Any], end: dict[str, Any]) -> None:
     with pytest.raises(TaskError, match="epoch 0 has no batch"):
         updates_of(mode, batches, **end)
 
 
 @pytest.mark.parametrize("end", [{"epochs": 2}, {"steps": 4}], ids=str)
 @pytest.mark.parametrize("mode", ["zero_grad", "accumulate:2"])
-def test_batches_that_can_be_passed_but_once_are_an_error_at_the_second_epoch(mode: str, end: dict[str, int]) -> None:
+def test_batches_that_can_be_passed_but_once_are_an_error_at_the_second_epoch(mode: str, end: dict[str, Any]) -> None:
     with pytest.raises(TaskError, match="epoch 1 has no batch; batches must be there at every pass: a list"):
         updates_of(mode, iter([1.0, 2.0, 3.0]), **end)
 
@@ -541,7 +541,7 @@ def test_closed_early_and_taken_up_again_it_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("mode", ["zero_grad", "accumulate:2"])
 @pytest.mark.parametrize("end", [{"epochs": 9}, {"steps": 9}], ids=str)
-def test_closing_it_closes_the_batches_too(mode: str, end: dict[str, int]) -> None:
+def test_closing_it_closes_the_batches_too(mode: str, end: dict[str, Any]) -> None:
     closed = []
 
     class Closing(Batches):
@@ -565,3 +565,113 @@ def test_a_frozen_parameter_neither_moves_nor_keeps_a_gradient() -> None:
     task = Task(model, slope_one(3), lambda model, x: model(torch.tensor([x])).sum())
     list(train(task, modes.halve_grad(), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
     assert (model.bias.item(), model.bias.grad) == (before, None)
+
+
+# Clipping and schedules
+
+NORM = 0.05  # below that of the first gradients
+
+
+def double(name: str, seed: int = 5, **options: object) -> tasks.Task:
+    """Return the task in float64."""
+    made = tasks.build(tasks.find(name), seed, options)
+    made.model.double()
+    batches = made.batches
+    assert isinstance(batches, tasks.Minibatches)
+    batches.inputs = batches.inputs.double()
+    if batches.targets.is_floating_point():
+        batches.targets = batches.targets.double()
+    return made
+
+
+def by_hand_clipped(task: tasks.Task, norm: float, epochs: int) -> list[float]:
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
+    length = training.length_of(task.batches)
+    assert length
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * length)
+    losses = []
+    for _ in range(epochs):
+        for batch in task.batches:
+            loss = task.loss(task.model, batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(task.model.parameters(), norm)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+    return losses
+
+
+def scheduled(task: tasks.Task, word: str, epochs: int, name: str = "linear", norm: float | None = NORM) -> list[Row]:
+    mode = modes.parse(word)
+    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.1})
+    length = training.length_of(task.batches)
+    assert length
+    scheduler = optimizers.schedule(name, optimizer, training.updates_of(length, mode.every, epochs=epochs))
+    return list(train(task, mode, optimizer, epochs=epochs, clip_norm=norm, scheduler=scheduler))
+
+
+def test_clipping_and_a_linear_schedule_are_those_of_the_loop_by_hand() -> None:
+    ours = scheduled(double("digits", batch_size=256), "zero_grad", 3)
+    # LinearLR multiplies factor by factor, ours divides once: a rounding of float64 apart at each update.
+    assert [row.loss for row in ours] == pytest.approx(
+        by_hand_clipped(double("digits", batch_size=256), NORM, 3), rel=1e-12
+    )
+
+
+def test_micro_batches_clipped_and_scheduled_once_a_window_are_the_large_batch() -> None:
+    # 1,797 images: the last window of an epoch is a single micro-batch of 5, as is the last large batch.
+    small, large = double("digits", batch_size=8), double("digits", batch_size=32)
+    micro, whole = scheduled(small, "accumulate:4", 2), scheduled(large, "zero_grad", 2)
+    assert micro[-1].update == whole[-1].update == 113
+    for ours, theirs in zip(small.model.parameters(), large.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)  # sums of float64 in another order
+
+
+def test_without_clipping_the_same_training_goes_elsewhere() -> None:
+    clipped, free = (scheduled(double("digits", batch_size=256), "zero_grad", 1, norm=norm) for norm in (NORM, None))
+    assert clipped[0] == free[0]
+    assert clipped[-1] != free[-1]
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_a_schedule_ends_at_0_after_the_last_update_and_takes_every_step_on_the_way(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler = optimizers.schedule(name, optimizer, 8)
+    rates = []
+    for _ in range(9):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == 0.5
+    assert rates[4] == pytest.approx(0.25)
+    assert rates[8] == pytest.approx(0, abs=1e-16)
+    assert sorted(rates, reverse=True) == rates
+
+
+def test_a_cosine_schedule_is_that_of_torch() -> None:
+    ours = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    one, other = optimizers.schedule("cosine", ours, 10), torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 10)
+    for _ in range(10):
+        ours.step()
+        theirs.step()
+        one.step()
+        other.step()
+        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-15)
+
+
+def test_vanilla_has_no_schedule() -> None:
+    vanilla = optimizers.build("vanilla", [torch.nn.Parameter(torch.zeros(1))], {"lr": 0.1})
+    with pytest.raises(OptimizerError, match="schedule 'linear' needs an optimizer of torch"):
+        optimizers.schedule("linear", vanilla, 3)
+
+
+@pytest.mark.parametrize("length", [1, 4, 5, 8])
+@pytest.mark.parametrize("every", [1, 3, 4])
+@pytest.mark.parametrize("ends", [{"epochs": 3}, {"steps": 11}, {"epochs": 2, "steps": 7}, {"epochs": 9, "steps": 7}])
+def test_the_updates_foretold_are_those_taken(length: int, every: int, ends: dict[str, Any]) -> None:
+    made = tasks.build(tasks.find("noisy_line"), 1, {"samples": length})
+    optimizer = optimizers.build("SGD", made.model.parameters(), {"lr": 0.01})
+    rows = list(train(made, modes.rule(0.0, every), optimizer, **ends))
+    assert training.updates_of(length, every, **ends) == rows[-1].update + 1

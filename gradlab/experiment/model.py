@@ -78,6 +78,8 @@ class Experiment(_Section):
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    schedule: Literal["linear", "cosine"] | None = None
     expect: dict[str, Expected] = {}
 
     _folder: Path | None = PrivateAttr(None)
@@ -115,6 +117,8 @@ class Experiment(_Section):
             "task_source": self.task_source,
             "task_options": _with_defaults(self.task_name, self.task_options),
             "optimizer": {"name": self.optimizer.name, **_as_floats(self.optimizer.options)},
+            **({} if self.clip_norm is None else {"clip_norm": self.clip_norm}),
+            **({} if self.schedule is None else {"schedule": self.schedule}),
             "mode": mode.name,
             "seed": seed,
             **({"epochs": self.epochs} if self.steps is None else {"steps": self.steps}),
