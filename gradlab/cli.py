@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gradlab.experiment import Experiment
     from gradlab.progress import Bar, Lines
-    from gradlab.results import Outcome
+    from gradlab.results import Outcome, Result
 
 DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 
@@ -57,7 +57,7 @@ class Commands(TyperGroup):
                 where = error.ctx.command_path if error.ctx else "gradlab"
                 _fail(f"{message}\nsee: {where} --help", AT_FAULT, as_json=as_json)
         except _Stopped as stop:
-            status = _fail(f"{stop.args[0]}; the same command trains what is missing", stop.args[1], as_json=as_json)
+            status = _fail(*stop.args, as_json=as_json)
         sys.exit(status if isinstance(status, int) else DONE)
 
     def invoke(self, ctx: Any) -> Any:
@@ -67,7 +67,7 @@ class Commands(TyperGroup):
             if sys.stdout:
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            raise _Stopped("interrupted", INTERRUPTED) from None
+            raise _Stopped("interrupted; the same command trains what is missing", INTERRUPTED) from None
         except BrokenPipeError:  # whoever read has seen enough
             _drop_output()
             raise typer.Exit(PIPE_CLOSED) from None
@@ -141,10 +141,10 @@ def run(
     ]
     overrides = [Override(*each) for each in given if each[1] not in (None, [])]
     overrides += [Override.parse(text) for text in set_ or []]
-    if task and not experiment:
+    if task and experiment is None:
         chosen = experiments.from_task(task, overrides)
     else:
-        chosen = experiments.load(experiment or experiments.DEFAULT, overrides)
+        chosen = experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides)
     outcome = _run(chosen, out, fresh=fresh, talk=not (json or quiet))
     if json:
         _print_json(_outcome_json(outcome))
@@ -157,13 +157,13 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
     from gradlab import runs
 
     signal.signal(signal.SIGTERM, _terminate)
-    if not talk:
-        return runs.run(chosen, out, fresh=fresh)
-    watcher = _watcher(len(chosen.modes) * len(chosen.seeds))
+    watcher = _watcher(len(chosen.modes) * len(chosen.seeds)) if talk else None
     try:
-        return runs.run(chosen, out, fresh=fresh, watcher=watcher)
+        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+            return runs.run(chosen, out, fresh=fresh, watcher=watcher)
     finally:
-        watcher.close()
+        if watcher:
+            watcher.close()
 
 
 @app.command()
@@ -175,7 +175,7 @@ def plot(
         list[Path] | None, typer.Option("-o", "--output", help="FILE.png, .svg or .pdf; may be given several times.")
     ] = None,
     x: Annotated[str | None, typer.Option("--x", help="step, update or epoch; default what reads best.")] = None,
-    width: Annotated[int, typer.Option(help="Width of a PNG in pixels.", min=300, max=6000)] = 1200,
+    width: Annotated[int, typer.Option(help="Width of a PNG in pixels.", min=400, max=6000)] = 1200,
     title: Annotated[str | None, typer.Option(help="Default: the experiment's.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
 ) -> None:
@@ -183,7 +183,7 @@ def plot(
     from gradlab import store
 
     runs = _runs_at(folders)
-    files = output or [runs[0].path.parent / "loss.png"]
+    files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
     from gradlab import plotting
 
     plotting.check_formats(files)
@@ -193,6 +193,9 @@ def plot(
         store.write_bytes(file, plotting.rendered(figure, file.suffix))
         if not quiet:
             print(file)
+    for record, rows in records:
+        if record.status != "done" or record.rows != len(rows):
+            _say(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")
 
 
 @app.command(name="list")
@@ -201,24 +204,28 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     from gradlab import store
 
     runs = [run for experiment in store.experiments(out) for run in experiment.runs()]
-    found = [(run, run.read()) for run in runs]
+    found, damaged = [], []
+    for each in runs:
+        try:
+            found.append((each, each.read()))
+        except GradlabError as error:
+            damaged.append(str(error))
     if json:
         keys = ("experiment", "mode", "seed", "status", "rows", "started", "seconds")
-        _print_json(
-            {
-                "runs": [
-                    {key: getattr(record, key) for key in keys} | {"folder": str(run.path)} for run, record in found
-                ]
-            }
-        )
-        return
-    if not found:
-        _say(f"no runs under {out}; `gradlab run` makes some")
-        return
-    from gradlab.terminal import run_list
+        listed = [{key: getattr(record, key) for key in keys} | {"folder": str(run.path)} for run, record in found]
+        _print_json({"runs": listed} | ({"damaged": damaged} if damaged else {}))
+    elif found:
+        from gradlab.terminal import run_list
 
-    console = _console()
-    console.print(run_list([record for _, record in found], console.width))
+        console = _console()
+        console.print(run_list([record for _, record in found], console.width))
+    elif not damaged:
+        _say(f"no runs under {out}; `gradlab run` makes some")
+    if damaged and json:
+        raise typer.Exit(AT_FAULT)
+    if damaged:
+        more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
+        raise GradlabError(damaged[0] + more)
 
 
 @app.command()
@@ -248,6 +255,8 @@ def show(
     for line in epoch_lines(results):
         print(line)
     console.print(table_of(results, console.width))
+    for error in _by_error(results):
+        _say(error)
 
 
 @app.command()
@@ -324,9 +333,8 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     console.print(table_of(outcome.runs, console.width))
     for expectation in expectation_lines(outcome.expectations):
         console.print(expectation)
-    for run in outcome.runs:
-        if run.error:
-            _say(f"{run.mode} seed {run.seed} failed:\n{run.error}")
+    for error, failed in _by_error(outcome.runs).items():
+        _say(f"{', '.join(f'{run.mode} seed {run.seed}' for run in failed)} failed:\n{error}")
     print(f"logs: {outcome.folder}")
     if quiet:
         return
@@ -334,6 +342,14 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     if before:
         _say(f"{before} of {len(outcome.runs)} runs were done before and not trained again (--fresh does)")
     _say(f"picture: gradlab plot {outcome.folder}")
+
+
+def _by_error(runs: list[Result]) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for run in runs:
+        if run.error:
+            found.setdefault(run.error, []).append(run)
+    return found
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -407,14 +423,17 @@ def _watcher(runs: int) -> Bar | Lines:
 def _runs_at(folders: list[Path] | None) -> list[Any]:
     from gradlab import store
 
-    return [run for folder in folders or [store.RUNS] for run in store.runs_at(folder)]
+    given = folders or [store.RUNS]
+    if len(given) > 1:  # runs/NAME/* matches files of ours too
+        given = [folder for folder in given if not folder.is_file()]
+    return list(dict.fromkeys(run for folder in given for run in store.runs_at(folder)))
 
 
 # Ending
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Stopped("terminated", TERMINATED)
+    raise _Stopped("terminated; the same command trains what is missing", TERMINATED)
 
 
 def _drop_output() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations, groupby
-from statistics import median
+from statistics import median, median_low
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ Axis = Literal["step", "update", "epoch"]
 BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while it is finite
 HUGE = 1e100  # no sum of squares below it overflows
 SWING = 0.25  # of its whole range: what a turn must exceed to count
+FEWEST = 4  # epochs, below which their means are taken at their word
 FEW = 20  # levels, below which their order tells more than their distance
 STILL = 1e-5  # of its height: what a curve must exceed to move at all
 BOUNCE = 0.2  # of its mean: the standard deviation from which on a curve without a trend oscillates
@@ -69,8 +70,8 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     """Return what the loss curve did.
 
     The curve is looked at as a person does, without the noise of single batches: in *levels*, which are the means of
-    epochs, of equal blocks of steps where there are fewer than four epochs, or the losses themselves where an epoch is
-    one batch. Then, in this order:
+    epochs, of equal blocks of steps where there is one epoch, or the losses themselves where an epoch is one batch.
+    Then, in this order:
 
     diverges
         a loss is not finite or beyond 10¹⁰⁰, or a level of the later half is 1000 times those of the first quarter.
@@ -81,8 +82,8 @@ def verdict(rows: Sequence[Row]) -> Verdict:
         than eight levels, among which chance spreads wider), once at least in the later
         half; if the later half swings more than twice as wide as the earlier one, it rises.
     flat or oscillates
-        its last fifth is no further from its first than chance explains, nor are its levels in order as chance has it
-        once in twenty: it oscillates where they deviate from their mean by more than a fifth of it, else it is flat.
+        its last fifth is no further from its first level or fifth than chance explains, nor are its levels in order as
+        chance has it once in twenty: it oscillates where they deviate from their mean by more than a fifth of it.
     falls
         it ends below its start, and in the lower half of its range.
     rises
@@ -103,8 +104,9 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     turns = _turns(levels, max(SWING * (high - low), clear * noise))
     if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
-    start, end = (_mean(levels[:fifth]), _mean(levels[-fifth:])) if noise else (levels[0], levels[-1])
-    if noise and abs(end - start) <= chance * noise * math.sqrt(2 / fifth) and not _ordered(levels):
+    start, end = levels[0], _mean(levels[-fifth:]) if noise else levels[-1]
+    still = abs(end - _mean(levels[:fifth])) <= chance * noise * math.sqrt(2 / fifth)
+    if noise and still and abs(end - start) <= chance * noise * math.sqrt(1 + 1 / fifth) and not _ordered(levels):
         return "oscillates" if math.sqrt(_variance(levels)) > BOUNCE * abs(_mean(levels)) else "flat"
     return "falls" if end < start and end - low <= (high - low) / 2 else "rises"
 
@@ -157,11 +159,14 @@ def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
     losses = [row.loss for row in rows]
     if len(epochs) == len(losses) > 1:
         return losses, 0.0, 0.0
-    if len(epochs) >= 4:
-        blocks = epochs if len(epochs[-1]) * 2 >= len(epochs[0]) else epochs[:-1]
+    if 1 < len(epochs) < FEWEST:  # too few for chance to be told from anything
+        return [_mean(epoch) for epoch in epochs], 0.0, 0.0
+    if len(epochs) >= FEWEST:
+        blocks = epochs if len(epochs[-1]) * 2 >= len(epochs[0]) else [*epochs[:-2], epochs[-2] + epochs[-1]]
     else:
         size = max(1, len(losses) // max(8, math.isqrt(len(losses))))
-        blocks = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
+        blocks = [losses[at : at + size] for at in range(0, len(losses) // size * size, size)]
+        blocks[-1] += losses[len(losses) // size * size :]
     means = [_mean(block) for block in blocks]
     within = math.sqrt(_mean([_variance(block) / len(block) for block in blocks]))
     jitter = _jitter(means)
@@ -171,9 +176,14 @@ def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
 
 
 def _jitter(values: Sequence[float]) -> float:
-    """Return the noise of a smooth sequence, from its second differences (von Neumann 1941); 0 below three."""
-    bends = [before - 2 * here + after for before, here, after in zip(values, values[1:], values[2:], strict=False)]
-    return math.sqrt(_mean([bend * bend for bend in bends]) / 6) if bends else 0.0
+    """Return the noise of a smooth sequence, from the median of its second differences; 0 below three values.
+
+    The median, and not the mean square (von Neumann 1941), since where a curve falls fast it bends without any noise.
+    """
+    bends = [
+        abs(before - 2 * here + after) for before, here, after in zip(values, values[1:], values[2:], strict=False)
+    ]
+    return median_low(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
 
 
 def _ordered(values: Sequence[float]) -> bool:

@@ -125,7 +125,8 @@ def parse(word: str) -> Mode:
     family = next((known for known in WORDS if named.partition(":")[0] == known.partition(":")[0]), None)
     if family and ":" in family and family != "zero_grad:fill":
         raise ModeError(f"mode '{shortened(word)}' is not of the form {family}, such as decay:0.9 or accumulate:4")
-    raise ModeError(unknown("mode", word, WORDS))
+    several = "\nseveral modes: --mode A --mode B" if "," in word else ""
+    raise ModeError(unknown("mode", word, WORDS) + several)
 
 
 def number(value: float) -> str:
@@ -135,5 +136,5 @@ def number(value: float) -> str:
 
 def _at_least_one(every: int) -> int:
     if every < 1:
-        raise ModeError(f"a step every {every} backward passes: must be at least 1")
+        raise ModeError(f"a mode with a step every {every} backward passes: must be at least 1")
     return every

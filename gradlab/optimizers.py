@@ -153,8 +153,9 @@ def _classes() -> dict[str, Path]:
     package = Path(torch.origin).parent
     found: dict[str, Path] = {}
     for node in ast.parse((package / "optim" / "__init__.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("torch.optim."):
-            file = package.parent.joinpath(*node.module.split(".")).with_suffix(".py")
+        if isinstance(node, ast.ImportFrom) and node.module:
+            name = f"torch.optim.{node.module}" if node.level else node.module  # relative before torch 2.5
+            file = package.parent.joinpath(*name.split(".")).with_suffix(".py")
             found |= {each.name: file for each in node.names if each.name[0].isupper() and file.is_file()}
     found.pop("Optimizer", None)
     return found

@@ -64,14 +64,20 @@ class Outcome(NamedTuple):
 def result_of(run: RunFolder, *, cached: bool) -> Result:
     """Return the result of a run from what its folder holds."""
     record, rows = run.read(), run.rows()
+    status, error = record.status, record.error
+    if status == "done" and record.rows != len(rows):
+        status, error = (
+            "failed",
+            f"{run.rows_file} holds {len(rows)} of {record.rows} rows; `gradlab run` trains it again",
+        )
     summary = curves.summarise(rows)
     return Result(
         mode=record.mode,
         seed=record.seed,
-        status=record.status,
-        verdict=summary.verdict,
+        status=status,
+        verdict=summary.verdict if status == "done" else None,
         steps=summary.steps,
-        updates=summary.updates,
+        updates=summary.updates if status == "done" else rows[-1].update if rows else 0,
         first_loss=summary.first_loss,
         last_loss=summary.last_loss,
         best_loss=summary.best_loss,
@@ -79,7 +85,7 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
         cached=cached,
         folder=run.path,
         rows=rows,
-        error=record.error,
+        error=error,
     )
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import __version__, optimizers, store, tasks, training
-from gradlab.errors import ExperimentError, GradlabError, UnfairTaskError, users_traceback
+from gradlab.errors import ExperimentError, GradlabError, UnfairTaskError, users_frames, users_traceback
 from gradlab.experiment import Experiment, identity
 from gradlab.results import Outcome, Result, checked, result_of
 from gradlab.store import RunFolder, RunRecord
@@ -72,10 +72,13 @@ def run(
     """
     folder = store.experiment_folder(out, experiment.name)
     plans = plan(experiment, folder, fresh=fresh)
-    missing = [each for each in plans if not each.done]
-    if missing:
-        _prepare(experiment)
-    folder.note_last(experiment.title, [each.folder for each in plans])
+    if not all(each.done for each in plans):
+        try:
+            _prepare(experiment)
+        except GradlabError:
+            folder.drop_if_empty()
+            raise
+    folder.note_last(experiment.title, [*_alike(folder, plans), *(each.folder for each in plans)])
     starts: dict[int, tasks.Start] = {}
     results = []
     for each in plans:
@@ -89,6 +92,21 @@ def run(
     return Outcome(experiment.name, experiment.title, folder.path, results, list(checked(experiment.expect, results)))
 
 
+def _alike(folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:
+    """Return the runs noted before that differ from the planned ones in mode or seed alone: one picture shows all."""
+    try:
+        noted = [(run, run.read()) for run in folder.last()]
+    except GradlabError:
+        return []
+    planned = {each.folder.path for each in plans}
+    shared = _without_arm(plans[0].settings)
+    return [run for run, record in noted if run.path not in planned and _without_arm(record.settings) == shared]
+
+
+def _without_arm(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in ("mode", "seed")}
+
+
 def _prepare(experiment: Experiment) -> None:
     """Find out before the first run whether the task, the device and the optimizer can be had."""
     import torch
@@ -100,6 +118,7 @@ def _prepare(experiment: Experiment) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
+    optimizers.build(experiment.optimizer.name, [torch.nn.Parameter(torch.zeros(1, 1))], experiment.optimizer.options)
 
 
 def _train(
@@ -122,33 +141,36 @@ def _train(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     store.make_run(plan.folder)
-    plan.folder.write(record)
-    try:
-        if plan.seed not in starts:
-            starts[plan.seed] = tasks.start_of(experiment.task_name, plan.seed, experiment.task_options)
-        start = starts[plan.seed]
-        _check_same_start(start, others)
-        record = replace(record, weights=start.weights, first_batch=start.first_batch)
+    with plan.folder.log() as log:  # first of all, for it keeps others out and leaves no row of an earlier training
         plan.folder.write(record)
-        logged, seconds = _log_rows(experiment, plan, start, watcher)
-        record = replace(record, status="done", rows=logged, seconds=seconds)
-    except GradlabError as error:
-        record = replace(record, status="failed", error=str(error))
-        raise
-    except Exception as error:
-        record = replace(record, status="failed", error=users_traceback(error))
-    except BaseException:
-        record = replace(record, status="interrupted")
-        raise
-    finally:
-        plan.folder.write(record)
+        try:
+            if plan.seed not in starts:
+                starts[plan.seed] = tasks.start_of(experiment.task_name, plan.seed, experiment.task_options)
+            start = starts[plan.seed]
+            _check_same_start(start, others)
+            record = replace(record, weights=start.weights, first_batch=start.batches[0])
+            plan.folder.write(record)
+            logged, seconds = _log_rows(experiment, plan, start, log, watcher)
+            log.finish()
+            record = replace(record, status="done", rows=logged, seconds=seconds)
+        except GradlabError as error:
+            record = replace(record, status="failed", error=str(error))
+            raise
+        except (Exception, SystemExit) as error:  # the task is a user's: it ends its own run, not the others
+            where = "" if users_frames(error) else f"in training task '{experiment.task_name.name}': "
+            record = replace(record, status="failed", error=where + users_traceback(error))
+        except BaseException:
+            record = replace(record, status="interrupted")
+            raise
+        finally:
+            plan.folder.write(record)
 
 
 def _check_same_start(start: tasks.Start, others: list[RunFolder]) -> None:
     """Raise UnfairTaskError where a run done before started elsewhere, as under another version of torch."""
     for other in others:
         record = other.read()
-        if (record.weights, record.first_batch) != start:
+        if (record.weights, record.first_batch) != (start.weights, start.batches[0]):
             versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
             raise UnfairTaskError(
                 f"{other.path} (done before, with {versions}) started from other weights or batches\n"
@@ -156,10 +178,12 @@ def _check_same_start(start: tasks.Start, others: list[RunFolder]) -> None:
             )
 
 
-def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: Watcher | None) -> tuple[int, float]:
+def _log_rows(
+    experiment: Experiment, plan: Plan, start: tasks.Start, log: store.RowLog, watcher: Watcher | None
+) -> tuple[int, float]:
     """Build the task, train it, log every row; return how many there are and the seconds they took."""
-    task = tasks.build(experiment.task_name, plan.seed, experiment.task_options, experiment.device)
-    tasks.check_weights(experiment.task_name, plan.seed, task, start)
+    built = tasks.build(experiment.task_name, plan.seed, experiment.task_options)
+    task = tasks.watched(experiment.task_name, plan.seed, built, start).to(experiment.device)
     optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), experiment.optimizer.options)
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
     scheduler = None
@@ -172,16 +196,14 @@ def _log_rows(experiment: Experiment, plan: Plan, start: tasks.Start, watcher: W
     logged = 0
     if watcher:
         watcher.begins(plan, _steps(task, experiment))
-    with plan.folder.log() as log:
-        begin = due = time.monotonic()
-        for row in rows:
-            log.append(row)
-            logged += 1
-            if watcher and (now := time.monotonic()) >= due:
-                watcher.at(logged)
-                due = now + TELL_EVERY
-        seconds = time.monotonic() - begin
-    return logged, seconds
+    begin = due = time.monotonic()
+    for row in rows:
+        log.append(row)
+        logged += 1
+        if watcher and (now := time.monotonic()) >= due:
+            watcher.at(logged)
+            due = now + TELL_EVERY
+    return logged, time.monotonic() - begin
 
 
 def _steps(task: tasks.Task, experiment: Experiment) -> int | None:

@@ -1,6 +1,6 @@
 """Run folders: the only file that knows a path or a file format.
 
-runs/<experiment>/experiment.json                            what the last `gradlab run` of it comprised
+runs/<experiment>/experiment.json                            which runs stand for it: those of the last settings
 runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
 runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, at the latest half a second old
 """
@@ -123,9 +123,15 @@ class RowLog:
         self._fault: OSError | None = None
         self._writing, self._closed = threading.Lock(), threading.Event()
         try:
-            self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+            self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            _lock(self._handle)
+            os.ftruncate(self._handle, 0)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise StoreError(f"{file} is being written by another gradlab") from None
         except OSError as error:
             raise _unwritable(file, error) from None
+        self._whole = 0  # bytes of whole lines written
         self._writer = threading.Thread(target=self._write_now_and_then, name="rows", daemon=True)
         self._writer.start()
 
@@ -140,14 +146,39 @@ class RowLog:
         self._pending.append(row)
 
     def flush(self) -> None:
-        """Write what is logged."""
+        """Write what is logged, in whole lines.
+
+        Raises:
+            OSError: the disk does not take it; nothing is written any more.
+        """
         with self._writing:
+            if self._fault:
+                raise self._fault
             lines = []
             while self._pending:
                 lines.append(_row_line(self._pending.popleft()))
-            content = "".join(lines).encode()
-            while content:
-                content = content[os.write(self._handle, content) :]
+            content = left = "".join(lines).encode()
+            try:
+                while left:
+                    left = left[os.write(self._handle, left) :]
+            except OSError as fault:
+                self._fault = fault
+                with suppress(OSError):
+                    os.ftruncate(self._handle, self._whole)  # no torn line
+                raise
+            self._whole += len(content)
+
+    def finish(self) -> None:
+        """Write what is logged, down to the disk.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        try:
+            self.flush()
+            os.fsync(self._handle)
+        except OSError as error:
+            raise _unwritable(self.file, error) from None
 
     def __enter__(self) -> Self:
         return self
@@ -158,22 +189,19 @@ class RowLog:
         self._closed.set()
         self._writer.join()
         try:
-            self.flush()
-            os.fsync(self._handle)
-        except OSError as fault:
-            self._fault = self._fault or fault
+            self.finish()
+        except StoreError:
+            if kind is None:
+                raise
         finally:
             os.close(self._handle)
-        if self._fault and kind is None:
-            raise _unwritable(self.file, self._fault)
 
     def _write_now_and_then(self) -> None:
         while not self._closed.wait(WRITE_EVERY):
             try:
                 self.flush()
-            except OSError as fault:
-                self._fault = fault
-                return
+            except OSError:
+                return  # told at the next row
 
 
 @dataclass(frozen=True)
@@ -181,6 +209,11 @@ class ExperimentFolder:
     """The folder of an experiment's runs."""
 
     path: Path
+
+    @property
+    def picture_file(self) -> Path:
+        """loss.png, where `gradlab plot` draws."""
+        return self.path / "loss.png"
 
     @property
     def last_file(self) -> Path:
@@ -195,8 +228,13 @@ class ExperimentFolder:
         """Return the folders of runs in it, by name."""
         return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{_RECORD}"))]
 
+    def drop_if_empty(self) -> None:
+        """Remove the folder if nothing stands in it."""
+        with suppress(OSError):
+            self.path.rmdir()
+
     def note_last(self, title: str, runs: Iterable[RunFolder]) -> None:
-        """Note which runs the last `gradlab run` comprised, for whoever plots the experiment."""
+        """Note which runs stand for the experiment, for whoever plots it."""
         _replace(self.last_file, {"format": FORMAT, "title": title, "runs": [run.path.name for run in runs]})
 
     def last(self) -> list[RunFolder]:
@@ -208,6 +246,15 @@ class ExperimentFolder:
         if not isinstance(names, list) or not all(isinstance(name, str) and name == Path(name).name for name in names):
             raise StoreError(f"{self.last_file} does not name runs; `gradlab run` writes it anew")
         return [run for run in (RunFolder(self.path / name) for name in names) if run.record_file.exists()]
+
+
+def _lock(handle: int) -> None:
+    """Keep other processes from writing the file; the lock goes with the process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
@@ -368,4 +415,5 @@ def _read_json(file: Path) -> object:
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
-    return StoreError(f"{path} cannot be written: {error.strerror or error}")
+    why = "there is no such folder" if isinstance(error, FileNotFoundError) else error.strerror or error
+    return StoreError(f"{path} cannot be written: {why}")

@@ -58,19 +58,26 @@ def table_of(results: Sequence[Result], width: int) -> Table:
 
 def run_list(records: Iterable[RunRecord], width: int) -> Table:
     """Return a table of runs; where `width` columns are too few for all of it, the less telling ones go first."""
-    shown = ["experiment", "mode", "seed", "status", "rows", "started"]
+    shown = ["experiment", "mode", "seed", "lr", "status", "rows", "started"]
     lines = [
         {
             "experiment": Text(record.experiment),
             "mode": Text(record.mode),
             "seed": Text(str(record.seed)),
+            "lr": Text(_lr(record)),
             "status": Text(record.status, STATUS_COLOURS.get(record.status, "")),
             "rows": Text("" if record.rows is None else str(record.rows)),
             "started": Text(record.started.replace("T", " ")[:16]),
         }
         for record in records
     ]
-    return _fitting(shown, ["started", "rows", "status", "seed"], lines, width, numbers=("seed", "rows"))
+    return _fitting(shown, ["started", "rows", "lr", "status", "seed"], lines, width, numbers=("seed", "rows"))
+
+
+def _lr(record: RunRecord) -> str:
+    optimizer = record.settings.get("optimizer")
+    lr = optimizer.get("lr") if isinstance(optimizer, dict) else None
+    return f"{lr:g}" if isinstance(lr, float) else ""
 
 
 def word_list(words: dict[str, str]) -> Table:
@@ -87,12 +94,19 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
     """Return a line for each expectation that failed, or one that says that all hold."""
     failed = [each for each in checked if not each.ok]
     lines = [
-        Text(f"expected {each.mode} seed {each.seed}: {each.key} = {each.expected}, got {each.got}", "bold red")
+        Text(
+            f"expected {each.mode} seed {each.seed}: {each.key} = {each.expected}, got {_rounded(each.got)}",
+            "bold red",
+        )
         for each in failed
     ]
     if checked and not failed:
         lines = [Text(f"{len(checked)} expectations hold", "green")]
     return lines
+
+
+def _rounded(got: object) -> object:
+    return "[" + ", ".join(loss_text(each) for each in got) + "]" if isinstance(got, list) else got
 
 
 def epoch_lines(results: Sequence[Result], most: int = 10) -> list[str]:
@@ -103,14 +117,17 @@ def epoch_lines(results: Sequence[Result], most: int = 10) -> list[str]:
     for result in results:
         means = curves.epoch_means(result.rows)
         if not 1 < len(means) <= most:
-            return []
+            continue
         lines += [f"{result.mode}:", *(f"model training loss is {_one_decimal(mean)}" for mean in means), ""]
     return lines
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
     """Return `values` as a line of blocks, low to high within itself; × where they are not finite."""
-    cells = [values[nth * len(values) // width] for nth in range(width)] if len(values) > width else list(values)
+    last = len(values) - 1
+    cells = list(values)
+    if len(values) > width:
+        cells = [values[nth * last // max(1, width - 1)] for nth in range(width)]
     finite = [value for value in cells if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     blocks = "▁▂▃▄▅▆▇█"
@@ -201,8 +218,10 @@ def _last_epoch(rows: Sequence[Row]) -> float | None:
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    there = [math.inf if math.isnan(value) else value for value in values if value is not None]
-    return median(there) if there else None
+    there = [value for value in values if value is not None]
+    if len(there) < 2:
+        return there[0] if there else None
+    return median(math.inf if math.isnan(value) else value for value in there)
 
 
 def _median_levels(runs: Sequence[Sequence[Row]]) -> list[float]:

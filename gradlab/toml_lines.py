@@ -32,7 +32,7 @@ def _gives(lines: list[str], key: tuple[str, ...]) -> bool | None:
     """Say whether the lines give the key; None where they end amid a statement."""
     try:
         value: Any = tomllib.loads("\n".join(lines))
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return None
     for part in key:
         if not isinstance(value, dict) or part not in value:

@@ -95,6 +95,8 @@ def _sized_windows(batches: Iterable[Any], every: int, length: int) -> Iterator[
     """Cut `length` batches into windows of `every`, the last one perhaps shorter."""
     nth = 0
     for nth, batch in enumerate(batches, 1):
+        if nth > length:
+            break
         before = (nth - 1) // every * every
         window = min(every, length - before)
         yield batch, (window, nth == before + window)
@@ -132,8 +134,11 @@ def _check_scalar(loss: object) -> None:
     import torch
 
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        kind = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-        raise TaskError(f"the task's loss must be a scalar tensor, got {kind}; take its mean")
+        if isinstance(loss, torch.Tensor):
+            raise TaskError(
+                f"the task's loss must be a scalar tensor, got a tensor of shape {tuple(loss.shape)}; take its mean"
+            )
+        raise TaskError(f"the task's loss must be a scalar tensor, got {type(loss).__name__}")
     if not loss.requires_grad:
         raise TaskError(
             "the task's loss has no graph behind it, so backward() finds no gradient; compute it from model(…)"

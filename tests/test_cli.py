@@ -155,7 +155,7 @@ FAULTS: list[tuple[str, str]] = [
     ("plot file", "file is not a folder"),
     ("plot RUNS -o loss.jpg", "loss.jpg: the suffix says the format: .png, .svg, .pdf"),
     ("plot RUNS -o loss.png -o loss", "loss: the suffix says the format"),
-    ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: No such file or directory"),
+    ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: there is no such folder"),
     ("plot RUNS -o file/loss.png", "file/loss.png cannot be written: Not a directory"),
     ("plot RUNS --x time", "unknown axis 'time'"),
     ("plot RUNS --width 5", "'--width'"),
@@ -544,9 +544,9 @@ def test_plot_of_a_run_without_rows_is_a_fault_of_one_line() -> None:
 def test_list_tells_every_run(trained: Path) -> None:
     answer = gives("list", "--out", str(trained))
     lines = answer.stdout.splitlines()
-    assert lines[0].split() == ["experiment", "mode", "seed", "status", "rows", "started"]
-    assert sorted(tuple(line.split()[:5]) for line in lines[1:]) == sorted(
-        ("noisy_line", mode, seed, "done", "4")
+    assert lines[0].split() == ["experiment", "mode", "seed", "lr", "status", "rows", "started"]
+    assert sorted(tuple(line.split()[:6]) for line in lines[1:]) == sorted(
+        ("noisy_line", mode, seed, "0.01", "done", "4")
         for mode in ("zero_grad", "no_zero_grad", "halve_grad")
         for seed in "12"
     )
@@ -654,3 +654,36 @@ def test_help_names_every_command() -> None:
 
 def test_version_is_the_package_s() -> None:
     assert gives("--version").stdout == f"gradlab {gradlab.__version__}\n"
+
+
+def test_what_a_task_prints_is_talk_and_leaves_the_json_whole() -> None:
+    Path("loud.py").write_text(
+        "import torch\nfrom gradlab import Task\n"
+        "def loud(seed: int) -> Task:\n"
+        "    print('hello from the task')\n"
+        "    return Task.supervised(torch.nn.Linear(1, 1), [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss())\n"
+    )
+    answer = CliRunner().invoke(app, ["run", "--task", "loud.py:loud", "--epochs", "2", "--json"])
+    assert json.loads(answer.stdout)["experiment"] == "loud"
+    assert "hello from the task" in answer.stderr
+
+
+def test_one_error_of_all_runs_is_told_once() -> None:
+    Path("wrong.py").write_text("def wrong(seed: int) -> object:\n    return undefined\n")
+    answer = CliRunner().invoke(app, ["run", "--task", "wrong.py:wrong", "-q"])
+    assert answer.exit_code == 1
+    assert answer.stderr.count("NameError") == 1
+    assert "zero_grad seed 42, no_zero_grad seed 42, halve_grad seed 42 failed" in answer.stderr
+
+
+def test_a_folder_given_twice_counts_once() -> None:
+    assert CliRunner().invoke(app, ["run", "--task", "straight_line", "--epochs", "2", "-q"]).exit_code == 0
+    once = CliRunner().invoke(app, ["export", "runs/straight_line"]).stdout
+    assert CliRunner().invoke(app, ["export", "runs/straight_line", "runs/straight_line"]).stdout == once
+
+
+def test_files_among_the_folders_of_a_glob_are_passed_over() -> None:
+    assert CliRunner().invoke(app, ["run", "--task", "straight_line", "--epochs", "2", "-q"]).exit_code == 0
+    inside = sorted(map(str, Path("runs/straight_line").iterdir()))
+    assert CliRunner().invoke(app, ["plot", *inside, "-o", "all.png"]).exit_code == 0
+    assert Path("all.png").exists()

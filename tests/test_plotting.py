@@ -314,11 +314,11 @@ def test_a_curve_that_is_nowhere_finite_has_a_mark_at_its_start_and_its_name() -
     assert "no_zero_grad\n× not finite from step 0" in words_of(figure)
 
 
-def test_the_mark_of_a_curve_that_leaves_through_the_top_is_at_the_top() -> None:
+def test_the_mark_of_a_curve_that_grows_through_the_top_is_at_the_top_over_its_last_finite_point() -> None:
     figure = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 1e10, 1e20, math.inf]}))
     (mark,) = marks_of(figure)
     ((x, y),) = points(mark)
-    assert 0 < x < 1
+    assert x == 2
     assert y == figure.axes[0].get_ylim()[1]
 
 

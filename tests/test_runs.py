@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
 from gradlab import experiment as experiments
-from gradlab import runs, store
+from gradlab import results, runs, store
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, StoreError, TaskError, UnfairTaskError
 from gradlab.experiment import Experiment, Override
+from gradlab.tasks import Task
 
 if TYPE_CHECKING:
     from gradlab.results import Outcome, Result
@@ -216,10 +218,18 @@ def test_only_what_is_new_is_trained_when_a_mode_is_added() -> None:
     assert cached(runs.run(line(modes=["zero_grad", "no_zero_grad", "halve_grad"]))) == [True, False, True]
 
 
-def test_the_experiment_s_folder_stands_for_the_runs_of_the_last_time() -> None:
-    runs.run(line())
-    last = runs.run(line(modes=["halve_grad", "zero_grad"]))
-    assert [run.read().mode for run in store.runs_at(last.folder)] == ["halve_grad", "zero_grad"]
+def test_the_experiment_s_folder_stands_for_all_modes_and_seeds_of_the_settings_that_ran_last() -> None:
+    runs.run(line(modes=["zero_grad"]))
+    runs.run(line(modes=["zero_grad"], seeds=[7]))
+    last = runs.run(line(modes=["halve_grad"]))
+    found = [(run.read().mode, run.read().seed) for run in store.runs_at(last.folder)]
+    assert found == [("zero_grad", 1), ("zero_grad", 7), ("halve_grad", 1)]
+
+
+def test_runs_of_other_settings_do_not_stand_for_the_experiment() -> None:
+    runs.run(line(modes=["zero_grad"], epochs=3))
+    last = runs.run(line(modes=["halve_grad"]))
+    assert [run.read().mode for run in store.runs_at(last.folder)] == ["halve_grad"]
 
 
 # Runs that do not end well
@@ -270,10 +280,69 @@ def test_a_fault_that_the_user_can_mend_marks_the_record_failed_and_is_raised() 
     assert "must be a scalar tensor" in only_record()["error"]
 
 
-def test_a_value_that_torch_s_optimizer_refuses_marks_the_record_failed_and_is_raised() -> None:
+def test_a_value_that_torch_s_optimizer_refuses_is_raised_and_leaves_nothing_behind() -> None:
     with pytest.raises(OptimizerError, match="momentum"):
         runs.run(line(modes=["zero_grad"], optimizer={"lr": 0.1, "momentum": -1.0}))
-    assert only_record()["status"] == "failed"
+    assert not list(Path("runs").iterdir())
+
+
+def test_a_task_that_does_not_import_leaves_nothing_behind() -> None:
+    wrong = own()
+    Path("mine.py").write_text("1 / 0")
+    with pytest.raises(TaskError, match="does not import"):
+        runs.run(wrong)
+    assert not list(Path("runs").iterdir())
+
+
+def test_a_task_that_exits_fails_its_run() -> None:
+    outcome = runs.run(own(inside="raise SystemExit(0)"))
+    assert [run.status for run in outcome.runs] == ["failed"]
+
+
+def test_a_failed_run_has_no_row_of_the_training_before_it() -> None:
+    (before,) = runs.run(own()).runs
+    assert before.steps
+    (after,) = runs.run(own(inside="1 / 0"), fresh=True).runs
+    assert (after.status, after.steps, after.verdict) == ("failed", 0, None)
+
+
+def test_a_window_that_was_not_finished_is_no_update() -> None:
+    (run,) = runs.run(own(criterion=RAISES_IN_STEP_2, modes=["accumulate:4"])).runs
+    assert (run.status, run.updates) == ("failed", 0)
+
+
+def test_a_run_whose_rows_are_not_all_there_is_not_taken_for_done() -> None:
+    (run,) = runs.run(line(modes=["zero_grad"])).runs
+    rows = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run.folder / "metrics.jsonl").write_text("".join(rows[:-1]))
+    found = results.result_of(store.RunFolder(run.folder), cached=True)
+    assert (found.status, found.verdict) == ("failed", None)
+    assert "holds 9 of 10 rows" in found.error
+
+
+def test_two_processes_do_not_write_one_run() -> None:
+    folder = store.RunFolder(Path("a run"))
+    store.make_run(folder)
+    with folder.log(), pytest.raises(StoreError, match="is being written by another gradlab"):
+        folder.log()
+
+
+def test_the_number_of_threads_is_the_experiment_s() -> None:
+    runs.run(line(modes=["zero_grad"], threads=2))
+    assert torch.get_num_threads() == 2
+
+
+def test_the_run_trains_on_the_experiment_s_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[str] = []
+
+    def moved(task: Task, device: str) -> Task:
+        devices.append(device)
+        return task
+
+    monkeypatch.setattr(Task, "to", moved)
+    monkeypatch.setattr(runs, "_prepare", lambda _: None)  # which would look for the device
+    runs.run(line(modes=["zero_grad"], device="cuda:1"))
+    assert devices == ["cuda:1"]
 
 
 def test_ctrl_c_marks_the_record_interrupted_and_goes_on() -> None:

@@ -148,7 +148,7 @@ def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.Mon
 
     builtin._digits.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(TaskError, match=re.escape("needs scikit-learn: pip install 'gradlab[data]'")):
+    with pytest.raises(TaskError, match=re.escape("needs scikit-learn: pip install scikit-learn")):
         built("digits")
 
 
@@ -665,8 +665,9 @@ def test_the_start_of_a_built_in_task_is_its_weights_and_its_first_batch(
 ) -> None:
     start = tasks.start_of(tasks.find(name), 5, options)
     task = built(name, 5, **options)
-    assert start == tasks.Start(hash_of(task.model.state_dict()), hash_of(first_batch(task)))
-    tasks.check_weights(tasks.find(name), 5, task, start)
+    assert start.weights == hash_of(task.model.state_dict())
+    assert start.batches[0] == hash_of(first_batch(task))
+    tasks.watched(tasks.find(name), 5, task, start)
 
 
 def test_weights_that_differ_from_call_to_call_are_refused_with_what_to_do() -> None:
@@ -708,17 +709,17 @@ def test_batches_shuffled_by_torchs_seeded_generator_are_fair() -> None:
     loader = "torch.utils.data.DataLoader(torch.arange(64.0).reshape(64, 1), 4, shuffle=True)"
     name = plain(batches=loader)
     assert tasks.start_of(name, 3, {}) == tasks.start_of(name, 3, {})
-    assert tasks.start_of(name, 3, {}).first_batch != tasks.start_of(name, 4, {}).first_batch
+    assert tasks.start_of(name, 3, {}).batches != tasks.start_of(name, 4, {}).batches
 
 
 def test_a_model_that_outlives_the_call_is_refused_once_it_is_trained() -> None:
     name = plain(model="MODEL", before="MODEL = nn.Linear(1, 1)")
     start = tasks.start_of(name, 3, {})
     task = tasks.build(name, 3, {})
-    tasks.check_weights(name, 3, task, start)
+    tasks.watched(name, 3, task, start)
     nn.init.zeros_(next(task.model.parameters()))
     with pytest.raises(UnfairTaskError, match=f"different initial weights\n.*{MODEL_ADVICE}"):
-        tasks.check_weights(name, 3, tasks.build(name, 3, {}), start)
+        tasks.watched(name, 3, tasks.build(name, 3, {}), start)
 
 
 def test_a_task_without_a_batch_has_no_start() -> None:
@@ -745,7 +746,7 @@ def test_a_batch_of_any_kind_is_held_against_itself(batch: str) -> None:
         "KEPT = []"  # what an earlier call made stays where it is, so that nothing is the same by standing there too
     )
     name = own(f"batch = {batch}\nKEPT.append(batch)\nreturn Task(nn.Linear(1, 1), [batch], None)", before=before)
-    assert tasks.start_of(name, 3, {}).first_batch != tasks.start_of(name, 4, {}).first_batch
+    assert tasks.start_of(name, 3, {}).batches != tasks.start_of(name, 4, {}).batches
 
 
 # Hashes
@@ -845,3 +846,25 @@ def test_a_hash_is_the_same_in_another_process() -> None:
     code = f"import torch\nfrom gradlab.tasks.fairness import hash_of\nprint(hash_of({value}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hash_of([{"x": torch.arange(3.0), "y": ("a", 1)}, None])
+
+
+def test_a_batch_of_the_run_itself_that_differs_is_refused_when_it_is_drawn() -> None:
+    name = tasks.find("noisy_line")
+    start = tasks.start_of(name, 3, {"samples": 4})
+    other = built("noisy_line", 4, samples=4)
+    right = built("noisy_line", 3, samples=4)
+    watched = tasks.watched(name, 3, Task(right.model, other.batches, right.loss), start)
+    with pytest.raises(UnfairTaskError, match="different first batches"):
+        list(watched.batches)
+
+
+def test_the_first_pass_alone_is_watched_and_every_pass_gives_all_batches() -> None:
+    name = tasks.find("noisy_line")
+    start = tasks.start_of(name, 3, {"samples": 40})
+    assert len(start.batches) == 32
+    watched = tasks.watched(name, 3, built("noisy_line", 3, samples=40), start)
+    plain = built("noisy_line", 3, samples=40)
+    for _ in range(3):
+        pairs = list(zip(watched.batches, plain.batches, strict=True))
+        assert len(pairs) == 40
+        assert all(torch.equal(ours[0], theirs[0]) for ours, theirs in pairs)

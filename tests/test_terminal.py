@@ -238,10 +238,12 @@ def test_the_list_of_runs_fits_the_width_and_names_experiment_and_mode(width: in
 
 
 def test_a_wide_list_of_runs_tells_all_of_each() -> None:
-    record = RunRecord("line", "zero_grad", 7, "abc", {}, "done", rows=0, started="2026-01-02T03:04:05+00:00")
+    record = RunRecord(
+        "line", "zero_grad", 7, "abc", {"optimizer": {"lr": 0.5}}, "done", rows=0, started="2026-01-02T03:04:05+00:00"
+    )
     assert [line.split() for line in shown(run_list([record], 120), 120)] == [
-        ["experiment", "mode", "seed", "status", "rows", "started"],
-        ["line", "zero_grad", "7", "done", "0", "2026-01-02", "03:04"],
+        ["experiment", "mode", "seed", "lr", "status", "rows", "started"],
+        ["line", "zero_grad", "7", "0.5", "done", "0", "2026-01-02", "03:04"],
     ]
 
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from gradlab.modes import Mode
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Option = bool | int | float | str | list[bool | int | float | str]
+Option = bool | Whole | Number | str | list[bool | Whole | Number | str]
 
 
 class _Section(BaseModel):
@@ -45,7 +46,7 @@ class OptimizerSettings(_Section):
 class Expected(_Section):
     """`[expect.MODE]`: what each run of the mode must have done.
 
-    `epoch_losses` are the mean losses of the first epochs, compared to as many decimals as are written.
+    `epoch_losses` are the mean losses of the first epochs, compared to as many decimals as the longest has.
     """
 
     verdict: Literal["falls", "rises", "oscillates", "diverges", "flat"] | None = None
@@ -75,7 +76,7 @@ class Experiment(_Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
     epochs: Count | None = None
     steps: Count | None = None
-    device: str = "cpu"
+    device: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(:\d{1,4})?$")] = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

@@ -35,7 +35,7 @@ class Override(NamedTuple):
         for line in (text, f"{name}={json.dumps(value, ensure_ascii=False)}") if equals else ():
             try:
                 found: Any = tomllib.loads(line)
-            except (tomllib.TOMLDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 continue
             key: tuple[str, ...] = ()
             while isinstance(found, dict) and len(found) == 1:
@@ -75,9 +75,12 @@ def locate(name: str) -> Path:
     """Return the file of the experiment `name`: a TOML file, or one that ships with gradlab."""
     known = shipped()
     file = Path(name)
+    if file.suffix == ".py":
+        raise ExperimentError(f"{shortened(name)} is no experiment; a task in it: --task {shortened(name)}:FUNCTION")
     if file.suffix == ".toml" or len(file.parts) != 1:
         if not file.is_file():
-            raise ExperimentError(f"there is no file {shortened(name)}; experiments that ship: {', '.join(known)}")
+            what = f"{shortened(name)} is a folder" if file.is_dir() else f"there is no file {shortened(name)}"
+            raise ExperimentError(f"{what}; experiments that ship: {', '.join(known)}")
         return file
     by_plain_name = {each.replace("-", "_").lower(): each for each in known}
     key = by_plain_name.get(name.replace("-", "_").lower())
@@ -105,7 +108,7 @@ class _Source(NamedTuple):
             raise ExperimentError(
                 f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
             ) from None
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
         except RecursionError:
             raise ExperimentError(f"{file} is nested too deeply for an experiment") from None
@@ -163,12 +166,14 @@ class _Source(NamedTuple):
         if made.epochs is not None and made.steps is not None:
             with self._located(("steps",), flags):
                 raise ExperimentError("give epochs or steps, not both")
-        expect = {}
+        expect: dict[str, Expected] = {}
         for word, expected in made.expect.items():
             with self._located(("expect", word), flags):
                 mode = modes.parse(word).name
                 if mode in expect:
                     raise ExperimentError(f"mode '{mode}' is given twice")
+                if mode not in words and ("modes",) not in flags:
+                    raise ExperimentError(f"mode '{mode}' is expected something of but is not in modes")
                 expect[mode] = expected
         updates: dict[str, Any] = {
             "modes": words,
@@ -203,6 +208,8 @@ class _Source(NamedTuple):
             return f"{where}{name} is missing"
         wrong = fault["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
         wrong = _IN_TOML.get(fault["type"], wrong)
+        if key == ("device",):
+            wrong = "must be like cpu, cuda or cuda:1"
         if _UNION_BRANCHES & set(map(str, location)):  # pydantic tells which branch it tried: nothing to a user
             wrong = "must be a number, a string, true, false or a list of these"
         return f"{where}{subject} {wrong}, got {shortened(_shown(fault['input']))}"
@@ -216,6 +223,12 @@ _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 _EXCLUSIVE: dict[tuple[str, ...], tuple[str]] = {("epochs",): ("steps",), ("steps",): ("epochs",)}
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[union[bool,int,float,str]]"}
+_ELSEWHERE = {
+    "batch_size": "task_options.batch_size",
+    "learning_rate": "optimizer.lr",
+    "lr": "optimizer.lr",
+    "momentum": "optimizer.momentum",
+}
 _IN_TOML = {
     "dict_type": "must be a table",
     "int_type": "must be an integer",
@@ -233,8 +246,7 @@ def _unknown_key(key: tuple[str, ...]) -> str:
     section = sections.get(key[0], Experiment) if len(key) > 1 else Experiment
     known = list(section.model_fields)
     *path, last = key
-    elsewhere = {"batch_size": "task_options.batch_size", "lr": "optimizer.lr", "momentum": "optimizer.momentum"}
-    near = elsewhere.get(last) or nearest(last, known)
+    near = _ELSEWHERE.get(last) or nearest(last, known)
     guess = f"; did you mean '{near}'?" if near else "."
     prefix = ".".join(path) + "." if path else ""
     return f"unknown key '{prefix}{shortened(last)}'{guess} Known: {', '.join(known)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import textwrap
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +82,8 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     kind = FORMATS[suffix.lower()]
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     out = io.BytesIO()
-    with _style():
+    with _style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a title in another script
         figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
 
@@ -111,9 +114,11 @@ def _style() -> Iterator[None]:
 
 
 def _axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> curves.Axis:
+    """Return the axis asked for, or the one that shows most: steps where an epoch is too long to see a curve end."""
     if axis is None:
         natural = {curves.natural_axis(rows) for _, rows in runs}
-        return natural.pop() if len(natural) == 1 else "step"
+        few = all(len([mean for mean in curves.epoch_means(rows) if abs(mean) < curves.HUGE]) < 2 for _, rows in runs)
+        return "step" if few else natural.pop() if len(natural) == 1 else "epoch"
     for known in ("step", "update", "epoch"):
         if axis == known:
             return known
@@ -166,15 +171,21 @@ def _dress(
 
     records = [record for record, _ in runs]
     names = list(dict.fromkeys(record.title or record.experiment for record in records))
-    heading = title if title is not None else names[0] if len(names) == 1 else ""
-    seeds = sorted({record.seed for record in records})
-    several = max(line.seeds for line in lines)
+    heading = title if title is not None else names[0] if len(names) == 1 else ", ".join(names)
+    heading = textwrap.shorten(heading, int(9.5 * figure.get_figwidth()), placeholder=" …")
     facts = [_common(records, key) for key in ("task", "optimizer.name", "optimizer.lr", "task_options.batch_size")]
     words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
-    words.append(f"seed {seeds[0]}" if len(seeds) == 1 else f"median and range of {several} seeds")
+    words.append(_seeds(records, lines))
     axes.set_title("\n" if heading else "", loc="left", fontsize=10)
     axes.annotate(
-        heading, (0, 1), (0, 26), "axes fraction", textcoords="offset points", fontsize=12, fontweight="bold"
+        heading,
+        (0, 1),
+        (0, 26),
+        "axes fraction",
+        textcoords="offset points",
+        fontsize=12,
+        fontweight="bold",
+        parse_math=False,
     )
     axes.annotate(
         "  ·  ".join(word for word in words if word), (0, 1), (0, 11), "axes fraction", textcoords="offset points",
@@ -188,6 +199,17 @@ def _dress(
     figure.subplots_adjust(
         left=0.9 / figure.get_figwidth(), bottom=0.55 / figure.get_figheight(), top=1 - 0.7 / figure.get_figheight()
     )
+
+
+def _seeds(records: Sequence[RunRecord], lines: Sequence[Line]) -> str:
+    """Say what seeds the curves are of."""
+    counts = {line.seeds for line in lines}
+    if len(counts) > 1:
+        return "median and range where there are several seeds"
+    if (several := counts.pop()) > 1:
+        return f"median and range of {several} seeds"
+    seeds = sorted({record.seed for record in records})
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds[:5]))}"
 
 
 def _common(records: Sequence[RunRecord], key: str) -> str:

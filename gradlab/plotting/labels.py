@@ -25,7 +25,7 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
     margin = min(max(map(_width, names)) / 72 + 0.4, 0.45 * figure.get_figwidth())
     figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
     left, right = min(line.band.x[0] for line in lines), max(line.band.x[-1] for line in lines)
-    spare = 0.02 * (right - left) or 1.0
+    spare = 0.02 * (right - left) or 0.5
     axes.set_xlim(left - spare, right + spare / 2)
     height = axes.get_position().height * figure.get_figheight() * 72  # points
     to_axes = axes.transData + axes.transAxes.inverted()
@@ -42,6 +42,7 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
     for line, name, end, place in zip(lines, names, ends, places, strict=True):
         moved = abs(place - end[1] * height) > 3 or end[0] < 0.97
         thread = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
+        thread["relpos"] = (0, 0.5)
         axes.annotate(
             name, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
             color=line.colour, fontsize=LABEL, fontweight="bold", annotation_clip=False,
@@ -50,22 +51,16 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
 
 
 def leaves_at(axes: Axes, line: Line) -> tuple[float, float]:
-    """Return where the curve ends in the picture: at its last finite point, or where it leaves through the top."""
+    """Return where the mark of a curve that leaves the finite stands: its last finite point, or the top above it."""
     top = axes.get_ylim()[1]
-    x, y = line.band.x[: line.finite], line.band.middle[: line.finite]
-    above = next((nth for nth, each in enumerate(y) if each > top), None)
-    if not y or above == 0:
+    if not line.finite:
         return line.band.x[0], top
-    if above is None:
-        return x[-1], y[-1]
-    scaled = [axes.transScale.transform((1, each))[1] for each in (y[above - 1], top, y[above])]
-    share = (scaled[1] - scaled[0]) / (scaled[2] - scaled[0])
-    return x[above - 1] + share * (x[above] - x[above - 1]), top
+    return line.band.x[line.finite - 1], min(line.band.middle[line.finite - 1], top)
 
 
 def _label(line: Line, axis: curves.Axis) -> str:
     """Return the name of the curve, on several lines where it is long, and where it leaves the finite."""
-    parts = textwrap.wrap(line.name, 26)
+    parts = textwrap.wrap(line.name.replace(",every", ", every"), 26, break_long_words=False)
     if line.finite < len(line.band.middle):
         what = "beyond 1e100" if math.isfinite(line.band.middle[line.finite]) else "not finite"
         parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
@@ -85,7 +80,7 @@ def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> l
     """Return places near the wanted ones, none closer than its height to the next, within `space` where they fit."""
     order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
     places = list(wanted)
-    for _ in range(200):
+    for _ in range(500):
         moved = False
         for below, above in pairwise(order):
             overlap = (heights[below] + heights[above]) / 2 - (places[above] - places[below])
@@ -94,7 +89,8 @@ def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> l
                 places[above] += overlap / 2
                 moved = True
         for nth in order:
-            places[nth] = min(max(places[nth], 0), space)
+            margin = max(0.0, heights[nth] / 2 - LABEL * 0.6)  # a second line must not reach title or axis
+            places[nth] = min(max(places[nth], margin), space - margin)
         if not moved:
             break
     return places

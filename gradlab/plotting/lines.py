@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves
@@ -51,31 +50,27 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
         groups.setdefault(tuple(sorted(traits.items())), []).append(rows)
     several = [dict(key) for key in groups]
     differing = _differing(several)
-    lines = []
-    looks = cycle(
-        zip(COLOURS[len(USUAL) :] + COLOURS[: len(USUAL)], DASHES[len(USUAL) :] + DASHES[: len(USUAL)], strict=True)
-    )
-    taken: set[str] = set()
+    lines: list[Line] = []
     for traits, members in zip(several, groups.values(), strict=True):
-        mode = traits["mode"]
-        if mode in USUAL and mode not in taken:
-            colour, dash = COLOURS[USUAL.index(mode)], DASHES[USUAL.index(mode)]
-        else:
-            colour, dash = next(looks)
-        taken.add(mode)
-        name = ", ".join(
-            [
-                mode,
-                *(
-                    f"{trait.rpartition('.')[2]}\N{NO-BREAK SPACE}{traits[trait]}"
-                    for trait in differing
-                    if trait in traits
-                ),
-            ]
-        )
+        told = [
+            f"{trait.rpartition('.')[2]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits
+        ]
         band = curves.band([curves.curve(rows, axis) for rows in members])
-        lines.append(Line(name, band, len(members), colour, dash))
+        colour, dash = _look(traits["mode"], [each["mode"] for each in several], lines)
+        lines.append(Line(", ".join([traits["mode"], *told]), band, len(members), colour, dash))
     return lines
+
+
+def _look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
+    """Return the colour of the mode, the same for all its curves, and a dash that no curve of that colour has yet."""
+    order = [*USUAL, *dict.fromkeys(each for each in modes if each not in USUAL)]
+    if len(order) > len(COLOURS):  # colours of usual modes that are not in this picture are free for others
+        order = [each for each in order if each in modes]
+    nth = order.index(mode)
+    colour = COLOURS[nth % len(COLOURS)]
+    taken = [line.dash for line in drawn if line.colour == colour]
+    dashes = [DASHES[(nth + shift) % len(DASHES)] for shift in range(len(DASHES))]
+    return colour, next((dash for dash in dashes if dash not in taken), dashes[0])
 
 
 def _differing(groups: Sequence[dict[str, str]]) -> list[str]:
@@ -96,5 +91,10 @@ def flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             found |= flat(value, f"{before}{key}.")
         else:
-            found[before + key] = f"{value:g}" if isinstance(value, float) else str(value)
+            found[before + key] = _plain(value) if isinstance(value, float) else str(value)
     return found
+
+
+def _plain(value: float) -> str:
+    """Return the number as short as it can be without becoming another: two learning rates are two curves."""
+    return short if float(short := f"{value:g}") == value else repr(value)

@@ -6,7 +6,7 @@ whoever only lists or checks tasks does not wait for it.
 """
 
 from gradlab.tasks.builtin import BUILT_IN, digits, noisy_line, straight_line
-from gradlab.tasks.fairness import Start, check_weights, start_of
+from gradlab.tasks.fairness import Start, start_of, watched
 from gradlab.tasks.loading import TaskName, build, check_options, find, load, source_hash
 from gradlab.tasks.task import Minibatches, Task
 
@@ -18,7 +18,6 @@ __all__ = [
     "TaskName",
     "build",
     "check_options",
-    "check_weights",
     "digits",
     "find",
     "load",
@@ -26,4 +25,5 @@ __all__ = [
     "source_hash",
     "start_of",
     "straight_line",
+    "watched",
 ]

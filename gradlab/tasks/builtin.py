@@ -72,7 +72,7 @@ def _digits() -> tuple[Tensor, Tensor]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise TaskError("task 'digits' needs scikit-learn: pip install 'gradlab[data]'") from None
+        raise TaskError("task 'digits' needs scikit-learn: pip install scikit-learn") from None
     data = load_digits()
     return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.long)
 

@@ -43,7 +43,8 @@ def find(name: str, folder: Path | None = None) -> TaskName:
         key = name.strip().lower().replace("-", "_")
         if key in BUILT_IN:
             return TaskName(key, key)
-        raise TaskError(unknown("task", name, [*BUILT_IN, "FILE.py:NAME", "package.module:NAME"]))
+        hint = f"\na task in a file is named {shortened(name)}:FUNCTION" if name.endswith(".py") else ""
+        raise TaskError(unknown("task", name, [*BUILT_IN, "FILE.py:NAME", "package.module:NAME"]) + hint)
     asked = f"task '{shortened(name)}'"
     if not function.isidentifier():
         raise TaskError(f"{asked}: after the colon comes the name of a function, not '{shortened(function)}'")
@@ -120,8 +121,8 @@ def check_options(task: TaskName, options: Mapping[str, object]) -> None:
             raise TaskError(f"task '{task.name}' needs the option {key}: --set task_options.{key}=…")
 
 
-def build(task: TaskName, seed: int, options: Mapping[str, object], device: str = "cpu") -> Task:
-    """Seed every generator, call the task's function, and return its task on `device`.
+def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
+    """Seed every generator, call the task's function, and return its task.
 
     Raises:
         TaskError: what it returns is not a `Task` that can be trained.
@@ -141,7 +142,7 @@ def build(task: TaskName, seed: int, options: Mapping[str, object], device: str 
         raise TaskError(f"{asked}: its batches are a {kind}, which gives no second epoch; use a list or a DataLoader")
     if not any(parameter.requires_grad for parameter in made.model.parameters()):
         raise TaskError(f"{asked}: its model has no parameter to train")
-    return made.to(device)
+    return made
 
 
 def seed_everything(seed: int) -> None:
@@ -169,6 +170,10 @@ def _check_type(task: TaskName, key: str, value: object, annotation: object) -> 
     if kind not in _KINDS:
         return
     wanted, words = _KINDS[kind]
+    if (
+        task.function == task.name and kind == "int" and isinstance(value, int) and value < 1
+    ):  # true of all built-in ones
+        raise TaskError(f"task '{task.name}': option {key} must be at least 1, got {value}")
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise TaskError(f"task '{task.name}': option {key} must be {words}, got {shortened(repr(value))}")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradlab.results import Result
 
 GOAL = 1.05
-EPOCHS = 60
+EPOCHS = 120
 
 
 class Timed(NamedTuple):
