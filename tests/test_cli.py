@@ -661,7 +661,8 @@ def test_what_a_task_prints_is_talk_and_leaves_the_json_whole() -> None:
         "import torch\nfrom gradlab import Task\n"
         "def loud(seed: int) -> Task:\n"
         "    print('hello from the task')\n"
-        "    return Task.supervised(torch.nn.Linear(1, 1), [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss())\n"
+        "    batch = (torch.ones(1, 1), torch.ones(1, 1))\n"
+        "    return Task.supervised(torch.nn.Linear(1, 1), [batch], torch.nn.MSELoss())\n"
     )
     answer = CliRunner().invoke(app, ["run", "--task", "loud.py:loud", "--epochs", "2", "--json"])
     assert json.loads(answer.stdout)["experiment"] == "loud"
