@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,7 +10,7 @@ from gradlab.errors import TaskError
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import nn
 
@@ -43,6 +44,7 @@ def train(
     assert epochs is not None or steps is not None, "training needs an end"
     model, length = task.model, length_of(task.batches)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    leave = _leaving(mode, optimizer, parameters)
     step = update = 0
     for epoch in count() if epochs is None else range(epochs):
         first = step
@@ -59,7 +61,7 @@ def train(
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
-                _leave(mode, optimizer, parameters)  # what this project is about
+                leave()  # keep × gradient in .grad: what this project is about
                 update += 1
             yield row
             step += 1
@@ -69,14 +71,19 @@ def train(
             return
 
 
-def _leave(mode: Mode, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Leave keep × gradient in `.grad`."""
+def _leaving(mode: Mode, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> Callable[[], object]:
+    """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
     if mode.keep == 0:
-        optimizer.zero_grad(set_to_none=not mode.fill)
-    elif mode.keep != 1:
+        return partial(optimizer.zero_grad, set_to_none=not mode.fill)
+    if mode.keep == 1:
+        return lambda: None
+
+    def leave() -> None:
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad *= mode.keep
+
+    return leave
 
 
 def _windows(

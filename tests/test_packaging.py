@@ -1,0 +1,35 @@
+"""What `pip install .` installs is all that gradlab needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_wheel_holds_every_module_and_every_experiment_and_nothing_of_the_tests(folder: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    modules = {str(file.relative_to(ROOT)) for file in ROOT.glob("gradlab/**/*.py")}
+    experiments = {f"gradlab/experiments/{file.name}" for file in ROOT.glob("experiments/*.toml")}
+    assert len(experiments) >= 4
+    assert names == modules | experiments | {"gradlab/py.typed"}
+
+
+def test_shipped_experiments_are_found_by_name_where_a_wheel_was_unpacked(folder: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    ZipFile(wheel).extractall(folder / "unpacked")
+    listing = subprocess.run(
+        [sys.executable, "-P", "-c", "from gradlab import experiment; print(*experiment.shipped().values())"],
+        cwd=folder, env={"PYTHONPATH": str(folder / "unpacked")}, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    files = [Path(name) for name in listing.stdout.split()]
+    assert {file.stem for file in files} >= {"diverging_loss", "straight_line", "digits", "smoke"}
+    assert all(file.is_relative_to(folder / "unpacked") for file in files)
