@@ -172,7 +172,7 @@ def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
     jitter = _jitter(means)
     if len(blocks[0]) > 1 and within <= jitter:
         return means, within, 3.0
-    return means, jitter, 3.0 + 26.0 / max(1, len(means) - 2) ** 2  # Student's t at 99 %, for noise from few levels
+    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider, as Student's t is, where few levels tell
 
 
 def _jitter(values: Sequence[float]) -> float:
