@@ -122,7 +122,7 @@ def test_one_nan_among_many_steps_diverges(per_epoch: int) -> None:
 
 @pytest.mark.parametrize(("per_epoch", "epochs"), [(40, 5), (40, 1), (10, 10), (100, 4), (29, 10), (40, 50)])
 def test_noise_around_a_level_is_flat_for_most_seeds(per_epoch: int, epochs: int) -> None:
-    # A verdict on chance itself errs at a rate: with four or five levels, where a real fall must still be seen, once in
+    # A verdict on chance errs at a rate: with four or five levels, where a real fall must still be seen, once in
     # four or five; with more, once in ten.
     counted = verdicts(lambda _, noise: 1 + noise.gauss(0, 0.2), per_epoch, epochs)
     assert counted["flat"] >= (38 if epochs in (4, 5) else 42), counted
