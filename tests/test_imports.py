@@ -22,7 +22,7 @@ PACKAGE = Path(gradlab.__file__).parent
 
 # The design's map, from the bottom up: a module imports only from the rows above its own.
 LAYERS = [
-    {"gradlab", "errors"},
+    {"gradlab", "errors", "theory"},
     {"modes", "tasks", "optimizers", "rows", "toml_lines"},
     {"experiment"},
     {"training", "store", "curves", "intervals"},
@@ -110,6 +110,7 @@ def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
     "module",
     [
         "errors",
+        "theory",
         "modes",
         "rows",
         "toml_lines",
