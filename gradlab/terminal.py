@@ -27,7 +27,6 @@ DIFFERENCE = (
     "− {mode}: mean difference in the loss of the last epoch over {seeds} pairs of one seed, with its 95 % interval; "
     "* where that leaves out 0"
 )
-WIDE = 60  # columns from which on a sparkline has sixteen blocks
 
 
 def table_of(results: Sequence[Result], width: int) -> Table:
@@ -46,9 +45,10 @@ def table_of(results: Sequence[Result], width: int) -> Table:
         optional.insert(optional.index("curve"), against)
     shown = ["mode", "first", "last", "best", "last epoch", against, "curve", "verdict"]
     shown = [name for name in shown if name in ("mode", "verdict", *optional)]
-    lines = [
-        _cells(runs, spark=16 if width >= WIDE else 8) | {against: _difference(runs, by_mode[0])} for runs in by_mode
-    ]
+    for spark in (16, 8):  # a shorter curve goes before a column
+        lines = [_cells(runs, spark) | {against: _difference(runs, by_mode[0])} for runs in by_mode]
+        if _needed([name for name in shown if name != "last epoch"], lines) <= width:
+            break
     table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch", against))
     table.title, table.title_justify = (f"loss, median of {seeds} seeds" if seeds > 1 else None), "left"
     if against in shown:
@@ -184,12 +184,8 @@ def _fitting(
     shown: list[str], optional: list[str], lines: Sequence[dict[str, Text]], width: int, numbers: Sequence[str]
 ) -> Table:
     """Return the table of these columns, without as many of the optional ones as do not fit, the first ones first."""
-
-    def needed() -> int:
-        return sum(2 + max([len(name), *(_width(line[name]) for line in lines)]) for name in shown)
-
     for name in optional:
-        if needed() > width:
+        if _needed(shown, lines) > width:
             shown.remove(name)
     table = Table(box=None)
     for name in shown:
@@ -198,6 +194,11 @@ def _fitting(
     for line in lines:
         table.add_row(*(line[name] for name in shown))
     return table
+
+
+def _needed(names: Sequence[str], lines: Sequence[dict[str, Text]]) -> int:
+    """Return how many columns of the terminal a table of these columns takes."""
+    return sum(2 + max([len(name), *(_width(line[name]) for line in lines)]) for name in names)
 
 
 def _width(cell: Text) -> int:
