@@ -5,34 +5,18 @@ from __future__ import annotations
 import re
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradlab import curves, modes, progress
+from gradlab import modes, progress
 from gradlab.progress import Bar, Lines
-from gradlab.results import Result
-from gradlab.rows import Row
 from gradlab.runs import Plan
 from gradlab.store import RunFolder
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tests.making import result
 
 WIDTHS = [120, 80, 60, 40]
-
-
-def result(
-    losses: Sequence[float], mode: str = "zero_grad", seed: int = 1, per_epoch: int = 2, status: str = "done"
-) -> Result:
-    rows = [Row(nth, nth, nth // per_epoch, float(loss)) for nth, loss in enumerate(losses)]
-    found = curves.summarise(rows)
-    return Result(
-        mode, seed, status, found.verdict, found.steps, found.updates, found.first_loss, found.last_loss,
-        found.best_loss, 1.0, False, Path("run"), rows,
-    )  # fmt: skip
 
 
 def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:

@@ -14,31 +14,18 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gradlab import curves, modes, terminal
-from gradlab.results import Checked, Result
-from gradlab.rows import Row
+from gradlab.results import Checked
 from gradlab.runs import Plan
 from gradlab.store import RunFolder, RunRecord
 from gradlab.terminal import epoch_lines, expectation_lines, loss_text, run_list, sparkline, table_of
+from tests.making import result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import RenderableType
 
 ALL_MODES = ["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad", "decay:0.9", "accumulate:4:sum",
              "keep=-0.123456,every=12:sum"]  # fmt: skip
 WIDTHS = [120, 80, 60, 40]
-
-
-def result(
-    losses: Sequence[float], mode: str = "zero_grad", seed: int = 1, per_epoch: int = 2, status: str = "done"
-) -> Result:
-    rows = [Row(nth, nth, nth // per_epoch, float(loss)) for nth, loss in enumerate(losses)]
-    found = curves.summarise(rows)
-    return Result(
-        mode, seed, status, found.verdict, found.steps, found.updates, found.first_loss, found.last_loss,
-        found.best_loss, 1.0, False, Path("run"), rows,
-    )  # fmt: skip
 
 
 def shown(what: RenderableType, width: int = 80, *, colour: bool = False) -> list[str]:
