@@ -62,8 +62,8 @@ def summarise(rows: Sequence[Row]) -> Summary:
 
 
 def epoch_means(rows: Iterable[Row]) -> list[float]:
-    """Return the mean loss of each epoch; not finite where one of its losses is not."""
-    return [_mean([row.loss for row in epoch]) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+    """Return the mean loss of each epoch, over its items where rows tell them; not finite where a loss is not."""
+    return [_mean_loss(list(epoch)) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
 
 
 def verdict(rows: Sequence[Row]) -> Verdict:
@@ -118,9 +118,7 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
         return Curve(axis, [float(epoch) for epoch in range(1, len(means) + 1)], means)
     if axis == "step":
         return Curve(axis, [float(row.step) for row in rows], [row.loss for row in rows])
-    windows = [
-        (update, _mean([row.loss for row in window])) for update, window in groupby(rows, lambda row: row.update)
-    ]
+    windows = [(update, _mean_loss(list(window))) for update, window in groupby(rows, lambda row: row.update)]
     return Curve(axis, [float(update) for update, _ in windows], [loss for _, loss in windows])
 
 
@@ -155,20 +153,20 @@ def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
 
     The standard error is 0 where each level is a single loss on the full batch.
     """
-    epochs = [[row.loss for row in epoch] for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+    epochs = [list(epoch) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
     losses = [row.loss for row in rows]
     if len(epochs) == len(losses) > 1:
         return losses, 0.0, 0.0
     if 1 < len(epochs) < FEWEST:  # too few for chance to be told from anything
-        return [_mean(epoch) for epoch in epochs], 0.0, 0.0
+        return [_mean_loss(epoch) for epoch in epochs], 0.0, 0.0
     if len(epochs) >= FEWEST:
         blocks = epochs if len(epochs[-1]) * 2 >= len(epochs[0]) else [*epochs[:-2], epochs[-2] + epochs[-1]]
     else:
         size = max(1, len(losses) // max(8, math.isqrt(len(losses))))
-        blocks = [losses[at : at + size] for at in range(0, len(losses) // size * size, size)]
-        blocks[-1] += losses[len(losses) // size * size :]
-    means = [_mean(block) for block in blocks]
-    within = math.sqrt(_mean([_variance(block) / len(block) for block in blocks]))
+        blocks = [list(rows[at : at + size]) for at in range(0, len(rows) // size * size, size)]
+        blocks[-1] += rows[len(rows) // size * size :]
+    means = [_mean_loss(block) for block in blocks]
+    within = math.sqrt(_mean([_variance([row.loss for row in block]) / len(block) for block in blocks]))
     jitter = _jitter(means)
     if len(blocks[0]) > 1 and within <= jitter:
         return means, within, 3.0
@@ -217,6 +215,11 @@ def _turns(values: Sequence[float], least: float) -> list[int]:
 def _variance(values: Sequence[float]) -> float:
     mean = _mean(values)
     return sum((value - mean) * (value - mean) for value in values) / max(1, len(values) - 1)
+
+
+def _mean_loss(rows: Sequence[Row]) -> float:
+    """Return the mean loss over all items of the rows."""
+    return sum(row.loss * row.items for row in rows) / sum(row.items for row in rows)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -27,7 +27,10 @@ class Mode(NamedTuple):
         G ← keep·G + (g₁ + … + gₙ)/n        (mean: each loss is divided by n)
         G ← keep·G + (g₁ + … + gₙ)          (not mean: the sum)
 
-    where n is `every`, or less in a window that the end of the epoch or of the run cuts short.
+    where n is `every`, or less in a window that the end of the epoch or of the run cuts short. Where the task tells
+    how many items c each batch has, the mean is over the items of the window, unless `by_batch`:
+
+        G ← keep·G + (c₁g₁ + … + cₙgₙ)/(c₁ + … + cₙ)
     """
 
     name: str
@@ -35,6 +38,7 @@ class Mode(NamedTuple):
     every: int = 1
     mean: bool = True
     fill: bool = False  # clear by writing zeros; otherwise `.grad` becomes None (set_to_none=True)
+    by_batch: bool = False  # each batch of a window counts alike, however many items it has: the mean of means
 
 
 def zero_grad(*, fill: bool = False) -> Mode:
@@ -63,17 +67,18 @@ def decay(keep: float) -> Mode:
     return Mode(f"decay:{number(keep)}", keep=keep)
 
 
-def accumulate(every: int, *, mean: bool = True) -> Mode:
-    """G ← (g₁ + … + gₙ)/n, n = every: gradient accumulation; without `mean` the sum."""
-    return Mode(f"accumulate:{every}" + ("" if mean else ":sum"), every=_at_least_one(every), mean=mean)
+def accumulate(every: int, *, mean: bool = True, by_batch: bool = False) -> Mode:
+    """G ← (g₁ + … + gₙ)/n, n = every: gradient accumulation; without `mean` the sum, `by_batch` the mean of means."""
+    name = f"accumulate:{_at_least_one(every)}{_ending(mean, by_batch)}"
+    return Mode(name, every=every, mean=mean, by_batch=by_batch)
 
 
-def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True) -> Mode:
+def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True, by_batch: bool = False) -> Mode:
     """G ← keep·G + (g₁ + … + gₙ)/n, n = every: the rule itself. Any finite keep, below 0 and above 1 too."""
     if not math.isfinite(keep):
         raise ModeError(f"mode 'keep={keep}': keep must be a finite number")
-    name = f"keep={number(keep)},every={_at_least_one(every)}" + ("" if mean else ":sum")
-    return Mode(name, keep=keep, every=every, mean=mean)
+    name = f"keep={number(keep)},every={_at_least_one(every)}{_ending(mean, by_batch)}"
+    return Mode(name, keep=keep, every=every, mean=mean, by_batch=by_batch)
 
 
 # The words that name a mode: spelling, what it builds, and where it is met.
@@ -83,27 +88,30 @@ WORDS = {
     "no_zero_grad": "never cleared: the line that was forgotten",
     "halve_grad": "halved after every step: p.grad = p.grad / 2",
     "decay:K": "K times the gradient is kept, 0 <= K <= 1",
-    "accumulate:N": "a step every N backward passes, each loss divided by N (accumulate:N:sum: not divided)",
-    "keep=K,every=N": "the rule itself, spelled out (keep=K,every=N:sum: losses not divided)",
+    "accumulate:N": "a step every N backward passes, each loss divided by N (accumulate:N:sum: not divided; "
+    "accumulate:N:means: by N even where the task tells how many items each batch has)",
+    "keep=K,every=N": "the rule itself, spelled out (:sum and :means as above)",
 }
 
 DEFAULT = ("zero_grad", "no_zero_grad", "halve_grad")
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
+_ENDING = r"(:sum|:means)?"
+_DIVISION: dict[str | None, dict[str, bool]] = {None: {}, ":sum": {"mean": False}, ":means": {"by_batch": True}}
 _SPELLINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Mode]]] = [
     (re.compile(r"zero_grad"), lambda _: zero_grad()),
     (re.compile(r"zero_grad:fill"), lambda _: zero_grad(fill=True)),
     (re.compile(r"no_zero_grad"), lambda _: no_zero_grad()),
     (re.compile(r"halve_grad"), lambda _: halve_grad()),
     (re.compile(rf"decay:({_NUMBER})"), lambda found: decay(float(found[1]))),
-    (re.compile(r"accumulate:(\d{1,9})(:sum)?"), lambda found: accumulate(int(found[1]), mean=not found[2])),
+    (re.compile(rf"accumulate:(\d{{1,9}}){_ENDING}"), lambda found: accumulate(int(found[1]), **_DIVISION[found[2]])),
     (
-        re.compile(rf"keep=({_NUMBER})(?:,every=(\d{{1,9}}))?(:sum)?"),
-        lambda found: rule(float(found[1]), int(found[2] or 1), mean=not found[3]),
+        re.compile(rf"keep=({_NUMBER})(?:,every=(\d{{1,9}}))?{_ENDING}"),
+        lambda found: rule(float(found[1]), int(found[2] or 1), **_DIVISION[found[3]]),
     ),
     (
-        re.compile(rf"every=(\d{{1,9}})(?:,keep=({_NUMBER}))?(:sum)?"),
-        lambda found: rule(float(found[2] or 0), int(found[1]), mean=not found[3]),
+        re.compile(rf"every=(\d{{1,9}})(?:,keep=({_NUMBER}))?{_ENDING}"),
+        lambda found: rule(float(found[2] or 0), int(found[1]), **_DIVISION[found[3]]),
     ),
 ]
 
@@ -115,7 +123,7 @@ def parse(word: str) -> Mode:
         ModeError: no mode has that name, or its number is out of range.
 
     >>> parse("Halve-Grad")
-    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False)
+    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False)
     """
     plain = re.sub(r"\s+", "", word).lower()
     named = re.sub(r"-(?=[a-z])", "_", plain)  # the minus of a number stays
@@ -132,6 +140,11 @@ def parse(word: str) -> Mode:
 def number(value: float) -> str:
     """Write a number as short as it can be without changing its value."""
     return repr(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
+
+
+def _ending(mean: bool, by_batch: bool) -> str:
+    assert mean or not by_batch, "a sum has no mean of means"
+    return ":means" if by_batch else "" if mean else ":sum"
 
 
 def _at_least_one(every: int) -> int:

@@ -11,9 +11,11 @@ class Row(NamedTuple):
         update: optimizer steps before this one, so that `loss` is the loss after `update` updates.
         epoch: passes over the batches before this one.
         loss: of this batch, before it is divided for accumulation.
+        items: how many this loss is the mean of, where the task tells (tokens, rows); else 1.
     """
 
     step: int
     update: int
     epoch: int
     loss: float
+    items: float = 1

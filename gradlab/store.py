@@ -105,7 +105,7 @@ class RunFolder:
         for nth, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
             try:
                 row = json.loads(line)
-                rows.append(Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"])))
+                rows.append(_row_of(row))
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 raise StoreError(f"{self.rows_file}:{nth}: not a row: {shortened(line)}") from None
         return rows
@@ -315,7 +315,7 @@ def csv_of(runs: Iterable[RunFolder]) -> Iterator[str]:
     for run in runs:
         record = run.read()
         for row in run.rows():
-            yield _csv_line([record.experiment, record.mode, record.seed, *row[:-1], repr(row.loss)])
+            yield _csv_line([record.experiment, record.mode, record.seed, *row[:3], repr(row.loss), repr(row.items)])
 
 
 def strict_json(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
@@ -370,7 +370,15 @@ def _checked(record: RunRecord) -> RunRecord:
 
 def _row_line(row: Row) -> str:
     loss = row.loss if math.isfinite(row.loss) else f'"{row.loss!r}"'
-    return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}}}\n'
+    items = f',"items":{row.items!r}' if row.items != 1 else ""
+    return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}{items}}}\n'
+
+
+def _row_of(line: dict[str, Any]) -> Row:
+    row = Row(int(line["step"]), int(line["update"]), int(line["epoch"]), float(line["loss"]), line.get("items", 1))
+    if isinstance(row.items, bool) or not isinstance(row.items, int | float) or not 0 < row.items < math.inf:
+        raise ValueError("a loss is the mean of something")
+    return row
 
 
 def _csv_line(values: list[object]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any, cast
 
-from gradlab.errors import TaskError
+from gradlab.errors import TaskError, shortened
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from gradlab.modes import Mode
     from gradlab.optimizers import Optimizer, Scheduler
@@ -33,11 +34,13 @@ def train(
 
     A row is yielded after each step, when the update that was due is taken and `.grad` holds what the mode keeps.
     A window of accumulation ends with its epoch and with the run: a shorter last one is divided by its own length.
+    Where the task's loss is a pair (sum, count), the row has its mean, and a window is divided by its total count.
     Once an update, `.grad` is clipped to the norm `clip_norm` before the optimizer's step, and `scheduler` steps after
     it.
 
     Raises:
-        TaskError: the loss is not a scalar with a graph behind it, or an epoch has no batch.
+        TaskError: the loss is not a scalar with a graph behind it, nor a pair of that and how many items it sums; or
+            an epoch has no batch.
     """
     from torch.nn.utils import clip_grad_norm_
 
@@ -45,17 +48,19 @@ def train(
     model, length = task.model, length_of(task.batches)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     leave = _leaving(mode, optimizer, parameters)
+    share, close = _sharing(mode, parameters)
     step = update = 0
     for epoch in count() if epochs is None else range(epochs):
         first = step
         left = None if steps is None else steps - step
         for batch, (window, due) in _windows(task.batches, mode.every, length, left):
-            loss = task.loss(model, batch)
+            loss, items = _mean_and_items(task.loss(model, batch))
             if step == 0:
                 _check_scalar(loss)
-            (loss / window if mode.mean and window > 1 else loss).backward()
-            row = Row(step, update, epoch, loss.item())
+            share(loss, items, window).backward()
+            row = Row(step, update, epoch, loss.item(), items or 1)
             if due:
+                close()
                 if clip_norm is not None:
                     clip_grad_norm_(parameters, clip_norm)
                 optimizer.step()
@@ -69,6 +74,60 @@ def train(
             raise TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
         if step == steps:
             return
+
+
+def _sharing(
+    mode: Mode, parameters: list[nn.Parameter]
+) -> tuple[Callable[[Any, float | None, int], Any], Callable[[], object]]:
+    """Return what a batch's loss contributes to its window, and what ends a window; chosen once, as below."""
+    if mode.every == 1 or not mode.mean:
+        return lambda loss, _items, _window: loss, lambda: None
+    if mode.by_batch:
+        return lambda loss, _items, window: loss / window, lambda: None
+    pool = _Pool(parameters)
+    return pool.share, pool.close
+
+
+class _Pool:
+    """A window of accumulation whose gradient is the mean over its batches, or over their items where they tell.
+
+    How many items there are is known at the end only. Until then each mean is weighted by its items over those of the
+    first batch, so that numbers stay of the size of a mean; then all are brought to the total.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.told: bool | None = None  # whether batches tell their items, once that is known
+        self.first = self.total = 0.0
+        self.kept: list[Tensor | None] = []  # what the mode left in `.grad` before this window: no part of the mean
+
+    def share(self, loss: Tensor, items: float | None, window: int) -> Tensor:
+        """Return what is backpropagated of a batch with this mean loss, in a window of so many batches."""
+        if self.told is None:
+            self.told = items is not None
+        if self.told != (items is not None):
+            raise TaskError("the task's loss is a pair (sum, count) in one step and none in another; return one kind")
+        if items is None:
+            return loss / window if window > 1 else loss
+        if not self.total:
+            self.first = items
+            self.kept = [parameter.grad for parameter in self.parameters]
+            for parameter in self.parameters:
+                parameter.grad = None
+        self.total += items
+        return loss * (items / self.first) if items != self.first else loss
+
+    def close(self) -> None:
+        """Make `.grad` what was kept plus the mean over the window's items, if they were told."""
+        if not self.total:
+            return
+        for parameter, kept in zip(self.parameters, self.kept, strict=True):
+            if parameter.grad is not None and self.total != self.first:
+                parameter.grad *= self.first / self.total
+            if kept is not None:
+                parameter.grad = kept if parameter.grad is None else kept.add_(parameter.grad)
+        self.first = self.total = 0.0
+        self.kept = []
 
 
 def _leaving(mode: Mode, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> Callable[[], object]:
@@ -135,6 +194,26 @@ def length_of(batches: Iterable[Any]) -> int | None:
         return len(batches)  # type: ignore[arg-type]  # not all iterables have one, and a DataLoader may refuse
     except TypeError:
         return None
+
+
+def _mean_and_items(loss: Any) -> tuple[Any, float | None]:
+    """Return the mean loss, and how many items it is the mean of where the task's loss is a pair (sum, count).
+
+    Raises:
+        TaskError: it is a tuple, but not such a pair.
+    """
+    if not isinstance(loss, tuple):
+        return loss, None
+    if len(loss) != 2:
+        raise TaskError(f"the task's loss returned {len(loss)} values; return a scalar tensor or a pair (sum, count)")
+    total, count = loss
+    items = count.item() if hasattr(count, "item") and getattr(count, "ndim", 1) == 0 else count
+    if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
+        raise TaskError(
+            f"the task's loss returned (sum, count) with a count of {shortened(items)}; "
+            "it must be a number greater than 0: leave out a batch that has nothing to count"
+        )
+    return total / items, items
 
 
 def _check_scalar(loss: object) -> None:

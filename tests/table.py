@@ -10,6 +10,7 @@ MODES = [
     "decay:0.9",
     "accumulate:4",
     "accumulate:4:sum",
+    "accumulate:4:means",
     "keep=0.5,every=4",
     "keep=-0.25,every=3:sum",
 ]

@@ -29,6 +29,8 @@ SPELLINGS = [
     ("accumulate:4", Mode("accumulate:4", 0.0, 4, True, False)),
     ("accumulate:04", Mode("accumulate:4", 0.0, 4, True, False)),
     ("accumulate:4:sum", Mode("accumulate:4:sum", 0.0, 4, False, False)),
+    ("accumulate:4:means", Mode("accumulate:4:means", 0.0, 4, True, False, True)),
+    ("keep=0.5,every=4:means", Mode("keep=0.5,every=4:means", 0.5, 4, True, False, True)),
     ("keep=0.5,every=4", Mode("keep=0.5,every=4", 0.5, 4, True, False)),
     ("every=4,keep=0.5", Mode("keep=0.5,every=4", 0.5, 4, True, False)),
     ("keep=0.5,every=4:sum", Mode("keep=0.5,every=4:sum", 0.5, 4, False, False)),
@@ -76,7 +78,7 @@ def test_every_word_that_is_listed_names_a_mode_once_its_number_is_put_in(word: 
 
 
 def test_the_table_of_modes_has_every_word_that_is_listed() -> None:
-    shapes = {re.sub(r"-?\d[\d.]*", "#", word).removesuffix(":sum") for word in MODES}
+    shapes = {re.sub(r"-?\d[\d.]*", "#", word).removesuffix(":sum").removesuffix(":means") for word in MODES}
     assert shapes == {re.sub(r"[KN]\b", "#", word) for word in modes.WORDS}
 
 

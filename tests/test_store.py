@@ -40,7 +40,8 @@ RECORD = RunRecord(
 ROWS = [Row(0, 0, 0, 1.5), Row(1, 1, 0, 0.1), Row(2, 2, 1, math.inf)]
 
 counts = st.integers(0, 2**62)
-rows_ = st.lists(st.builds(Row, counts, counts, counts, st.floats(allow_subnormal=True)), max_size=8)
+items = st.one_of(st.just(1), st.integers(1, 10**6), st.floats(1e-6, 1e6))
+rows_ = st.lists(st.builds(Row, counts, counts, counts, st.floats(allow_subnormal=True), items), max_size=8)
 
 
 def made(name: str = "run") -> RunFolder:
@@ -89,9 +90,9 @@ def flush_often(log: RowLog) -> None:
         log.flush()
 
 
-def exact(rows: list[Row]) -> list[tuple[int, int, int, str]]:
+def exact(rows: list[Row]) -> list[tuple[int, int, int, str, float]]:
     """Return the rows so that equal means equal, nan and the sign of 0 included."""
-    return [(row.step, row.update, row.epoch, row.loss.hex()) for row in rows]
+    return [(row.step, row.update, row.epoch, row.loss.hex(), row.items) for row in rows]
 
 
 def no_such_token(token: str) -> NoReturn:
@@ -114,7 +115,8 @@ def test_a_loss_comes_back_exactly(loss: float) -> None:
 @given(rows_)
 def test_each_line_of_rows_is_strict_json(rows: list[Row]) -> None:
     for line in logged(rows).rows_file.read_text().splitlines():
-        assert set(json.loads(line, parse_constant=no_such_token)) == {"step", "update", "epoch", "loss"}
+        found = set(json.loads(line, parse_constant=no_such_token))
+        assert found - {"items"} == {"step", "update", "epoch", "loss"}
 
 
 def test_a_row_is_in_the_file_as_a_whole_line_soon_after_it_was_appended() -> None:
@@ -206,6 +208,8 @@ def test_logging_begins_anew() -> None:
         '{"step":null,"update":1,"epoch":0,"loss":1}',
         '{"step":1,"update":1,"epoch":0,"loss":"high"}',
         '{"step":1,"update":1,"epoch":0,"loss":[1]}',
+        '{"step":1,"update":1,"epoch":0,"loss":1,"items":0}',
+        '{"step":1,"update":1,"epoch":0,"loss":1,"items":"many"}',
         '{"step":1,"update":1,"epo',
         '{"step":1e999,"update":1,"epoch":0,"loss":1}',
         f'{{"step":1,"update":1,"epoch":0,"loss":{"9" * 400}}}',
@@ -213,7 +217,7 @@ def test_logging_begins_anew() -> None:
         "[" * 100_000,
         "\x00\x00\x00",
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_a_damaged_line_is_named_by_its_number_in_one_line(damaged: str) -> None:
     folder = logged(ROWS)
@@ -554,14 +558,16 @@ def test_a_csv_holds_every_row_exactly(rows: list[Row]) -> None:
     folder = logged(rows)
     folder.write(RECORD)
     found = list(csv.DictReader(store.csv_of([folder])))
-    assert exact(rows) == exact(
-        [Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"])) for row in found]
-    )
+    numbers = [
+        Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"]), float(row["items"]))
+        for row in found
+    ]
+    assert exact(rows) == exact(numbers)
     assert all((row["experiment"], row["mode"], row["seed"]) == ("line", "zero_grad", "1") for row in found)
 
 
 def test_the_columns_of_a_csv_are_in_the_agreed_order() -> None:
-    assert next(iter(store.csv_of([]))) == "experiment,mode,seed,step,update,epoch,loss\n"
+    assert next(iter(store.csv_of([]))) == "experiment,mode,seed,step,update,epoch,loss,items\n"
 
 
 def test_a_csv_of_several_runs_has_one_header() -> None:

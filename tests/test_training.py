@@ -19,7 +19,7 @@ from gradlab.training import train
 from tests.table import MODES, OPTIMIZERS, TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -275,7 +275,8 @@ def test_another_seed_gives_other_rows(word: str) -> None:
 def test_no_two_modes_of_the_table_leave_the_same_weights() -> None:
     ends = []
     for word in MODES:
-        if word != "zero_grad:fill":  # differs where a parameter goes unused, which no parameter does here
+        # the one differs where a parameter goes unused, the other where batches tell their size: neither is so here
+        if word not in ("zero_grad:fill", "accumulate:4:means"):
             task = built("noisy_line", {"samples": 10, "batch_size": 3})
             for _ in train(task, modes.parse(word), optimizer_of("SGD", task, {"lr": 0.01}), epochs=3):
                 pass
@@ -675,3 +676,119 @@ def test_the_updates_foretold_are_those_taken(length: int, every: int, ends: dic
     optimizer = optimizers.build("SGD", made.model.parameters(), {"lr": 0.01})
     rows = list(train(made, modes.rule(0.0, every), optimizer, **ends))
     assert training.updates_of(length, every, **ends) == rows[-1].update + 1
+
+
+# Batches of unequal size, which tell how many items they have
+
+
+def pairs(task: Task) -> Task:
+    """Return the task with the loss (sum over the batch's rows, number of rows)."""
+    return Task(
+        task.model,
+        task.batches,
+        lambda model, batch: (nn.functional.mse_loss(model(batch[0]), batch[1], reduction="sum"), len(batch[0])),
+    )
+
+
+def unequal(sizes: Sequence[int] = (1, 5, 2, 7, 3, 4, 6)) -> Task:
+    """Return a linear regression in float64, in batches of these sizes."""
+    torch.manual_seed(5)
+    batches = [(torch.randn(n, 3, dtype=torch.float64), torch.randn(n, 1, dtype=torch.float64)) for n in sizes]
+    return Task.supervised(nn.Linear(3, 1).double(), batches, nn.functional.mse_loss)
+
+
+def joined(task: Task, every: int) -> Task:
+    """Return the task with each window of batches made one large batch."""
+    batches: Any = list(task.batches)
+    large = [
+        (torch.cat([x for x, _ in window]), torch.cat([y for _, y in window]))
+        for window in (batches[start : start + every] for start in range(0, len(batches), every))
+    ]
+    return Task(task.model, large, task.loss)
+
+
+def trained_weights(task: Task, word: str, epochs: int = 3, **options: Any) -> Tensor:
+    sgd = torch.optim.SGD(task.model.parameters(), 0.05)
+    list(train(task, modes.parse(word), sgd, epochs=epochs, **options))
+    return torch.cat([each.flatten() for each in weights(task.model)])
+
+
+@pytest.mark.parametrize(("keep", "every"), [(0.0, 3), (0.5, 3), (1.0, 2), (-0.25, 4), (0.5, 1)])
+def test_a_window_of_unequal_batches_that_tell_their_size_is_the_large_batch(keep: float, every: int) -> None:
+    found = trained_weights(pairs(unequal()), f"keep={keep},every={every}")
+    expected = trained_weights(joined(unequal(), every), f"keep={keep},every=1")
+    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-14)  # float64, another order of summing
+
+
+def test_the_mean_of_means_is_not() -> None:
+    expected = trained_weights(joined(unequal(), 3), "zero_grad")
+    for wrong in (pairs(unequal()), unequal()):
+        found = trained_weights(wrong, "accumulate:3:means")
+        assert torch.dist(found, expected) / expected.norm() > 0.01
+    assert torch.equal(found, trained_weights(unequal(), "accumulate:3"))  # where nothing is told it cannot be helped
+
+
+def test_the_sum_of_unequal_batches_is_that_of_their_means() -> None:
+    assert torch.equal(
+        trained_weights(pairs(unequal()), "accumulate:3:sum"), trained_weights(unequal(), "accumulate:3:sum")
+    )
+
+
+def test_batches_of_one_size_need_not_tell_it() -> None:
+    found, expected = (trained_weights(each, "accumulate:3") for each in (pairs(unequal([4] * 7)), unequal([4] * 7)))
+    assert torch.allclose(found, expected, rtol=1e-13)
+
+
+def test_clipping_sees_the_whole_mean() -> None:
+    found = trained_weights(pairs(unequal()), "accumulate:3", clip_norm=0.1)
+    assert torch.allclose(found, trained_weights(joined(unequal(), 3), "zero_grad", clip_norm=0.1), rtol=1e-12)
+
+
+def test_a_row_tells_the_mean_loss_and_its_items() -> None:
+    task = unequal()
+    sgd = optimizer_of("SGD", task, {"lr": 0.05})
+    rows = list(train(pairs(task), modes.parse("accumulate:3"), sgd, epochs=1))
+    assert [row.items for row in rows] == [1, 5, 2, 7, 3, 4, 6]
+    again = unequal()
+    expected = by_hand(again, modes.parse("zero_grad"), optimizer_of("SGD", again, {"lr": 0.05}), epochs=1)
+    assert rows[0].loss == pytest.approx(expected[0].loss, rel=1e-14)
+
+
+def test_a_parameter_that_no_batch_of_a_window_uses_keeps_what_was_kept() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(1, 1, bias=False), "idle": nn.Linear(1, 1, bias=False)})
+    idle: Any = model["idle"]
+    idle.weight.grad = torch.ones(1, 1)
+    task = Task(model, [1.0, 3.0], lambda model, x: (model["used"](torch.tensor([x])).sum() * x, x))
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    list(train(task, modes.parse("keep=0.5,every=2"), sgd, epochs=1))
+    assert idle.weight.grad.item() == 0.5
+
+
+@pytest.mark.parametrize("count", [0, -1, math.nan, math.inf, True, "7", torch.ones(2)], ids=str)
+def test_a_count_that_counts_nothing_is_refused(count: object) -> None:
+    task = Task(nn.Linear(1, 1), [torch.ones(1, 1)], lambda model, x: (model(x).sum(), count))
+    with pytest.raises(TaskError, match=r"\(sum, count\) with a count of .*must be a number greater than 0"):
+        next(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
+
+
+def test_a_loss_of_three_values_is_refused() -> None:
+    task = Task(nn.Linear(1, 1), [torch.ones(1, 1)], lambda model, x: (model(x).sum(), 1, 2))
+    with pytest.raises(TaskError, match=r"3 values; return a scalar tensor or a pair \(sum, count\)"):
+        next(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
+
+
+@pytest.mark.parametrize("first", [1.0, 2.0])
+def test_a_pair_in_one_step_and_none_in_another_is_refused(first: float) -> None:
+    def loss(model: Any, x: float) -> Any:
+        made = model(torch.tensor([x])).sum()
+        return (made, 1) if x == first else made
+
+    task = Task(nn.Linear(1, 1), [1.0, 2.0], loss)
+    with pytest.raises(TaskError, match="in one step and none in another"):
+        list(train(task, modes.parse("accumulate:2"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
+
+
+def test_a_count_may_be_a_tensor() -> None:
+    task = Task(nn.Linear(1, 1), [torch.ones(4, 1)], lambda model, x: (model(x).sum(), torch.tensor(4)))
+    (row,) = train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1)
+    assert row.items == 4

@@ -20,7 +20,9 @@ class Task:
     Attributes:
         model: the module that is trained.
         batches: a re-iterable (a list, a DataLoader), one pass of which is one epoch.
-        loss: `loss(model, batch)`, returning a scalar tensor with a graph behind it.
+        loss: `loss(model, batch)`, returning a scalar tensor with a graph behind it; or a pair (sum, count) of such a
+            tensor and how many items it is the sum of, where batches are of unequal size: then accumulation divides a
+            window by the items in it, and not by its batches.
     """
 
     model: nn.Module
