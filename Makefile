@@ -29,7 +29,7 @@ bench: $(READY)  ## speed, as ratios: the training step and start-up
 	$(BIN)/python -m tests.benchmarks.startup
 
 figures: $(READY)  ## train the shipped experiments and draw experiments/figures/ anew
-	for name in diverging_loss straight_line digits; do \
+	for name in diverging_loss straight_line digits own_mode; do \
 		$(BIN)/gradlab run $$name --quiet && \
 		$(BIN)/gradlab plot runs/$$name -o experiments/figures/$$name.png || exit 1; \
 	done

@@ -9,14 +9,21 @@ So a mode is data, a new mode is one factory and one word, and the training loop
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab import user_code
 from gradlab.errors import ModeError, shortened, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import nn
+
+    Leave = Callable[[list[nn.Parameter], int], object]
 
 
 class Mode(NamedTuple):
@@ -39,6 +46,8 @@ class Mode(NamedTuple):
     mean: bool = True
     fill: bool = False  # clear by writing zeros; otherwise `.grad` becomes None (set_to_none=True)
     by_batch: bool = False  # each batch of a window counts alike, however many items it has: the mean of means
+    own: user_code.FunctionName | None = None  # a user's function, which leaves in `.grad` what it likes instead
+    leave: Leave | None = None  # that function, once it is loaded
 
 
 def zero_grad(*, fill: bool = False) -> Mode:
@@ -81,6 +90,13 @@ def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True, by_batch: bool
     return Mode(name, keep=keep, every=every, mean=mean, by_batch=by_batch)
 
 
+def own(function: user_code.FunctionName, every: int = 1, *, mean: bool = True, by_batch: bool = False) -> Mode:
+    """G ← what a user's function left + (g₁ + … + gₙ)/n, n = every: for what the rule does not cover."""
+    ending = _ending(mean, by_batch)
+    name = function.name + (f",every={every}" if _at_least_one(every) > 1 or ending else "") + ending
+    return Mode(name, every=every, mean=mean, by_batch=by_batch, own=function)
+
+
 # The words that name a mode: spelling, what it builds, and where it is met.
 WORDS = {
     "zero_grad": "cleared after every step: optimizer.zero_grad()",
@@ -91,6 +107,7 @@ WORDS = {
     "accumulate:N": "a step every N backward passes, each loss divided by N (accumulate:N:sum: not divided; "
     "accumulate:N:means: by N even where the task tells how many items each batch has)",
     "keep=K,every=N": "the rule itself, spelled out (:sum and :means as above)",
+    "FILE.py:NAME": "your own: def NAME(parameters, update), called after each step; also package.module:NAME",
 }
 
 DEFAULT = ("zero_grad", "no_zero_grad", "halve_grad")
@@ -116,25 +133,64 @@ _SPELLINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Mode]]] = [
 ]
 
 
-def parse(word: str) -> Mode:
+_OWN = re.compile(rf"(?P<function>.+(?:\.py|\.[^\W\d]\w*):[^:,]*?)(?:,every=(?P<every>\d{{1,9}}){_ENDING})?")
+
+
+def parse(word: str, folder: Path | None = None) -> Mode:
     """Return the mode that `word` names; `-` and `_` are alike, and so are capitals and small letters.
 
+    A user's own, FILE.py:NAME, is looked for in `folder`, then in the current folder; it is not imported.
+
     Raises:
-        ModeError: no mode has that name, or its number is out of range.
+        ModeError: no mode has that name, or its number is out of range, or there is no such file.
 
     >>> parse("Halve-Grad")
-    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False)
+    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False, own=None, leave=None)
     """
     plain = re.sub(r"\s+", "", word).lower()
     named = re.sub(r"-(?=[a-z])", "_", plain)  # the minus of a number stays
     for pattern, build in _SPELLINGS:
         if found := pattern.fullmatch(named):
             return build(found)
+    if found := _OWN.fullmatch(word.strip()):
+        function = user_code.find(found["function"], folder, "mode")
+        return own(function, int(found["every"] or 1), **_DIVISION[found[3]])
     family = next((known for known in WORDS if named.partition(":")[0] == known.partition(":")[0]), None)
     if family and ":" in family and family != "zero_grad:fill":
         raise ModeError(f"mode '{shortened(word)}' is not of the form {family}, such as decay:0.9 or accumulate:4")
     several = "\nseveral modes: --mode A --mode B" if "," in word else ""
     raise ModeError(unknown("mode", word, WORDS) + several)
+
+
+def load(mode: Mode) -> Mode:
+    """Return the mode ready for training: a user's own with its function, which is imported for that.
+
+    Raises:
+        ModeError: its file does not import, or has no such function, or it does not take parameters and update.
+    """
+    if mode.own is None:
+        return mode
+    leave: Any = user_code.load(mode.own)
+    try:
+        inspect.signature(leave).bind([], 0)
+    except (TypeError, ValueError):  # the latter of what tells no signature
+        wanted = f"def {mode.own.function}(parameters, update)"
+        raise mode.own.error(f" must take the parameters and the number of the update: {wanted}") from None
+    return mode._replace(leave=leave)
+
+
+def share_of_matched_lr(mode: Mode) -> float:
+    """Return 1 − keep: the share of the lr at which the mode's effective lr, lr/(1 − keep), is that of `zero_grad`.
+
+    Raises:
+        ModeError: it keeps all or more, so that its effective lr is infinite, or it is a user's own, of which no keep
+            is known.
+    """
+    if mode.own:
+        raise ModeError(f"mode '{mode.name}' is your own: match_lr cannot know what it keeps; leave it out")
+    if not -1 < mode.keep < 1:
+        raise ModeError(f"mode '{mode.name}' has no effective lr that match_lr could match; leave it out")
+    return 1 - mode.keep
 
 
 def number(value: float) -> str:

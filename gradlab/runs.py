@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import platform
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from gradlab import __version__, optimizers, store, tasks, training
+from gradlab import __version__, modes, optimizers, store, tasks, training
 from gradlab.errors import ExperimentError, GradlabError, UnfairTaskError, users_frames, users_traceback
 from gradlab.experiment import Experiment, identity
 from gradlab.results import Outcome, Result, checked, result_of
@@ -78,7 +79,7 @@ def run(
         except GradlabError:
             folder.drop_if_empty()
             raise
-    folder.note_last(experiment.title, [*_alike(folder, plans), *(each.folder for each in plans)])
+    folder.note_last(experiment.title, [*_alike(experiment, folder, plans), *(each.folder for each in plans)])
     starts: dict[int, tasks.Start] = {}
     results = []
     for each in plans:
@@ -92,19 +93,17 @@ def run(
     return Outcome(experiment.name, experiment.title, folder.path, results, list(checked(experiment.expect, results)))
 
 
-def _alike(folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:
+def _alike(experiment: Experiment, folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:
     """Return the runs noted before that differ from the planned ones in mode or seed alone: one picture shows all."""
-    try:
-        noted = [(run, run.read()) for run in folder.last()]
-    except GradlabError:
-        return []
     planned = {each.folder.path for each in plans}
-    shared = _without_arm(plans[0].settings)
-    return [run for run, record in noted if run.path not in planned and _without_arm(record.settings) == shared]
-
-
-def _without_arm(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in ("mode", "seed")}
+    found = []
+    with suppress(GradlabError):  # a damaged record, or a mode of the user's that is gone: the picture does without
+        for run in folder.last():
+            record = run.read()
+            if run.path not in planned:
+                mode = modes.parse(record.mode, experiment.folder)
+                found += [run] if record.settings == experiment.settings(mode, record.seed) else []
+    return found
 
 
 def _prepare(experiment: Experiment) -> None:
@@ -113,6 +112,8 @@ def _prepare(experiment: Experiment) -> None:
 
     torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
     tasks.check_options(experiment.task_name, experiment.task_options)
+    for mode in experiment.parsed_modes:
+        modes.load(mode)
     try:
         torch.empty(0, device=experiment.device)
     except (RuntimeError, AssertionError) as error:
@@ -184,7 +185,8 @@ def _log_rows(
     """Build the task, train it, log every row; return how many there are and the seconds they took."""
     built = tasks.build(experiment.task_name, plan.seed, experiment.task_options)
     task = tasks.watched(experiment.task_name, plan.seed, built, start).to(experiment.device)
-    optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), experiment.optimizer.options)
+    options = experiment.optimizer_options(plan.mode)
+    optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), options)
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
     scheduler = None
     if experiment.schedule:
@@ -192,7 +194,8 @@ def _log_rows(
             raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
         updates = training.updates_of(length, plan.mode.every, **ends)
         scheduler = optimizers.schedule(experiment.schedule, optimizer, updates)
-    rows = training.train(task, plan.mode, optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler)
+    mode = modes.load(plan.mode)
+    rows = training.train(task, mode, optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler)
     logged = 0
     if watcher:
         watcher.begins(plan, _steps(task, experiment))

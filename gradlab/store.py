@@ -375,10 +375,11 @@ def _row_line(row: Row) -> str:
 
 
 def _row_of(line: dict[str, Any]) -> Row:
-    row = Row(int(line["step"]), int(line["update"]), int(line["epoch"]), float(line["loss"]), line.get("items", 1))
-    if isinstance(row.items, bool) or not isinstance(row.items, int | float) or not 0 < row.items < math.inf:
+    row = Row(int(line["step"]), int(line["update"]), int(line["epoch"]), float(line["loss"]))
+    items = line.get("items", 1)
+    if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
         raise ValueError("a loss is the mean of something")
-    return row
+    return row._replace(items=items)
 
 
 def _csv_line(values: list[object]) -> str:

@@ -130,8 +130,11 @@ class _Pool:
         self.kept = []
 
 
-def _leaving(mode: Mode, optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> Callable[[], object]:
+def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter]) -> Callable[[], object]:
     """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
+    if (own := mode.leave) is not None:
+        updates = count()
+        return lambda: own(parameters, next(updates))
     if mode.keep == 0:
         return partial(optimizer.zero_grad, set_to_none=not mode.fill)
     if mode.keep == 1:

@@ -61,6 +61,7 @@ def test_a_file_needs_but_a_task() -> None:
         "epochs": 10,
         "device": "cpu",
         "threads": 1,
+        "match_lr": False,
         "optimizer": {"name": "SGD", "lr": 0.01},
         "expect": {},
     }
@@ -76,6 +77,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         steps = 7
         device = "cuda:1"
         threads = 3
+        match_lr = true
         [task_options]
         samples = 5
         noise = 0
@@ -100,6 +102,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         "steps": 7,
         "device": "cuda:1",
         "threads": 3,
+        "match_lr": True,
         "optimizer": {"name": "Adam", "lr": 1.0, "betas": [0.5, 0.75], "amsgrad": True},
         "expect": {"decay:0.9": {"verdict": "falls", "steps": 7, "last_loss_below": 2.0, "epoch_losses": [0.5, 1.0]}},
     }
@@ -636,6 +639,7 @@ VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
             "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
             "device": st.sampled_from(["cpu", "cuda", "cuda:1", "mps"]),
             "threads": st.integers(1, 1024),
+            "match_lr": st.just(False),  # true goes with some modes only
             "optimizer": OPTIMIZER,
         }
     ),

@@ -23,6 +23,7 @@ PACKAGE = Path(gradlab.__file__).parent
 # The design's map, from the bottom up: a module imports only from the rows above its own.
 LAYERS = [
     {"gradlab", "errors", "theory"},
+    {"user_code"},
     {"modes", "tasks", "optimizers", "rows", "toml_lines"},
     {"experiment"},
     {"training", "store", "curves", "intervals"},
@@ -111,6 +112,7 @@ def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
     [
         "errors",
         "theory",
+        "user_code",
         "modes",
         "rows",
         "toml_lines",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import math
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,9 @@ from gradlab import modes
 from gradlab.errors import ModeError
 from gradlab.modes import Mode, parse
 from tests.table import MODES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # The design's table and every other way to write it, with its name, keep, every, mean and fill.
 SPELLINGS = [
@@ -71,7 +75,10 @@ def test_the_table_of_modes_is_written_in_canonical_names(word: str) -> None:
     assert parse(word).name == word
 
 
-@pytest.mark.parametrize("word", modes.WORDS)
+LISTED = [word for word in modes.WORDS if word != "FILE.py:NAME"]  # that one is not ours
+
+
+@pytest.mark.parametrize("word", LISTED)
 def test_every_word_that_is_listed_names_a_mode_once_its_number_is_put_in(word: str) -> None:
     said = word.replace("K", "0.25").replace("N", "3")
     assert parse(said).name == said
@@ -79,7 +86,7 @@ def test_every_word_that_is_listed_names_a_mode_once_its_number_is_put_in(word: 
 
 def test_the_table_of_modes_has_every_word_that_is_listed() -> None:
     shapes = {re.sub(r"-?\d[\d.]*", "#", word).removesuffix(":sum").removesuffix(":means") for word in MODES}
-    assert shapes == {re.sub(r"[KN]\b", "#", word) for word in modes.WORDS}
+    assert shapes == {re.sub(r"[KN]\b", "#", word) for word in LISTED}
 
 
 def test_the_default_modes_are_the_three_that_are_compared() -> None:
@@ -178,3 +185,49 @@ def test_a_hostile_word_is_shown_short_and_without_control_characters() -> None:
 def test_the_examples_in_the_docstrings_hold() -> None:
     failed, tried = doctest.testmod(modes)
     assert (failed, tried > 0) == (0, True)
+
+
+# A user's own
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "every", "mean", "by_batch"),
+    [
+        ("mine.py:leave", "mine.py:leave", 1, True, False),
+        (" mine.py:leave ", "mine.py:leave", 1, True, False),
+        ("sub/mine.py:leave,every=4", "mine.py:leave,every=4", 4, True, False),
+        ("mine.py:leave,every=4:sum", "mine.py:leave,every=4:sum", 4, False, False),
+        ("mine.py:leave,every=2:means", "mine.py:leave,every=2:means", 2, True, True),
+        ("pack.mine:Leave", "pack.mine:Leave", 1, True, False),
+    ],
+)
+def test_a_file_or_module_and_a_name_are_a_mode_of_ones_own(
+    word: str, name: str, every: int, mean: bool, by_batch: bool, folder: Path
+) -> None:
+    for file in (folder / "mine.py", folder / "sub" / "mine.py"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("raise RuntimeError('imported')")
+    found = parse(word)
+    assert found[:6] == (name, 0.0, every, mean, False, by_batch)
+    assert found.own
+    assert found.leave is None
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("nosuch.py:leave", "mode 'nosuch.py:leave': there is no file nosuch.py"),
+        ("mine.py:", "mode 'mine.py:': after the colon comes the name of a function, not ''"),
+        ("mine.py:two words", "after the colon comes the name of a function, not 'two words'"),
+        ("mine.py:leave,every=0", "must be at least 1"),
+        ("mine.py:leave,evry=4", "unknown mode"),
+    ],
+)
+def test_a_mode_of_ones_own_that_is_not_there_is_refused_in_a_line(word: str, message: str, folder: Path) -> None:
+    (folder / "mine.py").write_text("")
+    with pytest.raises(ModeError, match=re.escape(message)):
+        parse(word)
+
+
+def test_a_built_in_mode_is_ready_for_training_as_it_is() -> None:
+    assert modes.load(modes.halve_grad()) == modes.halve_grad()

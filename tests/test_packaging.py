@@ -16,7 +16,8 @@ def test_a_wheel_holds_every_module_and_every_experiment_and_nothing_of_the_test
     (wheel,) = folder.glob("*.whl")
     names = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {str(file.relative_to(ROOT)) for file in ROOT.glob("gradlab/**/*.py")}
-    experiments = {f"gradlab/experiments/{file.name}" for file in ROOT.glob("experiments/*.toml")}
+    files = [*ROOT.glob("experiments/*.toml"), ROOT / "experiments" / "own_mode.py"]  # the latter a TOML names
+    experiments = {f"gradlab/experiments/{file.name}" for file in files}
     assert len(experiments) >= 4
     assert names == modules | experiments | {"gradlab/py.typed"}
 

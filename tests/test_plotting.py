@@ -255,6 +255,11 @@ def test_runs_of_one_mode_that_differ_in_a_setting_are_curves_named_by_it() -> N
 # Scale
 
 
+def test_a_mode_of_ones_own_is_named_by_its_name_and_not_by_its_source() -> None:
+    figure = draw([*one(FALL), *one(FALL, "mine.py:clear", mode_source="26a884bb")])
+    assert [label.get_text() for label in labels_of(figure)] == ["zero_grad", "mine.py:clear"]
+
+
 @pytest.mark.parametrize(
     ("losses", "scale"),
     [

@@ -12,7 +12,15 @@ import torch
 
 from gradlab import experiment as experiments
 from gradlab import results, runs, store
-from gradlab.errors import ExperimentError, GradlabError, OptimizerError, StoreError, TaskError, UnfairTaskError
+from gradlab.errors import (
+    ExperimentError,
+    GradlabError,
+    ModeError,
+    OptimizerError,
+    StoreError,
+    TaskError,
+    UnfairTaskError,
+)
 from gradlab.experiment import Experiment, Override
 from gradlab.tasks import Task
 
@@ -430,3 +438,114 @@ def test_a_run_done_before_from_another_start_is_not_compared_with_a_new_one() -
     with pytest.raises(UnfairTaskError, match=r"started from other weights or batches\n.*--fresh"):
         runs.run(line(modes=["zero_grad", "halve_grad"]))
     assert runs.run(line(modes=["zero_grad", "halve_grad"]), fresh=True).ok
+
+
+# A mode of one's own
+
+LEAVES = """
+def halve(parameters, update):
+    for parameter in parameters:
+        parameter.grad *= 0.5
+
+def clear(parameters, update):
+    assert update == getattr(parameters[0], "seen", -1) + 1, update
+    parameters[0].seen = update
+    for parameter in parameters:
+        parameter.grad = None
+
+def fails(parameters, update):
+    if update == 3:
+        raise ValueError("enough")
+
+def alone(parameters): ...
+
+number = 7
+"""
+
+
+def leaves(*names: str, **more: Any) -> Experiment:
+    """Return an experiment with these modes of mine.py, written anew."""
+    Path("mine.py").write_text(LEAVES)
+    return line(modes=[f"mine.py:{name}" if "_" not in name and ":" not in name else name for name in names], **more)
+
+
+def test_a_mode_of_ones_own_that_does_what_a_built_in_does_leaves_the_same_rows() -> None:
+    outcome = runs.run(leaves("halve", "halve_grad", "clear", "zero_grad"))
+    halved, ours, cleared, zero = [run.rows for run in outcome.runs]
+    assert halved == ours
+    assert cleared == zero
+    assert halved != cleared
+
+
+def test_a_mode_of_ones_own_may_take_its_step_every_few_backward_passes() -> None:
+    outcome = runs.run(leaves("clear,every=4", "accumulate:4"))
+    assert [run.mode for run in outcome.runs] == ["mine.py:clear,every=4", "accumulate:4"]
+    assert outcome.runs[0].rows == outcome.runs[1].rows
+
+
+def test_a_mode_of_ones_own_that_was_edited_is_trained_again() -> None:
+    chosen = leaves("clear")
+    runs.run(chosen)
+    assert cached(runs.run(leaves("clear"))) == [True]
+    Path("mine.py").write_text(LEAVES + "# another thought")
+    assert cached(runs.run(line(modes=["mine.py:clear"]))) == [False]
+
+
+def test_a_mode_of_ones_own_that_raises_fails_its_own_runs_alone() -> None:
+    outcome = runs.run(leaves("fails", "zero_grad"))
+    assert [run.status for run in outcome.runs] == ["failed", "done"]
+    assert "mine.py" in outcome.runs[0].error
+    assert "ValueError: enough" in outcome.runs[0].error
+    assert outcome.runs[0].steps == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("alone", r"mode 'mine.py:alone' must take the parameters and the number of the update: def alone\("),
+        ("number", "mode 'mine.py:number': number is not a function but of type int"),
+        ("nosuch", r"unknown function in .*mine.py: 'nosuch'"),
+    ],
+)
+def test_a_mode_of_ones_own_that_cannot_be_called_is_refused_before_anything_is_trained(
+    name: str, message: str
+) -> None:
+    with pytest.raises(ModeError, match=message):
+        runs.run(leaves("zero_grad", name))
+    assert not list(Path("runs").glob("*/*"))
+
+
+def test_a_mode_of_ones_own_is_looked_for_beside_the_experiment_first(folder: Path) -> None:
+    (folder / "beside").mkdir()
+    (folder / "beside" / "mine.py").write_text(LEAVES)
+    (folder / "mine.py").write_text("raise RuntimeError('the other one')")
+    (folder / "beside" / "it.toml").write_text('task = "noisy_line"\nmodes = ["mine.py:clear"]\nsteps = 3')
+    outcome = runs.run(experiments.load("beside/it.toml"))
+    assert [run.status for run in outcome.runs] == ["done"]
+
+
+# Matched learning rates
+
+
+def test_where_learning_rates_are_matched_each_mode_trains_at_its_share() -> None:
+    matched = runs.run(line(modes=["halve_grad", "zero_grad"], match_lr=True, optimizer={"lr": 0.02}))
+    lrs = [record_of(run)["settings"]["optimizer"]["lr"] for run in matched.runs]
+    assert lrs == [0.01, 0.02]
+    plain = runs.run(line(modes=["halve_grad"], optimizer={"lr": 0.01}), fresh=True)
+    assert plain.runs[0].rows == matched.runs[0].rows
+    assert plain.runs[0].folder == matched.runs[0].folder
+
+
+def test_runs_at_matched_learning_rates_stand_for_one_picture() -> None:
+    runs.run(line(modes=["zero_grad"], match_lr=True))
+    outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
+    assert len(store.ExperimentFolder(outcome.folder).last()) == 2
+    outcome = runs.run(line(modes=["decay:0.9"]))
+    assert len(store.ExperimentFolder(outcome.folder).last()) == 2  # zero_grad is the same with and without
+
+
+@pytest.mark.parametrize("mode", ["no_zero_grad", "keep=1.5", "keep=-1", "mine.py:clear"])
+def test_a_mode_without_an_effective_lr_is_refused_where_they_are_matched(mode: str) -> None:
+    Path("mine.py").write_text(LEAVES)
+    with pytest.raises(ModeError, match="match_lr"):
+        line(modes=["zero_grad", mode], match_lr=True)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from gradlab import tasks
+from gradlab import tasks, user_code
 from gradlab.errors import TaskError, UnfairTaskError
 from gradlab.tasks import Minibatches, Task
 from gradlab.tasks.fairness import hash_of
@@ -369,14 +369,14 @@ def test_a_name_that_leads_nowhere_says_why(name: str, complaint: str) -> None:
 
 def test_finding_a_task_does_not_import_it() -> None:
     write("mine.py", "raise RuntimeError('imported')")
-    assert tasks.source_hash(tasks.find("mine.py:f")) is not None
+    assert user_code.source_hash(tasks.find("mine.py:f")) is not None
 
 
 # The source of a task
 
 
 def test_the_source_of_a_built_in_task_is_gradlabs_own() -> None:
-    assert tasks.source_hash(tasks.find("digits")) is None
+    assert user_code.source_hash(tasks.find("digits")) is None
 
 
 @pytest.mark.parametrize("name", ["mine.py:f", "pack.mine:f"])
@@ -386,27 +386,27 @@ def test_the_source_of_a_users_task_changes_with_every_byte_of_its_file(name: st
     for text in ("x = 1", "x = 2", "x = 1"):
         write("mine.py", text)
         write("pack/mine.py", text)
-        hashes.add(tasks.source_hash(tasks.find(name)))
+        hashes.add(user_code.source_hash(tasks.find(name)))
     assert (len(hashes), None in hashes) == (2, False)
 
 
 @pytest.mark.parametrize("name", ["nosuch_module:f", "nosuch_package.module:f", "json.nosuch:f"])
 def test_a_module_that_is_not_there_is_an_error_of_the_task(name: str) -> None:
     with pytest.raises(TaskError, match=f"task '{name}': .*{name.partition(':')[0].partition('.')[0]}"):
-        tasks.source_hash(tasks.find(name))
+        user_code.source_hash(tasks.find(name))
 
 
 def test_a_package_that_raises_when_it_is_looked_into_is_an_error_of_the_task() -> None:
     write("raising/__init__.py", "1 / 0")
     write("raising/mine.py", GOOD)
     with pytest.raises(TaskError, match=r"task 'raising\.mine:good'"):
-        tasks.source_hash(tasks.find("raising.mine:good"))
+        user_code.source_hash(tasks.find("raising.mine:good"))
 
 
 def test_the_main_module_is_no_place_for_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # as it is in the command `gradlab`
     with pytest.raises(TaskError, match="task '__main__:f'"):
-        tasks.source_hash(tasks.find("__main__:f"))
+        user_code.source_hash(tasks.find("__main__:f"))
 
 
 # Loading

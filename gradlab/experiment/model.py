@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from gradlab import modes, tasks
+from gradlab import modes, tasks, user_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +81,7 @@ class Experiment(_Section):
     optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     schedule: Literal["linear", "cosine"] | None = None
+    match_lr: bool = False
     expect: dict[str, Expected] = {}
 
     _folder: Path | None = PrivateAttr(None)
@@ -104,12 +105,21 @@ class Experiment(_Section):
     @cached_property
     def parsed_modes(self) -> list[Mode]:
         """The modes, in the order given."""
-        return [modes.parse(word) for word in self.modes]
+        return [modes.parse(word, self.folder) for word in self.modes]
 
     @cached_property
     def task_source(self) -> str | None:
         """SHA-256 of the file of a user's task, None for a built-in one."""
-        return tasks.source_hash(self.task_name)
+        return user_code.source_hash(self.task_name)
+
+    def optimizer_options(self, mode: Mode) -> dict[str, Any]:
+        """Return what the optimizer of a run is called with: its lr times 1 − keep where effective ones are matched.
+
+        Raises:
+            ModeError: the mode has no effective lr that could be matched.
+        """
+        options = self.optimizer.options
+        return {**options, "lr": options["lr"] * modes.share_of_matched_lr(mode)} if self.match_lr else options
 
     def settings(self, mode: Mode, seed: int) -> dict[str, Any]:
         """Return all that decides the rows of one run, in canonical form."""
@@ -117,10 +127,11 @@ class Experiment(_Section):
             "task": self.task_name.name,
             "task_source": self.task_source,
             "task_options": _with_defaults(self.task_name, self.task_options),
-            "optimizer": {"name": self.optimizer.name, **_as_floats(self.optimizer.options)},
+            "optimizer": {"name": self.optimizer.name, **_as_floats(self.optimizer_options(mode))},
             **({} if self.clip_norm is None else {"clip_norm": self.clip_norm}),
             **({} if self.schedule is None else {"schedule": self.schedule}),
             "mode": mode.name,
+            **({"mode_source": user_code.source_hash(mode.own)} if mode.own else {}),
             "seed": seed,
             **({"epochs": self.epochs} if self.steps is None else {"steps": self.steps}),
             "device": self.device,

@@ -147,8 +147,12 @@ class _Source(NamedTuple):
     def _checked(self, made: Experiment, flags: dict[tuple[str, ...], str]) -> Experiment:
         """Check what needs more than types, and write every name in its canonical spelling."""
         with self._located(("modes",), flags):
-            words = [modes.parse(word).name for word in made.modes]
+            parsed = made.parsed_modes
+            words = [mode.name for mode in parsed]
             _no_doubles("mode", words)
+        with self._located(("match_lr",), flags):
+            for mode in parsed if made.match_lr else ():
+                modes.share_of_matched_lr(mode)
         with self._located(("seeds",), flags):
             _no_doubles("seed", made.seeds)
         with self._located(("optimizer", "name"), flags):
@@ -169,14 +173,14 @@ class _Source(NamedTuple):
         expect: dict[str, Expected] = {}
         for word, expected in made.expect.items():
             with self._located(("expect", word), flags):
-                mode = modes.parse(word).name
-                if mode in expect:
-                    raise ExperimentError(f"mode '{mode}' is given twice")
-                if mode not in words and ("modes",) not in flags:
-                    raise ExperimentError(f"mode '{mode}' is expected something of but is not in modes")
-                expect[mode] = expected
+                name = modes.parse(word, made.folder).name
+                if name in expect:
+                    raise ExperimentError(f"mode '{name}' is given twice")
+                if name not in words and ("modes",) not in flags:
+                    raise ExperimentError(f"mode '{name}' is expected something of but is not in modes")
+                expect[name] = expected
         updates: dict[str, Any] = {
-            "modes": words,
+            "modes": [word if mode.own else mode.name for word, mode in zip(made.modes, parsed, strict=True)],
             "optimizer": made.optimizer.model_copy(update={"name": optimizer}),
             "epochs": 10 if made.epochs is None and made.steps is None else made.epochs,
             "expect": expect,

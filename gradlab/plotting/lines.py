@@ -79,7 +79,7 @@ def _differing(groups: Sequence[dict[str, str]]) -> list[str]:
     def kinds(traits: Iterable[str]) -> int:
         return len({tuple(group.get(trait) for trait in traits) for group in groups})
 
-    known = sorted({trait for group in groups for trait in group} - {"mode", "task_source"})
+    known = sorted({trait for group in groups for trait in group} - {"mode", "task_source", "mode_source"})
     differing = [trait for trait in known if kinds([trait]) > 1]
     return ["experiment"] if differing and kinds(["experiment"]) == kinds(differing) else differing
 

@@ -7,7 +7,7 @@ whoever only lists or checks tasks does not wait for it.
 
 from gradlab.tasks.builtin import BUILT_IN, digits, noisy_line, straight_line
 from gradlab.tasks.fairness import Start, start_of, watched
-from gradlab.tasks.loading import TaskName, build, check_options, find, load, source_hash
+from gradlab.tasks.loading import TaskName, build, check_options, find, load
 from gradlab.tasks.task import Minibatches, Task
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "find",
     "load",
     "noisy_line",
-    "source_hash",
     "start_of",
     "straight_line",
     "watched",

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING
 
-from gradlab.errors import TaskError, place_of, shortened, unknown
+from gradlab import user_code
+from gradlab.errors import TaskError, shortened, unknown
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.task import Task
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from pathlib import Path
 
-
-class TaskName(NamedTuple):
-    """Where a task comes from: built in, `FILE.py:NAME` or `package.module:NAME`."""
-
-    name: str  # as it is written in results
-    function: str  # the short name, and what to call in the file or module
-    file: Path | None = None
-    module: str | None = None
+TaskName = user_code.FunctionName
 
 
 def find(name: str, folder: Path | None = None) -> TaskName:
@@ -38,63 +27,22 @@ def find(name: str, folder: Path | None = None) -> TaskName:
     Raises:
         TaskError: no built-in task has that name, or there is no such file.
     """
-    place, colon, function = name.rpartition(":")
-    if not colon:
+    if ":" not in name:
         key = name.strip().lower().replace("-", "_")
         if key in BUILT_IN:
             return TaskName(key, key)
         hint = f"\na task in a file is named {shortened(name)}:FUNCTION" if name.endswith(".py") else ""
         raise TaskError(unknown("task", name, [*BUILT_IN, "FILE.py:NAME", "package.module:NAME"]) + hint)
-    asked = f"task '{shortened(name)}'"
-    if not function.isidentifier():
-        raise TaskError(f"{asked}: after the colon comes the name of a function, not '{shortened(function)}'")
-    if place.endswith(".py"):
-        for file in (folder / place if folder else Path(place), Path(place)):
-            if file.is_file():
-                return TaskName(f"{file.name}:{function}", function, file=file.resolve())
-        raise TaskError(f"{asked}: there is no file {shortened(place)}")
-    if not all(part.isidentifier() for part in place.split(".")):
-        raise TaskError(f"{asked} is neither a built-in task nor FILE.py:NAME nor package.module:NAME")
-    return TaskName(name, function, module=place)
-
-
-def source_hash(task: TaskName) -> str | None:
-    """Return the SHA-256 of the file that a user's task stands in, without importing it; None for a built-in task."""
-    file = _file_of_module(task) if task.module else task.file
-    if file is None:
-        return None
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise TaskError(f"task '{task.name}': {file} cannot be read: {error.strerror}") from None
+    return user_code.find(name, folder)
 
 
 def load(task: TaskName) -> Callable[..., object]:
-    """Import and return the function that makes the task; anew when its file has changed since.
+    """Return the function that makes the task; a user's own is imported, anew when its file has changed since.
 
     Raises:
         TaskError: the file does not import, or has no such function.
     """
-    if task.file is None and task.module is None:
-        return BUILT_IN[task.function]
-    return _loaded(task, source_hash(task))
-
-
-@lru_cache
-def _loaded(task: TaskName, source: str | None) -> Callable[..., object]:
-    try:
-        module = _import_file(task.file) if task.file else _import_module(cast("str", task.module), source)
-    except (Exception, SystemExit) as error:
-        where = place_of(error) or str(task.file or task.module)
-        what = f"{type(error).__name__}: {shortened(error, 200)}"
-        raise TaskError(f"task '{task.name}' does not import\n{where}: {what}") from error
-    function = getattr(module, task.function, None)
-    if function is None:
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-        raise TaskError(unknown(f"function in {task.file or task.module}:", task.function, own))
-    if not callable(function):
-        raise TaskError(f"task '{task.name}': {task.function} is not a function but of type {type(function).__name__}")
-    return cast("Callable[..., object]", function)
+    return BUILT_IN[task.function] if task.name in BUILT_IN else user_code.load(task)
 
 
 def check_options(task: TaskName, options: Mapping[str, object]) -> None:
@@ -155,8 +103,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-_imported: dict[str, str | None] = {}  # modules of users, and the source they were imported from
-
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "int": (int, "an integer"),
     "float": ((int, float), "a number"),
@@ -176,48 +122,3 @@ def _check_type(task: TaskName, key: str, value: object, annotation: object) -> 
         raise TaskError(f"task '{task.name}': option {key} must be at least 1, got {value}")
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
         raise TaskError(f"task '{task.name}': option {key} must be {words}, got {shortened(repr(value))}")
-
-
-def _file_of_module(task: TaskName) -> Path | None:
-    module = cast("str", task.module)
-    _let_import_from(Path.cwd())
-    try:
-        spec = importlib.util.find_spec(module)
-    except Exception as error:  # a package on the way to the module runs when it is looked into
-        raise TaskError(f"task '{task.name}': {type(error).__name__}: {shortened(error, 200)}") from None
-    if spec is None:
-        raise TaskError(f"task '{task.name}': there is no module {module}, here or installed")
-    return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
-
-
-def _import_file(file: Path) -> ModuleType:
-    name = file.stem
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(file):
-        name = f"{name}@{file.parent}"  # another module has that name: leave it alone
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and pickle look up the module of a class
-    _let_import_from(file.parent)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _import_module(name: str, source: str | None) -> ModuleType:
-    _let_import_from(Path.cwd())
-    module = importlib.import_module(name)
-    if _imported.setdefault(name, source) != source:
-        _imported[name] = source
-        importlib.reload(module)
-    return module
-
-
-def _let_import_from(folder: Path) -> None:
-    """Put `folder` on the path and leave it there: a task may import its neighbours as late as when it is called."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
