@@ -177,6 +177,9 @@ def plot(
     x: Annotated[str | None, typer.Option("--x", help="step, update or epoch; default what reads best.")] = None,
     width: Annotated[int, typer.Option(help="Width of a PNG in pixels.", min=400, max=6000)] = 1200,
     title: Annotated[str | None, typer.Option(help="Default: the experiment's.")] = None,
+    theory: Annotated[
+        bool, typer.Option("--theory", help="Dashed, what theory says of quadratics with full batches.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
 ) -> None:
     """Draw the loss of each mode."""
@@ -188,11 +191,14 @@ def plot(
 
     plotting.check_formats(files)
     records = [(run.read(), run.rows()) for run in runs]
-    figure = plotting.draw(records, axis=x, title=title, width=width)
+    lacking = plotting.without_theory(records) if theory else []
+    figure = plotting.draw(records, axis=x, title=title, width=width, theory=theory)
     for file in files:
         store.write_bytes(file, plotting.rendered(figure, file.suffix))
         if not quiet:
             print(file)
+    for reason in lacking:
+        _say(reason)
     for record, rows in records:
         if record.status != "done" or record.rows != len(rows):
             _say(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")

@@ -26,7 +26,7 @@ LAYERS = [
     {"user_code"},
     {"modes", "tasks", "optimizers", "rows", "toml_lines"},
     {"experiment"},
-    {"training", "store", "curves", "intervals"},
+    {"training", "quadratic", "store", "curves", "intervals"},
     {"results"},
     {"runs", "plotting", "terminal", "progress"},
     {"cli"},

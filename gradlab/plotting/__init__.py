@@ -2,5 +2,6 @@
 
 from gradlab.plotting.figure import check_formats, draw, rendered
 from gradlab.plotting.labels import LABEL
+from gradlab.plotting.predicted import without_theory
 
-__all__ = ["LABEL", "check_formats", "draw", "rendered"]
+__all__ = ["LABEL", "check_formats", "draw", "rendered", "without_theory"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gradlab import curves
 from gradlab.errors import PlotError, shortened, unknown
 from gradlab.plotting.labels import leaves_at, name_lines
-from gradlab.plotting.lines import Line, flat, lines_of
+from gradlab.plotting.lines import Line, finite_points, flat, lines_of
+from gradlab.plotting.predicted import prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,6 +44,7 @@ def draw(
     axis: str | None = None,
     title: str | None = None,
     width: int = 1200,
+    theory: bool = False,
 ) -> Figure:
     """Return the figure of these runs, seeds of one mode together.
 
@@ -51,6 +53,7 @@ def draw(
         axis: step, update or epoch; None takes what reads best.
         title: of the figure; None takes the experiment's.
         width: pixels, as a PNG.
+        theory: draw the closed forms over the curves that have them, dashed; `without_theory` tells which have not.
 
     Raises:
         PlotError: there is no row to draw, or no such axis.
@@ -71,8 +74,10 @@ def draw(
             axes.set_yscale("log")
         axes.set_ylim(bottom, top)
         for line in lines:
-            _draw_line(axes, line)
-        _dress(figure, axes, drawn, chosen, lines, title)
+            _draw_line(axes, line, broad=theory)
+            if theory and (predicted := prediction(line, chosen)):
+                _draw_theory(axes, line, predicted)
+        _dress(figure, axes, drawn, chosen, lines, title, theory=theory)
         name_lines(figure, axes, lines, chosen)
     return figure
 
@@ -143,11 +148,13 @@ def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
     return (0.0 if 0 <= low < 0.5 * high else low - margin), high + margin, False
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
+def _draw_line(axes: Axes, line: Line, *, broad: bool) -> None:
+    """Draw a curve; `broad` leaves room for theory upon it, and dashes to it."""
     n, band = line.finite, line.band
     few = n <= 12
     axes.plot(
-        band.x[:n], band.middle[:n], color=line.colour, linestyle=line.dash, linewidth=2.0, zorder=3,
+        band.x[:n], band.middle[:n], color=line.colour, zorder=3,
+        linestyle="-" if broad else line.dash, linewidth=4.5 if broad else 2.0, alpha=0.4 if broad else None,
         marker="o" if few else None, markersize=4.5, solid_capstyle="round",
     )  # fmt: skip
     if line.seeds > 1:
@@ -158,6 +165,11 @@ def _draw_line(axes: Axes, line: Line) -> None:
         axes.plot(*leaves_at(axes, line), marker="X", markersize=9, color=line.colour, clip_on=False, zorder=5)
 
 
+def _draw_theory(axes: Axes, line: Line, predicted: curves.Band) -> None:
+    n = finite_points(predicted)
+    axes.plot(predicted.x[:n], predicted.middle[:n], color=line.colour, linestyle=(0, (4, 2)), linewidth=1.3, zorder=4)
+
+
 def _dress(
     figure: Figure,
     axes: Axes,
@@ -165,6 +177,8 @@ def _dress(
     axis: curves.Axis,
     lines: Sequence[Line],
     title: str | None,
+    *,
+    theory: bool,
 ) -> None:
     """Write title, what was trained, and the axes."""
     from matplotlib.ticker import MaxNLocator
@@ -175,7 +189,7 @@ def _dress(
     heading = textwrap.shorten(heading, int(9.5 * figure.get_figwidth()), placeholder=" …")
     facts = [_common(records, key) for key in ("task", "optimizer.name", "optimizer.lr", "task_options.batch_size")]
     words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
-    words.append(_seeds(records, lines))
+    words += [_seeds(records, lines), "dashed: theory" if theory else ""]
     axes.set_title("\n" if heading else "", loc="left", fontsize=10)
     axes.annotate(
         heading,

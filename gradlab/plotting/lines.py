@@ -30,24 +30,34 @@ class Line(NamedTuple):
     """A curve of the picture: its name, one run or the median of several, and how it is drawn."""
 
     name: str
+    runs: list[tuple[RunRecord, Sequence[Row]]]
     band: curves.Band
-    seeds: int
     colour: str
     dash: Any
 
     @property
+    def seeds(self) -> int:
+        """How many runs it is the median of."""
+        return len(self.runs)
+
+    @property
     def finite(self) -> int:
         """How many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
-        return next((nth for nth, y in enumerate(self.band.middle) if not abs(y) < curves.HUGE), len(self.band.middle))
+        return finite_points(self.band)
+
+
+def finite_points(band: curves.Band) -> int:
+    """Return how many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+    return next((nth for nth, y in enumerate(band.middle) if not abs(y) < curves.HUGE), len(band.middle))
 
 
 def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
     """Group the runs by all but their seed, name the groups by what tells them apart, and give each its looks."""
-    groups: dict[tuple[tuple[str, str], ...], list[Sequence[Row]]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[RunRecord, Sequence[Row]]]] = {}
     for record, rows in runs:
         traits = {**flat(record.settings), "experiment": record.experiment, "mode": record.mode}
         traits.pop("seed", None)
-        groups.setdefault(tuple(sorted(traits.items())), []).append(rows)
+        groups.setdefault(tuple(sorted(traits.items())), []).append((record, rows))
     several = [dict(key) for key in groups]
     differing = _differing(several)
     lines: list[Line] = []
@@ -55,9 +65,9 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
         told = [
             f"{trait.rpartition('.')[2]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits
         ]
-        band = curves.band([curves.curve(rows, axis) for rows in members])
+        band = curves.band([curves.curve(rows, axis) for _, rows in members])
         colour, dash = _look(traits["mode"], [each["mode"] for each in several], lines)
-        lines.append(Line(", ".join([traits["mode"], *told]), band, len(members), colour, dash))
+        lines.append(Line(", ".join([traits["mode"], *told]), members, band, colour, dash))
     return lines
 
 
