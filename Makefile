@@ -33,6 +33,8 @@ figures: $(READY)  ## train the shipped experiments and draw experiments/figures
 		$(BIN)/gradlab run $$name --quiet && \
 		$(BIN)/gradlab plot runs/$$name -o experiments/figures/$$name.png || exit 1; \
 	done
+	$(BIN)/gradlab run straight_line_mse --quiet
+	$(BIN)/gradlab plot runs/straight_line_mse --theory -o experiments/figures/straight_line_mse.png
 
 clean:  ## all that can be made again, except the runs
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

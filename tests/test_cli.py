@@ -526,6 +526,34 @@ def test_plot_takes_width_title_and_axis(trained: Path) -> None:
     assert ["<!-- update -->" in text for text in comments] == [True, False]
 
 
+MSE = ["run", "straight_line", "--set", "task_options.loss=mse", "-q", "--steps", "20"]
+
+
+def test_plot_draws_theory_over_what_was_measured_when_asked_to(here: Path) -> None:
+    gives(*MSE, "--out", str(here / "mse"))
+    gives("plot", str(here / "mse"), "-o", "a.png")
+    answer = gives("plot", str(here / "mse"), "-o", "b.png", "--theory")
+    assert (answer.stdout, answer.stderr) == ("b.png\n", "")
+    assert (here / "a.png").read_bytes() != (here / "b.png").read_bytes()
+
+
+def test_plot_says_which_curves_have_no_theory_and_draws_those_that_have(here: Path) -> None:
+    for options in ([], ["--optimizer", "adam"]):
+        gives(*MSE, "-m", "zero_grad", *options, "--out", str(here / f"mse{len(options)}"))
+    answer = gives("plot", str(here / "mse0"), str(here / "mse2"), "-o", "a.png", "--theory")
+    assert answer.stdout == "a.png\n"
+    assert answer.stderr == "no theory for zero_grad, name Adam: the optimizer is Adam, not plain SGD\n"
+
+
+def test_plot_without_any_theory_to_draw_is_a_fault_of_two_lines_and_writes_nothing(trained: Path) -> None:
+    answer = gives("plot", str(trained), "-o", "a.png", "--theory", exit_status=2)
+    assert answer.stderr == (
+        "there is no theory to draw: an epoch has several batches\n"
+        "there is for full batches, squared error and plain SGD: gradlab run straight_line_mse\n"
+    )
+    assert not Path("a.png").exists()
+
+
 def test_plot_takes_a_run_an_experiment_or_several(trained: Path) -> None:
     run = min(trained.glob("*/*/run.json")).parent
     for folders in ([run], [trained / "noisy_line"], [run, trained]):

@@ -49,6 +49,7 @@ def test_the_unrounded_means_in_the_readme_are_those_of_the_run() -> None:
     [
         ("diverging_loss", {"zero_grad": ["falls"], "no_zero_grad": ["rises"], "halve_grad": ["falls"]}),
         ("straight_line", {"zero_grad": ["falls"], "no_zero_grad": ["oscillates"], "halve_grad": ["falls"]}),
+        ("straight_line_mse", {"zero_grad": ["falls"], "no_zero_grad": ["oscillates"], "halve_grad": ["falls"]}),
         (
             "digits",
             {

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,12 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from gradlab import plotting
+from gradlab import experiment, plotting, runs
 from gradlab.errors import PlotError
-from gradlab.plotting import LABEL, draw, labels, rendered
+from gradlab.modes import parse
+from gradlab.plotting import LABEL, draw, labels, rendered, without_theory
+from gradlab.plotting.lines import lines_of
+from gradlab.plotting.predicted import prediction
 from gradlab.rows import Row
 from gradlab.store import RunFolder, RunRecord
 
@@ -330,6 +334,194 @@ def test_the_mark_of_a_curve_that_grows_through_the_top_is_at_the_top_over_its_l
 def test_a_curve_s_last_finite_point_counts_when_the_median_is_not_finite() -> None:
     figure = draw([run for seed in range(3) for run in one([1.0, 2.0, math.nan if seed else 3.0], seed=seed)])
     assert "× not finite from step 2" in words_of(figure)
+
+
+# Theory
+
+# Full batches, lr·λ = 0.2 and 0.05: curvatures, amplitudes and floor as a run records them.
+KNOWN = {"curvatures": [2.0, 0.5], "amplitudes": [1.0, -2.0], "floor": 0.125}
+STEPS = 200
+
+
+def by_hand(keep: float, steps: int, known: Mapping[str, Any] = KNOWN, lr: float = 0.1) -> list[float]:
+    """Return the losses of the quadratic, update by update."""
+    losses = []
+    w, kept = list(known["amplitudes"]), [0.0] * len(known["amplitudes"])
+    for _ in range(steps):
+        losses.append(known["floor"] + sum(c * e * e / 2 for c, e in zip(known["curvatures"], w, strict=True)))
+        kept = [keep * g + c * e for g, c, e in zip(kept, known["curvatures"], w, strict=True)]
+        w = [e - lr * g for e, g in zip(w, kept, strict=True)]
+    return losses
+
+
+def knowing(runs: Runs, known: dict[str, Any] | None = KNOWN) -> Runs:
+    """Return the runs with a record of their quadratic."""
+    return [(replace(record, quadratic=known), rows) for record, rows in runs]
+
+
+def theory_of(figure: Figure) -> list[Line2D]:
+    return [line for line in curves_of(figure) if line.is_dashed()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Runs]:
+    """Return the runs of straight_line_mse under five modes, by mode."""
+    modes = ["zero_grad", "no_zero_grad", "halve_grad", "decay:0.9", "keep=-0.25"]
+    chosen = experiment.load("straight_line_mse", [experiment.Override(("modes",), modes, "--mode")])
+    results = runs.run(chosen, tmp_path_factory.mktemp("runs")).runs
+    return {mode: [(RunFolder(one.folder).read(), one.rows)] for mode, one in zip(modes, results, strict=True)}
+
+
+# The root of twice the loss is the length of the error, so that roots are as far apart as the weights at most. These
+# lie within 1, and each of 200 steps rounds weight and gradient at 2⁻²⁴ of that.
+ROUNDING = STEPS * 2 * 2.0**-24
+
+
+def distance(measured: Line2D, predicted: Line2D) -> float:
+    """Return how far apart the roots of two curves are at most, both at the same steps."""
+    ours, theirs = points(measured), points(predicted)
+    assert [x for x, _ in ours] == [x for x, _ in theirs]
+    assert len(ours) == STEPS
+    return max(abs(math.sqrt(y) - math.sqrt(z)) for (_, y), (_, z) in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("mode", ["zero_grad", "no_zero_grad", "halve_grad", "decay:0.9", "keep=-0.25"])
+def test_theory_as_recorded_and_drawn_is_what_was_measured_but_for_rounding(
+    mode: str, trained: dict[str, Runs]
+) -> None:
+    measured, predicted = curves_of(draw(trained[mode], theory=True, axis="step"))
+    assert distance(measured, predicted) < ROUNDING
+
+
+@pytest.mark.parametrize("mode", ["zero_grad", "no_zero_grad", "halve_grad", "decay:0.9", "keep=-0.25"])
+def test_theory_of_a_keep_a_hundredth_off_is_fifty_roundings_away(mode: str, trained: dict[str, Runs]) -> None:
+    ((record, rows),) = trained[mode]
+    other = replace(record, mode=f"keep={parse(mode).keep + 0.01}")
+    measured, predicted = curves_of(draw([(other, rows)], theory=True, axis="step"))
+    assert distance(measured, predicted) > 50 * ROUNDING
+
+
+@pytest.mark.parametrize(("axis", "first"), [("step", 0.0), ("update", 0.0), ("epoch", 1.0)])
+def test_theory_is_drawn_at_the_places_of_the_curve(axis: str, first: float) -> None:
+    measured, predicted = curves_of(draw(knowing(one(FALL)), axis=axis, theory=True))
+    assert [x for x, _ in points(predicted)] == [x for x, _ in points(measured)]
+    assert points(predicted)[0] == [first, 2.125]
+
+
+@pytest.mark.parametrize("mode", ["accumulate:4", "accumulate:4:sum", "keep=0.5,every=4"])
+def test_a_window_ends_with_its_epoch_so_that_every_does_not_matter_to_theory(mode: str) -> None:
+    figure = draw(knowing(one(FALL, mode)), theory=True)
+    assert [y for _, y in points(theory_of(figure)[0])] == pytest.approx(by_hand(parse(mode).keep, len(FALL)))
+
+
+def test_theory_is_thin_and_dashed_on_a_broad_pale_curve_of_the_same_colour() -> None:
+    figure = draw(knowing(each({"zero_grad": FALL, "no_zero_grad": FALL})), theory=True)
+    lines = curves_of(figure)
+    for measured, predicted in (lines[:2], lines[2:]):
+        assert (measured.get_linestyle(), predicted.is_dashed()) == ("-", True)
+        assert measured.get_color() == predicted.get_color()
+        assert measured.get_linewidth() > 2 * predicted.get_linewidth()
+        assert (measured.get_alpha() or 1) < (predicted.get_alpha() or 1)
+        assert measured.get_zorder() < predicted.get_zorder()
+    assert lines[0].get_color() != lines[2].get_color()
+
+
+def test_the_words_below_the_title_say_that_dashed_is_theory_where_it_is_drawn() -> None:
+    assert "dashed: theory" in words_of(draw(knowing(one(FALL)), theory=True))
+    assert "theory" not in words_of(draw(knowing(one(FALL))))
+
+
+def test_without_being_asked_for_no_theory_is_drawn() -> None:
+    assert len(curves_of(draw(knowing(one(FALL))))) == 1
+
+
+def test_theory_of_several_seeds_is_the_median_of_theirs() -> None:
+    floors = {1: 1.0, 2: 2.0, 3: 9.0}
+    runs = [run for seed, floor in floors.items() for run in knowing(one(FALL, seed=seed), KNOWN | {"floor": floor})]
+    (predicted,) = theory_of(draw(runs, theory=True))
+    assert [y for _, y in points(predicted)] == pytest.approx(by_hand(0.0, len(FALL), KNOWN | {"floor": 2.0}))
+
+
+def test_theory_that_leaves_the_finite_is_cut_there() -> None:
+    known = KNOWN | {"curvatures": [1e12]} | {"amplitudes": [1.0]}
+    figure = draw(knowing(one([5.0] * 12), known), theory=True)
+    expected = by_hand(0.0, 12, known)
+    beyond = next(nth for nth, loss in enumerate(expected) if loss > 1e100)
+    assert 0 < beyond < 12
+    (predicted,) = theory_of(figure)
+    assert [y for _, y in points(predicted)] == pytest.approx(expected[:beyond])
+    assert rendered(figure, ".png")
+
+
+def test_a_direction_that_starts_at_its_minimum_stays_there() -> None:
+    known = KNOWN | {"curvatures": [1e12, 0.5], "amplitudes": [0.0, 1.0]}
+    (predicted,) = theory_of(draw(knowing(one([5.0] * 50), known), theory=True))
+    assert [y for _, y in points(predicted)] == pytest.approx(by_hand(0.0, 50, known))
+
+
+SOME = st.floats(-1e99, 1e99)
+ABOVE = st.floats(1e-300, 1e99)
+
+
+@given(
+    st.lists(st.tuples(ABOVE, SOME), min_size=1, max_size=3), SOME, ABOVE, st.floats(-1e300, 1e300), st.integers(1, 40)
+)
+def test_no_numbers_that_a_record_may_hold_keep_theory_from_being_computed(
+    directions: list[tuple[float, float]], floor: float, lr: float, keep: float, steps: int
+) -> None:
+    known = {"curvatures": [c for c, _ in directions], "amplitudes": [w for _, w in directions], "floor": floor}
+    runs = knowing(one([5.0] * steps, f"keep={keep!r}", optimizer=SGD | {"lr": lr}), known)
+    (line,) = lines_of(runs, "step")
+    predicted = prediction(line, "step")
+    assert predicted
+    assert len(predicted.middle) == steps
+
+
+SGD = {"name": "SGD", "lr": 0.1}
+BATCHES = [(record, [row._replace(epoch=0) for row in rows]) for record, rows in knowing(one(FALL))]
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason", "mend"),
+    [
+        (knowing(one(FALL), None), "trained before runs recorded what theory needs", "--fresh"),
+        (knowing(one(FALL), {}), "the loss is not a quadratic of the weights", "gradlab run straight_line_mse"),
+        (BATCHES, "an epoch has several batches", "gradlab run straight_line_mse"),
+        (knowing(one(FALL, optimizer=SGD | {"momentum": 0.9})), "momentum 0.9", "gradlab run straight_line_mse"),
+        (knowing(one(FALL, "mine.py:own")), "mine.py:own does not follow the rule", "gradlab run straight_line_mse"),
+    ],
+    ids=["old", "no quadratic", "batches", "momentum", "another rule"],
+)
+def test_where_no_curve_has_theory_two_lines_say_why_and_what_has(runs: Runs, reason: str, mend: str) -> None:
+    with pytest.raises(PlotError) as caught:
+        without_theory(runs)
+    first, second = str(caught.value).split("\n")
+    assert first.startswith("there is no theory to draw: ")
+    assert reason in first
+    assert mend in second
+    assert len(second) <= 90
+
+
+def test_the_others_are_drawn_where_some_curves_have_no_theory_and_those_are_named() -> None:
+    runs = knowing(one(FALL)) + knowing(one(FALL, "no_zero_grad"), {}) + knowing(one(FALL, "halve_grad"), {})
+    assert len(theory_of(draw(runs, theory=True))) == 1
+    assert without_theory(runs) == [
+        "no theory for no_zero_grad; halve_grad: the loss is not a quadratic of the weights"
+    ]
+
+
+def test_a_curve_of_which_one_seed_has_no_theory_has_none() -> None:
+    runs = knowing(one(FALL)) + one(FALL, seed=2) + knowing(one(FALL, "no_zero_grad"))
+    (predicted,) = theory_of(draw(runs, theory=True))
+    assert [y for _, y in points(predicted)] == pytest.approx(by_hand(1.0, len(FALL)))
+
+
+@pytest.mark.parametrize("width", [400, 600, 1200])
+def test_the_words_below_the_title_fit_the_figure_however_many_they_are(width: int) -> None:
+    many = [run for seed in (1, 2) for run in knowing(one(FALL, seed=seed, task_options={"batch_size": 12345}))]
+    figure = draw(many, theory=True, width=width)
+    (below,) = boxes_of(figure, [text for text in figure.axes[0].texts if "dashed" in text.get_text()])
+    assert below.x1 <= width
 
 
 # Names at the curves

@@ -37,6 +37,7 @@ RECORD = RunRecord(
     seconds=0.25,
     rows=2,
 )
+QUADRATIC: dict[str, object] = {"curvatures": [0.5, 2], "amplitudes": [0.0, -3.0], "floor": 0.25}
 ROWS = [Row(0, 0, 0, 1.5), Row(1, 1, 0, 0.1), Row(2, 2, 1, math.inf)]
 
 counts = st.integers(0, 2**62)
@@ -93,6 +94,22 @@ def flush_often(log: RowLog) -> None:
 def exact(rows: list[Row]) -> list[tuple[int, int, int, str, float]]:
     """Return the rows so that equal means equal, nan and the sign of 0 included."""
     return [(row.step, row.update, row.epoch, row.loss.hex(), row.items) for row in rows]
+
+
+NO_QUADRATICS: list[dict[str, object]] = [
+    {"amplitudes": [1.0], "floor": 0.0},
+    {"curvatures": [1.0], "floor": 0.0},
+    {"curvatures": [1.0], "amplitudes": [1.0]},
+    {"curvatures": 1.0, "amplitudes": 1.0, "floor": 0.0},
+    {"curvatures": [], "amplitudes": [], "floor": 0.0},
+    {"curvatures": [1.0], "amplitudes": [1.0, 1.0], "floor": 0.0},
+    {"curvatures": [0.0], "amplitudes": [1.0], "floor": 0.0},
+    {"curvatures": ["inf"], "amplitudes": [1.0], "floor": 0.0},
+    {"curvatures": [1e300], "amplitudes": [1.0], "floor": 0.0},
+    {"curvatures": [1.0], "amplitudes": [None], "floor": 0.0},
+    {"curvatures": [1.0], "amplitudes": {"0": 1.0}, "floor": 0.0},
+    {"curvatures": [1.0], "amplitudes": [1.0], "floor": 10**400},
+]
 
 
 def no_such_token(token: str) -> NoReturn:
@@ -345,6 +362,20 @@ def test_a_record_is_complete_on_the_disk_before_it_takes_its_name(monkeypatch: 
     assert order == ["fsync", f"replace with {folder.record_file.stat().st_size} bytes"]
 
 
+@pytest.mark.parametrize("known", [None, {}, QUADRATIC], ids=["unknown", "none", "one"])
+def test_what_theory_needs_of_the_loss_comes_back(known: dict[str, object] | None) -> None:
+    folder = made()
+    folder.write(replace(RECORD, quadratic=known))
+    assert folder.read().quadratic == known
+
+
+def test_a_record_of_before_theory_was_drawn_is_read() -> None:
+    folder = made()
+    folder.write(replace(RECORD, quadratic=QUADRATIC))
+    _edited(quadratic="(removed)")(folder)
+    assert folder.read() == RECORD
+
+
 def test_keys_of_a_later_version_are_passed_over() -> None:
     folder = made()
     folder.write(RECORD)
@@ -405,7 +436,8 @@ def _edited(**changes: object) -> Callable[[RunFolder], None]:
         _edited(mode=3), _edited(mode="(removed)"), _edited(experiment=None), _edited(status=[]), _edited(title=1),
         _edited(settings=[]), _edited(settings="SGD"), _edited(settings="(removed)"), _edited(versions=["torch"]),
         _edited(seconds="long"), _edited(started=0), _edited(error=None),
-        _edited(rows="many"), _edited(rows=[1]),
+        _edited(rows="many"), _edited(rows=[1]), _edited(quadratic=[]), _edited(quadratic="yes"),
+        *(_edited(quadratic=each) for each in NO_QUADRATICS),
     ],
     ids=lambda damage: damage.__name__,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab import curves
 from gradlab.errors import PlotError, shortened, unknown
-from gradlab.plotting.labels import leaves_at, name_lines
+from gradlab.plotting.labels import leaves_at, name_lines, width_of
 from gradlab.plotting.lines import Line, finite_points, flat, lines_of
 from gradlab.plotting.predicted import prediction
 
@@ -201,9 +201,11 @@ def _dress(
         fontweight="bold",
         parse_math=False,
     )
+    below = "  ·  ".join(word for word in words if word)
+    room = 72 * (figure.get_figwidth() - 1.0)
     axes.annotate(
-        "  ·  ".join(word for word in words if word), (0, 1), (0, 11), "axes fraction", textcoords="offset points",
-        fontsize=9, color=FAINT,
+        below, (0, 1), (0, 11), "axes fraction", textcoords="offset points", color=FAINT,
+        fontsize=min(9.0, 9.0 * room / width_of(below, 9.0)),
     )  # fmt: skip
     axes.set_xlabel(axis)
     axes.set_ylabel("training loss, mean of an epoch" if axis == "epoch" else "training loss")

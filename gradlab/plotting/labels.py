@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+import warnings
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ LABEL = 10.0  # points
 def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
     """Write each name at the end of its curve, to the right of the axes, moved apart where they would touch."""
     names = [_label(line, axis) for line in lines]
-    margin = min(max(map(_width, names)) / 72 + 0.4, 0.45 * figure.get_figwidth())
+    margin = min(max(width_of(name, LABEL, "bold") for name in names) / 72 + 0.4, 0.45 * figure.get_figwidth())
     figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
     left, right = min(line.band.x[0] for line in lines), max(line.band.x[-1] for line in lines)
     spare = 0.02 * (right - left) or 0.5
@@ -67,13 +68,16 @@ def _label(line: Line, axis: curves.Axis) -> str:
     return "\n".join(parts)
 
 
-def _width(label: str) -> float:
-    """Return the width of a label in points."""
+def width_of(text: str, size: float, weight: str = "normal") -> float:
+    """Return the width of a text in points, the unit of its size."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    bold = FontProperties(weight="bold")
-    return max(TextPath((0, 0), part, size=LABEL, prop=bold).get_extents().width for part in label.split("\n"))
+    font = FontProperties(weight=weight)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a name in another script
+        paths = [TextPath((0, 0), part, size=size, prop=font) for part in text.split("\n")]
+    return max(float(path.get_extents().width) for path in paths)
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 NOT_RECORDED = "trained before runs recorded what theory needs"
-ADVICE = "a full batch by squared error has theory: gradlab run straight_line --set task_options.loss=mse"
+ADVICE = "there is for full batches, squared error and plain SGD: gradlab run straight_line_mse"
 
 
 def prediction(line: Line, axis: curves.Axis) -> curves.Band | None:
@@ -37,7 +37,7 @@ def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> list[str]
     names: dict[str, list[str]] = {}
     for line in lines:
         if reason := why_not(line):
-            names.setdefault(reason, []).append(line.name)
+            names.setdefault(reason, []).append(line.name.replace("\N{NO-BREAK SPACE}", " "))
     if lines and sum(map(len, names.values())) == len(lines):
         mend = "`gradlab run` with --fresh trains them again" if NOT_RECORDED in names else ADVICE
         raise PlotError(f"there is no theory to draw: {'; '.join(names)}\n{mend}")
