@@ -150,6 +150,7 @@ NONE: dict[str, Task] = {
     "a cube": of_weights(lambda w: (w**2 + 1e-6 * w**3).sum(), 1.0),
     "a fourth power": of_weights(lambda w: (w**2 + 1e-6 * w**4).sum(), 1.0),
     "a saddle": of_weights(lambda w: w[0] ** 2 - 1e-3 * w[1] ** 2, 1.0, 1.0),
+    "a saddle, from its ridge": of_weights(lambda w: w[0] ** 2 - 1e-3 * w[1] ** 2, 1.0, 0.0),
     "a slope without a bend": of_weights(lambda w: w[0] ** 2 + 1e-3 * w[1], 1.0, 1.0),
     "a slope alone": of_weights(lambda w: w.sum(), 1.0, 1.0),
     "a constant": of_weights(lambda w: 0 * w.sum(), 1.0),
