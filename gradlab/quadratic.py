@@ -125,8 +125,9 @@ def _evaluator(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Tensor]
     def loss_at(point: Tensor) -> Tensor:
         pieces = torch.split(point, [each.numel() for _, each in named])
         replaced = {name: piece.view(each.shape) for (name, each), piece in zip(named, pieces, strict=True)}
-        loss: Tensor = functional_call(parts, replaced, (next(turns),))
-        return loss.reshape(())
+        loss = functional_call(parts, replaced, (next(turns),))
+        mean: Tensor = loss[0] / loss[1] if isinstance(loss, tuple) else loss  # a pair (sum, count)
+        return mean.reshape(())
 
     return loss_at
 

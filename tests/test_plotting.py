@@ -502,6 +502,12 @@ def test_where_no_curve_has_theory_two_lines_say_why_and_what_has(runs: Runs, re
     assert len(second) <= 90
 
 
+def test_a_mode_of_the_user_s_own_has_no_theory() -> None:
+    Path("mine.py").write_text("def own(parameters, update):\n    pass\n")
+    with pytest.raises(PlotError, match="mine.py:own does not follow the rule"):
+        without_theory(knowing(one(FALL, "mine.py:own")))
+
+
 def test_the_others_are_drawn_where_some_curves_have_no_theory_and_those_are_named() -> None:
     runs = knowing(one(FALL)) + knowing(one(FALL, "no_zero_grad"), {}) + knowing(one(FALL, "halve_grad"), {})
     assert len(theory_of(draw(runs, theory=True))) == 1

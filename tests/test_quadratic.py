@@ -124,6 +124,15 @@ def test_tensors_in_a_batch_of_any_shape_are_seen_in_float64(batch: Any) -> None
     assert bends(Task(nn.Linear(1, 1), [batch], loss)) == 2
 
 
+def test_a_loss_that_is_a_pair_of_sum_and_count_is_its_mean() -> None:
+    def sum_and_count(w: Tensor) -> tuple[Tensor, int]:
+        return (w**2).sum() * 4, 8
+
+    found = measured(of_weights(sum_and_count, 3.0))
+    assert found
+    assert (found.curvatures, found.floor) == ([1.0], 0.0)
+
+
 def test_a_far_minimum_and_a_large_floor_do_not_hide_a_quadratic() -> None:
     assert bends(of_weights(lambda w: 1e4 + ((w - 1e5) ** 2).sum(), 1.0, 0.0)) == 2
 

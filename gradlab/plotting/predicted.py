@@ -52,15 +52,20 @@ def why_not(line: Line) -> str:
 def _why_not(record: RunRecord, rows: Sequence[Row]) -> str:
     if reason := obstacle(record.settings):
         return reason
-    try:
-        modes.parse(record.mode)
-    except ModeError:
+    if not _follows_rule(record.mode):
         return f"{record.mode} does not follow the rule of keep and every"
     if rows[-1].step > rows[-1].epoch:
         return "an epoch has several batches"
     if record.quadratic is None:
         return NOT_RECORDED
     return "" if record.quadratic else "the loss is not a quadratic of the weights"
+
+
+def _follows_rule(mode: str) -> bool:
+    try:
+        return modes.parse(mode).own is None
+    except ModeError:  # a user's own whose file is gone
+        return False
 
 
 def _rows(record: RunRecord, steps: int) -> list[Row]:
