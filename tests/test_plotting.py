@@ -504,7 +504,7 @@ def test_where_no_curve_has_theory_two_lines_say_why_and_what_has(runs: Runs, re
 
 def test_a_mode_of_the_user_s_own_has_no_theory() -> None:
     Path("mine.py").write_text("def own(parameters, update):\n    pass\n")
-    with pytest.raises(PlotError, match="mine.py:own does not follow the rule"):
+    with pytest.raises(PlotError, match=r"mine\.py:own does not follow the rule"):
         without_theory(knowing(one(FALL, "mine.py:own")))
 
 
