@@ -178,7 +178,7 @@ def plot(
     width: Annotated[int, typer.Option(help="Width of a PNG in pixels.", min=400, max=6000)] = 1200,
     title: Annotated[str | None, typer.Option(help="Default: the experiment's.")] = None,
     theory: Annotated[
-        bool, typer.Option("--theory", help="Dashed, what theory says of quadratics with full batches.")
+        bool, typer.Option("--theory", help="Dashed, the closed forms of losses that have them.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
 ) -> None:
