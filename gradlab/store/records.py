@@ -1,0 +1,57 @@
+"""The record of a run, run.json: what it is and how it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradlab.errors import shortened
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run is: the content of run.json."""
+
+    experiment: str
+    mode: str
+    seed: int
+    identity: str
+    settings: dict[str, Any]  # all that decides the rows, in canonical form
+    status: str  # running, done, interrupted, failed
+    title: str = ""
+    weights: str = ""  # SHA-256 of what it started from
+    first_batch: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    started: str = ""  # UTC, ISO 8601
+    seconds: float | None = None  # spent in the training loop
+    rows: int | None = None  # once it is done
+    quadratic: dict[str, Any] | None = None  # what theory needs of its loss; {} if that is no quadratic, None: unknown
+    error: str = ""  # once it has failed
+    format: int = FORMAT
+
+
+def checked(record: RunRecord) -> RunRecord:
+    """Check the types of what others rely on: the file may have been edited by hand."""
+    kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict}
+    kinds |= {"seconds": float | int | None, "rows": int | None, "quadratic": dict | None}
+    for name in ("experiment", "mode", "status", "title", "error", "started"):
+        kinds[name] = str
+    for name, kind in kinds.items():
+        if not isinstance(getattr(record, name), kind):
+            raise TypeError(f"{name} is {shortened(repr(getattr(record, name)))}")
+    if record.quadratic and not _is_quadratic(record.quadratic):
+        raise TypeError(f"quadratic is {shortened(repr(record.quadratic))}")
+    return record
+
+
+def _is_quadratic(content: dict[str, Any]) -> bool:
+    """Say whether these are curvatures above 0, as many amplitudes and a floor, none beyond what theory can square."""
+    curvatures, amplitudes = content.get("curvatures"), content.get("amplitudes")
+    if not isinstance(curvatures, list) or not isinstance(amplitudes, list) or len(curvatures) != len(amplitudes):
+        return False
+    numbers = [*curvatures, *amplitudes, content.get("floor")]
+    return (
+        all(isinstance(each, float | int) and abs(each) < 1e100 for each in numbers) and min(curvatures, default=0) > 0
+    )
