@@ -118,6 +118,9 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What trains: loop (torch), or tensorflow by tf.GradientTape.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")] = None,
     out: Out = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again what is done.")] = False,
@@ -137,6 +140,7 @@ def run(
         (("epochs",), epochs, "--epochs"),
         (("task_options", "batch_size"), batch_size, "--batch-size"),
         (("seeds",), seed, "--seed"),
+        (("engine",), engine, "--engine"),
         (("device",), device, "--device"),
     ]
     overrides = [Override(*each) for each in given if each[1] not in (None, [])]

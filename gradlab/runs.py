@@ -12,17 +12,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from gradlab import __version__, modes, optimizers, quadratic, store, tasks, training
+from gradlab import __version__, modes, optimizers, quadratic, store, tape, tasks, training
 from gradlab.errors import ExperimentError, GradlabError, UnfairTaskError, users_frames, users_traceback
 from gradlab.experiment import Experiment, identity
 from gradlab.results import Outcome, Result, checked, result_of
 from gradlab.store import RunFolder, RunRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from gradlab.modes import Mode
+    from gradlab.rows import Row
 
 TELL_EVERY = 0.1  # seconds between two words to a watcher
 
@@ -114,7 +115,9 @@ def _alike(experiment: Experiment, folder: store.ExperimentFolder, plans: list[P
 
 
 def _prepare(experiment: Experiment) -> None:
-    """Find out before the first run whether the task, the device and the optimizer can be had."""
+    """Find out before the first run whether the engine, the task, the device and the optimizer can be had."""
+    if experiment.engine == "tensorflow":
+        tape.start(experiment.threads)
     import torch
 
     torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
@@ -145,7 +148,7 @@ def _train(
         identity=identity(plan.settings),
         settings=dict(plan.settings),
         status="running",
-        versions=_versions(),
+        versions=_versions(experiment),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     store.make_run(plan.folder)
@@ -211,17 +214,7 @@ def _log_rows(
     """Build the task, train it, log every row; return how many there are and the seconds they took."""
     built = tasks.build(experiment.task_name, plan.seed, experiment.task_options)
     task = tasks.watched(experiment.task_name, plan.seed, built, start).to(experiment.device)
-    options = experiment.optimizer_options(plan.mode)
-    optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), options)
-    ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
-    scheduler = None
-    if experiment.schedule:
-        if (length := training.length_of(task.batches)) is None:
-            raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
-        updates = training.updates_of(length, plan.mode.every, **ends)
-        scheduler = optimizers.schedule(experiment.schedule, optimizer, updates)
-    mode = modes.load(plan.mode)
-    rows = training.train(task, mode, optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler)
+    rows = _rows(experiment, plan.mode, task)
     logged = 0
     if watcher:
         watcher.begins(plan, _steps(task, experiment))
@@ -233,6 +226,22 @@ def _log_rows(
             watcher.at(logged)
             due = now + TELL_EVERY
     return logged, time.monotonic() - begin
+
+
+def _rows(experiment: Experiment, mode: Mode, task: tasks.Task) -> Iterator[Row]:
+    """Return the rows that the experiment's engine will train."""
+    ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
+    if experiment.engine == "tensorflow":
+        return tape.train(task, mode, experiment.optimizer_options(mode)["lr"], **ends)
+    options = experiment.optimizer_options(mode)
+    optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), options)
+    scheduler = None
+    if experiment.schedule:
+        if (length := training.length_of(task.batches)) is None:
+            raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
+        updates = training.updates_of(length, mode.every, **ends)
+        scheduler = optimizers.schedule(experiment.schedule, optimizer, updates)
+    return training.train(task, modes.load(mode), optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler)
 
 
 def _steps(task: tasks.Task, experiment: Experiment) -> int | None:
@@ -252,7 +261,8 @@ def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
         return False
 
 
-def _versions() -> dict[str, str]:
+def _versions(experiment: Experiment) -> dict[str, str]:
     import torch
 
-    return {"gradlab": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    versions = {"gradlab": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return versions | ({"tensorflow": tape.start(experiment.threads)} if experiment.engine == "tensorflow" else {})

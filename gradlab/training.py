@@ -53,7 +53,7 @@ def train(
     for epoch in count() if epochs is None else range(epochs):
         first = step
         left = None if steps is None else steps - step
-        for batch, (window, due) in _windows(task.batches, mode.every, length, left):
+        for batch, (window, due) in windows(task.batches, mode.every, length, left):
             loss, items = _mean_and_items(task.loss(model, batch))
             if step == 0:
                 _check_scalar(loss)
@@ -71,7 +71,7 @@ def train(
             yield row
             step += 1
         if step == first:
-            raise TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
+            raise no_batch(epoch)
         if step == steps:
             return
 
@@ -148,7 +148,7 @@ def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter]) -
     return leave
 
 
-def _windows(
+def windows(
     batches: Iterable[Any], every: int, length: int | None, left: int | None
 ) -> Iterable[tuple[Any, tuple[int, bool]]]:
     """Yield the batches of a pass, `left` of them at most, each with the size of its window and whether it ends it."""
@@ -197,6 +197,11 @@ def length_of(batches: Iterable[Any]) -> int | None:
         return len(batches)  # type: ignore[arg-type]  # not all iterables have one, and a DataLoader may refuse
     except TypeError:
         return None
+
+
+def no_batch(epoch: int) -> TaskError:
+    """Return the error of an epoch without a batch."""
+    return TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
 
 
 def _mean_and_items(loss: Any) -> tuple[Any, float | None]:

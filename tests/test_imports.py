@@ -27,13 +27,13 @@ LAYERS = [
     {"modes", "tasks", "optimizers", "rows", "toml_lines"},
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
-    {"results"},
+    {"results", "tape"},
     {"runs", "plotting", "terminal", "progress"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-HEAVY = {"torch", "numpy", "matplotlib", "sklearn", "scipy"}
+HEAVY = {"torch", "numpy", "matplotlib", "sklearn", "scipy", "tensorflow"}
 
 
 class Import(NamedTuple):

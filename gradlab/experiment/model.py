@@ -76,6 +76,7 @@ class Experiment(_Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
     epochs: Count | None = None
     steps: Count | None = None
+    engine: Literal["loop", "tensorflow"] = "loop"
     device: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(:\d{1,4})?$")] = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
@@ -128,6 +129,7 @@ class Experiment(_Section):
             "task_source": self.task_source,
             "task_options": _with_defaults(self.task_name, self.task_options),
             "optimizer": {"name": self.optimizer.name, **_as_floats(self.optimizer_options(mode))},
+            **({} if self.engine == "loop" else {"engine": self.engine}),
             **({} if self.clip_norm is None else {"clip_norm": self.clip_norm}),
             **({} if self.schedule is None else {"schedule": self.schedule}),
             "mode": mode.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from gradlab import modes, optimizers, tasks
-from gradlab.errors import ExperimentError, GradlabError, nearest, shortened, unknown
+from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, shortened, unknown
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
 from gradlab.toml_lines import line_of
 
@@ -160,6 +160,8 @@ class _Source(NamedTuple):
         for option in made.optimizer.options:
             with self._located(("optimizer", option), flags):
                 optimizers.check_options(optimizer, [option])
+        if made.engine == "tensorflow":
+            self._check_plain(made, optimizer, flags)
         with self._located(("task",), flags):
             task = tasks.find(made.task, self.file.parent if self.file else None)
         if (
@@ -186,6 +188,24 @@ class _Source(NamedTuple):
             "expect": expect,
         }
         return made.model_copy(update=updates)
+
+    def _check_plain(self, made: Experiment, optimizer: str, flags: dict[tuple[str, ...], str]) -> None:
+        """Refuse what engine tensorflow does not do: all but plain gradient descent on the CPU."""
+        able = "engine 'tensorflow' trains by plain gradient descent: SGD or vanilla, and lr"
+        with self._located(("optimizer", "name"), flags):
+            if optimizer not in ("SGD", optimizers.VANILLA):
+                raise OptimizerError(f"{able}, not optimizer '{optimizer}'")
+        for option in made.optimizer.options.keys() - {"lr"}:
+            with self._located(("optimizer", option), flags):
+                raise OptimizerError(f"{able}, without {option}")
+        for key, value, usual in (
+            ("clip_norm", made.clip_norm, None),
+            ("schedule", made.schedule, None),
+            ("device", made.device, "cpu"),
+        ):
+            with self._located((key,), flags):
+                if value != usual:
+                    raise ExperimentError(f"{able}, on the CPU, not with {key} = {value}")
 
     @contextmanager
     def _located(self, key: tuple[str, ...], flags: dict[tuple[str, ...], str]) -> Iterator[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import TaskError
@@ -23,11 +23,13 @@ class Task:
         loss: `loss(model, batch)`, returning a scalar tensor with a graph behind it; or a pair (sum, count) of such a
             tensor and how many items it is the sum of, where batches are of unequal size: then accumulation divides a
             window by the items in it, and not by its batches.
+        criterion: what the loss is made of, where the task is made by `supervised`; another engine may convert it.
     """
 
     model: nn.Module
     batches: Iterable[Any]
     loss: Callable[[Any, Any], Any]
+    criterion: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @classmethod
     def supervised(
@@ -39,14 +41,14 @@ class Task:
             inputs, targets = batch
             return criterion(model(inputs), targets)
 
-        return cls(model, batches, loss)
+        return cls(model, batches, loss, criterion)
 
     def to(self, device: str) -> Task:
         """Return the task on `device`, such as "cpu" or "cuda:0"; batches move there one by one."""
         if device == "cpu":
             return self
         loss = self.loss
-        return Task(self.model.to(device), self.batches, lambda model, batch: loss(model, _moved(batch, device)))
+        return replace(self, model=self.model.to(device), loss=lambda model, batch: loss(model, _moved(batch, device)))
 
 
 class Minibatches:
