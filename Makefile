@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TESTED := .venv/tested
 
 .PHONY: run test check smoke bench figures install clean
 
@@ -12,10 +13,10 @@ run: $(READY)  ## train the diverging loss under three modes and draw it
 
 install: $(READY)  ## make .venv with gradlab in it
 
-test: $(READY)  ## the tests, with coverage
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
+test: $(TESTED)  ## the tests, with coverage
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered
 
-check: $(READY)  ## what CI runs: format, lint, types, tests
+check: $(TESTED)  ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -28,13 +29,15 @@ bench: $(READY)  ## speed, as ratios: the training step and start-up
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.startup
 
-figures: $(READY)  ## train the shipped experiments and draw experiments/figures/ anew
+figures: $(TESTED)  ## train the shipped experiments and draw experiments/figures/ anew
 	for name in diverging_loss straight_line digits own_mode; do \
 		$(BIN)/gradlab run $$name --quiet && \
 		$(BIN)/gradlab plot runs/$$name -o experiments/figures/$$name.png || exit 1; \
 	done
 	$(BIN)/gradlab run straight_line_mse --quiet
 	$(BIN)/gradlab plot runs/straight_line_mse --theory -o experiments/figures/straight_line_mse.png
+	$(BIN)/gradlab run gradient_tape --quiet && $(BIN)/gradlab run gradient_tape --engine loop --quiet
+	$(BIN)/gradlab plot runs/gradient_tape/* -o experiments/figures/gradient_tape.png
 
 clean:  ## all that can be made again, except the runs
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
@@ -46,3 +49,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
 	@touch $@
+
+# TensorFlow is a gigabyte that only its engine needs: whoever just runs does not wait for it.
+$(TESTED): $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch $@ || \
+		echo "TensorFlow is not to be had for this Python or platform: its tests are skipped"

@@ -232,7 +232,8 @@ def _rows(experiment: Experiment, mode: Mode, task: tasks.Task) -> Iterator[Row]
     """Return the rows that the experiment's engine will train."""
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
     if experiment.engine == "tensorflow":
-        return tape.train(task, mode, experiment.optimizer_options(mode)["lr"], **ends)
+        lr = experiment.optimizer_options(mode)["lr"]
+        return tape.train(task, mode, lr, **ends, threads=experiment.threads)
     options = experiment.optimizer_options(mode)
     optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), options)
     scheduler = None
@@ -265,4 +266,6 @@ def _versions(experiment: Experiment) -> dict[str, str]:
     import torch
 
     versions = {"gradlab": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    return versions | ({"tensorflow": tape.start(experiment.threads)} if experiment.engine == "tensorflow" else {})
+    if experiment.engine == "tensorflow":
+        versions["tensorflow"] = tape.start(experiment.threads).__version__
+    return versions

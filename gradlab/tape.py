@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 _ENGINE = "engine 'tensorflow'"
 
 
-def train(task: Task, mode: Mode, lr: float, *, epochs: int | None = None, steps: int | None = None) -> Iterator[Row]:
+def train(
+    task: Task, mode: Mode, lr: float, *, epochs: int | None = None, steps: int | None = None, threads: int = 1
+) -> Iterator[Row]:
     """Train as `gradlab.training.train` does, by plain gradient descent in TensorFlow, and yield the same rows.
 
     In the end the trained weights are in `task.model` too; its `.grad` is never touched. That zero_grad:fill clears by
@@ -45,9 +47,9 @@ def train(task: Task, mode: Mode, lr: float, *, epochs: int | None = None, steps
 
     Raises:
         TaskError: the model or the loss has no counterpart here, or an epoch has no batch.
-        GradlabError: TensorFlow is not to be had.
+        GradlabError: TensorFlow is not to be had, or was started before with another number of threads.
     """
-    tf = _tensorflow()
+    tf = start(threads)
     assert epochs is not None or steps is not None, "training needs an end"
     model, variables = _model(task)
     criterion = _criterion(task)
@@ -80,8 +82,8 @@ def train(task: Task, mode: Mode, lr: float, *, epochs: int | None = None, steps
     _copy_back(variables)
 
 
-def start(threads: int) -> str:
-    """Start TensorFlow on the CPU with so many threads, as results may depend on them, and return its version.
+def start(threads: int = 1) -> Any:
+    """Return TensorFlow, started on the CPU with so many threads, as results may depend on them.
 
     Raises:
         GradlabError: it is not installed, does not import, or was started before with another number of threads.
@@ -96,8 +98,7 @@ def start(threads: int) -> str:
         raise ExperimentError(
             f"TensorFlow is running already, and not on the CPU with {wanted}: train in a process of its own"
         ) from None
-    version: str = tf.__version__
-    return version
+    return tf
 
 
 def _tensorflow() -> Any:
@@ -169,10 +170,8 @@ def _linear(module: nn.Linear, variables: Variables) -> Apply:
         if parameter is not None and parameter not in variables:  # weights that are shared are one variable
             variables[parameter] = tf.Variable(_tensor(parameter))
     w = variables[module.weight]
-    if bias is None:
-        return lambda x: tf.tensordot(x, w, [[-1], [1]])
-    b = variables[bias]
-    return lambda x: tf.tensordot(x, w, [[-1], [1]]) + b
+    b = 0 if bias is None else variables[bias]
+    return lambda x: (tf.matmul(x, w, transpose_b=True) if len(x.shape) > 1 else tf.linalg.matvec(w, x)) + b
 
 
 def _flatten(module: nn.Flatten, _: Variables) -> Apply:

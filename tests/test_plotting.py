@@ -217,6 +217,27 @@ def test_one_seed_has_no_band() -> None:
     assert "seed 1" in words_of(figure)
 
 
+def test_of_two_curves_of_a_mode_that_coincide_the_first_is_wide_and_pale_so_that_both_are_seen() -> None:
+    nearly = [loss * 1.0001 for loss in FALL]
+    first, second = curves_of(draw([*one(FALL), *one(nearly, engine="tensorflow")]))
+    assert first.get_linewidth() > 3 * second.get_linewidth()
+    assert (first.get_alpha(), second.get_alpha()) == (0.3, None)
+    assert second.get_linestyle() == "--"
+
+
+def test_curves_that_differ_or_have_colours_of_their_own_are_drawn_alike() -> None:
+    apart = [loss * 1.2 for loss in FALL]
+    for runs in ([*one(FALL), *one(apart, engine="tensorflow")], each({"zero_grad": FALL, "halve_grad": FALL})):
+        assert {line.get_linewidth() for line in curves_of(draw(runs))} == {2.0}
+
+
+def test_an_engine_is_named_where_the_loop_is_not() -> None:
+    figure = draw([*one(FALL), *one(FALL, engine="tensorflow")])
+    assert [label.get_text().replace("\n", " ") for label in labels_of(figure)] == [
+        "zero_grad", "zero_grad, engine\N{NO-BREAK SPACE}tensorflow"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("axis", ["step", "update", "epoch"])
 def test_the_axis_asked_for_is_drawn_and_named(axis: str) -> None:
     figure = draw(one(FALL), axis=axis)

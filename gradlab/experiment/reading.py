@@ -191,21 +191,18 @@ class _Source(NamedTuple):
 
     def _check_plain(self, made: Experiment, optimizer: str, flags: dict[tuple[str, ...], str]) -> None:
         """Refuse what engine tensorflow does not do: all but plain gradient descent on the CPU."""
-        able = "engine 'tensorflow' trains by plain gradient descent: SGD or vanilla, and lr"
+        able = "engine 'tensorflow' does plain gradient descent on the CPU: SGD or vanilla, with lr alone"
         with self._located(("optimizer", "name"), flags):
             if optimizer not in ("SGD", optimizers.VANILLA):
-                raise OptimizerError(f"{able}, not optimizer '{optimizer}'")
+                raise OptimizerError(f"{able}, not {optimizer}")
         for option in made.optimizer.options.keys() - {"lr"}:
             with self._located(("optimizer", option), flags):
                 raise OptimizerError(f"{able}, without {option}")
-        for key, value, usual in (
-            ("clip_norm", made.clip_norm, None),
-            ("schedule", made.schedule, None),
-            ("device", made.device, "cpu"),
-        ):
-            with self._located((key,), flags):
-                if value != usual:
-                    raise ExperimentError(f"{able}, on the CPU, not with {key} = {value}")
+        usual = {"clip_norm": None, "schedule": None, "device": "cpu"}
+        for key, value in usual.items():
+            if getattr(made, key) != value:
+                with self._located((key,), flags):
+                    raise ExperimentError(f"{able}, without {key} = {getattr(made, key)}")
 
     @contextmanager
     def _located(self, key: tuple[str, ...], flags: dict[tuple[str, ...], str]) -> Iterator[None]:

@@ -153,9 +153,12 @@ def _draw_line(axes: Axes, line: Line, *, broad: bool) -> None:
     n, band = line.finite, line.band
     few = n <= 12
     axes.plot(
-        band.x[:n], band.middle[:n], color=line.colour, zorder=3,
-        linestyle="-" if broad else line.dash, linewidth=4.5 if broad else 2.0, alpha=0.4 if broad else None,
-        marker="o" if few else None, markersize=4.5, solid_capstyle="round",
+        band.x[:n], band.middle[:n], color=line.colour,
+        linestyle="-" if broad or line.under else line.dash,
+        linewidth=7.0 if line.under else 4.5 if broad else 2.0,
+        alpha=0.3 if line.under else 0.4 if broad else None,
+        zorder=2.5 if line.under else 3,
+        marker="o" if few and not line.under else None, markersize=4.5, solid_capstyle="round",
     )  # fmt: skip
     if line.seeds > 1:
         top = axes.get_ylim()[1] * 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves
@@ -34,6 +35,7 @@ class Line(NamedTuple):
     band: curves.Band
     colour: str
     dash: Any
+    under: bool = False  # a later curve of its colour lies on it: drawn wide and pale, so that both are seen
 
     @property
     def seeds(self) -> int:
@@ -68,7 +70,17 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
         colour, dash = _look(traits["mode"], [each["mode"] for each in several], lines)
         lines.append(Line(", ".join([traits["mode"], *told]), members, band, colour, dash))
-    return lines
+    return [
+        line._replace(under=any(_coincide(line, other) for other in lines[nth:])) for nth, line in enumerate(lines, 1)
+    ]
+
+
+def _coincide(one: Line, other: Line) -> bool:
+    """Say whether two curves of one colour could not be told apart: within a percent of each other everywhere."""
+    if one.colour != other.colour or list(one.band.x) != list(other.band.x):
+        return False
+    ys = zip(one.band.middle, other.band.middle, strict=True)
+    return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < curves.HUGE)
 
 
 def _look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
