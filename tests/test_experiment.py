@@ -59,6 +59,7 @@ def test_a_file_needs_but_a_task() -> None:
         "modes": ["zero_grad", "no_zero_grad", "halve_grad"],
         "seeds": [42],
         "epochs": 10,
+        "engine": "loop",
         "device": "cpu",
         "threads": 1,
         "match_lr": False,
@@ -100,6 +101,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         "modes": ["decay:0.9", "accumulate:4:sum"],
         "seeds": [0, 4294967295],
         "steps": 7,
+        "engine": "loop",
         "device": "cuda:1",
         "threads": 3,
         "match_lr": True,
@@ -637,6 +639,7 @@ VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
             "title": TEXT,
             "modes": st.lists(MODES, min_size=1, max_size=4, unique=True),
             "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
+            "engine": st.just("loop"),
             "device": st.sampled_from(["cpu", "cuda", "cuda:1", "mps"]),
             "threads": st.integers(1, 1024),
             "match_lr": st.just(False),  # true goes with some modes only
