@@ -242,7 +242,9 @@ def _rows(experiment: Experiment, mode: Mode, task: tasks.Task) -> Iterator[Row]
             raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
         updates = training.updates_of(length, mode.every, **ends)
         scheduler = optimizers.schedule(experiment.schedule, optimizer, updates)
-    return training.train(task, modes.load(mode), optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler)
+    return training.train(
+        task, modes.load(mode), optimizer, **ends, clip_norm=experiment.clip_norm, scheduler=scheduler
+    )
 
 
 def _steps(task: tasks.Task, experiment: Experiment) -> int | None:

@@ -227,8 +227,8 @@ def test_of_two_curves_of_a_mode_that_coincide_the_first_is_wide_and_pale_so_tha
 
 def test_curves_that_differ_or_have_colours_of_their_own_are_drawn_alike() -> None:
     apart = [loss * 1.2 for loss in FALL]
-    for runs in ([*one(FALL), *one(apart, engine="tensorflow")], each({"zero_grad": FALL, "halve_grad": FALL})):
-        assert {line.get_linewidth() for line in curves_of(draw(runs))} == {2.0}
+    for several in ([*one(FALL), *one(apart, engine="tensorflow")], each({"zero_grad": FALL, "halve_grad": FALL})):
+        assert {line.get_linewidth() for line in curves_of(draw(several))} == {2.0}
 
 
 def test_an_engine_is_named_where_the_loop_is_not() -> None:

@@ -239,6 +239,7 @@ def test_the_engine_is_in_the_settings_of_a_run_unless_it_is_the_loop() -> None:
         ({"optimizer": {"name": "adam", "lr": 0.1}}, "SGD or vanilla, with lr alone, not Adam"),
         ({"optimizer": {"momentum": 0.9}}, "SGD or vanilla, with lr alone, without momentum"),
         ({"clip_norm": 1.0}, "without clip_norm = 1.0"),
+        ({"modes": ["json.tool:main"]}, "not mode 'json.tool:main' of your own"),
         ({"schedule": "linear"}, "without schedule = linear"),
         ({"device": "cuda"}, "without device = cuda"),
         ({"engine": "jax"}, "must be 'loop' or 'tensorflow', got 'jax'"),

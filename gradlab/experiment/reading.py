@@ -198,6 +198,9 @@ class _Source(NamedTuple):
         for option in made.optimizer.options.keys() - {"lr"}:
             with self._located(("optimizer", option), flags):
                 raise OptimizerError(f"{able}, without {option}")
+        if own := next((mode for mode in made.parsed_modes if mode.own), None):
+            with self._located(("modes",), flags):
+                raise ExperimentError(f"{able}, and the rule of keep and every, not mode '{own.name}' of your own")
         usual = {"clip_norm": None, "schedule": None, "device": "cpu"}
         for key, value in usual.items():
             if getattr(made, key) != value:
