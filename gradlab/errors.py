@@ -22,6 +22,7 @@ class GradlabError(Exception):
         │   └── UnfairTaskError a task that does not give every mode the same start
         ├── OptimizerError      an optimizer that torch does not have, or an option that it does not take
         ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
+        ├── ClaimError          a name that no claim has
         ├── StoreError          a folder or file of runs that cannot be read or written
         └── PlotError           a picture that cannot be drawn of these rows, or not in that format
     """
@@ -45,6 +46,10 @@ class OptimizerError(GradlabError):
 
 class ExperimentError(GradlabError):
     """An experiment file, or a value on the command line, that does not hold."""
+
+
+class ClaimError(GradlabError):
+    """A name that no claim about `zero_grad()` has."""
 
 
 class StoreError(GradlabError):

@@ -28,7 +28,7 @@ LAYERS = [
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
     {"results", "tape"},
-    {"runs", "plotting", "terminal", "progress"},
+    {"runs", "plotting", "terminal", "progress", "verify"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,70 @@
+"""The claims people make about `zero_grad()`, each tested live.
+
+A claim is a sentence with the answer that the documentation gives, and a function that measures. The answer is made of
+what was measured, never of what was expected; a finding is ok where the two are the same. The claims stand by theme, in
+files that explain themselves: what forgetting does, how to clear, accumulating on purpose, what is kept as momentum,
+and code as it is usually printed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradlab.errors import ClaimError, shortened, unknown
+from gradlab.verify import forgetting
+from gradlab.verify.claim import Claim, Finding, Measured, answer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for theme in (forgetting,) for claim in theme.CLAIMS}
+
+__all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "verify"]
+
+
+def chosen(names: Iterable[str] | None = None) -> list[Claim]:
+    """Return the claims of these names, or all where none is given, in their order; `_` and `-` are alike.
+
+    Raises:
+        ClaimError: there is no such claim.
+    """
+    wanted = {name.strip().lower().replace("_", "-"): name for name in names or CLAIMS}
+    for plain, name in wanted.items():
+        if plain not in CLAIMS:
+            raise ClaimError(unknown("claim", name, CLAIMS))
+    return [claim for name, claim in CLAIMS.items() if name in wanted]
+
+
+def verify(names: Iterable[str] | None = None) -> Iterator[Finding]:
+    """Measure the claims of these names, or all, and yield what was found of each.
+
+    Raises:
+        ClaimError: there is no such claim.
+    """
+    for claim in chosen(names):
+        yield measured(claim)
+
+
+def measured(claim: Claim) -> Finding:
+    """Measure one claim, on one thread and from the same seed whichever was measured before.
+
+    What stops a measurement is a finding too: something beneath is not as it should be.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # results depend on the number of threads, and times too
+    figures = {}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            found = claim.measure()
+        answer, figures = answer_of(found), dict(found.figures)
+        skipped = bool(found.skipped)
+    except Exception as error:  # whatever breaks in the code beneath
+        answer, skipped = f"not measured: {type(error).__name__}: {shortened(error, 200)}", False
+    finally:
+        torch.set_num_threads(threads)
+    return Finding(
+        claim.name, claim.statement, answer, figures, skipped or answer == claim.documented, claim.documented
+    )

@@ -1,0 +1,257 @@
+"""What forgetting zero_grad() does: backward() adds, the optimizer steps along a sum, and then?"""
+
+from __future__ import annotations
+
+from statistics import fmean, median
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab import curves, modes, theory
+from gradlab.verify.claim import HOLDS, Claim, Measured
+from gradlab.verify.trial import Trial, apart, built, equal, flat, grads_of, in_double, trial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradlab.modes import Mode
+    from gradlab.tasks import Task
+
+# Mini-batches of one sample with eight inputs: learning rates, and the steps after which the growth is plain at each.
+MINIBATCHES = {0.01: 200, 0.003: 400, 0.001: 1000}
+SEEDS = (0, 1, 2)
+BOUND = 100.0  # times the first loss: far above what oscillates here, far below what diverges
+
+
+def _accumulates() -> Measured:
+    task = in_double(built("noisy_line", 0, inputs=3, batch_size=4))
+    first, second = list(task.batches)[:2]
+
+    def after(*batches: Tensor) -> list[Tensor]:
+        task.model.zero_grad()
+        for batch in batches:
+            task.loss(task.model, batch).backward()
+        return grads_of(task.model)
+
+    one, other = after(first), after(second)
+    both = [g + h for g, h in zip(one, other, strict=True)]
+    twice = flat(after(first, first)) / flat(one)
+    return Measured(
+        {"": equal(after(first, first), [2 * g for g in one]) and equal(after(first, second), both)},
+        {
+            "twice the same backward(), times one": float(twice.max()),
+            "two batches, off their sum": apart(after(first, second), both),
+        },
+    )
+
+
+def _angles(mode: Mode) -> list[float]:
+    """Return the angle in degrees between `.grad` as each update sees it and the gradient of its batch."""
+    import torch
+
+    from gradlab import optimizers, training
+    from gradlab.tasks import Task
+
+    task = built("noisy_line", 0, inputs=8, batch_size=4)
+    parameters = list(task.model.parameters())
+    fresh: list[Tensor] = []
+    angles: list[float] = []
+
+    def loss(model: object, batch: object) -> Tensor:
+        value: Tensor = task.loss(model, batch)
+        fresh[:] = torch.autograd.grad(value, parameters, retain_graph=True)
+        return value
+
+    def look(*_: object) -> None:
+        angles.append(_angle(flat(grads_of(task.model)), flat(fresh)))
+
+    optimizer = optimizers.build("SGD", parameters, {"lr": 0.003})
+    optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]  # this one is torch's own
+    for _ in training.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300):
+        pass
+    return angles
+
+
+def _angle(u: Tensor, v: Tensor) -> float:
+    """Return the angle in degrees; from half-angles, since the arc cosine has no digits left near 0."""
+    import torch
+
+    u, v = u / u.norm(), v / v.norm()
+    return float(torch.rad2deg(2 * torch.atan2((u - v).norm(), (u + v).norm())))
+
+
+def _points_elsewhere() -> Measured:
+    kept, cleared = _angles(modes.no_zero_grad()), _angles(modes.zero_grad())
+    return Measured(
+        {"": median(kept) > 30 and max(cleared) == 0},
+        {
+            "median angle, degrees": median(kept),
+            "largest angle, degrees": max(kept),
+            "share of steps beyond 90 degrees": fmean(angle > 90 for angle in kept),
+            "largest angle with zero_grad, degrees": max(cleared),
+        },
+    )
+
+
+def _minibatches(mode: Mode, lr: float, seed: int) -> Trial:
+    return trial(built("noisy_line", seed, inputs=8), mode, steps=MINIBATCHES[lr], lr=lr)
+
+
+def _rise(run: Trial) -> float:
+    """Return the mean loss of the last fifth over that of the first tenth; inf where it is no number."""
+    losses = run.losses
+    rise = fmean(losses[-len(losses) // 5 :]) / fmean(losses[: len(losses) // 10])
+    return rise if rise == rise else float("inf")  # noqa: PLR0124 - NaN alone differs from itself
+
+
+class Quadratic(NamedTuple):
+    """A full-batch task with a quadratic loss, seen along the eigenvectors of its Hessian."""
+
+    task: Task
+    curvatures: list[float]
+    directions: Tensor  # shape (n, n), a column each
+    minimum: Tensor  # shape (n,)
+
+    @property
+    def steepest(self) -> float:
+        """The largest curvature λ."""
+        return max(self.curvatures)
+
+
+def quadratic() -> Quadratic:
+    """Return straight_line with squared error in float64, its Hessian measured by autograd."""
+    import torch
+    from torch.func import functional_call
+    from torch.nn.utils import parameters_to_vector
+
+    task = in_double(built("straight_line", 42, loss="mse"))
+    (batch,) = task.batches
+    names, shapes = zip(*((name, each.shape) for name, each in task.model.named_parameters()), strict=True)
+    at = parameters_to_vector(task.model.parameters()).detach()
+
+    def loss(vector: Tensor) -> Tensor:
+        parts = vector.split([shape.numel() for shape in shapes])
+        weights = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
+        value: Tensor = task.loss(lambda x: functional_call(task.model, weights, (x,)), batch)
+        return value
+
+    hessian: Tensor = torch.autograd.functional.hessian(loss, at)  # type: ignore[no-untyped-call]  # torch's
+    gradient = torch.func.grad(loss)(at)
+    curvatures, directions = torch.linalg.eigh(hessian)
+    return Quadratic(task, curvatures.tolist(), directions, at - torch.linalg.solve(hessian, gradient))
+
+
+class FullBatch(NamedTuple):
+    """What no_zero_grad did on the full batch over many steps."""
+
+    verdict: str
+    highest: float  # the largest loss of the last tenth over the largest of the first
+    drift: float  # of the conserved quantity, relative
+    off_theory: float  # the largest difference to the closed form, relative to the first loss
+
+
+def _full_batch(steps: int = 2000) -> FullBatch:
+    from gradlab import optimizers, training
+
+    found = quadratic()
+    model, lr = found.task.model, 1 / found.steepest
+    start = found.directions.T @ (flat(list(model.parameters())) - found.minimum)
+    optimizer = optimizers.build("SGD", model.parameters(), {"lr": lr})
+    rows, quantity = [], []
+    for row in training.train(found.task, modes.no_zero_grad(), optimizer, steps=steps):
+        rows.append(row)
+        if row.step % 20 == 0:
+            errors = found.directions.T @ (flat(list(model.parameters())) - found.minimum)
+            kept = found.directions.T @ flat(grads_of(model))
+            each = zip(found.curvatures, errors.tolist(), kept.tolist(), strict=True)
+            quantity.append(sum(theory.conserved_quantity(lr, *values) for values in each))
+    losses = [row.loss for row in rows]
+    exact = theory.loss_trajectory(lr, found.curvatures, 1.0, steps - 1, start.tolist())
+    return FullBatch(
+        curves.verdict(rows),
+        max(losses[-steps // 10 :]) / max(losses[: steps // 10]),
+        (max(quantity) - min(quantity)) / quantity[0],
+        max(abs(loss - value) for loss, value in zip(losses, exact, strict=True)) / losses[0],
+    )
+
+
+def _loss_rises() -> Measured:
+    figures: dict[str, float | int | str] = {}
+    rises = True
+    for lr in MINIBATCHES:
+        kept = [_rise(_minibatches(modes.no_zero_grad(), lr, seed)) for seed in SEEDS]
+        growth = theory.mean_square_growth(lr, 1.0, 2.0, 1.0)  # of one standard normal input: λ = 1, variance 2
+        rises = rises and min(kept) > 3 and growth > 1
+        figures[f"mini-batches, lr {lr:g}: loss grows at least, times"] = min(kept)
+        figures[f"theory, lr {lr:g}: growth a step, beyond 1"] = growth - 1
+    falls = max(_rise(_minibatches(modes.zero_grad(), 0.01, seed)) for seed in SEEDS) < 1
+    full = _full_batch()
+    figures |= {
+        "full batch, 2000 steps": full.verdict,
+        "full batch: highest late loss over highest early": full.highest,
+        "full batch: drift of the conserved quantity": full.drift,
+        "full batch: off the closed form": full.off_theory,
+    }
+    bounded = full.verdict == "oscillates" and full.highest < 1.01 and full.drift < 1e-9
+    return Measured(
+        {"the batches are mini-batches, at any lr": rises, "they are full: it oscillates for ever": not bounded},
+        figures,
+        {"with zero_grad it falls": falls, "the full batch follows the closed form": full.off_theory < 1e-9},
+    )
+
+
+def _highest(mode: Mode, share: float) -> float:
+    """Return the largest loss of 100 full-batch steps at lr = share/λ, over the first."""
+    found = quadratic()
+    losses = trial(found.task, mode, steps=100, lr=share / found.steepest).losses
+    return max(losses) / losses[0]
+
+
+def _cures() -> Measured:
+    kept, cleared = (
+        [_rise(_minibatches(mode, 0.01, seed)) for seed in SEEDS] for mode in (modes.no_zero_grad(), modes.zero_grad())
+    )
+    forgotten, called = _highest(modes.no_zero_grad(), 3), _highest(modes.zero_grad(), 3)
+    steepest = quadratic().steepest
+    lr = 3 / steepest
+    return Measured(
+        {
+            "the batches are mini-batches": min(kept) > BOUND and max(cleared) < 1,
+            "they are full and 2/λ < lr < 4/λ: there zero_grad is what diverges": called < BOUND,
+        },
+        {
+            "mini-batches: loss without it grows at least, times": min(kept),
+            "mini-batches: loss with it, times": max(cleared),
+            "λ of the full batch": steepest,
+            "at lr 3/λ: highest loss without it, times the first": forgotten,
+            "at lr 3/λ: highest loss with it, times the first": called,
+            "at lr 4.5/λ: highest loss without it, times the first": _highest(modes.no_zero_grad(), 4.5),
+        },
+        {
+            "without zero_grad the full batch stays bounded": forgotten < BOUND,
+            "theory says the same": (theory.outcome(lr, steepest, 0.0), theory.outcome(lr, steepest, 1.0))
+            == ("diverges", "oscillates for ever"),
+        },
+    )
+
+
+CLAIMS = (
+    Claim("backward-accumulates", "backward() adds to what .grad holds already.", HOLDS, _accumulates),
+    Claim(
+        "kept-gradient-points-elsewhere",
+        "Without zero_grad() the optimizer steps along something else than the gradient.",
+        HOLDS,
+        _points_elsewhere,
+    ),
+    Claim(
+        "loss-rises-without-zero-grad",
+        "Without zero_grad() the loss rises.",
+        "holds when the batches are mini-batches, at any lr; not when they are full: it oscillates for ever",
+        _loss_rises,
+    ),
+    Claim(
+        "zero-grad-cures-divergence",
+        "A loss that diverges is cured by calling zero_grad().",
+        "holds when the batches are mini-batches; "
+        "not when they are full and 2/λ < lr < 4/λ: there zero_grad is what diverges",
+        _cures,
+    ),
+)
