@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab.errors import ClaimError, shortened, unknown
-from gradlab.verify import forgetting
+from gradlab.verify import clearing, forgetting
 from gradlab.verify.claim import Claim, Finding, Measured, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for theme in (forgetting,) for claim in theme.CLAIMS}
+CLAIMS: dict[str, Claim] = {claim.name: claim for theme in (forgetting, clearing) for claim in theme.CLAIMS}
 
 __all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "verify"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from gradlab import modes
@@ -94,3 +94,262 @@ def _memory(batch: int, *, fill: bool) -> tuple[int, int]:
     whole()
     held = sum(each.grad.nbytes for each in model.parameters() if each.grad is not None)
     return held, held + peak_of(whole)
+
+
+def _saves_memory() -> Measured:
+    (zeros, small_zeros), (none, small_none) = _memory(256, fill=True), _memory(256, fill=False)
+    large_zeros, large_none = _memory(8192, fill=True)[1], _memory(8192, fill=False)[1]
+    small, large = 1 - small_none / small_zeros, 1 - large_none / large_zeros
+    return Measured(
+        {
+            "what .grad holds between steps is counted": none == 0 < zeros,
+            "it is the peak of a step with activations of the size of the gradients": small > 0.2,
+            "activations outweigh them thirtyfold": large > 0.05,
+        },
+        {
+            "bytes in .grad between steps, zeros": zeros,
+            "bytes in .grad between steps, None": none,
+            "share of the peak saved, batch of 256": small,
+            "share of the peak saved, batch of 8192": large,
+            "bytes saved at that peak": large_zeros - large_none,
+        },
+    )
+
+
+def _ratio(runs: int, zeros: Callable[[], float], none: Callable[[], float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile of zeros/none over pairs, which take turns at being first."""
+    ratios = []
+    for nth in range(runs):
+        if nth % 2:
+            top, bottom = zeros(), none()
+        else:
+            bottom, top = none(), zeros()
+        ratios.append(top / bottom)
+    low, middle, high = quantiles(ratios, n=4)
+    return low, middle, high
+
+
+def _timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def _saves_time() -> Measured:
+    def clearing(fill: bool) -> float:
+        model, optimizer = models[fill]
+        for each in model.parameters():
+            each.grad = torch.ones_like(each)
+        return _timed(lambda: optimizer.zero_grad(set_to_none=not fill))
+
+    import torch
+
+    wide = {fill: _layers(1024, 4) for fill in (True, False)}
+    models = {fill: (model, torch.optim.SGD(model.parameters())) for fill, model in wide.items()}
+    call = _ratio(24, lambda: clearing(True), lambda: clearing(False))
+
+    steps = {fill: _stepping(128, 4, 1024, fill=fill)[1:] for fill in (True, False)}
+
+    def stepping(fill: bool) -> float:
+        step, clear = steps[fill]
+        return _timed(lambda: (step(), clear()))
+
+    stepping(True), stepping(False)
+    whole = _ratio(40, lambda: stepping(True), lambda: stepping(False))
+    return Measured(
+        {
+            "the clearing call alone is timed, of large parameters": call[1] > 1.5,
+            "the whole step is, in a batch of 1024: less than a tenth of it": whole[1] > 1.1,
+        },
+        {
+            "clearing 16 MB: zeros take, times None": call[1],
+            "clearing 16 MB: quartiles": f"{call[0]:.2g} to {call[2]:.2g}",
+            "whole step: with zeros, times None": whole[1],
+            "whole step: quartiles": f"{whole[0]:.3g} to {whole[2]:.3g}",
+        },
+    )
+
+
+# None or zeros: what is learned
+
+
+def _two_heads(seed: int) -> Task:
+    """Return a task of two heads on one body, whose batches use one head each, in turn."""
+    import torch
+    from torch import nn
+
+    from gradlab.tasks import Task
+
+    torch.manual_seed(seed)
+    model = nn.ModuleDict({"body": nn.Linear(4, 8), "left": nn.Linear(8, 1), "right": nn.Linear(8, 1)})
+    batches = [(("left", "right")[nth % 2], torch.randn(5, 4), torch.randn(5, 1)) for nth in range(20)]
+
+    def loss(model: nn.ModuleDict, batch: tuple[str, Tensor, Tensor]) -> Tensor:
+        head, x, y = batch
+        return nn.functional.mse_loss(model[head](model["body"](x).tanh()), y)
+
+    return Task(model, batches, loss)
+
+
+def _idle_movement(*, fill: bool, **options: float) -> float:
+    """Return how far the head that a step does not use moves in it, all steps together."""
+    from gradlab import optimizers, training
+
+    task = _two_heads(0)
+    heads = [list(task.model.get_submodule(name).parameters()) for name in ("left", "right")]
+    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05, **options})
+    moved, before = 0.0, [[each.detach().clone() for each in head] for head in heads]
+    for row in training.train(task, modes.zero_grad(fill=fill), optimizer, steps=40):
+        after = [[each.detach().clone() for each in head] for head in heads]
+        idle = (row.step + 1) % 2  # at even steps the left head learns
+        moved += norm([b - a for a, b in zip(before[idle], after[idle], strict=True)])
+        before = after
+    return moved
+
+
+def _trains_the_same() -> Measured:
+    settings: dict[str, dict[str, float]] = {"SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adam": {}}
+    alike = []
+    for name, options in settings.items():
+        zeros, none = (
+            trial(built("noisy_line", 0, inputs=4), mode, name, steps=200, lr=0.01, **options)
+            for mode in (modes.zero_grad(fill=True), modes.zero_grad())
+        )
+        alike.append(same(zeros, none))
+    movements = {
+        (name, fill): _idle_movement(fill=fill, **options)
+        for name, options in {"momentum": {"momentum": 0.9}, "decay": {"weight_decay": 0.1}, "plain": {}}.items()
+        for fill in (True, False)
+    }
+    moved = {name: movement for (name, fill), movement in movements.items() if fill}
+    return Measured(
+        {
+            "every parameter gets a gradient at each step": all(alike),
+            "one is unused in a step and there is momentum": moved["momentum"] == 0,
+            "there is weight decay: zeros move it, None does not": moved["decay"] == 0,
+        },
+        {
+            "unused, zeros and momentum: moves by": moved["momentum"],
+            "unused, zeros and weight decay: moves by": moved["decay"],
+            "unused, zeros and plain SGD: moves by": moved["plain"],
+            "unused, None: moves by": max(movement for (_, fill), movement in movements.items() if not fill),
+        },
+        {
+            "None leaves an unused parameter where it is": not any(
+                movement for (_, fill), movement in movements.items() if not fill
+            )
+        },
+    )
+
+
+# Where, and by whom
+
+
+def _by_hand(where: str, optimizer: str, steps: int = 200) -> tuple[list[float], list[Tensor]]:
+    """Train with zero_grad() before backward(), after step(), or between the two; return losses and weights."""
+    from itertools import cycle, islice
+
+    from gradlab import optimizers
+
+    task = built("noisy_line", 0, inputs=4, batch_size=4)
+    made = optimizers.build(optimizer, task.model.parameters(), {"lr": 0.01})
+    losses = []
+    for batch in islice((batch for epoch in cycle([task.batches]) for batch in epoch), steps):
+        loss = task.loss(task.model, batch)
+        if where == "before":
+            made.zero_grad()
+        loss.backward()
+        if where == "between":
+            made.zero_grad()
+        made.step()
+        losses.append(loss.item())
+    return losses, weights_of(task.model)
+
+
+def _order() -> Measured:
+    alike, off = [], 0.0
+    for optimizer in ("SGD", "Adam"):
+        losses, weights = _by_hand("before", optimizer)
+        after = trial(
+            built("noisy_line", 0, inputs=4, batch_size=4), modes.zero_grad(), optimizer, steps=200, lr=0.01
+        )
+        alike.append(losses == after.losses and equal(weights, after.weights))
+        off = max(off, apart(weights, after.weights))
+    start = weights_of(built("noisy_line", 0, inputs=4, batch_size=4).model)
+    stuck = apart(_by_hand("between", "SGD")[1], start)
+    return Measured(
+        {"it is before backward() or after step()": all(alike), "it is between the two: nothing is learned": stuck > 0},
+        {"before or after, 200 steps: weights differ by": off, "between: weights move by": stuck},
+    )
+
+
+def _whose() -> Measured:
+    import torch
+
+    def left_after(steps: int, held: str, clear: str) -> list[Tensor]:
+        """Return what `.grad` holds when it has been cleared after each of so many steps at the same batch."""
+        task = _two_heads(0)
+        batch = next(iter(task.batches))
+        model: nn.Module = task.model
+        parameters = model.parameters() if held == "all" else model.get_submodule("left").parameters()
+        optimizer = torch.optim.SGD(parameters, lr=0.0)
+        for _ in range(steps):
+            task.loss(model, batch).backward()
+            optimizer.step()
+            (optimizer if clear == "optimizer" else model).zero_grad()
+        return grads_of(model)
+
+    whole = [left_after(5, "all", clear) for clear in ("optimizer", "model")]
+    once, often = (norm(left_after(steps, "head", "optimizer")) for steps in (1, 5))
+    part = [left_after(5, "head", clear) for clear in ("optimizer", "model")]
+    figures: dict[str, Figure] = {
+        "all held: left in .grad by either": max(map(norm, whole)),
+        "one head held: left by the model's": norm(part[1]),
+        "one head held: left by the optimizer's after 5 steps, times after 1": often / once if once else 0.0,
+    }
+    return Measured(
+        {
+            "the optimizer holds all parameters of the model": equal(*whole) and norm(whole[0]) == 0,
+            "it holds some: the .grad of the others grows": equal(*part),
+        },
+        figures,
+        {"the others' .grad adds up": often > 4 * once > 0},
+    )
+
+
+CLAIMS = (
+    Claim(
+        "set-to-none-saves-memory",
+        "zero_grad(set_to_none=True) saves memory.",
+        "holds when what .grad holds between steps is counted or it is the peak of a step with activations of the size "
+        "of the gradients; not when activations outweigh them thirtyfold",
+        _saves_memory,
+    ),
+    Claim(
+        "set-to-none-saves-time",
+        "zero_grad(set_to_none=True) saves time.",
+        "holds when the clearing call alone is timed, of large parameters; "
+        "not when the whole step is, in a batch of 1024: less than a tenth of it",
+        _saves_time,
+    ),
+    Claim(
+        "set-to-none-trains-the-same",
+        "It makes no difference to what is learned whether .grad is set to None or to zeros.",
+        "holds when every parameter gets a gradient at each step; not when one is unused in a step and there is "
+        "momentum or there is weight decay: zeros move it, None does not",
+        _trains_the_same,
+    ),
+    Claim(
+        "clear-before-backward-or-after-step",
+        "It does not matter where zero_grad() is called.",
+        "holds when it is before backward() or after step(); not when it is between the two: nothing is learned",
+        _order,
+    ),
+    Claim(
+        "optimizer-or-model-zero-grad",
+        "optimizer.zero_grad() and model.zero_grad() are the same.",
+        "holds when the optimizer holds all parameters of the model; "
+        "not when it holds some: the .grad of the others grows",
+        _whose,
+    ),
+)
