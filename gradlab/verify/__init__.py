@@ -1,8 +1,8 @@
 """The claims people make about `zero_grad()`, each tested live.
 
-A claim is a sentence with the answer that the documentation gives, and a function that measures. The answer is made of
-what was measured, never of what was expected; a finding is ok where the two are the same. The claims stand by theme, in
-files that explain themselves: what forgetting does, how to clear, accumulating on purpose, what is kept as momentum,
+A claim is a sentence with the answer that the documentation gives, and a function that measures. The answer is made
+of what was measured, never of what was expected; a finding is ok where the two are the same. The claims stand by
+theme, each in a file of its own: what forgetting does, how to clear, accumulating on purpose, what is kept as momentum,
 and code as it is usually printed.
 """
 
@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab.errors import ClaimError, shortened, unknown
-from gradlab.verify import clearing, forgetting
+from gradlab.verify import accumulating, clearing, forgetting, momentum, printed
 from gradlab.verify.claim import Claim, Finding, Measured, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-CLAIMS: dict[str, Claim] = {claim.name: claim for theme in (forgetting, clearing) for claim in theme.CLAIMS}
+THEMES = (forgetting, clearing, accumulating, printed, momentum)
+CLAIMS: dict[str, Claim] = {claim.name: claim for theme in THEMES for claim in theme.CLAIMS}
 
 __all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "verify"]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 HOLDS, FAILS, SKIPPED = "holds", "does not hold", "skipped"
 
@@ -77,4 +79,4 @@ def answer_of(measured: Measured) -> str:
         return HOLDS
     if not true:
         return FAILS
-    return f"{HOLDS} when {' or '.join(true)}; not when {' or '.join(false)}"
+    return f"{HOLDS} when {', or '.join(true)}; not when {', or '.join(false)}"

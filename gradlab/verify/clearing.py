@@ -63,8 +63,8 @@ def peak_of(action: Callable[[], object]) -> int:
         nonlocal now
         now -= size
 
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002 - torch's
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal now, peak
             before = {each.untyped_storage() for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)}
             made = func(*args, **(kwargs or {}))
@@ -78,7 +78,7 @@ def peak_of(action: Callable[[], object]) -> int:
             peak = max(peak, now)
             return made
 
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]  # torch's
         action()
     return peak
 
@@ -159,7 +159,7 @@ def _saves_time() -> Measured:
     return Measured(
         {
             "the clearing call alone is timed, of large parameters": call[1] > 1.5,
-            "the whole step is, in a batch of 1024: less than a tenth of it": whole[1] > 1.1,
+            "the whole step is, in a batch of 1024 (less than a tenth of it)": whole[1] > 1.1,
         },
         {
             "clearing 16 MB: zeros take, times None": call[1],
@@ -226,7 +226,7 @@ def _trains_the_same() -> Measured:
         {
             "every parameter gets a gradient at each step": all(alike),
             "one is unused in a step and there is momentum": moved["momentum"] == 0,
-            "there is weight decay: zeros move it, None does not": moved["decay"] == 0,
+            "there is weight decay (zeros move it, None does not)": moved["decay"] == 0,
         },
         {
             "unused, zeros and momentum: moves by": moved["momentum"],
@@ -270,15 +270,16 @@ def _order() -> Measured:
     alike, off = [], 0.0
     for optimizer in ("SGD", "Adam"):
         losses, weights = _by_hand("before", optimizer)
-        after = trial(
-            built("noisy_line", 0, inputs=4, batch_size=4), modes.zero_grad(), optimizer, steps=200, lr=0.01
-        )
+        after = trial(built("noisy_line", 0, inputs=4, batch_size=4), modes.zero_grad(), optimizer, steps=200, lr=0.01)
         alike.append(losses == after.losses and equal(weights, after.weights))
         off = max(off, apart(weights, after.weights))
     start = weights_of(built("noisy_line", 0, inputs=4, batch_size=4).model)
     stuck = apart(_by_hand("between", "SGD")[1], start)
     return Measured(
-        {"it is before backward() or after step()": all(alike), "it is between the two: nothing is learned": stuck > 0},
+        {
+            "it is before backward() or after step()": all(alike),
+            "it is between the two (nothing is learned)": stuck > 0,
+        },
         {"before or after, 200 steps: weights differ by": off, "between: weights move by": stuck},
     )
 
@@ -310,7 +311,7 @@ def _whose() -> Measured:
     return Measured(
         {
             "the optimizer holds all parameters of the model": equal(*whole) and norm(whole[0]) == 0,
-            "it holds some: the .grad of the others grows": equal(*part),
+            "it holds some (the .grad of the others grows)": equal(*part),
         },
         figures,
         {"the others' .grad adds up": often > 4 * once > 0},
@@ -321,35 +322,35 @@ CLAIMS = (
     Claim(
         "set-to-none-saves-memory",
         "zero_grad(set_to_none=True) saves memory.",
-        "holds when what .grad holds between steps is counted or it is the peak of a step with activations of the size "
-        "of the gradients; not when activations outweigh them thirtyfold",
+        "holds when what .grad holds between steps is counted, or it is the peak of a step with activations of the "
+        "size of the gradients; not when activations outweigh them thirtyfold",
         _saves_memory,
     ),
     Claim(
         "set-to-none-saves-time",
         "zero_grad(set_to_none=True) saves time.",
         "holds when the clearing call alone is timed, of large parameters; "
-        "not when the whole step is, in a batch of 1024: less than a tenth of it",
+        "not when the whole step is, in a batch of 1024 (less than a tenth of it)",
         _saves_time,
     ),
     Claim(
         "set-to-none-trains-the-same",
         "It makes no difference to what is learned whether .grad is set to None or to zeros.",
         "holds when every parameter gets a gradient at each step; not when one is unused in a step and there is "
-        "momentum or there is weight decay: zeros move it, None does not",
+        "momentum, or there is weight decay (zeros move it, None does not)",
         _trains_the_same,
     ),
     Claim(
         "clear-before-backward-or-after-step",
         "It does not matter where zero_grad() is called.",
-        "holds when it is before backward() or after step(); not when it is between the two: nothing is learned",
+        "holds when it is before backward() or after step(); not when it is between the two (nothing is learned)",
         _order,
     ),
     Claim(
         "optimizer-or-model-zero-grad",
         "optimizer.zero_grad() and model.zero_grad() are the same.",
         "holds when the optimizer holds all parameters of the model; "
-        "not when it holds some: the .grad of the others grows",
+        "not when it holds some (the .grad of the others grows)",
         _whose,
     ),
 )

@@ -1,7 +1,8 @@
-"""What forgetting zero_grad() does: backward() adds, the optimizer steps along a sum, and then?"""
+"""What forgetting zero_grad() does: backward() adds, and the optimizer steps along a sum."""
 
 from __future__ import annotations
 
+import math
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -98,8 +99,8 @@ def _minibatches(mode: Mode, lr: float, seed: int) -> Trial:
 def _rise(run: Trial) -> float:
     """Return the mean loss of the last fifth over that of the first tenth; inf where it is no number."""
     losses = run.losses
-    rise = fmean(losses[-len(losses) // 5 :]) / fmean(losses[: len(losses) // 10])
-    return rise if rise == rise else float("inf")  # noqa: PLR0124 - NaN alone differs from itself
+    rise = fmean(losses[-(len(losses) // 5) :]) / fmean(losses[: len(losses) // 10])
+    return math.inf if math.isnan(rise) else rise
 
 
 class Quadratic(NamedTuple):
@@ -128,7 +129,7 @@ def quadratic() -> Quadratic:
     at = parameters_to_vector(task.model.parameters()).detach()
 
     def loss(vector: Tensor) -> Tensor:
-        parts = vector.split([shape.numel() for shape in shapes])
+        parts = torch.split(vector, [shape.numel() for shape in shapes])
         weights = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
         value: Tensor = task.loss(lambda x: functional_call(task.model, weights, (x,)), batch)
         return value
@@ -167,7 +168,7 @@ def _full_batch(steps: int = 2000) -> FullBatch:
     exact = theory.loss_trajectory(lr, found.curvatures, 1.0, steps - 1, start.tolist())
     return FullBatch(
         curves.verdict(rows),
-        max(losses[-steps // 10 :]) / max(losses[: steps // 10]),
+        max(losses[-(steps // 10) :]) / max(losses[: steps // 10]),
         (max(quantity) - min(quantity)) / quantity[0],
         max(abs(loss - value) for loss, value in zip(losses, exact, strict=True)) / losses[0],
     )
@@ -192,7 +193,7 @@ def _loss_rises() -> Measured:
     }
     bounded = full.verdict == "oscillates" and full.highest < 1.01 and full.drift < 1e-9
     return Measured(
-        {"the batches are mini-batches, at any lr": rises, "they are full: it oscillates for ever": not bounded},
+        {"the batches are mini-batches, at any lr": rises, "they are full (it oscillates for ever)": not bounded},
         figures,
         {"with zero_grad it falls": falls, "the full batch follows the closed form": full.off_theory < 1e-9},
     )
@@ -215,7 +216,7 @@ def _cures() -> Measured:
     return Measured(
         {
             "the batches are mini-batches": min(kept) > BOUND and max(cleared) < 1,
-            "they are full and 2/λ < lr < 4/λ: there zero_grad is what diverges": called < BOUND,
+            "they are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)": called < BOUND,
         },
         {
             "mini-batches: loss without it grows at least, times": min(kept),
@@ -244,14 +245,14 @@ CLAIMS = (
     Claim(
         "loss-rises-without-zero-grad",
         "Without zero_grad() the loss rises.",
-        "holds when the batches are mini-batches, at any lr; not when they are full: it oscillates for ever",
+        "holds when the batches are mini-batches, at any lr; not when they are full (it oscillates for ever)",
         _loss_rises,
     ),
     Claim(
         "zero-grad-cures-divergence",
         "A loss that diverges is cured by calling zero_grad().",
         "holds when the batches are mini-batches; "
-        "not when they are full and 2/λ < lr < 4/λ: there zero_grad is what diverges",
+        "not when they are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)",
         _cures,
     ),
 )

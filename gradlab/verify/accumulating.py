@@ -1,0 +1,265 @@
+"""Accumulating on purpose: when it equals the large batch, how to divide, what a chunk of a sequence gives."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from gradlab import modes
+from gradlab.verify.claim import Claim, Measured
+from gradlab.verify.trial import Trial, apart, flat, grads_of, norm, trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from gradlab.modes import Mode
+    from gradlab.tasks import Task
+
+ROUNDING = 1e-12  # float64, a few hundred operations on numbers near 1
+ROWS = 96
+
+
+def _cut(sizes: Sequence[int], *, normalised: bool = False) -> Task:
+    """Return a regression in float64 on the same rows whatever the sizes of its batches, which come in order."""
+    import torch
+    from torch import nn
+
+    from gradlab.tasks import Task
+
+    torch.manual_seed(0)
+    x, y = torch.randn(ROWS, 6, dtype=torch.float64), torch.randn(ROWS, 1, dtype=torch.float64)
+    between = nn.BatchNorm1d(8) if normalised else nn.Tanh()
+    model = nn.Sequential(nn.Linear(6, 8), between, nn.Linear(8, 1)).double()
+    ends = list(accumulate(sizes))
+    batches = [(x[end - size : end], y[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+    return Task.supervised(model, batches, nn.MSELoss())
+
+
+def _epochs(sizes: Sequence[int], mode: Mode, epochs: int = 5, *, normalised: bool = False) -> Trial:
+    return trial(_cut(sizes, normalised=normalised), mode, steps=epochs * len(sizes), lr=0.05)
+
+
+def _first_move(sizes: Sequence[int], mode: Mode, lr: float = 0.05) -> Tensor:
+    """Return how far the first update moves the weights."""
+    start = flat(list(_cut(sizes).model.parameters()))
+    return flat(trial(_cut(sizes), mode, steps=mode.every, lr=lr).weights) - start
+
+
+def _equals_large() -> Measured:
+    large, micro = [32] * 3, [8] * 12
+    whole = _epochs(large, modes.zero_grad())
+    divided = apart(_epochs(micro, modes.accumulate(4)).weights, whole.weights)
+    undivided = apart(_epochs(micro, modes.accumulate(4, mean=False)).weights, whole.weights)
+    factor = float(
+        _first_move(micro, modes.accumulate(4, mean=False)).norm() / _first_move(large, modes.zero_grad()).norm()
+    )
+    normalised = apart(
+        _epochs(micro, modes.accumulate(4), normalised=True).weights,
+        _epochs(large, modes.zero_grad(), normalised=True).weights,
+    )
+    return Measured(
+        {
+            "each loss is divided by N": divided < ROUNDING,
+            "the losses are not divided (N times the gradient)": undivided < ROUNDING,
+            "there is BatchNorm (it sees micro-batches)": normalised < ROUNDING,
+        },
+        {
+            "divided: weights differ by": divided,
+            "not divided: weights differ by": undivided,
+            "not divided, 4 micro-batches: first step, times": factor,
+            "BatchNorm: weights differ by": normalised,
+        },
+        {"not dividing makes the first step N times as long": math.isclose(factor, 4, rel_tol=1e-9)},
+    )
+
+
+def _last_window() -> Measured:
+    """Train an epoch of six batches under accumulate:4, and look at what each update sees."""
+    import torch
+
+    from gradlab import optimizers, training
+
+    task = _cut([8] * 6)
+    batches, parameters = list(task.batches), list(task.model.parameters())
+    windows = iter((batches[:4], batches[4:]))
+    shares, off = [], []
+
+    def look(*_: object) -> None:
+        window = next(windows)
+        total = sum(task.loss(task.model, batch) for batch in window)
+        gradient = flat(torch.autograd.grad(total, parameters))
+        mean = gradient / len(window)
+        shares.append(float((gradient / 4).norm() / mean.norm()))
+        off.append(float((flat(grads_of(task.model)) - mean).abs().max()))
+
+    optimizer = optimizers.build("SGD", parameters, {"lr": 0.05})
+    optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]  # this one is torch's own
+    for _ in training.train(task, modes.accumulate(4), optimizer, epochs=1):
+        pass
+    return Measured(
+        {
+            "every window has N batches": abs(shares[0] - 1) < ROUNDING,
+            "the last one of an epoch is shorter": abs(shares[-1] - 1) < ROUNDING,
+        },
+        {
+            "window of 4 divided by 4: share of its mean gradient": shares[0],
+            "window of 2 divided by 4: share of its mean gradient": shares[-1],
+            "gradlab, divided by its own length: off by at most": max(off),
+        },
+        {"gradlab divides each window by its own length": len(off) == 2 and max(off) < ROUNDING},
+    )
+
+
+# A sequence in chunks
+
+
+class Saved:
+    """What autograd saves for the backward pass: the bytes now, and the most there were at one time."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+
+    def pack(self, tensor: Tensor) -> Any:
+        """Count a tensor until the graph lets it go."""
+        holder = _Holder(tensor)
+        self.now += tensor.nbytes
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(holder, self._free, tensor.nbytes)
+        return holder
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+class _Holder:
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def _through_time(*, chunks: int, each: bool, detached: bool = True) -> tuple[Tensor, int]:
+    """Return the gradient of an RNN over a sequence of 48, and the most bytes that graphs held.
+
+    The hidden state is handed from chunk to chunk, `detached` or not; backward() is called after `each` chunk, or once
+    for the sum of all losses.
+    """
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    rnn, head = nn.RNN(3, 8, batch_first=True).double(), nn.Linear(8, 1).double()
+    x, y = torch.randn(5, 48, 3, dtype=torch.float64), torch.randn(5, 48, 1, dtype=torch.float64)
+    saved, hidden, total = Saved(), None, torch.zeros((), dtype=torch.float64)
+    with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda holder: holder.tensor):
+        for inputs, targets in zip(x.chunk(chunks, 1), y.chunk(chunks, 1), strict=True):
+            states, hidden = rnn(inputs, hidden)
+            loss: Any = (head(states) - targets).square().sum()
+            if each:
+                loss.backward()
+            else:
+                total = total + loss
+            if detached:
+                hidden = hidden.detach()
+            del states, loss
+        if not each:
+            total.backward()
+    return flat(grads_of(nn.ModuleList([rnn, head]))), saved.peak
+
+
+def _in_chunks() -> Measured:
+    chunked, little = _through_time(chunks=4, each=True)
+    summed, much = _through_time(chunks=4, each=False)
+    uncut, _ = _through_time(chunks=4, each=False, detached=False)
+    off = float((chunked - summed).abs().max() / summed.abs().max())
+    short = float((chunked - uncut).norm() / uncut.norm())
+    return Measured(
+        {
+            "the hidden state is detached between chunks in both": off < ROUNDING,
+            "the sequence is not cut": short < ROUNDING,
+        },
+        {
+            "4 chunks: gradients differ by, relative": off,
+            "cut or not: gradients differ by, relative": short,
+            "bytes that graphs hold, one backward() for all": much,
+            "bytes that graphs hold, one after each chunk": little,
+        },
+        {"one chunk's graph is held at a time": 4 * little < 1.1 * much},
+    )
+
+
+# Clipping
+
+
+def _clipped(bound: float, *, each: bool) -> list[Tensor]:
+    """Train ten windows of four, .grad clipped to the norm `bound` after each backward pass or once a window."""
+    from torch.nn.utils import clip_grad_norm_
+
+    from gradlab import optimizers, training
+
+    task = _cut([8] * 12)
+    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05})
+    if not each:
+        for _ in training.train(task, modes.accumulate(4), optimizer, steps=40, clip_norm=bound):
+            pass
+        return [weight.detach() for weight in task.model.parameters()]
+    batches: list[Any] = list(task.batches)
+    model: nn.Module = task.model
+    for step in range(40):
+        (task.loss(model, batches[step % 12]) / 4).backward()
+        clip_grad_norm_(model.parameters(), bound)
+        if step % 4 == 3:
+            optimizer.step()
+            optimizer.zero_grad()
+    return [weight.detach() for weight in model.parameters()]
+
+
+def _clipping() -> Measured:
+    loose, tight = 1e3, 0.1
+    off = {bound: apart(_clipped(bound, each=True), _clipped(bound, each=False)) for bound in (loose, tight)}
+    start = [weight.detach() for weight in _cut([8] * 12).model.parameters()]
+    moved = norm([a - b for a, b in zip(_clipped(tight, each=False), start, strict=True)])
+    return Measured(
+        {
+            "no gradient is longer than the bound": off[loose] < ROUNDING,
+            "some are (the first batches of a window weigh less)": off[tight] < ROUNDING,
+        },
+        {
+            "bound 1000: weights differ by": off[loose],
+            "bound 0.1: weights differ by": off[tight],
+            "bound 0.1: weights move by, in all": moved,
+        },
+    )
+
+
+CLAIMS = (
+    Claim(
+        "accumulation-equals-the-large-batch",
+        "N micro-batches accumulated are the large batch.",
+        "holds when each loss is divided by N; not when the losses are not divided (N times the gradient), "
+        "or there is BatchNorm (it sees micro-batches)",
+        _equals_large,
+    ),
+    Claim(
+        "a-last-short-window",
+        "Dividing every loss by N is right.",
+        "holds when every window has N batches; not when the last one of an epoch is shorter",
+        _last_window,
+    ),
+    Claim(
+        "truncated-bptt",
+        "backward() after each chunk of a sequence gives the gradient of the summed loss, "
+        "at the memory of one chunk's graph.",
+        "holds when the hidden state is detached between chunks in both; not when the sequence is not cut",
+        _in_chunks,
+    ),
+    Claim(
+        "clip-each-micro-batch",
+        "Gradients may be clipped after each backward pass of a window as well as once before the step.",
+        "holds when no gradient is longer than the bound; "
+        "not when some are (the first batches of a window weigh less)",
+        _clipping,
+    ),
+)

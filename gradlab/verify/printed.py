@@ -1,0 +1,137 @@
+"""Code as it is usually printed: gradient descent by hand, and Adam on one sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradlab import modes
+from gradlab.verify.claim import Claim, Figure, Measured
+from gradlab.verify.trial import apart, built, equal, in_double, same, trial, weights_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from gradlab.tasks import Task
+
+
+def _refusal(action: Callable[[], object]) -> str:
+    """Return the name of the error that `action` raises, or "runs"."""
+    try:
+        action()
+    except (RuntimeError, TypeError, AttributeError) as error:
+        return type(error).__name__
+    return "runs"
+
+
+def _line(*, double: bool) -> Task:
+    task = built("noisy_line", 0, inputs=4, batch_size=4)
+    return in_double(task) if double else task
+
+
+def _literal(*, double: bool, steps: int, lr: float) -> list[Tensor]:
+    """Return the weights after so many steps of `w -= lr * w.grad` under no_grad."""
+    import torch
+
+    task, done = _line(double=double), 0
+    while done < steps:
+        for batch in task.batches:
+            task.loss(task.model, batch).backward()
+            with torch.no_grad():
+                for w in task.model.parameters():
+                    w -= lr * w.grad  # type: ignore[misc,operator]  # as printed
+                    w.grad = None
+            done += 1
+    return weights_of(task.model)
+
+
+def _descent() -> Measured:
+    import torch
+
+    alike, figures = [], dict[str, Figure]()
+    literal_alike = []
+    for double, name in ((False, "float32"), (True, "float64")):
+        sgd, vanilla = (
+            trial(_line(double=double), modes.zero_grad(), optimizer, steps=200, lr=0.01)
+            for optimizer in ("SGD", "vanilla")
+        )
+        literal = _literal(double=double, steps=200, lr=0.01)
+        alike.append(same(sgd, vanilla))
+        literal_alike.append(equal(literal, sgd.weights))
+        figures[f"sub_ with alpha, {name}, 200 steps: off by"] = apart(vanilla.weights, sgd.weights)
+        figures[f"w -= lr * w.grad, {name}, 200 steps: off by"] = apart(literal, sgd.weights)
+
+    w = torch.ones(3, requires_grad=True)
+
+    def before_backward() -> object:
+        return 0.1 * w.grad  # type: ignore[operator]  # as printed: .grad is None
+
+    def in_place() -> None:
+        nonlocal w
+        loss: Any = w.square().sum()
+        loss.backward()
+        w -= 0.1 * w.grad  # type: ignore[operator]  # as printed: a leaf, in place, with the graph watching
+
+    figures["as printed, before the first backward()"] = _refusal(before_backward)
+    figures["as printed, without no_grad()"] = _refusal(in_place)
+    return Measured(
+        {
+            "it is written w.sub_(w.grad, alpha=lr) under no_grad()": all(alike),
+            "it is written so (rounded twice, the last bits differ)": any(literal_alike),
+            "it stands outside no_grad() or before the first backward() (it raises)": "runs" in figures.values(),
+        },
+        figures,
+    )
+
+
+def _adam_on_one_sample(*, squared: bool, steps: int = 300) -> list[float]:
+    """Train W (4×3) and b (3) on one sample by Adam, and return the losses."""
+    import torch
+
+    torch.manual_seed(0)
+    w, b = torch.randn(4, 3, requires_grad=True), torch.randn(3, requires_grad=True)
+    x, y = torch.randn(4), torch.randn(3)
+    optimizer, losses = torch.optim.Adam([w, b], lr=0.01), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss: Any = (x @ w + b - y).square()
+        loss = loss.sum() if squared else loss
+        loss.backward()  # of the 3-vector: "grad can be implicitly created only for scalar outputs"
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _adam_example() -> Measured:
+    printed = _refusal(lambda: _adam_on_one_sample(squared=False, steps=1))
+    losses = _adam_on_one_sample(squared=True)
+    return Measured(
+        {
+            "the loss is made a number, the sum of the squares": losses[-1] < losses[0] / 1000,
+            "backward() is called of the 3-vector, as printed": printed == "runs",
+        },
+        {
+            "as printed": printed,
+            "sum of squares: first loss": losses[0],
+            "sum of squares: loss after 300 steps": losses[-1],
+        },
+    )
+
+
+CLAIMS = (
+    Claim(
+        "vanilla-equals-sgd",
+        "w -= lr * w.grad is what torch.optim.SGD does, bit for bit.",
+        "holds when it is written w.sub_(w.grad, alpha=lr) under no_grad(); not when it is written so (rounded twice, "
+        "the last bits differ), or it stands outside no_grad() or before the first backward() (it raises)",
+        _descent,
+    ),
+    Claim(
+        "printed-adam-example-runs",
+        "The usual example, Adam on one sample with W of 4×3 and b of 3, trains.",
+        "holds when the loss is made a number, the sum of the squares; "
+        "not when backward() is called of the 3-vector, as printed",
+        _adam_example,
+    ),
+)
