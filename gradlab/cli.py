@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import sys
-from contextlib import redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,6 +17,7 @@ from gradlab import __version__
 from gradlab.errors import GradlabError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from rich.console import Console
@@ -328,6 +329,51 @@ def experiments(
             print(toml, end="")
         return
     _show_words({each: experiment.load(each).title for each in experiment.shipped()}, "experiments", as_json=json)
+
+
+@app.command()
+def verify(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="This claim alone; may be given several times.")
+    ] = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The answers only: no progress.")] = False,
+) -> None:
+    """Test what is said of zero_grad(), live: each claim holds, holds when …, or does not hold."""
+    from gradlab import verify as claims
+
+    chosen, findings = claims.chosen(only), []
+    console = _console()
+    for nth, claim in enumerate(chosen, 1):
+        try:
+            with nullcontext() if json or quiet else _telling(f"claim {nth}/{len(chosen)} {claim.name}"):
+                finding = claims.measure(claim)
+        except KeyboardInterrupt:
+            raise _Stopped("interrupted", INTERRUPTED) from None
+        findings.append(finding)
+        if not json:
+            from gradlab.terminal import finding_block
+
+            console.print(finding_block(finding))
+    if json:
+        keys = ("name", "statement", "answer", "figures", "ok")
+        _print_json({"claims": [{key: getattr(each, key) for key in keys} for each in findings]})
+    else:
+        from gradlab.terminal import findings_line
+
+        console.print(findings_line(findings))
+    raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
+
+
+def _telling(what: str) -> AbstractContextManager[object]:
+    """Say what is being done: on a terminal for as long as it lasts, elsewhere as a line."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return console.status(what)
+    _say(what)
+    return nullcontext()
 
 
 # Showing

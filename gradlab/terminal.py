@@ -8,6 +8,8 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
     from gradlab.store import RunRecord
+    from gradlab.verify import Finding
 
 COLOURS = {"falls": "green", "flat": "cyan", "oscillates": "yellow", "rises": "red", "diverges": "bold red"}
+ANSWER_COLOURS = {"holds": "green", "holds when": "yellow", "does not hold": "red", "skipped": "cyan"}
 STATUS_COLOURS = {"done": "green", "failed": "bold red"}
 DIFFERENCE = (
     "− {mode}: mean difference in the loss of the last epoch over {seeds} pairs of one seed, with its 95 % interval; "
@@ -120,6 +124,34 @@ def epoch_lines(results: Sequence[Result], most: int = 10) -> list[str]:
             continue
         lines += [f"{result.mode}:", *(f"model training loss is {_one_decimal(mean)}" for mean in means), ""]
     return lines
+
+
+def finding_block(finding: Finding) -> Group:
+    """Return what was found of a claim: its name, its statement, the answer and the numbers it rests on."""
+    answer = Text(finding.answer, ANSWER_COLOURS.get(finding.kind, "bold red"))
+    if not finding.ok:
+        answer.append(f"\nbut the documented answer is: {finding.documented}", "bold red")
+    figures = "; ".join(f"{name} {_figure(value)}" for name, value in finding.figures.items())
+    below = [Text(finding.statement, "italic"), answer, *([Text(figures, "dim")] if figures else [])]
+    return Group(Text(finding.name, "bold"), Padding(Group(*below), (0, 0, 1, 2)))
+
+
+def findings_line(findings: Sequence[Finding]) -> Text:
+    """Return the sum of all: how many claims hold, hold when …, do not hold, and whether that is as documented."""
+    words = {"holds": "hold", "holds when": "hold when …", "does not hold": "do not hold", "skipped": "skipped"}
+    if len(findings) == 1:
+        words |= {"holds": "holds", "holds when": "holds when …", "does not hold": "does not hold"}
+    counted = Counter(finding.kind for finding in findings)
+    parts = [f"{counted[kind]} {word}" for kind, word in words.items() if counted[kind]]
+    parts += [f"{counted['other']} without an answer"] if counted["other"] else []
+    wrong = [finding.name for finding in findings if not finding.ok]
+    end = f"not as documented: {', '.join(wrong)}" if wrong else "all as documented"
+    claims = f"{len(findings)} claim" + ("s" if len(findings) != 1 else "")
+    return Text(f"{claims}: {', '.join(parts)}; {end}", "bold red" if wrong else "green")
+
+
+def _figure(value: float | int | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

@@ -2,8 +2,8 @@
 
 A claim is a sentence with the answer that the documentation gives, and a function that measures. The answer is made
 of what was measured, never of what was expected; a finding is ok where the two are the same. The claims stand by
-theme, each in a file of its own: what forgetting does, how to clear, accumulating on purpose, what is kept as momentum,
-and code as it is usually printed.
+theme, each in a file of its own: what forgetting does, how to clear, accumulating on purpose, code as it is usually
+printed, what is kept as momentum, and TensorFlow's tape.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.errors import ClaimError, shortened, unknown
 from gradlab.verify import accumulating, clearing, forgetting, momentum, printed
-from gradlab.verify.claim import Claim, Finding, Measured, answer_of
+from gradlab.verify.claim import Claim, Figure, Finding, Measured, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 THEMES = (forgetting, clearing, accumulating, printed, momentum)
 CLAIMS: dict[str, Claim] = {claim.name: claim for theme in THEMES for claim in theme.CLAIMS}
 
-__all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "verify"]
+__all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "measure", "verify"]
 
 
 def chosen(names: Iterable[str] | None = None) -> list[Claim]:
@@ -42,11 +42,10 @@ def verify(names: Iterable[str] | None = None) -> Iterator[Finding]:
     Raises:
         ClaimError: there is no such claim.
     """
-    for claim in chosen(names):
-        yield measured(claim)
+    return map(measure, chosen(names))
 
 
-def measured(claim: Claim) -> Finding:
+def measure(claim: Claim) -> Finding:
     """Measure one claim, on one thread and from the same seed whichever was measured before.
 
     What stops a measurement is a finding too: something beneath is not as it should be.
@@ -55,17 +54,16 @@ def measured(claim: Claim) -> Finding:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # results depend on the number of threads, and times too
-    figures = {}
+    figures: dict[str, Figure] = {}
+    skipped = False
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             found = claim.measure()
-        answer, figures = answer_of(found), dict(found.figures)
-        skipped = bool(found.skipped)
+        answer, figures, skipped = answer_of(found), dict(found.figures), bool(found.skipped)
     except Exception as error:  # whatever breaks in the code beneath
-        answer, skipped = f"not measured: {type(error).__name__}: {shortened(error, 200)}", False
+        answer = f"not measured: {type(error).__name__}: {shortened(error, 200)}"
     finally:
         torch.set_num_threads(threads)
-    return Finding(
-        claim.name, claim.statement, answer, figures, skipped or answer == claim.documented, claim.documented
-    )
+    ok = skipped or answer == claim.documented
+    return Finding(claim.name, claim.statement, answer, figures, ok, claim.documented)

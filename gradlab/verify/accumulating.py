@@ -23,8 +23,11 @@ ROUNDING = 1e-12  # float64, a few hundred operations on numbers near 1
 ROWS = 96
 
 
-def _cut(sizes: Sequence[int], *, normalised: bool = False) -> Task:
-    """Return a regression in float64 on the same rows whatever the sizes of its batches, which come in order."""
+def _cut(sizes: Sequence[int], *, normalised: bool = False, counted: bool = False) -> Task:
+    """Return a regression in float64 on the same rows whatever the sizes of its batches, which come in order.
+
+    The loss is the mean of a batch, or where it is `counted` its sum and its number of rows.
+    """
     import torch
     from torch import nn
 
@@ -36,7 +39,9 @@ def _cut(sizes: Sequence[int], *, normalised: bool = False) -> Task:
     model = nn.Sequential(nn.Linear(6, 8), between, nn.Linear(8, 1)).double()
     ends = list(accumulate(sizes))
     batches = [(x[end - size : end], y[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
-    return Task.supervised(model, batches, nn.MSELoss())
+    if not counted:
+        return Task.supervised(model, batches, nn.MSELoss())
+    return Task(model, batches, lambda model, batch: ((model(batch[0]) - batch[1]).square().sum(), len(batch[0])))
 
 
 def _epochs(sizes: Sequence[int], mode: Mode, epochs: int = 5, *, normalised: bool = False) -> Trial:
@@ -74,6 +79,30 @@ def _equals_large() -> Measured:
             "BatchNorm: weights differ by": normalised,
         },
         {"not dividing makes the first step N times as long": math.isclose(factor, 4, rel_tol=1e-9)},
+    )
+
+
+def _mean_of_means() -> Measured:
+    """Compare the first update of 32 rows in four micro-batches with that of the whole, by each way to divide."""
+    equal, unequal = [8] * 12, [26, 2, 2, 2] * 3
+    whole = _first_move([32] * 3, modes.zero_grad())
+
+    def error(sizes: Sequence[int], mode: Mode, *, counted: bool) -> float:
+        task = _cut(sizes, counted=counted)
+        moved = flat(trial(task, mode, steps=4, lr=0.05).weights) - flat(list(_cut(sizes).model.parameters()))
+        return float((moved - whole).norm() / whole.norm())
+
+    alike = error(equal, modes.accumulate(4), counted=False)
+    means = error(unequal, modes.accumulate(4, by_batch=True), counted=True)
+    items = error(unequal, modes.accumulate(4), counted=True)
+    return Measured(
+        {"all have as many items": alike < ROUNDING, "their sizes differ": means < ROUNDING},
+        {
+            "sizes 8, 8, 8, 8: error of the gradient, relative": alike,
+            "sizes 26, 2, 2, 2: error of the mean of means, relative": means,
+            "the same, sums divided by the total count": items,
+        },
+        {"sums divided by the total count are right": items < ROUNDING},
     )
 
 
@@ -152,7 +181,8 @@ def _through_time(*, chunks: int, each: bool, detached: bool = True) -> tuple[Te
     torch.manual_seed(0)
     rnn, head = nn.RNN(3, 8, batch_first=True).double(), nn.Linear(8, 1).double()
     x, y = torch.randn(5, 48, 3, dtype=torch.float64), torch.randn(5, 48, 1, dtype=torch.float64)
-    saved, hidden, total = Saved(), None, torch.zeros((), dtype=torch.float64)
+    saved, hidden = Saved(), None
+    total: Any = torch.zeros((), dtype=torch.float64)
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda holder: holder.tensor):
         for inputs, targets in zip(x.chunk(chunks, 1), y.chunk(chunks, 1), strict=True):
             states, hidden = rnn(inputs, hidden)
@@ -241,6 +271,12 @@ CLAIMS = (
         "holds when each loss is divided by N; not when the losses are not divided (N times the gradient), "
         "or there is BatchNorm (it sees micro-batches)",
         _equals_large,
+    ),
+    Claim(
+        "mean-of-means",
+        "The mean of the micro-batches' mean losses is the mean over all items.",
+        "holds when all have as many items; not when their sizes differ",
+        _mean_of_means,
     ),
     Claim(
         "a-last-short-window",
