@@ -131,26 +131,29 @@ def finding_block(finding: Finding) -> Group:
     answer = Text(finding.answer, ANSWER_COLOURS.get(finding.kind, "bold red"))
     if not finding.ok:
         answer.append(f"\nbut the documented answer is: {finding.documented}", "bold red")
-    figures = "; ".join(f"{name} {_figure(value)}" for name, value in finding.figures.items())
+    figures = "; ".join(f"{name} = {_figure(value)}" for name, value in finding.figures.items())
     below = [Text(finding.statement, "italic"), answer, *([Text(figures, "dim")] if figures else [])]
     return Group(Text(finding.name, "bold"), Padding(Group(*below), (0, 0, 1, 2)))
 
 
 def findings_line(findings: Sequence[Finding]) -> Text:
     """Return the sum of all: how many claims hold, hold when …, do not hold, and whether that is as documented."""
-    words = {"holds": "hold", "holds when": "hold when …", "does not hold": "do not hold", "skipped": "skipped"}
-    if len(findings) == 1:
-        words |= {"holds": "holds", "holds when": "holds when …", "does not hold": "does not hold"}
+    words = {  # of one, of several
+        "holds": ("holds", "hold"),
+        "holds when": ("holds when …", "hold when …"),
+        "does not hold": ("does not hold", "do not hold"),
+        "skipped": ("skipped", "skipped"),
+        "other": ("without an answer", "without an answer"),
+    }
     counted = Counter(finding.kind for finding in findings)
-    parts = [f"{counted[kind]} {word}" for kind, word in words.items() if counted[kind]]
-    parts += [f"{counted['other']} without an answer"] if counted["other"] else []
+    parts = [f"{n} {word[n > 1]}" for kind, word in words.items() if (n := counted[kind])]
     wrong = [finding.name for finding in findings if not finding.ok]
     end = f"not as documented: {', '.join(wrong)}" if wrong else "all as documented"
     claims = f"{len(findings)} claim" + ("s" if len(findings) != 1 else "")
     return Text(f"{claims}: {', '.join(parts)}; {end}", "bold red" if wrong else "green")
 
 
-def _figure(value: float | int | str) -> str:
+def _figure(value: float | str) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -164,7 +164,9 @@ def test_a_name_of_the_package_is_imported_when_it_is_first_used() -> None:
     assert "torch" not in modules_of("-c", code)
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"], ["verify", "--help"]], ids=" ".join
+)
 def test_help_and_version_import_nothing_that_is_slow(args: list[str]) -> None:
     assert not gradlab_(*args) & HEAVY
 
@@ -223,6 +225,7 @@ def test_a_run_that_is_done_does_not_import_torch(done: Path) -> None:
         ["show", "nosuch"],
         ["plot", "nosuch"],
         ["export", "nosuch"],
+        ["verify", "--only", "nonsense"],
     ],
     ids=" ".join,
 )

@@ -1,0 +1,329 @@
+"""Verify: every claim is answered as documented, and each has been seen to fail with the code beneath it broken."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+from typer.testing import CliRunner
+
+from gradlab import modes, optimizers, terminal, theory, training, verify
+from gradlab.cli import app
+from gradlab.errors import ClaimError
+from gradlab.verify import CLAIMS, Claim, Finding, Measured
+from gradlab.verify.claim import answer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    Break = Callable[[pytest.MonkeyPatch], None]
+
+ROOT = Path(__file__).parent.parent
+CHEAP = ["backward-accumulates", "mean-of-means"]
+
+
+@lru_cache
+def found(name: str) -> Finding:
+    (finding,) = verify.verify([name])
+    return finding
+
+
+# Every claim, as it is
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_answer_is_the_documented_one(name: str) -> None:
+    finding = found(name)
+    assert finding.answer == CLAIMS[name].documented or finding.kind == "skipped"
+    assert finding.ok
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_the_numbers_are_there(name: str) -> None:
+    assert found(name).figures or found(name).kind == "skipped"
+
+
+@pytest.mark.parametrize("name", ["mean-of-means", "truncated-bptt", "printed-adam-example-runs"])
+def test_a_claim_has_the_same_numbers_whatever_was_measured_before(name: str) -> None:
+    first = found(name)
+    torch.manual_seed(12345)
+    torch.rand(7)
+    (second,) = verify.verify([name])
+    assert second == first
+
+
+# Every claim, with the code beneath it broken
+
+
+def leaves(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors whose .grad a backward pass from here adds to."""
+    waiting: list[Any] = [tensor.grad_fn]
+    while waiting:
+        if (node := waiting.pop()) is not None:
+            if hasattr(node, "variable"):
+                yield node.variable
+            waiting += [each for each, _ in node.next_functions]
+
+
+def backward_overwrites(patch: pytest.MonkeyPatch) -> None:
+    backward: Callable[..., None] = torch.Tensor.backward
+
+    def overwriting(tensor: Tensor, *args: Any, **options: Any) -> None:
+        for leaf in leaves(tensor):
+            leaf.grad = None
+        backward(tensor, *args, **options)
+
+    patch.setattr(torch.Tensor, "backward", overwriting)
+
+
+def training_always_clears(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(training, "_leaving", lambda _mode, optimizer, _parameters: optimizer.zero_grad)
+
+
+def training_never_clears(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(training, "_leaving", lambda _mode, _optimizer, _parameters: lambda: None)
+
+
+def always(set_to_none: bool) -> Break:
+    clear = torch.optim.Optimizer.zero_grad
+
+    def break_it(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(torch.optim.Optimizer, "zero_grad", lambda self, **_: clear(self, set_to_none))
+
+    return break_it
+
+
+def theory_says(**answers: object) -> Break:
+    def break_it(patch: pytest.MonkeyPatch) -> None:
+        for name, answer in answers.items():
+            patch.setattr(theory, name, lambda *_args, answer=answer: answer)
+
+    return break_it
+
+
+def modes_become(**made: Callable[..., modes.Mode]) -> Break:
+    def break_it(patch: pytest.MonkeyPatch) -> None:
+        for name, factory in made.items():
+            patch.setattr(modes, name, factory)
+
+    return break_it
+
+
+def module_zero_grad_does_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(nn.Module, "zero_grad", lambda _self: None)
+
+
+def clipping_does_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(nn.utils, "clip_grad_norm_", lambda _parameters, _bound: None)
+
+
+def vanilla_takes_longer_steps(patch: pytest.MonkeyPatch) -> None:
+    make = optimizers.Vanilla.__init__
+    patch.setattr(optimizers.Vanilla, "__init__", lambda self, parameters, lr: make(self, parameters, lr * 1.01))
+
+
+def adam_stands_still(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(torch.optim.Adam, "step", lambda _self: None)
+
+
+def vectors_have_a_backward(patch: pytest.MonkeyPatch) -> None:
+    backward: Callable[..., None] = torch.Tensor.backward
+    patch.setattr(torch.Tensor, "backward", lambda tensor: backward(tensor.sum()))
+    patch.setattr(torch.Tensor, "item", lambda _tensor: 0.0)
+
+
+accumulate, cleared = modes.accumulate, modes.zero_grad
+never_divided = modes_become(accumulate=lambda every, **_: accumulate(every, mean=False))
+always_by_items = modes_become(accumulate=lambda every, **_: accumulate(every))
+always_by_batch = modes_become(accumulate=lambda every, **_: accumulate(every, by_batch=True))
+halving_is_not = modes_become(halve_grad=lambda: modes.decay(0.51))
+forgetting_is_not = modes_become(no_zero_grad=lambda: modes.decay(0.99))
+
+BREAKS: dict[str, list[Break]] = {
+    "backward-accumulates": [backward_overwrites],
+    "kept-gradient-points-elsewhere": [backward_overwrites, training_always_clears],
+    "loss-rises-without-zero-grad": [
+        theory_says(mean_square_growth=0.9),
+        modes_become(no_zero_grad=lambda: modes.decay(0.9)),
+    ],
+    "zero-grad-cures-divergence": [training_always_clears, training_never_clears, theory_says(outcome="converges")],
+    "set-to-none-saves-memory": [always(set_to_none=True), always(set_to_none=False)],
+    "set-to-none-saves-time": [always(set_to_none=True)],
+    "set-to-none-trains-the-same": [always(set_to_none=True), always(set_to_none=False)],
+    "clear-before-backward-or-after-step": [training_never_clears],
+    "optimizer-or-model-zero-grad": [module_zero_grad_does_nothing],
+    "accumulation-equals-the-large-batch": [never_divided, backward_overwrites],
+    "mean-of-means": [always_by_items, always_by_batch, never_divided],
+    "a-last-short-window": [never_divided],
+    "truncated-bptt": [backward_overwrites],
+    "clip-each-micro-batch": [clipping_does_nothing, never_divided],
+    "vanilla-equals-sgd": [vanilla_takes_longer_steps],
+    "printed-adam-example-runs": [adam_stands_still, vectors_have_a_backward],
+    "halving-is-momentum-one-half": [halving_is_not],
+    "forgetting-is-momentum-one": [forgetting_is_not, training_always_clears],
+    "keep-is-momentum-always": [halving_is_not],
+    "halving-learns-faster": [modes_become(halve_grad=cleared), theory_says(effective_lr=1.0)],
+    "adam-forgives": [modes_become(no_zero_grad=cleared), modes_become(halve_grad=modes.no_zero_grad)],
+}
+
+
+def test_every_claim_has_something_beneath_it_that_can_break() -> None:
+    assert set(BREAKS) == set(CLAIMS)
+
+
+@pytest.mark.parametrize(
+    ("name", "nth"), [(name, nth) for name, breaks in BREAKS.items() for nth in range(len(breaks))]
+)
+def test_with_the_code_beneath_it_broken_the_claim_is_not_ok(
+    name: str, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BREAKS[name][nth](monkeypatch)
+    (finding,) = verify.verify([name])
+    assert not finding.ok
+
+
+# What an answer is made of
+
+
+class Case(NamedTuple):
+    cases: dict[str, bool]
+    answer: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case({"": True}, "holds"),
+        Case({"": False}, "does not hold"),
+        Case({"a": True, "b": True}, "holds"),
+        Case({"a": False, "b": False}, "does not hold"),
+        Case({"a": True, "b": False}, "holds when a; not when b"),
+        Case({"a": False, "b": True, "c": True, "d": False}, "holds when b, or c; not when a, or d"),
+    ],
+    ids=str,
+)
+def test_the_answer_follows_from_the_cases(case: Case) -> None:
+    assert answer_of(Measured(case.cases, {})) == case.answer
+
+
+def test_a_premise_that_is_not_so_leaves_the_claim_unsettled() -> None:
+    assert answer_of(Measured({"": True}, {}, {"a": True, "b": False})) == "unsettled: it was not so that b"
+
+
+def test_what_stops_a_measurement_is_a_finding_that_is_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(monkeypatch, lambda: 1 / 0)
+    (finding,) = verify.verify()
+    assert (finding.answer, finding.ok) == ("not measured: ZeroDivisionError: division by zero", False)
+
+
+def test_what_is_skipped_is_ok_and_says_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(monkeypatch, lambda: Measured({}, {}, skipped="pip install it"))
+    (finding,) = verify.verify()
+    assert (finding.answer, finding.kind, finding.ok) == ("skipped: pip install it", "skipped", True)
+
+
+def test_a_measurement_leaves_threads_and_generators_as_they_were() -> None:
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    list(verify.verify(CHEAP))
+    assert torch.get_num_threads() == 2
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_names_are_taken_with_either_dash_in_the_order_of_the_claims() -> None:
+    assert [claim.name for claim in verify.chosen(["Mean_of_means", "backward-accumulates"])] == CHEAP
+
+
+def test_a_name_that_no_claim_has_is_an_error_with_a_guess() -> None:
+    with pytest.raises(ClaimError, match="unknown claim 'mean-of-mean'; did you mean 'mean-of-means'"):
+        verify.chosen(["mean-of-mean"])
+
+
+# The documents
+
+
+def test_the_document_has_each_claim_with_its_statement_and_its_answer() -> None:
+    text = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+?) \|", text, re.MULTILINE)
+    assert rows == [(claim.name, claim.statement, claim.documented) for claim in CLAIMS.values()]
+
+
+# The command
+
+
+def answer_with(patch: pytest.MonkeyPatch, *measures: Callable[[], object]) -> None:
+    """Put claims in the place of all others, documented to hold."""
+    made = {f"claim-{nth}": Claim(f"claim-{nth}", "It is so.", "holds", m) for nth, m in enumerate(measures)}  # type: ignore[arg-type]  # some raise
+    patch.setattr(verify, "CLAIMS", made)
+
+
+def holds() -> Measured:
+    return Measured({"": True}, {"ratio": 2.0, "limit": float("inf"), "word": "rises"})
+
+
+def fails() -> Measured:
+    return Measured({"": False}, {})
+
+
+def only(*names: str) -> list[str]:
+    return [word for name in names for word in ("--only", name)]
+
+
+def test_the_command_exits_0_and_sums_up_when_all_is_as_documented() -> None:
+    done = CliRunner().invoke(app, ["verify", *only(*CHEAP)])
+    assert done.exit_code == 0
+    assert "2 claims: 1 holds, 1 does not hold; all as documented" in " ".join(done.stdout.split())
+    assert done.stderr.splitlines() == ["claim 1/2 backward-accumulates", "claim 2/2 mean-of-means"]
+
+
+def test_the_command_exits_1_and_says_which_answer_is_not_the_documented_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(monkeypatch, holds, fails)
+    done = CliRunner().invoke(app, ["verify"])
+    assert done.exit_code == 1
+    assert "but the documented answer is: holds" in done.stdout
+    assert "2 claims: 1 holds, 1 does not hold; not as documented: claim-1" in " ".join(done.stdout.split())
+
+
+def test_an_unknown_name_exits_2_with_one_line() -> None:
+    done = CliRunner().invoke(app, ["verify", "--only", "mean-of-mean"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("unknown claim 'mean-of-mean'; did you mean 'mean-of-means'?")
+    assert done.stderr.count("\n") == 1
+
+
+def test_json_is_one_strict_document_with_the_keys_of_the_design(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(monkeypatch, holds)
+    done = CliRunner().invoke(app, ["verify", "--json"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    figures = {"ratio": 2.0, "limit": "inf", "word": "rises"}
+    claim = {"name": "claim-0", "statement": "It is so.", "answer": "holds", "figures": figures, "ok": True}
+    assert json.loads(done.stdout) == {"claims": [claim]}
+
+
+def test_quiet_says_nothing_but_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with(monkeypatch, holds)
+    assert not CliRunner().invoke(app, ["verify", "--quiet"]).stderr
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_finding_fits_the_terminal_and_loses_no_word(width: int) -> None:
+    for claim in CLAIMS.values():
+        finding = Finding(claim.name, claim.statement, claim.documented, {"a number": 1.5}, ok=True, documented="")
+        console = Console(width=width, record=True, file=StringIO())
+        console.print(terminal.finding_block(finding))
+        text = console.export_text()
+        assert max(map(len, text.splitlines())) <= width
+        for words in (claim.statement, claim.documented, "a number = 1.5"):
+            assert words in " ".join(text.split())
