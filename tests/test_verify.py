@@ -139,7 +139,6 @@ def adam_stands_still(patch: pytest.MonkeyPatch) -> None:
 def vectors_have_a_backward(patch: pytest.MonkeyPatch) -> None:
     backward: Callable[..., None] = torch.Tensor.backward
     patch.setattr(torch.Tensor, "backward", lambda tensor: backward(tensor.sum()))
-    patch.setattr(torch.Tensor, "item", lambda _tensor: 0.0)
 
 
 accumulate, cleared = modes.accumulate, modes.zero_grad

@@ -99,7 +99,7 @@ def _adam_on_one_sample(*, squared: bool, steps: int = 300) -> list[float]:
         loss = loss.sum() if squared else loss
         loss.backward()  # of the 3-vector: "grad can be implicitly created only for scalar outputs"
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(float(loss.detach().sum()))
     return losses
 
 
