@@ -1,4 +1,7 @@
-"""What the terminal shows when runs are done: tables, sparklines, epoch lines. The command line prints them."""
+"""What the terminal shows when runs are done or claims measured: tables, sparklines, epoch lines, findings.
+
+The command line prints them.
+"""
 
 from __future__ import annotations
 
@@ -131,8 +134,12 @@ def finding_block(finding: Finding) -> Group:
     answer = Text(finding.answer, ANSWER_COLOURS.get(finding.kind, "bold red"))
     if not finding.ok:
         answer.append(f"\nbut the documented answer is: {finding.documented}", "bold red")
-    figures = "; ".join(f"{name} = {_figure(value)}" for name, value in finding.figures.items())
-    below = [Text(finding.statement, "italic"), answer, *([Text(figures, "dim")] if figures else [])]
+    figures = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    figures.add_column(justify="right", no_wrap=True)
+    figures.add_column(style="dim")
+    for name, value in finding.figures.items():
+        figures.add_row(Text(figure_text(value)), Text(name))
+    below = [Text(finding.statement, "italic"), answer, *([figures] if finding.figures else [])]
     return Group(Text(finding.name, "bold"), Padding(Group(*below), (0, 0, 1, 2)))
 
 
@@ -153,8 +160,9 @@ def findings_line(findings: Sequence[Finding]) -> Text:
     return Text(f"{claims}: {', '.join(parts)}; {end}", "bold red" if wrong else "green")
 
 
-def _figure(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def figure_text(value: float | str) -> str:
+    """Return a number in four significant digits, and a count or a word as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

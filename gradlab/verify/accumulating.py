@@ -68,7 +68,7 @@ def _equals_large() -> Measured:
     )
     return Measured(
         {
-            "each loss is divided by N": divided < ROUNDING,
+            "each loss is divided by N and all are of one size": divided < ROUNDING,
             "the losses are not divided (N times the gradient)": undivided < ROUNDING,
             "there is BatchNorm (it sees micro-batches)": normalised < ROUNDING,
         },
@@ -268,8 +268,8 @@ CLAIMS = (
     Claim(
         "accumulation-equals-the-large-batch",
         "N micro-batches accumulated are the large batch.",
-        "holds when each loss is divided by N; not when the losses are not divided (N times the gradient), "
-        "or there is BatchNorm (it sees micro-batches)",
+        "holds when each loss is divided by N and all are of one size; "
+        "not when the losses are not divided (N times the gradient), or there is BatchNorm (it sees micro-batches)",
         _equals_large,
     ),
     Claim(
