@@ -162,7 +162,9 @@ def findings_line(findings: Sequence[Finding]) -> Text:
 
 def figure_text(value: float | str) -> str:
     """Return a number in four significant digits, and a count or a word as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
