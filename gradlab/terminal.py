@@ -22,6 +22,8 @@ from gradlab.intervals import paired_difference
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import RenderableType
+
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
     from gradlab.store import RunRecord
@@ -139,7 +141,7 @@ def finding_block(finding: Finding) -> Group:
     figures.add_column(style="dim")
     for name, value in finding.figures.items():
         figures.add_row(Text(figure_text(value)), Text(name))
-    below = [Text(finding.statement, "italic"), answer, *([figures] if finding.figures else [])]
+    below: list[RenderableType] = [Text(finding.statement, "italic"), answer, *([figures] if finding.figures else [])]
     return Group(Text(finding.name, "bold"), Padding(Group(*below), (0, 0, 1, 2)))
 
 

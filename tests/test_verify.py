@@ -153,6 +153,7 @@ BREAKS: dict[str, list[Break]] = {
     "kept-gradient-points-elsewhere": [backward_overwrites, training_always_clears],
     "loss-rises-without-zero-grad": [
         theory_says(mean_square_growth=0.9),
+        theory_says(conserved_quantity=1.0),
         modes_become(no_zero_grad=lambda: modes.decay(0.9)),
     ],
     "zero-grad-cures-divergence": [training_always_clears, training_never_clears, theory_says(outcome="converges")],

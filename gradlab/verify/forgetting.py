@@ -6,7 +6,7 @@ import math
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab import curves, modes, theory
+from gradlab import curves, modes, quadratic, theory
 from gradlab.verify.claim import HOLDS, Claim, Measured
 from gradlab.verify.trial import Trial, apart, built, equal, flat, grads_of, in_double, trial
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gradlab.modes import Mode
+    from gradlab.quadratic import Quadratic
     from gradlab.tasks import Task
 
 # Mini-batches of one sample with eight inputs: learning rates, and the steps after which the growth is plain at each.
@@ -103,41 +104,15 @@ def _rise(run: Trial) -> float:
     return math.inf if math.isnan(rise) else rise
 
 
-class Quadratic(NamedTuple):
-    """A full-batch task with a quadratic loss, seen along the eigenvectors of its Hessian."""
-
-    task: Task
-    curvatures: list[float]
-    directions: Tensor  # shape (n, n), a column each
-    minimum: Tensor  # shape (n,)
-
-    @property
-    def steepest(self) -> float:
-        """The largest curvature λ."""
-        return max(self.curvatures)
+def _line() -> Task:
+    """Return a full-batch task with a quadratic loss, in float64."""
+    return in_double(built("straight_line", 42, loss="mse"))
 
 
-def quadratic() -> Quadratic:
-    """Return straight_line with squared error in float64, its Hessian measured by autograd."""
-    import torch
-    from torch.func import functional_call
-    from torch.nn.utils import parameters_to_vector
-
-    task = in_double(built("straight_line", 42, loss="mse"))
-    (batch,) = task.batches
-    names, shapes = zip(*((name, each.shape) for name, each in task.model.named_parameters()), strict=True)
-    at = parameters_to_vector(task.model.parameters()).detach()
-
-    def loss(vector: Tensor) -> Tensor:
-        parts = torch.split(vector, [shape.numel() for shape in shapes])
-        weights = {name: part.view(shape) for name, part, shape in zip(names, parts, shapes, strict=True)}
-        value: Tensor = task.loss(lambda x: functional_call(task.model, weights, (x,)), batch)
-        return value
-
-    hessian: Tensor = torch.autograd.functional.hessian(loss, at)  # type: ignore[no-untyped-call]  # torch's
-    gradient = torch.func.grad(loss)(at)
-    curvatures, directions = torch.linalg.eigh(hessian)
-    return Quadratic(task, curvatures.tolist(), directions, at - torch.linalg.solve(hessian, gradient))
+def _quadratic() -> Quadratic:
+    found = quadratic.measured(_line())
+    assert found, "squared error of a line is a quadratic"
+    return found
 
 
 class FullBatch(NamedTuple):
@@ -150,22 +125,31 @@ class FullBatch(NamedTuple):
 
 
 def _full_batch(steps: int = 2000) -> FullBatch:
+    """Train without zero_grad at lr 1/λ, and hold the losses against the closed form.
+
+    Over all directions together λw² is twice the loss above its floor and λ·w·G is the gradient times G, so that the
+    conserved quantity is seen without looking along the eigenvectors.
+    """
+    import torch
+
     from gradlab import optimizers, training
 
-    found = quadratic()
-    model, lr = found.task.model, 1 / found.steepest
-    start = found.directions.T @ (flat(list(model.parameters())) - found.minimum)
-    optimizer = optimizers.build("SGD", model.parameters(), {"lr": lr})
-    rows, quantity = [], []
-    for row in training.train(found.task, modes.no_zero_grad(), optimizer, steps=steps):
+    found, task = _quadratic(), _line()
+    parameters, lr = list(task.model.parameters()), 1 / max(found.curvatures)
+    (batch,) = task.batches
+    optimizer = optimizers.build("SGD", parameters, {"lr": lr})
+    rows = []
+    quantity = [
+        sum(theory.conserved_quantity(lr, *each, 0.0) for each in zip(found.curvatures, found.amplitudes, strict=True))
+    ]
+    for row in training.train(task, modes.no_zero_grad(), optimizer, steps=steps):
         rows.append(row)
         if row.step % 20 == 0:
-            errors = found.directions.T @ (flat(list(model.parameters())) - found.minimum)
-            kept = found.directions.T @ flat(grads_of(model))
-            each = zip(found.curvatures, errors.tolist(), kept.tolist(), strict=True)
-            quantity.append(sum(theory.conserved_quantity(lr, *values) for values in each))
+            loss = task.loss(task.model, batch)
+            gradient, kept = flat(torch.autograd.grad(loss, parameters)), flat(grads_of(task.model))
+            quantity.append(2 * (loss.item() - found.floor) + lr * float(kept @ kept) + lr * float(gradient @ kept))
     losses = [row.loss for row in rows]
-    exact = theory.loss_trajectory(lr, found.curvatures, 1.0, steps - 1, start.tolist())
+    exact = theory.loss_trajectory(lr, found.curvatures, 1.0, steps - 1, found.amplitudes, found.floor)
     return FullBatch(
         curves.verdict(rows),
         max(losses[-(steps // 10) :]) / max(losses[: steps // 10]),
@@ -201,8 +185,7 @@ def _loss_rises() -> Measured:
 
 def _highest(mode: Mode, share: float) -> float:
     """Return the largest loss of 100 full-batch steps at lr = share/λ, over the first."""
-    found = quadratic()
-    losses = trial(found.task, mode, steps=100, lr=share / found.steepest).losses
+    losses = trial(_line(), mode, steps=100, lr=share / max(_quadratic().curvatures)).losses
     return max(losses) / losses[0]
 
 
@@ -211,7 +194,7 @@ def _cures() -> Measured:
         [_rise(_minibatches(mode, 0.01, seed)) for seed in SEEDS] for mode in (modes.no_zero_grad(), modes.zero_grad())
     )
     forgotten, called = _highest(modes.no_zero_grad(), 3), _highest(modes.zero_grad(), 3)
-    steepest = quadratic().steepest
+    steepest = max(_quadratic().curvatures)
     lr = 3 / steepest
     return Measured(
         {
