@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab.errors import ClaimError, shortened, unknown
-from gradlab.verify import accumulating, clearing, forgetting, momentum, printed
+from gradlab.verify import accumulating, clearing, forgetting, momentum, printed, tensorflow
 from gradlab.verify.claim import Claim, Figure, Finding, Measured, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-THEMES = (forgetting, clearing, accumulating, printed, momentum)
+THEMES = (forgetting, clearing, accumulating, printed, momentum, tensorflow)
 CLAIMS: dict[str, Claim] = {claim.name: claim for theme in THEMES for claim in theme.CLAIMS}
 
 __all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "measure", "verify"]

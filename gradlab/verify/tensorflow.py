@@ -1,0 +1,55 @@
+"""TensorFlow's part in it: `tf.GradientTape` returns a fresh gradient, and what is kept is kept by hand."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from gradlab import modes
+from gradlab.verify.claim import HOLDS, Claim, Figure, Measured
+from gradlab.verify.trial import apart, built, trial, weights_of
+
+STEPS, LR = 200, 0.01
+ROUNDING = 1e-5  # float32 over 200 steps, on weights and losses near 1
+
+
+def _same_role() -> Measured:
+    if any(importlib.util.find_spec(each) is None for each in ("tensorflow", "gradlab.tape")):
+        return Measured({}, {}, skipped="pip install 'gradlab[tensorflow]'")
+    tape: Any = importlib.import_module("gradlab.tape")
+    figures: dict[str, Figure] = {}
+    off = []
+    for mode, words in ((modes.zero_grad(), "fresh each step"), (modes.no_zero_grad(), "summed by hand")):
+        torchs = trial(built("noisy_line", 0, samples=40, batch_size=20), mode, steps=STEPS, lr=LR)
+        task = built("noisy_line", 0, samples=40, batch_size=20)
+        rows = list(tape.train(task, mode, LR, steps=STEPS))
+        scale = max(torchs.losses)
+        losses = max(abs(row.loss - loss) for row, loss in zip(rows, torchs.losses, strict=True)) / scale
+        weights = apart(weights_of(task.model), torchs.weights)
+        off += [losses, weights]
+        figures[f"{words}, {STEPS} steps: losses differ by, relative"] = losses
+        figures[f"{words}: weights differ by"] = weights
+    again = _asked_twice(tape.start())
+    figures["a gradient asked for twice, times once"] = again
+    return Measured({"": max(off) < ROUNDING and again == 1}, figures)
+
+
+def _asked_twice(tf: Any) -> float:
+    """Return the second gradient of one loss over the first: 1 where it is fresh, 2 where it adds up as `.grad`."""
+    w = tf.Variable(3.0)
+    with tf.GradientTape(persistent=True) as tape:
+        loss = w * w
+    first, second = tape.gradient(loss, w), tape.gradient(loss, w)
+    return float(second / first)
+
+
+CLAIMS = (
+    Claim(
+        "gradient-tape-has-the-same-role",
+        "tf.GradientTape has the same role: a fresh gradient each step is zero_grad(), and gradients summed by hand "
+        "are its absence.",
+        HOLDS,
+        _same_role,
+    ),
+)
