@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gradlab.errors import TaskError, unknown
-from gradlab.tasks.task import Minibatches, Task
+from gradlab.tasks.heads import heads_in_turn
+from gradlab.tasks.sequences import echo, mixed_lengths
+from gradlab.tasks.task import Minibatches, Task, at_least_one
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,7 @@ def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 
     import torch
     from torch import nn
 
-    _at_least_one(inputs=inputs, samples=samples)
+    at_least_one(inputs=inputs, samples=samples)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(samples, inputs, generator=generator)
     weight, bias = torch.randn(inputs, 1, generator=generator), torch.randn(1, generator=generator)
@@ -55,14 +57,36 @@ def digits(seed: int, hidden: int = 32, batch_size: int = 64) -> Task:
     import torch
     from torch import nn
 
-    _at_least_one(hidden=hidden)
+    at_least_one(hidden=hidden)
     pixels, labels = _digits()
     generator = torch.Generator().manual_seed(seed)
     model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
     return Task.supervised(model, Minibatches(pixels, labels, batch_size, generator), nn.CrossEntropyLoss())
 
 
-BUILT_IN: dict[str, Callable[..., Task]] = {each.__name__: each for each in (noisy_line, straight_line, digits)}
+def linear_4x3(seed: int, samples: int = 100, noise: float = 0.1) -> Task:
+    """Fit y = x·W + b, W 4×3 and b of 3, one sample at a time, by squared error, summed over the three outputs.
+
+    x is standard normal, as are the W and b that y is made with, to which comes noise·ε; the model starts from others.
+    A batch is one sample, x of shape (4,) and y of shape (3,), always in the same order.
+    """
+    import torch
+    from torch import nn
+
+    at_least_one(samples=samples)
+    generator = torch.Generator().manual_seed(seed)
+    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in [(samples, 4), (4, 3), (3,)])
+    y = x @ weight + bias + noise * torch.randn(samples, 3, generator=generator)
+    model = nn.Linear(4, 3)  # holds W transposed
+    nn.init.normal_(model.weight)
+    nn.init.normal_(model.bias)
+    return Task.supervised(model, list(zip(x, y, strict=True)), nn.MSELoss(reduction="sum"))
+
+
+BUILT_IN: dict[str, Callable[..., Task]] = {
+    each.__name__: each
+    for each in (noisy_line, straight_line, linear_4x3, digits, heads_in_turn, echo, mixed_lengths)
+}
 
 
 @lru_cache(maxsize=1)
@@ -76,8 +100,3 @@ def _digits() -> tuple[Tensor, Tensor]:
     data = load_digits()
     return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.long)
 
-
-def _at_least_one(**options: int) -> None:
-    for name, value in options.items():
-        if value < 1:
-            raise TaskError(f"task option {name} must be at least 1, got {value}")

@@ -62,8 +62,7 @@ class Minibatches:
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
-        if batch_size < 1:
-            raise TaskError(f"task option batch_size must be at least 1, got {batch_size}")
+        at_least_one(batch_size=batch_size)
         self.inputs, self.targets = inputs, targets
         self.batch_size = batch_size
         self.generator = generator
@@ -78,6 +77,13 @@ class Minibatches:
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
             yield self.inputs[chosen], self.targets[chosen]
+
+
+def at_least_one(**options: int) -> None:
+    """Raise TaskError for an option of a built-in task that is a size and below 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise TaskError(f"task option {name} must be at least 1, got {value}")
 
 
 def _moved(batch: Any, device: str) -> Any:
