@@ -11,7 +11,7 @@ import importlib.util
 import math
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gradlab.errors import OptimizerError, shortened, unknown
 
@@ -116,10 +116,12 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
     if name == VANILLA:
         return Vanilla(trained, options["lr"])
     try:
-        made: Optimizer = getattr(torch.optim, name)(trained, **given)
+        made = getattr(torch.optim, name)(trained, **given)
     except Exception as error:  # torch checks values in many ways, not all of them a ValueError
         raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
-    return made
+    if name == "SparseAdam":
+        made.register_step_pre_hook(_check_sparse)
+    return cast("Optimizer", made)
 
 
 def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:
@@ -138,6 +140,15 @@ def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:
     factor = SCHEDULES[name]
     made: Scheduler = LambdaLR(optimizer, lambda update: factor(min(1.0, update / updates)))
     return made
+
+
+def _check_sparse(optimizer: Any, _args: object, _options: object) -> None:
+    """Raise OptimizerError before a step along a dense gradient, which only the first step can tell."""
+    for group in optimizer.param_groups:
+        if any(each.grad is not None and not each.grad.is_sparse for each in group["params"]):
+            raise OptimizerError(
+                "optimizer 'SparseAdam' takes sparse gradients only, as of nn.Embedding(…, sparse=True). Try Adam"
+            )
 
 
 def _plain(name: str) -> str:

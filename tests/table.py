@@ -18,6 +18,9 @@ TASKS: list[tuple[str, dict[str, object]]] = [
     ("noisy_line", {"samples": 10, "batch_size": 3}),
     ("straight_line", {}),
     ("digits", {"hidden": 4, "batch_size": 512}),
+    ("linear_4x3", {"samples": 4}),
+    ("heads_in_turn", {"heads": 2, "hidden": 3, "batch_size": 5, "rounds": 2}),
+    ("echo", {"length": 11, "chunk": 3, "hidden": 3}),
 ]
 OPTIMIZERS: list[tuple[str, dict[str, object]]] = [
     ("SGD", {"lr": 0.01}),

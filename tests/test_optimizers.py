@@ -141,6 +141,25 @@ def test_a_value_that_torch_refuses_is_an_error_of_that_optimizer(
         optimizers.build(name, [parameter(1)], {"lr": 0.1, **options})
 
 
+def test_sparse_adam_refuses_dense_gradients_in_a_line_and_steps_along_sparse_ones() -> None:
+    dense, table = parameter(1), nn.Embedding(3, 1, sparse=True)
+    optimizer = optimizers.build("SparseAdam", [dense, *table.parameters()], {"lr": 0.25})
+    before = table.weight.detach().clone()
+    table(torch.tensor([1])).sum().backward()
+    optimizer.step()
+    # The first step of Adam is lr along the sign of the gradient, but for its epsilon of 1e-8.
+    assert torch.allclose(before - table.weight, torch.tensor([[0.0], [0.25], [0.0]]), rtol=0, atol=1e-6)
+    dense.grad = torch.ones(1)
+    with pytest.raises(OptimizerError, match=r"^optimizer 'SparseAdam' takes sparse gradients only, .* Try Adam$"):
+        optimizer.step()
+
+
+@pytest.mark.skipif("Muon" not in REAL, reason="torch has it since 2.9")
+def test_muon_refuses_what_is_no_matrix_in_a_line() -> None:
+    with pytest.raises(OptimizerError, match=r"^optimizer 'Muon': Muon only supports 2D parameters .*\[2\]\)$"):
+        optimizers.build("Muon", [parameter(1, 2)], {"lr": 0.1})
+
+
 # Vanilla
 
 

@@ -202,6 +202,60 @@ def test_a_size_below_one_is_refused(name: str, option: str, value: int) -> None
         built(name, **{option: value})
 
 
+def test_linear_4x3_has_one_sample_a_batch_in_the_order_of_its_data() -> None:
+    task = built("linear_4x3", samples=7)
+    assert [(tuple(x.shape), tuple(y.shape)) for x, y in task.batches] == [((4,), (3,))] * 7
+    assert hash_of(list(task.batches)) == hash_of(list(task.batches))
+    assert [tuple(each.shape) for each in task.model.parameters()] == [(3, 4), (3,)]  # W transposed, and b
+
+
+def test_linear_4x3_is_judged_by_the_squared_error_summed_over_three_outputs() -> None:
+    task = built("linear_4x3")
+    x, y = first_batch(task)
+    weight, bias = task.model.parameters()
+    by_hand = sum((sum(weight[out, at] * x[at] for at in range(4)) + bias[out] - y[out]) ** 2 for out in range(3))
+    assert torch.allclose(task.loss(task.model, (x, y)), torch.as_tensor(by_hand))  # float32, in another order
+
+
+def test_linear_4x3_without_noise_is_linear_and_not_what_the_model_starts_from() -> None:
+    task = built("linear_4x3", samples=50, noise=0.0)
+    x, y = (torch.stack(list(part)).double() for part in zip(*task.batches, strict=True))
+    design = torch.cat([x, torch.ones(50, 1)], dim=1)
+    solution = torch.linalg.lstsq(design, y).solution
+    assert (y - design @ solution).abs().max().item() < 1e-5  # what float32 rounds off numbers of order 1
+    start = torch.cat([task.model.weight.T, task.model.bias.unsqueeze(0)])
+    assert (solution - start).abs().max().item() > 0.5
+
+
+# As usually printed, these do not run
+
+
+def test_a_loss_of_three_numbers_has_no_gradient_of_its_own() -> None:
+    weight, bias = torch.randn(4, 3, requires_grad=True), torch.randn(3, requires_grad=True)
+    loss = (torch.randn(4) @ weight + bias - torch.randn(3)) ** 2
+    with pytest.raises(RuntimeError, match="grad can be implicitly created only for scalar outputs"):
+        loss.backward()
+    loss.sum().backward()  # the repair
+
+
+def test_descent_by_hand_cannot_clear_a_gradient_before_there_is_one() -> None:
+    w = torch.randn(3, requires_grad=True)
+    with pytest.raises(AttributeError, match="'NoneType' object has no attribute 'zero_'"):
+        w.grad.zero_()  # type: ignore[union-attr]  # that is the fault
+
+
+def test_descent_by_hand_cannot_change_a_leaf_in_place_but_under_no_grad() -> None:
+    w = torch.randn(3, requires_grad=True)
+    (w**2).sum().backward()
+    assert w.grad is not None
+    with pytest.raises(
+        RuntimeError, match="a leaf Variable that requires grad is being used in an in-place operation"
+    ):
+        w -= 0.1 * w.grad
+    with torch.no_grad():  # the repair
+        w -= 0.1 * w.grad
+
+
 def passes(task: Task) -> str:
     return hash_of([task.model.state_dict(), list(task.batches), list(task.batches)])
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from gradlab.modes import Mode
 
-ENDS: list[dict[str, Any]] = [{"epochs": 3}, {"steps": 10}]  # the tables' tasks have 4, 1 and 4 batches an epoch
+ENDS: list[dict[str, Any]] = [{"epochs": 3}, {"steps": 10}]  # the tables' tasks have 4 batches an epoch, or 1
 
 each_mode = pytest.mark.parametrize("word", MODES)
 each_task = pytest.mark.parametrize(("name", "options"), TASKS, ids=[name for name, _ in TASKS])

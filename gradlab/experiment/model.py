@@ -120,7 +120,12 @@ class Experiment(_Section):
             ModeError: the mode has no effective lr that could be matched.
         """
         options = self.optimizer.options
-        return {**options, "lr": options["lr"] * modes.share_of_matched_lr(mode)} if self.match_lr else options
+        if not self.match_lr:
+            return options
+        lr = float(
+            f"{options['lr'] * modes.share_of_matched_lr(mode):.12g}"
+        )  # 0.005, where floats make 0.05·(1 − 0.9) less
+        return {**options, "lr": lr}
 
     def settings(self, mode: Mode, seed: int) -> dict[str, Any]:
         """Return all that decides the rows of one run, in canonical form."""

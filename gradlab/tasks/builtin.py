@@ -84,8 +84,7 @@ def linear_4x3(seed: int, samples: int = 100, noise: float = 0.1) -> Task:
 
 
 BUILT_IN: dict[str, Callable[..., Task]] = {
-    each.__name__: each
-    for each in (noisy_line, straight_line, linear_4x3, digits, heads_in_turn, echo, mixed_lengths)
+    each.__name__: each for each in (noisy_line, straight_line, linear_4x3, digits, heads_in_turn, echo, mixed_lengths)
 }
 
 
@@ -99,4 +98,3 @@ def _digits() -> tuple[Tensor, Tensor]:
         raise TaskError("task 'digits' needs scikit-learn: pip install scikit-learn") from None
     data = load_digits()
     return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.long)
-

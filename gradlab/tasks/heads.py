@@ -11,19 +11,25 @@ if TYPE_CHECKING:
 
 
 def heads_in_turn(
-    seed: int, heads: int = 8, inputs: int = 4, hidden: int = 16, batch_size: int = 16, noise: float = 0.1
+    seed: int,
+    heads: int = 8,
+    inputs: int = 4,
+    hidden: int = 16,
+    batch_size: int = 16,
+    rounds: int = 10,
+    noise: float = 0.1,
 ) -> Task:
     """Learn `heads` lines with one hidden layer for all and a head for each: a batch uses one head, the others rest.
 
-    As with tasks in turn, or the rows of an embedding: in a step, a head that was not used has no gradient (None) after
-    `zero_grad`, and zeros after `zero_grad:fill`, by which momentum and weight decay still move it. Batches
-    (which head, x, y) with x of shape (batch_size, inputs), the heads in turn, the same `heads` batches in each of the
-    ten rounds of an epoch; y = x·w + noise·ε, with w of the head, x and ε standard normal.
+    As with tasks in turn, or the rows of an embedding: in a step, a head that was not used has no gradient (None)
+    after `zero_grad`, and zeros after `zero_grad:fill`, by which momentum and weight decay still move it. Batches
+    (which head, x, y) with x of shape (batch_size, inputs), the heads in turn, the same `heads` batches in each of
+    the `rounds` of an epoch; y = x·w + noise·ε, with w of the head, x and ε standard normal.
     """
     import torch
     from torch import nn
 
-    at_least_one(heads=heads, inputs=inputs, hidden=hidden, batch_size=batch_size)
+    at_least_one(heads=heads, inputs=inputs, hidden=hidden, batch_size=batch_size, rounds=rounds)
     generator = torch.Generator().manual_seed(seed)
     batches = []
     for head in range(heads):
@@ -37,4 +43,4 @@ def heads_in_turn(
         used: nn.Module = model["heads"][head]  # type: ignore[index]  # a ModuleList, which a ModuleDict does not say
         return ((used(model["shared"](x)) - y) ** 2).mean()
 
-    return Task(model, batches * 10, loss)
+    return Task(model, batches * rounds, loss)

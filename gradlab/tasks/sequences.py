@@ -19,10 +19,10 @@ def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: in
     """Repeat a sequence `lag` steps later by an RNN, in chunks: truncated backpropagation through time.
 
     One sequence of `length` numbers −1 and 1, cut into chunks of `chunk`, which are the batches, in order: (which one,
-    inputs, targets), of shapes (n, 1) both. The hidden state goes on from chunk to chunk, detached, and begins anew with
-    the first chunk; so no gradient flows back over a cut. The loss is the squared error *summed* over a chunk: the
-    gradient of a sum over chunks is the sum of their gradients, and `accumulate:N:sum`, N the number of chunks, takes
-    one update for the whole sequence.
+    inputs, targets), of shapes (n, 1) both. The hidden state goes on from chunk to chunk, detached, and begins anew
+    with the first chunk; so no gradient flows back over a cut. The loss is the squared error *summed* over a chunk:
+    the gradient of a sum over chunks is the sum of their gradients, and `accumulate:N:sum`, N the number of chunks,
+    takes one update for the whole sequence.
 
     Williams and Peng, An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories,
     1990.
@@ -52,11 +52,11 @@ def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: in
 def mixed_lengths(seed: int, sequences: int = 40, short: int = 4, long: int = 36, slips: float = 0.1) -> Task:
     """Predict the next token of sequences that count up when they are long and down when they are short.
 
-    Half of the `sequences` have `short` transitions and half `long`; 8 tokens, counted modulo 8 from a random one, but a
-    share `slips` of all tokens is drawn anew. A batch is one sequence, in a new order at each pass, and the loss a pair:
-    the cross-entropy summed over its transitions, and their number. The model is a table: the logits of the next token
-    for each token. It cannot know which kind of sequence it reads, so what it comes to say is how often each follows:
-    by tokens 9 times in 10 the next one up, by sequences 1 time in 2.
+    Half of the `sequences` have `short` transitions and half `long`; 8 tokens, counted modulo 8 from a random one, but
+    a share `slips` of all tokens is drawn anew. A batch is one sequence, in a new order at each pass, and the loss a
+    pair: the cross-entropy summed over its transitions, and their number. The model is a table: the logits of the next
+    token for each token. It cannot know which kind of sequence it reads, so what it comes to say is how often each
+    follows: by tokens 9 times in 10 the next one up, by sequences 1 time in 2.
     """
     import torch
     from torch import nn
