@@ -30,7 +30,8 @@ bench: $(READY)  ## speed, as ratios: the training step and start-up
 	$(BIN)/python -m tests.benchmarks.startup
 
 figures: $(TESTED)  ## train the shipped experiments and draw experiments/figures/ anew
-	for name in diverging_loss straight_line digits own_mode; do \
+	for name in diverging_loss straight_line digits own_mode adam_linear set_to_none unequal_batches truncated_bptt \
+		halving halving_matched_lr optimizers; do \
 		$(BIN)/gradlab run $$name --quiet && \
 		$(BIN)/gradlab plot runs/$$name -o experiments/figures/$$name.png || exit 1; \
 	done
@@ -38,6 +39,13 @@ figures: $(TESTED)  ## train the shipped experiments and draw experiments/figure
 	$(BIN)/gradlab plot runs/straight_line_mse --theory -o experiments/figures/straight_line_mse.png
 	$(BIN)/gradlab run gradient_tape --quiet && $(BIN)/gradlab run gradient_tape --engine loop --quiet
 	$(BIN)/gradlab plot runs/gradient_tape/* -o experiments/figures/gradient_tape.png
+	$(BIN)/gradlab run vanilla_descent --quiet
+	$(BIN)/gradlab run vanilla_descent --optimizer sgd --lr 0.0005 --quiet
+	$(BIN)/gradlab plot runs/vanilla_descent/* -o experiments/figures/vanilla_descent.png
+	$(BIN)/gradlab run fine_tuning --quiet
+	$(BIN)/gradlab run fine_tuning_batch_32 --quiet
+	$(BIN)/gradlab plot runs/fine_tuning_batch_32 runs/fine_tuning --x update \
+		--title "Fine-tuning loop: 4 × 8 is 32" -o experiments/figures/fine_tuning.png
 
 clean:  ## all that can be made again, except the runs
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
