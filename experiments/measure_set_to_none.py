@@ -20,7 +20,7 @@ BATCHES = (16, 512)
 
 
 def measure(batch: int, *, set_to_none: bool) -> dict[str, float]:
-    """Train for some steps; return seconds of the processor a step, bytes in `.grad` after it and added at the peak."""
+    """Train for some steps; return seconds of the processor a step, and bytes in `.grad` after it and at the peak."""
     import torch
     from torch import nn
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
-from gradlab import curves, experiment, runs
+from gradlab import curves, experiment, optimizers, runs, tasks
+from gradlab.experiment import Override
 from gradlab.modes import Mode, parse
+
+if TYPE_CHECKING:
+    from gradlab.results import Result
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 WITH = ["1.5", "1.4", "1.3", "1.2"]
@@ -85,3 +91,122 @@ def test_smoke_fails_when_two_modes_are_swapped_in_the_code(
     monkeypatch.setattr("gradlab.modes.parse", swapped)
     outcome = runs.run(experiment.load("smoke"))
     assert {each.mode for each in outcome.expectations if not each.ok} == {one, other}
+
+
+# Each system: what its finding says, on some of its seeds
+
+
+def trained(name: str, seeds: list[int] | None = None, **values: object) -> dict[str, list[Result]]:
+    """Return the runs of a shipped experiment by mode, of these seeds alone; `values` are put over the file's."""
+    changed = {"seeds": seeds} if seeds else {}
+    overrides = [Override(tuple(key.split("__")), value, key) for key, value in (changed | values).items()]
+    found: dict[str, list[Result]] = {}
+    for run in runs.run(experiment.load(name, overrides)).runs:
+        found.setdefault(run.mode, []).append(run)
+    return found
+
+
+def last_epochs(results: list[Result]) -> list[float]:
+    return [curves.epoch_means(run.rows)[-1] for run in results]
+
+
+def optimizer_table() -> list[list[str]]:
+    """Return the cells of the table of modes by optimizer in experiments/README.md."""
+    text = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    _, _, *lines = text[text.index("| optimizer | lr |") :].partition("\n\n")[0].splitlines()
+    return [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_adam_on_one_sample_at_a_time_rises_without_zero_grad_in_all_seeds_but_one() -> None:
+    found = trained("adam_linear", [0, 1])
+    verdicts = {mode: [str(run.verdict) for run in each] for mode, each in found.items()}
+    assert verdicts == {
+        "zero_grad": ["falls", "falls"],
+        "no_zero_grad": ["rises", "falls"],
+        "halve_grad": ["falls", "falls"],
+    }
+
+
+def test_descent_by_hand_is_sgd_in_every_row_of_its_experiment() -> None:
+    vanilla = trained("vanilla_descent")
+    sgd = trained("vanilla_descent", optimizer__name="sgd", optimizer__lr=0.0005)
+    assert {mode: run.rows for mode, (run,) in vanilla.items()} == {mode: run.rows for mode, (run,) in sgd.items()}
+    assert {mode: f"{last_epochs(each)[0]:.3g}" for mode, each in vanilla.items()} == {
+        "zero_grad": "3.72", "no_zero_grad": "768", "halve_grad": "0.566"
+    }  # fmt: skip
+    assert [str(run.verdict) for (run,) in vanilla.values()] == ["falls", "rises", "falls"]
+
+
+def test_cleared_to_zeros_is_faster_at_first_and_worse_in_the_end_where_heads_rest() -> None:
+    none, fill = trained("set_to_none", [2]).values()
+    means = {run.mode: curves.epoch_means(run.rows) for run in (*none, *fill)}
+    assert means["zero_grad:fill"][0] < 0.7 * means["zero_grad"][0]
+    assert means["zero_grad:fill"][-1] > 1.5 * means["zero_grad"][-1]
+
+
+def test_four_micro_batches_of_8_are_a_batch_of_32_within_rounding() -> None:
+    (small,), (large,) = trained("fine_tuning")["accumulate:4"], trained("fine_tuning_batch_32")["zero_grad"]
+    assert (small.steps, small.updates, large.updates) == (3 * 225, 3 * 57, 3 * 57)
+    windows, batches = (curves.curve(run.rows, "update").y for run in (small, large))
+    # float32 rounds each loss at 6·10⁻⁸ of it, and its updates round the weights; 171 of them add up to some of that.
+    assert windows == pytest.approx(batches, rel=1e-6)
+
+
+def test_the_last_window_of_the_fine_tuning_is_one_batch_of_five() -> None:
+    small, large = (tasks.build(tasks.find("digits"), 0, {"batch_size": size}) for size in (8, 32))
+    pieces, whole = list(small.batches), list(large.batches)
+    assert (len(pieces) % 4, len(pieces[-1][0]), len(whole[-1][0])) == (1, 5, 5)
+    for nth, (x, _) in enumerate(whole):
+        assert torch.equal(torch.cat([piece for piece, _ in pieces[4 * nth : 4 * nth + 4]]), x)
+
+
+def test_the_mean_of_means_settles_at_a_worse_loss() -> None:
+    right, wrong = trained("unequal_batches", [0, 4]).values()
+    assert [bad / good - 1 for good, bad in zip(last_epochs(right), last_epochs(wrong), strict=True)] == pytest.approx(
+        [0.45, 0.50], abs=0.01
+    )  # as the finding rounds them, and its range
+
+
+@pytest.mark.parametrize(("seed", "size"), [(0, 0.96), (2, 0.40)])
+def test_the_first_gradient_of_the_mean_of_means_is_off_by_what_the_finding_says(seed: int, size: float) -> None:
+    task = tasks.build(tasks.find("mixed_lengths"), seed, {})
+    (table,) = task.model.parameters()
+    pairs = [task.loss(task.model, tokens) for tokens in islice(task.batches, 4)]
+    total, count = sum(loss for loss, _ in pairs), sum(number for _, number in pairs)
+    (right,) = torch.autograd.grad(total / count, table, retain_graph=True)
+    (wrong,) = torch.autograd.grad(sum(loss / number for loss, number in pairs) / 4, table)
+    assert ((wrong - right).norm() / right.norm()).item() == pytest.approx(size, abs=0.005)
+
+
+def test_a_sequence_in_chunks_is_learned_by_one_update_and_by_one_a_chunk() -> None:
+    found = trained("truncated_bptt", [0])
+    assert [f"{last_epochs(each)[0]:.2f}" for each in found.values()] == ["0.05", "0.05"]
+    assert [str(run.verdict) for (run,) in found.values()] == ["falls", "falls"]
+    assert [run.updates for (run,) in found.values()] == [80, 800]
+
+
+@pytest.mark.parametrize(("name", "sign"), [("halving", -1), ("halving_matched_lr", 1)])
+def test_what_is_kept_learns_faster_at_the_same_lr_and_slower_at_the_same_effective_one(name: str, sign: int) -> None:
+    cleared, *kept = (last_epochs(each)[0] for each in trained(name, [0]).values())
+    differences = [sign * (each - cleared) for each in kept]
+    assert 0 < differences[0] < differences[1] < differences[2]  # the more is kept, the more of either
+
+
+@pytest.mark.parametrize("cells", optimizer_table(), ids=lambda cells: cells[0])
+def test_the_verdicts_by_optimizer_are_those_of_its_table(cells: list[str]) -> None:
+    name, lr, *verdicts = cells
+    found = trained("optimizers", [0], optimizer__name=name, optimizer__lr=float(lr))
+    assert [str(run.verdict) for (run,) in found.values()] == [words.split(", ")[0] for words in verdicts]
+
+
+def test_the_table_of_optimizers_holds_all_that_there_are_but_two_that_need_special_parameters() -> None:
+    assert {cells[0] for cells in optimizer_table()} == set(optimizers.names()) - {"Muon", "SparseAdam"}
+
+
+def test_the_measurement_of_set_to_none_finds_the_bytes_of_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    from experiments import measure_set_to_none
+
+    for name, value in {"WIDTH": 16, "LAYERS": 2, "STEPS": 1}.items():
+        monkeypatch.setattr(measure_set_to_none, name, value)
+    held = [measure_set_to_none.measure(4, set_to_none=each)["held"] for each in (True, False)]
+    assert held == [0, 2 * 16 * 16 * 4]  # bytes: two matrices of float32
