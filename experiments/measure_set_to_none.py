@@ -19,19 +19,21 @@ WIDTH, LAYERS, STEPS = 1024, 8, 10
 BATCHES = (16, 512)
 
 
-def measure(batch: int, *, set_to_none: bool) -> dict[str, float]:
+def measure(
+    batch: int, *, set_to_none: bool, width: int = WIDTH, layers: int = LAYERS, steps: int = STEPS
+) -> dict[str, float]:
     """Train for some steps; return seconds of the processor a step, and bytes in `.grad` after it and at the peak."""
     import torch
     from torch import nn
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(WIDTH, WIDTH, bias=False), nn.Tanh()) for _ in range(LAYERS)]
-    model, x = nn.Sequential(*layers), torch.randn(batch, WIDTH)
+    stack = [nn.Sequential(nn.Linear(width, width, bias=False), nn.Tanh()) for _ in range(layers)]
+    model, x = nn.Sequential(*stack), torch.randn(batch, width)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         begin = time.thread_time()
         model(x).square().mean().backward()
         optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,7 @@ def test_all_expectations_of_smoke_hold() -> None:
 def test_smoke_fails_when_two_modes_are_swapped_in_the_code(
     one: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def swapped(word: str) -> Mode:
+    def swapped(word: str, _folder: Path | None = None) -> Mode:
         asked = parse(word)
         wrong = {one: other, other: one}.get(asked.name)
         return parse(wrong)._replace(name=asked.name) if wrong else asked
@@ -203,10 +204,11 @@ def test_the_table_of_optimizers_holds_all_that_there_are_but_two_that_need_spec
     assert {cells[0] for cells in optimizer_table()} == set(optimizers.names()) - {"Muon", "SparseAdam"}
 
 
-def test_the_measurement_of_set_to_none_finds_the_bytes_of_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments import measure_set_to_none
-
-    for name, value in {"WIDTH": 16, "LAYERS": 2, "STEPS": 1}.items():
-        monkeypatch.setattr(measure_set_to_none, name, value)
-    held = [measure_set_to_none.measure(4, set_to_none=each)["held"] for each in (True, False)]
+def test_the_measurement_of_set_to_none_finds_the_bytes_of_the_gradients() -> None:
+    spec = spec_from_file_location("measure_set_to_none", EXPERIMENTS / "measure_set_to_none.py")
+    assert spec
+    assert spec.loader
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    held = [script.measure(4, set_to_none=each, width=16, layers=2, steps=1)["held"] for each in (True, False)]
     assert held == [0, 2 * 16 * 16 * 4]  # bytes: two matrices of float32

@@ -30,7 +30,7 @@ def test_the_chunks_of_echo_are_one_sequence_and_its_targets_the_same_some_steps
     assert y.tolist() == [[0.0], [0.0], *x[:-2].tolist()]
 
 
-def unrolled(task: Task, cut: bool) -> Tensor:
+def unrolled(task: Task, cut: bool) -> Any:
     """Return the loss of the whole sequence, its RNN written out; where it is cut, the state is detached."""
     model: Any = task.model
     rnn = model["rnn"]
@@ -44,7 +44,7 @@ def unrolled(task: Task, cut: bool) -> Tensor:
     return total
 
 
-def doubled(**options: object) -> Task:
+def doubled(**options: Any) -> Task:
     task = built("echo", **options)
     return Task(task.model.double(), [(nth, x.double(), y.double()) for nth, x, y in task.batches], task.loss)
 

@@ -223,7 +223,8 @@ def test_linear_4x3_without_noise_is_linear_and_not_what_the_model_starts_from()
     design = torch.cat([x, torch.ones(50, 1)], dim=1)
     solution = torch.linalg.lstsq(design, y).solution
     assert (y - design @ solution).abs().max().item() < 1e-5  # what float32 rounds off numbers of order 1
-    start = torch.cat([task.model.weight.T, task.model.bias.unsqueeze(0)])
+    weight, bias = task.model.parameters()
+    start = torch.cat([weight.T, bias.unsqueeze(0)])
     assert (solution - start).abs().max().item() > 0.5
 
 
@@ -232,7 +233,7 @@ def test_linear_4x3_without_noise_is_linear_and_not_what_the_model_starts_from()
 
 def test_a_loss_of_three_numbers_has_no_gradient_of_its_own() -> None:
     weight, bias = torch.randn(4, 3, requires_grad=True), torch.randn(3, requires_grad=True)
-    loss = (torch.randn(4) @ weight + bias - torch.randn(3)) ** 2
+    loss: Any = (torch.randn(4) @ weight + bias - torch.randn(3)) ** 2
     with pytest.raises(RuntimeError, match="grad can be implicitly created only for scalar outputs"):
         loss.backward()
     loss.sum().backward()  # the repair
@@ -246,7 +247,8 @@ def test_descent_by_hand_cannot_clear_a_gradient_before_there_is_one() -> None:
 
 def test_descent_by_hand_cannot_change_a_leaf_in_place_but_under_no_grad() -> None:
     w = torch.randn(3, requires_grad=True)
-    (w**2).sum().backward()
+    loss: Any = (w**2).sum()
+    loss.backward()
     assert w.grad is not None
     with pytest.raises(
         RuntimeError, match="a leaf Variable that requires grad is being used in an in-place operation"
@@ -380,7 +382,7 @@ def test_a_mistyped_task_is_answered_with_the_nearest_and_with_all_ways_to_name_
         tasks.find("nosy_line")
     assert str(raised.value) == (
         "unknown task 'nosy_line'; did you mean 'noisy_line'? "
-        "Known: noisy_line, straight_line, digits, FILE.py:NAME, package.module:NAME"
+        "Known: " + ", ".join([*tasks.BUILT_IN, "FILE.py:NAME", "package.module:NAME"])
     )
 
 
@@ -720,7 +722,7 @@ def test_the_start_of_a_built_in_task_is_its_weights_and_its_first_batch(
     start = tasks.start_of(tasks.find(name), 5, options)
     task = built(name, 5, **options)
     assert start.weights == hash_of(task.model.state_dict())
-    assert start.batches[0] == hash_of(first_batch(task))
+    assert start.batches[0] == hash_of(next(iter(task.batches)))
     tasks.watched(tasks.find(name), 5, task, start)
 
 

@@ -41,6 +41,7 @@ def heads_in_turn(
     def loss(model: nn.ModuleDict, batch: tuple[int, Tensor, Tensor]) -> Tensor:
         head, x, y = batch
         used: nn.Module = model["heads"][head]  # type: ignore[index]  # a ModuleList, which a ModuleDict does not say
-        return ((used(model["shared"](x)) - y) ** 2).mean()
+        squares: Tensor = (used(model["shared"](x)) - y) ** 2
+        return squares.mean()
 
     return Task(model, batches * rounds, loss)

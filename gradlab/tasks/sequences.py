@@ -44,7 +44,8 @@ def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: in
         nth, inputs, targets = batch
         seen, state = model["rnn"](inputs, None if nth == 0 else state)
         state = state.detach()  # the cut
-        return ((model["out"](seen) - targets) ** 2).sum()
+        squares: Tensor = (model["out"](seen) - targets) ** 2
+        return squares.sum()
 
     return Task(model, batches, loss)
 
