@@ -690,3 +690,9 @@ def test_an_experiment_written_as_toml_is_loaded_equal_and_with_the_same_identit
 def test_what_is_no_experiment_file_is_answered_with_what_to_write(word: str, hint: str) -> None:
     with pytest.raises(ExperimentError, match=re.escape(hint)):
         locate(word if word != "." else "./")
+
+
+@pytest.mark.parametrize(("word", "lr"), [("zero_grad", 0.05), ("decay:0.75", 0.0125), ("decay:0.9", 0.005)])
+def test_a_matched_lr_is_the_number_one_would_write(word: str, lr: float) -> None:
+    made = loaded(f"{LINE}match_lr = true\nmodes = ['{word}']\n[optimizer]\nlr = 0.05")
+    assert made.settings(made.parsed_modes[0], 42)["optimizer"]["lr"] == lr

@@ -5,9 +5,11 @@ all modes of one seed start from the same weights and see the same batches. torc
 whoever only lists or checks tasks does not wait for it.
 """
 
-from gradlab.tasks.builtin import BUILT_IN, digits, noisy_line, straight_line
+from gradlab.tasks.builtin import BUILT_IN, digits, linear_4x3, noisy_line, straight_line
 from gradlab.tasks.fairness import Start, start_of, watched
+from gradlab.tasks.heads import heads_in_turn
 from gradlab.tasks.loading import TaskName, build, check_options, find, load
+from gradlab.tasks.sequences import echo, mixed_lengths
 from gradlab.tasks.task import Minibatches, Task
 
 __all__ = [
@@ -19,8 +21,12 @@ __all__ = [
     "build",
     "check_options",
     "digits",
+    "echo",
     "find",
+    "heads_in_turn",
+    "linear_4x3",
     "load",
+    "mixed_lengths",
     "noisy_line",
     "start_of",
     "straight_line",
