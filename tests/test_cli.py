@@ -84,7 +84,7 @@ number = 3
 
 # What is asked, and what the answer says of it: the fault and what would work.
 FAULTS: list[tuple[str, str]] = [
-    ("run nope", "unknown experiment 'nope'. Known: digits, diverging_loss,"),
+    ("run nope", "unknown experiment 'nope'. Known: adam_linear, digits, diverging_loss,"),
     ("run digit", "unknown experiment 'digit'; did you mean 'digits'?"),
     ("run noisy_line", "gradlab run --task noisy_line"),
     ("run missing.toml", "there is no file missing.toml"),
