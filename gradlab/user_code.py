@@ -33,10 +33,17 @@ class FunctionName(NamedTuple):
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
 
 
+def shipped() -> Path:
+    """Return the folder of what ships with gradlab: experiments, and an example of a mode of one's own."""
+    package = Path(__file__).parent
+    inside = package / "experiments"  # where a wheel puts them
+    return inside if inside.is_dir() else package.parent / "experiments"
+
+
 def find(name: str, folder: Path | None = None, kind: str = "task") -> FunctionName:
     """Say where the function `name` comes from, without importing it.
 
-    A relative FILE.py is looked for in `folder`, then in the current folder.
+    A relative FILE.py is looked for in `folder`, then in the current folder, then among the experiments that ship.
 
     Raises:
         TaskError, ModeError: the name is not of either form, or there is no such file.
@@ -46,7 +53,7 @@ def find(name: str, folder: Path | None = None, kind: str = "task") -> FunctionN
     if not function.isidentifier():
         raise asked.error(f": after the colon comes the name of a function, not '{shortened(function)}'")
     if place.endswith(".py"):
-        for file in (folder / place if folder else Path(place), Path(place)):
+        for file in (folder / place if folder else Path(place), Path(place), shipped() / place):
             if file.is_file():
                 return asked._replace(name=f"{file.name}:{function}", file=file.resolve())
         raise asked.error(f": there is no file {shortened(place)}")

@@ -229,5 +229,9 @@ def test_a_mode_of_ones_own_that_is_not_there_is_refused_in_a_line(word: str, me
         parse(word)
 
 
+def test_the_example_that_ships_is_found_from_anywhere() -> None:
+    assert modes.load(parse("own_mode.py:clear_now_and_then")).leave
+
+
 def test_a_built_in_mode_is_ready_for_training_as_it_is() -> None:
     assert modes.load(modes.halve_grad()) == modes.halve_grad()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from gradlab import modes, optimizers, tasks
+from gradlab import modes, optimizers, tasks, user_code
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, shortened, unknown
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
 from gradlab.toml_lines import line_of
@@ -50,10 +50,7 @@ class Override(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """Return the experiments that come with gradlab: name and file."""
-    package = Path(__file__).parent.parent
-    inside = package / "experiments"  # where a wheel puts them
-    folder = inside if inside.is_dir() else package.parent / "experiments"
-    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+    return {file.stem: file for file in sorted(user_code.shipped().glob("*.toml"))}
 
 
 def load(name: str, overrides: list[Override] | None = None) -> Experiment:
