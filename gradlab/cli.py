@@ -17,6 +17,7 @@ from gradlab import __version__
 from gradlab.errors import GradlabError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import FrameType
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gradlab.experiment import Experiment
     from gradlab.progress import Bar, Lines
     from gradlab.results import Outcome, Result
+    from gradlab.rows import Row
+    from gradlab.store import RunFolder, RunRecord
 
 DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 
@@ -195,7 +198,7 @@ def plot(
     from gradlab import plotting
 
     plotting.check_formats(files)
-    records = [(run.read(), run.rows()) for run in runs]
+    records = list(_read(runs))
     lacking = plotting.without_theory(records) if theory else []
     figure = plotting.draw(records, axis=x, title=title, width=width, theory=theory)
     for file in files:
@@ -205,7 +208,7 @@ def plot(
     for reason in lacking:
         _say(reason)
     for record, rows in records:
-        if record.status != "done" or record.rows != len(rows):
+        if record.status != "done":
             _say(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")
 
 
@@ -215,10 +218,12 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     from gradlab import store
 
     runs = [run for experiment in store.experiments(out) for run in experiment.runs()]
-    found, damaged = [], []
+    found, damaged, lacking = [], [], []
     for each in runs:
         try:
-            found.append((each, each.read()))
+            record, lack = each.standing(each.read())
+            found.append((each, record))
+            lacking += [lack] if lack else []
         except GradlabError as error:
             damaged.append(str(error))
     if json:
@@ -232,6 +237,7 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
         console.print(run_list([record for _, record in found], console.width))
     elif not damaged:
         _say(f"no runs under {out}; `gradlab run` makes some")
+    _tell(lacking)
     if damaged and json:
         raise typer.Exit(AT_FAULT)
     if damaged:
@@ -268,6 +274,8 @@ def show(
     console.print(table_of(results, console.width))
     for error in _by_error(results):
         _say(error)
+    for each in results:
+        _tell(each.damaged)
 
 
 @app.command()
@@ -282,7 +290,7 @@ def export(
 
     if to != "csv":
         raise StoreError(unknown("format", to, ["csv"]))
-    lines = store.csv_of(_runs_at(folders))
+    lines = store.csv_of(_read(_runs_at(folders)))
     if output:
         store.write_bytes(output, "".join(lines).encode())
     else:
@@ -431,8 +439,8 @@ def _result_json(result: Any) -> dict[str, Any]:
         "seconds",
         "cached",
     )
-    error = {"error": result.error} if result.error else {}
-    return {key: getattr(result, key) for key in keys} | {"folder": str(result.folder)} | error
+    more = {key: getattr(result, key) for key in ("error", "damaged") if getattr(result, key)}
+    return {key: getattr(result, key) for key in keys} | {"folder": str(result.folder)} | more
 
 
 def _show_words(words: dict[str, str], kind: str, *, as_json: bool) -> None:
@@ -476,13 +484,29 @@ def _watcher(runs: int) -> Bar | Lines:
 # Reading
 
 
-def _runs_at(folders: list[Path] | None) -> list[Any]:
+def _runs_at(folders: list[Path] | None) -> list[RunFolder]:
     from gradlab import store
 
     given = folders or [store.RUNS]
     if len(given) > 1:  # runs/NAME/* matches files of ours too
         given = [folder for folder in given if not folder.is_file()]
     return list(dict.fromkeys(run for folder in given for run in store.runs_at(folder)))
+
+
+def _read(runs: Iterable[RunFolder]) -> Iterator[tuple[RunRecord, list[Row]]]:
+    """Yield the record and the rows of each run; tell of damaged lines and go on without them."""
+    for run in runs:
+        record, logged = run.read(), run.rows()
+        record, lack = run.standing(record, logged)
+        _tell(logged.damaged)
+        _tell([lack] if lack else [])
+        yield record, logged.rows
+
+
+def _tell(messages: Sequence[str], most: int = 3) -> None:
+    for nth, message in enumerate(messages[:most], 1):
+        more = len(messages) - most
+        _say(f"{message} (and {more} more)" if nth == most and more > 0 else message)
 
 
 # Ending

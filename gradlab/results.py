@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import curves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from gradlab.experiment import Expected
@@ -33,6 +33,7 @@ class Result(NamedTuple):
     folder: Path
     rows: list[Row]
     error: str = ""
+    damaged: Sequence[str] = ()  # of each line of its log that is no row: which one, and what stands there
 
 
 class Checked(NamedTuple):
@@ -63,13 +64,9 @@ class Outcome(NamedTuple):
 
 def result_of(run: RunFolder, *, cached: bool) -> Result:
     """Return the result of a run from what its folder holds."""
-    record, rows = run.read(), run.rows()
-    status, error = record.status, record.error
-    if status == "done" and record.rows != len(rows):
-        status, error = (
-            "failed",
-            f"{run.rows_file} holds {len(rows)} of {record.rows} rows; `gradlab run` trains it again",
-        )
+    record, logged = run.read(), run.rows()
+    record, lack = run.standing(record, logged)
+    status, rows = record.status, logged.rows
     summary = curves.summarise(rows)
     return Result(
         mode=record.mode,
@@ -85,7 +82,8 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
         cached=cached,
         folder=run.path,
         rows=rows,
-        error=error,
+        error=record.error or lack,
+        damaged=tuple(logged.damaged),
     )
 
 

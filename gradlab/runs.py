@@ -6,6 +6,7 @@ Here training meets the store: everything below computes or writes, everything a
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import __version__, modes, optimizers, quadratic, store, tape, tasks, training
-from gradlab.errors import ExperimentError, GradlabError, UnfairTaskError, users_frames, users_traceback
+from gradlab.errors import (
+    ExperimentError,
+    GradlabError,
+    StoreError,
+    UnfairTaskError,
+    shortened,
+    users_frames,
+    users_traceback,
+)
 from gradlab.experiment import Experiment, identity
 from gradlab.results import Outcome, Result, checked, result_of
 from gradlab.store import RunFolder, RunRecord
@@ -162,8 +171,8 @@ def _train(
             record = replace(record, weights=start.weights, first_batch=start.batches[0], quadratic=known)
             plan.folder.write(record)
             logged, seconds = _log_rows(experiment, plan, start, log, watcher)
-            log.finish()
-            record = replace(record, status="done", rows=logged, seconds=seconds)
+            log.sync()
+            record = replace(record, status="done", rows=logged, rows_sha256=log.sha256, seconds=seconds)
         except GradlabError as error:
             record = replace(record, status="failed", error=str(error))
             raise
@@ -174,7 +183,18 @@ def _train(
             record = replace(record, status="interrupted")
             raise
         finally:
-            plan.folder.write(record)
+            _leave(plan.folder, record)
+
+
+def _leave(folder: RunFolder, record: RunRecord) -> None:
+    """Leave the record of how a run ended; where it cannot be written, what ended the run is told all the same."""
+    under_way = sys.exc_info()[1]
+    try:
+        folder.write(record)
+    except StoreError as error:
+        if under_way is None:
+            more = f"\nbefore that the run failed: {shortened(record.error.splitlines()[-1])}" if record.error else ""
+            raise StoreError(f"{error}{more}") from None
 
 
 def _begin(experiment: Experiment, plan: Plan) -> Begin:
@@ -259,7 +279,7 @@ def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
     """Say whether the run is there whole: its record says done, and no row is missing."""
     try:
         record = run.read()
-        return record.status == "done" and record.settings == settings and record.rows == len(run.rows())
+        return record.status == "done" and record.settings == settings and not run.lacks(record)
     except GradlabError:
         return False
 

@@ -291,12 +291,35 @@ def test_a_damaged_record_is_named_in_one_line(here: Path, command: str, damage:
 
 
 @pytest.mark.parametrize("command", ["show", "plot", "export"])
-def test_a_damaged_row_is_named_by_its_line(here: Path, command: str) -> None:
-    for rows in here.glob("runs/*/*/metrics.jsonl"):
-        rows.write_text(rows.read_text().replace('"step":2', '"step":"two"'))
-    answer = gives(command, "runs", exit_status=2)
-    assert "metrics.jsonl:3: not a row" in answer.stderr
-    assert len(answer.stderr.splitlines()) == 1
+def test_a_damaged_row_is_named_by_its_line_and_the_others_are_used(here: Path, command: str) -> None:
+    rows = min(here.glob("runs/*/*/metrics.jsonl"))
+    rows.write_text(rows.read_text().replace('"step":2,', '"step":"two",'))
+    answer = gives(command, "runs", exit_status=0)
+    told = [line for line in answer.stderr.splitlines() if "not a row" in line]
+    assert len(told) == 1
+    assert f"{rows.parent.name}/metrics.jsonl:3: not a row" in told[0]
+    assert "Traceback" not in answer.stderr
+
+
+def test_of_many_damaged_rows_three_are_named_and_the_others_counted(here: Path) -> None:
+    rows = min(here.glob("runs/*/*/metrics.jsonl"))
+    lines = rows.read_text().count("\n")
+    rows.write_text("damage\n" * lines)
+    answer = gives("export", str(rows.parent), exit_status=0)
+    told = [line for line in answer.stderr.splitlines() if "not a row" in line]
+    assert len(told) == 3
+    assert told[2].endswith(f"(and {lines - 3} more)")
+    assert len(answer.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["list", "show", "plot"])
+def test_a_run_said_to_be_done_is_not_shown_as_done_where_a_loss_was_altered(here: Path, command: str) -> None:
+    rows = min(here.glob("runs/*/*/metrics.jsonl"))
+    first, rest = rows.read_text().split("\n", 1)
+    head, digit = first[:-2], first[-2]
+    rows.write_text(f"{head}{(int(digit) + 1) % 10}}}\n{rest}")
+    answer = gives(command, *([] if command == "list" else ["runs"]), exit_status=0)
+    assert f"{rows.relative_to(here)} holds other rows than were logged" in answer.stderr
 
 
 @pytest.mark.parametrize("settings", ["{}", '{"mode": 3}', '{"mode": {"a": []}, "seed": "x"}'])

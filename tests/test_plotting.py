@@ -130,7 +130,7 @@ from pathlib import Path
 from gradlab import plotting
 from gradlab.store import RunFolder
 run = RunFolder(Path("run"))
-figure = plotting.draw([(run.read(), run.rows())])
+figure = plotting.draw([(run.read(), run.rows().rows)])
 for suffix in (".png", ".svg", ".pdf"):
     print(hashlib.sha256(plotting.rendered(figure, suffix)).hexdigest())
 print("matplotlib.pyplot" in sys.modules)

@@ -44,8 +44,9 @@ def test_a_result_tells_what_the_record_and_the_rows_say() -> None:
 
 
 def test_the_result_of_a_run_that_has_just_begun_has_neither_losses_nor_a_verdict() -> None:
-    made = result(rows=[], status="running")
-    assert (made.status, made.steps, made.verdict, made.first_loss, made.best_loss) == ("running", 0, None, None, None)
+    made = result(rows=[], status="interrupted")
+    found = (made.status, made.steps, made.verdict, made.first_loss, made.best_loss)
+    assert found == ("interrupted", 0, None, None, None)
 
 
 # The key, a value that holds of ROWS, and one that does not.

@@ -9,13 +9,14 @@ from gradlab.store.export import csv_of
 from gradlab.store.files import strict_json, write_bytes
 from gradlab.store.folders import RUNS, ExperimentFolder, RunFolder, experiment_folder, experiments, make_run, runs_at
 from gradlab.store.records import FORMAT, RunRecord
-from gradlab.store.row_log import RowLog
+from gradlab.store.row_log import RowLog, Rows
 
 __all__ = [
     "FORMAT",
     "RUNS",
     "ExperimentFolder",
     "RowLog",
+    "Rows",
     "RunFolder",
     "RunRecord",
     "csv_of",

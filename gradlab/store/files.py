@@ -1,11 +1,14 @@
-"""Files: written whole or not at all, read as UTF-8 or strict JSON, kept from other processes."""
+"""Files: written whole or not at all, read as UTF-8 or strict JSON, locked, never through a link."""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
+import stat
 import tempfile
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,9 +17,40 @@ from gradlab.errors import StoreError, shortened
 if TYPE_CHECKING:
     from pathlib import Path
 
+PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that looks who holds it has it for an instant
+# No link is followed, and opening a pipe does not wait for its other end. Windows has none of these, but text files.
+_CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of a folder, on file systems that have no such thing
+
+
+def open_file(file: Path, flags: int) -> int:
+    """Return a handle of one of our files, opened with the flags of `os.open`.
+
+    Raises:
+        StoreError: a symbolic link, a pipe or the like is in its place; nothing is read or written through it.
+        OSError: it cannot be opened.
+    """
+    try:
+        handle = os.open(file, flags | _CAREFUL, 0o666)
+    except OSError as error:
+        if file.is_symlink():
+            raise is_link(file) from None
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+            raise StoreError(f"{file} is not a regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise StoreError(f"{file} is not a regular file")
+    return handle
+
+
+def is_link(file: Path) -> StoreError:
+    """Return the error of a symbolic link in place of one of our files."""
+    return StoreError(f"{file} is a symbolic link, which is not followed; remove it, or put the file itself there")
+
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, whole or not at all, and down to the disk.
 
     Raises:
         StoreError: it cannot be written.
@@ -25,12 +59,11 @@ def write_bytes(file: Path, content: bytes) -> None:
         new = file.with_name(f".{file.name}.{os.getpid()}.new")
     except ValueError:
         raise StoreError(f"{file} cannot be written: that is not the name of a file") from None
+    drop_leftovers(file)
     try:
-        with new.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
+        _write_new(new, content)
         new.replace(file)
+        sync_folder(file.parent)
     except OSError as error:
         raise unwritable(file, error) from None
     finally:
@@ -38,23 +71,81 @@ def write_bytes(file: Path, content: bytes) -> None:
             new.unlink(missing_ok=True)
 
 
+def _write_new(file: Path, content: bytes) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CAREFUL, 0o666)
+    try:
+        while content:
+            content = content[os.write(handle, content) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def drop_leftovers(file: Path) -> None:
+    """Remove what writers of the file left beside it that were killed before it was whole."""
+    begin, end = f".{file.name}.", ".new"
+    with suppress(OSError):
+        for name in os.listdir(file.parent):  # noqa: PTH208 - names are all that is needed
+            pid = name[len(begin) : -len(end)]
+            if name.startswith(begin) and name.endswith(end) and pid.isdecimal() and not _runs(int(pid)):
+                (file.parent / name).unlink()
+
+
+def _runs(pid: int) -> bool:
+    """Say whether another process of that number may be running."""
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":  # where signal 0 is Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk.
+
+    Raises:
+        OSError: they do not.
+    """
+    if os.name != "posix":  # where a folder cannot be opened
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(handle)
+
+
 def replace_json(file: Path, content: object) -> None:
-    """Replace a file of JSON atomically."""
+    """Replace a file of JSON atomically.
+
+    Raises:
+        StoreError: it cannot be written, or is a symbolic link.
+    """
+    if file.is_symlink():
+        raise is_link(file)
     write_bytes(file, (strict_json(content, indent=2) + "\n").encode())
 
 
-def read_text(file: Path) -> str:
-    """Return the text of a file.
+def read_bytes(file: Path) -> bytes:
+    """Return what one of our files holds.
 
     Raises:
-        StoreError: it cannot be read, or is not UTF-8.
+        StoreError: it cannot be read, or is no regular file.
     """
     try:
-        return file.read_bytes().decode()
+        with os.fdopen(open_file(file, os.O_RDONLY), "rb") as stream:
+            return stream.read()
     except OSError as error:
-        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise StoreError(f"{file} is not UTF-8 text, from byte {error.start} on") from None
+        raise StoreError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
 def read_json(file: Path) -> object:
@@ -64,15 +155,23 @@ def read_json(file: Path) -> object:
         StoreError: it cannot be read, or is not JSON.
     """
     try:
-        return json.loads(read_text(file))
+        return json.loads(read_bytes(file).decode())
+    except UnicodeDecodeError as error:
+        raise StoreError(f"{file} is not UTF-8 text, from byte {error.start} on") from None
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and see that it can be written to, before any work is put into what shall stand there."""
+    """Make a folder and see that it can be written to, before any work is put into what shall stand there.
+
+    Raises:
+        StoreError: it cannot.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -80,12 +179,45 @@ def make_folder(folder: Path) -> None:
 
 
 def lock(handle: int) -> None:
-    """Keep other processes from writing the file; the lock goes with the process, however that ends."""
+    """Keep other processes from writing the file; the lock goes with the process, however that ends.
+
+    Raises:
+        BlockingIOError: another one has it.
+        OSError: the file system has no locks.
+    """
     try:
         import fcntl
     except ImportError:  # not on Windows
         return
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    due = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= due:
+                raise
+        else:
+            return
+        time.sleep(0.01)
+
+
+def is_locked(file: Path) -> bool:
+    """Say whether a process keeps others from writing the file, as far as that can be known."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return True
+    try:
+        handle = open_file(file, os.O_RDONLY)
+    except (OSError, StoreError):
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: `lock` waits for longer than that
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

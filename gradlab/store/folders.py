@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import os
+import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradlab.errors import StoreError, shortened
-from gradlab.store.files import make_folder, read_json, read_text, replace_json
+from gradlab.store.files import is_locked, make_folder, read_bytes, read_json, replace_json
 from gradlab.store.records import FORMAT, RunRecord, checked
-from gradlab.store.row_log import RowLog, row_of
+from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradlab.rows import Row
-
 RUNS = Path("runs")
 _RECORD, _ROWS, _LAST = "run.json", "metrics.jsonl", "experiment.json"
+_LONGEST = 255  # bytes of a name, on every file system in use
 
 
 @dataclass(frozen=True)
@@ -39,44 +40,110 @@ class RunFolder:
         return self.path / _ROWS
 
     def write(self, record: RunRecord) -> None:
-        """Replace the record atomically."""
-        replace_json(self.record_file, asdict(record))
+        """Replace the record atomically; while it says "running", with the name of this process.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        running = record.status == "running"
+        writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
+        replace_json(self.record_file, asdict(replace(record, writer=writer)))
 
     def read(self) -> RunRecord:
-        """Return the record.
+        """Return the record; one that says "running" while no process writes the rows is that of an interrupted run.
 
         Raises:
             StoreError: there is none, or it is not one that this version reads.
         """
-        content = read_json(self.record_file)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else None
-            raise StoreError(f"{self.record_file} has format {found!r}; this version of gradlab reads format {FORMAT}")
-        known = {each.name for each in fields(RunRecord)}
+        record = self._recorded()
+        if record.status == "running" and not is_locked(self.rows_file):
+            record = self._recorded()  # it may have ended since
+            if record.status == "running":
+                record = replace(record, status="interrupted")
+        return record
+
+    def log(self, keep: int = 0) -> RowLog:
+        """Return what appends rows after the first `keep`, those of steps 0 to keep-1; all others are cut off.
+
+        Raises:
+            StoreError: the file cannot be written, or another process writes it, or it begins with fewer whole rows;
+                it stays as it is then.
+        """
         try:
-            return checked(RunRecord(**{key: value for key, value in content.items() if key in known}))
-        except (TypeError, ValueError) as error:
-            raise StoreError(f"{self.record_file} is not a run's record: {shortened(error, 120)}") from None
+            return RowLog(self.rows_file, keep)
+        except BlockingIOError:
+            raise StoreError(f"{self.rows_file} is being written by another gradlab{self._writer()}") from None
 
-    def log(self) -> RowLog:
-        """Begin the rows anew, and return what appends them."""
-        return RowLog(self.rows_file)
-
-    def rows(self) -> list[Row]:
+    def rows(self) -> Rows:
         """Return the rows logged so far, none where none is; a last line without its end is left out.
 
         Raises:
-            StoreError: a line is not a row; its number is named.
+            StoreError: the file cannot be read.
         """
-        text = read_text(self.rows_file) if self.rows_file.exists() else ""
-        rows = []
-        for nth, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
-            try:
-                row = json.loads(line)
-                rows.append(row_of(row))
-            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-                raise StoreError(f"{self.rows_file}:{nth}: not a row: {shortened(line)}") from None
-        return rows
+        return rows_in(self._logged(), self.rows_file)
+
+    def whole_rows(self) -> int:
+        """Return how many rows there are that can be gone on from: of steps 0, 1, 2, …, up to the first damaged line.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return whole_rows(self._logged())
+
+    def standing(self, record: RunRecord, rows: Rows | None = None) -> tuple[RunRecord, str]:
+        """Return the record and what its run lacks; one recorded as done that lacks rows has failed.
+
+        Rows that are given were read after the record.
+
+        Raises:
+            StoreError: the file of rows cannot be read.
+        """
+        lack = self.lacks(record, rows) if record.status == "done" else ""
+        return (replace(record, status="failed"), f"{lack}; `gradlab run` trains it again") if lack else (record, "")
+
+    def lacks(self, record: RunRecord, rows: Rows | None = None) -> str:
+        """Say in a line what a run that is recorded as done lacks; "" where its rows are those that were logged.
+
+        Raises:
+            StoreError: the file of rows cannot be read.
+        """
+        if rows is None:
+            logged = self._logged()
+            if record.rows_sha256 == hashlib.sha256(logged).hexdigest():
+                return ""
+            rows = rows_in(logged, self.rows_file)
+        if record.rows != len(rows.rows):
+            return f"{self.rows_file} holds {len(rows.rows)} of {record.rows} rows"
+        if rows.damaged:
+            return f"{self.rows_file} holds lines that are no rows"
+        if record.rows_sha256 not in ("", rows.sha256):
+            return f"{self.rows_file} holds other rows than were logged"
+        return ""
+
+    def _recorded(self) -> RunRecord:
+        content = read_json(self.record_file)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            found = content.get("format") if isinstance(content, dict) else None
+            what = f"has format {shortened(repr(found))}; this version of gradlab reads format {FORMAT}"
+            raise StoreError(f"{self.record_file} {what}")
+        known = {each.name for each in fields(RunRecord)}
+        try:
+            return checked(RunRecord(**{key: value for key, value in content.items() if key in known}))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StoreError(f"{self.record_file} is not a run's record: {shortened(error, 120)}") from None
+
+    def _logged(self) -> bytes:
+        there = self.rows_file.is_symlink() or self.rows_file.exists()
+        return read_bytes(self.rows_file) if there else b""
+
+    def _writer(self) -> str:
+        """Name the process that writes the run, where its record does."""
+        with suppress(StoreError):
+            record = self._recorded()
+            if record.status == "running" and record.writer:
+                pid, host = (shortened(record.writer.get(key)) for key in ("pid", "host"))
+                return f": process {pid} on {host}, since {shortened(record.started)}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +164,8 @@ class ExperimentFolder:
 
     def run(self, mode: str, seed: int, identity: str) -> RunFolder:
         """Return the folder of a run, whether it is there or not."""
-        return RunFolder(self.path / f"{mode.replace(':', '-')}-seed{seed}-{identity}")
+        ending = f"-seed{seed}-{identity}"
+        return RunFolder(self.path / (_plain_name(mode, _LONGEST - len(ending)) + ending))
 
     def runs(self) -> list[RunFolder]:
         """Return the folders of runs in it, by name."""
@@ -118,7 +186,7 @@ class ExperimentFolder:
             return self.runs()
         content = read_json(self.last_file)
         names = content.get("runs") if isinstance(content, dict) else None
-        if not isinstance(names, list) or not all(isinstance(name, str) and name == Path(name).name for name in names):
+        if not isinstance(names, list) or not all(map(_is_name, names)):
             raise StoreError(f"{self.last_file} does not name runs; `gradlab run` writes it anew")
         return [run for run in (RunFolder(self.path / name) for name in names) if run.record_file.exists()]
 
@@ -178,3 +246,16 @@ def runs_at(path: Path) -> list[RunFolder]:
 def _time(folder: ExperimentFolder) -> float:
     file = folder.last_file if folder.last_file.exists() else folder.path
     return file.stat().st_mtime
+
+
+def _is_name(name: object) -> bool:
+    """Say whether it names something in a folder, and not that folder, the one above or what lies elsewhere."""
+    return isinstance(name, str) and name not in ("", "..") and name == Path(name).name and "\0" not in name
+
+
+def _plain_name(name: str, longest: int) -> str:
+    """Return the name of a mode as a file system takes it: in one piece, visible, of `longest` bytes at most."""
+    plain = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in name.replace(":", "-"))
+    if plain.startswith("."):
+        plain = "_" + plain[1:]
+    return plain.encode()[:longest].decode(errors="ignore")

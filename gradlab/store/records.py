@@ -27,16 +27,18 @@ class RunRecord:
     started: str = ""  # UTC, ISO 8601
     seconds: float | None = None  # spent in the training loop
     rows: int | None = None  # once it is done
+    rows_sha256: str = ""  # of metrics.jsonl, once it is done
     quadratic: dict[str, Any] | None = None  # what theory needs of its loss; {} if that is no quadratic, None: unknown
     error: str = ""  # once it has failed
+    writer: dict[str, Any] = field(default_factory=dict)  # while it is running: the process, {"pid", "host"}
     format: int = FORMAT
 
 
 def checked(record: RunRecord) -> RunRecord:
     """Check the types of what others rely on: the file may have been edited by hand."""
-    kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict}
+    kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict, "writer": dict}
     kinds |= {"seconds": float | int | None, "rows": int | None, "quadratic": dict | None}
-    for name in ("experiment", "mode", "status", "title", "error", "started"):
+    for name in ("experiment", "mode", "status", "title", "error", "started", "rows_sha256"):
         kinds[name] = str
     for name, kind in kinds.items():
         if not isinstance(getattr(record, name), kind):

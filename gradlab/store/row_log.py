@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
+from weakref import WeakSet
 
-from gradlab.errors import StoreError
+from gradlab.errors import StoreError, shortened
 from gradlab.rows import Row
-from gradlab.store.files import lock, unwritable
+from gradlab.store.files import lock, open_file, unwritable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
 WRITE_EVERY = 0.5  # seconds
+_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class Rows(NamedTuple):
+    """What a file of rows holds.
+
+    Attributes:
+        rows: of all lines that are one, in the order of the file.
+        damaged: a message for each line that is none, with its number: `…/metrics.jsonl:17: not a row: …`.
+        sha256: of all whole lines.
+    """
+
+    rows: list[Row]
+    damaged: list[str]
+    sha256: str
 
 
 class RowLog:
@@ -26,23 +46,40 @@ class RowLog:
     A thread of its own writes them: a system call a row costs a small model several percent of its step.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, keep: int = 0) -> None:
+        """Take the file for this process alone, and cut it back to its first `keep` rows, those of steps 0 to keep-1.
+
+        Raises:
+            StoreError: it cannot be written, or begins with fewer whole rows; then it stays as it is.
+            BlockingIOError: another process writes it.
+        """
         self.file = file
         self._pending: deque[Row] = deque()  # appended to by one thread and emptied by another, both atomically
         self._fault: OSError | None = None
         self._writing, self._closed = threading.Lock(), threading.Event()
         try:
-            self._handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            lock(self._handle)
-            os.ftruncate(self._handle, 0)
+            self._handle = open_file(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+            try:
+                lock(self._handle)
+                kept = self._kept(keep)
+                os.ftruncate(self._handle, len(kept))
+            except BaseException:
+                os.close(self._handle)
+                raise
         except BlockingIOError:
-            os.close(self._handle)
-            raise StoreError(f"{file} is being written by another gradlab") from None
+            raise
         except OSError as error:
             raise unwritable(file, error) from None
-        self._whole = 0  # bytes of whole lines written
+        self._whole = len(kept)  # bytes of whole lines written
+        self._hash = hashlib.sha256(kept)
+        _open.add(self)
         self._writer = threading.Thread(target=self._write_now_and_then, name="rows", daemon=True)
         self._writer.start()
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of all lines written."""
+        return self._hash.hexdigest()
 
     def append(self, row: Row) -> None:
         """Log one row.
@@ -63,21 +100,26 @@ class RowLog:
         with self._writing:
             if self._fault:
                 raise self._fault
-            lines = []
-            while self._pending:
-                lines.append(row_line(self._pending.popleft()))
-            content = left = "".join(lines).encode()
+            rows: list[Row] = []
+            written = 0
             try:
-                while left:
-                    left = left[os.write(self._handle, left) :]
+                while self._pending:
+                    rows.append(self._pending.popleft())
+                content = "".join(map(row_line, rows)).encode()
+                while written < len(content):
+                    written += os.write(self._handle, content[written:])
             except OSError as fault:
                 self._fault = fault
-                with suppress(OSError):
-                    os.ftruncate(self._handle, self._whole)  # no torn line
+                self._wrote(content[: content.rfind(b"\n", 0, written) + 1])
+                self._cut_back()
                 raise
-            self._whole += len(content)
+            except BaseException:  # Ctrl-C in between: as if nothing had been written yet
+                self._pending.extendleft(reversed(rows))
+                self._cut_back()
+                raise
+            self._wrote(content)
 
-    def finish(self) -> None:
+    def sync(self) -> None:
         """Write what is logged, down to the disk.
 
         Raises:
@@ -98,12 +140,40 @@ class RowLog:
         self._closed.set()
         self._writer.join()
         try:
-            self.finish()
+            self.sync()
         except StoreError:
             if kind is None:
                 raise
         finally:
-            os.close(self._handle)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the file, so that another process may write it."""
+        _open.discard(self)
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            with suppress(OSError):  # what was written is on the disk, or that it is not was told
+                os.close(handle)
+
+    def _kept(self, keep: int) -> bytes:
+        """Return the lines of the first `keep` rows."""
+        if not keep:
+            return b""
+        with os.fdopen(self._handle, "rb", closefd=False) as stream:
+            content = stream.read()
+        found, end = _begin(content, keep)
+        if found < keep:
+            raise StoreError(f"{self.file} begins with {found} whole rows where {keep} are to be kept")
+        return content[:end]
+
+    def _wrote(self, content: bytes) -> None:
+        self._whole += len(content)
+        self._hash.update(content)
+
+    def _cut_back(self) -> None:
+        """Leave no torn line."""
+        with suppress(OSError):
+            os.ftruncate(self._handle, self._whole)
 
     def _write_now_and_then(self) -> None:
         while not self._closed.wait(WRITE_EVERY):
@@ -113,6 +183,36 @@ class RowLog:
                 return  # told at the next row
 
 
+_open: WeakSet[RowLog] = WeakSet()
+
+
+def _let_go_all() -> None:
+    for log in list(_open):
+        log.let_go()
+
+
+if hasattr(os, "register_at_fork"):  # a DataLoader's workers would hold the lock for as long as they live
+    os.register_at_fork(after_in_child=_let_go_all)
+
+
+def rows_in(content: bytes, file: Path) -> Rows:
+    """Return the rows in what a file holds, and which lines are none; a last line without its end is left out."""
+    rows, damaged, digest = [], [], hashlib.sha256()
+    for nth, (line, row) in enumerate(_lines(content), 1):
+        digest.update(line)
+        if row is None:
+            text = line[:200].decode(errors="replace").rstrip("\n")
+            damaged.append(f"{file}:{nth}: not a row: {shortened(text)}")
+        else:
+            rows.append(row)
+    return Rows(rows, damaged, digest.hexdigest())
+
+
+def whole_rows(content: bytes) -> int:
+    """Return how many rows a file begins with that are whole and those of steps 0, 1, 2, and so on."""
+    return _begin(content, None)[0]
+
+
 def row_line(row: Row) -> str:
     """Return the row as a line of strict JSON."""
     loss = row.loss if math.isfinite(row.loss) else f'"{row.loss!r}"'
@@ -120,10 +220,50 @@ def row_line(row: Row) -> str:
     return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}{items}}}\n'
 
 
-def row_of(line: dict[str, Any]) -> Row:
-    """Return the row that a line says; what is wrong with it is a ValueError, TypeError or KeyError."""
-    row = Row(int(line["step"]), int(line["update"]), int(line["epoch"]), float(line["loss"]))
+def _begin(content: bytes, most: int | None) -> tuple[int, int]:
+    """Return how many rows, `most` at most, of steps 0, 1, 2, … it begins with, and how many bytes they take."""
+    count = end = 0
+    for line, row in islice(_lines(content), most):
+        if row is None or row.step != count:
+            break
+        count, end = count + 1, end + len(line)
+    return count, end
+
+
+def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
+    """Yield each line that has its end, and the row that it says, or None where it says none."""
+    begin = 0
+    while end := content.find(b"\n", begin) + 1:
+        line = content[begin:end]
+        try:
+            row = _row(_DECODER.decode(line.decode()))
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            row = None
+        yield line, row
+        begin = end
+
+
+def _row(line: dict[str, Any]) -> Row:
+    """Return the row that a line says; what is wrong with it is a ValueError, TypeError, KeyError or OverflowError."""
+    for name in ("step", "update", "epoch"):
+        if type(line[name]) is not int or line[name] < 0:
+            raise ValueError(f"{name} is a count")
     items = line.get("items", 1)
     if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
         raise ValueError("a loss is the mean of something")
-    return row._replace(items=items)
+    return Row(line["step"], line["update"], line["epoch"], _loss(line["loss"]), items)
+
+
+def _loss(value: object) -> float:
+    if isinstance(value, str):
+        return _NOT_FINITE[value]
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
+        raise ValueError("a loss is a number, and a string where it is not finite")
+    return float(value)
+
+
+def _no_token(token: str) -> NoReturn:
+    raise ValueError(f"{token} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_token)  # made once: json.loads would make one a line
