@@ -1,0 +1,77 @@
+"""The table of faults: what is injected, how many times at least, what is lost, and the test that does it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    injected: str
+    times: int  # at least; the test counts
+    lost: str
+    test: str  # a function in tests/faults/
+
+
+NOTHING = "nothing"
+ONE_BY_ONE = "test_a_run_survives_each_system_call_that_fails_and_each_that_is_its_last"
+TWO_WRITERS = "test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_a_killed_one_is_free_at_once"
+NOT_WRITTEN = "rows that were not on the disk yet; the same command trains them again, bit for bit"
+
+FAULTS = [
+    Fault("disk full at a write", "the N-th write fails with ENOSPC, N = 1, 2, …; then every one from the N-th on, "
+          "cut short first", 20, NOTHING, ONE_BY_ONE),
+    Fault("SIGKILL in a write", "SIGKILL after half the bytes of the N-th write", 10, NOT_WRITTEN,
+          ONE_BY_ONE),
+    Fault("a file cannot be opened or made", "the N-th open fails with EIO, the N-th mkdir with ENOSPC", 20, NOTHING, ONE_BY_ONE),
+    Fault("the disk does not take it", "the N-th fsync, rename and ftruncate fails with EIO", 20, NOTHING,
+          ONE_BY_ONE),
+    Fault("SIGKILL between two calls", "SIGKILL before the N-th fsync, rename and ftruncate", 20, NOT_WRITTEN,
+          ONE_BY_ONE),
+    Fault("a fault while training again", "--fresh over runs that are done, the disk full from the N-th write on, and "
+          "SIGKILL before the N-th rename and ftruncate", 20, "the rows that --fresh gave up",
+          ONE_BY_ONE),
+    Fault("files limited in size", "RLIMIT_FSIZE of 90, 180, 270, … bytes: a short write, then EFBIG", 10, NOTHING,
+          ONE_BY_ONE),
+    Fault("torn log", "metrics.jsonl cut off after each of its bytes, also within a character of UTF-8", 500,
+          "the torn line", "test_a_log_torn_at_any_byte_keeps_all_whole_rows_and_is_mended_by_the_next_append"),
+    Fault("flipped bit in the log", "each bit of metrics.jsonl, one at a time", 2000,
+          "the damaged line, which is named", "test_no_flipped_bit_of_a_log_passes_for_a_whole_run"),
+    Fault("lost block in the log", "zeros over 1 to 64 bytes anywhere in metrics.jsonl", 100,
+          "the damaged lines, which are named", "test_a_block_of_zeros_costs_the_lines_it_touches_alone"),
+    Fault("any bytes for a log", "random bytes, and lines of random JSON", 100, NOTHING,
+          "test_no_bytes_make_reading_a_log_fail"),
+    Fault("any bytes for a record", "random bytes, and random JSON, in place of run.json", 100, NOTHING,
+          "test_no_bytes_make_reading_a_record_fail_otherwise_than_in_one_line"),
+    Fault("flipped bit in a record", "two bits of each byte of run.json, one at a time", 1000, NOTHING,
+          "test_no_flipped_bit_of_a_record_is_a_traceback"),
+    Fault("symbolic link for a file", "run.json, metrics.jsonl or experiment.json is a link to another file", 3, NOTHING,
+          "test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing"),
+    Fault("pipe for a file", "a FIFO in place of run.json, metrics.jsonl and experiment.json", 3, NOTHING,
+          "test_a_pipe_in_place_of_a_file_is_refused_at_once"),
+    Fault("file for a folder", "a file in place of runs/, of an experiment's folder and of a run's", 3, NOTHING,
+          "test_a_file_where_a_folder_should_be_is_told_in_one_line"),
+    Fault("second writer", "the same command while a run trains", 1, NOTHING,
+          TWO_WRITERS),
+    Fault("killed owner of a lock", "kill −9 of the process that trains, then the same command at once", 1, NOT_WRITTEN,
+          TWO_WRITERS),
+    Fault("forked child with the lock", "a task that leaves a child process behind, and kill −9 of the parent", 1,
+          NOT_WRITTEN, "test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock"),
+    Fault("readers of the lock", "a process that asks for the status without pause while a writer starts", 50, NOTHING,
+          "test_a_reader_of_the_status_never_keeps_a_writer_from_starting"),
+    Fault("user's code ends the process", "os._exit(0), os.abort(), a null pointer and SIGKILL in a task", 4,
+          NOT_WRITTEN, "test_a_task_that_ends_the_process_is_never_counted_as_done"),
+    Fault("record lost at the end", "the final run.json cannot be written while a run fails", 1, NOTHING,
+          "test_a_record_that_cannot_be_written_does_not_hide_what_ended_the_run"),
+    Fault("odd names", "modes with names of 300 characters, of slashes, dots and control characters", 100, NOTHING,
+          "test_the_folder_of_a_mode_of_any_name_is_one_short_visible_name_within_the_experiment"),
+]  # fmt: skip
+
+_BY_NAME = {fault.name: fault for fault in FAULTS}
+
+
+def injected(name: str, times: int) -> None:
+    """Hold how often a fault was injected against what the table declares."""
+    assert times >= _BY_NAME[name].times, f"{name}: injected {times} times; the table declares {_BY_NAME[name].times}"

@@ -1,0 +1,101 @@
+"""The N-th system call of a run goes wrong, for every N: what is left is legal, and the same command mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests
+from gradlab.store import RunFolder
+from tests.faults.table import injected
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="handles are told apart by /proc")
+
+OURS = {"run.json", "metrics.jsonl", "experiment.json"}
+UNFINISHED = re.compile(r"\.(run|experiment)\.json\.\d+\.new")
+KILLED = -9
+SPECS = {
+    "disk full at a write": ["write:ENOSPC", "write:full"],
+    "SIGKILL in a write": ["write:kill"],
+    "a file cannot be opened or made": ["open:EIO", "mkdir:ENOSPC"],
+    "the disk does not take it": ["fsync:EIO", "replace:EIO", "ftruncate:EIO"],
+    "SIGKILL between two calls": ["fsync:kill", "replace:kill", "ftruncate:kill"],
+    "a fault while training again": ["write:full:--fresh", "replace:kill:--fresh", "ftruncate:kill:--fresh"],
+    "files limited in size": ["limit:size"],
+}
+
+
+def seen(*specs: str) -> list[dict[str, Any]]:
+    """Inject what the specs say, and return what was seen of each run that met its fault."""
+    root = Path(tests.__file__).parents[1]
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.faults.injecting", *specs], env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    found = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert {each["spec"] for each in found if not each["fired"]} == set(specs), "each ended by a run without its fault"
+    return [each for each in found if each["fired"]]
+
+
+def rows_below(folder: Path) -> dict[str, bytes]:
+    return {file.parent.name: file.read_bytes() for file in folder.rglob("metrics.jsonl")}
+
+
+def check(runs: list[dict[str, Any]]) -> None:
+    for each in runs:
+        folder = Path(each["folder"])
+        whole = rows_below(folder.parent / "undisturbed")
+        check_told(each, whole)
+        if (folder / "left").exists():
+            check_left(folder / "left", each["status"], whole)
+        assert (each["again"], each["told_again"]) == (0, ""), each
+        assert rows_below(folder / "runs") == whole, each
+        assert {file.name for file in folder.glob("runs/**/*") if file.is_file()} == OURS, each
+        assert {RunFolder(file.parent).read().status for file in folder.glob("runs/*/*/run.json")} == {"done"}, each
+
+
+def check_told(each: dict[str, Any], whole: dict[str, bytes]) -> None:
+    """A fault is told in one line that names the file, unless nothing came of it or nobody was left to tell it."""
+    if each["status"] == 0:
+        assert rows_below(Path(each["folder"], "left")) == whole, each
+        assert each["told"] == "", each
+    elif each["status"] == KILLED:
+        assert each["told"] == "", each
+    else:
+        assert each["status"] == 2, each
+        assert re.fullmatch(r"runs\S* cannot be (read|written): .*\n", each["told"]), each
+
+
+def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
+    """Files are whole, rows are those of the undisturbed run as far as they go, and nothing passes for done that is not."""
+    names = {file.name for file in left.rglob("*") if file.is_file()}
+    assert all(name in OURS or UNFINISHED.fullmatch(name) for name in names), names
+    for name, content in rows_below(left).items():
+        assert whole[name].startswith(content), (left, name)
+        assert status == KILLED or content[-1:] in (b"", b"\n"), (left, name)
+    for file in left.glob("*/*/run.json"):
+        run = RunFolder(file.parent)
+        record, rows = run.read(), run.rows()
+        assert rows.damaged == []
+        assert record.status in ("done", "failed", "interrupted")
+        done = run.standing(record, rows)[0].status == "done"
+        assert not done or run.rows_file.read_bytes() == whole[file.parent.name]
+
+
+def test_a_run_survives_each_system_call_that_fails_and_each_that_is_its_last() -> None:
+    runs = seen(*(spec for specs in SPECS.values() for spec in specs))
+    check(runs)
+    for name, specs in SPECS.items():
+        injected(name, sum(each["spec"] in specs for each in runs))
+    assert not [each for each in runs if (each["status"] == KILLED) != (":kill" in each["spec"])]
+    assert {name for each in runs if each["spec"] == "limit:size" for name in OURS if name in each["told"]} == OURS
+    unfinished = {left.parts[0].split(":")[1] for left in Path().glob("*/*/left/**/*.new")}
+    assert unfinished == {"kill"}, "whoever fails clears up"
