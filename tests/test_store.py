@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,6 +24,7 @@ from gradlab import store
 from gradlab.errors import StoreError
 from gradlab.rows import Row
 from gradlab.store import ExperimentFolder, RowLog, RunFolder, RunRecord
+from gradlab.store.row_log import row_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +79,12 @@ def log_then(log: RowLog, error: type[BaseException]) -> None:
     with log:
         log.append(ROWS[0])
         raise error
+
+
+def log_all(log: RowLog, rows: list[Row]) -> None:
+    with log:
+        for row in rows:
+            log.append(row)
 
 
 def log_for(log: RowLog, seconds: float, then: Callable[[], object]) -> None:
@@ -254,6 +265,117 @@ def test_a_damaged_line_is_named_by_its_number_in_one_line_and_the_others_are_us
     assert told.startswith("run/metrics.jsonl:2: not a row")
     assert "\n" not in told
     assert len(told) < 200
+
+
+STEPS = [Row(step, step, 0, 1.0 + step) for step in range(5)]
+
+
+@pytest.mark.parametrize("keep", range(6))
+def test_a_log_that_keeps_rows_goes_on_after_them_as_if_it_had_written_all(keep: int) -> None:
+    whole = logged(STEPS, "whole").rows_file.read_bytes()
+    folder = logged(STEPS)
+    with folder.log(keep=keep) as log:
+        assert folder.rows().rows == STEPS[:keep]
+        for row in STEPS[keep:]:
+            log.append(row)
+    assert folder.rows_file.read_bytes() == whole
+    assert log.sha256 == hashlib.sha256(whole).hexdigest()
+
+
+@pytest.mark.parametrize("damaged", [b"}{\n", b'{"step":3', b"\0\0\0", b'{"step":7,"update":3,"epoch":0,"loss":1}\n'])
+def test_what_comes_after_the_kept_rows_is_cut_off_and_never_counted_as_whole(damaged: bytes) -> None:
+    folder = logged(STEPS)
+    lines = folder.rows_file.read_bytes().splitlines(keepends=True)
+    folder.rows_file.write_bytes(b"".join(lines[:3]) + damaged + b"".join(lines[4:]))
+    assert folder.whole_rows() == 3
+    before = folder.rows_file.read_bytes()
+    with pytest.raises(StoreError, match="begins with 3 whole rows where 4 are to be kept"):
+        folder.log(keep=4)
+    assert folder.rows_file.read_bytes() == before
+    with folder.log(keep=3):
+        pass
+    assert folder.rows().rows == STEPS[:3]
+
+
+def test_a_sync_leaves_all_rows_in_the_file_and_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, synced, fsync = made(), [], os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(folder.rows().rows)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with folder.log() as log:
+        log.append(ROWS[0])
+        log.sync()
+        assert synced == [ROWS[:1]]
+
+
+def test_a_row_that_a_full_disk_took_whole_is_kept_and_the_torn_one_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, calls = os.write, count()
+
+    def short(handle: int, content: bytes) -> int:
+        if next(calls):
+            full(handle, content)
+        return write(handle, content[: content.index(b"\n") + 10])
+
+    folder = made()
+    log = folder.log()
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(StoreError, match=DISK_FULL):
+        log_all(log, ROWS)
+    assert folder.rows_file.read_bytes() == row_line(ROWS[0]).encode()
+
+
+def test_rows_whose_writing_was_interrupted_are_written_once_by_the_next_flush(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = os.write
+
+    def interrupted(handle: int, content: bytes) -> NoReturn:
+        write(handle, content[:20])
+        raise KeyboardInterrupt
+
+    folder = made()
+    with folder.log() as log:
+        for row in ROWS:
+            log.append(row)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                log.flush()
+        assert folder.rows().rows == []
+    assert folder.rows().rows == ROWS
+
+
+def test_a_second_log_is_refused_and_names_the_process_that_its_record_names() -> None:
+    folder = made()
+    with folder.log():
+        folder.write(replace(RECORD, status="running"))
+        with pytest.raises(StoreError, match=rf"another gradlab: process {os.getpid()} on .+, since 2026-01-01T"):
+            folder.log()
+        assert folder.read().status == "running"
+    assert folder.read().status == "interrupted"
+
+
+def test_what_a_killed_writer_left_beside_a_file_goes_with_the_next_write_and_nothing_else_does() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    others = {f".x.csv.{os.getppid()}.new", ".x.csv.new", f".y.csv.{process.pid}.new", ".x.csv.one.new"}
+    for name in [*others, f".x.csv.{process.pid}.new"]:
+        Path(name).touch()
+    store.write_bytes(Path("x.csv"), b"x")
+    assert {each.name for each in Path().iterdir()} == others | {"x.csv"}
+
+
+def test_a_file_is_not_written_through_a_link_at_the_name_of_its_unfinished_copy() -> None:
+    Path("victim").write_text("as it was")
+    Path(f".x.csv.{os.getpid()}.new").symlink_to("victim")
+    store.write_bytes(Path("x.csv"), b"x")
+    assert Path("victim").read_text() == "as it was"
+    assert Path("x.csv").read_bytes() == b"x"
 
 
 DISK_FULL = r"metrics\.jsonl cannot be written: No space left on device"
@@ -575,7 +697,18 @@ def test_runs_at_a_name_that_no_folder_can_have_is_an_error_that_names_it() -> N
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"runs": 3}', '{"runs": [3]}', '{"runs": ["../../etc"]}', '{"runs": ["a/b"]}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"runs": 3}',
+        '{"runs": [3]}',
+        '{"runs": ["../../etc"]}',
+        '{"runs": [".."]}',
+        '{"runs": [""]}',
+        '{"runs": ["a/b"]}',
+    ],
 )
 def test_a_note_of_the_last_runs_that_is_none_is_an_error_that_names_the_file(content: str) -> None:
     folder = kept("line", "zero_grad")

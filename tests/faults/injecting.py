@@ -1,4 +1,4 @@
-"""`python -m tests.faults.injecting CALL:ACTION[:FLAG] …`: the N-th system call of a run goes wrong, for N = 1, 2, 3, …
+"""`python -m tests.faults.injecting CALL:ACTION[:FLAG] …`: the N-th system call of a run goes wrong, N = 1, 2, 3, …
 
 As SQLite tests itself. A process that has imported all it needs forks a child for each N, in a folder of that number;
 the child trains two runs, and its N-th CALL on a file below runs/ meets ACTION:
@@ -7,8 +7,8 @@ the child trains two runs, and its N-th CALL on a file below runs/ meets ACTION:
     full         a write is cut short and every later one fails, with ENOSPC
     kill         SIGKILL: a write after half of its bytes, all others before they begin
 
-What is left goes to left/; then the same command runs again in the same folder, with no fault. It ends with the first N
-that a run does not reach, and prints a line of JSON an N. `limit` is no call: a file may not grow beyond N × 90 bytes
+What is left goes to left/; then the same command runs again in the same folder, with no fault. It ends with the first
+N that a run does not reach, and prints a line of JSON an N. `limit` is no call: no file may grow beyond N × 90 bytes
 (RLIMIT_FSIZE), whatever ACTION says. With a FLAG, the runs are done before and trained again by that flag.
 """
 
@@ -46,7 +46,7 @@ class Fault(NamedTuple):
 
 
 def train_in_a_child(folder: Path, fault: Fault | None, command: list[str]) -> tuple[int, str]:
-    """Run the command in a child, in `folder`; return its exit status, negative where a signal ended it, and its stderr."""
+    """Run the command in a child, in `folder`; return its status, negative where a signal ended it, and its stderr."""
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
@@ -159,7 +159,8 @@ def main(specs: list[str]) -> None:
                 shutil.copytree(folder / "runs", folder / "left")
             again, told_again = train_in_a_child(folder, None, usual)
             seen = {"folder": str(folder), "status": status, "told": told, "again": again, "told_again": told_again}
-            print(json.dumps({**seen, "spec": spec, "fired": fired}), flush=True)
+            sys.stdout.write(json.dumps({**seen, "spec": spec, "fired": fired}) + "\n")
+            sys.stdout.flush()
             if not fired:
                 break
 

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,9 @@ from gradlab.errors import StoreError
 from gradlab.rows import Row
 from gradlab.store import ExperimentFolder, RunFolder, RunRecord, make_run
 from tests.faults.table import injected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROWS = [Row(step, step // 2, step // 5, 1.5 / (step + 1), 3 if step % 2 else 1) for step in range(12)]
 RECORD = RunRecord(
@@ -134,14 +138,18 @@ def test_no_bytes_make_reading_a_record_fail_otherwise_than_in_one_line() -> Non
         nonlocal seen
         seen += 1
         if formatted:
-            content = b'{"format":1,"experiment":"a","mode":"m","seed":1,"identity":"","settings":{},"status":"running",'
+            content = (
+                b'{"format":1,"experiment":"a","mode":"m","seed":1,"identity":"","settings":{},"status":"running",'
+            )
             content += b'"writer":' + content + b"}"
         folder.record_file.write_bytes(content)
+        told = ""
         try:
             folder.read()
         except StoreError as error:
-            assert "\n" not in str(error)
-            assert len(str(error)) < 250
+            told = str(error)
+        assert "\n" not in told
+        assert len(told) < 250
 
     read()
     injected("any bytes for a record", seen)
@@ -164,11 +172,12 @@ def test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing
     folder, experiment = made("line/run"), ExperimentFolder(Path("line"))
     experiment.note_last("", [folder])
     record = folder.read()
-    for nth, (file, read, write) in enumerate([
+    uses: list[tuple[Path, Callable[[], object], Callable[[], object]]] = [
         (folder.record_file, folder.read, lambda: folder.write(record)),
         (folder.rows_file, folder.rows, folder.log),
         (experiment.last_file, experiment.last, lambda: experiment.note_last("", [folder])),
-    ], 1):  # fmt: skip
+    ]
+    for file, read, write in uses:
         target = Path("elsewhere").absolute()
         file.replace(target)
         before = target.read_bytes()
@@ -186,7 +195,7 @@ def test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing
         file.unlink()
         target.write_bytes(before)
         target.replace(file)
-        injected("symbolic link for a file", max(nth, 3))
+    injected("symbolic link for a file", len(uses))
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_at_once() -> None:
@@ -213,7 +222,8 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line() -> None:
     command = ["run", "--task", "noisy_line", "--set", "name=line", "--steps", "2", "-m", "zero_grad", "--quiet"]
     assert CliRunner().invoke(app, [*command, "--out", "there"]).exit_code == 0
     (run,) = Path("there/line").glob("zero_grad*")
-    for nth, path in enumerate([Path("runs"), Path("runs/line"), Path("runs/line") / run.name], 1):
+    places = [Path("runs"), Path("runs/line"), Path("runs/line") / run.name]
+    for path in places:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a file")
         answer = CliRunner().invoke(app, command)
@@ -222,12 +232,14 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line() -> None:
         assert answer.stderr.count("\n") == 1
         assert path.read_text() == "a file"
         path.unlink()
-        injected("file for a folder", max(nth, 3))
+    injected("file for a folder", len(places))
 
 
 def test_the_folder_of_a_mode_of_any_name_is_one_short_visible_name_within_the_experiment() -> None:
     seen = 0
-    names = st.text(min_size=1, max_size=300) | st.sampled_from(["é" * 300, "../../etc", ".hidden", "a\nb", "a\\b", "\udcff"])
+    names = st.text(min_size=1, max_size=300) | st.sampled_from(
+        ["é" * 300, "../../etc", ".hidden", "a\nb", "a\\b", "\udcff"]
+    )
 
     @given(names, st.integers(0, 2**63))
     def name(mode: str, seed: int) -> None:

@@ -75,7 +75,7 @@ def check_told(each: dict[str, Any], whole: dict[str, bytes]) -> None:
 
 
 def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
-    """Files are whole, rows are those of the undisturbed run as far as they go, and nothing passes for done that is not."""
+    """Files are whole, rows are the undisturbed run's as far as they go, and what is not done is not said to be."""
     names = {file.name for file in left.rglob("*") if file.is_file()}
     assert all(name in OURS or UNFINISHED.fullmatch(name) for name in names), names
     for name, content in rows_below(left).items():
