@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
 from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
@@ -19,7 +18,6 @@ from gradlab.errors import GradlabError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from types import FrameType
 
     from rich.console import Console
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from gradlab.rows import Row
     from gradlab.store import RunFolder, RunRecord
 
-DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
+DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and exports no nearer name
 
@@ -163,15 +161,21 @@ def run(
 
 def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
     from gradlab import runs
+    from gradlab.signals import SignalledError, Signals
 
-    signal.signal(signal.SIGTERM, _terminate)
     watcher = _watcher(len(chosen.modes) * len(chosen.seeds)) if talk else None
-    try:
-        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-            return runs.run(chosen, out, fresh=fresh, watcher=watcher)
-    finally:
-        if watcher:
-            watcher.close()
+    stop = runs.Stop()
+    with Signals(stop) as signals:
+        try:
+            with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+                return runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop)
+        except runs.StoppedError as stopped:
+            raise _Stopped(str(stopped), signals.status) from None
+        except SignalledError:
+            raise _Stopped("stopped; the same command trains what is missing", signals.status) from None
+        finally:
+            if watcher:
+                watcher.close()
 
 
 @app.command()
@@ -510,10 +514,6 @@ def _tell(messages: Sequence[str], most: int = 3) -> None:
 
 
 # Ending
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise _Stopped("terminated; the same command trains what is missing", TERMINATED)
 
 
 def _drop_output() -> None:

@@ -26,23 +26,24 @@ class Pace:
         self.what = ""
         self.steps: int | None = None  # of a run, where that is known
         self.done = 0
+        self.before = 0  # steps that a run which goes on had done already
         self.start = time.monotonic()
 
-    def begins(self, plan: Plan, steps: int | None) -> None:
+    def begins(self, plan: Plan, steps: int | None, done: int) -> None:
         """Note the run that begins."""
         self.what = f"{plan.mode.name} seed {plan.seed}"
-        self.steps, self.done = steps, 0
+        self.steps, self.done, self.before = steps, done, done
         self.start = time.monotonic()
 
     @property
     def rate(self) -> float:
         """Steps a second of this run."""
-        return self.done / max(time.monotonic() - self.start, 1e-3)
+        return (self.done - self.before) / max(time.monotonic() - self.start, 1e-3)
 
     @property
     def left(self) -> str:
         """The time left for all runs, taking each to be as long as this one."""
-        if self.steps is None or not self.done:
+        if self.steps is None or self.done == self.before:
             return ""
         seconds = round(((self.runs - self.ended) * self.steps - self.done) / self.rate)
         minutes, seconds = divmod(max(seconds, 0), 60)
@@ -66,9 +67,9 @@ class Bar:
         self.bar = self.progress.add_task("importing torch", total=None, pace="")
         self.progress.start()
 
-    def begins(self, plan: Plan, steps: int | None) -> None:
+    def begins(self, plan: Plan, steps: int | None, done: int) -> None:
         """Show the run that begins."""
-        self.pace.begins(plan, steps)
+        self.pace.begins(plan, steps, done)
         self._show()
 
     def at(self, steps: int) -> None:
@@ -79,6 +80,10 @@ class Bar:
     def ends(self, result: Result) -> None:  # noqa: ARG002 - the table says the rest
         """Count the run."""
         self.pace.ended += 1
+
+    def says(self, text: str) -> None:
+        """Say it above the bar."""
+        self.progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -104,9 +109,9 @@ class Lines:
         self.pace = Pace(runs)
         self.due = 0.0
 
-    def begins(self, plan: Plan, steps: int | None) -> None:
+    def begins(self, plan: Plan, steps: int | None, done: int) -> None:
         """Note the run that begins."""
-        self.pace.begins(plan, steps)
+        self.pace.begins(plan, steps, done)
         self.due = time.monotonic() + EVERY
 
     def at(self, steps: int) -> None:
@@ -125,6 +130,10 @@ class Lines:
         self.pace.ended += 1
         if not result.cached:
             self.say(f"{self.pace.ended}/{self.pace.runs} {result.mode} seed {result.seed}: {result.status}")
+
+    def says(self, text: str) -> None:
+        """Say it."""
+        self.say(text)
 
     def close(self) -> None:
         """Nothing is left on the screen."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from functools import partial
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +12,7 @@ from gradlab.errors import TaskError, shortened
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from torch import Tensor, nn
 
@@ -29,6 +30,7 @@ def train(
     steps: int | None = None,
     clip_norm: float | None = None,
     scheduler: Scheduler | None = None,
+    cursor: Cursor | None = None,
 ) -> Iterator[Row]:
     """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
 
@@ -37,6 +39,8 @@ def train(
     Where the task's loss is a pair (sum, count), the row has its mean, and a window is divided by its total count.
     Once an update, `.grad` is clipped to the norm `clip_norm` before the optimizer's step, and `scheduler` steps after
     it.
+
+    With a `cursor`, training goes on from where it stands, and moves it along.
 
     Raises:
         TaskError: the loss is not a scalar with a graph behind it, nor a pair of that and how many items it sums; or
@@ -47,13 +51,14 @@ def train(
     assert epochs is not None or steps is not None, "training needs an end"
     model, length = task.model, length_of(task.batches)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    leave = _leaving(mode, optimizer, parameters)
-    share, close = _sharing(mode, parameters)
-    step = update = 0
-    for epoch in count() if epochs is None else range(epochs):
-        first = step
-        left = None if steps is None else steps - step
-        for batch, (window, due) in windows(task.batches, mode.every, length, left):
+    at = cursor or Cursor()
+    step, update, begun, drawn = at.place
+    leave = _leaving(mode, optimizer, parameters, update)
+    share, close = at.window.sharing(mode, parameters)
+    for epoch in count(begun) if epochs is None else range(begun, epochs):
+        first, drawn = step - drawn, 0
+        left = None if steps is None else steps - first
+        for batch, (window, due) in at.passed(windows(task.batches, mode.every, length, left), step - first):
             loss, items = _mean_and_items(task.loss(model, batch))
             if step == 0:
                 _check_scalar(loss)
@@ -68,38 +73,83 @@ def train(
                     scheduler.step()
                 leave()  # keep × gradient in .grad: what this project is about
                 update += 1
-            yield row
             step += 1
+            at.place, at.batch = (step, update, epoch, step - first), batch
+            yield row
         if step == first:
             raise no_batch(epoch)
         if step == steps:
             return
 
 
-def _sharing(
-    mode: Mode, parameters: list[nn.Parameter]
-) -> tuple[Callable[[Any, float | None, int], Any], Callable[[], object]]:
-    """Return what a batch's loss contributes to its window, and what ends a window; chosen once, as below."""
-    if mode.every == 1 or not mode.mean:
-        return lambda loss, _items, _window: loss, lambda: None
-    if mode.by_batch:
-        return lambda loss, _items, window: loss / window, lambda: None
-    pool = _Pool(parameters)
-    return pool.share, pool.close
+class Cursor:
+    """Where a training stands between two steps: what it needs to go on, besides what model and optimizer hold.
+
+    Attributes:
+        place: steps and updates done, the epoch that is under way, and how many of its batches are drawn.
+        batch: the last of these.
+        window: the window of accumulation that is under way.
+        caught_up: called with that last batch when they have been drawn again, before training goes on.
+    """
+
+    def __init__(self) -> None:
+        self.place = (0, 0, 0, 0)
+        self.batch: Any = None
+        self.window = Window()
+        self.caught_up: Callable[[Any], object] = lambda _batch: None
+
+    def state(self) -> dict[str, Any]:
+        """Return place and window in tensors and plain values."""
+        window = self.window
+        kept = {"told": window.told, "first": window.first, "total": window.total, "kept": window.kept}
+        return {"place": list(self.place), "window": kept}
+
+    def begin_at(self, state: Mapping[str, Any]) -> None:
+        """Stand where a cursor stood that gave this state."""
+        step, update, epoch, drawn = state["place"]
+        self.place = (step, update, epoch, drawn)
+        for name, value in state["window"].items():
+            setattr(self.window, name, value)
+
+    def passed(self, drawn: Iterable[tuple[Any, Any]], done: int) -> Iterable[tuple[Any, Any]]:
+        """Return what is left of an epoch's batches when `done` of them have been drawn again."""
+        if not done:
+            return drawn
+        left = iter(drawn)
+        again = deque(islice(left, done), maxlen=1)
+        self.caught_up(again[0][0] if again else None)
+        return left
 
 
-class _Pool:
+class Window:
     """A window of accumulation whose gradient is the mean over its batches, or over their items where they tell.
 
     How many items there are is known at the end only. Until then each mean is weighted by its items over those of the
     first batch, so that numbers stay of the size of a mean; then all are brought to the total.
+
+    Attributes:
+        told: whether batches tell their items, None until that is known.
+        first: items of the window's first batch.
+        total: items of the window so far; 0 between two windows, and where batches do not tell.
+        kept: what the mode left in `.grad` before this window, which is no part of the mean.
     """
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.parameters = parameters
-        self.told: bool | None = None  # whether batches tell their items, once that is known
+    def __init__(self) -> None:
+        self.parameters: list[nn.Parameter] = []
+        self.told: bool | None = None
         self.first = self.total = 0.0
-        self.kept: list[Tensor | None] = []  # what the mode left in `.grad` before this window: no part of the mean
+        self.kept: list[Tensor | None] = []
+
+    def sharing(
+        self, mode: Mode, parameters: list[nn.Parameter]
+    ) -> tuple[Callable[[Any, float | None, int], Any], Callable[[], object]]:
+        """Return what a batch's loss contributes to its window, and what ends a window; chosen once, as below."""
+        if mode.every == 1 or not mode.mean:
+            return lambda loss, _items, _window: loss, lambda: None
+        if mode.by_batch:
+            return lambda loss, _items, window: loss / window, lambda: None
+        self.parameters = parameters
+        return self.share, self.close
 
     def share(self, loss: Tensor, items: float | None, window: int) -> Tensor:
         """Return what is backpropagated of a batch with this mean loss, in a window of so many batches."""
@@ -130,10 +180,10 @@ class _Pool:
         self.kept = []
 
 
-def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter]) -> Callable[[], object]:
+def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], update: int) -> Callable[[], object]:
     """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
     if (own := mode.leave) is not None:
-        updates = count()
+        updates = count(update)
         return lambda: own(parameters, next(updates))
     if mode.keep == 0:
         return partial(optimizer.zero_grad, set_to_none=not mode.fill)

@@ -27,8 +27,9 @@ LAYERS = [
     {"modes", "tasks", "optimizers", "rows", "toml_lines"},
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
-    {"results", "tape"},
+    {"results", "tape", "resuming"},
     {"runs", "plotting", "terminal", "progress", "verify"},
+    {"signals"},
     {"cli"},
     {"__main__"},
 ]

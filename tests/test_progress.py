@@ -26,7 +26,7 @@ def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
 def test_without_a_terminal_the_end_of_each_run_is_a_plain_line() -> None:
     said: list[str] = []
     lines = Lines(said.append, 2)
-    lines.begins(plan(), 10)
+    lines.begins(plan(), 10, 0)
     lines.at(1)
     lines.ends(result([2.0, 1.0]))
     lines.ends(result([2.0, 1.0], "halve_grad", status="failed")._replace(cached=False))
@@ -47,9 +47,9 @@ def test_without_a_terminal_a_long_run_says_now_and_then_how_far_it_is(monkeypat
     said: list[str] = []
     monkeypatch.setattr(progress, "EVERY", 0.0)
     lines = Lines(said.append, 1)
-    lines.begins(plan(), 10)
+    lines.begins(plan(), 10, 0)
     lines.at(5)
-    lines.begins(plan(), None)
+    lines.begins(plan(), None, 0)
     lines.at(7)
     assert re.fullmatch(r"1/1 zero_grad seed 1: step 5 of 10, [\d,]+ steps/s, \d:\d\d left", said[0])
     assert re.fullmatch(r"1/1 zero_grad seed 1: step 7, [\d,]+ steps/s", said[1])
@@ -58,7 +58,7 @@ def test_without_a_terminal_a_long_run_says_now_and_then_how_far_it_is(monkeypat
 def test_without_a_terminal_a_short_run_says_nothing_before_its_end() -> None:
     said: list[str] = []
     lines = Lines(said.append, 1)
-    lines.begins(plan(), 10)
+    lines.begins(plan(), 10, 0)
     for step in range(10):
         lines.at(step)
     assert said == []
@@ -69,7 +69,7 @@ def test_without_a_terminal_a_short_run_says_nothing_before_its_end() -> None:
 def test_the_bar_fits_the_terminal_and_takes_itself_away(width: int, steps: int | None) -> None:
     console = Console(width=width, file=StringIO(), force_terminal=True, legacy_windows=False)
     bar = Bar(console, runs=12)
-    bar.begins(plan("accumulate:4:sum", seed=123), steps)
+    bar.begins(plan("accumulate:4:sum", seed=123), steps, 0)
     bar.at(1_234_567)
     bar.progress.refresh()
     bar.ends(result([1.0]))

@@ -22,6 +22,7 @@ from gradlab.errors import (
     UnfairTaskError,
 )
 from gradlab.experiment import Experiment, Override
+from gradlab.runs import several
 from gradlab.tasks import Task
 
 if TYPE_CHECKING:
@@ -77,8 +78,11 @@ class Heard:
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None) -> None:
-        self.told.append((f"begins {plan.mode.name}", steps))
+    def begins(self, plan: runs.Plan, steps: int | None, done: int) -> None:
+        self.told.append((f"begins {plan.mode.name}", steps if done == 0 else (steps, done)))
+
+    def says(self, text: str) -> None:
+        self.told.append(("says", text))
 
     def at(self, steps: int) -> None:
         self.told.append(("at", steps))
@@ -348,7 +352,7 @@ def test_the_run_trains_on_the_experiment_s_device(monkeypatch: pytest.MonkeyPat
         return task
 
     monkeypatch.setattr(Task, "to", moved)
-    monkeypatch.setattr(runs, "_prepare", lambda _: None)  # which would look for the device
+    monkeypatch.setattr(several, "_prepare", lambda _: None)  # which would look for the device
     runs.run(line(modes=["zero_grad"], device="cuda:1"))
     assert devices == ["cuda:1"]
 

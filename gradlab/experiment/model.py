@@ -83,6 +83,7 @@ class Experiment(_Section):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     schedule: Literal["linear", "cosine"] | None = None
     match_lr: bool = False
+    checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0  # seconds; no part of the identity
     expect: dict[str, Expected] = {}
 
     _folder: Path | None = PrivateAttr(None)

@@ -3,8 +3,10 @@
 runs/<experiment>/experiment.json                            which runs stand for it: those of the last settings
 runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
 runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, at the latest half a second old
+runs/<experiment>/<mode>-seed<S>-<identity>/checkpoint-<step>.pt   until it is done: what it needs to go on
 """
 
+from gradlab.store.checkpoints import load_checkpoint
 from gradlab.store.export import csv_of
 from gradlab.store.files import strict_json, write_bytes
 from gradlab.store.folders import RUNS, ExperimentFolder, RunFolder, experiment_folder, experiments, make_run, runs_at
@@ -22,6 +24,7 @@ __all__ = [
     "csv_of",
     "experiment_folder",
     "experiments",
+    "load_checkpoint",
     "make_run",
     "runs_at",
     "strict_json",

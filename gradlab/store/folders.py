@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradlab.errors import StoreError, shortened
+from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_checkpoint
 from gradlab.store.files import is_locked, make_folder, read_bytes, read_json, replace_json
 from gradlab.store.records import FORMAT, RunRecord, checked
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
@@ -119,6 +120,22 @@ class RunFolder:
         if record.rows_sha256 not in ("", rows.sha256):
             return f"{self.rows_file} holds other rows than were logged"
         return ""
+
+    def checkpoints(self) -> list[Path]:
+        """Return the files of its checkpoints, the newest first."""
+        return checkpoints(self.path)
+
+    def save_checkpoint(self, step: int, content: bytes) -> None:
+        """Write a checkpoint after so many steps, whole or not at all.
+
+        Raises:
+            StoreError: it cannot be written; those before are still there.
+        """
+        save_checkpoint(self.path, step, content)
+
+    def clear_checkpoints(self) -> None:
+        """Remove all checkpoints: the run is done, or begins anew."""
+        clear_checkpoints(self.path)
 
     def _recorded(self) -> RunRecord:
         content = read_json(self.record_file)

@@ -41,7 +41,9 @@ class Clock:
     def __init__(self) -> None:
         self.heard: list[tuple[int, float, float]] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None) -> None: ...
+    def begins(self, plan: runs.Plan, steps: int | None, done: int) -> None: ...
+
+    def says(self, text: str) -> None: ...
 
     def at(self, steps: int) -> None:
         self.heard.append((steps, time.process_time(), time.perf_counter()))

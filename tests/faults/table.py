@@ -21,6 +21,28 @@ TWO_WRITERS = "test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_
 NOT_WRITTEN = "rows that were not on the disk yet; the same command trains them again, bit for bit"
 
 FAULTS = [
+    Fault("SIGKILL while training", "SIGKILL at seeded moments, ten for each mode, on tasks with generators, "
+          "dropout, statistics and sizes of their own", 10, NOT_WRITTEN,
+          "test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not"),
+    Fault("interrupted at each step", "a checkpoint after each step of each mode on each of seven tasks, gone on from",
+          910, NOTHING, "test_after_every_step_there_is_all_that_is_needed_to_go_on"),
+    Fault("flipped bit in a checkpoint", "200 bits at random places of a checkpoint", 200, NOTHING,
+          "test_no_flipped_bit_of_a_checkpoint_is_loaded"),
+    Fault("torn checkpoint", "a checkpoint cut off after each of its first hundred bytes, and every thousandth", 110,
+          NOTHING, "test_a_checkpoint_cut_off_anywhere_is_not_loaded"),
+    Fault("damaged newest checkpoint", "the last byte of the newest checkpoint is missing", 1,
+          "the steps between the two checkpoints are trained again",
+          "test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used"),
+    Fault("no checkpoint that checks out", "all checkpoints empty, some text, or of a newer format", 1,
+          "the run is trained again from its start", "test_where_no_checkpoint_checks_out_the_run_begins_again"),
+    Fault("log shorter than the checkpoint", "40 rows left where the checkpoint needs 90", 1,
+          "the run is trained again from its start", "test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used"),
+    Fault("rows beyond the checkpoint", "a false row and a torn one after those of the checkpoint", 1, NOTHING,
+          "test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled"),
+    Fault("checkpoint of another version or run", "a checkpoint that says it is of torch 1.0, or of another run", 1,
+          "the run is trained again from its start", "test_a_checkpoint_of_another_version_or_run_is_not_used"),
+    Fault("hostile checkpoint", "pickles that run a command, with a right hash", 2,
+          "the run is trained again from its start", "test_a_checkpoint_from_elsewhere_runs_no_code"),
     Fault("disk full at a write", "the N-th write fails with ENOSPC, N = 1, 2, …; then every one from the N-th on, "
           "cut short first", 20, NOTHING, ONE_BY_ONE),
     Fault("SIGKILL in a write", "SIGKILL after half the bytes of the N-th write", 10, NOT_WRITTEN,

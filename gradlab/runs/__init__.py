@@ -1,0 +1,9 @@
+"""The runs of an experiment: what is done already is kept, the rest is trained, logged and checked.
+
+Here training meets the store: everything below computes or writes, everything above shows.
+"""
+
+from gradlab.runs.several import plan, run
+from gradlab.runs.single import TELL_EVERY, Plan, Stop, StoppedError, Watcher
+
+__all__ = ["TELL_EVERY", "Plan", "Stop", "StoppedError", "Watcher", "plan", "run"]

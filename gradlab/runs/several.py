@@ -1,0 +1,108 @@
+"""The runs of an experiment: what is done already is kept, the rest is trained, logged and checked."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from gradlab import modes, optimizers, store, tape, tasks
+from gradlab.errors import ExperimentError, GradlabError
+from gradlab.experiment import Experiment, identity
+from gradlab.results import Outcome, checked, result_of
+from gradlab.runs.single import Begin, Plan, Stop, Watcher, train_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from gradlab.store import RunFolder
+
+
+def plan(experiment: Experiment, folder: store.ExperimentFolder, *, fresh: bool = False) -> list[Plan]:
+    """Return the runs of the experiment, modes first, and say which are done."""
+    plans = []
+    for mode in experiment.parsed_modes:
+        for seed in experiment.seeds:
+            settings = experiment.settings(mode, seed)
+            run = folder.run(mode.name, seed, identity(settings))
+            done = not fresh and _is_done(run, settings)
+            plans.append(Plan(mode, seed, settings, run, done, fresh))
+    return plans
+
+
+def run(
+    experiment: Experiment,
+    out: Path = store.RUNS,
+    *,
+    fresh: bool = False,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+) -> Outcome:
+    """Run all modes and seeds of `experiment` under `out`; those done before are read, not trained, unless `fresh`.
+
+    A run that was interrupted goes on from its last checkpoint. A run whose task raises fails and lets the others go on.
+
+    Raises:
+        StoppedError: `stop` was asked for; what was logged is on the disk, and a checkpoint with it.
+        GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
+    """
+    folder = store.experiment_folder(out, experiment.name)
+    plans = plan(experiment, folder, fresh=fresh)
+    if not all(each.done for each in plans):
+        try:
+            _prepare(experiment)
+        except GradlabError:
+            folder.drop_if_empty()
+            raise
+    folder.note_last(experiment.title, [*_alike(experiment, folder, plans), *(each.folder for each in plans)])
+    begins: dict[int, Begin] = {}
+    results = []
+    for each in plans:
+        if not each.done:
+            others = [other.folder for other in plans if other.done and other.seed == each.seed]
+            train_run(experiment, each, begins, others, watcher, stop or Stop())
+        result = result_of(each.folder, cached=each.done)
+        results.append(result)
+        if watcher:
+            watcher.ends(result)
+    return Outcome(experiment.name, experiment.title, folder.path, results, list(checked(experiment.expect, results)))
+
+
+def _alike(experiment: Experiment, folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:
+    """Return the runs noted before that differ from the planned ones in mode or seed alone: one picture shows all."""
+    planned = {each.folder.path for each in plans}
+    found = []
+    with suppress(GradlabError):  # a damaged record, or a mode of the user's that is gone: the picture does without
+        for run in folder.last():
+            record = run.read()
+            if run.path not in planned:
+                mode = modes.parse(record.mode, experiment.folder)
+                found += [run] if record.settings == experiment.settings(mode, record.seed) else []
+    return found
+
+
+def _prepare(experiment: Experiment) -> None:
+    """Find out before the first run whether the engine, the task, the device and the optimizer can be had."""
+    if experiment.engine == "tensorflow":
+        tape.start(experiment.threads)
+    import torch
+
+    torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
+    tasks.check_options(experiment.task_name, experiment.task_options)
+    for mode in experiment.parsed_modes:
+        modes.load(mode)
+    try:
+        torch.empty(0, device=experiment.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
+    optimizers.build(experiment.optimizer.name, [torch.nn.Parameter(torch.zeros(1, 1))], experiment.optimizer.options)
+
+
+def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
+    """Say whether the run is there whole: its record says done, and no row is missing."""
+    try:
+        record = run.read()
+        return record.status == "done" and record.settings == settings and not run.lacks(record)
+    except GradlabError:
+        return False

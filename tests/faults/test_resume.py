@@ -1,0 +1,338 @@
+"""A run that was killed goes on where it was, bit for bit, whatever it trains and whenever that happened."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from gradlab import experiment as experiments
+from gradlab import resuming, runs, store
+from gradlab.errors import StoreError
+from gradlab.experiment import Experiment, Override
+from gradlab.resuming import CannotGoOnError
+from tests.faults.table import injected
+from tests.table import MODES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradlab.results import Outcome
+    from gradlab.rows import Row
+
+# Tasks whose state a checkpoint must hold or find again: generators, buffers, batches that tell their size.
+TASKS = '''
+import random
+import numpy as np
+import torch
+from torch import nn
+from gradlab import Task
+from gradlab.tasks import Minibatches
+
+def data(n=23):
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn(n, 4, generator=generator), torch.randn(n, 1, generator=generator)
+
+def net(*inner):
+    return nn.Sequential(nn.Linear(4, 6), *inner, nn.Linear(6, 1))
+
+def own_generator(seed):
+    return Task.supervised(net(nn.Tanh()), Minibatches(*data(), 4, torch.Generator().manual_seed(seed)), nn.MSELoss())
+
+def dropout_and_global_shuffle(seed):
+    x, y = data()
+    loader = torch.utils.data.DataLoader(list(zip(x, y)), batch_size=5, shuffle=True)
+    return Task.supervised(net(nn.Dropout(0.3)), loader, nn.MSELoss())
+
+def batch_norm(seed):
+    return Task.supervised(net(nn.BatchNorm1d(6)), [data(8), data(12)], nn.MSELoss())
+
+class Drawn:
+    """Batches drawn one by one from Python's, NumPy's and torch's generators, the number of them unknown before."""
+
+    def __init__(self, seed):
+        self.numpy, self.python = np.random.default_rng(seed), random.Random(seed)
+        self.torch = torch.Generator().manual_seed(seed)
+
+    def __iter__(self):
+        for _ in range(6):
+            shift = self.numpy.normal() + self.python.random() + random.random() + np.random.random()
+            yield torch.rand(3, 4, generator=self.torch) + shift, torch.rand(3, 1, generator=self.torch)
+
+def all_generators(seed):
+    return Task.supervised(net(nn.Dropout(0.1)), Drawn(seed), nn.MSELoss())
+
+def pairs(seed):
+    x, y = data()
+    batches = [(x[:7], y[:7]), (x[7:9], y[7:9]), (x[9:20], y[9:20]), (x[20:], y[20:]), (x[:1], y[:1])]
+    criterion = nn.MSELoss(reduction="sum")
+    return Task(net(nn.Tanh()), batches, lambda model, batch: (criterion(model(batch[0]), batch[1]), len(batch[0])))
+'''
+NAMES = ["own_generator", "dropout_and_global_shuffle", "batch_norm", "all_generators", "pairs"]
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"name": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
+    {"name": "Adam", "lr": 0.003},
+    {"name": "vanilla", "lr": 0.01},
+]
+STEPS = 120
+
+
+def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
+    """Return an experiment on one of the tasks above, with a checkpoint after nearly every row."""
+    Path("mine.py").write_text(TASKS)
+    values = {"modes": modes, "steps": STEPS, "checkpoint_every": 0.01, "optimizer": optimizer, **more}
+    return experiments.from_task(f"mine.py:{task}", [Override((key,), value, key) for key, value in values.items()])
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Do the work in a forked process and return its id."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def rows_of(outcome: Outcome) -> list[list[Row]]:
+    assert [run.status for run in outcome.runs] == ["done"] * len(outcome.runs)
+    return [run.rows for run in outcome.runs]
+
+
+def killed(experiment: Experiment, out: Path, moment: float) -> bool:
+    """Train in a child and kill it at that moment; return whether it was killed before it was done."""
+    child = in_child(lambda: runs.run(experiment, out))
+    time.sleep(moment)
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
+
+
+class Heard:
+    """A watcher that remembers where runs went on from, and what it was told."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.said: list[str] = []
+
+    def begins(self, plan: runs.Plan, steps: int | None, done: int) -> None:  # noqa: ARG002
+        self.begun.append(done)
+
+    def at(self, steps: int) -> None: ...
+
+    def says(self, text: str) -> None:
+        self.said.append(text)
+
+    def ends(self, result: object) -> None: ...
+
+
+def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path:
+    """Train until a wish to stop is heard after so many steps; return the run's folder."""
+    stop = runs.Stop()
+    append = store.RowLog.append
+
+    def appended(log: store.RowLog, row: Row) -> None:
+        append(log, row)
+        stop.asked = row.step + 1 == step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.RowLog, "append", appended)
+        with pytest.raises(runs.StoppedError, match=f"after {step} steps"):
+            runs.run(experiment, out, stop=stop)
+    (record,) = out.glob("*/*/run.json")
+    assert json.loads(record.read_text())["status"] == "interrupted"
+    return record.parent
+
+
+def gone_on(experiment: Experiment) -> tuple[list[Row], Heard]:
+    heard = Heard()
+    (rows,) = rows_of(runs.run(experiment, Path("runs"), watcher=heard))
+    return rows, heard
+
+
+def undisturbed(experiment: Experiment) -> list[Row]:
+    (rows,) = rows_of(runs.run(experiment, Path("undisturbed")))
+    return rows
+
+
+def one() -> Experiment:
+    return chosen("dropout_and_global_shuffle", ["accumulate:4"], OPTIMIZERS[1])
+
+
+def loaded(file: Path) -> resuming.Saved:
+    return resuming.unpacked(store.load_checkpoint(file))
+
+
+# Killed
+
+
+@pytest.mark.parametrize("nth", range(len(MODES)))
+def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: int) -> None:
+    experiment = chosen(NAMES[nth % len(NAMES)], [MODES[nth]], OPTIMIZERS[nth % len(OPTIMIZERS)])
+    expected = undisturbed(experiment)
+    began = time.monotonic()
+    runs.run(experiment, Path("undisturbed"), fresh=True)  # the first took longer: whatever torch does once
+    lasted = time.monotonic() - began
+    moments = random.Random(nth)  # noqa: S311 - no secret
+    kills = folder = 0
+    while kills < 10:
+        if killed(experiment, Path(f"runs{folder}"), lasted * moments.uniform(0.05, 0.8)):
+            kills += 1
+        else:
+            folder += 1
+        assert folder < 30, "hardly a child lives long enough to be killed"
+    for nth_folder in range(folder + 1):
+        assert rows_of(runs.run(experiment, Path(f"runs{nth_folder}"))) == [expected]
+    injected("SIGKILL while training", kills)
+
+
+# Stopped
+
+
+def test_a_run_that_was_stopped_goes_on_there_and_leaves_no_checkpoint() -> None:
+    folder = stopped(one(), 50)
+    rows, heard = gone_on(one())
+    assert heard.begun == [50]
+    assert heard.said == []
+    assert rows == undisturbed(one())
+    assert sorted(file.name for file in folder.iterdir()) == ["metrics.jsonl", "run.json"]
+
+
+def test_a_run_stopped_again_and_again_ends_in_the_same_rows() -> None:
+    for step in (7, 8, 31, 119):
+        stopped(one(), step)
+    assert gone_on(one())[0] == undisturbed(one())
+
+
+def test_the_seconds_of_all_its_parts_are_counted() -> None:
+    folder = stopped(one(), 60)
+    saved = loaded(store.RunFolder(folder).checkpoints()[0])
+    assert saved.seconds > 0
+    gone_on(one())
+    assert (store.RunFolder(folder).read().seconds or 0) > saved.seconds
+
+
+def test_what_is_trained_anew_goes_on_from_nothing() -> None:
+    stopped(one(), 50)
+    heard = Heard()
+    runs.run(one(), Path("runs"), fresh=True, watcher=heard)
+    assert heard.begun == [0]
+
+
+# Checkpoints that are damaged, foreign or hostile
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_loaded() -> None:
+    (file, *_) = store.RunFolder(stopped(one(), 50)).checkpoints()
+    content = file.read_bytes()
+    bits = random.Random(0).sample(range(8 * len(content)), 200)  # noqa: S311 - no secret
+    for bit in bits:
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        with pytest.raises(StoreError, match="is damaged"):
+            store.load_checkpoint(file)
+    injected("flipped bit in a checkpoint", len(bits))
+
+
+def test_a_checkpoint_cut_off_anywhere_is_not_loaded() -> None:
+    (file, *_) = store.RunFolder(stopped(one(), 50)).checkpoints()
+    content = file.read_bytes()
+    lengths = [*range(100), *range(100, len(content), 997)]
+    for length in lengths:
+        file.write_bytes(content[:length])
+        with pytest.raises(StoreError, match="is damaged"):
+            store.load_checkpoint(file)
+    injected("torn checkpoint", len(lengths))
+
+
+def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used() -> None:
+    folder = stopped(one(), 50)
+    stopped(one(), 90)
+    newest, before = store.RunFolder(folder).checkpoints()
+    newest.write_bytes(newest.read_bytes()[:-1])
+    rows, heard = gone_on(one())
+    assert heard.begun == [int(before.stem.rpartition("-")[2])]
+    assert "is damaged" in heard.said[0]
+    assert rows == undisturbed(one())
+    injected("damaged newest checkpoint", 1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint", b"gradlab checkpoint 2 00\n"], ids=["empty", "text", "newer"]
+)
+def test_where_no_checkpoint_checks_out_the_run_begins_again(content: bytes) -> None:
+    for file in store.RunFolder(stopped(one(), 50)).checkpoints():
+        file.write_bytes(content)
+    rows, heard = gone_on(one())
+    assert heard.begun == [0]
+    assert "trained again from its start" in heard.said[-1]
+    assert rows == undisturbed(one())
+    injected("no checkpoint that checks out", 1)
+
+
+def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
+    folder = store.RunFolder(stopped(one(), 90))
+    lines = folder.rows_file.read_bytes().splitlines(keepends=True)
+    folder.rows_file.write_bytes(b"".join(lines[:40]))
+    rows, heard = gone_on(one())
+    assert heard.begun == [0]
+    assert any("it needs 90 rows, of which 40 are there" in said for said in heard.said)
+    assert rows == undisturbed(one())
+    injected("log shorter than the checkpoint", 1)
+
+
+def test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled() -> None:
+    folder = store.RunFolder(stopped(one(), 50))
+    with folder.rows_file.open("ab") as log:
+        log.write(b'{"step":50,"update":13,"epoch":10,"loss":1e9}\n{"step":51,"upd')
+    rows, heard = gone_on(one())
+    assert heard.begun == [50]
+    assert rows == undisturbed(one())
+    injected("rows beyond the checkpoint", 1)
+
+
+@pytest.mark.parametrize("key", ["versions", "identity"])
+def test_a_checkpoint_of_another_version_or_run_is_not_used(key: str) -> None:
+    folder = store.RunFolder(stopped(one(), 50))
+    saved = loaded(folder.checkpoints()[0])
+    folder.clear_checkpoints()
+    other: Any = {"torch": "1.0"} if key == "versions" else "another"
+    folder.save_checkpoint(50, resuming.packed(saved._replace(**{key: other})))
+    rows, heard = gone_on(one())
+    assert heard.begun == [0]
+    assert rows == undisturbed(one())
+    injected("checkpoint of another version or run", 1)
+
+
+def test_a_checkpoint_from_elsewhere_runs_no_code() -> None:
+    folder = store.RunFolder(stopped(one(), 50))
+    (file, *_) = folder.checkpoints()
+    for hostile in (Runs("touch was_run"), {"step": 50, "state": Runs("touch was_run")}):
+        saved = io.BytesIO()
+        torch.save(hostile, saved)
+        folder.save_checkpoint(50, saved.getvalue())
+        with pytest.raises(CannotGoOnError, match="is not a checkpoint"):
+            loaded(file)
+    gone_on(one())
+    assert not Path("was_run").exists()
+    injected("hostile checkpoint", 2)
+
+
+class Runs:
+    """What runs a command when it is unpickled without care."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (self.command,)
