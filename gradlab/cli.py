@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from gradlab import __version__
-from gradlab.errors import GradlabError
+from gradlab.errors import GradlabError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -208,7 +208,7 @@ def plot(
     for file in files:
         store.write_bytes(file, plotting.rendered(figure, file.suffix))
         if not quiet:
-            print(file)
+            _answer(file)
     for reason in lacking:
         _say(reason)
     for record, rows in records:
@@ -267,14 +267,14 @@ def show(
         )
         return
     console = _console()
-    print(f"{record.experiment}: {record.title}" if record.title else record.experiment)
+    _answer(f"{record.experiment}: {record.title}" if record.title else record.experiment)
     for key, value in record.settings.items():
         if key not in ("mode", "seed") and value not in (None, {}):
-            print(f"  {key}: {_plain(value)}")
-    print(f"  {record.started}, " + ", ".join(f"{name} {version}" for name, version in record.versions.items()))
+            _answer(f"  {key}: {_plain(value)}")
+    _answer(f"  {record.started}, " + ", ".join(f"{name} {version}" for name, version in record.versions.items()))
     print()
     for line in epoch_lines(results):
-        print(line)
+        _answer(line)
     console.print(table_of(results, console.width))
     for error in _by_error(results):
         _say(error)
@@ -334,11 +334,11 @@ def experiments(
     from gradlab import experiment
 
     if name:
-        toml = experiment.locate(name).read_text(encoding="utf-8")
+        toml = experiment.text_of(experiment.locate(name))
         if json:
             _print_json({"name": name, "toml": toml})
         else:
-            print(toml, end="")
+            _answer(toml, end="")
         return
     _show_words({each: experiment.load(each).title for each in experiment.shipped()}, "experiments", as_json=json)
 
@@ -397,13 +397,13 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     console = _console()
     if not quiet:
         for line in epoch_lines(outcome.runs):
-            print(line)
+            _answer(line)
     console.print(table_of(outcome.runs, console.width))
     for expectation in expectation_lines(outcome.expectations):
         console.print(expectation)
     for error, failed in _by_error(outcome.runs).items():
         _say(f"{', '.join(f'{run.mode} seed {run.seed}' for run in failed)} failed:\n{error}")
-    print(f"logs: {outcome.folder}")
+    _answer(f"logs: {outcome.folder}")
     if quiet:
         return
     before = sum(run.cached for run in outcome.runs)
@@ -468,8 +468,12 @@ def _console() -> Console:
     return Console(highlight=False)
 
 
+def _answer(text: object, end: str = "\n") -> None:
+    print(printable(text), end=end)
+
+
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def _plain(value: object) -> str:

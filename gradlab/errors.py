@@ -4,6 +4,7 @@ An error is one or two lines: what was asked, what is wrong, what would work. It
 once, by the command line.
 """
 
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -83,6 +84,18 @@ def shortened(text: object, limit: int = 60) -> str:
     """Return `text` on one line of at most `limit` characters, safe to print in a message."""
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+# What a terminal obeys or is fooled by: control characters but for tab and line feed, halves of surrogate pairs, other
+# ends of lines, and the signs that turn the direction of writing round.
+_COMMANDS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    """Return `text`, lines and all, without what a terminal would take for a command: files come from anywhere."""
+    return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def place_of(error: BaseException) -> str | None:

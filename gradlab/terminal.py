@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradlab import curves
+from gradlab.errors import printable
 from gradlab.intervals import paired_difference
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def table_of(results: Sequence[Result], width: int) -> Table:
     table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch", against))
     table.title, table.title_justify = (f"loss, median of {seeds} seeds" if seeds > 1 else None), "left"
     if against in shown:
-        table.caption, table.caption_justify = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=seeds), "left"
+        told = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=seeds)
+        table.caption, table.caption_justify = _text(told, "table.caption"), "left"
     return table
 
 
@@ -70,13 +72,13 @@ def run_list(records: Iterable[RunRecord], width: int) -> Table:
     shown = ["experiment", "mode", "seed", "lr", "status", "rows", "started"]
     lines = [
         {
-            "experiment": Text(record.experiment),
-            "mode": Text(record.mode),
+            "experiment": _text(record.experiment),
+            "mode": _text(record.mode),
             "seed": Text(str(record.seed)),
             "lr": Text(_lr(record)),
-            "status": Text(record.status, STATUS_COLOURS.get(record.status, "")),
+            "status": _text(record.status, STATUS_COLOURS.get(record.status, "")),
             "rows": Text("" if record.rows is None else str(record.rows)),
-            "started": Text(record.started.replace("T", " ")[:16]),
+            "started": _text(record.started.replace("T", " ")[:16]),
         }
         for record in records
     ]
@@ -103,7 +105,7 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
     """Return a line for each expectation that failed, or one that says that all hold."""
     failed = [each for each in checked if not each.ok]
     lines = [
-        Text(
+        _text(
             f"expected {each.mode} seed {each.seed}: {each.key} = {each.expected}, got {_rounded(each.got)}",
             "bold red",
         )
@@ -112,6 +114,11 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
     if checked and not failed:
         lines = [Text(f"{len(checked)} expectations hold", "green")]
     return lines
+
+
+def _text(content: str, style: str = "") -> Text:
+    """Return what stands for itself: neither markup of rich nor anything that a terminal obeys."""
+    return Text(printable(content), style)
 
 
 def _rounded(got: object) -> object:
@@ -206,7 +213,7 @@ def _cells(runs: Sequence[Result], spark: int) -> dict[str, Text]:
         "last epoch": _median(_last_epoch(run.rows) for run in runs),
     }
     return {
-        "mode": Text(runs[0].mode),
+        "mode": _text(runs[0].mode),
         **{name: Text(loss_text(loss)) for name, loss in losses.items()},
         "curve": Text(sparkline(_median_levels([run.rows for run in runs]), spark)),
         "verdict": _verdicts(runs),
@@ -237,7 +244,7 @@ def _fitting(
     table = Table(box=None)
     for name in shown:
         number = name in numbers
-        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+        table.add_column(_text(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
     for line in lines:
         table.add_row(*(line[name] for name in shown))
     return table
@@ -257,7 +264,8 @@ def _verdicts(runs: Sequence[Result]) -> Text:
     text = Text()
     for nth, (word, times) in enumerate(counted.most_common()):
         text.append("\n" if nth else "")
-        text.append(word if len(counted) == 1 else f"{word} {times}", COLOURS.get(word, STATUS_COLOURS.get(word, "")))
+        colour = COLOURS.get(word, STATUS_COLOURS.get(word, ""))
+        text.append(_text(word if len(counted) == 1 else f"{word} {times}", colour))
     return text
 
 

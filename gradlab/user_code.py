@@ -53,13 +53,22 @@ def find(name: str, folder: Path | None = None, kind: str = "task") -> FunctionN
     if not function.isidentifier():
         raise asked.error(f": after the colon comes the name of a function, not '{shortened(function)}'")
     if place.endswith(".py"):
+        if not Path(place).name.isprintable():  # it becomes part of results, and is shown
+            raise asked.error(": the name of its file has signs that cannot be shown; rename it")
         for file in (folder / place if folder else Path(place), Path(place), shipped() / place):
-            if file.is_file():
+            if _is_file(file):
                 return asked._replace(name=f"{file.name}:{function}", file=file.resolve())
         raise asked.error(f": there is no file {shortened(place)}")
     if not all(part.isidentifier() for part in place.split(".")):
         raise asked.error(f" is neither a built-in {kind} nor FILE.py:NAME nor package.module:NAME")
     return asked._replace(module=place)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that is too long, or a folder that may not be looked into
+        return False
 
 
 def source_hash(named: FunctionName) -> str | None:

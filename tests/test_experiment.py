@@ -276,12 +276,12 @@ def test_a_file_that_is_not_text_is_answered_with_the_byte() -> None:
 
 @pytest.mark.parametrize("table", ["", "[task_options]\n", "[optimizer]\n"])
 def test_a_file_is_an_error_at_every_depth_around_what_python_can_follow(table: str) -> None:
-    for depth in [*range(2, 600), 100_000]:  # a level takes tomllib two frames, and Python has a thousand
+    for depth in [*range(2, 30), *range(30, 600, 30), 100_000]:  # a level takes tomllib two frames of a thousand
         assert complaint(f"{LINE}{table}x = {'[' * depth}{']' * depth}").startswith("mine.toml")
 
 
 def test_a_file_nested_too_deeply_is_said_to_be() -> None:
-    assert complaint("x = " + "[" * 100_000) == "mine.toml is nested too deeply for an experiment"
+    assert complaint("x = " + "[" * 10_000) == "mine.toml is nested too deeply for an experiment"
 
 
 # A name
@@ -635,7 +635,7 @@ VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
     ),
     st.fixed_dictionaries(
         {
-            "name": st.from_regex(r"[a-z0-9_][a-z0-9_ .+=-]{0,20}", fullmatch=True),
+            "name": st.from_regex(r"[a-z0-9_]([a-z0-9_ .+=-]{0,20}[a-z0-9_+=-])?", fullmatch=True),
             "title": TEXT,
             "modes": st.lists(MODES, min_size=1, max_size=4, unique=True),
             "seeds": st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),

@@ -24,7 +24,7 @@ PACKAGE = Path(gradlab.__file__).parent
 LAYERS = [
     {"gradlab", "errors", "theory"},
     {"user_code"},
-    {"modes", "tasks", "optimizers", "rows", "toml_lines"},
+    {"modes", "tasks", "optimizers", "rows", "toml_text"},
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
     {"results", "tape", "resuming"},
@@ -116,7 +116,7 @@ def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
         "user_code",
         "modes",
         "rows",
-        "toml_lines",
+        "toml_text",
         "experiment",
         "store",
         "curves",

@@ -1,7 +1,7 @@
 """Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
 
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, identity
-from gradlab.experiment.reading import DEFAULT, Override, from_task, load, locate, shipped
+from gradlab.experiment.reading import DEFAULT, Override, from_task, load, locate, shipped, text_of
 
 __all__ = [
     "DEFAULT",
@@ -14,4 +14,5 @@ __all__ = [
     "load",
     "locate",
     "shipped",
+    "text_of",
 ]

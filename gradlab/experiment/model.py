@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Option = bool | Whole | Number | str | list[bool | Whole | Number | str]
+# fail_fast: of a list with thousands of faults the first is told
+Option = bool | Whole | Number | str | Annotated[list[bool | Whole | Number | str], Field(fail_fast=True)]
 
 
 class _Section(BaseModel):
@@ -58,7 +59,7 @@ class Expected(_Section):
     last_loss_above: Number | None = None
     best_loss_below: Number | None = None
     best_loss_above: Number | None = None
-    epoch_losses: Annotated[list[Number], Field(min_length=1)] | None = None
+    epoch_losses: Annotated[list[Number], Field(min_length=1, fail_fast=True)] | None = None
 
     def claims(self) -> dict[str, Any]:
         """Return the keys that were given, with what they expect."""
@@ -68,12 +69,12 @@ class Expected(_Section):
 class Experiment(_Section):
     """A validated experiment, names in their canonical spelling."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w .+=-]*$", max_length=100)]
+    name: Annotated[str, Field(pattern=r"^\w([\w .+=-]*[\w+=-])?$", max_length=100)]  # of a folder, on any system
     title: str = ""
     task: str
     task_options: dict[str, Option] = {}
-    modes: Annotated[list[str], Field(min_length=1)] = list(modes.DEFAULT)
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [42]
+    modes: Annotated[list[str], Field(min_length=1, fail_fast=True)] = list(modes.DEFAULT)
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1, fail_fast=True)] = [42]
     epochs: Count | None = None
     steps: Count | None = None
     engine: Literal["loop", "tensorflow"] = "loop"

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ValidationError
 from gradlab import modes, optimizers, tasks, user_code
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, shortened, unknown
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
-from gradlab.toml_lines import line_of
+from gradlab.toml_text import LARGEST, excess, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DEFAULT = "diverging_loss"
+LONGEST_NAME = 200  # bytes: file systems take 255, and pictures and copies add to it
+MOST_RUNS = 100_000  # of one experiment: a folder each, and all are planned before the first is trained
 
 
 class Override(NamedTuple):
@@ -31,6 +33,8 @@ class Override(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Override:
         """Return what `--set KEY=VALUE` says: a line of TOML, or a VALUE that needs no quotes where it is a string."""
+        if wrong := excess(text):
+            raise ExperimentError(f"--set {shortened(text)} {wrong} for an experiment")
         name, equals, value = text.partition("=")
         for line in (text, f"{name}={json.dumps(value, ensure_ascii=False)}") if equals else ():
             try:
@@ -43,7 +47,7 @@ class Override(NamedTuple):
                 key = (*key, part)
             if not key:
                 break
-            return cls(key, found, f"--set {'.'.join(key)}")
+            return cls(key, found, f"--set {shortened('.'.join(key))}")
         wrong = f"--set {shortened(text)}" if equals else f"--set {shortened(text)} has no '='"
         raise ExperimentError(f"{wrong}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
 
@@ -87,6 +91,27 @@ def locate(name: str) -> Path:
     return known[key]
 
 
+def text_of(file: Path) -> str:
+    """Return the text of an experiment's file, with line feeds alone at the ends of lines.
+
+    Raises:
+        ExperimentError: it cannot be read, is not UTF-8, or is larger or nested more deeply than any experiment.
+    """
+    try:
+        with file.open("rb") as handle:
+            content = handle.read(LARGEST + 1)
+        text = "" if len(content) > LARGEST else content.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ExperimentError(
+            f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
+        ) from None
+    if wrong := excess(text or content):
+        raise ExperimentError(f"{file} {wrong} for an experiment")
+    return text
+
+
 class _Source(NamedTuple):
     """Values of an experiment before they are checked, and where they stand."""
 
@@ -96,19 +121,11 @@ class _Source(NamedTuple):
 
     @classmethod
     def of_file(cls, file: Path) -> _Source:
+        text = text_of(file)
         try:
-            text = file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
             values = tomllib.loads(text)
-        except OSError as error:
-            raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise ExperimentError(
-                f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
-            ) from None
         except ValueError as error:
             raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
-        except RecursionError:
-            raise ExperimentError(f"{file} is nested too deeply for an experiment") from None
         return cls(file, text, {"name": file.stem, **values})
 
     def experiment(self, overrides: list[Override]) -> Experiment:
@@ -118,10 +135,7 @@ class _Source(NamedTuple):
             made = Experiment.model_validate(values).found_in(self.file.parent if self.file else None)
             return self._checked(made, flags)
         except ValidationError as error:
-            try:
-                raise ExperimentError(self._explained(error, flags)) from None
-            except RecursionError:
-                raise ExperimentError(f"{self.file} is nested too deeply for an experiment") from None
+            raise ExperimentError(self._explained(error, flags)) from None
 
     def _overridden(self, overrides: list[Override]) -> dict[str, Any]:
         values: dict[str, Any] = dict(self.values)
@@ -143,6 +157,10 @@ class _Source(NamedTuple):
 
     def _checked(self, made: Experiment, flags: dict[tuple[str, ...], str]) -> Experiment:
         """Check what needs more than types, and write every name in its canonical spelling."""
+        with self._located(("seeds",), flags):
+            _no_more_runs_than_a_folder_holds(len(made.modes), len(made.seeds))
+        with self._located(("name",), flags):
+            _name_of_a_folder(made.name)
         with self._located(("modes",), flags):
             parsed = made.parsed_modes
             words = [mode.name for mode in parsed]
@@ -233,7 +251,9 @@ class _Source(NamedTuple):
             wrong = "must be like cpu, cuda or cuda:1"
         if _UNION_BRANCHES & set(map(str, location)):  # pydantic tells which branch it tried: nothing to a user
             wrong = "must be a number, a string, true, false or a list of these"
-        return f"{where}{subject} {wrong}, got {shortened(_shown(fault['input']))}"
+        theirs = key == ("name",) and not flag and (self.file is None or fault["input"] == self.file.stem)
+        hint = "\nthat is what its file or function is called; give it another: name = …" if theirs else ""
+        return f"{where}{subject} {wrong}, got {shortened(_shown(fault['input']))}{hint}"
 
 
 _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -250,13 +270,15 @@ _ELSEWHERE = {
     "lr": "optimizer.lr",
     "momentum": "optimizer.momentum",
 }
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{nth}" for port in ("COM", "LPT") for nth in "0123456789¹²³")}
 _IN_TOML = {
     "dict_type": "must be a table",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",
     "list_type": "must be a list",
     "model_type": "must be a table",
-    "string_pattern_mismatch": "must be letters, digits, spaces and _ . + = - only, and start with a letter or digit",
+    "string_pattern_mismatch": "must be letters, digits, spaces and _ . + = - only, and start with a letter or digit, "
+    "and not end with a space or dot",
     "string_too_long": "must be shorter",
     "too_short": "must have at least one entry",
 }
@@ -274,10 +296,33 @@ def _unknown_key(key: tuple[str, ...]) -> str:
 
 
 def _no_doubles(kind: str, values: list[Any]) -> None:
-    for nth, value in enumerate(values):
-        if value in values[:nth]:
+    seen = set()
+    for value in values:
+        if value in seen:
             raise ExperimentError(f"{kind} '{value}' is given twice")
+        seen.add(value)
+
+
+def _no_more_runs_than_a_folder_holds(modes: int, seeds: int) -> None:
+    if modes * seeds > MOST_RUNS:
+        asked = f"{modes:,} modes × {seeds:,} seeds are {modes * seeds:,} runs"
+        raise ExperimentError(f"{asked}, too many for one experiment; at most {MOST_RUNS:,}")
+
+
+def _name_of_a_folder(name: str) -> None:
+    """Refuse what some system takes for no folder's name: folders of runs are copied from one to another."""
+    if (size := len(name.encode())) > LONGEST_NAME:
+        raise ExperimentError(f"name '{shortened(name)}' must be shorter: it takes {size} bytes, above {LONGEST_NAME}")
+    if name.partition(".")[0].rstrip().upper() in _DEVICES:
+        raise ExperimentError(
+            f"name '{name}' is that of a device on Windows, and no folder's; choose another: name = …"
+        )
 
 
 def _shown(value: object) -> str:
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return "a number of more digits than can be shown"

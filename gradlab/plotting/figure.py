@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradlab import curves
-from gradlab.errors import PlotError, shortened, unknown
+from gradlab.errors import PlotError, printable, shortened, unknown
 from gradlab.plotting.labels import leaves_at, name_lines, width_of
 from gradlab.plotting.lines import Line, finite_points, flat, lines_of
 from gradlab.plotting.predicted import prediction
@@ -189,7 +189,7 @@ def _dress(
     records = [record for record, _ in runs]
     names = list(dict.fromkeys(record.title or record.experiment for record in records))
     heading = title if title is not None else names[0] if len(names) == 1 else ", ".join(names)
-    heading = textwrap.shorten(heading, int(9.5 * figure.get_figwidth()), placeholder=" …")
+    heading = textwrap.shorten(printable(heading), int(9.5 * figure.get_figwidth()), placeholder=" …")
     facts = [_common(records, key) for key in ("task", "optimizer.name", "optimizer.lr", "task_options.batch_size")]
     words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
     words += [_seeds(records, lines), "dashed: theory" if theory else ""]
@@ -204,11 +204,11 @@ def _dress(
         fontweight="bold",
         parse_math=False,
     )
-    below = "  ·  ".join(word for word in words if word)
+    below = shortened("  ·  ".join(word for word in words if word), 200)
     room = 72 * (figure.get_figwidth() - 1.0)
     axes.annotate(
         below, (0, 1), (0, 11), "axes fraction", textcoords="offset points", color=FAINT,
-        fontsize=min(9.0, 9.0 * room / width_of(below, 9.0)),
+        fontsize=min(9.0, 9.0 * room / width_of(below, 9.0)), parse_math=False,
     )  # fmt: skip
     axes.set_xlabel(axis)
     axes.set_ylabel("training loss, mean of an epoch" if axis == "epoch" else "training loss")

@@ -8,6 +8,8 @@ import warnings
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from gradlab.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from gradlab.plotting.lines import Line
 
 LABEL = 10.0  # points
+LONGEST, MOST_LINES = 60, 6  # characters of a line of a name, and its lines; what is beyond leaves no room for curves
 
 
 def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
@@ -47,7 +50,7 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
         axes.annotate(
             name, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
             color=line.colour, fontsize=LABEL, fontweight="bold", annotation_clip=False,
-            arrowprops=thread if moved else None,
+            arrowprops=thread if moved else None, parse_math=False,
         )  # fmt: skip
 
 
@@ -61,7 +64,9 @@ def leaves_at(axes: Axes, line: Line) -> tuple[float, float]:
 
 def _label(line: Line, axis: curves.Axis) -> str:
     """Return the name of the curve, on several lines where it is long, and where it leaves the finite."""
-    parts = textwrap.wrap(line.name.replace(",every", ", every"), 26, break_long_words=False)
+    name = printable(line.name).replace(",every", ", every")
+    parts = textwrap.wrap(name, 26, break_long_words=False, max_lines=MOST_LINES, placeholder=" …")
+    parts = [part if len(part) <= LONGEST else part[: LONGEST - 1] + "…" for part in parts]
     if line.finite < len(line.band.middle):
         what = "beyond 1e100" if math.isfinite(line.band.middle[line.finite]) else "not finite"
         parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
@@ -76,7 +81,8 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
     font = FontProperties(weight=weight)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a name in another script
-        paths = [TextPath((0, 0), part, size=size, prop=font) for part in text.split("\n")]
+        parts = text.replace("$", r"\$").split("\n")  # names are no formulas
+        paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts]
     return max(float(path.get_extents().width) for path in paths)
 
 

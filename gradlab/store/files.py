@@ -17,6 +17,8 @@ from gradlab.errors import StoreError, shortened
 if TYPE_CHECKING:
     from pathlib import Path
 
+# bytes: a note of 100,000 runs with long names takes 10 MB, and to parse that a tenth of a second
+LARGEST_JSON = 2**24
 PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that looks who holds it has it for an instant
 # No link is followed, and opening a pipe does not wait for its other end. Windows has none of these, but text files.
 _CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
@@ -152,8 +154,11 @@ def read_json(file: Path) -> object:
     """Return what a file of JSON holds.
 
     Raises:
-        StoreError: it cannot be read, or is not JSON.
+        StoreError: it cannot be read, is not JSON, or is larger than any that was written here.
     """
+    with suppress(OSError):  # told by whoever reads it
+        if file.stat().st_size > LARGEST_JSON:
+            raise StoreError(f"{file} is larger than {LARGEST_JSON >> 20} MiB: no file of a run or an experiment")
     try:
         return json.loads(read_bytes(file).decode())
     except UnicodeDecodeError as error:

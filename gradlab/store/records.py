@@ -8,6 +8,7 @@ from typing import Any
 from gradlab.errors import shortened
 
 FORMAT = 1
+_LONGEST, _MOST = 1000, 10**15  # characters of a name; rows or seconds of a run
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ def checked(record: RunRecord) -> RunRecord:
     for name, kind in kinds.items():
         if not isinstance(getattr(record, name), kind):
             raise TypeError(f"{name} is {shortened(repr(getattr(record, name)))}")
+    for name in ("experiment", "mode", "status", "started"):  # shown, and exported as they are
+        if not getattr(record, name).isprintable() or len(getattr(record, name)) > _LONGEST:
+            raise ValueError(f"{name} is {shortened(repr(getattr(record, name)))}")
+    if not 0 <= record.seed < 2**32 or not 0 <= (record.rows or 0) <= _MOST or not 0 <= (record.seconds or 0) < _MOST:
+        raise ValueError("a seed, rows or seconds out of range")
     if record.quadratic and not _is_quadratic(record.quadratic):
         raise TypeError(f"quadratic is {shortened(repr(record.quadratic))}")
     return record
