@@ -18,6 +18,7 @@ from gradlab.errors import GradlabError, printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
+    from typing import TextIO
 
     from rich.console import Console
 
@@ -45,6 +46,7 @@ class Commands(TyperGroup):
         """Parse, call, and exit with the status of the design."""
         words = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in words
+        _hold_standard_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # blocks and signs that a terminal does not have
@@ -60,6 +62,10 @@ class Commands(TyperGroup):
                 _fail(f"{message}\nsee: {where} --help", AT_FAULT, as_json=as_json)
         except _Stopped as stop:
             status = _fail(*stop.args, as_json=as_json)
+        except SystemExit as end:  # how rich ends when its reader has left; it has seen to stdout
+            status = PIPE_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code
+        except OSError as error:  # of help, which is printed before there is a command to invoke
+            status = _output_lost(error)
         sys.exit(status if isinstance(status, int) else DONE)
 
     def invoke(self, ctx: Any) -> Any:
@@ -70,12 +76,10 @@ class Commands(TyperGroup):
                 sys.stdout.flush()
         except KeyboardInterrupt:
             raise _Stopped("interrupted; the same command trains what is missing", INTERRUPTED) from None
-        except BrokenPipeError:  # whoever read has seen enough
-            _drop_output()
-            raise typer.Exit(PIPE_CLOSED) from None
         except OSError as error:
-            _drop_output()
-            raise GradlabError(f"{error.filename or 'standard output'}: {error.strerror or error}") from None
+            if error.filename:
+                raise GradlabError(f"{error.filename}: {error.strerror}") from None
+            raise typer.Exit(_output_lost(error)) from None
         return result
 
 
@@ -473,7 +477,11 @@ def _answer(text: object, end: str = "\n") -> None:
 
 
 def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr)
+    """Say it on stderr; where nobody listens, the work goes on."""
+    try:
+        print(printable(text), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        _drop(sys.stderr)
 
 
 def _plain(value: object) -> str:
@@ -486,7 +494,8 @@ def _watcher(runs: int) -> Bar | Lines:
     from gradlab.progress import Bar, Lines
 
     console = Console(stderr=True)
-    return Bar(console, runs) if console.is_terminal else Lines(_say, runs)
+    moving = console.is_terminal and sys.stderr and sys.stderr.isatty()  # FORCE_COLOR makes no terminal of a log file
+    return Bar(console, runs) if moving else Lines(_say, runs)
 
 
 # Reading
@@ -520,10 +529,28 @@ def _tell(messages: Sequence[str], most: int = 3) -> None:
 # Ending
 
 
-def _drop_output() -> None:
-    """Let Python find nothing to complain of when it flushes stdout at its end."""
+def _hold_standard_streams() -> None:
+    """Open what the caller has closed, or the first file that is opened takes its number and what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _output_lost(error: OSError) -> int:
+    """Say why stdout does not take the answer, unless its reader has seen enough; return the exit status."""
+    _drop(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    _say(f"standard output: {error.strerror or error}")
+    return AT_FAULT
+
+
+def _drop(stream: TextIO) -> None:
+    """Let Python find nothing to complain of when it flushes the stream at its end."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str, status: int, *, as_json: bool) -> int:
