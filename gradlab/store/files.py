@@ -228,7 +228,7 @@ def is_locked(file: Path) -> bool:
 def unwritable(path: Path, error: OSError) -> StoreError:
     """Return the error of a file or folder that cannot be written."""
     why = "there is no such folder" if isinstance(error, FileNotFoundError) else error.strerror or error
-    return StoreError(f"{path} cannot be written: {why}")
+    return StoreError(f"{shortened(path, 300)} cannot be written: {why}")
 
 
 def strict_json(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:

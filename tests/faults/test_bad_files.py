@@ -17,6 +17,7 @@ from gradlab.errors import ExperimentError, printable
 from gradlab.experiment import Override, load
 from tests.faults.processes import gradlab
 from tests.faults.runs_by_hand import RECORD, ROWS, run_folder
+from tests.faults.table_input import FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,3 +267,9 @@ def test_a_row_edited_by_hand_is_shown_or_refused(line: Any) -> None:
         assert answer.exit_code in (0, 2), (command, answer.output)
         assert answer.exception is None or isinstance(answer.exception, SystemExit), command
         assert not RAW.search(answer.stdout + answer.stderr)
+
+
+def test_every_fault_of_the_table_names_a_test_that_is_there() -> None:
+    for fault in FAULTS:
+        file, _, function = fault.test.partition("::")
+        assert f"def {function}(" in (Path(__file__).parent / file).read_text(encoding="utf-8"), fault.name

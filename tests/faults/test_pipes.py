@@ -60,7 +60,7 @@ def on_a_terminal(line: str, columns: int, **environment: str) -> tuple[int, str
 
 @pytest.mark.parametrize("command", [*COMMANDS, LINE])
 def test_a_reader_that_has_left_ends_a_command_quietly_with_141(command: str) -> None:
-    # what follows the pipe is gone before gradlab writes: it waits for a named pipe that `:` opens and closes
+    # what follows the pipe is gone long before Python has started
     ended = shell(f"set -o pipefail; $G {command} | exec true; exit ${{PIPESTATUS[0]}}")
     assert ended.status == 141, ended.stderr
     assert "Traceback" not in ended.stderr
@@ -75,8 +75,8 @@ def test_head_takes_its_line_and_is_content(command: str) -> None:
     assert ended.stderr == ""
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("command", ["list", "show runs", "modes --json", "--help"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["list", "show runs", "--help"])
 def test_closed_streams_are_no_fault(command: str, closed: str) -> None:
     ended = shell(f"$G {command} {closed}")
     assert (ended.status, ended.stderr) == (0, "")
@@ -106,10 +106,11 @@ def test_the_log_of_a_run_with_closed_streams_holds_its_rows_alone() -> None:
 
 
 def test_talk_that_nobody_hears_does_not_end_a_run() -> None:
-    for out, talk in (("a", "2> /dev/full"), ("b", "2> >(exec true)")):
-        ended = shell(f"$G {LINE} --out {out} {talk}")
-        assert ended.status == 0
-        assert f"logs: {out}/noisy" in ended.stdout
+    ended = shell(f"$G {LINE} 2> >(exec true)")
+    assert ended.status == 0
+    assert "logs: runs/noisy" in ended.stdout
+    again = shell(f"$G {LINE} 2> /dev/full")  # it says that all was done before
+    assert (again.status, again.stdout) == (0, ended.stdout)
 
 
 def test_an_error_that_nobody_hears_keeps_its_status() -> None:
@@ -133,12 +134,12 @@ def test_colour_that_is_forced_goes_into_a_pipe_but_no_bar_does() -> None:
 
 
 @pytest.mark.parametrize("columns", [20, 40])
-@pytest.mark.parametrize("command", ["modes", "list", "show runs", "run --help"])
+@pytest.mark.parametrize("command", ["list", "show runs"])
 def test_a_narrow_terminal_is_no_fault(command: str, columns: int) -> None:
     status, written = on_a_terminal(command, columns)
     assert status == 0
     assert "Traceback" not in written
-    if command in ("modes", "list"):  # of what `show` prints, settings wrap as the terminal has it
+    if command == "list":  # of what `show` prints, settings wrap as the terminal has it
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
         assert max(map(cell_len, re.split(r"[\r\n]+", plain))) <= columns
 
