@@ -7,14 +7,33 @@ from pathlib import Path
 from typing import Any
 
 RECORD: dict[str, Any] = {
-    "experiment": "line", "mode": "zero_grad", "seed": 42, "identity": "0123456789ab", "status": "done", "title": "A line",
+    "experiment": "line",
+    "mode": "zero_grad",
+    "seed": 42,
+    "identity": "0123456789ab",
+    "status": "done",
+    "title": "A line",
     "settings": {
-        "task": "noisy_line", "task_source": None, "task_options": {"samples": 4}, "mode": "zero_grad", "seed": 42,
-        "optimizer": {"name": "SGD", "lr": 0.01}, "epochs": 1, "device": "cpu", "threads": 1,
+        "task": "noisy_line",
+        "task_source": None,
+        "task_options": {"samples": 4},
+        "mode": "zero_grad",
+        "seed": 42,
+        "optimizer": {"name": "SGD", "lr": 0.01},
+        "epochs": 1,
+        "device": "cpu",
+        "threads": 1,
     },
-    "weights": "", "first_batch": "", "versions": {"torch": "2.4"}, "started": "2024-01-01T00:00:00+00:00",
-    "seconds": 0.1, "rows": 3, "quadratic": None, "error": "", "format": 1,
-}  # fmt: skip
+    "weights": "",
+    "first_batch": "",
+    "versions": {"torch": "2.4"},
+    "started": "2024-01-01T00:00:00+00:00",
+    "seconds": 0.1,
+    "rows": 3,
+    "quadratic": None,
+    "error": "",
+    "format": 1,
+}
 ROWS = "".join(f'{{"step":{n},"update":{n},"epoch":0,"loss":{3.0 - n}}}\n' for n in range(3))
 
 

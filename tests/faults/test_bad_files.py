@@ -52,13 +52,17 @@ EXPERIMENTS: dict[str, bytes] = {
     "thousands of wrong options": TASK + b"[task_options]\n" + many(b"x%d={}\n"),
     "list of wrong options": TASK + b"[task_options]\nx = [" + b"[]," * 10_000 + b"]\n",
     "grid of three million": TASK
-    + b"modes = [" + b",".join(b'"decay:.%d"' % n for n in range(1, 900) if n % 10) + b"]\n"
-    + b"seeds = [" + b",".join(b"%d" % n for n in range(3800)) + b"]\n",
+    + b"modes = ["
+    + b",".join(b'"decay:.%d"' % n for n in range(1, 900) if n % 10)
+    + b"]\n"
+    + b"seeds = ["
+    + b",".join(b"%d" % n for n in range(3800))
+    + b"]\n",
     "integer of 10,000 digits": TASK + b"epochs = " + b"9" * 10_000 + b"\n",
     "hexadecimal of 30,000 digits": TASK + b"epochs = 0x" + b"f" * 30_000 + b"\n",
     "string without end": b'x = "' + b'\\"' * 15_000,
     "newer version": TASK + b"format = 2\n[novel]\nx = 1\n",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +128,9 @@ def test_a_bad_record_is_refused_within_half_a_second(name: str, bare: float) ->
     assert ended.cpu - bare < HALF_A_SECOND
 
 
-@pytest.mark.parametrize("content", [b"", b"\0", b"[" * 100_000, b'{"runs": 1}', b'{"runs": ["../../etc"]}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"[" * 100_000, b'{"runs": 1}', b'{"runs": ["../../etc"]}', b'{"runs": [".."]}', b"\xff"]
+)
 def test_a_bad_note_of_the_last_runs_is_refused_in_two_lines(content: bytes) -> None:
     note = run_folder().parent / "experiment.json"
     note.write_bytes(content)
@@ -148,8 +154,12 @@ EXPERIMENT_BYTES = st.one_of(
     st.binary(max_size=300),
     TOML_SIGNS.map(str.encode),
     TOML_SIGNS.map(lambda text: TASK + text.encode()),
-    st.builds(lambda text, nth: text[:nth], st.just(TASK + b'modes = ["decay:0.5"]\n[optimizer]\nlr = 0.1\n'), st.integers(0, 70)),
-)  # fmt: skip
+    st.builds(
+        lambda text, nth: text[:nth],
+        st.just(TASK + b'modes = ["decay:0.5"]\n[optimizer]\nlr = 0.1\n'),
+        st.integers(0, 70),
+    ),
+)
 
 
 @settings(max_examples=400)
@@ -188,9 +198,11 @@ HOSTILE = "\x1b[31m[red]{0}%s\x1b]0;owned\x07\x9b31m\u202e$x^{$ --> <script>!pyt
 SHOWN = printable(HOSTILE)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(HOSTILE),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("__reduce__"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just("__reduce__"), inner, max_size=3)
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]")
 
 

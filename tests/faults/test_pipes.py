@@ -21,9 +21,18 @@ from tests.faults.runs_by_hand import RECORD, run_folder
 
 ESCAPE = "\x1b"
 COMMANDS = [
-    "modes", "tasks --json", "experiments", "experiments diverging_loss", "list", "list --json", "show runs", "export runs",
-    "--help", "run --help", "plot runs -o a.svg",
-]  # fmt: skip
+    "modes",
+    "tasks --json",
+    "experiments",
+    "experiments diverging_loss",
+    "list",
+    "list --json",
+    "show runs",
+    "export runs",
+    "--help",
+    "run --help",
+    "plot runs -o a.svg",
+]
 LINE = "run --task noisy_line --steps 3 --set name=noisy -m zero_grad"
 
 
