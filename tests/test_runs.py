@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from gradlab.runs import several
 
 from gradlab import experiment as experiments
 from gradlab import results, runs, store
@@ -22,7 +23,6 @@ from gradlab.errors import (
     UnfairTaskError,
 )
 from gradlab.experiment import Experiment, Override
-from gradlab.runs import several
 from gradlab.tasks import Task
 
 if TYPE_CHECKING:
