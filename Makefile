@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 TESTED := .venv/tested
 
-.PHONY: run test check smoke bench figures install clean
+.PHONY: run test check smoke bench soak figures install clean
 
 run: $(READY)  ## train the diverging loss under three modes and draw it
 	$(BIN)/gradlab run
@@ -28,6 +28,9 @@ smoke: $(READY)  ## a run of seconds whose outcome is checked
 bench: $(READY)  ## speed, as ratios: the training step and start-up
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.startup
+
+soak: $(READY)  ## kill runs at random for ten minutes: do they all end in the same rows?
+	$(BIN)/python -m tests.faults.soak
 
 figures: $(TESTED)  ## train the shipped experiments and draw experiments/figures/ anew
 	for name in diverging_loss straight_line digits own_mode adam_linear set_to_none unequal_batches truncated_bptt \

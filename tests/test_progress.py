@@ -7,12 +7,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from gradlab.runs import Plan
 from rich.cells import cell_len
 from rich.console import Console
 
 from gradlab import modes, progress
 from gradlab.progress import Bar, Lines
+from gradlab.runs import Plan
 from gradlab.store import RunFolder
 from tests.making import result
 

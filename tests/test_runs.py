@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from gradlab.runs import several
 
 from gradlab import experiment as experiments
 from gradlab import results, runs, store
@@ -23,6 +22,7 @@ from gradlab.errors import (
     UnfairTaskError,
 )
 from gradlab.experiment import Experiment, Override
+from gradlab.runs import several
 from gradlab.tasks import Task
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from gradlab.runs import Plan
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from gradlab import curves, modes, terminal
 from gradlab.results import Checked
+from gradlab.runs import Plan
 from gradlab.store import RunFolder, RunRecord
 from gradlab.terminal import epoch_lines, expectation_lines, loss_text, run_list, sparkline, table_of
 from tests.making import result

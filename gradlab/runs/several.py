@@ -40,7 +40,7 @@ def run(
 ) -> Outcome:
     """Run all modes and seeds of `experiment` under `out`; those done before are read, not trained, unless `fresh`.
 
-    A run that was interrupted goes on from its last checkpoint. A run whose task raises fails and lets the others go on.
+    A run that was interrupted goes on from its last checkpoint. One whose task raises fails and lets the others go on.
 
     Raises:
         StoppedError: `stop` was asked for; what was logged is on the disk, and a checkpoint with it.

@@ -208,11 +208,6 @@ class ExperimentFolder:
         return [run for run in (RunFolder(self.path / name) for name in names) if run.record_file.exists()]
 
 
-def _is_name(name: object) -> bool:
-    """Say whether it names something in a folder, and nothing elsewhere."""
-    return isinstance(name, str) and name == Path(name).name and name not in ("", "..")
-
-
 def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
     """Return the folder of `experiment` under `out`, made if need be.
 

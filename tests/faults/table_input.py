@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Fault(NamedTuple):
-    """A row of the table in docs/reliability.md."""
-
-    name: str
-    injected: str
-    times: int
-    lost: str
-    test: str  # file::function
-
+from tests.faults.table import Fault
 
 FILES, NAMES, PIPES = "test_bad_files.py", "test_names.py", "test_pipes.py"
 FAULTS = [
@@ -88,7 +77,7 @@ FAULTS = [
         f"{NAMES}::test_a_name_of_no_folder_is_refused_in_a_line",
     ),
     Fault(
-        "Odd names",
+        "Odd names of experiments and files",
         "Unicode, spaces, 100 characters, 200 bytes: run, listed, shown, plotted, exported",
         10,
         "nothing",

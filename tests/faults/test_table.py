@@ -6,10 +6,17 @@ import ast
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.faults.table import FAULTS
+import pytest
+
+from tests.faults import table, table_input
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from tests.faults.table import Fault
+
+HERE = Path(__file__).parent
+ALL = [*table.FAULTS, *table_input.FAULTS]
 
 # What a wish to stop leaves: no faults, and their rows are those of the table of signals.
 BESIDES = {
@@ -20,12 +27,28 @@ BESIDES = {
 }
 
 
-def test_each_fault_has_its_test_and_each_test_its_fault() -> None:
-    files = [file for file in Path(__file__).parent.glob("test_*.py") if file.name != "test_table.py"]
-    here = set(functions_in(files))
-    named = {fault.test for fault in FAULTS}
-    assert {test for test in here if test not in named} <= BESIDES
-    assert named <= here | set(functions_in([Path(__file__).parent.parent / "test_resuming.py"]))
+def test_each_fault_has_its_test() -> None:
+    files = [*HERE.glob("test_*.py"), HERE.parent / "test_resuming.py"]
+    assert {name_of(fault) for fault in ALL} <= set(functions_in(files))
+
+
+@pytest.mark.parametrize("file", ["test_damage.py", "test_injected.py", "test_processes.py", "test_resume.py"])
+def test_each_test_of_a_fault_stands_in_the_table(file: str) -> None:
+    assert set(functions_in([HERE / file])) - {name_of(fault) for fault in ALL} <= BESIDES
+
+
+def test_no_fault_is_listed_twice_and_there_are_many() -> None:
+    assert len({fault.name.lower() for fault in ALL}) == len(ALL) >= 30
+
+
+def test_the_page_on_reliability_has_this_table() -> None:
+    page = (HERE.parent.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+    for fault in ALL:
+        assert f"| {fault.name} | {fault.injected} | {fault.times} | {fault.lost} |" in page
+
+
+def name_of(fault: Fault) -> str:
+    return fault.test.rpartition("::")[2]
 
 
 def functions_in(files: Iterable[Path]) -> list[str]:
@@ -33,7 +56,3 @@ def functions_in(files: Iterable[Path]) -> list[str]:
     tests = [node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
     assert len(tests) == len(set(tests))
     return tests
-
-
-def test_no_fault_is_listed_twice() -> None:
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
