@@ -2,8 +2,8 @@
 
 A claim is a sentence with the answer that the documentation gives, and a function that measures. The answer is made
 of what was measured, never of what was expected; a finding is ok where the two are the same. The claims stand by
-theme, each in a file of its own: what forgetting does, how to clear, accumulating on purpose, code as it is usually
-printed, what is kept as momentum, and TensorFlow's tape.
+theme, each in a file of its own: what forgetting does, None or zeros, where to clear, accumulating on purpose, code as
+it is usually printed, what is kept as momentum, and TensorFlow's tape.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab.errors import ClaimError, shortened, unknown
-from gradlab.verify import accumulating, clearing, forgetting, momentum, printed, tensorflow
+from gradlab.verify import accumulating, clearing, forgetting, momentum, none_or_zeros, printed, tensorflow
 from gradlab.verify.claim import Claim, Figure, Finding, Measured, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-THEMES = (forgetting, clearing, accumulating, printed, momentum, tensorflow)
+THEMES = (forgetting, none_or_zeros, clearing, accumulating, printed, momentum, tensorflow)
 CLAIMS: dict[str, Claim] = {claim.name: claim for theme in THEMES for claim in theme.CLAIMS}
 
 __all__ = ["CLAIMS", "Claim", "Finding", "Measured", "chosen", "measure", "verify"]

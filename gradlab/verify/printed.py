@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab import modes
 from gradlab.verify.claim import Claim, Figure, Measured
-from gradlab.verify.trial import apart, built, equal, in_double, same, trial, weights_of
+from gradlab.verify.trial import apart, noisy_line, same, trial, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from gradlab.tasks import Task
+LITERAL = "written w -= lr * w.grad, the last bits may differ"
 
 
 def _refusal(action: Callable[[], object]) -> str:
@@ -25,16 +25,11 @@ def _refusal(action: Callable[[], object]) -> str:
     return "runs"
 
 
-def _line(*, double: bool) -> Task:
-    task = built("noisy_line", 0, inputs=4, batch_size=4)
-    return in_double(task) if double else task
-
-
 def _literal(*, double: bool, steps: int, lr: float) -> list[Tensor]:
     """Return the weights after so many steps of `w -= lr * w.grad` under no_grad."""
     import torch
 
-    task, done = _line(double=double), 0
+    task, done = noisy_line(double=double), 0
     while done < steps:
         for batch in task.batches:
             task.loss(task.model, batch).backward()
@@ -49,16 +44,15 @@ def _literal(*, double: bool, steps: int, lr: float) -> list[Tensor]:
 def _descent() -> Measured:
     import torch
 
-    alike, figures = [], dict[str, Figure]()
-    literal_alike = []
-    for double, name in ((False, "float32"), (True, "float64")):
+    alike, within, figures = [], [], dict[str, Figure]()
+    for double, name, rounding in ((False, "float32", 1e-5), (True, "float64", 1e-13)):  # 200 steps, weights near 1
         sgd, vanilla = (
-            trial(_line(double=double), modes.zero_grad(), optimizer, steps=200, lr=0.01)
+            trial(noisy_line(double=double), modes.zero_grad(), optimizer, steps=200, lr=0.01)
             for optimizer in ("SGD", "vanilla")
         )
         literal = _literal(double=double, steps=200, lr=0.01)
         alike.append(same(sgd, vanilla))
-        literal_alike.append(equal(literal, sgd.weights))
+        within.append(apart(literal, sgd.weights) < rounding)
         figures[f"sub_ with alpha, {name}, 200 steps: off by"] = apart(vanilla.weights, sgd.weights)
         figures[f"w -= lr * w.grad, {name}, 200 steps: off by"] = apart(literal, sgd.weights)
 
@@ -77,11 +71,11 @@ def _descent() -> Measured:
     figures["as printed, without no_grad()"] = _refusal(in_place)
     return Measured(
         {
-            "it is written w.sub_(w.grad, alpha=lr) under no_grad()": all(alike),
-            "it is written so (rounded twice, the last bits differ)": any(literal_alike),
+            f"it is written w.sub_(w.grad, alpha=lr) under no_grad() ({LITERAL})": all(alike),
             "it stands outside no_grad() or before the first backward() (it raises)": "runs" in figures.values(),
         },
         figures,
+        {LITERAL: all(within)},  # which bits depends on the CPU: without a fused multiply-add, perhaps none
     )
 
 
@@ -123,8 +117,8 @@ CLAIMS = (
     Claim(
         "vanilla-equals-sgd",
         "w -= lr * w.grad is what torch.optim.SGD does, bit for bit.",
-        "holds when it is written w.sub_(w.grad, alpha=lr) under no_grad(); not when it is written so (rounded twice, "
-        "the last bits differ), or it stands outside no_grad() or before the first backward() (it raises)",
+        "holds when it is written w.sub_(w.grad, alpha=lr) under no_grad() (written w -= lr * w.grad, "
+        "the last bits may differ); not when it stands outside no_grad() or before the first backward() (it raises)",
         _descent,
     ),
     Claim(

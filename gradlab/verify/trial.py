@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import tasks
-from gradlab.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from gradlab.modes import Mode
     from gradlab.rows import Row
+    from gradlab.tasks import Task
 
 
 class Trial(NamedTuple):
@@ -33,10 +34,18 @@ def built(name: str, seed: int, **options: object) -> Task:
     return tasks.build(tasks.find(name), seed, options)
 
 
+def noisy_line(*, double: bool = False) -> Task:
+    """Return the built-in task of that name with 4 inputs, in batches of 4: small, and noisy in inputs and labels."""
+    task = built("noisy_line", 0, inputs=4, batch_size=4)
+    return in_double(task) if double else task
+
+
 def in_double(task: Task) -> Task:
     """Return the task in float64: weights and batches of inputs and targets."""
     loss = task.loss
-    return Task(task.model.double(), task.batches, lambda model, batch: loss(model, [each.double() for each in batch]))
+    return replace(
+        task, model=task.model.double(), loss=lambda model, batch: loss(model, [each.double() for each in batch])
+    )
 
 
 def trial(task: Task, mode: Mode, optimizer: str = "SGD", *, steps: int, lr: float, **options: Any) -> Trial:

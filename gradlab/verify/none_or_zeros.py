@@ -1,0 +1,268 @@
+"""None or zeros: what setting `.grad` to None saves, and whether what is learned is the same."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from functools import partial
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any
+
+from gradlab import modes
+from gradlab.verify.claim import Claim, Measured
+from gradlab.verify.trial import built, norm, same, trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import nn
+
+# Memory and time
+
+
+def _layers(width: int, depth: int) -> nn.Sequential:
+    from torch import nn
+
+    return nn.Sequential(*(nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(depth)))
+
+
+def _stepping(
+    width: int, depth: int, batch: int, *, fill: bool
+) -> tuple[nn.Module, Callable[[], object], Callable[[], object]]:
+    """Return a model, what takes a training step with it but for the clearing, and the clearing."""
+    import torch
+
+    model = _layers(width, depth)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x = torch.randn(batch, width)
+
+    def step() -> None:
+        model(x).square().mean().backward()
+        optimizer.step()
+
+    return model, step, lambda: optimizer.zero_grad(set_to_none=not fill)
+
+
+def peak_of(action: Callable[[], object]) -> int:
+    """Return the largest number of bytes that tensors made within `action` held at one time.
+
+    Every operation, of the backward pass too, is seen on its way to the CPU; a storage counts from the operation that
+    made it until it is freed. What one operation allocates and frees within itself is not seen.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    now = peak = 0
+    known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def freed(size: int) -> None:
+        nonlocal now
+        now -= size
+
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal now, peak
+            before = {each.untyped_storage() for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)}
+            made = func(*args, **(kwargs or {}))
+            for each in tree_leaves(made):
+                if isinstance(each, torch.Tensor):
+                    storage = each.untyped_storage()
+                    if storage not in known and storage not in before:
+                        known.add(storage)
+                        now += storage.nbytes()
+                        weakref.finalize(storage, freed, storage.nbytes())
+            peak = max(peak, now)
+            return made
+
+    with Watch():  # type: ignore[no-untyped-call]  # torch's
+        action()
+    return peak
+
+
+def _memory(batch: int, *, fill: bool) -> tuple[int, int]:
+    """Return the bytes held in `.grad` between two steps, and the peak of a step on top of the parameters."""
+    model, step, clear = _stepping(256, 4, batch, fill=fill)
+
+    def whole() -> None:
+        step()
+        clear()
+
+    whole()
+    held = sum(each.grad.nbytes for each in model.parameters() if each.grad is not None)
+    return held, held + peak_of(whole)
+
+
+def _saves_memory() -> Measured:
+    (zeros, small_zeros), (none, small_none) = _memory(256, fill=True), _memory(256, fill=False)
+    large_zeros, large_none = _memory(8192, fill=True)[1], _memory(8192, fill=False)[1]
+    small, large = 1 - small_none / small_zeros, 1 - large_none / large_zeros
+    return Measured(
+        {
+            "what .grad holds between steps is counted": none == 0 < zeros,
+            "it is the peak of a step with activations of the size of the gradients (more than a fifth of it)": small
+            > 0.2,
+            "activations outweigh them thirtyfold (less than a twentieth of the peak)": large > 0.05,
+        },
+        {
+            "bytes in .grad between steps, zeros": zeros,
+            "bytes in .grad between steps, None": none,
+            "share of the peak saved, batch of 256": small,
+            "share of the peak saved, batch of 8192": large,
+            "bytes saved at that peak": large_zeros - large_none,
+        },
+    )
+
+
+def _ratio(runs: int, zeros: Callable[[], float], none: Callable[[], float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile of zeros/none over pairs, which take turns at being first."""
+    ratios = []
+    for nth in range(runs):
+        if nth % 2:
+            top, bottom = zeros(), none()
+        else:
+            bottom, top = none(), zeros()
+        ratios.append(top / bottom)
+    low, middle, high = quantiles(ratios, n=4)
+    return low, middle, high
+
+
+def _timed(action: Callable[[], object]) -> float:
+    """Return the seconds that this thread was busy with `action`, whatever else the machine does meanwhile.
+
+    Where the system counts them too coarsely for that, the seconds that passed.
+    """
+    clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-6 else time.perf_counter
+    start = clock()
+    action()
+    return clock() - start
+
+
+def _saves_time() -> Measured:
+    import torch
+
+    wide = {fill: _layers(1024, 4) for fill in (True, False)}
+    optimizers = {fill: torch.optim.SGD(model.parameters()) for fill, model in wide.items()}
+
+    def clearing(*, fill: bool, returned: bool) -> float:
+        """Time the call; unless memory is `returned` by it, something else holds it, as a caching allocator does."""
+        grads = [torch.ones_like(each) for each in wide[fill].parameters()]
+        for each, grad in zip(wide[fill].parameters(), grads, strict=True):
+            each.grad = grad
+        if returned:
+            del each, grad
+            grads.clear()
+        return _timed(lambda: optimizers[fill].zero_grad(set_to_none=not fill))
+
+    steps = {fill: _stepping(128, 4, 1024, fill=fill)[1:] for fill in (True, False)}
+
+    def stepping(*, fill: bool) -> float:
+        step, clear = steps[fill]
+
+        def whole() -> None:
+            step()
+            clear()
+
+        return _timed(whole)
+
+    for fill in (True, False):  # what the first times cost is none of this
+        stepping(fill=fill)
+        clearing(fill=fill, returned=False)
+    call, returning = (
+        _ratio(24, partial(clearing, fill=True, returned=returned), partial(clearing, fill=False, returned=returned))
+        for returned in (False, True)
+    )
+    whole = _ratio(40, partial(stepping, fill=True), partial(stepping, fill=False))
+    return Measured(
+        {
+            "the clearing call alone is timed": call[1] > 2,
+            "the whole step is, in a batch of 1024 (less than a tenth of it)": whole[1] > 1.1,
+        },
+        {
+            "clearing 16 MB: zeros take, times None": call[1],
+            "clearing 16 MB, memory given back to the system: zeros take, times None": returning[1],
+            "whole step: with zeros, times None": whole[1],
+            "whole step: quartiles": f"{whole[0]:.3g} to {whole[2]:.3g}",
+        },
+    )
+
+
+# What is learned
+
+
+def _idle_movement(*, fill: bool, **options: float) -> float:
+    """Return how far the head that a step does not use moves in it, all steps together."""
+    from gradlab import optimizers, training
+
+    task = built("heads_in_turn", 0, heads=2)
+    heads = [list(task.model.get_submodule(f"heads.{nth}").parameters()) for nth in range(2)]
+    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05, **options})
+    moved, before = 0.0, [[each.detach().clone() for each in head] for head in heads]
+    for row in training.train(task, modes.zero_grad(fill=fill), optimizer, steps=40):
+        after = [[each.detach().clone() for each in head] for head in heads]
+        idle = (row.step + 1) % 2  # at even steps the first head learns
+        moved += norm([b - a for a, b in zip(before[idle], after[idle], strict=True)])
+        before = after
+    return moved
+
+
+def _trains_the_same() -> Measured:
+    settings: dict[str, dict[str, float]] = {"SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adam": {}}
+    alike = []
+    for name, options in settings.items():
+        zeros, none = (
+            trial(built("noisy_line", 0, inputs=4), mode, name, steps=200, lr=0.01, **options)
+            for mode in (modes.zero_grad(fill=True), modes.zero_grad())
+        )
+        alike.append(same(zeros, none))
+    movements = {
+        (name, fill): _idle_movement(fill=fill, **options)
+        for name, options in {"momentum": {"momentum": 0.9}, "decay": {"weight_decay": 0.1}, "plain": {}}.items()
+        for fill in (True, False)
+    }
+    moved = {name: movement for (name, fill), movement in movements.items() if fill}
+    return Measured(
+        {
+            "every parameter gets a gradient at each step": all(alike),
+            "one is unused in a step and there is momentum": moved["momentum"] == 0,
+            "there is weight decay (zeros move it, None does not)": moved["decay"] == 0,
+        },
+        {
+            "unused, zeros and momentum: moves by": moved["momentum"],
+            "unused, zeros and weight decay: moves by": moved["decay"],
+            "unused, zeros and plain SGD: moves by": moved["plain"],
+            "unused, None: moves by": max(movement for (_, fill), movement in movements.items() if not fill),
+        },
+        {
+            "None leaves an unused parameter where it is": not any(
+                movement for (_, fill), movement in movements.items() if not fill
+            )
+        },
+    )
+
+
+CLAIMS = (
+    Claim(
+        "set-to-none-saves-memory",
+        "zero_grad(set_to_none=True) saves memory.",
+        "holds when what .grad holds between steps is counted, or it is the peak of a step with activations of the "
+        "size of the gradients (more than a fifth of it); "
+        "not when activations outweigh them thirtyfold (less than a twentieth of the peak)",
+        _saves_memory,
+    ),
+    Claim(
+        "set-to-none-saves-time",
+        "zero_grad(set_to_none=True) saves time.",
+        "holds when the clearing call alone is timed; "
+        "not when the whole step is, in a batch of 1024 (less than a tenth of it)",
+        _saves_time,
+    ),
+    Claim(
+        "set-to-none-trains-the-same",
+        "It makes no difference to what is learned whether .grad is set to None or to zeros.",
+        "holds when every parameter gets a gradient at each step; not when one is unused in a step and there is "
+        "momentum, or there is weight decay (zeros move it, None does not)",
+        _trains_the_same,
+    ),
+)
