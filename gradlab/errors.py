@@ -98,6 +98,16 @@ def printable(text: object) -> str:
     return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
+def kind_of(value: object) -> str:
+    """Name the type of a value with its article.
+
+    >>> kind_of(3), kind_of("x"), kind_of(None)
+    ('an int', 'a str', 'None')
+    """
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
+
+
 def place_of(error: BaseException) -> str | None:
     """Return `file:line` of the user's own code that raised, or None where there is none."""
     if isinstance(error, SyntaxError) and error.filename:

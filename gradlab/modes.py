@@ -166,17 +166,29 @@ def load(mode: Mode) -> Mode:
     """Return the mode ready for training: a user's own with its function, which is imported for that.
 
     Raises:
-        ModeError: its file does not import, or has no such function, or it does not take parameters and update.
+        ModeError: its file does not import, or has no such function, or that does not take parameters and update, or
+            it would not run when it is called.
     """
     if mode.own is None:
         return mode
     leave: Any = user_code.load(mode.own)
+    for kind, is_one, avoid in _NEVER_RUN:
+        if is_one(leave):
+            name = mode.own.function
+            raise mode.own.error(f": a call of {name} does nothing: it is a {kind} function; no {avoid}")
     try:
         inspect.signature(leave).bind([], 0)
     except (TypeError, ValueError):  # the latter of what tells no signature
         wanted = f"def {mode.own.function}(parameters, update)"
         raise mode.own.error(f" must take the parameters and the number of the update: {wanted}") from None
     return mode._replace(leave=leave)
+
+
+_NEVER_RUN: list[tuple[str, Callable[[object], bool], str]] = [
+    ("generator", inspect.isgeneratorfunction, "yield"),
+    ("coroutine", inspect.iscoroutinefunction, "async"),
+    ("generator", inspect.isasyncgenfunction, "async"),
+]
 
 
 def share_of_matched_lr(mode: Mode) -> float:

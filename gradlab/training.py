@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count, islice, repeat
 from typing import TYPE_CHECKING, Any, cast
 
-from gradlab.errors import TaskError, shortened
+from gradlab.errors import ModeError, TaskError, kind_of, shortened
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from gradlab.modes import Mode
+    from gradlab.modes import Leave, Mode
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
@@ -43,8 +43,9 @@ def train(
     With a `cursor`, training goes on from where it stands, and moves it along.
 
     Raises:
-        TaskError: the loss is not a scalar with a graph behind it, nor a pair of that and how many items it sums; or
-            an epoch has no batch.
+        TaskError: the loss is not a scalar with a graph behind it, nor at every step a pair of that and how many items
+            it sums; or an epoch has no batch.
+        ModeError: a mode of the user's own left what is no gradient.
     """
     from torch.nn.utils import clip_grad_norm_
 
@@ -55,13 +56,17 @@ def train(
     step, update, begun, drawn = at.place
     leave = _leaving(mode, optimizer, parameters, update)
     share, close = at.window.sharing(mode, parameters)
+    told: bool | None = None  # whether batches tell their items, once that is known
     for epoch in count(begun) if epochs is None else range(begun, epochs):
         first, drawn = step - drawn, 0
         left = None if steps is None else steps - first
         for batch, (window, due) in at.passed(windows(task.batches, mode.every, length, left), step - first):
-            loss, items = _mean_and_items(task.loss(model, batch))
-            if step == 0:
+            loss, items = _mean_and_items(task.loss(model, batch), step)
+            if told is None:
                 _check_scalar(loss)
+                told = items is not None
+            elif told != (items is not None):
+                raise _two_kinds(step)
             share(loss, items, window).backward()
             row = Row(step, update, epoch, loss.item(), items or 1)
             if due:
@@ -101,8 +106,8 @@ class Cursor:
     def state(self) -> dict[str, Any]:
         """Return place and window in tensors and plain values."""
         window = self.window
-        kept = {"told": window.told, "first": window.first, "total": window.total, "kept": window.kept}
-        return {"place": list(self.place), "window": kept}
+        under_way = {"scale": window.scale, "total": window.total, "kept": window.kept}
+        return {"place": list(self.place), "window": under_way}
 
     def begin_at(self, state: Mapping[str, Any]) -> None:
         """Stand where a cursor stood that gave this state."""
@@ -124,20 +129,19 @@ class Cursor:
 class Window:
     """A window of accumulation whose gradient is the mean over its batches, or over their items where they tell.
 
-    How many items there are is known at the end only. Until then each mean is weighted by its items over those of the
-    first batch, so that numbers stay of the size of a mean; then all are brought to the total.
+    How many items there are is known at the end only. Until then each batch counts by its items over `scale`, which
+    doubles, and halves `.grad`, as often as the items so far exceed it; then all are brought to the total. So numbers
+    stay between half a mean and a mean, which half precision can hold, and halving rounds nothing.
 
     Attributes:
-        told: whether batches tell their items, None until that is known.
-        first: items of the window's first batch.
+        scale: what items count over: those of the window's first batch, doubled as often as need be.
         total: items of the window so far; 0 between two windows, and where batches do not tell.
         kept: what the mode left in `.grad` before this window, which is no part of the mean.
     """
 
     def __init__(self) -> None:
         self.parameters: list[nn.Parameter] = []
-        self.told: bool | None = None
-        self.first = self.total = 0.0
+        self.scale = self.total = 0.0
         self.kept: list[Tensor | None] = []
 
     def sharing(
@@ -153,38 +157,43 @@ class Window:
 
     def share(self, loss: Tensor, items: float | None, window: int) -> Tensor:
         """Return what is backpropagated of a batch with this mean loss, in a window of so many batches."""
-        if self.told is None:
-            self.told = items is not None
-        if self.told != (items is not None):
-            raise TaskError("the task's loss is a pair (sum, count) in one step and none in another; return one kind")
         if items is None:
             return loss / window if window > 1 else loss
         if not self.total:
-            self.first = items
+            self.scale = items
             self.kept = [parameter.grad for parameter in self.parameters]
             for parameter in self.parameters:
                 parameter.grad = None
         self.total += items
-        return loss * (items / self.first) if items != self.first else loss
+        before = self.scale
+        while self.scale < self.total:
+            self.scale *= 2
+        if before != self.scale:
+            self._multiply(before / self.scale)
+        return loss * (items / self.scale) if items != self.scale else loss
 
     def close(self) -> None:
         """Make `.grad` what was kept plus the mean over the window's items, if they were told."""
         if not self.total:
             return
+        if self.total != self.scale:
+            self._multiply(self.scale / self.total)
         for parameter, kept in zip(self.parameters, self.kept, strict=True):
-            if parameter.grad is not None and self.total != self.first:
-                parameter.grad *= self.first / self.total
             if kept is not None:
                 parameter.grad = kept if parameter.grad is None else kept.add_(parameter.grad)
-        self.first = self.total = 0.0
+        self.scale = self.total = 0.0
         self.kept = []
+
+    def _multiply(self, factor: float) -> None:
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad *= factor
 
 
 def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], update: int) -> Callable[[], object]:
     """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
     if (own := mode.leave) is not None:
-        updates = count(update)
-        return lambda: own(parameters, next(updates))
+        return partial(_leave_by, mode, own, parameters, count(update))
     if mode.keep == 0:
         return partial(optimizer.zero_grad, set_to_none=not mode.fill)
     if mode.keep == 1:
@@ -196,6 +205,25 @@ def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], u
                 parameter.grad *= mode.keep
 
     return leave
+
+
+def _leave_by(mode: Mode, own: Leave, parameters: list[nn.Parameter], updates: Iterator[int]) -> None:
+    """Let a user's function leave in `.grad` what it likes, as long as backward can add to it and a step follow it.
+
+    Raises:
+        ModeError: it left what cannot be a gradient of the parameter, or another parameter.
+    """
+    update = next(updates)
+    before = [(parameter.shape, parameter.dtype) for parameter in parameters]
+    own(parameters, update)
+    for parameter, (shape, dtype) in zip(parameters, before, strict=True):
+        wanted = f"{dtype} {tuple(shape)}"
+        for name, left in (("a parameter", parameter.data), (".grad", parameter.grad)):
+            if left is not None and (left.requires_grad or (left.shape, left.dtype) != (shape, dtype)):
+                found = f"{left.dtype} {tuple(left.shape)}{' with a graph' * left.requires_grad}"
+                raise ModeError(
+                    f"mode '{mode.name}' left {name} as {found} after update {update}; it must be {wanted}"
+                )
 
 
 def windows(
@@ -254,7 +282,7 @@ def no_batch(epoch: int) -> TaskError:
     return TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
 
 
-def _mean_and_items(loss: Any) -> tuple[Any, float | None]:
+def _mean_and_items(loss: Any, step: int) -> tuple[Any, float | None]:
     """Return the mean loss, and how many items it is the mean of where the task's loss is a pair (sum, count).
 
     Raises:
@@ -268,22 +296,38 @@ def _mean_and_items(loss: Any) -> tuple[Any, float | None]:
     items = count.item() if hasattr(count, "item") and getattr(count, "ndim", 1) == 0 else count
     if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
         raise TaskError(
-            f"the task's loss returned (sum, count) with a count of {shortened(items)}; "
+            f"the task's loss returned (sum, count) with a count of {shortened(items)} in step {step}; "
             "it must be a number greater than 0: leave out a batch that has nothing to count"
+        )
+    if (found := _not_scalar(total)) is not None:
+        raise TaskError(
+            f"the task's loss returned (sum, count) with {found} for the sum; "
+            "it must be a scalar tensor: the sum of the losses"
         )
     return total / items, items
 
 
-def _check_scalar(loss: object) -> None:
-    import torch
-
-    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        if isinstance(loss, torch.Tensor):
-            raise TaskError(
-                f"the task's loss must be a scalar tensor, got a tensor of shape {tuple(loss.shape)}; take its mean"
-            )
-        raise TaskError(f"the task's loss must be a scalar tensor, got {type(loss).__name__}")
+def _check_scalar(loss: Any) -> None:
+    if (found := _not_scalar(loss)) is not None:
+        would = "take its mean" if hasattr(loss, "shape") else "return that or a tuple (sum, count)"
+        raise TaskError(f"the task's loss must be a scalar tensor, got {found}; {would}")
     if not loss.requires_grad:
         raise TaskError(
             "the task's loss has no graph behind it, so backward() finds no gradient; compute it from model(…)"
         )
+
+
+def _not_scalar(loss: object) -> str | None:
+    """Say what this is if it is no tensor of one element."""
+    import torch
+
+    if not isinstance(loss, torch.Tensor):
+        return kind_of(loss)
+    return None if loss.numel() == 1 else f"a tensor of shape {tuple(loss.shape)}"
+
+
+def _two_kinds(step: int) -> TaskError:
+    return TaskError(
+        "the task's loss is a pair (sum, count) in one step and none in another, "
+        f"which is step {step}; return one kind"
+    )

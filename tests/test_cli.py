@@ -118,7 +118,7 @@ FAULTS: list[tuple[str, str]] = [
     ("run --task own.py:deaf", "must take a seed"),
     ("run --task own.py:unfair", "task 'own.py:unfair' is not deterministic: two calls with seed 42"),
     ("run --task own.py:vector", "must be a scalar tensor, got a tensor of shape (3, 1)"),
-    ("run --task own.py:nothing", "task 'own.py:nothing' returned a NoneType"),
+    ("run --task own.py:nothing", "task 'own.py:nothing' returned None"),
     ("run --task own.py:own --set task_options.depth=2", "unknown option 'depth'"),
     ("run --task own.py:own --set task_options.width=wide", "option width must be an integer, got 'wide'"),
     ("run --task straight_line --batch-size 3", "unknown option 'batch_size'"),

@@ -463,6 +463,25 @@ def fails(parameters, update):
 
 def alone(parameters): ...
 
+def generates(parameters, update):
+    for parameter in parameters:
+        yield
+
+async def waits(parameters, update): ...
+
+def shortens(parameters, update):
+    for parameter in parameters:
+        parameter.grad.resize_(0)
+
+def graphs(parameters, update):
+    for parameter in parameters:
+        parameter.grad.requires_grad_()
+
+def shrinks(parameters, update):
+    for parameter in parameters:
+        parameter.grad = None
+        parameter.data = parameter.data[:0]
+
 number = 7
 """
 
@@ -507,6 +526,11 @@ def test_a_mode_of_ones_own_that_raises_fails_its_own_runs_alone() -> None:
     ("name", "message"),
     [
         ("alone", r"mode 'mine.py:alone' must take the parameters and the number of the update: def alone\("),
+        (
+            "generates",
+            "mode 'mine.py:generates': a call of generates does nothing: it is a generator function; no yield",
+        ),
+        ("waits", "mode 'mine.py:waits': a call of waits does nothing: it is a coroutine function; no async"),
         ("number", "mode 'mine.py:number': number is not a function but of type int"),
         ("nosuch", r"unknown function in .*mine.py: 'nosuch'"),
     ],
@@ -517,6 +541,19 @@ def test_a_mode_of_ones_own_that_cannot_be_called_is_refused_before_anything_is_
     with pytest.raises(ModeError, match=message):
         runs.run(leaves("zero_grad", name))
     assert not list(Path("runs").glob("*/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shortens", r"left \.grad as torch\.float32 \(0,\) after update 0; it must be torch\.float32 \(1, 1\)"),
+        ("graphs", r"left \.grad as torch\.float32 \(1, 1\) with a graph after update 0; it must be"),
+        ("shrinks", r"left a parameter as torch\.float32 \(0, 1\) after update 0; it must be torch\.float32 \(1, 1\)"),
+    ],
+)
+def test_a_mode_of_ones_own_that_leaves_no_gradient_is_named_in_the_error(name: str, message: str) -> None:
+    with pytest.raises(ModeError, match=rf"^mode 'mine\.py:{name}' {message}"):
+        runs.run(leaves(name))
 
 
 def test_a_mode_of_ones_own_is_looked_for_beside_the_experiment_first(folder: Path) -> None:

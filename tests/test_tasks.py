@@ -668,7 +668,7 @@ def test_a_task_that_cannot_tell_its_parameters_is_an_error_of_the_task() -> Non
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [
-        ("return None", "returned a NoneType; return gradlab.Task(model, batches, loss)"),
+        ("return None", "returned None; return gradlab.Task(model, batches, loss)"),
         ("return (nn.Linear(1, 1), [], None)", "returned a tuple; return gradlab.Task(model, batches, loss)"),
         ("return Task('model', [1], None)", "its model is a str, not a torch.nn.Module"),
         ("return Task(nn.Linear, [1], None)", "its model is a type, not a torch.nn.Module"),
@@ -677,7 +677,7 @@ def test_a_task_that_cannot_tell_its_parameters_is_an_error_of_the_task() -> Non
             "return Task(nn.Linear(1, 1), iter([1]), None)",
             "its batches are a list_iterator, which gives no second epoch",
         ),
-        ("return Task(nn.Linear(1, 1), 3, None)", "its batches are a int, which gives no second epoch; use a list"),
+        ("return Task(nn.Linear(1, 1), 3, None)", "its batches are an int, which gives no second epoch; use a list"),
         ("return Task(nn.ReLU(), [1], None)", "its model has no parameter to train"),
         ("return Task(nn.Linear(1, 1).requires_grad_(False), [1], None)", "its model has no parameter to train"),
     ],

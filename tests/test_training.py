@@ -443,12 +443,19 @@ def test_batches_that_can_be_passed_but_once_are_an_error_at_the_second_epoch(mo
     ("loss", "complaint"),
     [
         (lambda model, x: model(x), r"must be a scalar( tensor)?, got a tensor of shape \(3, 1\); take its mean"),
-        (lambda model, x: model(x).sum().item(), "must be a scalar tensor, got float"),
-        (lambda _model, _x: None, "must be a scalar tensor, got NoneType"),
+        (
+            lambda model, x: model(x).sum().item(),
+            r"must be a scalar tensor, got a float; return that or a tuple \(sum, count\)",
+        ),
+        (lambda _model, _x: None, "must be a scalar tensor, got None"),
+        (lambda model, x: [model(x).sum(), 3], r"got a list; return that or a tuple \(sum, count\)$"),
+        (lambda _model, _x: (None, 3), r"\(sum, count\) with None for the sum; it must be a scalar tensor"),
+        (lambda _model, _x: (3, 3), r"\(sum, count\) with an int for the sum"),
+        (lambda model, x: (model(x), 3), r"with a tensor of shape \(3, 1\) for the sum; .*: the sum of the losses$"),
         (lambda model, x: model(x).sum().detach(), "has no graph behind it"),
         (lambda _model, x: x.sum(), "has no graph behind it"),
     ],
-    ids=["vector", "float", "nothing", "detached", "of the batch alone"],
+    ids=["vector", "float", "nothing", "list", "no sum", "number", "vector sum", "detached", "of the batch alone"],
 )
 def test_a_loss_that_backward_cannot_start_from_is_an_error_of_the_task(
     loss: Callable[[Any, Any], Any], complaint: str
@@ -777,15 +784,47 @@ def test_a_loss_of_three_values_is_refused() -> None:
         next(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
 
 
+def test_a_count_of_nothing_late_in_training_is_refused_by_its_step() -> None:
+    batches = [torch.ones(n, 1) for n in (1, 1, 0)]
+    task = Task(nn.Linear(1, 1), batches, lambda model, x: (model(x).sum(), len(x)))
+    with pytest.raises(TaskError, match="a count of 0 in step 2"):
+        list(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", [[1, 8192], [8192, 1], [1, 1, 60000], [3] * 5], ids=str)
+def test_in_half_precision_a_window_of_very_unequal_batches_is_their_mean(
+    sizes: list[int], dtype: torch.dtype
+) -> None:
+    slopes = [16.0 - nth for nth in range(len(sizes))]  # 16 · 8192 is beyond float16
+    model = one_weight([], start=0.01).model.to(dtype)
+    task = Task(
+        model,
+        list(zip(slopes, sizes, strict=True)),
+        lambda model, batch: (model.weight.sum() * batch[0] * batch[1], batch[1]),
+    )
+    sgd = torch.optim.SGD(model.parameters(), 1.0)
+    list(train(task, modes.parse(f"accumulate:{len(sizes)}"), sgd, epochs=1))
+    mean = sum(x * n for x, n in zip(slopes, sizes, strict=True)) / sum(sizes)
+    (moved,) = weights(model)
+    assert 0.01 - moved.item() == pytest.approx(mean, rel=0.02)  # the rounding of a few operations of 8 bits
+
+
+def test_a_window_of_four_equal_batches_that_tell_it_has_the_bits_of_one_that_does_not() -> None:
+    found, expected = (trained_weights(each, "accumulate:4") for each in (pairs(unequal([4] * 8)), unequal([4] * 8)))
+    assert torch.equal(found, expected)  # all factors are powers of two
+
+
+@pytest.mark.parametrize("word", ["zero_grad", "accumulate:2", "accumulate:2:sum", "accumulate:2:means"])
 @pytest.mark.parametrize("first", [1.0, 2.0])
-def test_a_pair_in_one_step_and_none_in_another_is_refused(first: float) -> None:
+def test_a_pair_in_one_step_and_none_in_another_is_refused(first: float, word: str) -> None:
     def loss(model: Any, x: float) -> Any:
         made = model(torch.tensor([x])).sum()
         return (made, 1) if x == first else made
 
     task = Task(nn.Linear(1, 1), [1.0, 2.0], loss)
-    with pytest.raises(TaskError, match="in one step and none in another"):
-        list(train(task, modes.parse("accumulate:2"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
+    with pytest.raises(TaskError, match="in one step and none in another, which is step 1"):
+        list(train(task, modes.parse(word), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
 
 
 def test_a_count_may_be_a_tensor() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gradlab import user_code
-from gradlab.errors import TaskError, shortened, unknown
+from gradlab.errors import TaskError, kind_of, shortened, unknown
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.task import Task
 
@@ -82,12 +82,12 @@ def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
     made = function(seed=seed, **options)
     asked = f"task '{task.name}'"
     if not isinstance(made, Task):
-        raise TaskError(f"{asked} returned a {type(made).__name__}; return gradlab.Task(model, batches, loss)")
+        raise TaskError(f"{asked} returned {kind_of(made)}; return gradlab.Task(model, batches, loss)")
     if not isinstance(made.model, nn.Module):
-        raise TaskError(f"{asked}: its model is a {type(made.model).__name__}, not a torch.nn.Module")
+        raise TaskError(f"{asked}: its model is {kind_of(made.model)}, not a torch.nn.Module")
     if isinstance(made.batches, Iterator) or not isinstance(made.batches, Iterable):
-        kind = type(made.batches).__name__
-        raise TaskError(f"{asked}: its batches are a {kind}, which gives no second epoch; use a list or a DataLoader")
+        kind = kind_of(made.batches)
+        raise TaskError(f"{asked}: its batches are {kind}, which gives no second epoch; use a list or a DataLoader")
     if not any(parameter.requires_grad for parameter in made.model.parameters()):
         raise TaskError(f"{asked}: its model has no parameter to train")
     return made
