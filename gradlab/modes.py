@@ -14,8 +14,8 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab import user_code
-from gradlab.errors import ModeError, shortened, unknown
+from gradlab import shipped, user_code
+from gradlab.errors import ModeError, nearest, shortened, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +38,8 @@ class Mode(NamedTuple):
     how many items c each batch has, the mean is over the items of the window, unless `by_batch`:
 
         G ← keep·G + (c₁g₁ + … + cₙgₙ)/(c₁ + … + cₙ)
+
+    A sum is that of the batches' means there, too.
     """
 
     name: str
@@ -104,8 +106,8 @@ WORDS = {
     "no_zero_grad": "never cleared: the line that was forgotten",
     "halve_grad": "halved after every step: p.grad = p.grad / 2",
     "decay:K": "K times the gradient is kept, 0 <= K <= 1",
-    "accumulate:N": "a step every N backward passes, each loss divided by N (accumulate:N:sum: not divided; "
-    "accumulate:N:means: by N even where the task tells how many items each batch has)",
+    "accumulate:N": "a step every N backward passes, each loss divided by N (accumulate:N:sum: not divided, "
+    "the means of batches added; accumulate:N:means: by N even where the task tells how many items each batch has)",
     "keep=K,every=N": "the rule itself, spelled out (:sum and :means as above)",
     "FILE.py:NAME": "your own: def NAME(parameters, update), called after each step; also package.module:NAME",
 }
@@ -133,13 +135,18 @@ _SPELLINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Mode]]] = [
 ]
 
 
-_OWN = re.compile(rf"(?P<function>.+(?:\.py|\.[^\W\d]\w*):[^:,]*?)(?:,every=(?P<every>\d{{1,9}}){_ENDING})?")
+_OWN = re.compile(rf"(?P<function>.+?:[^:,]*?)(?:,every=(?P<every>\d{{1,9}}){_ENDING})?")
+_FORMS = {  # of the families with a number: how to write them, such as what
+    "decay": ("decay:K", "decay:0.9"),
+    "accumulate": ("accumulate:N, accumulate:N:sum or accumulate:N:means", "accumulate:4"),
+}
 
 
 def parse(word: str, folder: Path | None = None) -> Mode:
     """Return the mode that `word` names; `-` and `_` are alike, and so are capitals and small letters.
 
-    A user's own, FILE.py:NAME, is looked for in `folder`, then in the current folder; it is not imported.
+    A user's own, FILE.py:NAME, is looked for in `folder`, in the current folder, then among the experiments that ship;
+    it is not imported.
 
     Raises:
         ModeError: no mode has that name, or its number is out of range, or there is no such file.
@@ -152,14 +159,16 @@ def parse(word: str, folder: Path | None = None) -> Mode:
     for pattern, build in _SPELLINGS:
         if found := pattern.fullmatch(named):
             return build(found)
-    if found := _OWN.fullmatch(word.strip()):
-        function = user_code.find(found["function"], folder, "mode")
+    family = named.partition(":")[0]
+    if family in _FORMS:
+        form, example = _FORMS[family]
+        raise ModeError(f"mode '{shortened(word)}' is not of the form {form}, such as {example}")
+    found = None if family in WORDS else _OWN.fullmatch(word.strip())
+    if found and user_code.has_form(found["function"]) and nearest(named, ["zero_grad:fill"]) is None:
+        function = user_code.find(found["function"], folder, "mode", last=shipped.folder())
         return own(function, int(found["every"] or 1), **_DIVISION[found[3]])
-    family = next((known for known in WORDS if named.partition(":")[0] == known.partition(":")[0]), None)
-    if family and ":" in family and family != "zero_grad:fill":
-        raise ModeError(f"mode '{shortened(word)}' is not of the form {family}, such as decay:0.9 or accumulate:4")
     several = "\nseveral modes: --mode A --mode B" if "," in word else ""
-    raise ModeError(unknown("mode", word, WORDS) + several)
+    raise ModeError(unknown("mode", word, [*WORDS, "package.module:NAME"]) + several)
 
 
 def load(mode: Mode) -> Mode:
@@ -192,7 +201,9 @@ _NEVER_RUN: list[tuple[str, Callable[[object], bool], str]] = [
 
 
 def share_of_matched_lr(mode: Mode) -> float:
-    """Return 1 − keep: the share of the lr at which the mode's effective lr, lr/(1 − keep), is that of `zero_grad`.
+    """Return the share of the lr at which the mode's effective lr is that of `zero_grad`.
+
+    The effective lr is lr/(1 − keep), and `every` times that where a window's gradients are summed.
 
     Raises:
         ModeError: it keeps all or more, so that its effective lr is infinite, or it is a user's own, of which no keep
@@ -202,7 +213,7 @@ def share_of_matched_lr(mode: Mode) -> float:
         raise ModeError(f"mode '{mode.name}' is your own: match_lr cannot know what it keeps; leave it out")
     if not -1 < mode.keep < 1:
         raise ModeError(f"mode '{mode.name}' has no effective lr that match_lr could match; leave it out")
-    return 1 - mode.keep
+    return (1 - mode.keep) / (1 if mode.mean else mode.every)
 
 
 def number(value: float) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 VANILLA = "vanilla"
+LINEAR = (VANILLA, "SGD", "ASGD")  # what is kept in .grad makes their steps longer, as a larger lr does
 _REFUSED = {"LBFGS": "it evaluates the loss several times an update, so that no mode says what is left in .grad"}
 
 
@@ -95,12 +98,47 @@ def find(name: str) -> str:
     raise OptimizerError(unknown("optimizer", name, names()))
 
 
-def check_options(name: str, options: Iterable[str]) -> None:
-    """Raise OptimizerError for an option that the optimizer `name` does not take."""
-    known = {"lr"} if name == VANILLA else _options(name)
-    for option in options:
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Raise OptimizerError for an option that the optimizer `name` does not take, or a value of another kind."""
+    known = {"lr": "float"} if name == VANILLA else _options(name)
+    for option, value in options.items():
         if option not in known:
             raise OptimizerError(f"optimizer '{name}': {unknown('option', option, sorted(known))}")
+        if (wanted := _wanted(known[option], value)) is not None:
+            got = json.dumps(value, ensure_ascii=False)
+            raise OptimizerError(f"optimizer '{name}': option {option} must be {wanted}, got {shortened(got)}")
+
+
+# What a value of TOML must be for an annotation in torch's source: how it is said, and which types it may have.
+_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "bool": ("true or false", (bool,)),
+    "int": ("an integer", (int,)),
+    "float": ("a number", (int, float)),
+    "str": ("a string", (str,)),
+}
+
+
+def _wanted(annotation: str, value: object) -> str | None:
+    """Say what the annotation wants, such as `float | Tensor` or `tuple[float, float]`, where the value is not that.
+
+    What is annotated in other words is left to torch.
+    """
+    if (found := re.search(r"\b[Tt]uple\[(.*)\]", annotation)) is not None:
+        several = _split(found[1])
+        words = f"a list of {len(several)} numbers"
+        fits = isinstance(value, list | tuple) and len(value) == len(several)
+        numbers = [each for each in cast("list[object]", value) if each is not None] if fits else []  # no None in TOML
+        return None if fits and all(_wanted("float", each) is None for each in numbers) else words
+    kind = next((each for each in _KINDS if re.search(rf"\b{each}\b", annotation)), None)
+    if kind is None:
+        return None
+    words, types = _KINDS[kind]
+    return None if isinstance(value, types) and (kind == "bool" or not isinstance(value, bool)) else words
+
+
+def _split(arguments: str) -> list[str]:
+    """Split at the commas that stand in no bracket."""
+    return re.sub(r"\[[^\[\]]*\]", "", arguments).split(",")
 
 
 def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, Any]) -> Optimizer:
@@ -173,12 +211,16 @@ def _classes() -> dict[str, Path]:
 
 
 @lru_cache
-def _options(name: str) -> set[str]:
-    """Return the names of the options that the optimizer's constructor takes."""
+def _options(name: str) -> dict[str, str]:
+    """Return the options that the optimizer's constructor takes, and how each is annotated; "" where it is not."""
     for node in ast.parse(_classes()[name].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for each in node.body:
                 if isinstance(each, ast.FunctionDef) and each.name == "__init__":
                     arguments = [*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs]
-                    return {argument.arg for argument in arguments} - {"self", "params"}
-    return {"lr"}
+                    return {
+                        argument.arg: ast.unparse(argument.annotation) if argument.annotation else ""
+                        for argument in arguments
+                        if argument.arg not in ("self", "params")
+                    }
+    return {"lr": "float"}

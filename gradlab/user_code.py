@@ -33,17 +33,19 @@ class FunctionName(NamedTuple):
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
 
 
-def shipped() -> Path:
-    """Return the folder of what ships with gradlab: experiments, and an example of a mode of one's own."""
-    package = Path(__file__).parent
-    inside = package / "experiments"  # where a wheel puts them
-    return inside if inside.is_dir() else package.parent / "experiments"
+def has_form(name: str) -> bool:
+    """Say whether `name` has the form of a function's: FILE.py:NAME or package.module:NAME."""
+    place, colon, function = name.rpartition(":")
+    if place.endswith(".py"):
+        return True
+    parts = place.split(".")
+    return bool(colon) and all(part.isidentifier() for part in parts) and (len(parts) > 1 or function.isidentifier())
 
 
-def find(name: str, folder: Path | None = None, kind: str = "task") -> FunctionName:
+def find(name: str, folder: Path | None = None, kind: str = "task", *, last: Path | None = None) -> FunctionName:
     """Say where the function `name` comes from, without importing it.
 
-    A relative FILE.py is looked for in `folder`, then in the current folder, then among the experiments that ship.
+    A relative FILE.py is looked for in `folder`, then in the current folder, then in `last`.
 
     Raises:
         TaskError, ModeError: the name is not of either form, or there is no such file.
@@ -55,8 +57,8 @@ def find(name: str, folder: Path | None = None, kind: str = "task") -> FunctionN
     if place.endswith(".py"):
         if not Path(place).name.isprintable():  # it becomes part of results, and is shown
             raise asked.error(": the name of its file has signs that cannot be shown; rename it")
-        for file in (folder / place if folder else Path(place), Path(place), shipped() / place):
-            if _is_file(file):
+        for among in (folder, Path(), last):
+            if among is not None and _is_file(file := among / place):
                 return asked._replace(name=f"{file.name}:{function}", file=file.resolve())
         raise asked.error(f": there is no file {shortened(place)}")
     if not all(part.isidentifier() for part in place.split(".")):

@@ -83,10 +83,10 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         samples = 5
         noise = 0
         [optimizer]
-        name = "adam"
+        name = "asgd"
         lr = 1
-        betas = [0.5, 0.75]
-        amsgrad = true
+        t0 = 5
+        maximize = true
         [expect."decay:0.9"]
         verdict = "falls"
         steps = 7
@@ -105,7 +105,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         "device": "cuda:1",
         "threads": 3,
         "match_lr": True,
-        "optimizer": {"name": "Adam", "lr": 1.0, "betas": [0.5, 0.75], "amsgrad": True},
+        "optimizer": {"name": "ASGD", "lr": 1.0, "t0": 5, "maximize": True},
         "expect": {"decay:0.9": {"verdict": "falls", "steps": 7, "last_loss_below": 2.0, "epoch_losses": [0.5, 1.0]}},
     }
 
@@ -197,6 +197,18 @@ FAULTS = [
     ("[expect.zero_grad]\nsteps = 0", 3, "expect.zero_grad.steps must be greater than or equal to 1, got 0"),
     ("[expect.zero_grad]\nlast_loss_below = nan", 3, "expect.zero_grad.last_loss_below must be a finite number, got"),
     ("[expect.zero_grad]\nsteps = 3\n[expect.Zero-Grad]\nsteps = 4", 4, "mode 'zero_grad' is given twice"),
+    (
+        "[optimizer]\nname = 'adam'\nbetas = 0.9",
+        4,
+        "optimizer 'Adam': option betas must be a list of 2 numbers, got 0",
+    ),
+    ("[optimizer]\nweight_decay = true", 3, "optimizer 'SGD': option weight_decay must be a number, got true"),
+    ("schedule = 'linear'\n[optimizer]\nname = 'vanilla'", 2, "schedule 'linear' needs an optimizer of torch.optim"),
+    (
+        "match_lr = true\n[optimizer]\nname = 'adam'",
+        2,
+        "match_lr needs an optimizer whose step is lr × gradient, such",
+    ),
     ("[expect]\nzero_grad = 3", 3, "expect.zero_grad must be"),
 ]
 
@@ -692,7 +704,29 @@ def test_what_is_no_experiment_file_is_answered_with_what_to_write(word: str, hi
         locate(word if word != "." else "./")
 
 
-@pytest.mark.parametrize(("word", "lr"), [("zero_grad", 0.05), ("decay:0.75", 0.0125), ("decay:0.9", 0.005)])
+@pytest.mark.parametrize(
+    ("word", "lr"),
+    [
+        ("zero_grad", 0.05),
+        ("decay:0.75", 0.0125),
+        ("decay:0.9", 0.005),
+        ("accumulate:4", 0.05),
+        ("accumulate:4:sum", 0.0125),
+        ("keep=0.5,every=5:sum", 0.005),
+    ],
+)
 def test_a_matched_lr_is_the_number_one_would_write(word: str, lr: float) -> None:
     made = loaded(f"{LINE}match_lr = true\nmodes = ['{word}']\n[optimizer]\nlr = 0.05")
     assert made.settings(made.parsed_modes[0], 42)["optimizer"]["lr"] == lr
+
+
+def test_modes_of_two_files_of_one_name_are_said_to_be_such(folder: Path) -> None:
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+        (folder / name / "mine.py").write_text("def f(parameters, update): ...")
+    said = complaint(LINE + "modes = ['one/mine.py:f', 'other/mine.py:f']")
+    assert said.startswith("mine.toml:2: mode 'mine.py:f' stands in two files of that name, ")
+    assert str(folder / "other" / "mine.py") in said
+    assert "given twice" not in said
+    loaded(LINE + "modes = ['one/mine.py:f', 'other/mine.py:f,every=2']")
+    assert "mode 'mine.py:f' is given twice" in complaint(LINE + "modes = ['one/mine.py:f', 'one/mine.py:f']")

@@ -22,7 +22,7 @@ PACKAGE = Path(gradlab.__file__).parent
 
 # The design's map, from the bottom up: a module imports only from the rows above its own.
 LAYERS = [
-    {"gradlab", "errors", "theory"},
+    {"gradlab", "errors", "shipped", "theory"},
     {"user_code"},
     {"modes", "tasks", "optimizers", "rows", "toml_text"},
     {"experiment"},
@@ -113,6 +113,7 @@ def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
     [
         "errors",
         "theory",
+        "shipped",
         "user_code",
         "modes",
         "rows",

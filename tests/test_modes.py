@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradlab import modes
-from gradlab.errors import ModeError
+from gradlab import modes, tasks
+from gradlab.errors import ModeError, TaskError
 from gradlab.modes import Mode, parse
 from tests.table import MODES
 
@@ -106,7 +106,7 @@ def test_different_modes_have_different_names(one: Mode, other: Mode) -> None:
 def test_a_mistyped_mode_is_answered_with_the_nearest_and_with_all_there_are() -> None:
     with pytest.raises(ModeError) as raised:
         parse("hlve_grad")
-    known = ", ".join(modes.WORDS)
+    known = ", ".join([*modes.WORDS, "package.module:NAME"])
     assert str(raised.value) == f"unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: {known}"
 
 
@@ -117,7 +117,23 @@ def test_the_nearest_mode_is_found_whatever_the_case(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["", " ", "-", "sgd!", "keep", "keep=", "keep=nan", "keep=0.5;every=4", "zero_grad:4"]
+    "word",
+    [
+        "",
+        " ",
+        "-",
+        "sgd!",
+        "keep",
+        "keep=",
+        "keep=nan",
+        "keep=0.5;every=4",
+        "zero_grad:4",
+        "zero_grad:fil",
+        "zero_gard:fill",
+        "halve_grad:x",
+        "mine:4",
+        "my mine:f",
+    ],
 )
 def test_a_word_like_no_mode_is_quoted_with_all_there_are(word: str) -> None:
     with pytest.raises(ModeError, match=re.escape(f"unknown mode '{word}'")) as raised:
@@ -132,14 +148,15 @@ def test_a_word_like_no_mode_is_quoted_with_all_there_are(word: str) -> None:
         ("decay:", "decay:K"),
         ("decay:half", "decay:K"),
         ("decay:nan", "decay:K"),
-        ("accumulate", "accumulate:N"),
-        ("accumulate:4.5", "accumulate:N"),
-        ("accumulate:-4", "accumulate:N"),
-        ("accumulate:4:mean", "accumulate:N"),
+        ("accumulate", "accumulate:N, accumulate:N:sum or accumulate:N:means, such as accumulate:4"),
+        ("accumulate:4.5", "accumulate:N, accumulate:N:sum or accumulate:N:means"),
+        ("accumulate:-4", "accumulate:N, accumulate:N:sum or accumulate:N:means"),
+        ("accumulate:4:mean", "accumulate:N, accumulate:N:sum or accumulate:N:means"),
+        ("decay:half,every=4", "decay:K, such as decay:0.9"),
     ],
 )
 def test_a_family_without_a_number_it_can_use_is_answered_with_its_form(word: str, form: str) -> None:
-    with pytest.raises(ModeError, match=f"mode '{word}' is not of the form {form}, such as"):
+    with pytest.raises(ModeError, match=re.escape(f"mode '{word}' is not of the form {form}")):
         parse(word)
 
 
@@ -199,12 +216,15 @@ def test_the_examples_in_the_docstrings_hold() -> None:
         ("mine.py:leave,every=4:sum", "mine.py:leave,every=4:sum", 4, False, False),
         ("mine.py:leave,every=2:means", "mine.py:leave,every=2:means", 2, True, True),
         ("pack.mine:Leave", "pack.mine:Leave", 1, True, False),
+        ("mine:leave", "mine:leave", 1, True, False),
+        ("mine:leave,every=4:sum", "mine:leave,every=4:sum", 4, False, False),
+        ("decay.py:leave", "decay.py:leave", 1, True, False),
     ],
 )
 def test_a_file_or_module_and_a_name_are_a_mode_of_ones_own(
     word: str, name: str, every: int, mean: bool, by_batch: bool, folder: Path
 ) -> None:
-    for file in (folder / "mine.py", folder / "sub" / "mine.py"):
+    for file in (folder / "mine.py", folder / "sub" / "mine.py", folder / "decay.py"):
         file.parent.mkdir(exist_ok=True)
         file.write_text("raise RuntimeError('imported')")
     found = parse(word)
@@ -231,6 +251,11 @@ def test_a_mode_of_ones_own_that_is_not_there_is_refused_in_a_line(word: str, me
 
 def test_the_example_that_ships_is_found_from_anywhere() -> None:
     assert modes.load(parse("own_mode.py:clear_now_and_then")).leave
+
+
+def test_a_task_is_not_looked_for_among_what_ships() -> None:
+    with pytest.raises(TaskError, match=r"there is no file own_mode\.py"):
+        tasks.find("own_mode.py:clear_now_and_then")
 
 
 def test_a_built_in_mode_is_ready_for_training_as_it_is() -> None:

@@ -70,20 +70,62 @@ def test_lbfgs_is_refused_with_the_reason_and_what_would_work(name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_options_are_those_that_the_class_takes(name: str) -> None:
-    assert optimizers._options(name) == set(inspect.signature(REAL[name]).parameters) - {"params"}
+    assert set(optimizers._options(name)) == set(inspect.signature(REAL[name]).parameters) - {"params"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_of_the_class_is_accepted(name: str) -> None:
-    taken = [option for option in inspect.signature(REAL[name]).parameters if option != "params"]
-    optimizers.check_options(name, taken)
-    with pytest.raises(OptimizerError):
-        optimizers.check_options(name, [*taken, "params"])
+    defaults = {
+        option: each.default for option, each in inspect.signature(REAL[name]).parameters.items() if option != "params"
+    }
+    optimizers.check_options(name, {key: value for key, value in defaults.items() if value is not None} | {"lr": 1})
+    with pytest.raises(OptimizerError, match="unknown option 'params'"):
+        optimizers.check_options(name, {"params": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "wanted"),
+    [
+        ("Adam", "betas", 0.9, "a list of 2 numbers, got 0.9"),
+        ("Adam", "betas", [0.9], "a list of 2 numbers, got [0.9]"),
+        ("Adam", "betas", [0.9, "x"], 'a list of 2 numbers, got [0.9, "x"]'),
+        ("Rprop", "etas", [0.5, 1.2, 3], "a list of 2 numbers, got [0.5, 1.2, 3]"),
+        ("Adam", "eps", "abc", 'a number, got "abc"'),
+        ("SGD", "nesterov", 3, "true or false, got 3"),
+        ("SGD", "foreach", "maybe", 'true or false, got "maybe"'),
+        ("SGD", "weight_decay", True, "a number, got true"),
+        ("SGD", "momentum", [0.9], "a number, got [0.9]"),
+        ("vanilla", "lr", "fast", 'a number, got "fast"'),
+    ],
+)
+def test_a_value_of_another_kind_is_answered_with_the_option_and_the_kind(
+    name: str, option: str, value: object, wanted: str
+) -> None:
+    with pytest.raises(OptimizerError) as raised:
+        optimizers.check_options(name, {option: value})
+    assert str(raised.value) == f"optimizer '{name}': option {option} must be {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "wanted"),
+    [
+        ("Union[float, Tensor]", "x", "a number"),  # as torch before 2.8 writes it
+        ("Optional[bool]", 3, "true or false"),
+        ("Tuple[Union[float, Tensor], Union[float, Tensor]]", [0.9], "a list of 2 numbers"),
+        ("tuple[float, float, float]", [1, 2.0, 3], None),
+        ("ParamsT", 3, None),
+        ("", "x", None),
+    ],
+)
+def test_an_annotation_is_understood_in_every_spelling_and_else_left_to_torch(
+    annotation: str, value: object, wanted: str | None
+) -> None:
+    assert optimizers._wanted(annotation, value) == wanted
 
 
 def test_an_unknown_option_is_answered_with_the_nearest_and_with_all_there_are() -> None:
     with pytest.raises(OptimizerError) as raised:
-        optimizers.check_options("SGD", ["lr", "momentun"])
+        optimizers.check_options("SGD", {"lr": 0.1, "momentun": 0.9})
     known = ", ".join(sorted(set(inspect.signature(torch.optim.SGD).parameters) - {"params"}))
     assert str(raised.value) == (
         f"optimizer 'SGD': unknown option 'momentun'; did you mean 'momentum'? Known: {known}"
@@ -91,9 +133,9 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_with_all_there_are()
 
 
 def test_vanilla_takes_a_learning_rate_and_nothing_else() -> None:
-    optimizers.check_options("vanilla", ["lr"])
+    optimizers.check_options("vanilla", {"lr": 0.1})
     with pytest.raises(OptimizerError, match=r"optimizer 'vanilla': unknown option 'momentum'\. Known: lr"):
-        optimizers.check_options("vanilla", ["momentum"])
+        optimizers.check_options("vanilla", {"momentum": 0.9})
 
 
 # Building

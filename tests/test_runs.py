@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gradlab import experiment as experiments
-from gradlab import results, runs, store
+from gradlab import results, runs, store, tasks
 from gradlab.errors import (
     ExperimentError,
     GradlabError,
@@ -298,6 +298,24 @@ def test_a_value_that_torch_s_optimizer_refuses_is_raised_and_leaves_nothing_beh
     assert not list(Path("runs").iterdir())
 
 
+def test_a_schedule_lasts_as_many_updates_as_the_mode_takes() -> None:
+    outcome = runs.run(line(modes=["accumulate:3"], schedule="linear"))
+    task = tasks.build(tasks.find("noisy_line"), 1, {"samples": 10, "batch_size": 2})
+    sgd = torch.optim.SGD(task.model.parameters(), 0.01)
+    falling = torch.optim.lr_scheduler.LambdaLR(sgd, lambda update: 1 - update / 4)
+    losses = []
+    for batches in (list(task.batches), list(task.batches)):  # two epochs of five batches, in windows of three and two
+        for window in (batches[:3], batches[3:]):
+            for batch in window:
+                loss = task.loss(task.model, batch)
+                (loss / len(window)).backward()
+                losses.append(loss.item())
+            sgd.step()
+            falling.step()
+            sgd.zero_grad()
+    assert [row.loss for row in outcome.runs[0].rows] == losses
+
+
 def test_a_task_that_does_not_import_leaves_nothing_behind() -> None:
     wrong = own()
     Path("mine.py").write_text("1 / 0")
@@ -381,9 +399,18 @@ def test_a_task_that_changes_from_call_to_call_later_on_is_refused() -> None:
         runs.run(own(inside=inside))
 
 
-def test_a_device_that_is_not_there_is_refused_before_a_run_is_made() -> None:
-    with pytest.raises(ExperimentError, match="device 'tpu9000'"):
-        runs.run(line(device="tpu9000"))
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        ("tpu9000", "Invalid device string: 'tpu9000'"),
+        ("tpu", "torch knows no such device, or was not built for it"),
+        ("xla", "torch knows no such device, or was not built for it"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_in_a_short_line_before_a_run_is_made(device: str, reason: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        runs.run(line(device=device))
+    assert str(raised.value) == f"device '{device}' is not to be had here: {reason}"
     assert not list(Path("runs").glob("*/*/run.json"))
 
 
@@ -583,6 +610,14 @@ def test_runs_at_matched_learning_rates_stand_for_one_picture() -> None:
     assert len(store.ExperimentFolder(outcome.folder).last()) == 2
     outcome = runs.run(line(modes=["decay:0.9"]))
     assert len(store.ExperimentFolder(outcome.folder).last()) == 2  # zero_grad is the same with and without
+
+
+@pytest.mark.parametrize("first", [["no_zero_grad", "zero_grad"], ["zero_grad", "no_zero_grad"]], ids=str)
+def test_a_run_that_cannot_be_compared_keeps_no_other_from_the_picture(first: list[str]) -> None:
+    runs.run(line(modes=first))
+    outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
+    shown = {run.read().mode for run in store.ExperimentFolder(outcome.folder).last()}
+    assert shown == {"zero_grad", "halve_grad"}
 
 
 @pytest.mark.parametrize("mode", ["no_zero_grad", "keep=1.5", "keep=-1", "mine.py:clear"])

@@ -116,7 +116,7 @@ class Experiment(_Section):
         return user_code.source_hash(self.task_name)
 
     def optimizer_options(self, mode: Mode) -> dict[str, Any]:
-        """Return what the optimizer of a run is called with: its lr times 1 − keep where effective ones are matched.
+        """Return what the optimizer of a run is called with: its lr times a share where effective ones are matched.
 
         Raises:
             ModeError: the mode has no effective lr that could be matched.

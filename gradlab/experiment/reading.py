@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from gradlab import modes, optimizers, tasks, user_code
+from gradlab import modes, optimizers, tasks
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, shortened, unknown
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
+from gradlab.shipped import folder as shipped_folder
 from gradlab.toml_text import LARGEST, excess, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from gradlab.modes import Mode
 
 DEFAULT = "diverging_loss"
 LONGEST_NAME = 200  # bytes: file systems take 255, and pictures and copies add to it
@@ -54,7 +57,7 @@ class Override(NamedTuple):
 
 def shipped() -> dict[str, Path]:
     """Return the experiments that come with gradlab: name and file."""
-    return {file.stem: file for file in sorted(user_code.shipped().glob("*.toml"))}
+    return {file.stem: file for file in sorted(shipped_folder().glob("*.toml"))}
 
 
 def load(name: str, overrides: list[Override] | None = None) -> Experiment:
@@ -164,17 +167,21 @@ class _Source(NamedTuple):
         with self._located(("modes",), flags):
             parsed = made.parsed_modes
             words = [mode.name for mode in parsed]
+            _check_files(parsed)
             _no_doubles("mode", words)
-        with self._located(("match_lr",), flags):
-            for mode in parsed if made.match_lr else ():
-                modes.share_of_matched_lr(mode)
         with self._located(("seeds",), flags):
             _no_doubles("seed", made.seeds)
         with self._located(("optimizer", "name"), flags):
             optimizer = optimizers.find(made.optimizer.name)
-        for option in made.optimizer.options:
+        for option, value in made.optimizer.options.items():
             with self._located(("optimizer", option), flags):
-                optimizers.check_options(optimizer, [option])
+                optimizers.check_options(optimizer, {option: value})
+        with self._located(("match_lr",), flags):
+            if made.match_lr:
+                _check_matched(optimizer, parsed)
+        with self._located(("schedule",), flags):
+            if made.schedule is not None and optimizer == optimizers.VANILLA:
+                raise OptimizerError(f"schedule '{made.schedule}' needs an optimizer of torch.optim, such as sgd")
         if made.engine == "tensorflow":
             self._check_plain(made, optimizer, flags)
         with self._located(("task",), flags):
@@ -317,6 +324,27 @@ def _name_of_a_folder(name: str) -> None:
         raise ExperimentError(
             f"name '{name}' is that of a device on Windows, and no folder's; choose another: name = …"
         )
+
+
+def _check_files(parsed: list[Mode]) -> None:
+    """Raise ExperimentError for one function's name in two files of one name: a mode is known by these alone."""
+    files: dict[str, Path] = {}
+    for mode in parsed:
+        if (file := mode.own.file if mode.own else None) and files.setdefault(mode.name, file) != file:
+            raise ExperimentError(
+                f"mode '{mode.name}' stands in two files of that name, {files[mode.name]} and {file}; rename one"
+            )
+
+
+def _check_matched(optimizer: str, parsed: list[Mode]) -> None:
+    """Raise a GradlabError where no share of the lr gives each mode the same effective one."""
+    if optimizer not in optimizers.LINEAR:
+        raise ExperimentError(
+            f"match_lr needs an optimizer whose step is lr × gradient, such as sgd: that of {optimizer} "
+            "does not grow with what is kept in .grad"
+        )
+    for mode in parsed:
+        modes.share_of_matched_lr(mode)
 
 
 def _shown(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gradlab import modes, optimizers, store, tape, tasks
@@ -71,14 +70,22 @@ def run(
 def _alike(experiment: Experiment, folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:
     """Return the runs noted before that differ from the planned ones in mode or seed alone: one picture shows all."""
     planned = {each.folder.path for each in plans}
-    found = []
-    with suppress(GradlabError):  # a damaged record, or a mode of the user's that is gone: the picture does without
-        for run in folder.last():
-            record = run.read()
-            if run.path not in planned:
-                mode = modes.parse(record.mode, experiment.folder)
-                found += [run] if record.settings == experiment.settings(mode, record.seed) else []
-    return found
+    try:
+        noted = folder.last()
+    except GradlabError:  # a damaged note: the picture does without
+        return []
+    return [run for run in noted if run.path not in planned and _is_alike(experiment, run)]
+
+
+def _is_alike(experiment: Experiment, run: RunFolder) -> bool:
+    """Say whether the experiment, with the run's mode and seed in place of its own, would train this run."""
+    try:
+        record = run.read()
+        own = [mode for mode in experiment.parsed_modes if mode.name == record.mode]
+        mode = own[0] if own else modes.parse(record.mode, experiment.folder)
+        return record.settings == experiment.settings(mode, record.seed)
+    except GradlabError:  # a damaged record, a mode without a matched lr, one of the user's that is gone
+        return False
 
 
 def _prepare(experiment: Experiment) -> None:
@@ -95,6 +102,8 @@ def _prepare(experiment: Experiment) -> None:
         torch.empty(0, device=experiment.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if reason.startswith(("Expected one of", "Could not run")):  # and then some twenty devices, or as many lines
+            reason = "torch knows no such device, or was not built for it"
         raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
     optimizers.build(experiment.optimizer.name, [torch.nn.Parameter(torch.zeros(1, 1))], experiment.optimizer.options)
 
