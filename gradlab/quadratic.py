@@ -83,7 +83,7 @@ def _measured(task: Task) -> Quadratic | None:
     trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     if sum(parameter.numel() for parameter in trained) > MANY or len(task.batches) != 1:  # type: ignore[arg-type]  # a TypeError is caught
         return None
-    passes = [[_in_float64(batch) for batch in islice(task.batches, 2)] for _ in range(2)]
+    passes = [[mapped(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
     if any(len(batches) != 1 for batches in passes):
         return None
     loss_at = _evaluator(task, [batches[0] for batches in passes])
@@ -168,16 +168,8 @@ def _solved(start: Tensor, model: _Model, loss_at: Callable[[Tensor], Tensor]) -
     return found if all(abs(each) < HUGE for each in (*found.curvatures, *found.amplitudes, floor)) else None
 
 
-def _in_float64(batch: Any) -> Any:
-    """Return the batch with its floating-point tensors in float64."""
+def _in_float64(part: Any) -> Any:
+    """Return a tensor of floating-point numbers in float64, anything else as it is."""
     import torch
 
-    if isinstance(batch, torch.Tensor):
-        return batch.double() if batch.is_floating_point() else batch
-    if isinstance(batch, Mapping):
-        return {key: _in_float64(each) for key, each in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*map(_in_float64, batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(map(_in_float64, batch))
-    return batch
+    return part.double() if isinstance(part, torch.Tensor) and part.is_floating_point() else part

@@ -12,12 +12,13 @@ a list instead of in `.grad`. TensorFlow (`pip install 'gradlab[tensorflow]'`) i
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from functools import reduce
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from gradlab.errors import ExperimentError, GradlabError, TaskError, shortened
+from gradlab.errors import ExperimentError, GradlabError, TaskError, kind_of, shortened
 from gradlab.rows import Row
 from gradlab.training import length_of, no_batch, windows
 
@@ -46,7 +47,8 @@ def train(
     zeros makes no difference here.
 
     Raises:
-        TaskError: the model or the loss has no counterpart here, or an epoch has no batch.
+        TaskError: the model or the loss has no counterpart here, the loss of the first batch is not the one that torch
+            computes, or an epoch has no batch.
         GradlabError: TensorFlow is not to be had, or was started before with another number of threads.
     """
     tf = start(threads)
@@ -61,13 +63,17 @@ def train(
     for epoch in count() if epochs is None else range(epochs):
         first = step
         left = None if steps is None else steps - step
-        for (inputs, targets), (window, due) in windows(task.batches, mode.every, length, left):
+        for batch, (window, due) in windows(task.batches, mode.every, length, left):
+            expected = _by_torch(task, batch) if step == 0 else None
+            inputs, targets = batch
             with tf.GradientTape() as tape:
                 loss = criterion(model(_tensor(inputs)), _tensor(targets))
                 share = loss / window if mode.mean else loss
             fresh = tape.gradient(share, weights)  # of this batch alone
             gradients = [G + g for G, g in zip(gradients, fresh, strict=True)]  # what backward() does by itself
             row = Row(step, update, epoch, float(loss))
+            if expected is not None:
+                _check_same(row.loss, expected)
             if due:
                 for w, gradient in zip(weights, gradients, strict=True):
                     w.assign_sub(lr * gradient)  # not Keras's SGD: it rounds lr to float32 whatever the weights are
@@ -120,6 +126,38 @@ def _tensor(value: torch.Tensor) -> Any:
     return tf.convert_to_tensor(value.detach().cpu().numpy())
 
 
+# What is converted must be what torch would train
+
+
+def _by_torch(task: Task, batch: Any) -> torch.Tensor:
+    """Return the loss of the batch as the task itself computes it, without a trace in `.grad`."""
+    import torch
+
+    with torch.no_grad():
+        loss = task.loss(task.model, batch)
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise TaskError(f"{_ENGINE} needs the loss that Task.supervised makes, a scalar tensor, got {kind_of(loss)}")
+    return loss
+
+
+def _check_same(loss: float, expected: torch.Tensor) -> None:
+    """Raise TaskError where the converted loss is another than torch's by more than rounding.
+
+    That is the root of the type's precision, relative to the loss, as sums of many terms are rounded in another order;
+    a loss of which nothing but rounding is left is one below a hundred times that precision.
+    """
+    import torch
+
+    wanted, precision = expected.item(), torch.finfo(expected.dtype).eps
+    if math.isclose(loss, wanted, rel_tol=precision**0.5, abs_tol=100 * precision):
+        return
+    if not (math.isnan(loss) and math.isnan(wanted)):
+        raise TaskError(
+            f"{_ENGINE} would train another loss: converted, that of the first batch is {loss:.6g}, but the task's "
+            f"own is {wanted:.6g}\nthe task's loss must be criterion(model(inputs), targets), as Task.supervised makes it"
+        )
+
+
 # Models
 
 
@@ -133,19 +171,31 @@ def _model(task: Task) -> tuple[Apply, Variables]:
     return apply, variables
 
 
+# Where a module keeps what runs beside its forward.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
 def _layer(module: nn.Module, variables: Variables, place: str = "") -> Apply:
     """Convert a layer, or the layers of a Sequential; `place` is where it stands in the model, such as "0.2"."""
     from torch import nn
 
+    where = f"layer {place} of the model" if place else "model"
+    _check_hooks(module, where)
     if type(module) is nn.Sequential:
         layers = [_layer(each, variables, f"{place}.{nth}".lstrip(".")) for nth, each in enumerate(module)]
         return lambda x: reduce(lambda between, layer: layer(between), layers, x)
     known = _layers()
     if type(module) not in known:  # nor is a subclass known: it may do something else
-        where = f"layer {place} of the model" if place else "model"
         able = _names([*known, nn.Sequential])
         raise TaskError(f"{_ENGINE} cannot convert the {where}, a {type(module).__name__}; it can convert {able}")
     return known[type(module)](module, variables)
+
+
+def _check_hooks(module: nn.Module, where: str) -> None:
+    """Raise TaskError where something runs beside the module's forward, or in its stead."""
+    of_parameters = [parameter for parameter in module.parameters(recurse=False) if parameter._backward_hooks]  # noqa: SLF001 - torch tells hooks in no other way
+    if "forward" in vars(module) or of_parameters or any(getattr(module, name, None) for name in _HOOKS):
+        raise TaskError(f"{_ENGINE} cannot convert the {where}: it has a hook, which is code for torch")
 
 
 def _layers() -> dict[type, Callable[[Any, Variables], Apply]]:
@@ -205,8 +255,8 @@ def _criterion(task: Task) -> Loss:
             "a loss of your own is code for torch: train it with engine 'loop'"
         )
     known: dict[type, Loss] = {
-        nn.MSELoss: lambda outputs, targets: tf.reduce_mean(tf.square(outputs - targets)),
-        nn.L1Loss: lambda outputs, targets: tf.reduce_mean(tf.abs(outputs - targets)),
+        nn.MSELoss: lambda outputs, targets: tf.reduce_mean(tf.square(_difference(outputs, targets))),
+        nn.L1Loss: lambda outputs, targets: tf.reduce_mean(tf.abs(_difference(outputs, targets))),
         nn.CrossEntropyLoss: _cross_entropy,
     }
     kind: type = type(task.criterion)
@@ -222,6 +272,15 @@ def _criterion(task: Task) -> Loss:
     return known[kind]
 
 
+def _difference(outputs: Any, targets: Any) -> Any:
+    if outputs.dtype != targets.dtype:
+        raise TaskError(
+            f"{_ENGINE} converts MSELoss and L1Loss of outputs and targets of one type, "
+            f"got {outputs.dtype.name} and {targets.dtype.name}"
+        )
+    return outputs - targets
+
+
 def _cross_entropy(outputs: Any, targets: Any) -> Any:
     import tensorflow as tf
 
@@ -229,6 +288,11 @@ def _cross_entropy(outputs: Any, targets: Any) -> Any:
         raise TaskError(
             f"{_ENGINE} converts CrossEntropyLoss of outputs (n, classes) and class numbers (n,), "
             f"got {tuple(outputs.shape)} and {targets.dtype.name} {tuple(targets.shape)}"
+        )
+    if len(targets) and not 0 <= int(tf.reduce_min(targets)) <= int(tf.reduce_max(targets)) < outputs.shape[1]:
+        raise TaskError(
+            f"{_ENGINE} converts CrossEntropyLoss of class numbers from 0 to {outputs.shape[1] - 1}, "
+            f"got {int(tf.reduce_min(targets))} to {int(tf.reduce_max(targets))}; leave out rows that are ignored"
         )
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs))
 

@@ -183,6 +183,35 @@ class Own(nn.Linear):
     """A layer that may do anything."""
 
 
+def hooked(register: str, place: int = 0) -> nn.Module:
+    """Return a model with a hook on one of its layers, registered as the method of that name does it."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    getattr(model[place], register)(lambda *_: None)
+    return model
+
+
+def own_forward() -> nn.Module:
+    model = nn.Linear(3, 3)
+    model.forward = lambda x: 2 * x  # type: ignore[method-assign]  # as some who trace or quantise do
+    return model
+
+
+def parameter_hooked() -> nn.Module:
+    model = nn.Linear(3, 3)
+    model.weight.register_hook(lambda gradient: 2 * gradient)
+    return model
+
+
+def with_a_free_parameter() -> nn.Module:
+    model = nn.Sequential(nn.Linear(3, 3))
+    model.register_parameter("free", nn.Parameter(torch.ones(3)))
+    return model
+
+
+def labels(*classes: int) -> Task:
+    return supervised(nn.Linear(3, 3), nn.CrossEntropyLoss(), torch.tensor(classes))
+
+
 def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.BatchNorm1d(3)))
 
@@ -201,9 +230,37 @@ def normed() -> nn.Module:
             lambda: supervised(nn.Linear(3, 3), nn.CrossEntropyLoss()),
             r"class numbers \(n,\), got \(2, 3\) and float32",
         ),
+        (lambda: supervised(hooked("register_forward_hook")), r"layer 0 of the model: it has a hook"),
+        (lambda: supervised(hooked("register_forward_pre_hook", 1)), r"layer 1 of the model: it has a hook"),
+        (lambda: supervised(hooked("register_full_backward_hook")), r"layer 0 of the model: it has a hook"),
+        (lambda: supervised(own_forward()), "the model: it has a hook"),
+        (lambda: supervised(parameter_hooked()), "the model: it has a hook"),
+        (lambda: supervised(with_a_free_parameter()), "the model's parameter 'free': no Linear holds it"),
+        (
+            lambda: supervised(nn.Linear(3, 3), targets=torch.zeros(2, 3, dtype=torch.int64)),
+            "outputs and targets of one type, got float32 and int64",
+        ),
+        (lambda: labels(1, -100), "class numbers from 0 to 2, got -100 to 1; leave out"),
         (lambda: replace(supervised(nn.Linear(3, 3)), criterion=None), "needs a task made by Task.supervised"),
     ],
-    ids=["layer", "subclass", "criterion", "function", "reduction", "smoothing", "soft", "own loss"],
+    ids=[
+        "layer",
+        "subclass",
+        "criterion",
+        "function",
+        "reduction",
+        "smoothing",
+        "soft",
+        "hook",
+        "pre-hook",
+        "backward hook",
+        "forward",
+        "hook of a parameter",
+        "parameter",
+        "integers",
+        "ignored",
+        "own loss",
+    ],
 )
 def test_what_cannot_be_converted_is_refused_by_name(made: Callable[[], Task], message: str) -> None:
     with pytest.raises(TaskError, match=message):
@@ -211,10 +268,36 @@ def test_what_cannot_be_converted_is_refused_by_name(made: Callable[[], Task], m
 
 
 @tensorflow
-@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")  # torch would rather have its successor
-def test_a_parameter_that_is_no_layers_own_is_refused() -> None:
-    with pytest.raises(TaskError, match="parameter"):
-        by_tape(supervised(nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 3)))), "zero_grad", epochs=1)
+@pytest.mark.parametrize("factor", [100, 1.01, -1])
+def test_a_loss_that_is_not_made_of_the_criterion_is_refused_at_the_first_step(factor: float) -> None:
+    made = task()
+    other = replace(made, loss=lambda model, batch: factor * made.loss(model, batch))
+    with pytest.raises(TaskError, match=r"would train another loss: .* is 0\.\d+, but the task's own is "):
+        by_tape(other, "zero_grad", steps=1)
+
+
+@tensorflow
+def test_a_loss_that_is_a_pair_is_refused() -> None:
+    made = task()
+    with pytest.raises(TaskError, match=r"needs the loss that Task\.supervised makes, a scalar tensor, got a tuple"):
+        by_tape(replace(made, loss=lambda model, batch: (made.loss(model, batch), 1)), "zero_grad", steps=1)
+
+
+@tensorflow
+@pytest.mark.parametrize("start", [0.0, math.inf, math.nan])
+def test_a_loss_of_nothing_and_one_that_is_no_number_are_that_of_torch(start: float) -> None:
+    model = nn.Linear(3, 3)
+    nn.init.zeros_(model.weight)
+    nn.init.constant_(model.bias, start)
+    (row,) = by_tape(supervised(model), "zero_grad", steps=1)
+    assert row.loss == start**2 or math.isnan(start)
+
+
+@tensorflow
+def test_comparing_with_torch_leaves_nothing_in_grad() -> None:
+    made = task()
+    by_tape(made, "no_zero_grad", steps=2)
+    assert all(parameter.grad is None for parameter in made.model.parameters())
 
 
 # The engine of an experiment

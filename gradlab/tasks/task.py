@@ -48,7 +48,11 @@ class Task:
         if device == "cpu":
             return self
         loss = self.loss
-        return replace(self, model=self.model.to(device), loss=lambda model, batch: loss(model, _moved(batch, device)))
+
+        def moved(part: Any) -> Any:
+            return part.to(device) if hasattr(part, "to") else part
+
+        return replace(self, model=self.model.to(device), loss=lambda model, batch: loss(model, mapped(batch, moved)))
 
 
 class Minibatches:
@@ -86,13 +90,12 @@ def at_least_one(**options: int) -> None:
             raise TaskError(f"task option {name} must be at least 1, got {value}")
 
 
-def _moved(batch: Any, device: str) -> Any:
-    if hasattr(batch, "to"):
-        return batch.to(device)
-    if isinstance(batch, Mapping):
-        return {key: _moved(each, device) for key, each in batch.items()}
+def mapped(batch: Any, function: Callable[[Any], Any]) -> Any:
+    """Return the batch with `function` of each of its parts: of what lies in mappings, lists and tuples, however deep."""
+    if isinstance(batch, Mapping) and not hasattr(batch, "to"):
+        return {key: mapped(each, function) for key, each in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_moved(each, device) for each in batch))
+        return type(batch)(*(mapped(each, function) for each in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(_moved(each, device) for each in batch)
-    return batch
+        return type(batch)(mapped(each, function) for each in batch)
+    return function(batch)
