@@ -7,6 +7,8 @@ from itertools import combinations, groupby
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gradlab.rows import HUGE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -16,7 +18,6 @@ Verdict = Literal["falls", "rises", "oscillates", "diverges", "flat"]
 Axis = Literal["step", "update", "epoch"]
 
 BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while it is finite
-HUGE = 1e100  # no sum of squares below it overflows
 SWING = 0.25  # of its whole range: what a turn must exceed to count
 FEWEST = 4  # epochs, below which their means are taken at their word
 FEW = 20  # levels, below which their order tells more than their distance

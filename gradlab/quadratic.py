@@ -13,6 +13,9 @@ from copy import deepcopy
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab.rows import HUGE
+from gradlab.tasks import mapped
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -24,7 +27,6 @@ MANY = 200  # parameters, above which a Hessian is more than a moment's work
 # Of the size of what is compared. In float64 sums of a batch are right to some 1e-13 of it, and what is smaller than
 # 1e-9 drowns in the 1e-7 of a float32 training.
 TOLERANCE = 1e-9
-HUGE = 1e100  # beyond it the products of a closed form overflow, and a float32 training long before
 FLAT = 1e-12  # of the largest curvature: what is smaller is 0, rounded
 POINTS = (0.1, 0.1, 1.0, 1.0, 10.0, 10.0)  # where the loss must be that of the quadratic, in distances to its minimum
 

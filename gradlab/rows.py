@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+HUGE = 1e100  # sums of squares, and products in a closed form, of numbers below it do not overflow
+
 
 class Row(NamedTuple):
     """What is logged of one step.

@@ -154,7 +154,7 @@ def _check_same(loss: float, expected: torch.Tensor) -> None:
     if not (math.isnan(loss) and math.isnan(wanted)):
         raise TaskError(
             f"{_ENGINE} would train another loss: converted, that of the first batch is {loss:.6g}, but the task's "
-            f"own is {wanted:.6g}\nthe task's loss must be criterion(model(inputs), targets), as Task.supervised makes it"
+            f"own is {wanted:.6g}\nit must be criterion(model(inputs), targets), as Task.supervised makes it"
         )
 
 

@@ -364,6 +364,17 @@ def test_on_another_device_model_and_batches_are_moved_however_they_are_nested(w
     assert type(seen[0]) is type(wrap(torch.ones(1)))
 
 
+def test_a_batch_of_a_type_that_moves_by_itself_is_asked_to() -> None:
+    class Encoded(dict[str, Any]):
+        def to(self, device: str) -> str:
+            return f"{len(self)} on {device}"
+
+    seen: list[str] = []
+    task = Task(nn.Linear(1, 1), [], lambda _model, batch: seen.append(batch)).to("meta")
+    task.loss(task.model, Encoded(a=1, b=2))
+    assert seen == ["2 on meta"]
+
+
 def test_on_the_cpu_a_task_stays_as_it_is() -> None:
     task = Task(nn.Linear(1, 1), [], lambda _model, _batch: None)
     assert task.to("cpu") is task

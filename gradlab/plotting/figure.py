@@ -13,6 +13,7 @@ from gradlab.errors import PlotError, printable, shortened, unknown
 from gradlab.plotting.labels import leaves_at, name_lines, width_of
 from gradlab.plotting.lines import Line, finite_points, flat, lines_of
 from gradlab.plotting.predicted import prediction
+from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -122,7 +123,7 @@ def _axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> 
     """Return the axis asked for, or the one that shows most: steps where an epoch is too long to see a curve end."""
     if axis is None:
         natural = {curves.natural_axis(rows) for _, rows in runs}
-        few = all(len([mean for mean in curves.epoch_means(rows) if abs(mean) < curves.HUGE]) < 2 for _, rows in runs)
+        few = all(len([mean for mean in curves.epoch_means(rows) if abs(mean) < HUGE]) < 2 for _, rows in runs)
         return "step" if few else natural.pop() if len(natural) == 1 else "epoch"
     for known in ("step", "update", "epoch"):
         if axis == known:
@@ -132,9 +133,7 @@ def _axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> 
 
 def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
     """Return bottom and top of the loss axis, and whether it is logarithmic."""
-    finite = [
-        y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if abs(y) < curves.HUGE
-    ]
+    finite = [y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if abs(y) < HUGE]
     if not finite:
         return 0.0, 1.0, False
     start = max((abs(line.band.middle[0]) for line in lines if line.finite), default=1.0) or 1.0

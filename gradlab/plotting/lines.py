@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves
+from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -50,7 +51,7 @@ class Line(NamedTuple):
 
 def finite_points(band: curves.Band) -> int:
     """Return how many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
-    return next((nth for nth, y in enumerate(band.middle) if not abs(y) < curves.HUGE), len(band.middle))
+    return next((nth for nth, y in enumerate(band.middle) if not abs(y) < HUGE), len(band.middle))
 
 
 def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
@@ -80,7 +81,7 @@ def _coincide(one: Line, other: Line) -> bool:
     if one.colour != other.colour or list(one.band.x) != list(other.band.x):
         return False
     ys = zip(one.band.middle, other.band.middle, strict=True)
-    return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < curves.HUGE)
+    return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
 
 
 def _look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:

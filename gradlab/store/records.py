@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradlab.errors import shortened
+from gradlab.rows import HUGE
 
 FORMAT = 1
 _LONGEST, _MOST = 1000, 10**15  # characters of a name; rows or seconds of a run
@@ -61,5 +62,5 @@ def _is_quadratic(content: dict[str, Any]) -> bool:
         return False
     numbers = [*curvatures, *amplitudes, content.get("floor")]
     return (
-        all(isinstance(each, float | int) and abs(each) < 1e100 for each in numbers) and min(curvatures, default=0) > 0
+        all(isinstance(each, float | int) and abs(each) < HUGE for each in numbers) and min(curvatures, default=0) > 0
     )

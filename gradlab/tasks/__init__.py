@@ -10,7 +10,7 @@ from gradlab.tasks.fairness import Start, start_of, watched
 from gradlab.tasks.heads import heads_in_turn
 from gradlab.tasks.loading import TaskName, build, check_options, find, load
 from gradlab.tasks.sequences import echo, mixed_lengths
-from gradlab.tasks.task import Minibatches, Task
+from gradlab.tasks.task import Minibatches, Task, mapped
 
 __all__ = [
     "BUILT_IN",
@@ -26,6 +26,7 @@ __all__ = [
     "heads_in_turn",
     "linear_4x3",
     "load",
+    "mapped",
     "mixed_lengths",
     "noisy_line",
     "start_of",

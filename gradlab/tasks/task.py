@@ -91,8 +91,13 @@ def at_least_one(**options: int) -> None:
 
 
 def mapped(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the batch with `function` of each of its parts: of what lies in mappings, lists and tuples, however deep."""
-    if isinstance(batch, Mapping) and not hasattr(batch, "to"):
+    """Return the batch with `function` of each of its parts: of what lies in mappings, lists and tuples, however deep.
+
+    What has a method `to`, as tensors and some batches of their own type do, is a part.
+    """
+    if hasattr(batch, "to"):
+        return function(batch)
+    if isinstance(batch, Mapping):
         return {key: mapped(each, function) for key, each in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(mapped(each, function) for each in batch))
