@@ -62,6 +62,7 @@ def test_a_file_needs_but_a_task() -> None:
         "engine": "loop",
         "device": "cpu",
         "threads": 1,
+        "checkpoint_every": 30.0,
         "match_lr": False,
         "optimizer": {"name": "SGD", "lr": 0.01},
         "expect": {},
@@ -78,6 +79,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         steps = 7
         device = "cuda:1"
         threads = 3
+        checkpoint_every = 0.5
         match_lr = true
         [task_options]
         samples = 5
@@ -104,6 +106,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         "engine": "loop",
         "device": "cuda:1",
         "threads": 3,
+        "checkpoint_every": 0.5,
         "match_lr": True,
         "optimizer": {"name": "ASGD", "lr": 1.0, "t0": 5, "maximize": True},
         "expect": {"decay:0.9": {"verdict": "falls", "steps": 7, "last_loss_below": 2.0, "epoch_losses": [0.5, 1.0]}},
@@ -654,6 +657,7 @@ VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
             "engine": st.just("loop"),
             "device": st.sampled_from(["cpu", "cuda", "cuda:1", "mps"]),
             "threads": st.integers(1, 1024),
+            "checkpoint_every": st.floats(0.1, 1e6),
             "match_lr": st.just(False),  # true goes with some modes only
             "optimizer": OPTIMIZER,
         }
