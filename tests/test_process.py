@@ -21,6 +21,7 @@ import pytest
 from rich.cells import cell_len
 
 import gradlab
+from gradlab.store import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +128,41 @@ def test_a_signal_while_training_writes_a_checkpoint_and_says_how_to_go_on(
     (rows,) = Path("runs").glob("*/*/metrics.jsonl")
     assert rows.read_bytes().endswith(b"}\n")
     assert not list(Path("runs").rglob("*.new"))
+
+
+SLOW = """
+import time
+from gradlab.tasks import noisy_line, Task
+
+def slow(seed):
+    made = noisy_line(seed)
+
+    def loss(model, batch):
+        open("step", "w").close()
+        time.sleep(3600)
+
+    return Task(made.model, made.batches, loss)
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_a_step_without_end_at_once(number: signal.Signals, status: int) -> None:
+    Path("mine.py").write_text(SLOW)
+    process = subprocess.Popen([*LISTENING, "run", "--task", "mine.py:slow"], stderr=subprocess.PIPE, text=True)
+    try:
+        due = time.monotonic() + PATIENCE
+        while not Path("step").exists():
+            assert time.monotonic() < due
+            time.sleep(0.02)
+        process.send_signal(number)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(number)
+        assert process.wait(10) == status
+    finally:
+        process.kill()
+        process.communicate()
+    assert RunFolder(next(Path("runs").glob("*/*/"))).read().status == "interrupted"
 
 
 def test_a_run_that_was_killed_can_be_exported_as_far_as_it_came(

@@ -57,7 +57,9 @@ def run(
     begins: dict[int, Begin] = {}
     results = []
     for each in plans:
-        if not each.done:
+        if each.done:
+            each.folder.clear_checkpoints()  # left behind where the process ended between its last two breaths
+        else:
             others = [other.folder for other in plans if other.done and other.seed == each.seed]
             train_run(experiment, each, begins, others, watcher, stop or Stop())
         result = result_of(each.folder, cached=each.done)

@@ -9,7 +9,8 @@ the child trains two runs, and its N-th CALL on a file below runs/ meets ACTION:
 
 What is left goes to left/; then the same command runs again in the same folder, with no fault. It ends with the first
 N that a run does not reach, and prints a line of JSON an N. `limit` is no call: no file may grow beyond N × 90 bytes
-(RLIMIT_FSIZE), whatever ACTION says. With a FLAG, the runs are done before and trained again by that flag.
+(RLIMIT_FSIZE), whatever ACTION says. With the FLAG --fresh, the runs are done before and trained again by it; with
+checkpoints, there is one run, with a checkpoint after each row.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 COMMAND = ["run", "--task", "noisy_line", "--set", "name=line", "--steps", "3", "--quiet",
            "-m", "zero_grad", "-m", "accumulate:4"]  # fmt: skip
 LONGER = ["--steps", "24"]  # more bytes of rows than of the record, for `limit`
+CHECKPOINTS = [*COMMAND[:-4], "-m", "accumulate:4", "--set", "checkpoint_every=1e-9"]
 LIMIT = 90  # bytes of a file a step of N
 
 
@@ -145,6 +147,8 @@ def main(specs: list[str]) -> None:
     for spec in specs:
         call, action, *flags = spec.split(":")
         usual = [*COMMAND, *(LONGER if call == "limit" else [])]
+        if flags == ["checkpoints"]:
+            usual, flags = CHECKPOINTS, []
         undisturbed = Path(spec, "undisturbed").absolute()
         train_here(undisturbed, usual)
         for nth in count(1):

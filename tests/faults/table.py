@@ -56,6 +56,10 @@ FAULTS = [
     Fault("a fault while training again", "--fresh over runs that are done, the disk full from the N-th write on, and "
           "SIGKILL before the N-th rename and ftruncate", 20, "the rows that --fresh gave up",
           ONE_BY_ONE),
+    Fault("a fault at a checkpoint", "a checkpoint after each row; the N-th write and all after it, the N-th fsync, "
+          "the N-th rename fail", 30, NOTHING, ONE_BY_ONE),
+    Fault("SIGKILL at a checkpoint", "a checkpoint after each row; SIGKILL in the N-th write, before the N-th fsync, "
+          "the N-th rename", 30, NOT_WRITTEN, ONE_BY_ONE),
     Fault("files limited in size", "RLIMIT_FSIZE of 90, 180, 270, … bytes: a short write, then EFBIG", 10, NOTHING,
           ONE_BY_ONE),
     Fault("torn log", "metrics.jsonl cut off after each of its bytes, also within a character of UTF-8", 500,

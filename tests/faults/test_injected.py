@@ -19,7 +19,8 @@ from tests.faults.table import injected
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="handles are told apart by /proc")
 
 OURS = {"run.json", "metrics.jsonl", "experiment.json"}
-UNFINISHED = re.compile(r"\.(run|experiment)\.json\.\d+\.new")
+UNFINISHED = re.compile(r"\.((run|experiment)\.json|checkpoint-\d\.pt)\.\d+\.new")
+CHECKPOINT = re.compile(r"checkpoint-\d\.pt")
 KILLED = -9
 SPECS = {
     "disk full at a write": ["write:ENOSPC", "write:full"],
@@ -29,6 +30,8 @@ SPECS = {
     "SIGKILL between two calls": ["fsync:kill", "replace:kill", "ftruncate:kill"],
     "a fault while training again": ["write:full:--fresh", "replace:kill:--fresh", "ftruncate:kill:--fresh"],
     "files limited in size": ["limit:size"],
+    "a fault at a checkpoint": [f"{each}:checkpoints" for each in ("write:full", "fsync:EIO", "replace:EIO")],
+    "SIGKILL at a checkpoint": [f"{each}:checkpoints" for each in ("write:kill", "fsync:kill", "replace:kill")],
 }
 
 
@@ -77,7 +80,7 @@ def check_told(each: dict[str, Any], whole: dict[str, bytes]) -> None:
 def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
     """Files are whole, rows are the undisturbed run's as far as they go, and what is not done is not said to be."""
     names = {file.name for file in left.rglob("*") if file.is_file()}
-    assert all(name in OURS or UNFINISHED.fullmatch(name) for name in names), names
+    assert all(name in OURS or UNFINISHED.fullmatch(name) or CHECKPOINT.fullmatch(name) for name in names), names
     for name, content in rows_below(left).items():
         assert whole[name].startswith(content), (left, name)
         assert status == KILLED or content[-1:] in (b"", b"\n"), (left, name)
