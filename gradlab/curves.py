@@ -62,9 +62,17 @@ def summarise(rows: Sequence[Row]) -> Summary:
     return Summary(len(rows), rows[-1].update + 1, rows[0].loss, rows[-1].loss, best, verdict(rows))
 
 
+def epochs_of(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the rows of each epoch; a last one of less than half as many as the first goes with the one before it."""
+    epochs = [list(epoch) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+    if len(epochs) > 1 and len(epochs[-1]) * 2 < len(epochs[0]):
+        epochs[-2:] = [epochs[-2] + epochs[-1]]
+    return epochs
+
+
 def epoch_means(rows: Iterable[Row]) -> list[float]:
-    """Return the mean loss of each epoch, over its items where rows tell them; not finite where a loss is not."""
-    return [_mean_loss(list(epoch)) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+    """Return the mean loss of each of `epochs_of`, over its items where rows tell them; else not finite."""
+    return [_mean_loss(epoch) for epoch in epochs_of(rows)]
 
 
 def verdict(rows: Sequence[Row]) -> Verdict:
@@ -125,8 +133,7 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
 
 def natural_axis(rows: Sequence[Row]) -> Axis:
     """Return the axis on which the curve reads best: epochs where there are several, of several batches each."""
-    epochs = rows[-1].epoch + 1 if rows else 0
-    return "epoch" if 1 < epochs < len(rows) else "step"
+    return "epoch" if 1 < len(epochs_of(rows)) < len(rows) else "step"
 
 
 def band(curves: Sequence[Curve]) -> Band:
@@ -154,14 +161,14 @@ def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
 
     The standard error is 0 where each level is a single loss on the full batch.
     """
-    epochs = [list(epoch) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
+    epochs = epochs_of(rows)
     losses = [row.loss for row in rows]
     if len(epochs) == len(losses) > 1:
         return losses, 0.0, 0.0
     if 1 < len(epochs) < FEWEST:  # too few for chance to be told from anything
         return [_mean_loss(epoch) for epoch in epochs], 0.0, 0.0
     if len(epochs) >= FEWEST:
-        blocks = epochs if len(epochs[-1]) * 2 >= len(epochs[0]) else [*epochs[:-2], epochs[-2] + epochs[-1]]
+        blocks = epochs
     else:
         size = max(1, len(losses) // max(8, math.isqrt(len(losses))))
         blocks = [list(rows[at : at + size]) for at in range(0, len(rows) // size * size, size)]

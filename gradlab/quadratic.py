@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from copy import deepcopy
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,8 +68,9 @@ def measured(task: Task) -> Quadratic | None:
     of its gradient and Hessian at the start, to a billionth; with a minimum, so that no direction is bent downwards or
     has a slope without being bent. A direction in which nothing changes is left out.
 
-    The batches are drawn twice and the loss is called some ten times, so that the task must be one built for this
-    alone. The model stays as it is. Whatever the task raises or prints here is passed over: its training will tell.
+    Two batches at most are drawn in each of two passes, and the loss is called some ten times, so that the task must
+    be one built for this alone. The model stays as it is. Whatever the task raises or prints here is passed over: its
+    training will tell.
     """
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -83,8 +84,11 @@ def _measured(task: Task) -> Quadratic | None:
     from torch.nn.utils import parameters_to_vector
 
     trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-    if sum(parameter.numel() for parameter in trained) > MANY or len(task.batches) != 1:  # type: ignore[arg-type]  # a TypeError is caught
+    if sum(parameter.numel() for parameter in trained) > MANY:
         return None
+    with suppress(TypeError):  # batches that do not tell their number are drawn
+        if len(task.batches) != 1:  # type: ignore[arg-type]  # that is the TypeError
+            return None
     passes = [[mapped(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
     if any(len(batches) != 1 for batches in passes):
         return None

@@ -46,18 +46,17 @@ def table_of(results: Sequence[Result], width: int) -> Table:
     """
     seeds = len({result.seed for result in results})
     by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
-    if all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
-        optional = ["best", "first", "curve", "last"]
-    else:
-        optional = ["last epoch", "best", "first", "curve", "last"]
     against = f"− {by_mode[0][0].mode}" if seeds > 1 and len(by_mode) > 1 else ""
-    if against:
-        optional.insert(optional.index("curve"), against)
+    optional = ["best", "first", "last", "curve", *([against] if against else [])]
+    telling = "last epoch"
+    if all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
+        telling = "last"  # an epoch is one batch
+        optional.remove(telling)
     shown = ["mode", "first", "last", "best", "last epoch", against, "curve", "verdict"]
-    shown = [name for name in shown if name in ("mode", "verdict", *optional)]
+    shown = [name for name in shown if name in ("mode", "verdict", telling, *optional)]
     for spark in (16, 8):  # a shorter curve goes before a column
         lines = [_cells(runs, spark) | {against: _difference(runs, by_mode[0])} for runs in by_mode]
-        if _needed([name for name in shown if name != "last epoch"], lines) <= width:
+        if _needed(shown, lines) <= width:
             break
     table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch", against))
     table.title, table.title_justify = (f"loss, median of {seeds} seeds" if seeds > 1 else None), "left"
@@ -82,7 +81,7 @@ def run_list(records: Iterable[RunRecord], width: int) -> Table:
         }
         for record in records
     ]
-    return _fitting(shown, ["started", "rows", "lr", "status", "seed"], lines, width, numbers=("seed", "rows"))
+    return _fitting(shown, ["started", "rows", "lr", "seed"], lines, width, numbers=("seed", "rows"))
 
 
 def _lr(record: RunRecord) -> str:

@@ -200,6 +200,19 @@ def test_epoch_means_are_the_means_of_epochs_the_last_one_shorter() -> None:
     assert epoch_means(mini_batches([1.0, 2.0, 6.0, 5.0, 7.0], 3)) == [3.0, 6.0]
 
 
+def test_a_last_epoch_of_less_than_half_of_the_batches_counts_with_the_one_before_in_everything_that_is_shown() -> (
+    None
+):
+    rows = mini_batches([1.0, 2.0, 3.0, 6.0, 2.0, 2.0, 2.0, 4.0, 10.0], 4)
+    assert epoch_means(rows) == curves.levels(rows) == curve(rows, "epoch").y == [3.0, 4.0]
+    assert natural_axis(rows[:5]) == "step"  # an epoch and a fragment are one
+
+
+def test_a_mean_loss_is_over_the_items_and_not_over_the_batches() -> None:
+    rows = [Row(0, 0, 0, 1.0, 30), Row(1, 0, 0, 5.0, 10), Row(2, 1, 1, 8.0, 1), Row(3, 1, 1, 2.0, 2)]
+    assert epoch_means(rows) == curve(rows, "update").y == curves.levels(rows) == [2.0, 4.0]
+
+
 def test_epoch_means_of_no_rows_are_none() -> None:
     assert epoch_means([]) == []
 

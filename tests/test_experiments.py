@@ -13,6 +13,7 @@ import torch
 
 from gradlab import curves, experiment, optimizers, runs, tasks
 from gradlab.experiment import Override
+from gradlab.intervals import paired_difference
 from gradlab.modes import Mode, parse
 
 if TYPE_CHECKING:
@@ -60,9 +61,9 @@ def test_the_unrounded_means_in_the_readme_are_those_of_the_run() -> None:
         (
             "digits",
             {
-                "zero_grad": ["falls"] * 5,
-                "no_zero_grad": ["falls", "oscillates", "rises", "rises", "rises"],
-                "halve_grad": ["falls"] * 5,
+                "zero_grad": ["falls"] * 10,
+                "no_zero_grad": ["falls"] * 2 + ["oscillates"] + ["rises"] * 7,
+                "halve_grad": ["falls"] * 10,
             },
         ),
     ],
@@ -191,6 +192,28 @@ def test_what_is_kept_learns_faster_at_the_same_lr_and_slower_at_the_same_effect
     cleared, *kept = (last_epochs(each)[0] for each in trained(name, [0]).values())
     differences = [sign * (each - cleared) for each in kept]
     assert 0 < differences[0] < differences[1] < differences[2]  # the more is kept, the more of either
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("halving", 3), ("halving_matched_lr", 3), ("digits", 1), ("own_mode", 1)],
+)
+def test_paired_differences_of_three_seeds_lie_in_the_intervals_of_the_findings(name: str, kept: int) -> None:
+    text = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    finding = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+    told = {
+        {"halved": "halve_grad", "clear_now_and_then": "own_mode.py:clear_now_and_then"}.get(mode, mode): (mean, half)
+        for mode, mean, half in re.findall(r"([\w:.]+) ([−+][\d.]+) ± ([\d.]+)", finding)
+        if mode != "no_zero_grad"  # differs too much from seed to seed
+    }
+    cleared, *others = trained(name, [0, 1, 2], modes=["zero_grad", *told]).items()
+    assert cleared[0] == "zero_grad"
+    assert len(others) == kept
+    for mode, results in others:
+        found = paired_difference(last_epochs(results), last_epochs(cleared[1]))
+        assert found
+        mean, half = (float(each.replace("−", "-")) for each in told[mode])
+        assert abs(found.mean - mean) <= half, mode
 
 
 @pytest.mark.parametrize("cells", optimizer_table(), ids=lambda cells: cells[0])

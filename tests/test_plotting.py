@@ -80,7 +80,8 @@ def points(line: Line2D) -> list[list[float]]:
 
 def labels_of(figure: Figure) -> list[Text]:
     """Return the names at the curves, in the order of the curves: bold, and smaller than the title."""
-    return [text for text in figure.axes[0].texts if text.get_fontweight() == "bold" and text.get_fontsize() == LABEL]
+    bold = [text for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
+    return [text for text in bold if float(text.get_fontsize()) <= LABEL]
 
 
 def boxes_of(figure: Figure, texts: Sequence[Text]) -> list[Bbox]:
@@ -189,16 +190,28 @@ def test_a_curve_is_drawn_through_its_losses() -> None:
 
 
 def test_each_of_seven_modes_has_a_colour_and_a_dash_of_its_own() -> None:
-    lines = curves_of(draw(each(dict.fromkeys(SEVEN, FALL))))
+    lines = curves_of(draw(each({mode: [y + nth for y in FALL] for nth, mode in enumerate(SEVEN)})))
     assert len({line.get_color() for line in lines}) == len(SEVEN)
     assert len({str(vars(line)["_dash_pattern"]) for line in lines}) == len(SEVEN)
 
 
 @pytest.mark.parametrize("modes", [["zero_grad"], ["halve_grad", "decay:0.9", "zero_grad"], SEVEN[::-1]])
 def test_a_usual_mode_looks_the_same_in_every_picture(modes: list[str]) -> None:
-    usual = curves_of(draw(each(dict.fromkeys(SEVEN, FALL))))[0]
-    line = curves_of(draw(each(dict.fromkeys(modes, FALL))))[modes.index("zero_grad")]
+    apart = {mode: [y + nth for y in FALL] for nth, mode in enumerate(modes)}
+    usual = curves_of(draw(one(FALL)))[0]
+    line = curves_of(draw(each(apart)))[modes.index("zero_grad")]
     assert (line.get_color(), line.get_linestyle()) == (usual.get_color(), usual.get_linestyle())
+
+
+def test_usual_modes_keep_their_colours_beside_more_modes_than_there_are_colours() -> None:
+    many = [f"decay:0.{nth}" for nth in range(1, 10)] + ["halve_grad", "zero_grad"]
+    alone = curves_of(draw(each({"zero_grad": FALL, "halve_grad": [9.0] * 6})))
+    lines = lines_of(each({mode: [y + nth for y in FALL] for nth, mode in enumerate(many)}), "step")
+    looks = {line.name: line.colour for line in lines}
+    assert [looks["zero_grad"], looks["halve_grad"]] == [line.get_color() for line in alone]
+    usual = {looks["zero_grad"], looks["halve_grad"]}
+    assert not usual & {line.colour for line in lines if line.name.startswith("decay")}
+    assert len({(line.colour, str(line.dash)) for line in lines}) == len(many)
 
 
 def test_the_seeds_of_a_mode_are_one_curve_their_median_with_a_band_of_their_range() -> None:
@@ -225,10 +238,35 @@ def test_of_two_curves_of_a_mode_that_coincide_the_first_is_wide_and_pale_so_tha
     assert second.get_linestyle() == "--"
 
 
-def test_curves_that_differ_or_have_colours_of_their_own_are_drawn_alike() -> None:
-    apart = [loss * 1.2 for loss in FALL]
-    for several in ([*one(FALL), *one(apart, engine="tensorflow")], each({"zero_grad": FALL, "halve_grad": FALL})):
+def test_each_of_several_curves_under_another_is_wider_than_what_lies_on_it() -> None:
+    lines = curves_of(draw(each(dict.fromkeys(["zero_grad", "halve_grad", "decay:0.9"], FALL))))
+    assert [line.get_linewidth() for line in lines] == sorted({line.get_linewidth() for line in lines}, reverse=True)
+    assert [line.get_zorder() for line in lines] == sorted({line.get_zorder() for line in lines})
+    assert [line.get_alpha() for line in lines] == [0.3, 0.3, None]
+
+
+def test_a_shorter_curve_under_a_longer_one_is_wide_and_pale_too() -> None:
+    first, second = curves_of(draw([*one(FALL[:3]), *one(FALL, "halve_grad")]))
+    assert first.get_linewidth() > 3 * second.get_linewidth()
+
+
+def test_curves_that_differ_somewhere_are_drawn_alike() -> None:
+    apart = [*FALL[:-1], FALL[-1] * 1.2]
+    for several in ([*one(FALL), *one(apart, engine="tensorflow")], each({"zero_grad": FALL, "halve_grad": apart})):
         assert {line.get_linewidth() for line in curves_of(draw(several))} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"optimizer": {"name": "vanilla", "lr": 0.1}}, "optimizer\N{NO-BREAK SPACE}vanilla"),
+        ({"task_options": {"noise": 2.0}}, "noise\N{NO-BREAK SPACE}2"),
+        ({"task_options": {"lr": 2.0}}, "task_options.lr\N{NO-BREAK SPACE}2"),
+    ],
+)
+def test_a_setting_that_tells_curves_apart_is_named_so_that_it_is_known(options: dict[str, Any], words: str) -> None:
+    lines = lines_of([*one(FALL), *one(FALL, **options)], "step")
+    assert lines[1].name == f"zero_grad, {words}"
 
 
 def test_an_engine_is_named_where_the_loop_is_not() -> None:
@@ -264,6 +302,29 @@ def test_the_title_is_the_experiment_s_unless_another_is_given() -> None:
     assert "A line" in words_of(draw(one(FALL)))
     assert "A line" not in words_of(draw(one(FALL), title="Mine"))
     assert "Mine" in words_of(draw(one(FALL), title="Mine"))
+
+
+def of_experiment(name: str, title: str) -> Runs:
+    return [(replace(record, experiment=name, title=title), rows) for record, rows in one(FALL)]
+
+
+def test_several_experiments_whose_titles_begin_alike_or_are_too_long_together_are_headed_by_their_names() -> None:
+    def heading(one_: str, other: str) -> str:
+        figure = draw([*of_experiment("first", one_), *of_experiment("second", other)])
+        return next(text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 12)
+
+    assert heading("A line", "A circle") == "A line, A circle"
+    assert heading("A long line of ten points", "A long line of nine points") == "first, second"
+    assert heading("One " + "long " * 10, "Another " + "long " * 10) == "first, second"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ticks"), [(3, [1, 2, 3]), (10, [*range(1, 11)]), (12, [1, 5, 10]), (30, [1, 5, 10, 15, 20, 25, 30])]
+)
+def test_epochs_are_numbered_from_the_first(epochs: int, ticks: list[int]) -> None:
+    axes = draw(one([1.0] * epochs), axis="epoch").axes[0]
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == ticks
 
 
 def test_what_all_runs_share_is_written_below_the_title() -> None:
@@ -532,9 +593,15 @@ def test_a_mode_of_the_user_s_own_has_no_theory() -> None:
 def test_the_others_are_drawn_where_some_curves_have_no_theory_and_those_are_named() -> None:
     runs = knowing(one(FALL)) + knowing(one(FALL, "no_zero_grad"), {}) + knowing(one(FALL, "halve_grad"), {})
     assert len(theory_of(draw(runs, theory=True))) == 1
-    assert without_theory(runs) == [
-        "no theory for no_zero_grad; halve_grad: the loss is not a quadratic of the weights"
-    ]
+    (line,) = without_theory(runs)
+    assert line.startswith("no theory for no_zero_grad; halve_grad: the loss is not a quadratic of the weights")
+
+
+def test_curves_without_theory_are_neither_broad_nor_pale_beside_those_with_it_and_leave_dashes_to_theory() -> None:
+    runs = knowing(one(FALL)) + knowing(one([9.0] * 6, "no_zero_grad"), {})
+    usual = curves_of(draw(runs))[1]
+    line = curves_of(draw(runs, theory=True))[-1]
+    assert (line.get_linewidth(), line.get_alpha(), line.get_linestyle()) == (usual.get_linewidth(), None, "-")
 
 
 def test_a_curve_of_which_one_seed_has_no_theory_has_none() -> None:
@@ -580,6 +647,7 @@ CROWDS: dict[str, dict[str, list[float]]] = {
     "one end, at the top": {mode: [0.0, 10.0] for mode in SEVEN},
     "all nan": {mode: [1.0, math.nan] for mode in SEVEN},
     "two ends": {mode: [5.0, float(nth % 2)] for nth, mode in enumerate(SEVEN)},
+    "many of two lines, at the bottom": {f"decay:0.{nth}": [9.0, 0.0, math.nan] for nth in range(10, 24)},
     "long names": {f"keep=0.{nth}23456789012,every=1234567:sum": FALL for nth in range(4)},
 }
 
@@ -603,6 +671,10 @@ def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -
     for box in boxes_of(figure, texts):
         assert -1 <= box.x0 <= box.x1 <= width + 1
         assert -1 <= box.y0 <= box.y1 <= 0.6 * width + 1
+
+
+def test_each_name_stands_where_it_would_unless_another_is_in_its_way() -> None:
+    assert labels._apart([5.0, 50.0, 52.0, 90.0], [10.0] * 4, 100.0) == [5.0, 46.0, 56.0, 90.0]
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(1, 10)), min_size=1, max_size=8), st.floats(80, 200))

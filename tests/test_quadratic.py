@@ -168,7 +168,7 @@ NONE: dict[str, Task] = {
     "two batches": fitted(nn.Linear(1, 1), batches=[(X, Y), (X, Y)]),
     "two batches that say they are one": fitted(nn.Linear(1, 1), batches=Liar()),
     "another batch at each pass": fitted(nn.Linear(1, 1), batches=New()),
-    "batches without a length": Task(Weights(1.0), map(str, [1]), lambda model, _: (model.w**2).sum()),
+    "batches that can be drawn but once": Task(Weights(1.0), map(str, [1]), lambda model, _: (model.w**2).sum()),
     "not in float64": of_weights(in_float32, 1.0),
     "not a scalar": of_weights(lambda w: w**2, 1.0, 1.0),
     "not a tensor": of_weights(lambda _: 1.0, 1.0),
@@ -202,6 +202,24 @@ def test_where_epochs_have_several_batches_none_is_drawn_and_no_loss_computed() 
             raise AssertionError
 
     assert quadratic._measured(fitted(nn.Linear(1, 1), batches=Batches())) is None
+
+
+def test_batches_that_do_not_tell_their_number_are_counted_by_drawing_two_at_most() -> None:
+    class Batches:
+        def __init__(self, number: int) -> None:
+            self.number, self.drawn = number, 0
+
+        def __iter__(self) -> Iterator[Any]:
+            for _ in range(self.number):
+                self.drawn += 1
+                yield X, Y
+
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1)
+    assert measured(fitted(model, batches=Batches(1))) == measured(fitted(model)) is not None
+    many = Batches(100)
+    assert measured(fitted(model, batches=many)) is None
+    assert many.drawn == 4
 
 
 def test_looking_leaves_the_model_as_it_was_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

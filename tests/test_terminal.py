@@ -87,6 +87,33 @@ def test_the_table_of_one_seed_tells_first_last_best_and_last_epoch() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (80, "mode first last last epoch − zero_grad curve verdict"),
+        (60, "mode last epoch − zero_grad verdict"),
+        (40, "mode last epoch verdict"),
+    ],
+)
+def test_in_a_narrow_table_of_mini_batches_the_last_epoch_outlives_losses_of_single_steps(
+    width: int, columns: str
+) -> None:
+    modes = ["zero_grad", "no_zero_grad", "halve_grad", "accumulate:4"]
+    losses = [1234.0, 0.001, 1.23e-9, 0.01234] * 8
+    results = [result([loss + seed for loss in losses], mode, seed) for mode in modes for seed in range(3)]
+    assert " ".join(shown(table_of(results, width), width)[1].split()) == columns
+
+
+def test_in_a_narrow_table_of_full_batches_the_last_loss_outlives_the_others() -> None:
+    results = [result([1234.5, 0.001234], mode, per_epoch=1) for mode in ("zero_grad", "no_zero_grad")]
+    assert shown(table_of(results, 36), 36)[0].split() == ["mode", "last", "verdict"]
+
+
+def test_a_fragment_of_an_epoch_is_not_the_last_epoch() -> None:
+    run = result([1.0, 2.0, 3.0, 6.0, 2.0, 2.0, 2.0, 4.0, 10.0], per_epoch=4)
+    assert shown(table_of([run], 120), 120)[1].split()[4:6] == ["4", "▁█"]
+
+
 def test_the_table_of_full_batches_has_no_mean_of_the_last_epoch() -> None:
     assert "epoch" not in shown(table_of([result([4.0, 2.0], per_epoch=1)], 120), 120)[0]
 
@@ -222,6 +249,12 @@ def test_the_list_of_runs_fits_the_width_and_names_experiment_and_mode(width: in
     lines = shown(run_list(records, width), width)
     assert max(map(cell_len, lines)) <= width
     assert all(mode[:9] in "".join(lines) for mode in ALL_MODES)
+
+
+def test_a_narrow_list_of_runs_tells_how_they_ended() -> None:
+    record = RunRecord("line", "zero_grad", 7, "abc", {"optimizer": {"lr": 0.5}}, "interrupted", rows=10,
+                       started="2026-01-02T03:04:05+00:00")  # fmt: skip
+    assert shown(run_list([record], 40), 40)[0].split() == ["experiment", "mode", "status"]
 
 
 def test_a_wide_list_of_runs_tells_all_of_each() -> None:

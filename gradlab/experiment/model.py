@@ -124,9 +124,8 @@ class Experiment(_Section):
         options = self.optimizer.options
         if not self.match_lr:
             return options
-        lr = float(
-            f"{options['lr'] * modes.share_of_matched_lr(mode):.12g}"
-        )  # 0.005, where floats make 0.05·(1 − 0.9) less
+        # 0.005, where floats make 0.05·(1 − 0.9) less
+        lr = float(f"{options['lr'] * modes.share_of_matched_lr(mode):.12g}")
         return {**options, "lr": lr}
 
     def settings(self, mode: Mode, seed: int) -> dict[str, Any]:

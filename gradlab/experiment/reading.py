@@ -186,9 +186,8 @@ class _Source(NamedTuple):
             self._check_plain(made, optimizer, flags)
         with self._located(("task",), flags):
             task = tasks.find(made.task, self.file.parent if self.file else None)
-        if (
-            task.name in tasks.BUILT_IN
-        ):  # a user's own is imported for this, so it waits until there is something to train
+        # A user's own task is imported for this, so it waits until there is something to train.
+        if task.name in tasks.BUILT_IN:
             with self._located(("task_options",), flags):
                 tasks.check_options(task, made.task_options)
         if made.epochs is not None and made.steps is not None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
     from gradlab.rows import Row
     from gradlab.store import RunRecord
@@ -75,8 +76,9 @@ def draw(
             axes.set_yscale("log")
         axes.set_ylim(bottom, top)
         for line in lines:
-            _draw_line(axes, line, broad=theory)
-            if theory and (predicted := prediction(line, chosen)):
+            predicted = prediction(line, chosen) if theory else None
+            _draw_line(axes, line, broad=predicted is not None, dashes=not theory)
+            if predicted:
                 _draw_theory(axes, line, predicted)
         _dress(figure, axes, drawn, chosen, lines, title, theory=theory)
         name_lines(figure, axes, lines, chosen)
@@ -147,16 +149,16 @@ def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
     return (0.0 if 0 <= low < 0.5 * high else low - margin), high + margin, False
 
 
-def _draw_line(axes: Axes, line: Line, *, broad: bool) -> None:
-    """Draw a curve; `broad` leaves room for theory upon it, and dashes to it."""
+def _draw_line(axes: Axes, line: Line, *, broad: bool, dashes: bool) -> None:
+    """Draw a curve; `broad` leaves room for theory upon it; without `dashes` these are left to theory."""
     n, band = line.finite, line.band
     few = n <= 12
     axes.plot(
         band.x[:n], band.middle[:n], color=line.colour,
-        linestyle="-" if broad or line.under else line.dash,
-        linewidth=7.0 if line.under else 4.5 if broad else 2.0,
+        linestyle=line.dash if dashes and not line.under else "-",
+        linewidth=2.0 + 5.0 * min(line.under, 4) if line.under else 4.5 if broad else 2.0,
         alpha=0.3 if line.under else 0.4 if broad else None,
-        zorder=2.5 if line.under else 3,
+        zorder=2.5 - 0.01 * line.under if line.under else 3,
         marker="o" if few and not line.under else None, markersize=4.5, solid_capstyle="round",
     )  # fmt: skip
     if line.seeds > 1:
@@ -186,9 +188,9 @@ def _dress(
     from matplotlib.ticker import MaxNLocator
 
     records = [record for record, _ in runs]
-    names = list(dict.fromkeys(record.title or record.experiment for record in records))
-    heading = title if title is not None else names[0] if len(names) == 1 else ", ".join(names)
-    heading = textwrap.shorten(printable(heading), int(9.5 * figure.get_figwidth()), placeholder=" …")
+    room = int(9.5 * figure.get_figwidth())
+    heading = printable(_heading(records, room) if title is None else title)
+    heading = textwrap.shorten(heading, room, placeholder=" …")
     facts = [_common(records, key) for key in ("task", "optimizer.name", "optimizer.lr", "task_options.batch_size")]
     words = [fact and before + fact for before, fact in zip(("", "", "lr ", "batch size "), facts, strict=True)]
     words += [_seeds(records, lines), "dashed: theory" if theory else ""]
@@ -204,19 +206,38 @@ def _dress(
         parse_math=False,
     )
     below = shortened("  ·  ".join(word for word in words if word), 200)
-    room = 72 * (figure.get_figwidth() - 1.0)
+    points = 72 * (figure.get_figwidth() - 1.0)
     axes.annotate(
         below, (0, 1), (0, 11), "axes fraction", textcoords="offset points", color=FAINT,
-        fontsize=min(9.0, 9.0 * room / width_of(below, 9.0)), parse_math=False,
+        fontsize=min(9.0, 9.0 * points / width_of(below, 9.0)), parse_math=False,
     )  # fmt: skip
     axes.set_xlabel(axis)
     axes.set_ylabel("training loss, mean of an epoch" if axis == "epoch" else "training loss")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(_epoch_ticks(lines) if axis == "epoch" else MaxNLocator(integer=True))
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8, zorder=0)
     axes.tick_params(length=3)
     figure.subplots_adjust(
         left=0.9 / figure.get_figwidth(), bottom=0.55 / figure.get_figheight(), top=1 - 0.7 / figure.get_figheight()
     )
+
+
+def _heading(records: Sequence[RunRecord], room: int) -> str:
+    """Return the title of the experiments; their names where titles begin alike or are too long to stand together."""
+    titles = list(dict.fromkeys(record.title or record.experiment for record in records))
+    together = ", ".join(titles)
+    begins = {tuple(each.split()[:2]) for each in titles}
+    if len(titles) > 1 and (len(together) > room or len(begins) < len(titles)):
+        return ", ".join(dict.fromkeys(record.experiment for record in records))
+    return together
+
+
+def _epoch_ticks(lines: Sequence[Line]) -> Locator:
+    """Return where epochs are numbered: at the first one, and at each or each fifth, tenth, fiftieth … from there."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    first, last = lines[0].band.x[0], max(line.band.x[-1] for line in lines)
+    places = MaxNLocator(nbins=10, steps=[1, 5, 10], integer=True).tick_values(first, last)
+    return FixedLocator([first, *(float(place) for place in places if first < place <= last)])
 
 
 def _seeds(records: Sequence[RunRecord], lines: Sequence[Line]) -> str:

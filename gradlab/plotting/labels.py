@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import textwrap
 import warnings
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from gradlab.errors import printable
@@ -41,6 +42,9 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
         right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
         ends.append((float(right_at), float(up_at)))
     spaces = [LABEL * 1.35 * (1 + name.count("\n")) for name in names]
+    # Lines may stand a little closer than they like to; where that does not do, they shrink.
+    small = min(1.0, max(0.4, 1.05 * (height + 1.2 * LABEL) / sum(spaces)))
+    spaces = [small * space for space in spaces]
     places = _apart([end[1] * height for end in ends], spaces, height)
     beside = 1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth())
     for line, name, end, place in zip(lines, names, ends, places, strict=True):
@@ -49,7 +53,7 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
         thread["relpos"] = (0, 0.5)
         axes.annotate(
             name, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
-            color=line.colour, fontsize=LABEL, fontweight="bold", annotation_clip=False,
+            color=line.colour, fontsize=small * LABEL, fontweight="bold", annotation_clip=False,
             arrowprops=thread if moved else None, parse_math=False,
         )  # fmt: skip
 
@@ -87,20 +91,27 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
-    """Return places near the wanted ones, none closer than its height to the next, within `space` where they fit."""
+    """Return places as near the wanted ones as can be, in their order, none closer than its height to the next.
+
+    All lie within `space`; where they do not fit, they overlap alike. Less the heights of those below it, each place
+    must be at least that of the one below: a least-squares fit that only grows (pool adjacent violators, Ayer et al.
+    1955).
+    """
     order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
+    # The second line of a name must not reach title or axis.
+    margins = [max(0.0, heights[nth] / 2 - LABEL * 0.6) for nth in (order[0], order[-1])]
+    below = [0.0, *accumulate((heights[one] + heights[next_]) / 2 for one, next_ in pairwise(order))]
+    room = max(0.0, space - sum(margins))
+    fit = min(1.0, room / below[-1]) if below[-1] else 1.0
+    below = [fit * each for each in below]
+    pools: list[list[float]] = []
+    for nth, each in zip(order, below, strict=True):
+        pools.append([wanted[nth] - each])
+        while len(pools) > 1 and fmean(pools[-2]) > fmean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    lowest, highest = margins[0], margins[0] + room - below[-1]
+    fitted = [min(max(fmean(pool), lowest), highest) for pool in pools for _ in pool]
     places = list(wanted)
-    for _ in range(500):
-        moved = False
-        for below, above in pairwise(order):
-            overlap = (heights[below] + heights[above]) / 2 - (places[above] - places[below])
-            if overlap > 0.01:
-                places[below] -= overlap / 2
-                places[above] += overlap / 2
-                moved = True
-        for nth in order:
-            margin = max(0.0, heights[nth] / 2 - LABEL * 0.6)  # a second line must not reach title or axis
-            places[nth] = min(max(places[nth], margin), space - margin)
-        if not moved:
-            break
+    for nth, each, at in zip(order, below, fitted, strict=True):
+        places[nth] = at + each
     return places

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves
@@ -36,7 +37,7 @@ class Line(NamedTuple):
     band: curves.Band
     colour: str
     dash: Any
-    under: bool = False  # a later curve of its colour lies on it: drawn wide and pale, so that both are seen
+    under: int = 0  # how many later curves lie on it: the more, the wider it is drawn, and pale, so that all are seen
 
     @property
     def seeds(self) -> int:
@@ -63,34 +64,35 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
         groups.setdefault(tuple(sorted(traits.items())), []).append((record, rows))
     several = [dict(key) for key in groups]
     differing = _differing(several)
+    words = _words({trait for traits in several for trait in traits})
     lines: list[Line] = []
     for traits, members in zip(several, groups.values(), strict=True):
-        told = [
-            f"{trait.rpartition('.')[2]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits
-        ]
+        told = [f"{words[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
         colour, dash = _look(traits["mode"], [each["mode"] for each in several], lines)
         lines.append(Line(", ".join([traits["mode"], *told]), members, band, colour, dash))
     return [
-        line._replace(under=any(_coincide(line, other) for other in lines[nth:])) for nth, line in enumerate(lines, 1)
+        line._replace(under=sum(_hides(other, line) for other in lines[nth:])) for nth, line in enumerate(lines, 1)
     ]
 
 
-def _coincide(one: Line, other: Line) -> bool:
-    """Say whether two curves of one colour could not be told apart: within a percent of each other everywhere."""
-    if one.colour != other.colour or list(one.band.x) != list(other.band.x):
+def _hides(upper: Line, lower: Line) -> bool:
+    """Say whether the lower curve would not be seen: wherever it is, the upper one is within a percent of it."""
+    n = len(lower.band.x)
+    if list(upper.band.x[:n]) != list(lower.band.x):
         return False
-    ys = zip(one.band.middle, other.band.middle, strict=True)
+    ys = zip(lower.band.middle, upper.band.middle[:n], strict=True)
     return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
 
 
 def _look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
     """Return the colour of the mode, the same for all its curves, and a dash that no curve of that colour has yet."""
-    order = [*USUAL, *dict.fromkeys(each for each in modes if each not in USUAL)]
-    if len(order) > len(COLOURS):  # colours of usual modes that are not in this picture are free for others
-        order = [each for each in order if each in modes]
-    nth = order.index(mode)
-    colour = COLOURS[nth % len(COLOURS)]
+    others = [each for each in dict.fromkeys(modes) if each not in USUAL]
+    free = list(range(len(USUAL), len(COLOURS)))
+    if len(others) > len(free):  # colours of usual modes that are not in this picture are free for others
+        free += [nth for nth, each in enumerate(USUAL) if each not in modes]
+    nth = USUAL.index(mode) if mode in USUAL else free[others.index(mode) % len(free)]
+    colour = COLOURS[nth]
     taken = [line.dash for line in drawn if line.colour == colour]
     dashes = [DASHES[(nth + shift) % len(DASHES)] for shift in range(len(DASHES))]
     return colour, next((dash for dash in dashes if dash not in taken), dashes[0])
@@ -105,6 +107,13 @@ def _differing(groups: Sequence[dict[str, str]]) -> list[str]:
     known = sorted({trait for group in groups for trait in group} - {"mode", "task_source", "mode_source"})
     differing = [trait for trait in known if kinds([trait]) > 1]
     return ["experiment"] if differing and kinds(["experiment"]) == kinds(differing) else differing
+
+
+def _words(known: Iterable[str]) -> dict[str, str]:
+    """Return how each trait is called beside a curve: by the end of its key where no other has the same."""
+    ends = Counter(trait.rpartition(".")[2] for trait in known)
+    words = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
+    return words | {"optimizer.name": "optimizer"}
 
 
 def flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:

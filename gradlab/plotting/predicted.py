@@ -58,7 +58,7 @@ def _why_not(record: RunRecord, rows: Sequence[Row]) -> str:
         return "an epoch has several batches"
     if record.quadratic is None:
         return NOT_RECORDED
-    return "" if record.quadratic else "the loss is not a quadratic of the weights"
+    return "" if record.quadratic else "the loss is not a quadratic of the weights, seen in one batch an epoch"
 
 
 def _follows_rule(mode: str) -> bool:
