@@ -565,7 +565,7 @@ def test_plot_says_which_curves_have_no_theory_and_draws_those_that_have(here: P
         gives(*MSE, "-m", "zero_grad", *options, "--out", str(here / f"mse{len(options)}"))
     answer = gives("plot", str(here / "mse0"), str(here / "mse2"), "-o", "a.png", "--theory")
     assert answer.stdout == "a.png\n"
-    assert answer.stderr == "no theory for zero_grad, name Adam: the optimizer is Adam, not plain SGD\n"
+    assert answer.stderr == "no theory for zero_grad, optimizer Adam: the optimizer is Adam, not plain SGD\n"
 
 
 def test_plot_without_any_theory_to_draw_is_a_fault_of_two_lines_and_writes_nothing(trained: Path) -> None:
