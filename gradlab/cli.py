@@ -75,7 +75,7 @@ class Commands(TyperGroup):
             if sys.stdout:
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            raise _Stopped("interrupted; the same command trains what is missing", INTERRUPTED) from None
+            raise _Stopped("interrupted", INTERRUPTED) from None
         except OSError as error:
             if error.filename:
                 raise GradlabError(f"{error.filename}: {error.strerror}") from None
@@ -169,17 +169,19 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
 
     watcher = _watcher(len(chosen.modes) * len(chosen.seeds)) if talk else None
     stop = runs.Stop()
-    with Signals(stop) as signals:
-        try:
-            with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-                return runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop)
-        except runs.StoppedError as stopped:
-            raise _Stopped(str(stopped), signals.status) from None
-        except SignalledError:
-            raise _Stopped("stopped; the same command trains what is missing", signals.status) from None
-        finally:
-            if watcher:
-                watcher.close()
+    signals = Signals(stop)
+    try:
+        with signals:
+            try:
+                with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+                    return runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop)
+            finally:
+                if watcher:
+                    watcher.close()
+    except runs.StoppedError as stopped:
+        raise _Stopped(str(stopped), signals.status) from None
+    except SignalledError:
+        raise _Stopped("stopped; the same command trains what is missing", signals.status) from None
 
 
 @app.command()

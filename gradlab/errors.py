@@ -25,6 +25,7 @@ class GradlabError(Exception):
         ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
         ├── ClaimError          a name that no claim has
         ├── StoreError          a folder or file of runs that cannot be read or written
+        │   └── DamagedError    a file that does not hold what was written
         └── PlotError           a picture that cannot be drawn of these rows, or not in that format
     """
 
@@ -55,6 +56,10 @@ class ClaimError(GradlabError):
 
 class StoreError(GradlabError):
     """A folder or file of runs that cannot be read or written."""
+
+
+class DamagedError(StoreError):
+    """A file that does not hold what was written."""
 
 
 class PlotError(GradlabError):

@@ -11,10 +11,9 @@ draw its batches alike twice and the run cannot go on.
 from __future__ import annotations
 
 import io
+import math
 import random
 import sys
-import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from gradlab.tasks import Task
     from gradlab.training import Cursor
 
-MARK_EVERY = 0.25  # seconds between two full notes of all generators, at most
-PASSES = 64  # passes between two of them, at most
 LONG = 1000  # elements of a container, from which on it is taken to hold data and no generator
 
 
@@ -69,24 +66,18 @@ class Noted:
 class Generators:
     """The generators of a training: Python's, NumPy's and torch's global ones, and those that the task holds.
 
-    `passing` notes them at the begin of a pass. All of them take longer to note than a step of a small model, so of
-    passes in quick succession only torch's global one is noted, from which a DataLoader draws its order.
+    Attributes:
+        own: those of the task.
+        begin: the states of all when the pass under way began.
     """
 
     def __init__(self, task: Task) -> None:
         self.own = list(_own_generators([task.batches, task.model, task.loss]))
-        self.mark: dict[str, Any] = {}
-        self.passes: list[Any] = []  # torch's global state at the begin of each pass since the mark
-        self.due = 0.0
+        self.begin: dict[str, Any] = {}
 
     def passing(self) -> None:
         """Note the generators: a pass over the batches begins."""
-        import torch
-
-        if len(self.passes) >= PASSES or time.monotonic() >= self.due:
-            self.mark, self.passes = self.now(), []
-            self.due = time.monotonic() + MARK_EVERY
-        self.passes.append(torch.get_rng_state())
+        self.begin = self.now()
 
     def now(self) -> dict[str, Any]:
         """Return the state of all generators."""
@@ -95,9 +86,10 @@ class Generators:
         numpy = sys.modules.get("numpy")
         return {
             "python": random.getstate(),
-            "numpy": _numpy_state(numpy) if numpy else None,
+            "numpy": numpy.random.get_state() if numpy else None,
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
             "own": [_state_of(each) for each in self.own],
         }
 
@@ -115,6 +107,8 @@ class Generators:
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
+        if state["mps"] is not None:
+            torch.mps.set_rng_state(state["mps"])
         for generator, each in zip(self.own, state["own"], strict=True):
             _set_state(generator, each)
 
@@ -136,7 +130,7 @@ def snapshot(training: Training) -> dict[str, Any]:
         "grad": [parameter.grad for parameter in model.parameters()],
         "optimizer": _state_dict(training.optimizer),
         "scheduler": _state_dict(training.scheduler),
-        "generators": {"mark": generators.mark, "passes": generators.passes, "now": generators.now()},
+        "generators": _plain({"begin": generators.begin, "now": generators.now()}),
     }
 
 
@@ -147,6 +141,7 @@ class Saved(NamedTuple):
     versions: dict[str, str]  # the rows depend on them
     step: int
     seconds: float  # of training until then
+    rows_sha256: str  # of the log until then
     state: dict[str, Any]
 
 
@@ -169,29 +164,30 @@ def unpacked(content: bytes) -> Saved:
 
     try:
         saved = Saved(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-        assert isinstance(saved.step, int)
-        assert isinstance(saved.seconds, float)
+    except (MemoryError, OSError):  # nothing is wrong with the checkpoint
+        raise
     except Exception as error:  # torch tells in many ways what it refuses
         raise CannotGoOnError(f"it is not a checkpoint: {shortened(error, 120)}") from None
+    kinds = zip(saved, (str, dict, int, float, str, dict), strict=True)
+    sound = all(type(value) is kind for value, kind in kinds) and saved.step > 0 and 0 <= saved.seconds < math.inf
+    if not sound:
+        raise CannotGoOnError("it is not a checkpoint: it does not hold what one does")
     return saved
 
 
 def restore(state: Mapping[str, Any], training: Training) -> None:
     """Put a training that was just built where `snapshot` found another one of the same task.
 
-    Batches of passes that are over are drawn again here, since what they come from may not be a generator alone. Those
-    of the pass that is under way are drawn by the training itself, which then calls `cursor.caught_up`.
+    The batches of the pass that is under way are drawn again by the training itself, from generators put back to where
+    the pass began; it then calls `cursor.caught_up`.
 
     Raises:
         CannotGoOnError: the task is not the one that it was; from the training, too, when it draws other batches.
     """
-    try:
-        _put_back(state, training)
-        _draw_again(state["generators"], training)
-    except CannotGoOnError:
-        raise
-    except Exception as error:  # damage is told by a hash: this is a state of another model, torch or gradlab
-        raise CannotGoOnError(f"{type(error).__name__}: {shortened(error, 120)}") from None
+    _check_same_model(state, training.task.model)
+    _put_back(state, training)
+    if isinstance(training.task.batches, Noted):
+        training.generators.set(state["generators"]["begin"])
 
     def caught_up(batch: object) -> None:
         if hash_of(batch) != state["batch"]:
@@ -201,35 +197,48 @@ def restore(state: Mapping[str, Any], training: Training) -> None:
     training.cursor.caught_up = caught_up
 
 
+def _check_same_model(state: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise CannotGoOnError where the model has not the weights and buffers that were saved."""
+    for found, saved in ((model.state_dict(), state["model"]), (_hidden_buffers(model), state["buffers"])):
+        if _shapes(found) != _shapes(saved):
+            raise CannotGoOnError("the model has other weights or buffers now")
+    if len(list(model.parameters())) != len(state["grad"]):
+        raise CannotGoOnError("the model has other parameters now")
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: (getattr(each, "shape", None), getattr(each, "dtype", None)) for name, each in tensors.items()}
+
+
 def _put_back(state: Mapping[str, Any], training: Training) -> None:
     """Put back weights, buffers, `.grad`, and the states of optimizer, schedule and cursor."""
     model = training.task.model
     model.load_state_dict(state["model"])
-    hidden = _hidden_buffers(model)
-    if hidden.keys() != state["buffers"].keys():
-        raise CannotGoOnError("the model has other buffers now")
-    for name, buffer in hidden.items():
+    for name, buffer in _hidden_buffers(model).items():
         buffer.copy_(state["buffers"][name])
     for parameter, grad in zip(model.parameters(), state["grad"], strict=True):
         parameter.grad = None if grad is None else grad.to(parameter.device)
-    for thing, saved in ((training.optimizer, state["optimizer"]), (training.scheduler, state["scheduler"])):
-        if saved is not None:
-            thing.load_state_dict(saved)  # type: ignore[union-attr]  # what gave a state takes it
+    if state["optimizer"] is not None:
+        _put_back_optimizer(state["optimizer"], training.optimizer)
+    if state["scheduler"] is not None:
+        training.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
     training.cursor.begin_at(state)
+    window = training.cursor.window
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if window.kept:
+        kept = zip(window.kept, trained, strict=True)
+        window.kept = [None if each is None else each.to(parameter.device) for each, parameter in kept]
 
 
-def _draw_again(generators: Mapping[str, Any], training: Training) -> None:
-    """Draw the batches of the passes that are over, from the last mark on, and begin the one that is under way."""
-    import torch
-
-    batches = training.task.batches
-    if not isinstance(batches, Noted):
-        return
-    training.generators.set(generators["mark"])
-    for begin in generators["passes"][:-1]:
-        torch.set_rng_state(begin)
-        deque(batches.batches, maxlen=0)
-    torch.set_rng_state(generators["passes"][-1])
+def _put_back_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
+    """Load an optimizer's state, each tensor in the type that it had: torch brings all to the parameters' type."""
+    optimizer.load_state_dict(saved)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for nth, values in saved["state"].items():
+        loaded = optimizer.state[parameters[nth]]
+        for name, value in values.items():
+            if hasattr(value, "dtype") and value.dtype != loaded[name].dtype:
+                loaded[name] = value.to(loaded[name].device)
 
 
 def _state_dict(thing: object) -> Any:
@@ -253,6 +262,8 @@ def _own_generators(roots: list[object]) -> Iterator[Any]:
         if id(thing) in seen or isinstance(thing, torch.Tensor | type | ModuleType):
             continue
         seen.add(id(thing))
+        if isinstance(thing, random.SystemRandom):
+            continue  # it has no state: what it draws cannot be drawn again
         if isinstance(thing, kinds):
             yield thing
         else:
@@ -260,21 +271,21 @@ def _own_generators(roots: list[object]) -> Iterator[Any]:
 
 
 def _parts(thing: object) -> Iterator[object]:
-    """Yield what a value holds: elements, attributes, and what a function has been given."""
-    if isinstance(thing, Mapping | list | tuple | set):
-        if len(thing) < LONG:
-            yield from thing.values() if isinstance(thing, Mapping) else thing
-    elif isinstance(thing, FunctionType):
+    """Yield what a value holds: elements, attributes, and what a function has been given or names."""
+    if isinstance(thing, Mapping | list | tuple | set) and len(thing) < LONG:
+        yield from thing.values() if isinstance(thing, Mapping) else thing
+    if isinstance(thing, FunctionType):
         yield from (cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell))
         yield from thing.__defaults__ or ()
+        named = (thing.__globals__.get(name) for name in thing.__code__.co_names)
+        yield from (each for each in named if hasattr(each, "getstate") or hasattr(each, "get_state"))
     elif isinstance(thing, MethodType):
-        yield thing.__self__
+        yield from (thing.__self__, thing.__func__)
     elif isinstance(thing, partial):
         yield from (thing.func, thing.args, thing.keywords)
-    else:
-        slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
-        yield from (getattr(thing, name) for name in slots if name != "__weakref__" and hasattr(thing, name))
-        yield from getattr(thing, "__dict__", {}).values()
+    slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+    yield from (getattr(thing, name) for name in slots if name != "__weakref__" and hasattr(thing, name))
+    yield from getattr(thing, "__dict__", {}).values()
 
 
 def _is_filled(cell: Any) -> bool:
@@ -284,20 +295,11 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-def _numpy_state(numpy: Any) -> tuple[Any, ...]:
-    """Return the state of NumPy's global generator in plain values."""
-    kind, keys, *rest = numpy.random.get_state()
-    return (kind, keys.tolist(), *rest)
-
-
 def _state_of(generator: Any) -> Any:
-    """Return the state of a generator of torch, Python or NumPy, in tensors and plain values."""
+    """Return the state of a generator of torch, Python or NumPy."""
     if hasattr(generator, "getstate"):
         return generator.getstate()
-    if hasattr(generator, "bit_generator"):
-        return _plain(generator.bit_generator.state)
-    state = generator.get_state()
-    return state if hasattr(state, "numel") else (state[0], state[1].tolist(), *state[2:])
+    return generator.bit_generator.state if hasattr(generator, "bit_generator") else generator.get_state()
 
 
 def _set_state(generator: Any, state: Any) -> None:
@@ -310,7 +312,9 @@ def _set_state(generator: Any, state: Any) -> None:
 
 
 def _plain(state: Any) -> Any:
-    """Return the state of a bit generator with its arrays as lists."""
+    """Return states of generators with NumPy's arrays as lists: nothing but tensors and plain values is saved."""
     if isinstance(state, dict):
         return {key: _plain(each) for key, each in state.items()}
-    return state.tolist() if hasattr(state, "tolist") else state
+    if isinstance(state, list | tuple):
+        return type(state)(map(_plain, state))
+    return state.tolist() if type(state).__module__ == "numpy" else state

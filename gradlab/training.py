@@ -56,16 +56,15 @@ def train(
     step, update, begun, drawn = at.place
     leave = _leaving(mode, optimizer, parameters, update)
     share, close = at.window.sharing(mode, parameters)
-    told: bool | None = None  # whether batches tell their items, once that is known
     for epoch in count(begun) if epochs is None else range(begun, epochs):
         first, drawn = step - drawn, 0
         left = None if steps is None else steps - first
         for batch, (window, due) in at.passed(windows(task.batches, mode.every, length, left), step - first):
             loss, items = _mean_and_items(task.loss(model, batch), step)
-            if told is None:
+            if at.told is None:
                 _check_scalar(loss)
-                told = items is not None
-            elif told != (items is not None):
+                at.told = items is not None
+            elif at.told != (items is not None):
                 raise _two_kinds(step)
             share(loss, items, window).backward()
             row = Row(step, update, epoch, loss.item(), items or 1)
@@ -93,6 +92,7 @@ class Cursor:
     Attributes:
         place: steps and updates done, the epoch that is under way, and how many of its batches are drawn.
         batch: the last of these.
+        told: whether batches tell their items, None until that is known.
         window: the window of accumulation that is under way.
         caught_up: called with that last batch when they have been drawn again, before training goes on.
     """
@@ -100,6 +100,7 @@ class Cursor:
     def __init__(self) -> None:
         self.place = (0, 0, 0, 0)
         self.batch: Any = None
+        self.told: bool | None = None
         self.window = Window()
         self.caught_up: Callable[[Any], object] = lambda _batch: None
 
@@ -107,12 +108,13 @@ class Cursor:
         """Return place and window in tensors and plain values."""
         window = self.window
         under_way = {"scale": window.scale, "total": window.total, "kept": window.kept}
-        return {"place": list(self.place), "window": under_way}
+        return {"place": list(self.place), "told": self.told, "window": under_way}
 
     def begin_at(self, state: Mapping[str, Any]) -> None:
         """Stand where a cursor stood that gave this state."""
         step, update, epoch, drawn = state["place"]
         self.place = (step, update, epoch, drawn)
+        self.told = state["told"]
         for name, value in state["window"].items():
             setattr(self.window, name, value)
 

@@ -165,6 +165,24 @@ def test_a_second_signal_ends_a_step_without_end_at_once(number: signal.Signals,
     assert RunFolder(next(Path("runs").glob("*/*/"))).read().status == "interrupted"
 
 
+def test_a_signal_before_the_first_step_ends_in_a_line_with_its_status() -> None:
+    Path("mine.py").write_text(
+        SLOW.replace("    made = noisy_line(seed)", "    open('step', 'w').close(); time.sleep(3600)")
+    )
+    process = subprocess.Popen([*LISTENING, "run", "--task", "mine.py:slow"], stderr=subprocess.PIPE, text=True)
+    try:
+        due = time.monotonic() + PATIENCE
+        while not Path("step").exists():
+            assert time.monotonic() < due
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert (process.returncode, told) == (143, "stopped; the same command trains what is missing\n")
+
+
 def test_a_run_that_was_killed_can_be_exported_as_far_as_it_came(
     training: subprocess.Popen[str],
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gradlab import modes, optimizers, resuming, tasks
-from gradlab.resuming import CannotGoOnError, Generators, Training
+from gradlab.resuming import CannotGoOnError, Generators, Saved, Training, packed, unpacked
 from gradlab.tasks import Minibatches, Task
 from gradlab.training import Cursor, train
 from tests.table import MODES, OPTIMIZERS
@@ -91,6 +91,31 @@ def batches_that_tell_their_size() -> Task:
     return Task(net(nn.Tanh()), batches, lambda model, batch: (criterion(model(batch[0]), batch[1]), len(batch[0])))
 
 
+def order_and_noise_from_pythons_one_generator() -> Task:
+    class Shuffled:
+        def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+            order = list(range(4))
+            random.shuffle(order)
+            return iter([data(5 + nth) for nth in order])
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.mse_loss(model(batch[0] + random.random()), batch[1])  # noqa: S311 - no secret
+
+    return Task(net(nn.Tanh()), Shuffled(), loss)
+
+
+NOISE = torch.Generator()
+
+
+def noise_from_a_generator_of_the_module() -> Task:
+    NOISE.manual_seed(3)
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.mse_loss(model(batch[0] + torch.randn(1, generator=NOISE)), batch[1])
+
+    return Task(net(nn.Tanh()), [data(6), data(9)], loss)
+
+
 class Remembering(nn.Module):
     """A model with a state in a buffer that a state_dict leaves out."""
 
@@ -118,6 +143,8 @@ TASKS = [
     noise_from_a_generator_that_the_loss_holds,
     batches_that_tell_their_size,
     a_hidden_buffer,
+    order_and_noise_from_pythons_one_generator,
+    noise_from_a_generator_of_the_module,
 ]
 
 
@@ -178,17 +205,9 @@ def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: 
         found, left_now = ended(begun(make, mode, optimizer, state))
         assert [*expected[:step], *found] == expected
         assert alike(left_now, left)
-        _continue_as_before(state)
+        watched.training.generators.set(state["generators"]["now"])  # which the training in between has moved
         assert row == expected[step - 1]
     assert len(expected) == STEPS
-
-
-def _continue_as_before(state: dict[str, Any]) -> None:
-    """Put back the global generators, which the training in between has moved."""
-    now = state["generators"]["now"]
-    random.setstate(now["python"])
-    np.random.set_state(now["numpy"])
-    torch.set_rng_state(now["torch"])
 
 
 @pytest.mark.parametrize("optimizer", [{"name": name, **options} for name, options in OPTIMIZERS], ids=str)
@@ -204,18 +223,34 @@ def test_so_it_is_with_every_optimizer(optimizer: dict[str, Any]) -> None:
         assert alike(left_now, left)
 
 
-def test_passes_in_quick_succession_are_all_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resuming, "MARK_EVERY", 1e9)
-    optimizer = {"name": "SGD", "lr": 0.05}
-    for make in (own_generator, shuffled_and_dropped_from_one_generator):
-        expected, _ = ended(begun(make, "halve_grad", optimizer))
-        stopped = begun(make, "halve_grad", optimizer)
-        for _ in range(11):
+@pytest.mark.parametrize("name", ["NAdam", "ASGD", "Adam", "RAdam"])
+def test_an_optimizer_keeps_the_types_of_its_state_under_a_double_model(name: str) -> None:
+    def double() -> Task:
+        task = own_generator()
+        x, y = data()
+        return Task.supervised(task.model.double(), [(x.double(), y.double())], nn.MSELoss())
+
+    optimizer = {"name": name, "lr": 0.1}
+    expected, _ = ended(begun(double, "zero_grad", optimizer))
+    for step in range(1, STEPS):
+        stopped = begun(double, "zero_grad", optimizer)
+        for _ in range(step):
             next(stopped.rows)
-        assert len(stopped.training.generators.passes) == 3
         state = through_a_file(resuming.snapshot(stopped.training))
-        found, _ = ended(begun(make, "halve_grad", optimizer, state))
-        assert [*expected[:11], *found] == expected
+        found, _ = ended(begun(double, "zero_grad", optimizer, state))
+        assert [*expected[:step], *found] == expected
+
+
+def test_a_generator_without_a_state_is_left_alone() -> None:
+    def drawn_from_the_system() -> Task:
+        task = own_generator()
+        return Task(task.model, task.batches, partial(_noted_loss, system=random.SystemRandom()))
+
+    assert len(begun(drawn_from_the_system, "zero_grad", {"name": "SGD", "lr": 0.1}).training.generators.own) == 1
+
+
+def _noted_loss(model: nn.Module, batch: tuple[Tensor, Tensor], system: object) -> Tensor:  # noqa: ARG001
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
 
 
 def test_a_mode_of_ones_own_is_told_which_update_it_was() -> None:
@@ -231,7 +266,7 @@ def test_a_mode_of_ones_own_is_told_which_update_it_was() -> None:
         return train(task, mode, torch.optim.SGD(task.model.parameters(), 0.0), steps=4, cursor=cursor)
 
     cursor = Cursor()
-    cursor.begin_at({"place": [2, 2, 0, 2], "window": {}})
+    cursor.begin_at({"place": [2, 2, 0, 2], "told": False, "window": {}})
     assert [row.update for row in training(cursor)] == [2, 3]
 
 
@@ -261,21 +296,51 @@ def test_a_task_that_draws_other_batches_the_second_time_cannot_go_on() -> None:
         ended(begun(counting, "zero_grad", {"name": "SGD", "lr": 0.05}, state))
 
 
+def test_an_error_of_the_task_that_goes_on_is_its_own_and_says_nothing_of_the_checkpoint() -> None:
+    broken: list[bool] = []
+
+    def failing() -> Task:
+        class Batches:
+            def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+                if broken:
+                    raise OSError("the network is away")
+                return iter([data(5), data(6)])
+
+        return Task.supervised(net(nn.Tanh()), Batches(), nn.MSELoss())
+
+    state = saved_after(failing, 3)
+    broken.append(True)
+    with pytest.raises(OSError, match="the network is away"):
+        ended(begun(failing, "zero_grad", {"name": "SGD", "lr": 0.05}, state))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"versions": None}, {"step": -5}, {"step": True}, {"seconds": float("nan")}, {"seconds": 1}, {"state": []}],
+    ids=str,
+)
+def test_a_checkpoint_with_a_value_that_none_has_is_refused(change: dict[str, Any]) -> None:
+    saved = Saved("abc", {"torch": "2"}, 3, 0.5, "", {})
+    assert unpacked(packed(saved)) == saved
+    with pytest.raises(CannotGoOnError, match="it is not a checkpoint"):
+        unpacked(packed(saved._replace(**change)))
+
+
 def test_another_model_cannot_go_on() -> None:
     state = saved_after(own_generator, 3)
-    with pytest.raises(CannotGoOnError, match="RuntimeError: Error"):
+    with pytest.raises(CannotGoOnError, match="other weights or buffers"):
         begun(fixed_batches_with_dropout_and_statistics, "zero_grad", {"name": "SGD", "lr": 0.05}, state)
 
 
 def test_a_model_with_other_hidden_buffers_cannot_go_on() -> None:
     state = saved_after(a_hidden_buffer, 1)
     state["buffers"] = {}
-    with pytest.raises(CannotGoOnError, match="other buffers"):
+    with pytest.raises(CannotGoOnError, match="other weights or buffers"):
         begun(a_hidden_buffer, "zero_grad", {"name": "SGD", "lr": 0.05}, state)
 
 
 def test_a_task_that_holds_other_generators_cannot_go_on() -> None:
     state = saved_after(own_generator, 3)
-    state["generators"]["mark"]["own"] = []
+    state["generators"]["begin"]["own"] = []
     with pytest.raises(CannotGoOnError, match="it held 0 generators of the task, which has 1 now"):
         begun(own_generator, "zero_grad", {"name": "SGD", "lr": 0.05}, state)

@@ -102,7 +102,7 @@ def training_always_clears(patch: pytest.MonkeyPatch) -> None:
 
 
 def training_never_clears(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "_leaving", lambda _mode, _optimizer, _parameters: lambda: None)
+    patch.setattr(training, "_leaving", lambda *_: lambda: None)
 
 
 def always(set_to_none: bool) -> Break:

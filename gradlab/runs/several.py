@@ -8,7 +8,7 @@ from gradlab import modes, optimizers, store, tape, tasks
 from gradlab.errors import ExperimentError, GradlabError
 from gradlab.experiment import Experiment, identity
 from gradlab.results import Outcome, checked, result_of
-from gradlab.runs.single import Begin, Plan, Stop, Watcher, train_run
+from gradlab.runs.single import Begin, Plan, Stop, StoppedError, Watcher, train_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,12 +56,15 @@ def run(
     folder.note_last(experiment.title, [*_alike(experiment, folder, plans), *(each.folder for each in plans)])
     begins: dict[int, Begin] = {}
     results = []
+    stop = stop or Stop()
     for each in plans:
+        if stop.asked:
+            raise StoppedError("stopped between two runs; the same command trains what is missing")
         if each.done:
-            each.folder.clear_checkpoints()  # left behind where the process ended between its last two breaths
+            each.folder.clear_leavings()
         else:
             others = [other.folder for other in plans if other.done and other.seed == each.seed]
-            train_run(experiment, each, begins, others, watcher, stop or Stop())
+            train_run(experiment, each, begins, others, watcher, stop)
         result = result_of(each.folder, cached=each.done)
         results.append(result)
         if watcher:

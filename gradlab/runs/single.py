@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import __version__, modes, optimizers, quadratic, resuming, store, tape, tasks, training
 from gradlab.errors import (
+    DamagedError,
     ExperimentError,
     GradlabError,
     StoreError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from gradlab.rows import Row
 
 TELL_EVERY = 0.1  # seconds between two words to a watcher
+SPARED = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at the most
 
 
 class Plan(NamedTuple):
@@ -83,6 +85,26 @@ class Watcher(Protocol):
         """Hear that the run has ended, or was done before."""
 
 
+class _Job(NamedTuple):
+    """What goes with a run through its training."""
+
+    experiment: Experiment
+    plan: Plan
+    record: RunRecord
+    watcher: Watcher | None
+    stop: Stop
+
+    def say(self, text: str) -> None:
+        """Tell the watcher something of this run."""
+        if self.watcher:
+            self.watcher.says(f"{self.plan.mode.name} seed {self.plan.seed}: {text}")
+
+    def stopped(self, where: str, then: str) -> StoppedError:
+        """Return what is raised when the wish to stop was heard."""
+        command = "the same command without --fresh" if self.plan.fresh else "the same command"
+        return StoppedError(f"{self.plan.mode.name} seed {self.plan.seed} stopped {where}; {command} {then}")
+
+
 def train_run(
     experiment: Experiment,
     plan: Plan,
@@ -111,29 +133,36 @@ def train_run(
         versions=_versions(experiment),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    for saved in _saved(plan, record, watcher):
+    job = _Job(experiment, plan, record, watcher, stop)
+    for saved in _saved(job):
         try:
-            _train_from(saved, experiment, plan, record, begins, others, watcher, stop)
+            _train_from(saved, job, begins, others)
         except resuming.CannotGoOnError as error:
-            _say(watcher, plan, f"cannot go on from step {saved.step if saved else 0}: {error}")
+            job.say(f"cannot go on from step {saved.step if saved else 0}: {error}")
         else:
             return
 
 
-def _saved(plan: Plan, record: RunRecord, watcher: Watcher | None) -> Iterator[Saved | None]:
-    """Yield the checkpoints that the run could go on from, the newest first, and None: its start."""
-    files = [] if plan.fresh else plan.folder.checkpoints()
-    whole = plan.folder.whole_rows() if files else 0
+def _saved(job: _Job) -> Iterator[Saved | None]:
+    """Yield the checkpoints that the run could go on from, the newest first, and None: its start.
+
+    Raises:
+        StoreError: a checkpoint cannot be read for now, which is no reason to do without it.
+    """
+    files = [] if job.plan.fresh else job.plan.folder.checkpoints()
+    whole = job.plan.folder.whole_rows() if files else 0
     for file in files:
         try:
             saved = resuming.unpacked(store.load_checkpoint(file))
-            _check_fits(saved, record, whole)
-        except (StoreError, resuming.CannotGoOnError) as error:
-            _say(watcher, plan, f"cannot go on from {file.name}: {error}")
+            _check_fits(saved, job.record, whole)
+        except (DamagedError, resuming.CannotGoOnError) as error:
+            job.say(f"cannot go on from {file.name}: {error}")
+        except (MemoryError, OSError) as error:
+            raise StoreError(f"{file} cannot be read: {shortened(repr(error), 100)}") from None
         else:
             yield saved
     if files:
-        _say(watcher, plan, "trained again from its start")
+        job.say("trained again from its start")
     yield None
 
 
@@ -148,29 +177,22 @@ def _check_fits(saved: Saved, record: RunRecord, whole: int) -> None:
         raise resuming.CannotGoOnError(f"it needs {saved.step} rows, of which {whole} are there")
 
 
-def _train_from(
-    saved: Saved | None,
-    experiment: Experiment,
-    plan: Plan,
-    record: RunRecord,
-    begins: dict[int, Begin],
-    others: list[RunFolder],
-    watcher: Watcher | None,
-    stop: Stop,
-) -> None:
+def _train_from(saved: Saved | None, job: _Job, begins: dict[int, Begin], others: list[RunFolder]) -> None:
     """Train the run from there, and leave a record that says how it ended, however it ends."""
+    plan, record = job.plan, job.record
     with plan.folder.log(saved.step if saved else 0) as log:  # first of all, for it keeps other processes out
-        if saved is None:
-            plan.folder.clear_checkpoints()
+        if saved and saved.rows_sha256 != log.sha256:
+            raise resuming.CannotGoOnError("the rows before it are not those that were logged")
+        plan.folder.clear_checkpoints(after=saved.step if saved else 0)
         plan.folder.write(record)
         try:
             if plan.seed not in begins:
-                begins[plan.seed] = _begin(experiment, plan)
+                begins[plan.seed] = _begin(job.experiment, plan)
             start, known = begins[plan.seed]
             _check_same_start(start, others)
             record = replace(record, weights=start.weights, first_batch=start.batches[0], quadratic=known)
             plan.folder.write(record)
-            logged, seconds = _log_rows(saved, experiment, plan, record, start, log, watcher, stop)
+            logged, seconds = _log_rows(saved, job, start, log)
             log.sync()
             record = replace(record, status="done", rows=logged, rows_sha256=log.sha256, seconds=seconds)
         except (StoreError, StoppedError, resuming.CannotGoOnError):
@@ -180,15 +202,18 @@ def _train_from(
             record = replace(record, status="failed", error=str(error))
             raise
         except (Exception, SystemExit) as error:  # the task is a user's: it ends its own run, not the others
-            where = "" if users_frames(error) else f"in training task '{experiment.task_name.name}': "
+            if job.stop.asked:  # the signal may have gone to processes that the task relies on, a DataLoader's workers
+                record = replace(record, status="interrupted")
+                raise job.stopped("amid a step", "goes on from its last checkpoint") from None
+            where = "" if users_frames(error) else f"in training task '{job.experiment.task_name.name}': "
             record = replace(record, status="failed", error=where + users_traceback(error))
         except BaseException:
             record = replace(record, status="interrupted")
             raise
         finally:
             _leave(plan.folder, record)
-    if record.status == "done":
-        plan.folder.clear_checkpoints()
+        if record.status == "done":
+            plan.folder.clear_checkpoints()
 
 
 def _leave(folder: RunFolder, record: RunRecord) -> None:
@@ -233,25 +258,17 @@ def _check_same_start(start: tasks.Start, others: list[RunFolder]) -> None:
             )
 
 
-def _log_rows(
-    saved: Saved | None,
-    experiment: Experiment,
-    plan: Plan,
-    record: RunRecord,
-    start: tasks.Start,
-    log: store.RowLog,
-    watcher: Watcher | None,
-    stop: Stop,
-) -> tuple[int, float]:
+def _log_rows(saved: Saved | None, job: _Job, start: tasks.Start, log: store.RowLog) -> tuple[int, float]:
     """Build the task, train it, log every row; return how many there are and the seconds they took."""
+    experiment, plan, stop = job.experiment, job.plan, job.stop
     task = tasks.build(experiment.task_name, plan.seed, experiment.task_options)
     if saved is None:  # one that goes on is held against the batch that it drew last
         task = tasks.watched(experiment.task_name, plan.seed, task, start)
     task = task.to(experiment.device)
     rows, trained = _rows(saved, experiment, plan.mode, task)
     logged, seconds = (saved.step, saved.seconds) if saved else (0, 0.0)
-    if watcher:
-        watcher.begins(plan, _steps(task, experiment), logged)
+    if job.watcher:
+        job.watcher.begins(plan, _steps(task, experiment), logged)
     begin = due = time.monotonic()
     save_at = begin + experiment.checkpoint_every
     stop.heard = True
@@ -261,25 +278,25 @@ def _log_rows(
             logged += 1
             if (now := time.monotonic()) < due and not stop.asked:
                 continue
-            if watcher:
-                watcher.at(logged)
+            if job.watcher:
+                job.watcher.at(logged)
             if trained and (now >= save_at or stop.asked):
-                log.sync()
-                state = resuming.snapshot(trained)
-                there = Saved(record.identity, record.versions, logged, seconds + now - begin, state)
-                plan.folder.save_checkpoint(logged, resuming.packed(there))
-                save_at = time.monotonic() + experiment.checkpoint_every
+                _save(job.record, trained, log, logged, seconds + now - begin)
+                save_at = time.monotonic() + max(experiment.checkpoint_every, SPARED * (time.monotonic() - now))
             if stop.asked:
-                raise StoppedError(_how_to_go_on(plan, logged, trained is not None))
+                raise job.stopped(f"after {logged} steps", "goes on from there" if trained else "trains it again")
             due = min(now + TELL_EVERY, save_at)
     finally:
         stop.heard = False
     return logged, seconds + time.monotonic() - begin
 
 
-def _how_to_go_on(plan: Plan, logged: int, saved: bool) -> str:
-    then = "goes on from there" if saved else "trains it again"
-    return f"{plan.mode.name} seed {plan.seed} stopped after {logged} steps; the same command {then}"
+def _save(record: RunRecord, trained: resuming.Training, log: store.RowLog, logged: int, seconds: float) -> None:
+    """Write a checkpoint, when the rows that it presupposes are on the disk."""
+    log.sync()
+    state = resuming.snapshot(trained)
+    there = Saved(record.identity, record.versions, logged, seconds, log.sha256, state)
+    RunFolder(log.file.parent).save_checkpoint(logged, resuming.packed(there))
 
 
 def _rows(
@@ -329,8 +346,3 @@ def _versions(experiment: Experiment) -> dict[str, str]:
     if experiment.engine == "tensorflow":
         versions["tensorflow"] = tape.start(experiment.threads).__version__
     return versions
-
-
-def _say(watcher: Watcher | None, plan: Plan, text: str) -> None:
-    if watcher:
-        watcher.says(f"{plan.mode.name} seed {plan.seed}: {text}")

@@ -10,7 +10,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gradlab.errors import StoreError
+from gradlab.errors import DamagedError
 from gradlab.store.files import read_bytes, write_bytes
 
 if TYPE_CHECKING:
@@ -43,19 +43,22 @@ def load_checkpoint(file: Path) -> bytes:
     """Return what was saved.
 
     Raises:
-        StoreError: it cannot be read, or is not what was written.
+        DamagedError: it is not what was written.
+        StoreError: it cannot be read.
     """
     content = read_bytes(file)
     head = _HEAD.match(content)
     if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
-        raise StoreError(f"{file} is damaged: it is not what was written")
+        raise DamagedError(f"{file} is damaged: it is not what was written")
     return content[head.end() :]
 
 
-def clear_checkpoints(folder: Path) -> None:
-    """Remove all checkpoints: the run is done, or begins anew."""
+def clear_checkpoints(folder: Path, after: int = 0) -> None:
+    """Remove the checkpoints of later steps: all where the run is done or begins anew, else those not gone on from."""
     for file in checkpoints(folder):
-        _remove(file)
+        name = _NAME.fullmatch(file.name)
+        if name and int(name[1]) > after:
+            _remove(file)
 
 
 def _remove(file: Path) -> None:

@@ -133,9 +133,14 @@ class RunFolder:
         """
         save_checkpoint(self.path, step, content)
 
-    def clear_checkpoints(self) -> None:
-        """Remove all checkpoints: the run is done, or begins anew."""
-        clear_checkpoints(self.path)
+    def clear_checkpoints(self, after: int = 0) -> None:
+        """Remove the checkpoints of later steps: all where the run is done or begins anew, else those not used."""
+        clear_checkpoints(self.path, after)
+
+    def clear_leavings(self) -> None:
+        """Remove checkpoints of a run that is done, left where the process ended just then; none of one under way."""
+        if self.checkpoints() and not is_locked(self.rows_file):
+            self.clear_checkpoints()
 
     def _recorded(self) -> RunRecord:
         content = read_json(self.record_file)

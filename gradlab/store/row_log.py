@@ -138,8 +138,8 @@ class RowLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        self._writer.join()
         try:
+            self._writer.join()
             self.sync()
         except StoreError:
             if kind is None:

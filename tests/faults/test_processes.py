@@ -204,7 +204,7 @@ def test_a_record_that_cannot_be_written_does_not_hide_what_ended_the_run(monkey
     monkeypatch.setattr(RunFolder, "write", full)
     endings: list[tuple[str, type[BaseException], str]] = [
         ("raise KeyboardInterrupt(1)", KeyboardInterrupt, "1"),
-        ("return None", TaskError, "NoneType"),
+        ("return None", TaskError, "returned None"),
         ("1 / 0", StoreError, r"run\.json cannot be written: .*\nbefore that the run failed: ZeroDivisionError"),
         ("pass", StoreError, r"run\.json cannot be written: No space left on device$"),
     ]

@@ -19,6 +19,7 @@ from gradlab import resuming, runs, store
 from gradlab.errors import StoreError
 from gradlab.experiment import Experiment, Override
 from gradlab.resuming import CannotGoOnError
+from gradlab.runs import single
 from tests.faults.table import injected
 from tests.table import MODES
 
@@ -83,6 +84,11 @@ OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "vanilla", "lr": 0.01},
 ]
 STEPS = 120
+
+
+@pytest.fixture(autouse=True)
+def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single, "SPARED", 0)
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
@@ -228,6 +234,73 @@ def test_what_is_trained_anew_goes_on_from_nothing() -> None:
     assert heard.begun == [0]
 
 
+def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    sync, save = store.RowLog.sync, store.RunFolder.save_checkpoint
+
+    def synced(log: store.RowLog) -> None:
+        calls.append("rows")
+        sync(log)
+
+    def saved(folder: store.RunFolder, step: int, content: bytes) -> None:
+        calls.append("checkpoint")
+        save(folder, step, content)
+
+    monkeypatch.setattr(store.RowLog, "sync", synced)
+    monkeypatch.setattr(store.RunFolder, "save_checkpoint", saved)
+    stopped(one(), 50)
+    assert calls[calls.index("checkpoint") - 1] == "rows"
+
+
+def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
+    stopped(one(), 20)
+    stop = runs.Stop(asked=True)
+    with pytest.raises(runs.StoppedError, match="stopped between two runs"):
+        runs.run(one(), Path("runs"), stop=stop)
+    appended = store.RowLog.append
+    stop = runs.Stop()
+
+    def append(log: store.RowLog, row: Row) -> None:
+        appended(log, row)
+        stop.asked = row.step == 9
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.RowLog, "append", append)
+        with pytest.raises(runs.StoppedError, match="after 10 steps; the same command without --fresh goes on"):
+            runs.run(one(), Path("runs"), fresh=True, stop=stop)
+    assert gone_on(one())[1].begun == [10]
+
+
+def test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run() -> None:
+    stop = runs.Stop()
+
+    class Dying(Heard):
+        def begins(self, *_: object) -> None:
+            stop.asked = True
+
+    Path("mine.py").write_text(
+        TASKS + "\ndef dying(seed):\n    def loss(model, batch):\n        raise RuntimeError('worker killed')\n"
+        "    task = batch_norm(seed)\n    return Task(task.model, task.batches, loss)\n"
+    )
+    experiment = experiments.from_task("mine.py:dying")
+    with pytest.raises(runs.StoppedError, match="amid a step; the same command goes on from its last checkpoint"):
+        runs.run(experiment, Path("runs"), watcher=Dying(), stop=stop)
+    (record,) = Path("runs").glob("*/*/run.json")
+    assert json.loads(record.read_text())["status"] == "interrupted"
+
+
+def test_a_checkpoint_that_cannot_be_read_for_now_is_kept_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store.RunFolder(stopped(one(), 90))
+    rows = folder.rows_file.read_bytes()
+    for fault in (MemoryError(), OSError(24, "Too many open files")):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "load", lambda *_, fault=fault, **__: (_ for _ in ()).throw(fault))
+            with pytest.raises(StoreError, match="cannot be read"):
+                runs.run(one(), Path("runs"))
+        assert folder.rows_file.read_bytes() == rows
+    assert gone_on(one())[1].begun == [90]
+
+
 # Checkpoints that are damaged, foreign or hostile
 
 
@@ -299,6 +372,18 @@ def test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled() -> None:
     assert heard.begun == [50]
     assert rows == undisturbed(one())
     injected("rows beyond the checkpoint", 1)
+
+
+def test_a_row_that_was_changed_before_the_checkpoint_is_not_gone_on_from() -> None:
+    folder = store.RunFolder(stopped(one(), 90))
+    lines = folder.rows_file.read_bytes().splitlines(keepends=True)
+    lines[5] = b'{"step":5,"update":1,"epoch":1,"loss":7.5}\n'
+    folder.rows_file.write_bytes(b"".join(lines))
+    rows, heard = gone_on(one())
+    assert heard.begun == [0]
+    assert any("the rows before it are not those that were logged" in said for said in heard.said)
+    assert rows == undisturbed(one())
+    injected("changed row before the checkpoint", 1)
 
 
 @pytest.mark.parametrize("key", ["versions", "identity"])

@@ -24,6 +24,9 @@ BESIDES = {
     "test_a_run_stopped_again_and_again_ends_in_the_same_rows",
     "test_the_seconds_of_all_its_parts_are_counted",
     "test_what_is_trained_anew_goes_on_from_nothing",
+    "test_the_rows_of_a_checkpoint_are_on_the_disk_before_it",
+    "test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on",
+    "test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run",
 }
 
 
