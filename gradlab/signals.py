@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -43,8 +44,8 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for number, handler in self._before.items() if self.number is None else ():
+            signal.signal(number, handler)  # once one has come, the process is about to end: a second ends it at once
 
     def _came(self, number: int, _frame: FrameType | None) -> None:
         if self.number is not None:
@@ -56,7 +57,7 @@ class Signals:
 
 
 def end_at_once(status: int) -> NoReturn:
-    """End the process without another word; a terminal gets back the cursor that a bar has hidden."""
-    if sys.stderr and sys.stderr.isatty():
+    """End the process without another word; a terminal that listens gets back the cursor that a bar has hidden."""
+    if sys.stderr and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
     os._exit(status)

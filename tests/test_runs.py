@@ -625,3 +625,21 @@ def test_a_mode_without_an_effective_lr_is_refused_where_they_are_matched(mode: 
     Path("mine.py").write_text(LEAVES)
     with pytest.raises(ModeError, match="match_lr"):
         line(modes=["zero_grad", mode], match_lr=True)
+
+
+@pytest.mark.parametrize("raised", ["GeneratorExit", "StopIteration", "SystemExit(0)"])
+def test_what_else_a_task_may_raise_fails_its_own_run_with_its_line(raised: str) -> None:
+    Path("mine.py").write_text(OWN.format(inside="", criterion="fails") + f"\ndef fails(*_):\n    raise {raised}\n")
+    values = {"modes": ["zero_grad", "halve_grad"], "epochs": 2}
+    chosen = experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in values.items()])
+    outcome = runs.run(chosen)
+    assert [run.status for run in outcome.runs] == ["failed", "failed"]
+    assert "mine.py" in outcome.runs[0].error
+
+
+def test_a_child_that_a_task_forks_and_lets_return_leaves_the_run_to_its_parent() -> None:
+    forked = "__import__('os').fork()"
+    chosen = own(criterion=f"(lambda a, b: ({forked} if not hasattr(own, 'forked') else 0, setattr(own, 'forked', 1), "
+                 "torch.nn.functional.mse_loss(a, b))[2])")  # fmt: skip
+    (run,) = runs.run(chosen).runs
+    assert (run.status, run.steps) == ("done", 8)

@@ -6,6 +6,7 @@ that it presupposes are on the disk before it.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
@@ -179,7 +180,7 @@ def _check_fits(saved: Saved, record: RunRecord, whole: int) -> None:
 
 def _train_from(saved: Saved | None, job: _Job, begins: dict[int, Begin], others: list[RunFolder]) -> None:
     """Train the run from there, and leave a record that says how it ended, however it ends."""
-    plan, record = job.plan, job.record
+    plan, record, process = job.plan, job.record, os.getpid()
     with plan.folder.log(saved.step if saved else 0) as log:  # first of all, for it keeps other processes out
         if saved and saved.rows_sha256 != log.sha256:
             raise resuming.CannotGoOnError("the rows before it are not those that were logged")
@@ -201,16 +202,19 @@ def _train_from(saved: Saved | None, job: _Job, begins: dict[int, Begin], others
         except GradlabError as error:
             record = replace(record, status="failed", error=str(error))
             raise
-        except (Exception, SystemExit) as error:  # the task is a user's: it ends its own run, not the others
+        except (Exception, SystemExit, GeneratorExit) as error:  # the task is a user's: it ends its own run alone
             if job.stop.asked:  # the signal may have gone to processes that the task relies on, a DataLoader's workers
                 record = replace(record, status="interrupted")
                 raise job.stopped("amid a step", "goes on from its last checkpoint") from None
-            where = "" if users_frames(error) else f"in training task '{job.experiment.task_name.name}': "
-            record = replace(record, status="failed", error=where + users_traceback(error))
+            cause = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
+            where = "" if users_frames(cause) else f"in training task '{job.experiment.task_name.name}': "
+            record = replace(record, status="failed", error=where + users_traceback(cause))
         except BaseException:
             record = replace(record, status="interrupted")
             raise
         finally:
+            if os.getpid() != process:  # a child that the task has forked came back here: the run is its parent's
+                os._exit(1)
             _leave(plan.folder, record)
         if record.status == "done":
             plan.folder.clear_checkpoints()
