@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +17,7 @@ from rich.cells import cell_len
 
 import gradlab
 from gradlab.store import RunFolder
+from tests.terminals import on_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,32 +74,6 @@ def training() -> Iterator[subprocess.Popen[str]]:
 def only_record() -> Any:
     (file,) = Path("runs").glob("*/*/run.json")
     return json.loads(file.read_text())
-
-
-def on_a_terminal(*arguments: str, columns: int, **environment: str) -> tuple[int, str]:
-    """Run gradlab on a pseudo-terminal of so many columns; return its exit status and all that it wrote there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [*GRADLAB, *arguments], stdin=theirs, stdout=theirs, stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color"} | environment,
-    )  # fmt: skip
-    os.close(theirs)
-    written = b""
-    try:
-        while select.select([ours], [], [], PATIENCE)[0]:
-            try:
-                more = os.read(ours, 65536)
-            except OSError:  # how Linux says that the other end is closed
-                break
-            if not more:
-                break
-            written += more
-        return process.wait(PATIENCE), written.decode()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
 
 
 def lines_of(written: str) -> list[str]:

@@ -26,6 +26,8 @@ FAULTS = [
           "test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not"),
     Fault("interrupted at each step", "a checkpoint after each step of each mode on each of nine tasks, gone on from",
           1170, NOTHING, "test_after_every_step_there_is_all_that_is_needed_to_go_on"),
+    Fault("no memory", "RLIMIT_AS, and a task that takes twice as much at each step", 2, NOTHING,
+          "test_a_task_that_finds_no_memory_fails_its_own_run_and_keeps_its_rows"),
     Fault("flipped bit in a checkpoint", "200 bits at random places of a checkpoint", 200, NOTHING,
           "test_no_flipped_bit_of_a_checkpoint_is_loaded"),
     Fault("torn checkpoint", "a checkpoint cut off after each of its first hundred bytes, and every thousandth", 110,

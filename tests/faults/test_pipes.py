@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
-from tests.faults.processes import PATIENCE, gradlab, shell
+from tests.faults.processes import gradlab, shell
 from tests.faults.runs_by_hand import RECORD, run_folder
+from tests.terminals import on_a_terminal
 
 ESCAPE = "\x1b"
 COMMANDS = [
@@ -39,32 +32,6 @@ LINE = "run --task noisy_line --steps 3 --set name=noisy -m zero_grad"
 @pytest.fixture(autouse=True)
 def _a_run() -> None:
     run_folder(RECORD | {"title": "A title"})
-
-
-def on_a_terminal(line: str, columns: int, **environment: str) -> tuple[int, str]:
-    """Run gradlab on a pseudo-terminal of so many columns; return its exit status and all that it wrote there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gradlab", *line.split()], stdin=theirs, stdout=theirs, stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color"} | environment,
-    )  # fmt: skip
-    os.close(theirs)
-    written = b""
-    try:
-        while select.select([ours], [], [], PATIENCE)[0]:
-            try:
-                more = os.read(ours, 65536)
-            except OSError:  # how Linux says that the other end is closed
-                break
-            if not more:
-                break
-            written += more
-        return process.wait(PATIENCE), written.decode()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, LINE])
@@ -145,7 +112,7 @@ def test_colour_that_is_forced_goes_into_a_pipe_but_no_bar_does() -> None:
 @pytest.mark.parametrize("columns", [20, 40])
 @pytest.mark.parametrize("command", ["list", "show runs"])
 def test_a_narrow_terminal_is_no_fault(command: str, columns: int) -> None:
-    status, written = on_a_terminal(command, columns)
+    status, written = on_a_terminal(*command.split(), columns=columns)
     assert status == 0
     assert "Traceback" not in written
     if command == "list":  # of what `show` prints, settings wrap as the terminal has it
@@ -156,11 +123,11 @@ def test_a_narrow_terminal_is_no_fault(command: str, columns: int) -> None:
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"NO_COLOR": "1", "TERM": "dumb"}], ids=str)
 def test_a_dumb_terminal_gets_no_escape_code(environment: dict[str, str]) -> None:
     for command in ("list", "show runs", "modes"):
-        status, written = on_a_terminal(command, 80, **environment)
+        status, written = on_a_terminal(*command.split(), columns=80, **environment)
         assert status == 0
         assert ESCAPE not in written
 
 
 def test_no_color_is_no_colour() -> None:
-    _, written = on_a_terminal("list", 80, NO_COLOR="1")
+    _, written = on_a_terminal("list", columns=80, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9]m", written)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -199,6 +200,27 @@ def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: 
     for nth_folder in range(folder + 1):
         assert rows_of(runs.run(experiment, Path(f"runs{nth_folder}"))) == [expected]
     injected("SIGKILL while training", kills)
+
+
+def test_a_task_that_finds_no_memory_fails_its_own_run_and_keeps_its_rows() -> None:
+    Path("mine.py").write_text(
+        TASKS + "\ndef hungry(seed):\n    task, seen = batch_norm(seed), []\n"
+        "    def loss(model, batch):\n        seen.append(torch.empty(2**len(seen), 2**16))\n"
+        "        return task.loss(model, batch)\n    return Task(task.model, task.batches, loss)\n"
+    )
+    experiment = experiments.from_task("mine.py:hungry", [Override(("modes",), ["zero_grad", "halve_grad"], "")])
+
+    def starved() -> None:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+        runs.run(experiment, Path("runs"))
+
+    os.waitpid(in_child(starved), 0)
+    found = [store.RunFolder(file.parent) for file in sorted(Path("runs").glob("*/*/run.json"))]
+    assert [run.read().status for run in found] == ["failed", "failed"]
+    assert all("allocate" in run.read().error and "mine.py" in run.read().error for run in found)
+    assert all(len(run.rows().rows) > 3 for run in found)
+    injected("no memory", 2)
 
 
 # Stopped
