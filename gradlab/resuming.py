@@ -88,7 +88,7 @@ class Generators:
             "python": random.getstate(),
             "numpy": numpy.random.get_state() if numpy else None,
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state_all() if _has_begun(torch.cuda) else [],
             "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
             "own": [_state_of(each) for each in self.own],
         }
@@ -247,7 +247,8 @@ def _state_dict(thing: object) -> Any:
 
 def _hidden_buffers(model: nn.Module) -> dict[str, Any]:
     """Return the buffers that a state_dict leaves out."""
-    return {name: buffer for name, buffer in model.named_buffers() if name not in model.state_dict()}
+    told = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in told}
 
 
 def _own_generators(roots: list[object]) -> Iterator[Any]:
@@ -293,6 +294,11 @@ def _is_filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:  # a variable that has no value yet
         return False
+
+
+def _has_begun(cuda: Any) -> bool:
+    """Say whether something is on a GPU: asking one for its state before would start it, for a run on the CPU too."""
+    return bool(cuda.is_initialized())
 
 
 def _state_of(generator: Any) -> Any:

@@ -149,7 +149,7 @@ class Window:
     def sharing(
         self, mode: Mode, parameters: list[nn.Parameter]
     ) -> tuple[Callable[[Any, float | None, int], Any], Callable[[], object]]:
-        """Return what a batch's loss contributes to its window, and what ends a window; chosen once, as below."""
+        """Return what a batch's loss contributes to its window, and what ends a window; chosen once, not each step."""
         if mode.every == 1 or not mode.mean:
             return lambda loss, _items, _window: loss, lambda: None
         if mode.by_batch:

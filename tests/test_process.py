@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,41 +116,40 @@ def slow(seed):
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_second_signal_ends_a_step_without_end_at_once(number: signal.Signals, status: int) -> None:
-    Path("mine.py").write_text(SLOW)
+@contextmanager
+def standing(task: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run of this task, wait until it stands still, and see to it that it ends."""
+    Path("mine.py").write_text(task)
     process = subprocess.Popen([*LISTENING, "run", "--task", "mine.py:slow"], stderr=subprocess.PIPE, text=True)
     try:
         due = time.monotonic() + PATIENCE
         while not Path("step").exists():
             assert time.monotonic() < due
             time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_a_step_without_end_at_once(number: signal.Signals, status: int) -> None:
+    with standing(SLOW) as process:
         process.send_signal(number)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         process.send_signal(number)
         assert process.wait(10) == status
-    finally:
-        process.kill()
-        process.communicate()
     assert RunFolder(next(Path("runs").glob("*/*/"))).read().status == "interrupted"
 
 
 def test_a_signal_before_the_first_step_ends_in_a_line_with_its_status() -> None:
-    Path("mine.py").write_text(
-        SLOW.replace("    made = noisy_line(seed)", "    open('step', 'w').close(); time.sleep(3600)")
-    )
-    process = subprocess.Popen([*LISTENING, "run", "--task", "mine.py:slow"], stderr=subprocess.PIPE, text=True)
-    try:
-        due = time.monotonic() + PATIENCE
-        while not Path("step").exists():
-            assert time.monotonic() < due
-            time.sleep(0.02)
+    building = "    open('step', 'w').close()\n    time.sleep(3600)"
+    with standing(SLOW.replace("    made = noisy_line(seed)", building)) as process:
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=PATIENCE)
-    finally:
-        process.kill()
-        process.wait()
     assert (process.returncode, told) == (143, "stopped; the same command trains what is missing\n")
 
 

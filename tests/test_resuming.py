@@ -212,13 +212,18 @@ def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: 
 
 @pytest.mark.parametrize("optimizer", [{"name": name, **options} for name, options in OPTIMIZERS], ids=str)
 def test_so_it_is_with_every_optimizer(optimizer: dict[str, Any]) -> None:
-    expected, left = ended(begun(own_generator, "accumulate:4", optimizer))
+    check_every_step(own_generator, "accumulate:4", optimizer)
+
+
+def check_every_step(make: Any, mode: str, optimizer: dict[str, Any]) -> None:
+    """Stop a training after each step, and see another one go on from there to the same end."""
+    expected, left = ended(begun(make, mode, optimizer))
     for step in range(1, STEPS + 1):
-        stopped = begun(own_generator, "accumulate:4", optimizer)
+        stopped = begun(make, mode, optimizer)
         for _ in range(step):
             next(stopped.rows)
         state = through_a_file(resuming.snapshot(stopped.training))
-        found, left_now = ended(begun(own_generator, "accumulate:4", optimizer, state))
+        found, left_now = ended(begun(make, mode, optimizer, state))
         assert [*expected[:step], *found] == expected
         assert alike(left_now, left)
 
@@ -230,15 +235,7 @@ def test_an_optimizer_keeps_the_types_of_its_state_under_a_double_model(name: st
         x, y = data()
         return Task.supervised(task.model.double(), [(x.double(), y.double())], nn.MSELoss())
 
-    optimizer = {"name": name, "lr": 0.1}
-    expected, _ = ended(begun(double, "zero_grad", optimizer))
-    for step in range(1, STEPS):
-        stopped = begun(double, "zero_grad", optimizer)
-        for _ in range(step):
-            next(stopped.rows)
-        state = through_a_file(resuming.snapshot(stopped.training))
-        found, _ = ended(begun(double, "zero_grad", optimizer, state))
-        assert [*expected[:step], *found] == expected
+    check_every_step(double, "zero_grad", {"name": name, "lr": 0.1})
 
 
 def test_a_generator_without_a_state_is_left_alone() -> None:
