@@ -119,14 +119,26 @@ def period(lr: float, curvature: float, keep: float) -> float | None:
     return 2.0 if pair.first < 0 else None
 
 
-def largest_stable_lr(curvature: float, keep: float) -> float:
+def largest_stable_lr(curvature: float, keep: float, momentum: float = 0.0) -> float:
     """Return the lr that this curvature bears, 2·(1 + keep)/λ: below it nothing diverges, above it all does.
 
     Holds for −1 < keep ≤ 1 (Polyak 1964; Goh 2017); beyond, the answer is 0: the roots' product is keep, so that one
-    of them is too large at every lr.
+    of them is too large at every lr. So it is with `momentum` in place of keep, which with plain SGD is the same.
+
+    With both, the optimizer sums what is a sum already, and the roots are those of
+
+        (z − 1)·(z − keep)·(z − momentum) + lr·λ·z²
+
+    They lie within the unit circle (Jury 1964) below 2·(1 + keep)·(1 + momentum)/λ, where a root is −1, and for
+    keep·momentum > 0 also below (1 − keep)·(1 − momentum)·(1 − keep·momentum)/(keep·momentum·λ), where a pair of them
+    leaves it: little is left of the lr where both are near 1.
     """
     _check(1.0, curvature, keep)
-    return 2 * (1 + keep) / curvature if -1 < keep <= 1 else 0.0
+    _check(1.0, curvature, momentum)
+    if not (-1 < keep <= 1 and -1 < momentum <= 1):
+        return 0.0
+    flips, both = 2 * (1 + keep) * (1 + momentum), keep * momentum
+    return (min(flips, (1 - keep) * (1 - momentum) * (1 - both) / both) if both > 0 else flips) / curvature
 
 
 def outcome(lr: float, curvature: float, keep: float) -> Outcome:

@@ -60,9 +60,9 @@ def train(
         first, drawn = step - drawn, 0
         left = None if steps is None else steps - first
         for batch, (window, due) in at.passed(windows(task.batches, mode.every, length, left), step - first):
-            loss, items = _mean_and_items(task.loss(model, batch), step)
+            loss, items = mean_and_items(task.loss(model, batch), step)
             if at.told is None:
-                _check_scalar(loss)
+                check_scalar(loss)
                 at.told = items is not None
             elif at.told != (items is not None):
                 raise _two_kinds(step)
@@ -284,7 +284,7 @@ def no_batch(epoch: int) -> TaskError:
     return TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
 
 
-def _mean_and_items(loss: Any, step: int) -> tuple[Any, float | None]:
+def mean_and_items(loss: Any, step: int) -> tuple[Any, float | None]:
     """Return the mean loss, and how many items it is the mean of where the task's loss is a pair (sum, count).
 
     Raises:
@@ -309,7 +309,8 @@ def _mean_and_items(loss: Any, step: int) -> tuple[Any, float | None]:
     return total / items, items
 
 
-def _check_scalar(loss: Any) -> None:
+def check_scalar(loss: Any) -> None:
+    """Raise TaskError for a loss that is not a scalar tensor with a graph behind it."""
     if (found := _not_scalar(loss)) is not None:
         would = "take its mean" if hasattr(loss, "shape") else "return that or a tuple (sum, count)"
         raise TaskError(f"the task's loss must be a scalar tensor, got {found}; {would}")
