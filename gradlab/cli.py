@@ -185,6 +185,52 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
 
 
 @app.command()
+def sharpness(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="A TOML file or a shipped experiment; without one and without --task, diverging_loss."),
+    ] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option("--mode", "-m", help="What happens to .grad; see `gradlab modes`.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A built-in task, FILE.py:NAME or package.module:NAME.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="The task's option batch_size.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of the task; give several for their median.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
+    from gradlab import experiment as experiments
+    from gradlab.experiment import Override
+
+    given: list[tuple[tuple[str, ...], object, str]] = [
+        (("task",), task, "--task"),
+        (("modes",), mode, "--mode"),
+        (("task_options", "batch_size"), batch_size, "--batch-size"),
+        (("seeds",), seed, "--seed"),
+    ]
+    overrides = [Override(*each) for each in given if each[1] not in (None, [])]
+    overrides += [Override.parse(text) for text in set_ or []]
+    if task and experiment is None:
+        chosen = experiments.from_task(task, overrides)
+    else:
+        chosen = experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides)
+    from gradlab import sharpness as measuring
+
+    with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+        found = measuring.report(chosen, dict(measuring.seeds_of(chosen)))
+    if json:
+        _print_json(measuring.document(found))
+    else:
+        from gradlab.terminal import sharpness_block
+
+        console = _console()
+        console.print(sharpness_block(found, console.width))
+
+
+@app.command()
 def plot(
     folders: Annotated[
         list[Path] | None, typer.Argument(help="Runs or experiments; default the newest under runs/.")

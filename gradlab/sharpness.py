@@ -1,7 +1,7 @@
-"""Sharpness: the largest eigenvalue λ of the Hessian of a task's loss, and the largest stable lr that follows from it.
+"""Sharpness: the largest eigenvalue λ of the Hessian of a task's loss, and the largest stable lr that follows.
 
-λ is measured at the weights that the task starts from, on the mean loss of a whole epoch. On a quadratic it is the same
-everywhere, and the edge of stability lr·λ = 2·(1 + keep) is exact; on other losses it moves as training goes on.
+λ is measured at the weights that the task starts from, on the mean loss of a whole epoch. On a quadratic it is the
+same everywhere, and the edge of stability lr·λ = 2·(1 + keep) is exact; else it moves as training goes on.
 """
 
 from __future__ import annotations
@@ -66,6 +66,19 @@ class Report(NamedTuple):
         """How many batches an epoch has."""
         return max(each.batches for each in self.seeds.values())
 
+    def notes(self) -> list[str]:
+        """Say in a sentence each what the numbers do not: of modes first, of all of them last."""
+        modes: dict[str, list[str]] = {}
+        for bound in self.bounds:
+            if bound.why:
+                modes.setdefault(bound.why, []).append(bound.mode)
+        told = [f"{', '.join(those)}: {why}" for why, those in modes.items()]
+        if any(bound.largest for bound in self.bounds):
+            if self.batches > 1:
+                told.append(f"an epoch has {self.batches} batches: the lr is that of the full batch, noise lowers it")
+            told.append("beyond it the loss grows from where it starts; as training moves on, so may λ")
+        return told
+
 
 # Of a task
 
@@ -115,7 +128,7 @@ def measured(task: Task, *, seed: int = 0, tolerance: float = TOLERANCE, most: i
         losses.append((found.loss, found.size))
         if abs(found.loss - losses[0][0]) > tolerance * losses[0][1]:
             raise TaskError(
-                f"the task's loss is another at each pass over the batches: {losses[0][0]:.6g}, then {found.loss:.6g}; "
+                f"the loss is another at each pass over the batches: {losses[0][0]:.6g}, then {found.loss:.6g}; "
                 "draw all that is random from generators that the task holds"
             )
         batches.append(found.batches)
@@ -171,7 +184,7 @@ def largest_eigenvalue(
             basis, projected = vectors[:, -KEPT:].T @ basis, torch.diag(values[-KEPT:])
         basis = torch.cat([basis, (left / length).unsqueeze(0)])
     raise TaskError(
-        f"sharpness: λ has not settled after {most} products of the Hessian with a vector: {value:.4g} ± {residual:.2g}"
+        f"sharpness has not settled after {most} products of Hessian and vector: {value:.4g} ± {residual:.2g}"
     )
 
 
@@ -188,7 +201,7 @@ def _pass(task: Task, parameters: Sequence[nn.Parameter], vector: Tensor) -> _Pa
     """Return the Hessian of the mean loss of an epoch times the vector, and that loss."""
     import torch
 
-    parts = vector.split([each.numel() for each in parameters])
+    parts = torch.split(vector, [each.numel() for each in parameters])
     along = [part.view(each.shape).to(each) for part, each in zip(parts, parameters, strict=True)]
     total = torch.zeros_like(vector)
     loss = size = weight = 0.0
@@ -198,13 +211,17 @@ def _pass(task: Task, parameters: Sequence[nn.Parameter], vector: Tensor) -> _Pa
         check_scalar(mean)
         value, share = mean.item(), items or 1.0
         if not math.isfinite(value):
-            raise TaskError(f"the loss is {value} at the initial weights, in batch {batches}: it has no curvature there")
+            raise TaskError(
+                f"the loss is {value} at the initial weights, in batch {batches}: it has no curvature there"
+            )
         total += share * _twice(mean, parameters, along)
         loss, size, weight, batches = loss + share * value, size + share * abs(value), weight + share, batches + 1
     if not batches:
         raise no_batch(0)
     if not total.isfinite().all():
-        raise TaskError(f"the loss is {loss / weight:.4g} at the initial weights, but its second derivative is not finite")
+        raise TaskError(
+            f"the loss is {loss / weight:.4g} at the initial weights, but its second derivative is not finite"
+        )
     return _Pass(total / weight, loss / weight, size / weight, batches)
 
 
@@ -217,8 +234,9 @@ def _twice(loss: Tensor, parameters: Sequence[nn.Parameter], along: Sequence[Ten
         bent = [
             (slope * each).sum()
             for slope, each in zip(slopes, along, strict=True)
-            if slope is not None and slope.requires_grad
+            if slope is not None and slope.requires_grad  # type: ignore[redundant-expr]  # None where it is unused
         ]
+        _check_twice(bent)
         found = torch.autograd.grad(bent, parameters, allow_unused=True) if bent else [None] * len(parameters)
     except RuntimeError as error:
         raise TaskError(
@@ -229,6 +247,19 @@ def _twice(loss: Tensor, parameters: Sequence[nn.Parameter], along: Sequence[Ten
         for part, each in zip(found, parameters, strict=True)
     ]
     return torch.cat([part.detach().to("cpu", torch.float64) for part in flat])
+
+
+def _check_twice(sums: Sequence[Tensor]) -> None:
+    """Raise RuntimeError where a function forbids a second derivative: torch would go round it and find 0."""
+    waiting, seen = [each.grad_fn for each in sums], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if type(node).__name__ == "Error":
+            raise RuntimeError("a function in it is marked with @once_differentiable")
+        waiting += [each for each, _ in node.next_functions]
 
 
 # Of an experiment
@@ -270,6 +301,23 @@ def report(experiment: Experiment, seeds: Mapping[int, Sharpness]) -> Report:
     )
 
 
+def document(found: Report) -> dict[str, Any]:
+    """Return the report in plain values, as `gradlab sharpness --json` prints it."""
+    return {
+        "experiment": found.experiment,
+        "batches": found.batches,
+        "seeds": [
+            {"seed": seed, "sharpness": each.eigenvalue, "residual": each.residual, "products": each.products}
+            for seed, each in found.seeds.items()
+        ],
+        "sharpness": found.eigenvalue,
+        "modes": [
+            {"mode": each.mode, "lr": each.lr, "largest_stable_lr": each.largest, "why": each.why}
+            for each in found.bounds
+        ],
+    }
+
+
 def _bound(experiment: Experiment, mode: Mode, eigenvalue: float, batches: int) -> Bound:
     """Return the largest stable lr of the mode, where theory knows it."""
     lr = experiment.optimizer_options(mode)["lr"]
@@ -279,17 +327,19 @@ def _bound(experiment: Experiment, mode: Mode, eigenvalue: float, batches: int) 
         wrong = "what it leaves in .grad is your own"
     if wrong:
         return Bound(mode.name, None, lr, f"no theory: {wrong}")
+    edge = theory.largest_stable_lr(1.0, mode.keep, momentum)  # of a curvature of 1
+    if not edge:
+        return Bound(mode.name, 0.0, lr, "it diverges at every lr: too much is kept")
+    for_ever = max(mode.keep, momentum) == 1
+    if for_ever and batches > mode.every:
+        return Bound(
+            mode.name, 0.0, lr, "on mini-batches no lr is safe: nothing that is kept dies out, nor does noise"
+        )
     if eigenvalue <= 0:
         return Bound(mode.name, math.inf, lr, "no direction is bent upwards at the initial weights: λ bounds no lr")
     window = 1 if mode.mean else min(mode.every, batches)  # a window ends with its epoch
-    largest = theory.largest_stable_lr(eigenvalue, mode.keep, momentum) / (fresh * window)
-    if not largest:
-        return Bound(mode.name, 0.0, lr, "at every lr it diverges: too much is kept")
-    if max(mode.keep, momentum) < 1:
-        return Bound(mode.name, largest, lr, "")
-    if batches > mode.every:
-        return Bound(mode.name, 0.0, lr, "on mini-batches no lr is safe: nothing that is kept dies out, nor does noise")
-    return Bound(mode.name, largest, lr, "below it, it oscillates for ever and never settles")
+    largest = edge / (eigenvalue * fresh * window)
+    return Bound(mode.name, largest, lr, "below it, it oscillates for ever and never settles" if for_ever else "")
 
 
 def _heavy_ball(settings: Mapping[str, Any]) -> tuple[float, float, str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
+    from gradlab.sharpness import Bound, Report
     from gradlab.store import RunRecord
     from gradlab.verify import Finding
 
@@ -135,6 +136,37 @@ def epoch_lines(results: Sequence[Result], most: int = 10) -> list[str]:
             continue
         lines += [f"{result.mode}:", *(f"model training loss is {_one_decimal(mean)}" for mean in means), ""]
     return lines
+
+
+def sharpness_block(report: Report, width: int) -> Group:
+    """Return λ of each seed and their median, the largest stable lr of each mode, and what there is to say of them."""
+    seeds = Table(box=None, show_header=False)
+    seeds.add_column()
+    seeds.add_column(justify="right", no_wrap=True)
+    for seed, found in report.seeds.items():
+        seeds.add_row(Text(f"seed {seed}"), Text(f"{found.eigenvalue:.4g}"))
+    if len(report.seeds) > 1:
+        seeds.add_row(Text("median", "bold"), Text(f"{report.eigenvalue:.4g}", "bold"))
+    shown = ["mode", "largest stable lr", "lr here"]
+    lines = [
+        {"mode": _text(each.mode), shown[1]: Text(_largest(each), "bold"), shown[2]: _lr_here(each)}
+        for each in report.bounds
+    ]
+    table = _fitting(shown, ["lr here"], lines, width, numbers=shown[1:])
+    notes = [_text(note, "dim") for note in report.notes()]
+    head = Text("λ, the largest eigenvalue of the Hessian at the initial weights", "bold")
+    return Group(head, seeds, Text(""), table, *([Text("")] if notes else []), *notes)
+
+
+def _largest(bound: Bound) -> str:
+    if bound.largest is None:
+        return "not known"
+    return {0.0: "none", math.inf: "any"}.get(bound.largest, f"{bound.largest:.4g}")
+
+
+def _lr_here(bound: Bound) -> Text:
+    above = bound.largest is not None and bound.lr >= bound.largest
+    return Text(f"{bound.lr:g}", "red" if above else "")
 
 
 def finding_block(finding: Finding) -> Group:

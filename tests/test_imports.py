@@ -28,6 +28,7 @@ LAYERS = [
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
     {"results", "tape", "resuming"},
+    {"sharpness"},
     {"runs", "plotting", "terminal", "progress", "verify"},
     {"signals"},
     {"cli"},
@@ -228,6 +229,8 @@ def test_a_run_that_is_done_does_not_import_torch(done: Path) -> None:
         ["plot", "nosuch"],
         ["export", "nosuch"],
         ["verify", "--only", "nonsense"],
+        ["sharpness", "nosuch.toml"],
+        ["sharpness", "-m", "nonsense"],
     ],
     ids=" ".join,
 )

@@ -251,6 +251,31 @@ def test_below_the_largest_stable_lr_training_ends_near_the_minimum_and_above_it
         assert theory.outcome(0.99 * edge, curvature, keep) == "oscillates for ever"
 
 
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.9, 1.0, -0.5])
+@pytest.mark.parametrize("momentum", [0.3, 0.5, 0.9, 0.99, -0.3])
+def test_with_momentum_beside_keep_the_roots_leave_the_unit_circle_at_the_largest_stable_lr(
+    keep: float, momentum: float
+) -> None:
+    def radius(a: float) -> float:  # of the map of (w, G, b): G ← keep·G + λw, b ← momentum·b + G, w ← w − lr·b
+        one_step = torch.tensor(
+            [[1 - a, -a * keep, -a * momentum], [1.0, keep, 0.0], [1.0, keep, momentum]], dtype=torch.float64
+        )
+        return float(torch.linalg.eigvals(one_step).abs().max())
+
+    edge = theory.largest_stable_lr(1.0, keep, momentum)
+    assert theory.largest_stable_lr(2.0, momentum, keep) == edge / 2
+    if edge:
+        assert radius(0.999 * edge) < 1 < radius(1.001 * edge)
+    else:
+        assert keep == 1
+        assert all(radius(a) > 1 for a in (1e-3, 0.1, 1.0, 4.0))
+
+
+def test_momentum_alone_bears_the_lr_that_keep_alone_does() -> None:
+    for keep in (*KEEPS, 1.01, -1.0):
+        assert theory.largest_stable_lr(0.3, 0.0, keep) == theory.largest_stable_lr(0.3, keep)
+
+
 def test_at_the_edge_itself_the_error_flips_for_ever_or_grows_in_a_line() -> None:
     flips = trained(3.0, [1.0], 0.5, 200, [1.0]).errors[100:, 0]
     assert theory.outcome(3.0, 1.0, 0.5) == "oscillates for ever"
