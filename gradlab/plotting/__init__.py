@@ -1,7 +1,20 @@
-"""Curves to figures: loss against step, update or epoch, one curve a mode, named at the curve."""
+"""Curves to figures: loss against step, update or epoch, one curve a mode, named at the curve; and maps of sweeps."""
 
 from gradlab.plotting.figure import check_formats, draw, rendered
 from gradlab.plotting.labels import LABEL
+from gradlab.plotting.panels import Phase, Profile, Section, panels_of
+from gradlab.plotting.phase import draw_phases
 from gradlab.plotting.predicted import without_theory
 
-__all__ = ["LABEL", "check_formats", "draw", "rendered", "without_theory"]
+__all__ = [
+    "LABEL",
+    "Phase",
+    "Profile",
+    "Section",
+    "check_formats",
+    "draw",
+    "draw_phases",
+    "panels_of",
+    "rendered",
+    "without_theory",
+]

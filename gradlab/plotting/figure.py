@@ -65,7 +65,7 @@ def draw(
         raise PlotError("there is no row to draw yet")
     chosen = _axis(axis, drawn)
     lines = lines_of(drawn, chosen)
-    with _style():
+    with style():
         from matplotlib.figure import Figure
 
         dpi = 150 if width >= 900 else 100
@@ -90,14 +90,14 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     kind = FORMATS[suffix.lower()]
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     out = io.BytesIO()
-    with _style(), warnings.catch_warnings():
+    with style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a title in another script
         figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Draw alike everywhere, whatever the user's matplotlibrc says."""
     import matplotlib as mpl
 
@@ -107,6 +107,7 @@ def _style() -> Iterator[None]:
             {
                 "svg.hashsalt": "gradlab",
                 "font.size": 10,
+                "hatch.linewidth": 0.6,
                 "axes.spines.top": False,
                 "axes.spines.right": False,
                 "axes.edgecolor": FAINT,

@@ -69,7 +69,7 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
     for traits, members in zip(several, groups.values(), strict=True):
         told = [f"{words[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
-        colour, dash = _look(traits["mode"], [each["mode"] for each in several], lines)
+        colour, dash = look(traits["mode"], [each["mode"] for each in several], lines)
         lines.append(Line(", ".join([traits["mode"], *told]), members, band, colour, dash))
     return [
         line._replace(under=sum(_hides(other, line) for other in lines[nth:])) for nth, line in enumerate(lines, 1)
@@ -85,7 +85,7 @@ def _hides(upper: Line, lower: Line) -> bool:
     return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
 
 
-def _look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
+def look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
     """Return the colour of the mode, the same for all its curves, and a dash that no curve of that colour has yet."""
     others = [each for each in dict.fromkeys(modes) if each not in USUAL]
     free = list(range(len(USUAL), len(COLOURS)))
