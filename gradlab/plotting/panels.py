@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from statistics import median
+from statistics import median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.errors import PlotError, shortened
@@ -29,7 +29,8 @@ class Phase(NamedTuple):
         x: shape (nx,); ascending.
         y_key: what varies from bottom to top.
         y: shape (ny,); ascending.
-        loss: shape (ny, nx); the last loss, median over the seeds, inf where it is not finite; None without a run.
+        loss: shape (ny, nx); the last loss, inf where it is not finite; None without a run. It is the median over the
+            seeds, the lower of two: where half of them diverge, the mean of the two would be that of neither kind.
         diverged: shape (ny, nx); the share of the seeds that diverged, 0 to 1; None without a run.
         edges: λ of each seed, of which the edge of stability is drawn; none where the axes are not lr and keep.
         seeds: how many the medians are of.
@@ -146,7 +147,7 @@ class _Table(NamedTuple):
 def _phase(table: _Table, x_key: str, y_key: str, at: dict[str, Any], edges: Sequence[float]) -> Phase:
     x, y = sorted(table.axes[x_key]), sorted(table.axes[y_key])
     cells = [[table.cell({**at, x_key: right, y_key: up}) for right in x] for up in y]
-    loss = [[median(losses) if losses else None for losses, _ in row] for row in cells]
+    loss = [[median_low(losses) if losses else None for losses, _ in row] for row in cells]
     diverged = [[share for _, share in row] for row in cells]
     return Phase(_title(at), x_key, x, y_key, y, loss, diverged, edges, len(table.seeds))
 
@@ -156,7 +157,7 @@ def _profile(table: _Table, x_key: str, at: dict[str, Any], edges: Sequence[floa
     sections = []
     for mode in table.modes:
         cells = [table.cell({**at, x_key: right, "mode": mode}) for right in x]
-        middle, low, high = ([of(losses) if losses else None for losses, _ in cells] for of in (median, min, max))
+        middle, low, high = ([of(losses) if losses else None for losses, _ in cells] for of in (median_low, min, max))
         sections.append(Section(mode, middle, low, high, [share for _, share in cells]))
     return Profile(_title(at), x_key, x, sections, edges, len(table.seeds))
 

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
+MANY = 50  # losses, of which a few may stand out
 DEPTH = 1e12  # times below the highest loss: what is lower has the colour of the lowest
-BEYOND = "#d4d4d4"  # of a loss above all of those that did not diverge
+BEYOND = "#d4d4d4"  # of what diverged, where its loss is above the scale
 DENSE, SPARSE = "////", "/"  # more than half of the seeds diverged; some did
 EDGE = "lr·λ = 2(1 + keep)"
-A_ROW = 3  # panels
+SMALL = 9.0  # points
+FEW = 5  # values of an axis, which are numbered each
 
 
 def draw_phases(panels: Sequence[Phase] | Sequence[Profile], *, title: str = "", width: int = 1200) -> Figure:
@@ -58,23 +60,25 @@ class _Frame(NamedTuple):
 
     figure: Figure
     axes: list[Axes]
-    beside: Axes | None  # for the colour bar
+    beside: Axes  # for the colour bar, or names
     narrow: bool
+    in_row: int  # panels
 
 
-def _frame(panels: Sequence[Phase | Profile], title: str, facts: str, width: int, right: float) -> _Frame:
+def _frame(panels: Sequence[Phase | Profile], title: str, facts: Sequence[str], width: int, right: float) -> _Frame:
     """Return the figure with its title, and axes for each panel in rows; `right` inches are left beside them."""
     from matplotlib.figure import Figure
 
     dpi = 150 if width >= 900 else 100
     wide = width / dpi
-    in_row = min(len(panels), A_ROW)
+    in_row = _in_row(len(panels), wide)
     rows = -(-len(panels) // in_row)
     titled = any(each.title for each in panels) and len(panels) > 1
-    left, gap, below, between = 0.72, 0.14, 0.52, 0.34
+    left, gap, below, between = 0.72, 0.22, 0.52, 0.34
     panel = (wide - left - right - gap * (in_row - 1)) / in_row
     tall = min(max(2.1, 1.05 * panel), max(2.3, 0.6 * wide - 1.2))
-    above = 0.66 + 0.24 * titled
+    lines = _wrapped(facts, 72 * (wide - left - 0.1))
+    above = 0.58 + 0.2 * titled + 0.17 * (len(lines) - 1)
     high = above + rows * tall + (rows - 1) * between + below
     figure = Figure(figsize=(wide, high), dpi=dpi)
     axes: list[Axes] = []
@@ -93,12 +97,17 @@ def _frame(panels: Sequence[Phase | Profile], title: str, facts: str, width: int
         made.tick_params(length=3, labelleft=column == 0, labelbottom=last)
         made.set_xlabel(printable(each.x_key) if last else "")
         axes.append(made)
-    _head(figure, title or (panels[0].title if len(panels) == 1 else ""), facts, left)
+    _head(figure, title or (panels[0].title if len(panels) == 1 else ""), lines, left)
     beside = figure.add_axes(((wide - right + 0.16) / wide, below / high, 0.14 / wide, 1 - (above + below) / high))
-    return _Frame(figure, axes, beside, panel < 2.0)
+    return _Frame(figure, axes, beside, panel < 2.0, in_row)
 
 
-def _head(figure: Figure, title: str, facts: str, left: float) -> None:
+def _in_row(panels: int, wide: float) -> int:
+    """Return how many panels stand side by side: of four two, and no more where the picture is narrow."""
+    return min(panels, 2 if panels == 4 or wide < 6 else 3)
+
+
+def _head(figure: Figure, title: str, facts: Sequence[str], left: float) -> None:
     wide, high = figure.get_size_inches()
     room = int(9.5 * wide)
     points = 72 * (wide - left - 0.1)
@@ -106,10 +115,23 @@ def _head(figure: Figure, title: str, facts: str, left: float) -> None:
         left / wide, 1 - 0.28 / high, textwrap.shorten(printable(title), room, placeholder=" …") if title else "",
         fontsize=12, fontweight="bold", parse_math=False,
     )  # fmt: skip
-    figure.text(
-        left / wide, 1 - 0.49 / high, printable(facts), color=FAINT, parse_math=False,
-        fontsize=min(9.0, 9.0 * points / max(1.0, width_of(facts or " ", 9.0))),
-    )  # fmt: skip
+    for nth, line in enumerate(facts):
+        figure.text(
+            left / wide, 1 - (0.48 + 0.17 * nth) / high, line, color=FAINT, parse_math=False,
+            fontsize=min(SMALL, SMALL * points / max(1.0, width_of(line or " ", SMALL))),
+        )  # fmt: skip
+
+
+def _wrapped(words: Sequence[str], points: float) -> list[str]:
+    """Return the words in lines of so many points."""
+    lines = [""]
+    for word in words:
+        longer = f"{lines[-1]}  ·  {word}" if lines[-1] else word
+        if lines[-1] and width_of(longer, SMALL) > points:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 # Maps
@@ -128,7 +150,7 @@ def _draw_maps(panels: Sequence[Phase], title: str, width: int) -> Figure:
         _set_axis(axes, "x", panel.x)
         _set_axis(axes, "y", panel.y)
         mesh = _draw_map(axes, panel, scale, colours)
-    for axes in frame.axes[::A_ROW]:
+    for axes in frame.axes[:: frame.in_row]:
         axes.set_ylabel(printable(panels[0].y_key))
     for axes, panel in zip(frame.axes, panels, strict=True):
         if panel.edges:  # when all limits are set: its name is turned with it
@@ -150,13 +172,20 @@ def _scale(settled: Iterable[float], all_: Iterable[float]) -> _Scale:
     finite = [loss for loss in settled if abs(loss) < HUGE] or [loss for loss in all_ if abs(loss) < HUGE]
     if not finite:
         return _Scale(0.0, 1.0, log=False)
-    low, high = min(finite), max(finite)
+    low, high = min(finite), _top(finite)
     positive = [loss for loss in finite if loss > 0]
     if low >= 0 and positive and high / min(positive) >= 10**DECADES:
         return _Scale(max(min(positive), high / DEPTH), high, log=True)
     if low == high:
         return _Scale(low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2, log=False)
     return _Scale(low, high, log=False)
+
+
+def _top(losses: Sequence[float]) -> float:
+    """Return the highest loss, or where a few stand out tenfold, the highest of the others, lest these look alike."""
+    ordered = sorted(losses)
+    usual = ordered[int(0.98 * (len(ordered) - 1))]
+    return usual if len(ordered) >= MANY and ordered[-1] > 10 * abs(usual) > 0 else ordered[-1]
 
 
 def _draw_map(axes: Axes, panel: Phase, scale: _Scale, colours: Any) -> QuadMesh:
@@ -166,7 +195,10 @@ def _draw_map(axes: Axes, panel: Phase, scale: _Scale, colours: Any) -> QuadMesh
 
     x, y = _borders(panel.x), _borders(panel.y)
     top = scale.high * 10 if scale.log else scale.high + abs(scale.high) + 1
-    shown = [[math.nan if loss is None else min(max(loss, scale.low), top) for loss in row] for row in panel.loss]
+    shown = [
+        [_shown(loss, scale, top if share is not None and share > DIVERGED else scale.high) for loss, share in row]
+        for row in (zip(*rows, strict=True) for rows in zip(panel.loss, panel.diverged, strict=True))
+    ]
     norm = (LogNorm if scale.log else Normalize)(scale.low, scale.high)
     mesh = axes.pcolormesh(
         x, y, np.ma.masked_invalid(np.array(shown, dtype=float)), norm=norm, cmap=colours, rasterized=True, zorder=1
@@ -181,8 +213,14 @@ def _draw_map(axes: Axes, panel: Phase, scale: _Scale, colours: Any) -> QuadMesh
     return mesh
 
 
+def _shown(loss: float | None, scale: _Scale, top: float) -> float:
+    """Return the loss within what colours there are, NaN where there is no run."""
+    return math.nan if loss is None else min(max(loss, scale.low), top)
+
+
 def _hatch(axes: Axes, x: Sequence[float], y: Sequence[float], cells: Sequence[Sequence[bool]], hatch: str) -> None:
     """Hatch the cells as one shape, so that no seam is seen between them."""
+    import matplotlib as mpl
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -192,13 +230,16 @@ def _hatch(axes: Axes, x: Sequence[float], y: Sequence[float], cells: Sequence[S
             if there:
                 (left, end), (low, high) = x[right : right + 2], y[up : up + 2]
                 corners += [(left, low), (end, low), (end, high), (left, high), (left, low)]
-    if corners:
-        codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(corners) // 5)
-        axes.add_patch(
-            PathPatch(
-                Path(corners, codes), facecolor="none", edgecolor="#555555", linewidth=0, hatch=hatch, zorder=2,
-            )
-        )  # fmt: skip
+    if not corners:
+        return
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(corners) // 5)
+    for colour, thickness in (("white", 2.0), ("#333333", 0.7)):  # to be seen on dark and on light
+        with mpl.rc_context({"hatch.linewidth": thickness}):
+            axes.add_patch(
+                PathPatch(
+                    Path(corners, codes), facecolor="none", edgecolor=colour, linewidth=0, hatch=hatch, zorder=2,
+                )
+            )  # fmt: skip
 
 
 def _outline(axes: Axes, x: Sequence[float], y: Sequence[float], cells: Sequence[Sequence[bool]]) -> None:
@@ -227,11 +268,11 @@ def _draw_edge(axes: Axes, panel: Phase, *, narrow: bool) -> None:
     if not keeps:
         return
     places = [theory.largest_stable_lr(median(panel.edges), keep) for keep in keeps]
-    if len(panel.edges) > 1:
+    if len(set(panel.edges)) > 1:
         most, least = ([theory.largest_stable_lr(of(panel.edges), keep) for keep in keeps] for of in (min, max))
-        axes.fill_betweenx(keeps, least, most, color="white", alpha=0.35, linewidth=0, zorder=4)
         for side in (least, most):
-            axes.plot(side, keeps, color=INK, linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=4)
+            dots = axes.plot(side, keeps, color="black", linewidth=1.1, linestyle=(0, (1.5, 2)), zorder=4)[0]
+            dots.set_path_effects([withStroke(linewidth=2.4, foreground="white")])
     line = axes.plot(places, keeps, color="black", linewidth=1.8, zorder=5, solid_capstyle="butt")[0]
     line.set_path_effects([withStroke(linewidth=3.6, foreground="white")])
     _name_edge(axes, list(zip(places, keeps, strict=True)), 7.5 if narrow else 9.0)
@@ -259,6 +300,9 @@ def _name_edge(axes: Axes, line: Sequence[tuple[float, float]], size: float) -> 
 
 def _draw_bar(frame: _Frame, mesh: QuadMesh, panels: Sequence[Phase], scale: _Scale) -> None:
     losses = [loss for loss, _ in _cells(panels) if loss is not None]
+    if min(losses) >= HUGE:  # nothing is left that had a colour
+        frame.beside.set_axis_off()
+        return
     above, below = any(loss > scale.high for loss in losses), any(loss < scale.low for loss in losses)
     extend = {(True, True): "both", (True, False): "max", (False, True): "min", (False, False): "neither"}
     bar = frame.figure.colorbar(mesh, cax=frame.beside, extend=extend[above, below], extendfrac=0.04)
@@ -268,7 +312,7 @@ def _draw_bar(frame: _Frame, mesh: QuadMesh, panels: Sequence[Phase], scale: _Sc
     bar.outline.set_linewidth(0.5)
 
 
-def _map_facts(panels: Sequence[Phase]) -> str:
+def _map_facts(panels: Sequence[Phase]) -> list[str]:
     """Say below the title what signs there are in the picture."""
     shares = [share for _, share in _cells(panels)]
     seeds = max(panel.seeds for panel in panels)
@@ -280,12 +324,22 @@ def _map_facts(panels: Sequence[Phase]) -> str:
         words.append(f"hatched: more than half of {seeds} seeds diverged" if seeds > 1 else "hatched: diverged")
     if some:
         words.append("sparsely: some")
-    if sharpness := [median(panel.edges) for panel in panels if panel.edges]:
-        told = dict.fromkeys(f"{each:.3g}" for each in sharpness)
-        words.append(f"line: {EDGE}, λ = {' and '.join(told)}" if len(told) < 3 else f"line: {EDGE}")
+    if edged := [panel for panel in panels if panel.edges]:
+        told = dict.fromkeys(f"{median(panel.edges):.3g}" for panel in edged)
+        where = "line: " if any(map(_is_seen, edged)) else "beyond the picture: "
+        words.append(f"{where}{EDGE}" + (f", λ = {' and '.join(told)}" if len(told) < 3 else ""))
+        words += ["dotted: its range over the seeds"] if any(len(set(panel.edges)) > 1 for panel in edged) else []
     if None in shares:
         words.append("white: not run")
-    return "  ·  ".join(words)
+    return words
+
+
+def _is_seen(panel: Phase) -> bool:
+    """Say whether the edge of stability runs through the panel."""
+    borders = _borders(panel.x)
+    keeps = [keep for keep in panel.y if -1 < keep <= 1]
+    places = [theory.largest_stable_lr(median(panel.edges), keep) for keep in keeps]
+    return bool(places) and min(places) < borders[-1] and max(places) > borders[0]
 
 
 def _cells(panels: Sequence[Phase]) -> Iterable[tuple[float | None, float | None]]:
@@ -299,18 +353,16 @@ def _cells(panels: Sequence[Phase]) -> Iterable[tuple[float | None, float | None
 
 def _draw_profiles(panels: Sequence[Profile], title: str, width: int) -> Figure:
     sections = [section for panel in panels for section in panel.sections]
-    settled = [
-        value
-        for section in sections
-        for values in (section.low, section.middle, section.high)
-        for value, share in zip(values, section.diverged, strict=True)
-        if value is not None and share is not None and share <= DIVERGED
-    ]
-    scale = _scale(settled, [value for section in sections for value in section.middle if value is not None])
+    settled, all_ = [], []
+    for section in sections:
+        for low, middle, high, share in zip(section.low, section.middle, section.high, section.diverged, strict=True):
+            if low is not None and middle is not None and high is not None and share is not None:
+                settled += ([low, middle] if share <= DIVERGED else []) + ([high] if share == 0 else [])
+                all_.append(middle)
+    scale = _scale(settled, all_)
     names = list(dict.fromkeys(section.mode for section in sections))
     right = min(0.3 + max(width_of(printable(name), 10.0, "bold") for name in names) / 72, 0.35 * width / 100)
     frame = _frame(panels, title, _profile_facts(panels), width, right=right)
-    assert frame.beside is not None, "a frame has a place beside its panels"
     lines: list[Line] = []
     for name in names:
         lines.append(Line(name, [], curves.Band([], [], [], []), *look(name, names, lines)))
@@ -323,8 +375,8 @@ def _draw_profiles(panels: Sequence[Profile], title: str, width: int) -> Figure:
         axes.set_xlim(borders[0], borders[-1])
         axes.grid(axis="y", color="#e4e4e4", linewidth=0.8, zorder=0)
         for line in lines:
-            _draw_section(axes, panel, line, high)
-    for axes in frame.axes[::A_ROW]:
+            _draw_section(axes, panel, line, high, 0.98 - 0.04 * lines.index(line))
+    for axes in frame.axes[:: frame.in_row]:
         axes.set_ylabel("last loss")
     frame.beside.set_axis_off()
     for nth, line in enumerate(lines):
@@ -335,8 +387,8 @@ def _draw_profiles(panels: Sequence[Profile], title: str, width: int) -> Figure:
     return frame.figure
 
 
-def _draw_section(axes: Axes, panel: Profile, line: Line, top: float) -> None:
-    """Draw the curve of a mode as far as it did not diverge, a cross at the top where it did, and its edge."""
+def _draw_section(axes: Axes, panel: Profile, line: Line, top: float, crosses: float) -> None:
+    """Draw the curve of a mode as far as it did not diverge, crosses at that height where it did, and its edge."""
     section = next((each for each in panel.sections if each.mode == line.name), None)
     if section is None:
         return
@@ -354,7 +406,7 @@ def _draw_section(axes: Axes, panel: Profile, line: Line, top: float) -> None:
     if panel.seeds > 1:
         axes.fill_between(panel.x, low, [min(each, top) for each in high], color=line.colour, alpha=0.15, linewidth=0)
     gone = [x for x, share in zip(panel.x, section.diverged, strict=True) if share is not None and share > DIVERGED]
-    axes.plot(gone, [top] * len(gone), "x", color=line.colour, markersize=6, clip_on=False, zorder=4)
+    axes.plot(gone, [crosses] * len(gone), "x", color=line.colour, markersize=6, transform=axes.get_xaxis_transform())
     keep = _keep(line.name)
     if panel.edges and keep is not None and -1 < keep <= 1:
         edge = theory.largest_stable_lr(median(panel.edges), keep)
@@ -370,14 +422,14 @@ def _keep(mode: str) -> float | None:
     return parsed.keep if parsed.own is None and parsed.mean else None
 
 
-def _profile_facts(panels: Sequence[Profile]) -> str:
+def _profile_facts(panels: Sequence[Profile]) -> list[str]:
     seeds = max(panel.seeds for panel in panels)
     words = [f"median and range of {seeds} seeds"] if seeds > 1 else []
     if any(share is not None and share > DIVERGED for panel in panels for share in _shares(panel)):
         words.append("×: diverged")
     if sharpness := [median(panel.edges) for panel in panels if panel.edges]:
         words.append(f"dotted upright: {EDGE}, λ = {sharpness[0]:.3g}")
-    return "  ·  ".join(words)
+    return words
 
 
 def _margins(scale: _Scale) -> tuple[float, float]:
@@ -420,12 +472,14 @@ def _borders(values: Sequence[float]) -> list[float]:
 
 
 def _set_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """Set the scale of an axis, and number it at the values themselves where they are few."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    """Set the scale of an axis; where values are few or within two powers of ten, number some of themselves."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
-    (axes.set_xscale if which == "x" else axes.set_yscale)("log" if is_log(values) else "linear")
-    if len(values) <= 6:
-        axis.set_major_locator(FixedLocator(list(values)))
+    log = is_log(values)
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log" if log else "linear")
+    axis.set_minor_formatter(NullFormatter())
+    if len(values) <= FEW or (log and values[-1] < 100 * values[0]):
+        axis.set_major_locator(FixedLocator(list(values[:: -(-len(values) // FEW)])))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
