@@ -289,7 +289,8 @@ def _name_edge(axes: Axes, line: Sequence[tuple[float, float]], size: float) -> 
     before, after = points[0], points[-1]
     turn = math.degrees(math.atan2(after[1] - before[1], after[0] - before[0]))
     end = float(axes.transAxes.transform((1, 0))[0]) * 72 / figure.dpi
-    away = size if end - max(before[0], after[0]) > 2.2 * size else -size
+    room = end - max(before[0], after[0])
+    away = 2.2 * size if room > 4 * size else size if room > 2.2 * size else -size
     slant = math.radians(turn)
     axes.annotate(
         EDGE, seen[len(seen) // 2], (away * math.sin(slant), -away * math.cos(slant)), textcoords="offset points",
