@@ -243,7 +243,7 @@ def _twice(loss: Tensor, parameters: Sequence[nn.Parameter], along: Sequence[Ten
             f"the loss cannot be differentiated twice: {shortened(str(error).splitlines()[0], 200)}"
         ) from None
     flat = [
-        (torch.zeros_like(each) if part is None else part).reshape(-1)
+        (torch.zeros_like(each) if part is None else part.to_dense()).reshape(-1)
         for part, each in zip(found, parameters, strict=True)
     ]
     return torch.cat([part.detach().to("cpu", torch.float64) for part in flat])

@@ -104,6 +104,11 @@ def test_the_lr_goes_right_and_keep_up_whatever_their_order_and_values_ascend() 
     assert panel.loss == [[3.0, 1.0, 5.0], [2.0, 0.0, 4.0]]  # run = 2·(which lr) + (which keep)
 
 
+def test_keep_goes_up_beside_another_axis_too() -> None:
+    (panel,) = numbered({"keep": [0.0, 1.0], "batch_size": [1, 40]})
+    assert (panel.x_key, panel.y_key, panel.loss) == ("batch_size", "keep", [[0.0, 1.0], [2.0, 3.0]])
+
+
 def test_a_cell_has_the_median_of_its_seeds_and_the_share_that_diverged() -> None:
     verdicts = ["falls", "diverges", "diverges", "falls", *["falls"] * 12]
     losses = [4.0, math.inf, math.nan, 3.0, *[0.0] * 12]
@@ -208,6 +213,13 @@ def test_what_diverged_is_hatched_densely_where_most_did_and_sparsely_where_some
         ]
         assert wanted
         assert np.array(sorted(hatched(axes, hatch))) == pytest.approx(np.array(sorted(wanted)))
+
+
+def test_half_of_the_seeds_is_some_and_none_is_not_hatched() -> None:
+    panel = Phase("", "lr", [0.01, 1.0], "keep", [0.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[0.5, 0.75], [0.25, 0.0]])
+    ((axes, _),) = maps_of(draw_phases([panel]))
+    assert {(round(x, 6), y) for x, y in hatched(axes, DENSE)} == {(1.0, 0.0)}
+    assert {(round(x, 6), y) for x, y in hatched(axes, SPARSE)} == {(0.01, 0.0), (0.01, 1.0)}
 
 
 def test_the_edge_is_that_of_theory_for_the_median_and_range_of_lambda() -> None:

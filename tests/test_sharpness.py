@@ -204,6 +204,16 @@ def test_weights_that_are_not_trained_are_no_directions_and_unused_ones_are_flat
     assert measured(task).eigenvalue == pytest.approx(5.0, rel=EXACT)
 
 
+def test_sparse_gradients_count_as_dense_ones() -> None:
+    def embedded(*, sparse: bool) -> float:
+        torch.manual_seed(1)
+        model = nn.Embedding(6, 2, sparse=sparse, dtype=torch.float64)
+        rows = [torch.tensor([0, 1, 2]), torch.tensor([2, 3])]
+        return measured(Task(model, rows, lambda model, batch: model(batch).pow(4).mean())).eigenvalue
+
+    assert embedded(sparse=True) == pytest.approx(embedded(sparse=False), rel=EXACT)
+
+
 def test_a_loss_without_curvature_has_the_sharpness_0() -> None:
     assert measured(of_weights(lambda w: w.abs().sum(), 1.0, -2.0)).eigenvalue == 0.0
 
