@@ -302,9 +302,11 @@ def test_the_picture_says_how_many_seeds_it_is_of(seeds: int) -> None:
     assert f"λ = {median(LAMBDAS[:seeds]):.3g}" in words
 
 
-@pytest.mark.parametrize(("width", "panels"), [(1200, 1), (500, 2)])
-def test_the_formula_stands_within_its_panel(width: int, panels: int) -> None:
-    figure = draw_phases([swept(17)._replace(title=str(nth)) for nth in range(panels)], width=width)
+@pytest.mark.parametrize(("width", "panels", "last"), [(1200, 1, 4.0), (500, 2, 4.0), (500, 1, 1.7)])
+def test_the_formula_stands_within_its_panel_left_of_an_edge_at_the_right_end(
+    width: int, panels: int, last: float
+) -> None:
+    figure = draw_phases([swept(9, lrs=(0.01, last))._replace(title=str(nth)) for nth in range(panels)], width=width)
     for axes, _ in maps_of(figure):
         label, panel = boxes_of(figure, axes)
         assert panel.x0 <= label.x0
