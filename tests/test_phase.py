@@ -302,7 +302,7 @@ def test_the_picture_says_how_many_seeds_it_is_of(seeds: int) -> None:
     assert f"λ = {median(LAMBDAS[:seeds]):.3g}" in words
 
 
-@pytest.mark.parametrize(("width", "panels", "last"), [(1200, 1, 4.0), (500, 2, 4.0), (500, 1, 0.85)])
+@pytest.mark.parametrize(("width", "panels", "last"), [(1200, 1, 4.0), (500, 2, 4.0), (500, 1, 1.2)])
 def test_the_formula_stands_within_its_panel_left_of_an_edge_at_the_right_end(
     width: int, panels: int, last: float
 ) -> None:
@@ -313,6 +313,13 @@ def test_the_formula_stands_within_its_panel_left_of_an_edge_at_the_right_end(
         assert label.x1 <= panel.x1
         assert panel.y0 <= label.y0
         assert label.y1 <= panel.y1
+
+
+def test_an_edge_of_which_little_is_seen_is_named_below_the_title_alone() -> None:
+    figure = draw_phases([swept(9, lrs=(0.01, 0.85))], width=500)
+    ((axes, _),) = maps_of(figure)
+    assert EDGE not in [text.get_text() for text in axes.texts]
+    assert f"line: {EDGE}" in words_of(figure)
 
 
 @pytest.mark.parametrize(("panels", "rows"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2)])

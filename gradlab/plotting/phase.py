@@ -287,6 +287,8 @@ def _name_edge(axes: Axes, line: Sequence[tuple[float, float]], size: float) -> 
     figure = axes.figure
     points = [(float(x) * 72 / figure.dpi, float(y) * 72 / figure.dpi) for x, y in map(axes.transData.transform, seen)]
     before, after = points[0], points[-1]
+    if math.dist(before, after) < width_of(EDGE, size) + size:
+        return  # too little of it is seen; what it is stands below the title
     turn = math.degrees(math.atan2(after[1] - before[1], after[0] - before[0]))
     end = float(axes.transAxes.transform((1, 0))[0]) * 72 / figure.dpi
     room = end - max(before[0], after[0])
