@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from itertools import combinations, groupby
+from itertools import combinations, pairwise
+from operator import mul
 from statistics import median, median_low
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -36,6 +37,20 @@ class Summary(NamedTuple):
     verdict: Verdict | None
 
 
+class Losses(NamedTuple):
+    """The losses of a run, step after step, with what a verdict needs to know beside them: rows, column by column.
+
+    Attributes:
+        values: of each step.
+        ends: of each epoch, how many steps there are up to its end; the last is the number of steps.
+        items: how many each loss is the mean of; None where each is the mean of as many.
+    """
+
+    values: Sequence[float]
+    ends: Sequence[int]
+    items: Sequence[float] | None = None
+
+
 class Curve(NamedTuple):
     """Loss against `axis`: x and y of equal length."""
 
@@ -55,27 +70,49 @@ class Band(NamedTuple):
 
 def summarise(rows: Sequence[Row]) -> Summary:
     """Return what a table says of a run; None for the losses and the verdict of a run without rows."""
-    if not rows:
+    return summarise_losses(losses_of(rows), rows[-1].update + 1 if rows else 0)
+
+
+def summarise_losses(losses: Losses, updates: int) -> Summary:
+    """Return what a table says of a run of so many updates, from its losses alone."""
+    values = losses.values
+    if not values:
         return Summary(0, 0, None, None, None, None)
-    finite = [row.loss for row in rows if math.isfinite(row.loss)]
-    best = min(finite) if finite else math.nan
-    return Summary(len(rows), rows[-1].update + 1, rows[0].loss, rows[-1].loss, best, verdict(rows))
+    finite = values if all(map(math.isfinite, values)) else [value for value in values if math.isfinite(value)]
+    best = min(finite, default=math.nan)
+    return Summary(len(values), updates, values[0], values[-1], best, verdict_of(losses))
 
 
-def epochs_of(rows: Iterable[Row]) -> list[list[Row]]:
+def losses_of(rows: Sequence[Row]) -> Losses:
+    """Return the losses of rows."""
+    items = [row.items for row in rows]
+    weighted = any(each != 1 for each in items)
+    return Losses([row.loss for row in rows], ends_of([row.epoch for row in rows]), items if weighted else None)
+
+
+def ends_of(epochs: Sequence[int]) -> list[int]:
+    """Return, from the epoch of each step, how many steps there are up to the end of each epoch."""
+    inner = [nth for nth, (before, after) in enumerate(pairwise(epochs), 1) if before != after]
+    return [*inner, len(epochs)] if epochs else []
+
+
+def epochs_of(rows: Sequence[Row]) -> list[list[Row]]:
     """Return the rows of each epoch; a last one of less than half as many as the first goes with the one before it."""
-    epochs = [list(epoch) for _, epoch in groupby(rows, key=lambda row: row.epoch)]
-    if len(epochs) > 1 and len(epochs[-1]) * 2 < len(epochs[0]):
-        epochs[-2:] = [epochs[-2] + epochs[-1]]
-    return epochs
+    return [list(rows[begin:end]) for begin, end in _spans(ends_of([row.epoch for row in rows]))]
 
 
-def epoch_means(rows: Iterable[Row]) -> list[float]:
+def epoch_means(rows: Sequence[Row]) -> list[float]:
     """Return the mean loss of each of `epochs_of`, over its items where rows tell them; else not finite."""
-    return [_mean_loss(epoch) for epoch in epochs_of(rows)]
+    losses = losses_of(rows)
+    return [_mean_over(losses, *span) for span in _spans(losses.ends)]
 
 
 def verdict(rows: Sequence[Row]) -> Verdict:
+    """Return what the loss curve did, as `verdict_of` says it."""
+    return verdict_of(losses_of(rows))
+
+
+def verdict_of(losses: Losses) -> Verdict:
     """Return what the loss curve did.
 
     The curve is looked at as a person does, without the noise of single batches: in *levels*, which are the means of
@@ -98,9 +135,10 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     rises
         everything else: it ends above its start, or climbs back by more than half of what it fell.
     """
-    if not all(abs(row.loss) < HUGE for row in rows):
+    values = losses.values
+    if not (all(map(math.isfinite, values)) and -HUGE < min(values) and max(values) < HUGE):
         return "diverges"
-    levels, noise, chance = _levels(rows)
+    levels, noise, chance = _levels(losses)
     low, high = min(levels), max(levels)
     half, fifth = len(levels) // 2, max(1, len(levels) // 5)
     earlier, later = levels[:half] or levels, levels[half:]
@@ -127,8 +165,9 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
         return Curve(axis, [float(epoch) for epoch in range(1, len(means) + 1)], means)
     if axis == "step":
         return Curve(axis, [float(row.step) for row in rows], [row.loss for row in rows])
-    windows = [(update, _mean_loss(list(window))) for update, window in groupby(rows, lambda row: row.update)]
-    return Curve(axis, [float(update) for update, _ in windows], [loss for _, loss in windows])
+    losses, ends = losses_of(rows), ends_of([row.update for row in rows])
+    means = [_mean_over(losses, *span) for span in zip([0, *ends], ends, strict=False)]
+    return Curve(axis, [float(rows[end - 1].update) for end in ends], means)
 
 
 def natural_axis(rows: Sequence[Row]) -> Axis:
@@ -153,30 +192,29 @@ def band(curves: Sequence[Curve]) -> Band:
 
 def levels(rows: Sequence[Row]) -> list[float]:
     """Return the losses without the noise of single batches, as `verdict` sees them."""
-    return _levels(rows)[0]
+    return list(_levels(losses_of(rows))[0])
 
 
-def _levels(rows: Sequence[Row]) -> tuple[list[float], float, float]:
+def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
     """Return the levels, the standard error of one, and how many of those a difference must exceed to mean something.
 
     The standard error is 0 where each level is a single loss on the full batch.
     """
-    epochs = epochs_of(rows)
-    losses = [row.loss for row in rows]
-    if len(epochs) == len(losses) > 1:
-        return losses, 0.0, 0.0
-    if 1 < len(epochs) < FEWEST:  # too few for chance to be told from anything
-        return [_mean_loss(epoch) for epoch in epochs], 0.0, 0.0
-    if len(epochs) >= FEWEST:
-        blocks = epochs
-    else:
-        size = max(1, len(losses) // max(8, math.isqrt(len(losses))))
-        blocks = [list(rows[at : at + size]) for at in range(0, len(rows) // size * size, size)]
-        blocks[-1] += rows[len(rows) // size * size :]
-    means = [_mean_loss(block) for block in blocks]
-    within = math.sqrt(_mean([_variance([row.loss for row in block]) / len(block) for block in blocks]))
+    values = losses.values
+    if len(losses.ends) == len(values) > 1:
+        return values, 0.0, 0.0
+    spans = _spans(losses.ends)
+    if 1 < len(spans) < FEWEST:  # too few for chance to be told from anything
+        return [_mean_over(losses, *span) for span in spans], 0.0, 0.0
+    if len(spans) < FEWEST:
+        size = max(1, len(values) // max(8, math.isqrt(len(values))))
+        whole = len(values) // size * size
+        spans = [(at, at + size) for at in range(0, whole, size)]
+        spans[-1] = (spans[-1][0], len(values))
+    means = [_mean_over(losses, *span) for span in spans]
+    within = math.sqrt(_mean([_variance(values[begin:end]) / (end - begin) for begin, end in spans]))
     jitter = _jitter(means)
-    if len(blocks[0]) > 1 and within <= jitter:
+    if spans[0][1] > 1 and within <= jitter:
         return means, within, 3.0
     return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider, as Student's t is, where few levels tell
 
@@ -204,30 +242,47 @@ def _ordered(values: Sequence[float]) -> bool:
 def _turns(values: Sequence[float], least: float) -> list[int]:
     """Return where the sequence turns: the extremes between moves of more than `least` in opposite directions."""
     turns: list[int] = []
-    low = high = 0
-    direction = 0
+    low = high = direction = 0
+    lowest = highest = values[0]
     for nth, value in enumerate(values):
-        low = nth if value < values[low] else low
-        high = nth if value > values[high] else high
-        if direction >= 0 and values[high] - value > least:
+        if value < lowest:
+            low, lowest = nth, value
+        if value > highest:
+            high, highest = nth, value
+        if direction >= 0 and highest - value > least:
             turns += [high] if direction else []
-            direction, low = -1, nth
-            high = nth
-        elif direction <= 0 and value - values[low] > least:
+            direction = -1
+        elif direction <= 0 and value - lowest > least:
             turns += [low] if direction else []
-            direction, high = 1, nth
-            low = nth
+            direction = 1
+        else:
+            continue
+        low = high = nth
+        lowest = highest = value
     return turns
 
 
 def _variance(values: Sequence[float]) -> float:
     mean = _mean(values)
-    return sum((value - mean) * (value - mean) for value in values) / max(1, len(values) - 1)
+    distances = [value - mean for value in values]
+    return sum(map(mul, distances, distances)) / max(1, len(values) - 1)
 
 
-def _mean_loss(rows: Sequence[Row]) -> float:
-    """Return the mean loss over all items of the rows."""
-    return sum(row.loss * row.items for row in rows) / sum(row.items for row in rows)
+def _spans(ends: Sequence[int]) -> list[tuple[int, int]]:
+    """Return begin and end of each epoch; a last one of less than half the first goes with the one before it."""
+    spans = list(zip([0, *ends], ends, strict=False))
+    if len(spans) > 1 and (spans[-1][1] - spans[-1][0]) * 2 < spans[0][1]:
+        spans[-2:] = [(spans[-2][0], spans[-1][1])]
+    return spans
+
+
+def _mean_over(losses: Losses, begin: int, end: int) -> float:
+    """Return the mean loss over all items of these steps."""
+    values = losses.values[begin:end]
+    if losses.items is None:
+        return sum(values) / len(values)
+    items = losses.items[begin:end]
+    return sum(map(mul, values, items)) / sum(items)
 
 
 def _mean(values: Sequence[float]) -> float:

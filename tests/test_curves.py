@@ -307,3 +307,29 @@ def test_batches_in_the_same_order_each_epoch_are_no_oscillation() -> None:
 def test_the_last_losses_count_though_they_fill_no_block_or_epoch(per_epoch: int) -> None:
     assert verdict(mini_batches([1.0] * 72 + [1e6] * 7, per_epoch)) == "diverges"
     assert verdict(mini_batches([1.0] * 70 + [1e9] * 4, per_epoch)) == "diverges"
+
+
+# Column by column
+
+
+@given(
+    st.lists(st.floats(-1e3, 1e3) | st.sampled_from([NAN, INF, 1e200]), max_size=60),
+    st.integers(1, 20),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_losses_without_rows_are_summarised_as_the_rows_are(
+    values: list[float], per_epoch: int, every: int, weighted: bool
+) -> None:
+    items = [1.0 + nth % 3 * weighted for nth in range(len(values))]
+    rows = [Row(nth, nth // every, nth // per_epoch, loss, items[nth]) for nth, loss in enumerate(values)]
+    ends = [*range(per_epoch, len(values), per_epoch), *([len(values)] if values else [])]
+    updates = -(-len(values) // every)
+    found = curves.summarise_losses(curves.Losses(values, ends, items if weighted else None), updates)
+    assert repr(found) == repr(summarise(rows))  # nan is nan
+
+
+def test_epochs_end_where_the_number_of_the_epoch_changes() -> None:
+    assert curves.ends_of([0, 0, 1, 1, 1, 2]) == [2, 5, 6]
+    assert curves.ends_of([4]) == [1]
+    assert curves.ends_of([]) == []
