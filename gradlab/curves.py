@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gradlab.rows import Row
 
@@ -136,7 +136,7 @@ def verdict_of(losses: Losses) -> Verdict:
         everything else: it ends above its start, or climbs back by more than half of what it fell.
     """
     values = losses.values
-    if not (all(map(math.isfinite, values)) and -HUGE < min(values) and max(values) < HUGE):
+    if not (all(map(math.isfinite, values)) and min(values) > -HUGE and max(values) < HUGE):
         return "diverges"
     levels, noise, chance = _levels(losses)
     low, high = min(levels), max(levels)
@@ -265,7 +265,8 @@ def _turns(values: Sequence[float], least: float) -> list[int]:
 def _variance(values: Sequence[float]) -> float:
     mean = _mean(values)
     distances = [value - mean for value in values]
-    return sum(map(mul, distances, distances)) / max(1, len(values) - 1)
+    squares: float = sum(map(mul, distances, distances))
+    return squares / max(1, len(values) - 1)
 
 
 def _spans(ends: Sequence[int]) -> list[tuple[int, int]]:
@@ -282,7 +283,8 @@ def _mean_over(losses: Losses, begin: int, end: int) -> float:
     if losses.items is None:
         return sum(values) / len(values)
     items = losses.items[begin:end]
-    return sum(map(mul, values, items)) / sum(items)
+    total: float = sum(map(mul, values, items))
+    return total / sum(items)
 
 
 def _mean(values: Sequence[float]) -> float:

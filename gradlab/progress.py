@@ -45,11 +45,7 @@ class Pace:
         """The time left for all runs, taking each to be as long as this one."""
         if self.steps is None or self.done == self.before:
             return ""
-        seconds = round(((self.runs - self.ended) * self.steps - self.done) / self.rate)
-        minutes, seconds = divmod(max(seconds, 0), 60)
-        return (
-            f"{minutes // 60}:{minutes % 60:02}:{seconds:02} left" if minutes >= 60 else f"{minutes}:{seconds:02} left"
-        )
+        return _left(((self.runs - self.ended) * self.steps - self.done) / self.rate)
 
 
 class Bar:
@@ -137,3 +133,112 @@ class Lines:
 
     def close(self) -> None:
         """Nothing is left on the screen."""
+
+
+class SweepPace:
+    """How many runs of a sweep are done, how many steps of all runs a second, and how long the rest will take."""
+
+    def __init__(self) -> None:
+        self.total = self.before = self.steps = 0
+        self.done = 0.0
+        self.start = time.monotonic()
+
+    def begins(self, total: int, done: int) -> None:
+        """Note that it begins."""
+        self.total, self.before, self.done = total, done, float(done)
+        self.start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return max(time.monotonic() - self.start, 1e-3)
+
+    @property
+    def told(self) -> str:
+        """Rate and time left."""
+        if not self.steps:
+            return ""
+        speed = f"{self.steps / self.seconds:,.0f} run-steps/s"
+        new = self.done - self.before
+        return f"{speed}  {_left((self.total - self.done) * self.seconds / new)}" if new > 0 else speed
+
+    @property
+    def count(self) -> str:
+        """Runs done of all."""
+        return f"{int(self.done):,}/{self.total:,}"
+
+
+class SweepBar:
+    """On a terminal: one bar for all runs of a sweep, with rate and time left, that goes when they are done."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.pace = SweepPace()
+        self.narrow = console.width < NARROW
+        text = TextColumn("{task.description}", markup=False)
+        columns = [text] if self.narrow else [text, BarColumn(None), TextColumn("{task.fields[pace]}")]
+        self.progress = Progress(*columns, console=console, transient=True, expand=not self.narrow)
+        self.bar = self.progress.add_task("importing torch", total=None, pace="")
+        self.progress.start()
+
+    def begins(self, total: int, done: int) -> None:
+        """Show the sweep that begins."""
+        self.pace.begins(total, done)
+        self._show()
+
+    def at(self, steps: int, done: float) -> None:
+        """Show how far it is."""
+        self.pace.steps, self.pace.done = steps, done
+        self._show()
+
+    def says(self, text: str) -> None:
+        """Say it above the bar."""
+        self.progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self.progress.stop()
+
+    def _show(self) -> None:
+        pace = self.pace
+        if self.narrow:
+            self.progress.update(self.bar, description=f"{pace.count} {pace.told}".replace("run-steps", "steps"))
+            return
+        self.progress.update(
+            self.bar, description=f"{pace.count} runs", total=pace.total, completed=pace.done, pace=pace.told
+        )
+
+
+class SweepLines:
+    """In a log file: how far a sweep is, in a plain line now and then."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self.say = say
+        self.pace = SweepPace()
+        self.due = 0.0
+
+    def begins(self, total: int, done: int) -> None:
+        """Note the sweep that begins."""
+        self.pace.begins(total, done)
+        self.due = time.monotonic() + EVERY
+
+    def at(self, steps: int, done: float) -> None:
+        """Say how far it is, when that was not said for a while."""
+        if (now := time.monotonic()) < self.due:
+            return
+        self.due = now + EVERY
+        self.pace.steps, self.pace.done = steps, done
+        self.say(f"{self.pace.count} runs, {self.pace.told}".replace("  ", ", "))
+
+    def says(self, text: str) -> None:
+        """Say it."""
+        self.say(text)
+
+    def close(self) -> None:
+        """Nothing is left on the screen."""
+
+
+def _left(seconds: float) -> str:
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02} left" if minutes >= 60 else f"{minutes}:{rest:02} left"

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from itertools import groupby
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.padding import Padding
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
     from gradlab.sharpness import Bound, Report
-    from gradlab.store import RunRecord
+    from gradlab.store import RunRecord, SweepRecord
     from gradlab.verify import Finding
 
 COLOURS = {"falls": "green", "flat": "cyan", "oscillates": "yellow", "rises": "red", "diverges": "bold red"}
@@ -83,6 +83,47 @@ def run_list(records: Iterable[RunRecord], width: int) -> Table:
         for record in records
     ]
     return _fitting(shown, ["started", "rows", "lr", "seed"], lines, width, numbers=("seed", "rows"))
+
+
+def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
+    """Return what a sweep was and how its runs ended, a line or a few each."""
+    axes = " × ".join(_axis_text(axis) for axis in record.axes)
+    modes = f"{len(record.modes)} mode" + ("s" if len(record.modes) > 1 else "") + " × " if record.modes else ""
+    seeds = f"{len(record.seeds)} seed" + ("s" if len(record.seeds) > 1 else "")
+    counted = Text(", ").join(
+        _text(f"{word} {count:,}", COLOURS.get(word, STATUS_COLOURS.get(word, ""))) for word, count in ended.items()
+    )
+    lines = [_text(axes), Text(f"{modes}{seeds}: {record.runs:,} runs"), counted]
+    if missing := record.runs - sum(ended.values()):
+        lines.append(Text(f"{missing:,} of them missing", "bold red"))
+    if record.rate:
+        lines.append(Text(f"{record.rate:,.0f} run-steps/s"))
+    return lines
+
+
+def sweep_list(sweeps: Iterable[tuple[SweepRecord, int]], width: int) -> Table:
+    """Return a table of sweeps and how many of their runs are done; less telling columns go where it is narrow."""
+    shown = ["sweep of", "axes", "status", "runs", "started"]
+    lines = [
+        {
+            "sweep of": _text(record.experiment),
+            "axes": _text(" × ".join(f"{axis['key']} {len(axis['values'])}" for axis in record.axes)),
+            "status": _text(record.status, STATUS_COLOURS.get(record.status, "")),
+            "runs": Text(f"{done:,}/{record.runs:,}"),
+            "started": _text(record.started.replace("T", " ")[:16]),
+        }
+        for record, done in sweeps
+    ]
+    return _fitting(shown, ["started", "axes"], lines, width, numbers=("runs",))
+
+
+def _axis_text(axis: dict[str, Any]) -> str:
+    """Return an axis in words: its ends and how many values it has, or the values where they are few."""
+    values = axis["values"]
+    if len(values) <= 4:
+        return f"{axis['key']} {', '.join(map(str, values))}"
+    how = ", log" if axis.get("log") else ""
+    return f"{axis['key']} {values[0]} … {values[-1]} ({len(values)}{how})"
 
 
 def _lr(record: RunRecord) -> str:

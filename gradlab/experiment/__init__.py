@@ -1,18 +1,32 @@
 """Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
 
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, identity
-from gradlab.experiment.reading import DEFAULT, Override, from_task, load, locate, shipped, text_of
+from gradlab.experiment.reading import (
+    DEFAULT,
+    ELSEWHERE,
+    Override,
+    from_plain,
+    from_task,
+    load,
+    locate,
+    plain,
+    shipped,
+    text_of,
+)
 
 __all__ = [
     "DEFAULT",
+    "ELSEWHERE",
     "Expected",
     "Experiment",
     "OptimizerSettings",
     "Override",
+    "from_plain",
     "from_task",
     "identity",
     "load",
     "locate",
+    "plain",
     "shipped",
     "text_of",
 ]

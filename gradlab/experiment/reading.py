@@ -17,7 +17,7 @@ from gradlab.shipped import folder as shipped_folder
 from gradlab.toml_text import LARGEST, excess, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from gradlab.modes import Mode
 
@@ -67,6 +67,28 @@ def load(name: str, overrides: list[Override] | None = None) -> Experiment:
         ExperimentError: there is none, it is not TOML, or something in it does not hold: file, line, key and value.
     """
     return _Source.of_file(locate(name)).experiment(overrides or [])
+
+
+def plain(experiment: Experiment) -> dict[str, Any]:
+    """Return a checked experiment as plain values, for `from_plain`; without what it expects and what it varies."""
+    return experiment.model_dump(mode="json", exclude={"vary", "expect"})
+
+
+def from_plain(
+    values: dict[str, Any], folder: Path | None, changed: Mapping[tuple[str, ...], object], flag: str = ""
+) -> Experiment:
+    """Return the experiment of these values, `changed` in place of some, checked as if all stood in a file.
+
+    Args:
+        values: of `plain`.
+        folder: of the experiment's file.
+        changed: by the path of a key, such as ("optimizer", "lr").
+        flag: what a fault is told of, such as `--vary lr`.
+
+    Raises:
+        GradlabError: a value does not hold.
+    """
+    return _Source(None, "", values, folder).experiment([Override(key, each, flag) for key, each in changed.items()])
 
 
 def from_task(task: str, overrides: list[Override] | None = None) -> Experiment:
@@ -121,6 +143,7 @@ class _Source(NamedTuple):
     file: Path | None
     text: str
     values: dict[str, Any]
+    folder: Path | None = None  # of the file
 
     @classmethod
     def of_file(cls, file: Path) -> _Source:
@@ -129,13 +152,13 @@ class _Source(NamedTuple):
             values = tomllib.loads(text)
         except ValueError as error:
             raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
-        return cls(file, text, {"name": file.stem, **values})
+        return cls(file, text, {"name": file.stem, **values}, file.parent)
 
     def experiment(self, overrides: list[Override]) -> Experiment:
         values = self._overridden(overrides)
         flags = {override.key: override.flag for override in overrides}
         try:
-            made = Experiment.model_validate(values).found_in(self.file.parent if self.file else None)
+            made = Experiment.model_validate(values).found_in(self.folder, lambda key: self._place(key, flags))
             return self._checked(made, flags)
         except ValidationError as error:
             raise ExperimentError(self._explained(error, flags)) from None
@@ -185,7 +208,7 @@ class _Source(NamedTuple):
         if made.engine == "tensorflow":
             self._check_plain(made, optimizer, flags)
         with self._located(("task",), flags):
-            task = tasks.find(made.task, self.file.parent if self.file else None)
+            task = tasks.find(made.task, self.folder)
         # A user's own task is imported for this, so it waits until there is something to train.
         if task.name in tasks.BUILT_IN:
             with self._located(("task_options",), flags):
@@ -234,9 +257,15 @@ class _Source(NamedTuple):
         try:
             yield
         except GradlabError as error:
-            if self.file is None or any(flag[: len(key)] == key for flag in flags):
+            if not (place := self._place(key, flags)):
                 raise
-            raise ExperimentError(f"{self.file}:{line_of(self.text, key)}: {error}") from None
+            raise ExperimentError(f"{place}{error}") from None
+
+    def _place(self, key: tuple[str, ...], flags: Mapping[tuple[str, ...], str]) -> str:
+        """Return file and line of a key, as a message begins with; "" where the command line gave it."""
+        if self.file is None or any(flag[: len(key)] == key for flag in flags):
+            return ""
+        return f"{self.file}:{line_of(self.text, key)}: "
 
     def _explained(self, error: ValidationError, flags: dict[tuple[str, ...], str]) -> str:
         """Say of the first fault where it is, what is wrong, and what would work."""
@@ -270,7 +299,7 @@ _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 _EXCLUSIVE: dict[tuple[str, ...], tuple[str]] = {("epochs",): ("steps",), ("steps",): ("epochs",)}
 _UNION_BRANCHES = {"bool", "int", "float", "str", "list[union[bool,int,float,str]]"}
-_ELSEWHERE = {
+ELSEWHERE = {
     "batch_size": "task_options.batch_size",
     "learning_rate": "optimizer.lr",
     "lr": "optimizer.lr",
@@ -295,7 +324,7 @@ def _unknown_key(key: tuple[str, ...]) -> str:
     section = sections.get(key[0], Experiment) if len(key) > 1 else Experiment
     known = list(section.model_fields)
     *path, last = key
-    near = _ELSEWHERE.get(last) or nearest(last, known)
+    near = ELSEWHERE.get(last) or nearest(last, known)
     guess = f"; did you mean '{near}'?" if near else "."
     prefix = ".".join(path) + "." if path else ""
     return f"unknown key '{prefix}{shortened(last)}'{guess} Known: {', '.join(known)}"

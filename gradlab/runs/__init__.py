@@ -3,7 +3,30 @@
 Here training meets the store: everything below computes or writes, everything above shows.
 """
 
-from gradlab.runs.several import plan, run
-from gradlab.runs.single import TELL_EVERY, Plan, Stop, StoppedError, Watcher
+from gradlab.runs.several import plan, prepare, run
+from gradlab.runs.single import (
+    TELL_EVERY,
+    Plan,
+    Stop,
+    StoppedError,
+    Watcher,
+    failure,
+    optimizer_of,
+    steps_of,
+    versions_of,
+)
 
-__all__ = ["TELL_EVERY", "Plan", "Stop", "StoppedError", "Watcher", "plan", "run"]
+__all__ = [
+    "TELL_EVERY",
+    "Plan",
+    "Stop",
+    "StoppedError",
+    "Watcher",
+    "failure",
+    "optimizer_of",
+    "plan",
+    "prepare",
+    "run",
+    "steps_of",
+    "versions_of",
+]

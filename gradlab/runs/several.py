@@ -45,11 +45,16 @@ def run(
         StoppedError: `stop` was asked for; what was logged is on the disk, and a checkpoint with it.
         GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
     """
+    if experiment.vary:
+        keys = ", ".join(experiment.vary)
+        raise ExperimentError(
+            f"{experiment.place_of('vary')}experiment '{experiment.name}' varies {keys}: it is one for `gradlab sweep`"
+        )
     folder = store.experiment_folder(out, experiment.name)
     plans = plan(experiment, folder, fresh=fresh)
     if not all(each.done for each in plans):
         try:
-            _prepare(experiment)
+            prepare(experiment)
         except GradlabError:
             folder.drop_if_empty()
             raise
@@ -93,8 +98,12 @@ def _is_alike(experiment: Experiment, run: RunFolder) -> bool:
         return False
 
 
-def _prepare(experiment: Experiment) -> None:
-    """Find out before the first run whether the engine, the task, the device and the optimizer can be had."""
+def prepare(experiment: Experiment) -> None:
+    """Find out before the first run whether the engine, the task, the device and the optimizer can be had.
+
+    Raises:
+        GradlabError: one of them cannot.
+    """
     if experiment.engine == "tensorflow":
         tape.start(experiment.threads)
     import torch

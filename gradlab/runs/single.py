@@ -131,7 +131,7 @@ def train_run(
         identity=identity(plan.settings),
         settings=dict(plan.settings),
         status="running",
-        versions=_versions(experiment),
+        versions=versions_of(experiment),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     job = _Job(experiment, plan, record, watcher, stop)
@@ -206,9 +206,7 @@ def _train_from(saved: Saved | None, job: _Job, begins: dict[int, Begin], others
             if job.stop.asked:  # the signal may have gone to processes that the task relies on, a DataLoader's workers
                 record = replace(record, status="interrupted")
                 raise job.stopped("amid a step", "goes on from its last checkpoint") from None
-            cause = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
-            where = "" if users_frames(cause) else f"in training task '{job.experiment.task_name.name}': "
-            record = replace(record, status="failed", error=where + users_traceback(cause))
+            record = replace(record, status="failed", error=failure(error, job.experiment))
         except BaseException:
             record = replace(record, status="interrupted")
             raise
@@ -218,6 +216,13 @@ def _train_from(saved: Saved | None, job: _Job, begins: dict[int, Begin], others
             _leave(plan.folder, record)
         if record.status == "done":
             plan.folder.clear_checkpoints()
+
+
+def failure(error: BaseException, experiment: Experiment) -> str:
+    """Return what is told of a run that failed by what its task raised: the user's own frames, or else the task."""
+    cause = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
+    where = "" if users_frames(cause) else f"in training task '{experiment.task_name.name}': "
+    return where + users_traceback(cause)
 
 
 def _leave(folder: RunFolder, record: RunRecord) -> None:
@@ -272,7 +277,7 @@ def _log_rows(saved: Saved | None, job: _Job, start: tasks.Start, log: store.Row
     rows, trained = _rows(saved, experiment, plan.mode, task)
     logged, seconds = (saved.step, saved.seconds) if saved else (0, 0.0)
     if job.watcher:
-        job.watcher.begins(plan, _steps(task, experiment), logged)
+        job.watcher.begins(plan, steps_of(task, experiment), logged)
     begin = due = time.monotonic()
     save_at = begin + experiment.checkpoint_every
     stop.heard = True
@@ -308,16 +313,10 @@ def _rows(
 ) -> tuple[Iterator[Row], resuming.Training | None]:
     """Return the rows that the experiment's engine will train, and what is to be saved of it, if it can go on."""
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
-    options = experiment.optimizer_options(mode)
     if experiment.engine == "tensorflow":
-        return tape.train(task, mode, options["lr"], **ends, threads=experiment.threads), None
-    optimizer = optimizers.build(experiment.optimizer.name, task.model.parameters(), options)
-    scheduler = None
-    if experiment.schedule:
-        if (length := training.length_of(task.batches)) is None:
-            raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
-        updates = training.updates_of(length, mode.every, **ends)
-        scheduler = optimizers.schedule(experiment.schedule, optimizer, updates)
+        lr = experiment.optimizer_options(mode)["lr"]
+        return tape.train(task, mode, lr, **ends, threads=experiment.threads), None
+    optimizer, scheduler = optimizer_of(experiment, mode, task)
     generators = resuming.Generators(task)
     task = resuming.noted(task, generators)
     trained = resuming.Training(task, optimizer, scheduler, training.Cursor(), generators)
@@ -335,7 +334,26 @@ def _rows(
     return rows, trained
 
 
-def _steps(task: tasks.Task, experiment: Experiment) -> int | None:
+def optimizer_of(
+    experiment: Experiment, mode: Mode, task: tasks.Task
+) -> tuple[optimizers.Optimizer, optimizers.Scheduler | None]:
+    """Return the optimizer of a run, and its schedule if it has one.
+
+    Raises:
+        GradlabError: torch refuses an option, or the batches do not tell how many updates there will be.
+    """
+    optimizer = optimizers.build(
+        experiment.optimizer.name, task.model.parameters(), experiment.optimizer_options(mode)
+    )
+    if not experiment.schedule:
+        return optimizer, None
+    if (length := training.length_of(task.batches)) is None:
+        raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
+    updates = training.updates_of(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
+    return optimizer, optimizers.schedule(experiment.schedule, optimizer, updates)
+
+
+def steps_of(task: tasks.Task, experiment: Experiment) -> int | None:
     """Return how many steps the run will have, where the task tells."""
     if experiment.steps is not None:
         return experiment.steps
@@ -343,7 +361,8 @@ def _steps(task: tasks.Task, experiment: Experiment) -> int | None:
     return None if length is None or experiment.epochs is None else length * experiment.epochs
 
 
-def _versions(experiment: Experiment) -> dict[str, str]:
+def versions_of(experiment: Experiment) -> dict[str, str]:
+    """Return the versions that the rows of a run depend on."""
     import torch
 
     versions = {"gradlab": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -4,29 +4,52 @@ runs/<experiment>/experiment.json                            which runs stand fo
 runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
 runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, at the latest half a second old
 runs/<experiment>/<mode>-seed<S>-<identity>/checkpoint-<step>.pt   until it is done: what it needs to go on
+runs/<experiment>/sweep-<identity>/sweep.json                what a sweep is; replaced atomically
+runs/<experiment>/sweep-<identity>/results.jsonl             one line a cell of runs, each with its SHA-256
 """
 
 from gradlab.store.checkpoints import load_checkpoint
-from gradlab.store.export import csv_of
+from gradlab.store.export import csv_of, csv_of_sweep
 from gradlab.store.files import strict_json, write_bytes
-from gradlab.store.folders import RUNS, ExperimentFolder, RunFolder, experiment_folder, experiments, make_run, runs_at
+from gradlab.store.folders import (
+    RUNS,
+    ExperimentFolder,
+    RunFolder,
+    experiment_folder,
+    experiments,
+    make_run,
+    newest_sweep,
+    runs_at,
+)
 from gradlab.store.records import FORMAT, RunRecord
 from gradlab.store.row_log import RowLog, Rows
+from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of, sweep_at, sweeps_in
 
 __all__ = [
     "FORMAT",
     "RUNS",
+    "Block",
+    "BlockLog",
     "ExperimentFolder",
+    "Results",
     "RowLog",
     "Rows",
+    "Run",
     "RunFolder",
     "RunRecord",
+    "SweepFolder",
+    "SweepRecord",
     "csv_of",
+    "csv_of_sweep",
     "experiment_folder",
     "experiments",
     "load_checkpoint",
     "make_run",
+    "newest_sweep",
+    "run_of",
     "runs_at",
     "strict_json",
+    "sweep_at",
+    "sweeps_in",
     "write_bytes",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import TYPE_CHECKING
 
 from gradlab.rows import Row
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from gradlab.store.records import RunRecord
+    from gradlab.store.sweeps import Results, SweepRecord
 
 
 def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
@@ -20,6 +22,23 @@ def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
     for record, rows in runs:
         for row in rows:
             yield _csv_line([record.experiment, record.mode, record.seed, *row[:3], repr(row.loss), repr(row.items)])
+
+
+def csv_of_sweep(record: SweepRecord, results: Results) -> Iterator[str]:
+    """Yield the lines of a CSV file of a sweep: a line a run, in the order of their numbers."""
+    columns = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
+    yield _csv_line([*record.values, "mode", "seed", *columns])
+    for number, (block, nth) in results.by_run().items():
+        run = record.run(number)
+        found = [getattr(block, column)[nth] for column in columns]
+        yield _csv_line([*map(_plain, run.values), run.mode, run.seed, *map(_plain, found)])
+
+
+def _plain(value: object) -> object:
+    """Return a float as it round-trips, nothing for None, and what else JSON has as JSON has it."""
+    if isinstance(value, bool | list):
+        return json.dumps(value)
+    return repr(value) if isinstance(value, float) else value
 
 
 def _csv_line(values: list[object]) -> str:

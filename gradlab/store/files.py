@@ -231,9 +231,10 @@ def unwritable(path: Path, error: OSError) -> StoreError:
     return StoreError(f"{shortened(path, 300)} cannot be written: {why}")
 
 
-def strict_json(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
+def strict_json(value: object, *, indent: int | None = None, ascii_only: bool = False, compact: bool = False) -> str:
     """Return JSON without the tokens NaN and Infinity: a number that is not finite is "nan", "inf" or "-inf"."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+    between = (",", ":") if compact else None
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False, separators=between)
 
 
 def _finite(value: object) -> object:

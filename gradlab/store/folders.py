@@ -15,6 +15,7 @@ from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_check
 from gradlab.store.files import is_locked, make_folder, read_bytes, read_json, replace_json
 from gradlab.store.records import FORMAT, RunRecord, checked
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
+from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -193,6 +194,10 @@ class ExperimentFolder:
         """Return the folders of runs in it, by name."""
         return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{_RECORD}"))]
 
+    def sweeps(self) -> list[SweepFolder]:
+        """Return the sweeps in it, the one written last first."""
+        return sweeps_in(self.path)
+
     def drop_if_empty(self) -> None:
         """Remove the folder if nothing stands in it."""
         with suppress(OSError):
@@ -238,7 +243,9 @@ def experiments(out: Path) -> list[ExperimentFolder]:
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is not a folder")
     found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.exists() else []
-    return sorted((each for each in found if each.last_file.exists() or each.runs()), key=_time, reverse=True)
+    return sorted(
+        (each for each in found if each.last_file.exists() or each.runs() or each.sweeps()), key=_time, reverse=True
+    )
 
 
 def runs_at(path: Path) -> list[RunFolder]:
@@ -265,9 +272,35 @@ def runs_at(path: Path) -> list[RunFolder]:
     return found
 
 
+def newest_sweep(path: Path) -> SweepFolder | None:
+    """Return the sweep that `path` stands for, or None where it stands for runs: what was trained last.
+
+    A sweep stands for itself; an experiment for its last sweep, unless runs were trained since; a folder of
+    experiments for the newest of these.
+    """
+    if (itself := sweep_at(path)) or (path / _RECORD).exists() or not path.is_dir():
+        return itself
+    here = ExperimentFolder(path)
+    if not here.last_file.exists() and not here.runs() and not here.sweeps():
+        newest = experiments(path)
+        return newest_sweep(newest[0].path) if newest else None
+    sweep = next(iter(here.sweeps()), None)
+    if sweep is None or not here.last_file.exists():
+        return sweep if not here.runs() else None
+    return sweep if _changed(sweep.record_file) > _changed(here.last_file) else None
+
+
 def _time(folder: ExperimentFolder) -> float:
-    file = folder.last_file if folder.last_file.exists() else folder.path
-    return file.stat().st_mtime
+    files = [folder.last_file, *(sweep.record_file for sweep in folder.sweeps()[:1])]
+    return max(map(_changed, files)) or _changed(folder.path)
+
+
+def _changed(file: Path) -> float:
+    """Return when the file was written last, 0 where there is none."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _is_name(name: object) -> bool:

@@ -236,7 +236,7 @@ def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
     while end := content.find(b"\n", begin) + 1:
         line = content[begin:end]
         try:
-            row = _row(_DECODER.decode(line.decode()))
+            row = _row(strict_decoder.decode(line.decode()))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             row = None
         yield line, row
@@ -251,10 +251,11 @@ def _row(line: dict[str, Any]) -> Row:
     items = line.get("items", 1)
     if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
         raise ValueError("a loss is the mean of something")
-    return Row(line["step"], line["update"], line["epoch"], _loss(line["loss"]), items)
+    return Row(line["step"], line["update"], line["epoch"], loss_in(line["loss"]), items)
 
 
-def _loss(value: object) -> float:
+def loss_in(value: object) -> float:
+    """Return a loss as JSON has it; what is none of strict JSON is a ValueError or KeyError."""
     if isinstance(value, str):
         return _NOT_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
@@ -266,4 +267,4 @@ def _no_token(token: str) -> NoReturn:
     raise ValueError(f"{token} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_token)  # made once: json.loads would make one a line
+strict_decoder = json.JSONDecoder(parse_constant=_no_token)  # made once: json.loads would make one a line

@@ -1,0 +1,95 @@
+"""How a command ends: its exit status, and what is caught once for all of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from gradlab.cli.saying import drop, print_json, say
+from gradlab.errors import GradlabError
+
+DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+
+UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and exports no nearer name
+
+
+class Stopped(BaseException):
+    """A signal came: what to say, and the exit status."""
+
+
+class Commands(TyperGroup):
+    """The commands, with what is caught once for all of them."""
+
+    def main(  # type: ignore[override]  # it takes all that Typer passes on
+        self, args: Any = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Parse, call, and exit with the status of the design."""
+        words = list(sys.argv[1:] if args is None else args)
+        as_json = "--json" in words
+        hold_standard_streams()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # blocks and signs that a terminal does not have
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(words, prog_name or "gradlab", **extra)
+        except GradlabError as error:
+            status = fail(str(error), AT_FAULT, as_json=as_json)
+        except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception
+            status = AT_FAULT
+            if message := error.format_message():  # there is none where help was printed instead
+                where = error.ctx.command_path if error.ctx else "gradlab"
+                fail(f"{message}\nsee: {where} --help", AT_FAULT, as_json=as_json)
+        except Stopped as stop:
+            status = fail(*stop.args, as_json=as_json)
+        except SystemExit as end:  # how rich ends when its reader has left; it has seen to stdout
+            status = PIPE_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code
+        except OSError as error:  # of help, which is printed before there is a command to invoke
+            status = output_lost(error)
+        sys.exit(status if isinstance(status, int) else DONE)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command; what its output meets on the way out is told as well."""
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout:
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            raise Stopped("interrupted", INTERRUPTED) from None
+        except OSError as error:
+            if error.filename:
+                raise GradlabError(f"{error.filename}: {error.strerror}") from None
+            raise typer.Exit(output_lost(error)) from None
+        return result
+
+
+def hold_standard_streams() -> None:
+    """Open what the caller has closed, or the first file that is opened takes its number and what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def output_lost(error: OSError) -> int:
+    """Say why stdout does not take the answer, unless its reader has seen enough; return the exit status."""
+    drop(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return PIPE_CLOSED
+    say(f"standard output: {error.strerror or error}")
+    return AT_FAULT
+
+
+def fail(message: str, status: int, *, as_json: bool) -> int:
+    """Say what went wrong, and return the exit status."""
+    if as_json:
+        print_json({"error": {"message": message, "exit_status": status}})
+    else:
+        say(message)
+    return status

@@ -1,0 +1,317 @@
+"""The commands that train: run, sweep, and what is measured of a task before, sharpness."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from gradlab.cli.app import Json, Out, app
+from gradlab.cli.ending import DONE, FAILED, Stopped
+from gradlab.cli.reading import by_error, result_json
+from gradlab.cli.saying import answer, console_, print_json, say
+from gradlab.errors import ExperimentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradlab import sweep as sweeps
+    from gradlab.experiment import Experiment, Override
+    from gradlab.progress import Bar, Lines, SweepBar, SweepLines
+    from gradlab.results import Outcome
+    from gradlab.runs import Stop
+
+Done = TypeVar("Done")
+
+# What run and sweep both take.
+Name = Annotated[
+    str | None,
+    typer.Argument(help="A TOML file or a shipped experiment; without one and without --task, diverging_loss."),
+]
+Mode = Annotated[list[str] | None, typer.Option("--mode", "-m", help="What happens to .grad; see `gradlab modes`.")]
+Task = Annotated[str | None, typer.Option(help="A built-in task, FILE.py:NAME or package.module:NAME.")]
+Optimizer = Annotated[str | None, typer.Option(help="Any of torch.optim by its class name, or vanilla.")]
+Lr = Annotated[float | None, typer.Option(help="Learning rate.")]
+Steps = Annotated[int | None, typer.Option(help="Backward passes to train for.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the batches to train for.")]
+BatchSize = Annotated[int | None, typer.Option(help="The task's option batch_size.")]
+Seed = Annotated[list[int] | None, typer.Option(help="Seed of a run; give several for a band.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")]
+Device = Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Train again what is done.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The answer only: no progress, no hints.")]
+
+
+@app.command()
+def run(
+    experiment: Name = None,
+    mode: Mode = None,
+    task: Task = None,
+    optimizer: Optimizer = None,
+    lr: Lr = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    set_: Set = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What trains: loop (torch), or tensorflow by tf.GradientTape.")
+    ] = None,
+    device: Device = None,
+    out: Out = Path("runs"),
+    fresh: Fresh = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train one model under several modes and compare: same weights, same batches."""
+    overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
+    outcome = _run(_chosen(experiment, task, [*overrides, *_given(seeds=seed, engine=engine)]), out, fresh=fresh,
+                   talk=not (json or quiet))  # fmt: skip
+    if json:
+        print_json(_outcome_json(outcome))
+    else:
+        _show_outcome(outcome, quiet=quiet)
+    raise typer.Exit(DONE if outcome.ok else FAILED)
+
+
+@app.command()
+def sweep(
+    experiment: Name = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=RANGE",
+            help="What varies: lr=1e-3:4:33:log, keep=0:1:33, every=1,2,4, batch_size=1,40, any key of the file; "
+            "several make a grid.",
+        ),
+    ] = None,
+    mode: Mode = None,
+    task: Task = None,
+    optimizer: Optimizer = None,
+    lr: Lr = None,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Seeds 0 to N-1.", min=1, max=100_000)] = None,
+    set_: Set = None,
+    engine: Annotated[str | None, typer.Option(help="What trains; default what trains most runs a second.")] = None,
+    device: Device = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes to train in; default one a core.", min=1, max=1024)
+    ] = None,
+    out: Out = Path("runs"),
+    fresh: Fresh = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a grid of runs, thousands at once, and see where they converge, oscillate and diverge."""
+    from gradlab.sweep import grid_of
+
+    if seeds and seed:
+        raise ExperimentError("--seeds and --seed: give N of seeds 0 to N-1, or each seed, not both")
+    overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
+    overrides += _given(seeds=list(range(seeds)) if seeds else seed)
+    chosen = _chosen(experiment, task, overrides)
+    grid = grid_of(chosen, vary or [], engine=engine, chosen_modes=bool(mode))
+    outcome = _sweep(grid, out, workers, fresh=fresh, talk=not (json or quiet))
+    if json:
+        failed = {"failed": outcome.failed} if outcome.failed else {}
+        rate = outcome.record.rate and round(outcome.record.rate, 1)
+        shown = {"folder": str(outcome.folder.path), "runs": outcome.record.runs, "run_steps_per_second": rate}
+        print_json(shown | {"cached": outcome.cached} | failed)
+    else:
+        _show_sweep(outcome, quiet=quiet)
+    raise typer.Exit(FAILED if outcome.failed else DONE)
+
+
+@app.command()
+def sharpness(
+    experiment: Name = None,
+    mode: Mode = None,
+    task: Task = None,
+    batch_size: BatchSize = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed of the task; give several for their median.")] = None,
+    set_: Set = None,
+    json: Json = False,
+) -> None:
+    """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
+    overrides = _overrides(mode=mode, task=task, batch_size=batch_size, set_=set_)
+    chosen = _chosen(experiment, task, overrides + _given(seed))
+    from gradlab import sharpness as measuring
+
+    with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+        found = measuring.report(chosen, dict(measuring.seeds_of(chosen)))
+    if json:
+        print_json(measuring.document(found))
+    else:
+        from gradlab.terminal import sharpness_block
+
+        console = console_()
+        console.print(sharpness_block(found, console.width))
+
+
+def _overrides(
+    mode: list[str] | None = None,
+    task: str | None = None,
+    optimizer: str | None = None,
+    lr: float | None = None,
+    steps: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    set_: list[str] | None = None,
+) -> list[Override]:
+    """Return what the options of run and sweep put over the experiment's file."""
+    from gradlab.experiment import Override
+
+    given: list[tuple[tuple[str, ...], object, str]] = [
+        (("task",), task, "--task"),
+        (("modes",), mode, "--mode"),
+        (("optimizer", "name"), optimizer, "--optimizer"),
+        (("optimizer", "lr"), lr, "--lr"),
+        (("steps",), steps, "--steps"),
+        (("epochs",), epochs, "--epochs"),
+        (("task_options", "batch_size"), batch_size, "--batch-size"),
+        (("device",), device, "--device"),
+    ]
+    overrides = [Override(*each) for each in given if each[1] not in (None, [])]
+    return overrides + [Override.parse(text) for text in set_ or []]
+
+
+def _given(seeds: list[int] | None = None, engine: str | None = None) -> list[Override]:
+    """Return what else the command line may put over the file."""
+    from gradlab.experiment import Override
+
+    found = [Override(("seeds",), seeds, "--seed")] if seeds else []
+    return found + ([Override(("engine",), engine, "--engine")] if engine is not None else [])
+
+
+def _chosen(experiment: str | None, task: str | None, overrides: list[Override]) -> Experiment:
+    """Return the experiment that was asked for."""
+    from gradlab import experiment as experiments
+
+    if task and experiment is None:
+        return experiments.from_task(task, overrides)
+    return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides)
+
+
+def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
+    from gradlab import runs
+
+    watcher = _watcher(len(chosen.modes) * len(chosen.seeds)) if talk else None
+    return _heeding_signals(lambda stop: runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop), watcher)
+
+
+def _sweep(grid: sweeps.Grid, out: Path, workers: int | None, *, fresh: bool, talk: bool) -> sweeps.Outcome:
+    from gradlab import sweep as sweeps
+
+    watcher = _sweep_watcher() if talk else None
+    return _heeding_signals(
+        lambda stop: sweeps.run(grid, out, fresh=fresh, workers=workers, watcher=watcher, stop=stop), watcher
+    )
+
+
+def _heeding_signals(train: Callable[[Stop], Done], watcher: Bar | Lines | SweepBar | SweepLines | None) -> Done:
+    """Train, as long as no signal comes.
+
+    Raises:
+        Stopped: one came; what to say, and the exit status.
+    """
+    from gradlab import runs
+    from gradlab.signals import SignalledError, Signals
+
+    stop = runs.Stop()
+    signals = Signals(stop)
+    try:
+        with signals:
+            try:
+                with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+                    return train(stop)
+            finally:
+                if watcher:
+                    watcher.close()
+    except runs.StoppedError as stopped:
+        raise Stopped(str(stopped), signals.status) from None
+    except SignalledError:
+        raise Stopped("stopped; the same command trains what is missing", signals.status) from None
+
+
+# Showing
+
+
+def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
+    from gradlab.terminal import epoch_lines, expectation_lines, table_of
+
+    console = console_()
+    if not quiet:
+        for line in epoch_lines(outcome.runs):
+            answer(line)
+    console.print(table_of(outcome.runs, console.width))
+    for expectation in expectation_lines(outcome.expectations):
+        console.print(expectation)
+    for error, failed in by_error(outcome.runs).items():
+        say(f"{', '.join(f'{run.mode} seed {run.seed}' for run in failed)} failed:\n{error}")
+    answer(f"logs: {outcome.folder}")
+    if quiet:
+        return
+    before = sum(run.cached for run in outcome.runs)
+    if before:
+        say(f"{before} of {len(outcome.runs)} runs were done before and not trained again (--fresh does)")
+    say(f"picture: gradlab plot {outcome.folder}")
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "experiment": outcome.experiment,
+        "folder": str(outcome.folder),
+        "runs": [result_json(run) for run in outcome.runs],
+        "expectations": [each._asdict() for each in outcome.expectations],
+    }
+
+
+def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool) -> None:
+    from gradlab.terminal import sweep_lines
+
+    console = console_()
+    for line in sweep_lines(outcome.record, outcome.ended):
+        console.print(line)
+    answer(f"results: {outcome.folder.path}")
+    for error, count in outcome.errors.items():
+        say(f"{count:,} runs failed:\n{error}")
+    if outcome.lost:
+        say(f"{outcome.lost:,} runs were not trained: {outcome.how}; the same command tries them again")
+    if quiet:
+        return
+    if outcome.by_loop:
+        say(f"{outcome.by_loop:,} runs cannot be stacked and went through the plain loop")
+    if outcome.cached:
+        say(
+            f"{outcome.cached:,} of {outcome.record.runs:,} runs were done before and not trained again (--fresh does)"
+        )
+    say(f"picture: gradlab plot {outcome.folder.path}")
+
+
+def _watcher(runs: int) -> Bar | Lines:
+    from rich.console import Console
+
+    from gradlab.progress import Bar, Lines
+
+    console = Console(stderr=True)
+    return Bar(console, runs) if _moves(console.is_terminal) else Lines(say, runs)
+
+
+def _sweep_watcher() -> SweepBar | SweepLines:
+    from rich.console import Console
+
+    from gradlab.progress import SweepBar, SweepLines
+
+    console = Console(stderr=True)
+    return SweepBar(console) if _moves(console.is_terminal) else SweepLines(say)
+
+
+def _moves(is_terminal: bool) -> bool:
+    return bool(is_terminal and sys.stderr and sys.stderr.isatty())  # FORCE_COLOR makes no terminal of a log file

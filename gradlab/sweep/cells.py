@@ -1,0 +1,228 @@
+"""Cells: runs that are trained together, and what comes of them; cut by the grid alone, and not by who trains them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from gradlab import curves, modes, runs, tasks, training
+from gradlab.errors import GradlabError
+from gradlab.store import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gradlab.experiment import Experiment
+    from gradlab.modes import Mode
+    from gradlab.sweep.grid import Grid
+
+CHUNKS = {"loop": 8}  # runs of a cell at most, by engine: what is lost when it is interrupted, and a line of results
+
+
+class Cell(NamedTuple):
+    """What an engine that trains runs together is given.
+
+    Attributes:
+        experiment: of all of them, but for what is kept: task, optimizer, end, device.
+        modes: of each run, loaded; they differ in name and keep alone.
+        seeds: of each run; those of one seed stand together.
+        build: returns the task of a seed, anew at each call, every generator seeded, on its device; its batches are
+            held against those of the other runs of that seed as they are drawn for the first time.
+    """
+
+    experiment: Experiment
+    modes: list[Mode]
+    seeds: list[int]
+    build: Callable[[int], tasks.Task]
+
+
+# Step, update and epoch, and the loss of each run of the cell.
+Step: TypeAlias = "tuple[int, int, int, Sequence[float]]"
+
+# Engines that train the runs of a cell together, by name. One that cannot raises, before or amid a training: then the
+# runs are trained one by one by the plain loop.
+TOGETHER: dict[str, Callable[[Cell], Iterator[Step]]] = {}
+
+
+def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
+    """Return the numbers of the runs of each cell: of `chunk` at most, as equal in size as can be.
+
+    Runs of a cell differ in keep and seed alone; those of one seed stand together.
+    """
+    alike: dict[Any, list[tuple[int, int]]] = {}
+    for index in range(grid.runs):
+        run = grid.run(index)
+        alike.setdefault(_trait(grid, run.values, run.mode), []).append((run.seed, index))
+    cells = []
+    for members in alike.values():
+        ordered = [index for _, index in sorted(members)]
+        parts = math.ceil(len(ordered) / chunk)
+        cells += [
+            tuple(ordered[nth * len(ordered) // parts : (nth + 1) * len(ordered) // parts]) for nth in range(parts)
+        ]
+    return cells
+
+
+def _trait(grid: Grid, values: tuple[Any, ...], word: str) -> Any:
+    """Return what the runs of a cell have in common."""
+    point = tuple(
+        json.dumps(value) for axis, value in zip(grid.axes, values, strict=True) if axis.key not in ("keep", "every")
+    )
+    return point, _shape(word, grid.folder, matched=grid.experiment["match_lr"])
+
+
+@lru_cache(maxsize=100_000)
+def _shape(word: str, folder: str | None, *, matched: bool) -> Any:
+    """Return what of a mode decides more than how much is kept."""
+    from pathlib import Path
+
+    mode = modes.parse(word, Path(folder) if folder else None)
+    share = modes.share_of_matched_lr(mode) if matched else None
+    return (mode.every, mode.mean, mode.fill, mode.by_batch, mode.name if mode.own else None, share)
+
+
+def train_cell(grid: Grid, indices: Sequence[int], tell: Callable[[int, float], object] = lambda *_: None) -> Block:
+    """Train the runs of these numbers, which are those of one cell, and return what came of them.
+
+    A run whose task raises fails, and no other does.
+
+    Args:
+        grid: all that decides them.
+        indices: their numbers, in the order of the cell.
+        tell: called after each step with the steps of all runs so far, and the share of the cell that is done; what it
+            raises ends the training.
+
+    Raises:
+        GradlabError: what a user can fix, of the task, the optimizer or the mode.
+    """
+    process = os.getpid()
+    try:
+        return _trained(grid, indices, _Telling(tell))
+    except _Untold as ended:
+        raise ended.error from None
+    finally:
+        if os.getpid() != process:  # a child that the task has forked came back here: the runs are its parent's
+            os._exit(1)
+
+
+def _trained(grid: Grid, indices: Sequence[int], told: _Telling) -> Block:
+    import torch
+
+    chosen = [grid.run(index) for index in indices]
+    experiment = grid.experiment_at(chosen[0].values)
+    torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
+    loaded = [modes.load(modes.parse(run.mode, experiment.folder)) for run in chosen]
+    cell = Cell(experiment, loaded, [run.seed for run in chosen], lambda seed: _built(experiment, seed))
+    if grid.engine in TOGETHER:
+        try:
+            return _block(grid.engine, indices, _together(TOGETHER[grid.engine], cell, told))
+        except GradlabError:
+            raise
+        except (Exception, SystemExit, GeneratorExit):  # one run's fault, or what cannot be trained together
+            told.steps = 0
+    return _block("loop", indices, [_alone(cell, nth, told) for nth in range(len(chosen))])
+
+
+class _Ended(NamedTuple):
+    """How a run ended: its summary, and what it raised where it failed."""
+
+    summary: curves.Summary
+    error: str = ""
+
+
+class _Untold(BaseException):
+    """What `tell` raised: no fault of a run."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class _Telling:
+    """Counts steps, and tells of them."""
+
+    def __init__(self, tell: Callable[[int, float], object]) -> None:
+        self.tell = tell
+        self.steps = 0
+
+    def __call__(self, steps: int, share: float) -> None:
+        self.steps += steps
+        try:
+            self.tell(self.steps, share)
+        except BaseException as error:
+            raise _Untold(error) from None
+
+
+def _together(engine: Callable[[Cell], Iterator[Step]], cell: Cell, told: _Telling) -> list[_Ended]:
+    """Train all runs of the cell at once."""
+    count = len(cell.seeds)
+    steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
+    losses: list[Sequence[float]] = []
+    epochs: list[int] = []
+    updates = 0
+    for _, update, epoch, here in engine(cell):
+        losses.append(here)
+        epochs.append(epoch)
+        updates = update + 1
+        told(count, len(losses) / steps if steps else 0.0)
+    ends = curves.ends_of(epochs)
+    each = zip(*losses, strict=True) if losses else ((),) * count
+    return [_Ended(curves.summarise_losses(curves.Losses(values, ends), updates)) for values in each]
+
+
+def _alone(cell: Cell, nth: int, told: _Telling) -> _Ended:
+    """Train one run of the cell by the plain loop."""
+    experiment, mode, count = cell.experiment, cell.modes[nth], len(cell.seeds)
+    rows = []
+    error = ""
+    try:
+        task = cell.build(cell.seeds[nth])
+        optimizer, scheduler = runs.optimizer_of(experiment, mode, task)
+        steps = runs.steps_of(task, experiment)
+        for row in training.train(
+            task,
+            mode,
+            optimizer,
+            epochs=experiment.epochs,
+            steps=experiment.steps,
+            clip_norm=experiment.clip_norm,
+            scheduler=scheduler,
+        ):
+            rows.append(row)
+            told(1, (nth + (len(rows) / steps if steps else 0.0)) / count)
+    except GradlabError:
+        raise
+    except (Exception, SystemExit, GeneratorExit) as raised:  # the task is a user's: it ends its own run alone
+        told(0, nth / count)  # a signal may have gone to processes that the task relies on
+        error = runs.failure(raised, experiment)
+    return _Ended(curves.summarise(rows), error)
+
+
+def _built(experiment: Experiment, seed: int) -> tasks.Task:
+    """Return the task of a seed, its weights and batches held against those that all runs of the seed have."""
+    options = json.dumps(experiment.task_options)
+    start = _start(experiment.task_name, experiment.task_source, seed, options)
+    task = tasks.build(experiment.task_name, seed, experiment.task_options)
+    return tasks.watched(experiment.task_name, seed, task, start).to(experiment.device)
+
+
+@lru_cache(maxsize=1000)
+def _start(task: tasks.TaskName, _source: str | None, seed: int, options: str) -> tasks.Start:
+    return tasks.start_of(task, seed, json.loads(options))
+
+
+def _block(engine: str, indices: Sequence[int], found: Sequence[_Ended]) -> Block:
+    summaries = [each.summary for each in found]
+    return Block(
+        engine=engine,
+        run=list(indices),
+        status=["failed" if each.error else "done" for each in found],
+        verdict=[None if each.error else each.summary.verdict for each in found],
+        steps=[each.steps for each in summaries],
+        first_loss=[each.first_loss for each in summaries],
+        last_loss=[each.last_loss for each in summaries],
+        best_loss=[each.best_loss for each in summaries],
+        error=[each.error for each in found],
+    )

@@ -1,0 +1,305 @@
+"""The grid of a sweep: what varies, and the runs that makes, by number."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab import experiment as experiments
+from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
+from gradlab.store import run_of
+from gradlab.toml_text import excess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from gradlab.experiment import Experiment
+    from gradlab.store import Run
+
+MOST_RUNS = 1_000_000  # of a sweep: each has its line in what is exported
+ENGINES = ("loop",)  # that train sweeps; another one also stands in cells.TOGETHER
+DEFAULT_ENGINE = "loop"
+RULE = ("keep", "every")  # of the rule itself, in place of the experiment's modes
+_RANGE = re.compile(r"[^:,]*\d[^:,]*:[^,]*")  # LOW:HIGH:COUNT, right or wrong; a task of a user begins with no digit
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_FORM = "a range LOW:HIGH:COUNT or LOW:HIGH:COUNT:log, such as 1e-3:4:33:log, or values A,B,…"
+_NO_AXIS = {  # keys of an experiment, or nearly, that no axis has: what to do instead
+    "seed": "runs of several seeds: --seeds N, or --seed S for each",
+    "seeds": "runs of several seeds: --seeds N, or --seed S for each",
+    "mode": "several modes: --mode A --mode B; or vary keep or every",
+    "modes": "several modes: --mode A --mode B; or vary keep or every",
+    **dict.fromkeys(("engine", "device", "threads"), "all runs of a sweep have the same"),
+    **dict.fromkeys(("name", "title", "expect", "vary", "checkpoint_every"), "it decides nothing of a run"),
+}
+_SHORT = {long: short for short, long in experiments.ELSEWHERE.items() if short != "learning_rate"}
+
+
+class Axis(NamedTuple):
+    """One thing that varies.
+
+    Attributes:
+        key: of the experiment file, short where there is a short one (lr, batch_size, momentum); or keep or every.
+        values: in the order given, no two alike.
+        log: whether they were given as equal ratios.
+    """
+
+    key: str
+    values: tuple[Any, ...]
+    log: bool = False
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names of the tables on the way to the key, and its own."""
+        return tuple(experiments.ELSEWHERE.get(self.key, self.key).split("."))
+
+
+class Grid(NamedTuple):
+    """All that decides the runs of a sweep, in plain data: it goes to other processes as it is.
+
+    Attributes:
+        experiment: the checked experiment in plain values, without what varies.
+        folder: of its file, where a user's task is looked for first.
+        engine: what trains.
+        axes: what varies.
+        modes: the words that name them; none where keep or every vary, which make the mode then.
+        seeds: of the runs.
+    """
+
+    experiment: dict[str, Any]
+    folder: str | None
+    engine: str
+    axes: tuple[Axis, ...]
+    modes: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return math.prod(len(axis.values) for axis in self.axes) * max(1, len(self.modes)) * len(self.seeds)
+
+    def run(self, number: int) -> Run:
+        """Return the run of that number."""
+        return run_of(number, {axis.key: axis.values for axis in self.axes}, self.modes, self.seeds)
+
+    def experiment_at(self, values: Sequence[Any], flag: str = "") -> Experiment:
+        """Return the experiment at a point, its modes those of the point.
+
+        Raises:
+            GradlabError: it does not hold; `flag` is what that is told of.
+        """
+        changed: dict[tuple[str, ...], Any] = {
+            axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE
+        }
+        changed["modes",] = list(self.modes) or [self._mode(values)]
+        return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
+
+    def points(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the points of the grid, each as the values of the axes."""
+        return product(*(axis.values for axis in self.axes))
+
+    def points_of_training(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the points that differ in more than keep: that trains anywhere, unless it sets the lr."""
+        one = not self.experiment["match_lr"]
+        return product(*(axis.values[:1] if axis.key == "keep" and one else axis.values for axis in self.axes))
+
+    def _mode(self, values: Sequence[Any]) -> str:
+        """Return the word of the mode at a point, where keep or every vary."""
+        return run_of(0, {axis.key: [value] for axis, value in zip(self.axes, values, strict=True)}, (), [0]).mode
+
+
+def grid_of(
+    experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, chosen_modes: bool = False
+) -> Grid:
+    """Return the grid of an experiment: what its file varies, and what the command line does, `KEY=RANGE` each.
+
+    Args:
+        experiment: a checked one.
+        flags: as after --vary; one takes the place of the file's axis of the same key.
+        engine: what trains; None for the experiment's own, or the one that trains most runs a second.
+        chosen_modes: whether the command line names modes, which must not vary then.
+
+    Raises:
+        GradlabError: nothing varies, or an axis or a value does not hold.
+    """
+    told: dict[str, str] = {}  # how a fault of an axis is told: of the flag, or of the place in the file
+    axes: dict[str, Axis] = {}
+    for key, value in _flat(experiment.vary):
+        place = experiment.place_of("vary", *key.split("."))
+        axis = _axis(key, value, f"{place}vary.{key}")
+        axes[axis.key], told[axis.key] = axis, f"{place}vary.{key}"
+    given: set[str] = set()
+    for text in flags:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ExperimentError(f"--vary {shortened(text)}: write --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log")
+        axis = _axis(key, value, f"--vary {shortened(key)}")
+        if axis.key in given:
+            raise ExperimentError(f"--vary {axis.key} is given twice")
+        given.add(axis.key)
+        axes[axis.key], told[axis.key] = axis, f"--vary {axis.key}"
+    if not axes:
+        raise ExperimentError(
+            "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
+        )
+    ruled = [key for key in RULE if key in axes]
+    if ruled and chosen_modes:
+        raise ExperimentError(f"{told[ruled[0]]} makes the modes itself: leave --mode out, or {ruled[0]}")
+    if engine is None and "engine" in experiment.model_fields_set:
+        engine = experiment.engine
+    engine = engine or DEFAULT_ENGINE
+    if engine not in ENGINES:
+        raise ExperimentError(unknown("engine of a sweep:", engine, ENGINES))
+    folder = experiment.folder
+    words = () if ruled else tuple(experiment.modes)
+    grid = Grid(
+        experiments.plain(experiment), str(folder.absolute()) if folder else None, engine,
+        tuple(axes.values()), words, tuple(experiment.seeds),
+    )  # fmt: skip
+    _check(grid, told)
+    return grid
+
+
+def _check(grid: Grid, told: Mapping[str, str]) -> None:
+    """Raise a GradlabError where there are too many runs, or where a value or a point does not hold."""
+    if grid.runs > MOST_RUNS:
+        raise ExperimentError(f"{grid.runs:,} runs are too many for one sweep; at most {MOST_RUNS:,}")
+    for axis in grid.axes:
+        alone = grid._replace(axes=(axis,))
+        for value in axis.values:
+            with _Told(told[axis.key]):
+                _check_rule(axis.key, value)
+                alone.experiment_at((value,), told[axis.key])
+    if len(grid.axes) > 1:
+        together = " and ".join(told.values())
+        for values in grid.points_of_training():
+            with _Told(together):
+                grid.experiment_at(values, together)
+
+
+class _Told:
+    """Tells a fault of what it is a fault of, unless it says so already."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+
+    def __enter__(self) -> None:
+        """Nothing is to be done before."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, GradlabError) and not str(error).startswith(self.subject):
+            raise type(error)(f"{self.subject}: {error}") from None
+
+
+def _check_rule(key: str, value: object) -> None:
+    if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}")
+    if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
+        raise ExperimentError(f"every must be an integer, got {shortened(repr(value))}")
+
+
+def _flat(vary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the keys of `[vary]`, dotted, with what they give."""
+    for key, value in vary.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{key}.")
+        else:
+            yield before + key, value
+
+
+def _axis(key: str, given: object, told: str) -> Axis:
+    """Return the axis of a key, from a list of values or a text."""
+    plain = key.strip().replace("-", "_")
+    plain = _SHORT.get(experiments.ELSEWHERE.get(plain, plain), plain)
+    if plain in _NO_AXIS:
+        raise ExperimentError(f"{told}: {plain} is no axis; {_NO_AXIS[plain]}")
+    if not all(plain.split(".")):
+        raise ExperimentError(f"{told}: {shortened(key)} is no key of an experiment")
+    log = False
+    if isinstance(given, str):
+        values, log = _parsed(given, told)
+    elif isinstance(given, list):
+        values = given
+    else:
+        raise ExperimentError(f"{told} must be {_FORM} as a string, or a list of values, got {shortened(repr(given))}")
+    if not values:
+        raise ExperimentError(f"{told} has no value; write {_FORM}")
+    if plain in ("keep", "lr"):
+        values = [float(each) if type(each) is int else each for each in values]
+    _no_doubles(values, told)
+    return Axis(plain, tuple(values), log)
+
+
+def _no_doubles(values: Sequence[Any], told: str) -> None:
+    seen = set()
+    for value in values:
+        plain = repr(float(value) if type(value) is int else value)
+        if plain in seen:
+            raise ExperimentError(f"{told}: {shortened(value)} is given twice")
+        seen.add(plain)
+
+
+def _parsed(text: str, told: str) -> tuple[list[Any], bool]:
+    """Return the values that a text names, and whether they are equal ratios."""
+    text = text.strip()
+    if wrong := excess(text):
+        raise ExperimentError(f"{told} {wrong} for an experiment; write {_FORM}")
+    if _RANGE.fullmatch(text):
+        return _ranged(text, told)
+    try:
+        values: list[Any] = tomllib.loads(f"values=[{text}]")["values"]
+    except (ValueError, RecursionError):
+        values = [_single(part.strip()) for part in text.split(",")]
+    if "" in values:
+        raise ExperimentError(f"{told} has an empty value: {shortened(text) or 'nothing'}; write {_FORM}")
+    return values, False
+
+
+def _single(text: str) -> Any:
+    """Return a value of TOML, or what needs no quotes where it is a string."""
+    try:
+        return tomllib.loads(f"value={text}")["value"]
+    except ValueError:
+        return text
+
+
+def _ranged(text: str, told: str) -> tuple[list[Any], bool]:
+    """Return the values from LOW to HIGH, both exact, in equal steps or equal ratios."""
+    low, high, *more = (part.strip() for part in text.split(":"))
+    counted = more[0] if more else ""
+    log = more[1:] == ["log"]
+    wrong = f"{told}={shortened(text)}" if told.startswith("--") else f"{told} = {shortened(text)}"
+    if not _NUMBER.fullmatch(low) or not _NUMBER.fullmatch(high) or not counted.isdecimal() or more[1:] not in (
+        [], ["log"]
+    ):  # fmt: skip
+        raise ExperimentError(f"{wrong} is not {_FORM}")
+    if len(counted) > 9 or not 2 <= (count := int(counted)) <= MOST_RUNS:
+        raise ExperimentError(f"{wrong}: COUNT must be from 2 to {MOST_RUNS:,}")
+    if not math.isfinite(float(low)) or not math.isfinite(float(high)) or not float(low) < float(high):
+        raise ExperimentError(f"{wrong}: LOW must be less than HIGH, and both finite")
+    if log and float(low) <= 0:
+        raise ExperimentError(f"{wrong}: equal ratios need LOW greater than 0")
+    values = _equal_ratios(float(low), float(high), count) if log else _equal_steps(low, high, count)
+    whole = re.fullmatch(r"[+-]?\d+", low) and re.fullmatch(r"[+-]?\d+", high)
+    if whole and all(value.is_integer() for value in values):
+        values = [int(value) for value in values]
+    if len(set(values)) < count:
+        raise ExperimentError(f"{wrong}: there are no {count} different numbers")
+    return values, log
+
+
+def _equal_steps(low: str, high: str, count: int) -> list[Any]:
+    """Return equal steps, each the float nearest to the exact number: 0.03125, and 0.3 where floats add up to more."""
+    begin, end = Fraction(low), Fraction(high)
+    return [float(begin + (end - begin) * nth / (count - 1)) for nth in range(count)]
+
+
+def _equal_ratios(low: float, high: float, count: int) -> list[Any]:
+    """Return equal ratios, written in twelve digits; the ends are exact."""
+    ratio = math.log(high) - math.log(low)
+    inner = [float(f"{low * math.exp(ratio * nth / (count - 1)):.12g}") for nth in range(1, count - 1)]
+    return [low, *inner, high]
