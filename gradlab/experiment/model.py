@@ -89,7 +89,7 @@ class Experiment(_Section):
     vary: dict[str, Any] = {}  # axes of a sweep, which parses them; no part of a run
 
     _folder: Path | None = PrivateAttr(None)
-    _places: Callable[[tuple[str, ...]], str] = PrivateAttr(lambda _key: "")
+    _places: Callable[[tuple[str, ...]], str] | None = PrivateAttr(None)
 
     @property
     def folder(self) -> Path | None:
@@ -105,7 +105,7 @@ class Experiment(_Section):
 
     def place_of(self, *key: str) -> str:
         """Return `mine.toml:7: ` where a key of the file stands, for a message; "" where there is no file."""
-        return self._places(key)
+        return self._places(key) if self._places else ""
 
     @cached_property
     def task_name(self) -> tasks.TaskName:

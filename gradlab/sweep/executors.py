@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from gradlab import errors
@@ -60,8 +60,8 @@ class Executor(Protocol):
         Args:
             grid: all that decides the runs.
             cells: the numbers of the runs of each.
-            tell: called now and then with the place of a cell that is under way, the steps of its runs so far and the
-                share of it that is done.
+            tell: called when a cell begins, and now and then, with the place of the cell, the steps of its runs so far
+                and the share of it that is done.
             stop: looked at some ten times a second.
 
         Raises:
@@ -76,6 +76,7 @@ def here(
     """Train one cell after the other in this process; an `Executor`."""
     for nth, cell in enumerate(cells):
         due = 0.0
+        tell(nth, 0, 0.0)
 
         def now_and_then(steps: int, share: float, nth: int = nth) -> None:
             nonlocal due
@@ -119,6 +120,8 @@ class Workers:
         assert grid == self.grid, "these processes have another grid"
         waiting, tries = deque(range(len(cells))), dict.fromkeys(range(len(cells)), 0)
         while waiting or any(worker.cell is not None for worker in self.workers):
+            while len(self.workers) < min(self.count, len(waiting)):  # one has ended without a word
+                self.workers.append(_Worker(self.grid))
             for worker in self.workers:
                 if worker.cell is None and waiting:
                     tries[waiting[0]] += 1
@@ -131,8 +134,8 @@ class Workers:
                 worker = busy[reads]  # type: ignore[index]  # what `wait` was given is what it returns
                 ended = worker.hear(tell)
                 if ended is not None and ended.block is None:  # the process is gone
+                    self.workers.remove(worker)
                     worker.end()
-                    self.workers[self.workers.index(worker)] = _Worker(self.grid)
                     if tries[ended.nth] < TRIES:
                         waiting.append(ended.nth)
                         continue
@@ -208,6 +211,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # not on Windows
         yield
         return
+    resource_tracker.ensure_running()  # which would unblock it again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -217,6 +221,7 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 def _work(parent: Connection, grid: Grid) -> None:
     """Train cells as they come, in a process of its own, for as long as the one that started it is there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     with suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -238,6 +243,7 @@ def _answer(grid: Grid, cell: tuple[int, ...], parent: Connection) -> tuple[Any,
             due = now + TELL_EVERY
             parent.send(("at", steps, share))
 
+    parent.send(("at", 0, 0.0))
     try:
         return "block", train_cell(grid, cell, now_and_then)
     except GradlabError as error:

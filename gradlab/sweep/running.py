@@ -194,7 +194,7 @@ class _Sweep(NamedTuple):
         cells = [cell for cell in cells_of(self.grid, self.record.chunk) if not all(run in there for run in cell)]
         cached = self.grid.runs - sum(map(len, cells))
         if not cells:
-            record = self.standing("done", results, 0, 0.0)
+            record = self.standing("done", results)
             return _outcome(self.folder, record, results, cached)
         with ExitStack() as stack:
             if executor is None:
@@ -207,7 +207,6 @@ class _Sweep(NamedTuple):
         progress = _Progress(cells, cached, self.watcher)
         self.folder.write(sweep.record)
         status = "interrupted"
-        begin = time.monotonic()
         lost, how = 0, ""
         self.stop.heard = True
         try:
@@ -228,7 +227,7 @@ class _Sweep(NamedTuple):
             self.stop.heard = False
             self.log.sync()
             results = self.folder.results()
-            record = sweep.standing(status, results, progress.steps, time.monotonic() - begin)
+            record = sweep.standing(status, results, progress)
         return _outcome(self.folder, record, results, cached)._replace(lost=lost, how=how)
 
     def _prepared(self, cached: int) -> _Sweep:
@@ -248,7 +247,7 @@ class _Sweep(NamedTuple):
             )
         return self._replace(record=replace(self.record, versions=versions))
 
-    def standing(self, status: str, results: Results, steps: int, seconds: float) -> SweepRecord:
+    def standing(self, status: str, results: Results, progress: _Progress | None = None) -> SweepRecord:
         """Write and return the record as it stands now."""
         there = results.by_run()
         record = replace(
@@ -256,8 +255,8 @@ class _Sweep(NamedTuple):
             status=status,
             done=len(there),
             failed=sum(block.status[nth] == "failed" for block, nth in there.values()),
-            run_steps=self.record.run_steps + steps,
-            seconds=self.record.seconds + seconds if steps else self.record.seconds,
+            run_steps=self.record.run_steps + (progress.steps if progress else 0),
+            seconds=self.record.seconds + (progress.seconds if progress else 0.0),
         )
         self.folder.write(record)
         return record
@@ -280,11 +279,19 @@ class _Progress:
         self.cells, self.cached, self.watcher = cells, cached, watcher
         self.steps = self.done = 0
         self.under_way: dict[int, tuple[int, float]] = {}
-        if watcher:
-            watcher.begins(cached + sum(map(len, cells)), cached)
+        self.begin: float | None = None  # when the first cell began: what imports took before is no training
+
+    @property
+    def seconds(self) -> float:
+        """Since the first cell began; 0 where none is done."""
+        return time.monotonic() - self.begin if self.begin is not None and self.steps else 0.0
 
     def tell(self, nth: int, steps: int, share: float) -> None:
         """Hear of a cell that is under way."""
+        if self.begin is None:
+            self.begin = time.monotonic()
+            if self.watcher:
+                self.watcher.begins(self.cached + sum(map(len, self.cells)), self.cached)
         self.under_way[nth] = steps, share * len(self.cells[nth])
         self._tell()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults import table, table_input
+from tests.faults import table, table_input, table_sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.faults.table import Fault
 
 HERE = Path(__file__).parent
-ALL = [*table.FAULTS, *table_input.FAULTS]
+ALL = [*table.FAULTS, *table_input.FAULTS, *table_sweeps.FAULTS]
 
 # What a wish to stop leaves: no faults, and their rows are those of the table of signals.
 BESIDES = {

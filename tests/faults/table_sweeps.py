@@ -1,0 +1,29 @@
+"""The faults of sweeps: what is injected, how many times, what is lost, and the test that does it."""
+
+from __future__ import annotations
+
+from tests.faults.table import NOTHING, Fault
+
+CELLS = "cells that were under way; the same command trains them again, bit for bit"
+FAULTS = [
+    Fault("SIGKILL amid a sweep", "kill −9 of a process whose two workers train a cell each, then the same command", 1, CELLS,
+          "test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not"),
+    Fault("second writer of a sweep", "the same command while a sweep trains", 1, NOTHING,
+          "test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not"),
+    Fault("flipped bit in results", "each bit of a line of results.jsonl, one at a time", 2000,
+          "the runs of that line, which is named and trained again",
+          "test_no_flipped_bit_of_results_passes_for_a_block"),
+    Fault("torn results", "results.jsonl cut off after each byte of its last line", 250, "the torn line",
+          "test_results_torn_at_any_byte_keep_all_whole_blocks_and_are_mended_by_the_next_append"),
+    Fault("any bytes for results", "random bytes, and lines of random JSON", 100, NOTHING,
+          "test_no_bytes_make_reading_results_fail"),
+    Fault("any JSON in a sweep's record", "random bytes, and any JSON in any key of sweep.json", 200, NOTHING,
+          "test_a_record_of_a_sweep_edited_by_hand_is_read_or_refused_in_a_line"),
+    Fault("disk full in a sweep", "each write to results.jsonl is cut short and fails with ENOSPC", 4, CELLS,
+          "test_a_full_disk_leaves_whole_blocks_and_the_sweep_goes_on"),
+    Fault("killed worker of a sweep", "SIGKILL in a process that trains a cell: once for one cell, always for another",
+          3, "the runs of the cell that always ends its process, which are told",
+          "test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again"),
+    Fault("Ctrl-C with workers", "SIGINT to all processes of a sweep at once", 1, CELLS,
+          "test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word"),
+]  # fmt: skip

@@ -1,0 +1,294 @@
+"""Sweeps that are killed, damaged, written by two at once, or lose a worker."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tests
+from gradlab import store, sweep
+from gradlab.errors import StoreError
+from gradlab.experiment import Override, from_task
+from gradlab.store import Block, SweepFolder, SweepRecord
+from gradlab.store.sweeps import block_line
+from gradlab.sweep import executors, grid_of
+from tests.faults.table_sweeps import FAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradlab.sweep import Grid
+
+PATIENCE = 100.0  # seconds: only what is broken takes as long
+MINE = """
+import os, signal, time
+from pathlib import Path
+import torch
+from gradlab import Task
+
+def mine(seed: int) -> Task:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(6, 1, generator=generator)
+    model = torch.nn.Linear(1, 1)
+    steps = []
+
+    def loss(model, batch):
+        steps.append(1)
+        if len(steps) == 5:
+            meet(seed)
+        return model(batch).pow(2).mean()
+
+    return Task(model, [x], loss)
+
+def meet(seed):
+    {meet}
+"""
+WAITS = """
+    while seed == 2 and not Path("go").exists():
+        Path(f"been{os.getpid()}").touch()
+        time.sleep(0.01)
+"""
+KILLED = """
+    if seed == 3 or (seed == 1 and not Path("been").exists()):
+        Path("been").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+COMMAND = ["sweep", "--task", "mine.py:mine", "--vary", "lr=0.01,0.1", "-m", "zero_grad", "--steps", "8", "--quiet",
+           "--seeds", "4", "--workers", "2"]  # fmt: skip
+LISTENING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.cli import main; main()"
+)
+ENVIRONMENT = {"PYTHONPATH": str(Path(tests.__file__).parents[1])}
+BLOCK = Block(
+    "loop", [4, 6], ["done", "failed"], ["falls", None], [8, 3], [1.5, float("inf")], [0.1, float("nan")],
+    [0.1, None], ["", "ZeroDivisionError: division by zero"],
+)  # fmt: skip
+RECORD = SweepRecord("line", "abc", {"task": "noisy_line"}, [{"key": "lr", "values": [0.1, 0.2], "log": False}],
+                     ["zero_grad"], [1, 2], 8, "loop", 4, "done")  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+_TIMES = {fault.name: fault.times for fault in FAULTS}
+
+
+def injected(name: str, times: int) -> None:
+    assert times >= _TIMES[name], f"{name}: injected {times} times; the table declares {_TIMES[name]}"
+
+
+def grid(meet: str) -> Grid:
+    Path("mine.py").write_text(MINE.replace("{meet}", meet.strip()))
+    values: dict[str, Any] = {"modes": ["zero_grad"], "steps": 8, "seeds": [0, 1, 2, 3]}
+    return grid_of(from_task("mine.py:mine", [Override((key,), value, "") for key, value in values.items()]),
+                   ["lr=0.01,0.1"])  # fmt: skip
+
+
+def lines(folder: SweepFolder) -> list[bytes]:
+    return sorted(folder.results_file.read_bytes().splitlines())
+
+
+@contextmanager
+def waiting() -> Iterator[subprocess.Popen[str]]:
+    """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LISTENING, *COMMAND], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        due = time.monotonic() + PATIENCE
+        while not list(Path().glob("been*")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < due
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sweep.CHUNKS, "loop", 8)
+    chosen = grid(WAITS)
+    Path("go").touch()
+    undisturbed = sweep.run(chosen, Path("undisturbed"), workers=1)
+    Path("go").unlink()
+    with waiting() as process:
+        folder = store.newest_sweep(Path("runs"))
+        assert folder
+        assert folder.read().status == "running"
+        told = re.escape(f"is being written by another gradlab: process {process.pid} on ")
+        with pytest.raises(StoreError, match=told):
+            sweep.run(chosen, workers=1)
+        process.kill()
+        process.wait()
+        see_workers_end()
+    assert folder.read().status == "interrupted"
+    Path("go").touch()
+    again = sweep.run(chosen, workers=1)
+    assert again.folder == folder
+    assert lines(folder) == lines(undisturbed.folder)
+    injected("SIGKILL amid a sweep", 1)
+    injected("second writer of a sweep", 1)
+
+
+def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = grid(KILLED)._replace(axes=(sweep.Axis("lr", (0.1,)),))
+    monkeypatch.setattr(executors, "TRIES", 2)
+    outcome = sweep.run(chosen, workers=2, chunk=1)
+    assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
+    assert outcome.how == "the process that trained it was ended by SIGKILL"
+    assert outcome.folder.results().column("run", 4) == [0, 1, 2, None]
+    Path("mine.py").write_text(Path("mine.py").read_text().replace("seed == 3", "False"))
+    alone = sweep.run(chosen, Path("alone"), workers=1, chunk=1)
+    assert set(lines(outcome.folder)) < set(lines(alone.folder))
+    injected("killed worker of a sweep", 3)
+
+
+def test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word() -> None:
+    grid(WAITS)
+    with waiting() as process:
+        begin = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+        assert time.monotonic() - begin < 10  # within a second, on a machine that has nothing else to do
+        assert process.returncode == 130
+        assert (stdout, stderr) == ("", "stopped after 0 of 8 runs; the same command goes on from there\n")
+        see_workers_end()
+    injected("Ctrl-C with workers", 1)
+
+
+def see_workers_end() -> None:
+    workers = [int(file.name.removeprefix("been")) for file in Path().glob("been*")]
+    assert workers
+    due = time.monotonic() + PATIENCE
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < due
+        time.sleep(0.02)
+
+
+def test_a_full_disk_leaves_whole_blocks_and_the_sweep_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = grid("pass")
+    undisturbed = lines(sweep.run(chosen, Path("undisturbed"), workers=1, chunk=2).folder)
+    write = os.write
+    for nth in range(4):
+        written: list[int] = []
+
+        def full(handle: int, content: bytes, nth: int = nth, written: list[int] = written) -> int:
+            if not content.startswith(b'{"sha256"') and not written:
+                return write(handle, content)
+            if content.startswith(b'{"sha256"'):
+                written.append(1)
+            if len(written) <= nth or not os.readlink(f"/proc/self/fd/{handle}").endswith("results.jsonl"):  # noqa: PTH115 - of a handle
+                return write(handle, content)
+            if content.startswith(b'{"sha256"'):
+                return write(handle, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(StoreError, match=r"results\.jsonl cannot be written: No space left"):
+            sweep.run(chosen, workers=1, chunk=2, fresh=True)
+        monkeypatch.setattr(os, "write", write)
+        folder = store.newest_sweep(Path("runs"))
+        assert folder
+        assert folder.read().status == "interrupted"
+        assert len(lines(folder)) == nth
+        assert lines(sweep.run(chosen, workers=1).folder) == undisturbed
+    injected("disk full in a sweep", 4)
+
+
+# The file of results
+
+
+def test_blocks_are_read_as_they_were_written() -> None:
+    folder = SweepFolder(Path("s"))
+    folder.make()
+    with folder.log() as log:
+        log.append(BLOCK)
+        log.append(BLOCK._replace(run=[1, 2], status=["done"] * 2, verdict=["rises"] * 2, error=["", ""]))
+    found = folder.results()
+    assert not found.damaged
+    assert repr(found.blocks[0]) == repr(BLOCK)  # nan is nan
+    assert found.column("verdict", 7) == [None, "rises", "rises", None, "falls", None, None]
+    assert list(found.by_run()) == [1, 2, 4, 6]
+    assert b'"error"' not in folder.results_file.read_bytes().splitlines()[1]
+
+
+def test_no_flipped_bit_of_results_passes_for_a_block() -> None:
+    folder = SweepFolder(Path("s"))
+    folder.make()
+    line = block_line(BLOCK)
+    bits = 0
+    for nth in range(len(line)):
+        for bit in range(8):
+            damaged = bytearray(line)
+            damaged[nth] ^= 1 << bit
+            found = store.sweeps._results_in(bytes(damaged), folder.results_file)
+            assert not found.blocks
+            bits += 1
+    injected("flipped bit in results", bits)
+
+
+def test_results_torn_at_any_byte_keep_all_whole_blocks_and_are_mended_by_the_next_append() -> None:
+    folder = SweepFolder(Path("s"))
+    folder.make()
+    line = block_line(BLOCK)
+    for end in range(len(line)):
+        folder.results_file.write_bytes(line + line[:end])
+        assert len(folder.results().blocks) == 1
+        assert not folder.results().damaged
+        if end % 40 == 0:
+            with folder.log() as log:
+                log.append(BLOCK)
+            assert folder.results_file.read_bytes() == line * 2
+    injected("torn results", len(line))
+
+
+@given(st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode() + b"\n"))
+def test_no_bytes_make_reading_results_fail(content: bytes) -> None:
+    assert not store.sweeps._results_in(content, Path("results.jsonl")).blocks
+    injected("any bytes for results", 100)
+
+
+@given(st.sampled_from([None, *RECORD.__dataclass_fields__]), JSON)
+def test_a_record_of_a_sweep_edited_by_hand_is_read_or_refused_in_a_line(key: str | None, value: Any) -> None:
+    folder = SweepFolder(Path("s"))
+    folder.path.mkdir(exist_ok=True)
+    folder.write(RECORD)
+    content = json.loads(folder.record_file.read_text())
+    folder.record_file.write_text(json.dumps(value if key is None else content | {key: value}))
+    try:
+        record = folder.read()
+    except StoreError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - it may be read as well
+    else:
+        assert [record.run(nth) for nth in range(record.runs)]
+    injected("any JSON in a sweep's record", 200)
+
+
+VERDICTS: list[Any] = ["falls", "rises", "oscillates", "diverges", "flat"]
+
+
+def test_every_verdict_can_be_written_and_read() -> None:
+    folder = SweepFolder(Path("s"))
+    folder.make()
+    count = len(VERDICTS)
+    losses: list[float | None] = [1.0] * count
+    block = Block("loop", list(range(count)), ["done"] * count, VERDICTS, [1] * count, losses, losses, losses,
+                  [""] * count)  # fmt: skip
+    with folder.log() as log:
+        log.append(block)
+    assert folder.results().blocks == [block]
