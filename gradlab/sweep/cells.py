@@ -6,11 +6,14 @@ import json
 import math
 import os
 from functools import lru_cache
+from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from gradlab import curves, modes, runs, tasks, training
 from gradlab.errors import GradlabError
 from gradlab.store import Block
+from gradlab.sweep.grid import RULE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,9 +56,15 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
     Runs of a cell differ in keep and seed alone; those of one seed stand together.
     """
     alike: dict[Any, list[tuple[int, int]]] = {}
-    for index in range(grid.runs):
-        run = grid.run(index)
-        alike.setdefault(_trait(grid, run.values, run.mode), []).append((run.seed, index))
+    seeds = len(grid.seeds)
+    several = [nth for nth, axis in enumerate(grid.axes) if axis.key not in RULE]
+    matched = grid.experiment["match_lr"]
+    places = product(*(range(len(axis.values)) for axis in grid.axes), range(max(1, len(grid.modes))))
+    for group, place in enumerate(places):
+        point = tuple(place[nth] for nth in several)
+        word = grid.run(group * seeds).mode
+        members = alike.setdefault((point, _shape(word, grid.folder, matched=matched)), [])
+        members += [(seed, group * seeds + nth) for nth, seed in enumerate(grid.seeds)]
     cells = []
     for members in alike.values():
         ordered = [index for _, index in sorted(members)]
@@ -66,19 +75,9 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
     return cells
 
 
-def _trait(grid: Grid, values: tuple[Any, ...], word: str) -> Any:
-    """Return what the runs of a cell have in common."""
-    point = tuple(
-        json.dumps(value) for axis, value in zip(grid.axes, values, strict=True) if axis.key not in ("keep", "every")
-    )
-    return point, _shape(word, grid.folder, matched=grid.experiment["match_lr"])
-
-
 @lru_cache(maxsize=100_000)
 def _shape(word: str, folder: str | None, *, matched: bool) -> Any:
     """Return what of a mode decides more than how much is kept."""
-    from pathlib import Path
-
     mode = modes.parse(word, Path(folder) if folder else None)
     share = modes.share_of_matched_lr(mode) if matched else None
     return (mode.every, mode.mean, mode.fill, mode.by_batch, mode.name if mode.own else None, share)

@@ -6,7 +6,7 @@ from tests.faults.table import NOTHING, Fault
 
 CELLS = "cells that were under way; the same command trains them again, bit for bit"
 FAULTS = [
-    Fault("SIGKILL amid a sweep", "kill −9 of a process whose two workers train a cell each, then the same command", 1, CELLS,
+    Fault("SIGKILL amid a sweep", "kill −9 of the process that trains a cell, then the same command", 1, CELLS,
           "test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not"),
     Fault("second writer of a sweep", "the same command while a sweep trains", 1, NOTHING,
           "test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not"),
@@ -26,4 +26,6 @@ FAULTS = [
           "test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again"),
     Fault("Ctrl-C with workers", "SIGINT to all processes of a sweep at once", 1, CELLS,
           "test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word"),
+    Fault("killed owner of workers", "SIGKILL to the process that started a worker", 1, CELLS,
+          "test_a_worker_ends_with_the_process_that_started_it_however_that_ends"),
 ]  # fmt: skip

@@ -25,6 +25,7 @@ from gradlab.experiment import Override, from_task
 from gradlab.store import Block, SweepFolder, SweepRecord
 from gradlab.store.sweeps import block_line
 from gradlab.sweep import executors, grid_of
+from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ import torch
 from gradlab import Task
 
 def mine(seed: int) -> Task:
+    {build}
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(6, 1, generator=generator)
     model = torch.nn.Linear(1, 1)
@@ -61,13 +63,13 @@ WAITS = """
         Path(f"been{os.getpid()}").touch()
         time.sleep(0.01)
 """
-KILLED = """
-    if seed == 3 or (seed == 1 and not Path("been").exists()):
-        Path("been").touch()
+KILLED = """if seed == 3 or not Path("been").exists():
+        if seed == 1:
+            Path("been").touch()
         os.kill(os.getpid(), signal.SIGKILL)
 """
 COMMAND = ["sweep", "--task", "mine.py:mine", "--vary", "lr=0.01,0.1", "-m", "zero_grad", "--steps", "8", "--quiet",
-           "--seeds", "4", "--workers", "2"]  # fmt: skip
+           "--seeds", "4"]  # fmt: skip
 LISTENING = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.cli import main; main()"
 )
@@ -90,9 +92,9 @@ def injected(name: str, times: int) -> None:
     assert times >= _TIMES[name], f"{name}: injected {times} times; the table declares {_TIMES[name]}"
 
 
-def grid(meet: str) -> Grid:
-    Path("mine.py").write_text(MINE.replace("{meet}", meet.strip()))
-    values: dict[str, Any] = {"modes": ["zero_grad"], "steps": 8, "seeds": [0, 1, 2, 3]}
+def grid(meet: str, build: str = "pass", seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Grid:
+    Path("mine.py").write_text(MINE.replace("{meet}", meet.strip()).replace("{build}", build))
+    values: dict[str, Any] = {"modes": ["zero_grad"], "steps": 8, "seeds": list(seeds)}
     return grid_of(from_task("mine.py:mine", [Override((key,), value, "") for key, value in values.items()]),
                    ["lr=0.01,0.1"])  # fmt: skip
 
@@ -102,11 +104,11 @@ def lines(folder: SweepFolder) -> list[bytes]:
 
 
 @contextmanager
-def waiting() -> Iterator[subprocess.Popen[str]]:
+def waiting(workers: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, *COMMAND], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [sys.executable, "-c", LISTENING, *COMMAND, "--workers", workers], env=os.environ | ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
         due = time.monotonic() + PATIENCE
@@ -126,7 +128,7 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monk
     Path("go").touch()
     undisturbed = sweep.run(chosen, Path("undisturbed"), workers=1)
     Path("go").unlink()
-    with waiting() as process:
+    with waiting("1") as process:
         folder = store.newest_sweep(Path("runs"))
         assert folder
         assert folder.read().status == "running"
@@ -135,7 +137,6 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monk
             sweep.run(chosen, workers=1)
         process.kill()
         process.wait()
-        see_workers_end()
     assert folder.read().status == "interrupted"
     Path("go").touch()
     again = sweep.run(chosen, workers=1)
@@ -146,33 +147,44 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monk
 
 
 def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = grid(KILLED)._replace(axes=(sweep.Axis("lr", (0.1,)),))
+    chosen = grid("pass", KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
     monkeypatch.setattr(executors, "TRIES", 2)
     outcome = sweep.run(chosen, workers=2, chunk=1)
     assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
     assert outcome.how == "the process that trained it was ended by SIGKILL"
-    assert outcome.folder.results().column("run", 4) == [0, 1, 2, None]
-    Path("mine.py").write_text(Path("mine.py").read_text().replace("seed == 3", "False"))
-    alone = sweep.run(chosen, Path("alone"), workers=1, chunk=1)
-    assert set(lines(outcome.folder)) < set(lines(alone.folder))
+    assert outcome.folder.results().column("run", 2) == [0, None]
+    alone = sweep.run(grid("pass", seeds=(1,))._replace(axes=chosen.axes), Path("alone"), workers=1, chunk=1)
+    assert lines(outcome.folder) == lines(alone.folder)
     injected("killed worker of a sweep", 3)
 
 
 def test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word() -> None:
     grid(WAITS)
-    with waiting() as process:
+    with waiting("2") as process:
         begin = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         stdout, stderr = process.communicate(timeout=PATIENCE)
         assert time.monotonic() - begin < 10  # within a second, on a machine that has nothing else to do
         assert process.returncode == 130
         assert (stdout, stderr) == ("", "stopped after 0 of 8 runs; the same command goes on from there\n")
-        see_workers_end()
+        see_ended([int(file.name.removeprefix("been")) for file in Path().glob("been*")])
     injected("Ctrl-C with workers", 1)
 
 
-def see_workers_end() -> None:
-    workers = [int(file.name.removeprefix("been")) for file in Path().glob("been*")]
+def test_a_worker_ends_with_the_process_that_started_it_however_that_ends() -> None:
+    script = (
+        "import multiprocessing, os, signal\nfrom gradlab.sweep.executors import _end_with_parent\n"
+        "process = multiprocessing.get_context('spawn').Process(target=_end_with_parent)\n"
+        "process.start()\nprint(process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
+                            text=True, check=False, timeout=PATIENCE)  # fmt: skip
+    assert answer.returncode == -signal.SIGKILL
+    see_ended([int(answer.stdout)])
+    injected("killed owner of workers", 1)
+
+
+def see_ended(workers: list[int]) -> None:
     assert workers
     due = time.monotonic() + PATIENCE
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
@@ -192,7 +204,7 @@ def test_a_full_disk_leaves_whole_blocks_and_the_sweep_goes_on(monkeypatch: pyte
                 return write(handle, content)
             if content.startswith(b'{"sha256"'):
                 written.append(1)
-            if len(written) <= nth or not os.readlink(f"/proc/self/fd/{handle}").endswith("results.jsonl"):  # noqa: PTH115 - of a handle
+            if len(written) <= nth or not path_of(handle).endswith("results.jsonl"):
                 return write(handle, content)
             if content.startswith(b'{"sha256"'):
                 return write(handle, content[: len(content) // 2])
