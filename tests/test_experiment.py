@@ -66,6 +66,7 @@ def test_a_file_needs_but_a_task() -> None:
         "match_lr": False,
         "optimizer": {"name": "SGD", "lr": 0.01},
         "expect": {},
+        "vary": {},
     }
 
 
@@ -94,6 +95,9 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         steps = 7
         last_loss_below = 2
         epoch_losses = [0.5, 1]
+        [vary]
+        lr = "1e-3:1:4:log"
+        optimizer.momentum = [0, 0.5]
     """
     assert loaded(text).model_dump(exclude_none=True) == {
         "name": "my name",
@@ -110,6 +114,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         "match_lr": True,
         "optimizer": {"name": "ASGD", "lr": 1.0, "t0": 5, "maximize": True},
         "expect": {"decay:0.9": {"verdict": "falls", "steps": 7, "last_loss_below": 2.0, "epoch_losses": [0.5, 1.0]}},
+        "vary": {"lr": "1e-3:1:4:log", "optimizer": {"momentum": [0, 0.5]}},
     }
 
 
@@ -660,6 +665,7 @@ VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
             "checkpoint_every": st.floats(0.1, 1e6),
             "match_lr": st.just(False),  # true goes with some modes only
             "optimizer": OPTIMIZER,
+            "vary": st.sampled_from([{}, {"lr": "1e-3:1:4:log", "keep": [0, 0.5], "task_options": {"noise": [0, 1]}}]),
         }
     ),
     TASK,

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gradlab import modes, progress
-from gradlab.progress import Bar, Lines
+from gradlab.progress import Bar, Lines, SweepBar, SweepLines
 from gradlab.runs import Plan
 from gradlab.store import RunFolder
 from tests.making import result
@@ -89,3 +89,35 @@ def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
     bar.close()
     assert isinstance(console.file, StringIO)
     assert "zero_grad" not in console.file.getvalue()
+
+
+# Sweeps
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_bar_of_a_sweep_is_one_line_with_rate_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = StringIO()
+    bar = SweepBar(Console(file=out, force_terminal=True, width=width))
+    bar.begins(8712, 1000)
+    monkeypatch.setattr("time.monotonic", lambda start=bar.pace.start: start + 10)
+    bar.at(5_000_000, 3000.5)
+    bar.progress.refresh()
+    bar.close()
+    last = [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())) if line][-1]
+    assert "3,000/8,712" in last
+    assert "500,000" in last
+    assert "0:29 left" in last  # 5711.5 runs at 200.05 a second
+    assert cell_len(last) <= width
+
+
+def test_without_a_terminal_a_sweep_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    sweep = SweepLines(said.append)
+    sweep.begins(100, 20)
+    sweep.at(10, 30.0)
+    assert not said
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    sweep.begins(100, 20)
+    sweep.at(1000, 60.2)
+    sweep.close()
+    assert re.fullmatch(r"60/100 runs, [\d,]+ run-steps/s, 0:00 left", said[0])

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from gradlab import modes, tasks, user_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gradlab.modes import Mode
@@ -89,23 +89,23 @@ class Experiment(_Section):
     vary: dict[str, Any] = {}  # axes of a sweep, which parses them; no part of a run
 
     _folder: Path | None = PrivateAttr(None)
-    _places: Callable[[tuple[str, ...]], str] | None = PrivateAttr(None)
+    _file: Path | None = PrivateAttr(None)
 
     @property
     def folder(self) -> Path | None:
         """The folder of the experiment's file, where a user's task is looked for first."""
         return self._folder
 
-    def found_in(self, folder: Path | None, places: Callable[[tuple[str, ...]], str] | None = None) -> Experiment:
-        """Return the experiment as read from a file in `folder`; `places` says where a key stands."""
+    def found_in(self, folder: Path | None, file: Path | None = None) -> Experiment:
+        """Return the experiment as read from a file in `folder`."""
         found = self.model_copy()
-        found._folder = folder  # noqa: SLF001 - of the same class
-        found._places = places or found._places  # noqa: SLF001 - of the same class
+        found._folder, found._file = folder, file  # noqa: SLF001 - of the same class
         return found
 
-    def place_of(self, *key: str) -> str:
-        """Return `mine.toml:7: ` where a key of the file stands, for a message; "" where there is no file."""
-        return self._places(key) if self._places else ""
+    @property
+    def file(self) -> Path | None:
+        """The file that it was read from."""
+        return self._file
 
     @cached_property
     def task_name(self) -> tasks.TaskName:

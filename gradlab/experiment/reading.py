@@ -69,6 +69,11 @@ def load(name: str, overrides: list[Override] | None = None) -> Experiment:
     return _Source.of_file(locate(name)).experiment(overrides or [])
 
 
+def place_of(experiment: Experiment, *key: str) -> str:
+    """Return `mine.toml:7: `, where a key stands in the experiment's file, for a message; "" where there is none."""
+    return "" if experiment.file is None else f"{experiment.file}:{line_of(text_of(experiment.file), key)}: "
+
+
 def plain(experiment: Experiment) -> dict[str, Any]:
     """Return a checked experiment as plain values, for `from_plain`; without what it expects and what it varies."""
     return experiment.model_dump(mode="json", exclude={"vary", "expect"})
@@ -158,7 +163,7 @@ class _Source(NamedTuple):
         values = self._overridden(overrides)
         flags = {override.key: override.flag for override in overrides}
         try:
-            made = Experiment.model_validate(values).found_in(self.folder, lambda key: self._place(key, flags))
+            made = Experiment.model_validate(values).found_in(self.folder, self.file)
             return self._checked(made, flags)
         except ValidationError as error:
             raise ExperimentError(self._explained(error, flags)) from None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab import modes, optimizers, store, tape, tasks
 from gradlab.errors import ExperimentError, GradlabError
-from gradlab.experiment import Experiment, identity
+from gradlab.experiment import Experiment, identity, place_of
 from gradlab.results import Outcome, checked, result_of
 from gradlab.runs.single import Begin, Plan, Stop, StoppedError, Watcher, train_run
 
@@ -46,10 +46,8 @@ def run(
         GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
     """
     if experiment.vary:
-        keys = ", ".join(experiment.vary)
-        raise ExperimentError(
-            f"{experiment.place_of('vary')}experiment '{experiment.name}' varies {keys}: it is one for `gradlab sweep`"
-        )
+        place, keys = place_of(experiment, "vary"), ", ".join(experiment.vary)
+        raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: it is one for `gradlab sweep`")
     folder = store.experiment_folder(out, experiment.name)
     plans = plan(experiment, folder, fresh=fresh)
     if not all(each.done for each in plans):

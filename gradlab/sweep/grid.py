@@ -129,7 +129,7 @@ def grid_of(
     told: dict[str, str] = {}  # how a fault of an axis is told: of the flag, or of the place in the file
     axes: dict[str, Axis] = {}
     for key, value in _flat(experiment.vary):
-        place = experiment.place_of("vary", *key.split("."))
+        place = experiments.place_of(experiment, "vary", *key.split("."))
         axis = _axis(key, value, f"{place}vary.{key}")
         axes[axis.key], told[axis.key] = axis, f"{place}vary.{key}"
     given: set[str] = set()
