@@ -11,13 +11,11 @@ import typer
 from gradlab.cli.app import Json, Out, app
 from gradlab.cli.ending import AT_FAULT, DONE, FAILED, INTERRUPTED, Stopped
 from gradlab.cli.saying import answer, console_, print_json, say, tell
-from gradlab.errors import GradlabError, PlotError
+from gradlab.errors import GradlabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
-
-    from matplotlib.figure import Figure
 
     from gradlab.results import Result
     from gradlab.rows import Row
@@ -43,8 +41,9 @@ def plot(
     """Draw the loss of each mode; of a sweep, the phase diagram."""
     from gradlab import store
 
-    if len(folders or []) < 2 and (sweep := store.newest_sweep((folders or [store.RUNS])[0])):
-        _plot_sweep(sweep, output, title, width, quiet=quiet)
+    sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
+    if all(sweeps):
+        _plot_sweeps([each for each in sweeps if each], output, title, width, quiet=quiet)
         return
     runs = runs_at(folders)
     files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
@@ -65,30 +64,45 @@ def plot(
             say(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")
 
 
-def _plot_sweep(sweep: SweepFolder, output: list[Path] | None, title: str | None, width: int, *, quiet: bool) -> None:
+def _plot_sweeps(
+    sweeps: list[SweepFolder], output: list[Path] | None, title: str | None, width: int, *, quiet: bool
+) -> None:
+    """Draw sweeps, the panels of one beside those of the next."""
     from gradlab import plotting, store
 
-    files = output or [sweep.picture_file]
+    files = output or [sweeps[0].picture_file]
     plotting.check_formats(files)
-    record, results = sweep.read(), sweep.results()
-    figure = _phase_diagram(record, results, title, width)
+    panels: list[Any] = []
+    for each in sweeps:
+        record, results = each.read(), each.results()
+        found = plotting.panels_of(
+            record.values,
+            record.modes,
+            record.seeds,
+            status=results.column("status", record.runs),
+            verdict=results.column("verdict", record.runs),
+            last_loss=results.column("last_loss", record.runs),
+            edges=_edges(record),
+        )
+        named = record.title or record.experiment
+        panels += [panel._replace(title=panel.title or named) if len(sweeps) > 1 else panel for panel in found]
+        _tell_missing(record, results)
+    heading = (record.title or record.experiment if len(sweeps) == 1 else "") if title is None else title
+    figure = plotting.draw_phases(panels, title=heading, width=width)
     for file in files:
         store.write_bytes(file, plotting.rendered(figure, file.suffix))
         if not quiet:
             answer(file)
-    _tell_missing(record, results)
 
 
-def _phase_diagram(
-    record: SweepRecord,
-    results: Results,  # noqa: ARG001 - for the figure
-    title: str | None,  # noqa: ARG001 - for the figure
-    width: int,  # noqa: ARG001 - for the figure
-) -> Figure:
-    # HERE THE PHASE DIAGRAM PLUGS IN: the one place that draws a sweep. What it is drawn of:
-    #   record.values (key -> values, in order), record.modes, record.seeds, record.axes (with "log"), record.sharpness
-    #   results.column("status" | "verdict" | "last_loss", record.runs), by number of run, None where one is missing
-    raise PlotError(f"sweep '{record.experiment}' cannot be drawn yet; gradlab export … --to csv has its runs")
+def _edges(record: SweepRecord) -> list[float]:
+    """Return λ of each seed, where the edge of stability is known: of plain SGD at a constant lr."""
+    from gradlab.quadratic import obstacle
+
+    measured = record.sharpness or {}
+    settings = record.settings | {"optimizer": {"lr": 1.0} | record.settings.get("optimizer", {})}
+    varied = {key.partition(".")[2] or key for key in record.values} & {"momentum", "dampening", "weight_decay"}
+    return [] if varied or obstacle(settings) else list(measured.get("eigenvalues", []))
 
 
 @app.command(name="list")
