@@ -1,0 +1,131 @@
+"""Cells trained as one stack; how many runs of one, and whether its step is compiled, found by measuring."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab import ensemble, modes, optimizers, runs, tasks
+from gradlab.ensemble import chunks
+from gradlab.ensemble.compiled import CompiledSteps
+from gradlab.ensemble.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gradlab.experiment import Experiment
+    from gradlab.sweep.cells import Cell, Step
+    from gradlab.sweep.grid import Grid
+
+LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
+PAYS = 120.0  # seconds of stacked training, below which compiling is not even tried
+COMPILED_SIZES = (128, 512)  # each is compiled to be measured; without Python in between, fewer runs fill the cache
+GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
+
+
+class Plan(NamedTuple):
+    """How a sweep is trained, which its record says: results depend on it, in their last digits.
+
+    Attributes:
+        chunk: runs of a cell at most.
+        compiled: whether the step is compiled.
+        said: what there is to tell a user, "" for nothing.
+    """
+
+    chunk: int
+    compiled: bool = False
+    said: str = ""
+
+
+def train(cell: Cell) -> Iterator[Step]:
+    """Yield the steps of all runs of a cell, trained as one stack.
+
+    Raises:
+        CannotStackError: the plain loop alone can train them.
+    """
+    training = _training(cell)
+    experiment = cell.experiment
+    ends = {"epochs": experiment.epochs, "steps": experiment.steps}
+    for each in ensemble.train(training, **ends, clip_norm=experiment.clip_norm):
+        yield each.step, each.update, each.epoch, each.losses
+
+
+def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid: Grid) -> Plan:
+    """Measure how many runs are best trained at once, and whether compiling their step pays.
+
+    Args:
+        alike: the numbers of the most runs that may be trained at once.
+        cell_of: returns the cell of such runs.
+        grid: of the sweep.
+
+    Raises:
+        CannotStackError: the plain loop alone can train them.
+        GradlabError: what a user can fix.
+    """
+    cell = cell_of(alike[:1])
+    steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment) or 1000
+    most = max(1, min(len(alike), LOSSES // steps))
+
+    def seconds(size: int, *, compiled: bool = False) -> float:
+        part = cell_of(alike[:size])
+        return chunks.seconds_a_run_step(_training(part._replace(compiled=compiled)))
+
+    chunk, found = chunks.best(seconds, most)
+    total = found[chunk] * steps * grid.runs
+    if total < PAYS:
+        return Plan(chunk)
+    begin = time.monotonic()
+    try:
+        size, faster = chunks.best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
+    except ensemble.CannotStackError as error:
+        return Plan(chunk, said=f"the step is not compiled: {error}")
+    gained = total - faster[size] * steps * grid.runs
+    return Plan(size, compiled=True) if gained > GAIN * (time.monotonic() - begin) else Plan(chunk)
+
+
+def _training(cell: Cell) -> ensemble.Training:
+    """Return the runs of a cell, stacked."""
+    keep_freed_memory()
+    experiment, mode = cell.experiment, cell.modes[0]
+    build = partial(_optimizer, experiment, mode)
+    seeds = list(dict.fromkeys(cell.seeds))
+    why = ensemble.obstacle_before(mode, build)
+    found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
+    if found:
+        why = ensemble.obstacle_of(found, mode) or (cell.compiled and not found.complete) * "some weights rest in a step"
+    if why:
+        raise ensemble.CannotStackError(why)
+    worlds = [ensemble.World(cell.build(seed)) for seed in seeds]
+    members = [
+        ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)
+    ]
+    steps = _compiled_steps(*_task_of(experiment)) if cell.compiled else None
+    if steps and steps.fault:
+        raise ensemble.CannotStackError(steps.fault)
+    schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
+    return ensemble.Training(worlds, members, build, schedule, compiled=steps)
+
+
+def _optimizer(experiment: Experiment, mode: modes.Mode, parameters: Sequence[object]) -> optimizers.Optimizer:
+    return optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
+
+
+def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:
+    """Return what decides the tasks of an experiment."""
+    return experiment.task_name, experiment.task_source, json.dumps(experiment.task_options), experiment.device
+
+
+@lru_cache(maxsize=1000)
+def _rehearsed(
+    task: tasks.TaskName, _source: str | None, options: str, device: str, seeds: tuple[int, ...]
+) -> ensemble.Rehearsal:
+    built = (tasks.build(task, seed, json.loads(options)).to(device) for seed in seeds)
+    return ensemble.rehearsed(list(built))
+
+
+@lru_cache(maxsize=1000)
+def _compiled_steps(_task: tasks.TaskName, _source: str | None, _options: str, _device: str) -> CompiledSteps:
+    """Return the compiled steps of one task: its loss is part of them."""
+    return CompiledSteps()
