@@ -60,7 +60,7 @@ def train(
         first, drawn = step - drawn, 0
         left = None if steps is None else steps - first
         for batch, (window, due) in at.passed(windows(task.batches, mode.every, length, left), step - first):
-            loss, items = _mean_and_items(task.loss(model, batch), step)
+            loss, items = mean_and_items(task.loss(model, batch), step)
             if at.told is None:
                 _check_scalar(loss)
                 at.told = items is not None
@@ -284,7 +284,7 @@ def no_batch(epoch: int) -> TaskError:
     return TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
 
 
-def _mean_and_items(loss: Any, step: int) -> tuple[Any, float | None]:
+def mean_and_items(loss: Any, step: int = 0) -> tuple[Any, float | None]:
     """Return the mean loss, and how many items it is the mean of where the task's loss is a pair (sum, count).
 
     Raises:
