@@ -6,9 +6,26 @@ tensor; and the optimizers are torch's own, since most of them treat each elemen
 told by `obstacle`, and is trained by the plain loop.
 """
 
-from gradlab.ensemble.drawing import CannotStackError
-from gradlab.ensemble.rehearsal import obstacle
+from gradlab.ensemble.drawing import CannotStackError, World
+from gradlab.ensemble.rehearsal import Rehearsal, obstacle, obstacle_before, obstacle_of, rehearsed
+from gradlab.ensemble.saving import marked, restore, snapshots
 from gradlab.ensemble.stack import Member, Stack
 from gradlab.ensemble.training import Losses, Training, train
 
-__all__ = ["CannotStackError", "Losses", "Member", "Stack", "Training", "obstacle", "train"]
+__all__ = [
+    "CannotStackError",
+    "Losses",
+    "Member",
+    "Rehearsal",
+    "Stack",
+    "Training",
+    "World",
+    "marked",
+    "obstacle",
+    "obstacle_before",
+    "obstacle_of",
+    "rehearsed",
+    "restore",
+    "snapshots",
+    "train",
+]

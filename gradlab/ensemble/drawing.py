@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradlab.tasks import Task
 
 BLOCK = 64  # batches drawn of one task before the next has its turn: putting generators back and forth takes a moment
+BLOCK_BYTES = 2**22  # of one task, beyond which fewer are drawn ahead
 
 
 class CannotStackError(Exception):
@@ -37,10 +38,10 @@ class World:
         self.task = noted(task, self.generators)
         self.state = self.generators.now()
 
-    def drawn(self, batches: Iterator[Any]) -> list[Any]:
+    def drawn(self, batches: Iterator[Any], most: int) -> list[Any]:
         """Return the next batches of a pass, drawn with the generators of this task."""
         self.generators.set(self.state)
-        block = list(islice(batches, BLOCK))
+        block = list(islice(batches, most))
         self.state = self.generators.now()
         return block
 
@@ -56,14 +57,16 @@ def in_step(worlds: Sequence[World], every: int, left: int | None) -> Iterator[t
         yield from (([batch], window) for batch, window in passes[0])
         return
     begun = [iter(each) for each in passes]
+    most = 1
     while True:
-        blocks = [world.drawn(batches) for world, batches in zip(worlds, begun, strict=True)]
+        blocks = [world.drawn(batches, most) for world, batches in zip(worlds, begun, strict=True)]
         if len({tuple(window for _, window in block) for block in blocks}) > 1:
             raise CannotStackError("its seeds have not as many batches an epoch each")
         if not blocks[0]:
             return
         for each in zip(*blocks, strict=True):
             yield [batch for batch, _ in each], each[0][1]
+        most = max(1, min(BLOCK, BLOCK_BYTES // (_bytes(blocks[0][0][0]) or 1)))
 
 
 class _Late:
@@ -99,6 +102,11 @@ def together(batches: Sequence[Any]) -> Parts | None:
     if len(alike) > 1 or any(others != pieces[0][1] for _, others in pieces):
         return None
     return Parts([torch.stack(each) for each in zip(*(tensors for tensors, _ in pieces), strict=True)], batches[0])
+
+
+def _bytes(batch: Any) -> int:
+    """Return what the tensors of a batch take."""
+    return sum(each.numel() * each.element_size() for each in _pieces(batch)[0])
 
 
 def _pieces(batch: Any) -> tuple[list[Tensor], list[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.ensemble.drawing import CannotStackError, together
@@ -114,6 +115,7 @@ class Stack:
             name: torch.stack([one[name] for one in self._still])[self._task] for name in self._still[0]
         }
         self._parts = [_parts_of(task) for task in tasks]
+        self._used: list[set[str]] = []  # of each task, which parameters had a gradient, where that may differ
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -133,6 +135,12 @@ class Stack:
         if parts is not None:
             return _split(self._of_all(stacked, parts.stacked, parts.batch))
         return _split(self._of_each(stacked, batches))
+
+    def check_used(self) -> None:
+        """Raise CannotStackError where a parameter had a gradient in some tasks alone: in the others it has none."""
+        if any(each != self._used[0] for each in self._used):
+            raise CannotStackError("its seeds do not use the same parameters in each step")
+        self._used = []
 
     def in_order(self, each: Tensor) -> list[float]:
         """Return numbers of the stack, shape (runs,), as those of the members in their order."""
@@ -176,11 +184,18 @@ class Stack:
         import torch
 
         chosen = [(self._task == task).nonzero().flatten() for task in range(len(batches))]
-        losses = [
-            self._of_one(task, {name: each[rows] for name, each in stacked.items()}, batch)
-            for task, (rows, batch) in enumerate(zip(chosen, batches, strict=True))
-        ]
+        self._used = [set() for _ in batches]
+        losses = []
+        for task, (rows, batch) in enumerate(zip(chosen, batches, strict=True)):
+            parameters = {name: each[rows] for name, each in stacked.items()}
+            for name, each in parameters.items():
+                each.register_hook(partial(_note, self._used[task], name))
+            losses.append(self._of_one(task, parameters, batch))
         return torch.cat(losses)[torch.cat(chosen).argsort()]
+
+
+def _note(used: set[str], name: str, _gradient: Tensor) -> None:
+    used.add(name)
 
 
 def _clears(mode: Mode) -> bool:

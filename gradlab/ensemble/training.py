@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import count
+from collections import deque
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.ensemble.drawing import in_step
+from gradlab.ensemble.drawing import CannotStackError, in_step
 from gradlab.ensemble.stack import Member, Stack
 from gradlab.rows import Row
 from gradlab.training import no_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
@@ -48,6 +49,8 @@ class Training:
         stack: what is trained.
         place: steps and updates done, the epoch under way, and how many of its batches are drawn.
         batches: the last ones drawn, one of each task.
+        told: whether losses tell their items, None until that is known.
+        caught_up: called with those last batches when they have been drawn again, before training goes on.
     """
 
     def __init__(
@@ -73,6 +76,15 @@ class Training:
             group.scheduler = schedule(group.optimizer) if schedule else None
         self.place = (0, 0, 0, 0)
         self.batches: list[Any] = []
+        self.told: bool | None = None
+        self.caught_up: Callable[[list[Any]], object] = lambda _batches: None
+
+    def passed(self, drawn: Iterator[tuple[list[Any], Any]], done: int) -> Iterator[tuple[list[Any], Any]]:
+        """Return what is left of an epoch's batches when `done` of them have been drawn again."""
+        if done:
+            again = deque(islice(drawn, done), maxlen=1)
+            self.caught_up(again[0][0] if again else [])
+        return drawn
 
 
 def train(
@@ -94,10 +106,14 @@ def train(
     for epoch in count(begun) if epochs is None else range(begun, epochs):
         first, drawn = step - drawn, 0
         left = None if steps is None else steps - first
-        for batches, (window, due) in in_step(training.worlds, mode.every, left):
+        drawing = in_step(training.worlds, mode.every, left)
+        for batches, (window, due) in training.passed(drawing, step - first):
             losses, items = stack.losses(batches)
+            if training.told not in (None, items is not None):
+                raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
             total = losses.sum()
             (total / window if divided else total).backward()
+            stack.check_used()
             row = Losses(
                 step, update, epoch, stack.in_order(losses.detach()), None if items is None else stack.in_order(items)
             )
@@ -112,6 +128,7 @@ def train(
                 update += 1
             step += 1
             training.place, training.batches = (step, update, epoch, step - first), batches
+            training.told = items is not None
             yield row
         if step == first:
             raise no_batch(epoch)
