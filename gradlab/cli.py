@@ -125,7 +125,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="What trains: loop (torch), or tensorflow by tf.GradientTape.")
+        str | None, typer.Option(help="What trains: loop (torch), ensemble (all runs at once), or tensorflow.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")] = None,
     out: Out = Path("runs"),

@@ -28,6 +28,7 @@ LAYERS = [
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
     {"results", "tape", "resuming"},
+    {"ensemble"},
     {"runs", "plotting", "terminal", "progress", "verify"},
     {"signals"},
     {"cli"},

@@ -208,7 +208,7 @@ def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
         _put(group.parameters, [weights for each in alone for weights in each.weights])
         for nth in (0, 1):
             losses, items = stack.losses([each.batches[nth] for each in alone])
-            losses.sum().backward()
+            losses.sum().backward()  # type: ignore[no-untyped-call]  # torch's
             grads = {name: each.grad for name, each in group.parameters.items()}
             expected = [copy[nth] for each in alone for copy in each.found]
             if not _agree(losses.detach(), items, grads, expected):
@@ -231,9 +231,7 @@ def _put(parameters: dict[str, nn.Parameter], weights: list[dict[str, Tensor]]) 
             each.copy_(torch.stack([one[name] for one in weights]))
 
 
-def _agree(
-    losses: Tensor, items: Tensor | None, grads: dict[str, Tensor | None], expected: list[_Found]
-) -> bool:
+def _agree(losses: Tensor, items: Tensor | None, grads: dict[str, Tensor | None], expected: list[_Found]) -> bool:
     """Say whether each run's losses, items and gradients are those of the model alone, within the tolerance."""
     if items is not None and [float(each) for each in items] != [float(each.items or 0) for each in expected]:
         return False

@@ -26,7 +26,7 @@ class Member(NamedTuple):
 
 
 class Group:
-    """Runs whose `.grad` is cleared in one way, so that an optimizer of their own sees what it would see of each alone.
+    """Runs whose `.grad` is cleared in one way, so that an optimizer of their own sees what it would of each alone.
 
     After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and is left alone; where the
     gradient is kept it has one.
@@ -189,7 +189,7 @@ class Stack:
         for task, (rows, batch) in enumerate(zip(chosen, batches, strict=True)):
             parameters = {name: each[rows] for name, each in stacked.items()}
             for name, each in parameters.items():
-                each.register_hook(partial(_note, self._used[task], name))
+                each.register_hook(partial(_note, self._used[task], name))  # type: ignore[no-untyped-call]  # torch's
             losses.append(self._of_one(task, parameters, batch))
         return torch.cat(losses)[torch.cat(chosen).argsort()]
 

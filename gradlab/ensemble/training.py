@@ -58,7 +58,7 @@ class Training:
         worlds: Sequence[World],
         members: Sequence[Member],
         build: Callable[[Sequence[nn.Parameter]], Optimizer],
-        schedule: Callable[[Optimizer], Scheduler] | None = None,
+        schedule: Callable[[Optimizer], Scheduler | None] | None = None,
     ) -> None:
         """Stack the runs.
 
@@ -66,7 +66,7 @@ class Training:
             worlds: the tasks.
             members: the runs; all their modes have the same `every` and division.
             build: returns the optimizer of parameters.
-            schedule: returns the schedule of an optimizer.
+            schedule: returns the schedule of an optimizer, if there is one.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
         self.worlds = list(worlds)

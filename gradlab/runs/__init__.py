@@ -4,6 +4,6 @@ Here training meets the store: everything below computes or writes, everything a
 """
 
 from gradlab.runs.several import plan, run
-from gradlab.runs.single import TELL_EVERY, Plan, Stop, StoppedError, Watcher
+from gradlab.runs.under_way import TELL_EVERY, Plan, Stop, StoppedError, Watcher
 
 __all__ = ["TELL_EVERY", "Plan", "Stop", "StoppedError", "Watcher", "plan", "run"]
