@@ -49,16 +49,17 @@ class Group:
         self.clears = _clears(modes[0])
         self.filled = sum(mode.keep == 0 for mode in modes)  # these stand first
         self.keeps_all = all(mode.keep == 1 for mode in modes)
-        self._keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
+        keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
+        self._keep = {name: _like(keep, each) for name, each in self.parameters.items()}
 
     def leave(self) -> None:
         """Leave keep × gradient in `.grad`: the rule."""
         if self.clears:
             self.optimizer.zero_grad(set_to_none=True)
         elif not self.keeps_all:
-            for parameter in self.parameters.values():
+            for name, parameter in self.parameters.items():
                 if parameter.grad is not None:
-                    parameter.grad *= self._keep_like(parameter)
+                    parameter.grad *= self._keep[name]
                     parameter.grad[: self.filled] = 0  # and not 0 × inf
 
     def clip(self, norm: float) -> None:
@@ -70,13 +71,6 @@ class Group:
         shares = (norm / (torch.linalg.vector_norm(torch.stack(norms), dim=0) + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad *= shares.view(-1, *[1] * (grad.dim() - 1))
-
-    def _keep_like(self, parameter: Tensor) -> Tensor:
-        """Return keep in a form that multiplies a stacked tensor, in a type that rounds as a number would."""
-        import torch
-
-        kind = torch.promote_types(parameter.dtype, torch.float32)
-        return self._keep.to(parameter.device, kind).view(-1, *[1] * (parameter.dim() - 1))
 
 
 class Stack:
@@ -192,6 +186,14 @@ class Stack:
                 each.register_hook(partial(_note, self._used[task], name))  # type: ignore[no-untyped-call]  # torch's
             losses.append(self._of_one(task, parameters, batch))
         return torch.cat(losses)[torch.cat(chosen).argsort()]
+
+
+def _like(keep: Tensor, parameter: Tensor) -> Tensor:
+    """Return keep in a form that multiplies a stacked tensor, in a type that rounds as a number would."""
+    import torch
+
+    kind = torch.promote_types(parameter.dtype, torch.float32)
+    return keep.to(parameter.device, kind).view(-1, *[1] * (parameter.dim() - 1))
 
 
 def _note(used: set[str], name: str, _gradient: Tensor) -> None:
