@@ -278,7 +278,7 @@ REHEARSED: dict[str, tuple[Callable[[], list[Task]], str]] = {
     "echo": (lambda: [tasks.build(tasks.find("echo"), 1, {})], "its loss keeps something from batch to batch"),
     "a counter": (lambda: [plain(loss=partial(numbered, []))], "its loss keeps something from batch to batch"),
     "a branch on data": (lambda: [plain(loss=branching)], "torch.func.vmap cannot compute its loss"),
-    "a sparse gradient": (lambda: [sparse()], "when many runs are computed at once"),
+    "a sparse gradient": (lambda: [sparse()], "its gradients are sparse"),
     "a hook": (lambda: [hooked()], "its loss or gradient is another"),
     "a number of its own seed": (
         lambda: [replace(plain(), model=Scaled(scale)) for scale in (1.0, 2.0)],
@@ -286,7 +286,7 @@ REHEARSED: dict[str, tuple[Callable[[], list[Task]], str]] = {
     ),
     "another model for each seed": (
         lambda: [plain(), plain(nn.Sequential(nn.Linear(4, 4), nn.Tanh()))],
-        "torch.func.vmap cannot",
+        "its loss or gradient is another",
     ),
     "one tensor for all batches": (lambda: [plain(batches=Reused())], "its batches are written over"),
     "a loss that raises": (lambda: [plain(loss=lambda *_: 1 / 0)], "its loss raises ZeroDivisionError"),
@@ -313,7 +313,7 @@ def test_accumulating_by_items_and_modes_of_ones_own_are_no_part_of_a_stack() ->
     assert "by the items" in ensemble.obstacle([pairs], modes.accumulate(4), sgd)
     for mode in (modes.zero_grad(), modes.accumulate(4, mean=False), modes.accumulate(4, by_batch=True)):
         assert ensemble.obstacle([pairs], mode, sgd) == ""
-    own = modes.zero_grad()._replace(leave=lambda parameters, update: None)
+    own = modes.zero_grad()._replace(leave=lambda *_: None)
     assert "a mode of your own" in ensemble.obstacle([plain()], own, sgd)
 
 

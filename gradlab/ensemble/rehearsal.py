@@ -135,7 +135,10 @@ class _Alone:
             loss.backward()
         except Exception as error:  # it is a user's: the plain loop tells of it
             raise _ObstacleError(f"its loss raises {type(error).__name__}") from None
-        return _Found(loss.detach(), items, {name: each.grad for name, each in _trained(model)})
+        grads = {name: each.grad for name, each in _trained(model)}
+        if any(each is not None and each.is_sparse for each in grads.values()):
+            raise _ObstacleError("its gradients are sparse")
+        return _Found(loss.detach(), items, grads)
 
 
 def _drawn(task: Task) -> Iterator[Any]:
