@@ -23,29 +23,46 @@ class Pace:
     def __init__(self, runs: int) -> None:
         self.runs = runs
         self.ended = 0
+        self.at_once = 1  # runs that are under way
         self.what = ""
         self.steps: int | None = None  # of a run, where that is known
         self.done = 0
         self.before = 0  # steps that a run which goes on had done already
         self.start = time.monotonic()
 
-    def begins(self, plan: Plan, steps: int | None, done: int) -> None:
-        """Note the run that begins."""
-        self.what = f"{plan.mode.name} seed {plan.seed}"
-        self.steps, self.done, self.before = steps, done, done
+    def begins(self, plan: Plan, steps: int | None, done: int, runs: int) -> None:
+        """Note the run, or the runs, that begin."""
+        self.what = plan.title if runs == 1 else f"{runs} runs at once"
+        self.steps, self.done, self.before, self.at_once = steps, done, done, runs
         self.start = time.monotonic()
 
     @property
+    def nth(self) -> str:
+        """Which of the runs are under way: `3/10`, and `3-5/10` where these are trained at once."""
+        first, last = self.ended + 1, self.ended + self.at_once
+        return f"{first}/{self.runs}" if first >= last else f"{first}-{last}/{self.runs}"
+
+    @property
     def rate(self) -> float:
-        """Steps a second of this run."""
-        return (self.done - self.before) / max(time.monotonic() - self.start, 1e-3)
+        """Steps a second, of all runs that are under way together."""
+        return self.at_once * (self.done - self.before) / max(time.monotonic() - self.start, 1e-3)
+
+    @property
+    def speed(self) -> str:
+        """The rate in words."""
+        return f"{self.rate:,.0f} {'run-' * (self.at_once > 1)}steps/s"
+
+    @property
+    def all_done(self) -> int:
+        """Steps done of all runs."""
+        return (self.steps or 0) * self.ended + self.done * self.at_once
 
     @property
     def left(self) -> str:
         """The time left for all runs, taking each to be as long as this one."""
         if self.steps is None or self.done == self.before:
             return ""
-        return _left(((self.runs - self.ended) * self.steps - self.done) / self.rate)
+        return _left((self.runs * self.steps - self.all_done) / self.rate)
 
 
 class Bar:
@@ -63,9 +80,9 @@ class Bar:
         self.bar = self.progress.add_task("importing torch", total=None, pace="")
         self.progress.start()
 
-    def begins(self, plan: Plan, steps: int | None, done: int) -> None:
-        """Show the run that begins."""
-        self.pace.begins(plan, steps, done)
+    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
+        """Show the run, or the runs, that begin."""
+        self.pace.begins(plan, steps, done, runs)
         self._show()
 
     def at(self, steps: int) -> None:
@@ -87,14 +104,13 @@ class Bar:
 
     def _show(self) -> None:
         pace = self.pace
-        nth = f"{pace.ended + 1}/{pace.runs}"
-        speed = f"{pace.rate:,.0f} steps/s  {pace.left}" if pace.done else ""
+        speed = f"{pace.speed}  {pace.left}" if pace.done else ""
         if self.narrow:
-            self.progress.update(self.bar, description=f"{nth} {pace.rate:,.0f} steps/s {pace.left}")
+            self.progress.update(self.bar, description=f"{pace.nth} {pace.speed} {pace.left}")
             return
         total = None if pace.steps is None else pace.steps * pace.runs
-        done = (pace.steps or 0) * pace.ended + pace.done
-        self.progress.update(self.bar, description=f"{nth} {pace.what}", total=total, completed=done, pace=speed)
+        description = f"{pace.nth} {pace.what}"
+        self.progress.update(self.bar, description=description, total=total, completed=pace.all_done, pace=speed)
 
 
 class Lines:
@@ -105,9 +121,9 @@ class Lines:
         self.pace = Pace(runs)
         self.due = 0.0
 
-    def begins(self, plan: Plan, steps: int | None, done: int) -> None:
-        """Note the run that begins."""
-        self.pace.begins(plan, steps, done)
+    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
+        """Note the run, or the runs, that begin."""
+        self.pace.begins(plan, steps, done, runs)
         self.due = time.monotonic() + EVERY
 
     def at(self, steps: int) -> None:
@@ -119,7 +135,7 @@ class Lines:
         pace.done = steps
         of = f" of {pace.steps}" if pace.steps else ""
         left = f", {pace.left}" if pace.left else ""
-        self.say(f"{pace.ended + 1}/{pace.runs} {pace.what}: step {steps}{of}, {pace.rate:,.0f} steps/s{left}")
+        self.say(f"{pace.nth} {pace.what}: step {steps}{of}, {pace.speed}{left}")
 
     def ends(self, result: Result) -> None:
         """Say what came of it, unless it was done before."""

@@ -128,9 +128,9 @@ def snapshot(training: Training) -> dict[str, Any]:
         "model": model.state_dict(),
         "buffers": _hidden_buffers(model),
         "grad": [parameter.grad for parameter in model.parameters()],
-        "optimizer": _state_dict(training.optimizer),
-        "scheduler": _state_dict(training.scheduler),
-        "generators": _plain({"begin": generators.begin, "now": generators.now()}),
+        "optimizer": state_dict_of(training.optimizer),
+        "scheduler": state_dict_of(training.scheduler),
+        "generators": plain({"begin": generators.begin, "now": generators.now()}),
     }
 
 
@@ -219,7 +219,7 @@ def _put_back(state: Mapping[str, Any], training: Training) -> None:
     for parameter, grad in zip(model.parameters(), state["grad"], strict=True):
         parameter.grad = None if grad is None else grad.to(parameter.device)
     if state["optimizer"] is not None:
-        _put_back_optimizer(state["optimizer"], training.optimizer)
+        put_back_optimizer(state["optimizer"], training.optimizer)
     if state["scheduler"] is not None:
         training.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
     training.cursor.begin_at(state)
@@ -230,7 +230,7 @@ def _put_back(state: Mapping[str, Any], training: Training) -> None:
         window.kept = [None if each is None else each.to(parameter.device) for each, parameter in kept]
 
 
-def _put_back_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
+def put_back_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
     """Load an optimizer's state, each tensor in the type that it had: torch brings all to the parameters' type."""
     optimizer.load_state_dict(saved)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -241,7 +241,8 @@ def _put_back_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
                 loaded[name] = value.to(loaded[name].device)
 
 
-def _state_dict(thing: object) -> Any:
+def state_dict_of(thing: object) -> Any:
+    """Return the state of an optimizer or a schedule; None of what has none."""
     return thing.state_dict() if hasattr(thing, "state_dict") else None
 
 
@@ -317,10 +318,10 @@ def _set_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
 
 
-def _plain(state: Any) -> Any:
+def plain(state: Any) -> Any:
     """Return states of generators with NumPy's arrays as lists: nothing but tensors and plain values is saved."""
     if isinstance(state, dict):
-        return {key: _plain(each) for key, each in state.items()}
+        return {key: plain(each) for key, each in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(map(_plain, state))
+        return type(state)(map(plain, state))
     return state.tolist() if type(state).__module__ == "numpy" else state

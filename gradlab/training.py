@@ -284,7 +284,7 @@ def no_batch(epoch: int) -> TaskError:
     return TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
 
 
-def mean_and_items(loss: Any, step: int) -> tuple[Any, float | None]:
+def mean_and_items(loss: Any, step: int = 0) -> tuple[Any, float | None]:
     """Return the mean loss, and how many items it is the mean of where the task's loss is a pair (sum, count).
 
     Raises:

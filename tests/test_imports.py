@@ -28,7 +28,7 @@ LAYERS = [
     {"experiment", "curves"},
     {"training", "quadratic", "store", "intervals"},
     {"results", "tape", "resuming"},
-    {"sharpness"},
+    {"ensemble", "sharpness"},
     {"runs", "plotting", "terminal", "progress", "verify"},
     {"sweep", "signals"},
     {"cli"},

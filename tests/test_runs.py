@@ -78,7 +78,7 @@ class Heard:
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int) -> None:
+    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
         self.told.append((f"begins {plan.mode.name}", steps if done == 0 else (steps, done)))
 
     def says(self, text: str) -> None:

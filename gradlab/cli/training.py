@@ -58,7 +58,7 @@ def run(
     seed: Seed = None,
     set_: Set = None,
     engine: Annotated[
-        str | None, typer.Option(help="What trains: loop (torch), or tensorflow by tf.GradientTape.")
+        str | None, typer.Option(help="What trains: loop (torch), ensemble (all runs at once), or tensorflow.")
     ] = None,
     device: Device = None,
     out: Out = Path("runs"),

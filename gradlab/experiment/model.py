@@ -77,7 +77,7 @@ class Experiment(_Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1, fail_fast=True)] = [42]
     epochs: Count | None = None
     steps: Count | None = None
-    engine: Literal["loop", "tensorflow"] = "loop"
+    engine: Literal["loop", "ensemble", "tensorflow"] = "loop"
     device: Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(:\d{1,4})?$")] = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))

@@ -4,7 +4,7 @@ Here training meets the store: everything below computes or writes, everything a
 """
 
 from gradlab.runs.several import plan, prepare, run
-from gradlab.runs.single import (
+from gradlab.runs.under_way import (
     TELL_EVERY,
     Plan,
     Stop,
@@ -12,6 +12,7 @@ from gradlab.runs.single import (
     Watcher,
     failure,
     optimizer_of,
+    scheduler_of,
     steps_of,
     versions_of,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "plan",
     "prepare",
     "run",
+    "scheduler_of",
     "steps_of",
     "versions_of",
 ]

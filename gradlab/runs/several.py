@@ -8,12 +8,15 @@ from gradlab import modes, optimizers, store, tape, tasks
 from gradlab.errors import ExperimentError, GradlabError
 from gradlab.experiment import Experiment, identity, place_of
 from gradlab.results import Outcome, checked, result_of
-from gradlab.runs.single import Begin, Plan, Stop, StoppedError, Watcher, train_run
+from gradlab.runs.single import train_run
+from gradlab.runs.together import Together
+from gradlab.runs.under_way import Begin, Plan, Stop, StoppedError, Watcher
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from gradlab.results import Result
     from gradlab.store import RunFolder
 
 
@@ -57,22 +60,55 @@ def run(
             folder.drop_if_empty()
             raise
     folder.note_last(experiment.title, [*_alike(experiment, folder, plans), *(each.folder for each in plans)])
+    results: dict[Path, Result] = {}
+    for each in _trained(experiment, plans, watcher, stop or Stop()):
+        result = results[each.folder.path] = result_of(each.folder, cached=each.done)
+        if watcher:
+            watcher.ends(result)
+    found = [results[each.folder.path] for each in plans]
+    return Outcome(experiment.name, experiment.title, folder.path, found, list(checked(experiment.expect, found)))
+
+
+def _trained(experiment: Experiment, plans: list[Plan], watcher: Watcher | None, stop: Stop) -> Iterator[Plan]:
+    """Yield each run when it is done, failed or was done before: those that are trained at once before all others."""
     begins: dict[int, Begin] = {}
-    results = []
-    stop = stop or Stop()
+
+    def others(plan: Plan) -> list[RunFolder]:
+        return [other.folder for other in plans if other.done and other.seed == plan.seed]
+
+    together = set()
+    if experiment.engine == "ensemble":
+        for each in _trained_together(Together(experiment, begins, watcher, stop), plans, others):
+            together.add(each.folder.path)
+            yield each
     for each in plans:
-        if stop.asked:
-            raise StoppedError("stopped between two runs; the same command trains what is missing")
+        if each.folder.path in together:
+            continue
+        _go_on_unless(stop)
         if each.done:
             each.folder.clear_leavings()
         else:
-            others = [other.folder for other in plans if other.done and other.seed == each.seed]
-            train_run(experiment, each, begins, others, watcher, stop)
-        result = result_of(each.folder, cached=each.done)
-        results.append(result)
-        if watcher:
-            watcher.ends(result)
-    return Outcome(experiment.name, experiment.title, folder.path, results, list(checked(experiment.expect, results)))
+            train_run(experiment, each, begins, others(each), watcher, stop)
+        yield each
+
+
+def _trained_together(
+    engine: Together, plans: list[Plan], others: Callable[[Plan], list[RunFolder]]
+) -> Iterator[Plan]:
+    """Yield each run that was trained in a stack when that is done; say why the others are not."""
+    said = set()
+    for stack in engine.stacks([each for each in plans if not each.done]):
+        _go_on_unless(engine.stop)
+        left = engine.train(stack, others)
+        if left.reason and left.reason not in said:
+            said.add(left.reason)
+            engine.say(f"trained one by one, by the plain loop: {left.reason}")
+        yield from (each for each in stack if each not in left.plans)
+
+
+def _go_on_unless(stop: Stop) -> None:
+    if stop.asked:
+        raise StoppedError("stopped between two runs; the same command trains what is missing")
 
 
 def _alike(experiment: Experiment, folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:

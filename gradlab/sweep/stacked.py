@@ -94,13 +94,13 @@ def _training(cell: Cell) -> ensemble.Training:
     why = ensemble.obstacle_before(mode, build)
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
     if found:
-        why = ensemble.obstacle_of(found, mode) or (cell.compiled and not found.complete) * "some weights rest in a step"
+        why = (
+            ensemble.obstacle_of(found, mode) or (cell.compiled and not found.complete) * "some weights rest in a step"
+        )
     if why:
         raise ensemble.CannotStackError(why)
     worlds = [ensemble.World(cell.build(seed)) for seed in seeds]
-    members = [
-        ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)
-    ]
+    members = [ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)]
     steps = _compiled_steps(*_task_of(experiment)) if cell.compiled else None
     if steps and steps.fault:
         raise ensemble.CannotStackError(steps.fault)

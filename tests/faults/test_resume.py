@@ -20,7 +20,7 @@ from gradlab import resuming, runs, store
 from gradlab.errors import StoreError
 from gradlab.experiment import Experiment, Override
 from gradlab.resuming import CannotGoOnError
-from gradlab.runs import single
+from gradlab.runs import under_way
 from tests.faults.table import injected
 from tests.table import MODES
 
@@ -89,7 +89,7 @@ STEPS = 120
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single, "SPARED", 0)
+    monkeypatch.setattr(under_way, "SPARED", 0)
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
@@ -131,7 +131,7 @@ class Heard:
         self.begun: list[int] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int) -> None:  # noqa: ARG002
+    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
         self.begun.append(done)
 
     def at(self, steps: int) -> None: ...

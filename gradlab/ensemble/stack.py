@@ -1,0 +1,231 @@
+"""The stack: the parameters of many runs in one tensor each, and the one rule with `keep` as a tensor."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.ensemble.drawing import CannotStackError, together
+from gradlab.training import mean_and_items
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from gradlab.modes import Mode
+    from gradlab.optimizers import Optimizer, Scheduler
+    from gradlab.tasks import Task
+
+
+class Member(NamedTuple):
+    """A run of an ensemble: its mode, and which of the tasks it trains."""
+
+    mode: Mode
+    task: int = 0
+
+
+class Group:
+    """Runs whose `.grad` is cleared in one way, so that an optimizer of their own sees what it would of each alone.
+
+    After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and is left alone; where the
+    gradient is kept it has one.
+
+    Attributes:
+        members: which runs of the ensemble, in the order of the slices.
+        parameters: by name, each of shape (runs, …).
+        optimizer: of these parameters.
+        scheduler: of the optimizer, if there is one.
+    """
+
+    optimizer: Optimizer
+    scheduler: Scheduler | None = None
+
+    def __init__(self, members: list[int], modes: list[Mode], start: dict[str, Tensor]) -> None:
+        import torch
+
+        self.members = members
+        self.parameters = {name: torch.nn.Parameter(each) for name, each in start.items()}
+        self.clears = _clears(modes[0])
+        self.filled = sum(mode.keep == 0 for mode in modes)  # these stand first
+        self.keeps_all = all(mode.keep == 1 for mode in modes)
+        keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
+        self._keep = {name: _like(keep, each) for name, each in self.parameters.items()}
+
+    def leave(self) -> None:
+        """Leave keep × gradient in `.grad`: the rule."""
+        if self.clears:
+            self.optimizer.zero_grad(set_to_none=True)
+        elif not self.keeps_all:
+            for name, parameter in self.parameters.items():
+                if parameter.grad is not None:
+                    parameter.grad *= self._keep[name]
+                    parameter.grad[: self.filled] = 0  # and not 0 × inf
+
+    def clip(self, norm: float) -> None:
+        """Clip `.grad` of each run to this norm, as `clip_grad_norm_` does."""
+        import torch
+
+        grads = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        norms = [torch.linalg.vector_norm(grad.reshape(len(grad), -1), dim=1) for grad in grads]
+        shares = (norm / (torch.linalg.vector_norm(torch.stack(norms), dim=0) + 1e-6)).clamp(max=1.0)
+        for grad in grads:
+            grad *= shares.view(-1, *[1] * (grad.dim() - 1))
+
+
+class Stack:
+    """Runs of one ensemble: what is trained of them, and their losses.
+
+    Attributes:
+        members: the runs.
+        groups: of runs that are cleared alike; their slices one after another are the stack.
+    """
+
+    def __init__(self, tasks: Sequence[Task], members: Sequence[Member]) -> None:
+        import torch
+
+        self.members = list(members)
+        order = sorted(range(len(members)), key=lambda nth: _clearing(members[nth].mode))
+        self._place = torch.tensor(sorted(range(len(order)), key=order.__getitem__))  # of each member in the stack
+        self._in_place = order == sorted(order)
+        self._task = torch.tensor([members[nth].task for nth in order])
+        models = [task.model for task in tasks]
+        device = next((each.device for each in models[0].parameters()), None)
+        self._task, self._place = self._task.to(device), self._place.to(device)
+        trained = [name for name, each in models[0].named_parameters() if each.requires_grad]
+        held = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
+        self.groups: list[Group] = []
+        for clears in (True, False):
+            chosen = [nth for nth in order if _clears(members[nth].mode) == clears]
+            if chosen:
+                start = {
+                    name: torch.stack([held[members[nth].task][name].detach() for nth in chosen]) for name in trained
+                }
+                self.groups.append(Group(chosen, [members[nth].mode for nth in chosen], start))
+        self._still = [
+            {f"model.{name}": each.detach() for name, each in one.items() if name not in trained} for one in held
+        ]
+        self._all_still = {
+            name: torch.stack([one[name] for one in self._still])[self._task] for name in self._still[0]
+        }
+        self._parts = [_parts_of(task) for task in tasks]
+        self._used: list[set[str]] = []  # of each task, which parameters had a gradient, where that may differ
+
+    @property
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All tensors that are trained."""
+        return (each for group in self.groups for each in group.parameters.values())
+
+    def losses(self, batches: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
+        """Return the mean loss of each run, shape (runs,), with a graph; and its items, where the task tells.
+
+        Args:
+            batches: one of each task.
+        """
+        stacked = self._stacked()
+        if len(batches) == 1:
+            return _split(self._of_one(0, stacked, batches[0]))
+        parts = together(batches)
+        if parts is not None:
+            return _split(self._of_all(stacked, parts.stacked, parts.batch))
+        return _split(self._of_each(stacked, batches))
+
+    def check_used(self) -> None:
+        """Raise CannotStackError where a parameter had a gradient in some tasks alone: in the others it has none."""
+        if any(each != self._used[0] for each in self._used):
+            raise CannotStackError("its seeds do not use the same parameters in each step")
+        self._used = []
+
+    def in_order(self, each: Tensor) -> list[float]:
+        """Return numbers of the stack, shape (runs,), as those of the members in their order."""
+        found: list[float] = (each if self._in_place else each[self._place]).tolist()
+        return found
+
+    def _stacked(self) -> dict[str, Tensor]:
+        import torch
+
+        if len(self.groups) == 1:
+            return {f"model.{name}": each for name, each in self.groups[0].parameters.items()}
+        one, other = (group.parameters for group in self.groups)
+        return {f"model.{name}": torch.cat([each, other[name]]) for name, each in one.items()}
+
+    def _of_one(self, task: int, stacked: dict[str, Tensor], batch: Any) -> Tensor:
+        """Return the losses of runs of one task, which share its batch."""
+        from torch.func import functional_call, vmap
+
+        def loss(parameters: dict[str, Tensor]) -> Tensor:
+            found: Tensor = functional_call(self._parts[task], {**parameters, **self._still[task]}, (batch,))
+            return found
+
+        found: Tensor = vmap(loss)(stacked)
+        return found
+
+    def _of_all(
+        self, stacked: dict[str, Tensor], tensors: list[Tensor], batch_of: Callable[[Sequence[Tensor]], Any]
+    ) -> Tensor:
+        """Return the losses of runs of several tasks, each of its own batch."""
+        from torch.func import functional_call, vmap
+
+        def loss(parameters: dict[str, Tensor], still: dict[str, Tensor], *parts: Tensor) -> Tensor:
+            found: Tensor = functional_call(self._parts[0], {**parameters, **still}, (batch_of(parts),))
+            return found
+
+        found: Tensor = vmap(loss)(stacked, self._all_still, *(each[self._task] for each in tensors))
+        return found
+
+    def _of_each(self, stacked: dict[str, Tensor], batches: Sequence[Any]) -> Tensor:
+        """Return the losses where batches are of unequal form: of the runs of each task by themselves."""
+        import torch
+
+        chosen = [(self._task == task).nonzero().flatten() for task in range(len(batches))]
+        self._used = [set() for _ in batches]
+        losses = []
+        for task, (rows, batch) in enumerate(zip(chosen, batches, strict=True)):
+            parameters = {name: each[rows] for name, each in stacked.items()}
+            for name, each in parameters.items():
+                each.register_hook(partial(_note, self._used[task], name))  # type: ignore[no-untyped-call]  # torch's
+            losses.append(self._of_one(task, parameters, batch))
+        return torch.cat(losses)[torch.cat(chosen).argsort()]
+
+
+def _like(keep: Tensor, parameter: Tensor) -> Tensor:
+    """Return keep in a form that multiplies a stacked tensor, in a type that rounds as a number would."""
+    import torch
+
+    kind = torch.promote_types(parameter.dtype, torch.float32)
+    return keep.to(parameter.device, kind).view(-1, *[1] * (parameter.dim() - 1))
+
+
+def _note(used: set[str], name: str, _gradient: Tensor) -> None:
+    used.add(name)
+
+
+def _clears(mode: Mode) -> bool:
+    return mode.keep == 0 and not mode.fill
+
+
+def _clearing(mode: Mode) -> int:
+    return 0 if _clears(mode) else 1 if mode.keep == 0 else 2
+
+
+def _parts_of(task: Task) -> nn.Module:
+    """Return the task's loss as a module, the parameters of which can be replaced: it returns (mean loss, items)."""
+    import torch
+
+    class Parts(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = task.model
+
+        def forward(self, batch: Any) -> Tensor:
+            loss, items = mean_and_items(task.loss(self.model, batch))
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                raise CannotStackError("its loss is no scalar")
+            loss = loss.reshape(())
+            return loss if items is None else torch.stack([loss, torch.as_tensor(items).to(loss)])
+
+    return Parts()
+
+
+def _split(found: Tensor) -> tuple[Tensor, Tensor | None]:
+    return (found, None) if found.dim() == 1 else (found[:, 0], found[:, 1].detach())

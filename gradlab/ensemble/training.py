@@ -1,0 +1,136 @@
+"""The loop everybody knows, once for all runs of an ensemble: forward, backward, step if due, keep."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.ensemble.drawing import CannotStackError, in_step
+from gradlab.ensemble.stack import Member, Stack
+from gradlab.rows import Row
+from gradlab.training import no_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import nn
+
+    from gradlab.ensemble.drawing import World
+    from gradlab.optimizers import Optimizer, Scheduler
+
+
+class Losses(NamedTuple):
+    """What is logged of one step of all runs.
+
+    Attributes:
+        step: backward passes before this one.
+        update: optimizer steps before this one.
+        epoch: passes over the batches before this one.
+        losses: of each run, in the order of the members.
+        items: of each run, how many its loss is the mean of, where the task tells.
+    """
+
+    step: int
+    update: int
+    epoch: int
+    losses: list[float]
+    items: list[float] | None = None
+
+    def row(self, member: int) -> Row:
+        """Return the row of one run."""
+        return Row(self.step, self.update, self.epoch, self.losses[member], self.items[member] if self.items else 1)
+
+
+class Training:
+    """Runs that are trained together: tasks, the stack, and where they stand.
+
+    Attributes:
+        stack: what is trained.
+        place: steps and updates done, the epoch under way, and how many of its batches are drawn.
+        batches: the last ones drawn, one of each task.
+        told: whether losses tell their items, None until that is known.
+        caught_up: called with those last batches when they have been drawn again, before training goes on.
+    """
+
+    def __init__(
+        self,
+        worlds: Sequence[World],
+        members: Sequence[Member],
+        build: Callable[[Sequence[nn.Parameter]], Optimizer],
+        schedule: Callable[[Optimizer], Scheduler | None] | None = None,
+    ) -> None:
+        """Stack the runs.
+
+        Args:
+            worlds: the tasks.
+            members: the runs; all their modes have the same `every` and division.
+            build: returns the optimizer of parameters.
+            schedule: returns the schedule of an optimizer, if there is one.
+        """
+        assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
+        self.worlds = list(worlds)
+        self.stack = Stack([world.task for world in worlds], members)
+        for group in self.stack.groups:
+            group.optimizer = build(list(group.parameters.values()))
+            group.scheduler = schedule(group.optimizer) if schedule else None
+        self.place = (0, 0, 0, 0)
+        self.batches: list[Any] = []
+        self.told: bool | None = None
+        self.caught_up: Callable[[list[Any]], object] = lambda _batches: None
+
+    def passed(self, drawn: Iterator[tuple[list[Any], Any]], done: int) -> Iterator[tuple[list[Any], Any]]:
+        """Return what is left of an epoch's batches when `done` of them have been drawn again."""
+        if done:
+            again = deque(islice(drawn, done), maxlen=1)
+            self.caught_up(again[0][0] if again else [])
+        return drawn
+
+
+def train(
+    training: Training, *, epochs: int | None = None, steps: int | None = None, clip_norm: float | None = None
+) -> Iterator[Losses]:
+    """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
+
+    What is yielded after each step is what `gradlab.train` would yield for each run. Training goes on from where it
+    stands, and moves that along.
+
+    Raises:
+        CannotStackError: something was met that the plain loop alone can do. Torch raises what it likes in that case,
+            too: whatever is raised here is for the plain loop to tell.
+    """
+    assert epochs is not None or steps is not None, "training needs an end"
+    stack, mode = training.stack, training.stack.members[0].mode
+    step, update, begun, drawn = training.place
+    divided = mode.mean and mode.every > 1
+    for epoch in count(begun) if epochs is None else range(begun, epochs):
+        first, drawn = step - drawn, 0
+        left = None if steps is None else steps - first
+        drawing = in_step(training.worlds, mode.every, left)
+        for batches, (window, due) in training.passed(drawing, step - first):
+            losses, items = stack.losses(batches)
+            if training.told not in (None, items is not None):
+                raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
+            total = losses.sum()
+            (total / window if divided else total).backward()
+            stack.check_used()
+            row = Losses(
+                step, update, epoch, stack.in_order(losses.detach()), None if items is None else stack.in_order(items)
+            )
+            if due:
+                for group in stack.groups:
+                    if clip_norm is not None:
+                        group.clip(clip_norm)
+                    group.optimizer.step()
+                    if group.scheduler is not None:
+                        group.scheduler.step()
+                    group.leave()
+                update += 1
+            step += 1
+            training.place, training.batches = (step, update, epoch, step - first), batches
+            training.told = items is not None
+            yield row
+        if step == first:
+            raise no_batch(epoch)
+        if step == steps:
+            return
