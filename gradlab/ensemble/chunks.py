@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gradlab.ensemble.training import train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from gradlab.ensemble.training import Training
 
@@ -19,7 +19,7 @@ LEAST_STEPS, LEAST_SECONDS = 5, 0.05  # of a measurement
 PAST = 1.5  # times the best: beyond it larger sizes are not tried
 
 
-def best(seconds_of: Callable[[int], float], most: int, sizes: Iterable[int] = SIZES) -> tuple[int, dict[int, float]]:
+def best(seconds_of: Callable[[int], float], most: int, sizes: Sequence[int] = SIZES) -> tuple[int, dict[int, float]]:
     """Return how many runs to train at once, and the seconds a run-step that were measured by size.
 
     That is the smallest number whose run-step takes nearly as little time as the best one's.
@@ -28,9 +28,8 @@ def best(seconds_of: Callable[[int], float], most: int, sizes: Iterable[int] = S
         seconds_of: measures the seconds a run-step takes where so many runs are trained at once.
         most: runs there are.
     """
-    tried = [size for size in sizes if size < most] + [most]
     found: dict[int, float] = {}
-    for size in tried[: 1 + sum(size < max(SIZES) for size in tried)]:
+    for size in [*(size for size in sizes if size < most), min(most, max(sizes))]:
         found[size] = seconds_of(size)
         if found[size] > PAST * min(found.values()):
             break
