@@ -286,8 +286,8 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool) -> None:
         say(f"{outcome.lost:,} runs were not trained: {outcome.how}; the same command tries them again")
     if quiet:
         return
-    if outcome.by_loop:
-        say(f"{outcome.by_loop:,} runs cannot be stacked and went through the plain loop")
+    for why, count in outcome.by_loop.items():
+        say(f"{count:,} runs were trained one by one, by the plain loop: {why}")
     if outcome.cached:
         say(
             f"{outcome.cached:,} of {outcome.record.runs:,} runs were done before and not trained again (--fresh does)"

@@ -41,10 +41,12 @@ class Rehearsal(NamedTuple):
     Attributes:
         obstacle: why these tasks cannot be stacked, in a few words; "" where they can.
         counted: whether their loss is a pair (sum, count).
+        complete: whether each weight had a gradient of each batch.
     """
 
     obstacle: str
     counted: bool = False
+    complete: bool = False
 
 
 def obstacle(tasks: Sequence[Task], mode: Mode, build: Build) -> str:
@@ -208,6 +210,7 @@ def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
         members = [Member(zero_grad(), nth) for nth in range(len(tasks)) for _ in range(COPIES)]
         stack = Stack(tasks, members)
         (group,) = stack.groups
+        complete = True
         _put(group.parameters, [weights for each in alone for weights in each.weights])
         for nth in (0, 1):
             losses, items = stack.losses([each.batches[nth] for each in alone])
@@ -216,6 +219,7 @@ def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
             expected = [copy[nth] for each in alone for copy in each.found]
             if not _agree(losses.detach(), items, grads, expected):
                 return Rehearsal("its loss or gradient is another when many runs are computed at once")
+            complete &= all(each is not None for each in grads.values())
             for each in group.parameters.values():
                 each.grad = None
     except CannotStackError as error:
@@ -223,7 +227,7 @@ def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
     except Exception as error:  # torch tells in many ways what vmap cannot do
         why = shortened(str(error).partition("\n")[0].partition(". ")[0], 90)
         return Rehearsal(f"torch.func.vmap cannot compute its loss: {why or type(error).__name__}")
-    return Rehearsal("", counted=items is not None)
+    return Rehearsal("", items is not None, complete)
 
 
 def _put(parameters: dict[str, nn.Parameter], weights: list[dict[str, Tensor]]) -> None:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab.ensemble.drawing import CannotStackError, in_step
 from gradlab.ensemble.stack import Member, Stack
 from gradlab.rows import Row
-from gradlab.training import no_batch
+from gradlab.training import mean_and_items, no_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
+    from gradlab.ensemble.compiled import CompiledSteps
     from gradlab.ensemble.drawing import World
     from gradlab.optimizers import Optimizer, Scheduler
 
@@ -59,6 +60,7 @@ class Training:
         members: Sequence[Member],
         build: Callable[[Sequence[nn.Parameter]], Optimizer],
         schedule: Callable[[Optimizer], Scheduler | None] | None = None,
+        compiled: CompiledSteps | None = None,
     ) -> None:
         """Stack the runs.
 
@@ -67,10 +69,12 @@ class Training:
             members: the runs; all their modes have the same `every` and division.
             build: returns the optimizer of parameters.
             schedule: returns the schedule of an optimizer, if there is one.
+            compiled: compiles the step, as far as that is possible; for weights that all get a gradient in each step.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
         self.worlds = list(worlds)
-        self.stack = Stack([world.task for world in worlds], members)
+        self.compiled = compiled if compiled and not compiled.fault else None
+        self.stack = Stack([world.task for world in worlds], members, late=self.compiled is not None)
         for group in self.stack.groups:
             group.optimizer = build(list(group.parameters.values()))
             group.scheduler = schedule(group.optimizer) if schedule else None
@@ -85,6 +89,43 @@ class Training:
             again = deque(islice(drawn, done), maxlen=1)
             self.caught_up(again[0][0] if again else [])
         return drawn
+
+    def add_gradients(self, batches: Sequence[Any], window: int) -> tuple[Tensor, Tensor | None]:
+        """Add to `.grad` of each run the gradient of its batch's loss over `window`; return losses and items."""
+        if self.compiled:
+            losses = self.compiled.add_gradients(self.stack, batches, 1 / window)
+            if losses is not None:
+                if not self.place[0]:
+                    self._check_alone(batches, losses)
+                return losses, None
+            self.compiled = None
+            for group in self.stack.groups:
+                group.catch_up()
+        losses, items = self.stack.losses(batches)
+        if self.told not in (None, items is not None):
+            raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
+        total = losses.sum()
+        (total / window if window > 1 else total).backward()  # type: ignore[no-untyped-call]  # torch's
+        self.stack.check_used()
+        return losses.detach(), items
+
+    def _check_alone(self, batches: Sequence[Any], losses: Tensor) -> None:
+        """Hold the first losses against those of each task by itself, whose loss may rest on more than its batch.
+
+        Raises:
+            CannotStackError: they differ by more than rounding.
+        """
+        import torch
+
+        with torch.no_grad():
+            alone = [
+                mean_and_items(world.task.loss(world.task.model, batch))[0].reshape(())
+                for world, batch in zip(self.worlds, batches, strict=True)
+            ]
+        expected = torch.stack(alone)[self.stack.task_of]
+        near = 1000 * torch.finfo(expected.dtype).eps  # a mean over a batch, added up in another order
+        if not torch.allclose(losses, expected, rtol=near, atol=near, equal_nan=True):
+            raise CannotStackError("its loss is another one for each seed")
 
 
 def train(
@@ -108,15 +149,8 @@ def train(
         left = None if steps is None else steps - first
         drawing = in_step(training.worlds, mode.every, left)
         for batches, (window, due) in training.passed(drawing, step - first):
-            losses, items = stack.losses(batches)
-            if training.told not in (None, items is not None):
-                raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
-            total = losses.sum()
-            (total / window if divided else total).backward()
-            stack.check_used()
-            row = Losses(
-                step, update, epoch, stack.in_order(losses.detach()), None if items is None else stack.in_order(items)
-            )
+            losses, items = training.add_gradients(batches, window if divided else 1)
+            row = Losses(step, update, epoch, stack.in_order(losses), None if items is None else stack.in_order(items))
             if due:
                 for group in stack.groups:
                     if clip_norm is not None:

@@ -56,6 +56,7 @@ class Block(NamedTuple):
         last_loss: of the last step.
         best_loss: the least that is finite.
         error: what ended a run that failed, else "".
+        why: why the cell was trained by another engine than that of the sweep, else "".
     """
 
     engine: str
@@ -67,6 +68,7 @@ class Block(NamedTuple):
     last_loss: list[float | None]
     best_loss: list[float | None]
     error: list[str]
+    why: str = ""
 
 
 class Run(NamedTuple):
@@ -150,6 +152,7 @@ class SweepRecord:
     runs: int  # how many there are to be
     status: str  # running, done, interrupted
     title: str = ""
+    compiled: bool = False  # whether the step is: results depend on it, in their last digits
     threads: int = 1
     versions: dict[str, str] = field(default_factory=dict)
     started: str = ""  # UTC, ISO 8601
@@ -364,6 +367,8 @@ def block_line(block: Block) -> bytes:
     columns = block._asdict()
     if not any(block.error):
         del columns["error"]
+    if not block.why:
+        del columns["why"]
     body = strict_json(columns, compact=True).encode()
     return b'{"sha256":"%s",%s\n' % (hashlib.sha256(body).hexdigest().encode(), body[1:])
 
@@ -407,16 +412,17 @@ def _block_in(line: bytes) -> Block:
     columns = strict_decoder.decode(body.decode())
     count = len(columns["run"])
     columns.setdefault("error", [""] * count)
+    columns.setdefault("why", "")
     for name in ("first_loss", "last_loss", "best_loss"):
         columns[name] = [None if each is None else loss_in(each) for each in columns[name]]
     block = Block(**{name: columns[name] for name in Block._fields})
-    if any(len(column) != count for column in block[1:]):
+    if any(len(column) != count for column in block[1:-1]):
         raise ValueError("its columns are not of one length")
     if not all(type(each) is int and 0 <= each < MOST_RUNS for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps are counts")
     if not set(block.status) <= {"done", "failed"} or not set(block.verdict) <= _VERDICTS:
         raise ValueError("a status or a verdict that there is none of")
-    if not all(isinstance(each, str) for each in (block.engine, *block.error)):
+    if not all(isinstance(each, str) for each in (block.engine, block.why, *block.error)):
         raise TypeError("an error is a text")
     return block
 
@@ -425,7 +431,7 @@ def _checked(record: SweepRecord) -> SweepRecord:
     """Check the types of what others rely on: the file may have been edited by hand."""
     kinds: dict[str, Any] = {"settings": dict, "versions": dict, "writer": dict, "seconds": float | int}
     kinds |= {"chunk": int, "runs": int, "run_steps": int, "done": int, "failed": int, "threads": int}
-    kinds |= {"axes": list, "modes": list, "seeds": list, "sharpness": dict | None}
+    kinds |= {"axes": list, "modes": list, "seeds": list, "sharpness": dict | None, "compiled": bool}
     kinds |= dict.fromkeys(("experiment", "identity", "status", "title", "engine", "started"), str)
     for name, kind in kinds.items():
         if not isinstance(getattr(record, name), kind):

@@ -4,15 +4,16 @@
 `executors` says where; `running` keeps what is there, and records what is trained.
 """
 
-from gradlab.sweep.cells import CHUNKS, TOGETHER, Cell, cells_of, train_cell
+from gradlab.sweep.cell import Cell, Step
+from gradlab.sweep.cells import LOOP_CHUNK, TOGETHER, cells_of, train_cell
 from gradlab.sweep.executors import Ended, Executor, Workers, here
 from gradlab.sweep.grid import DEFAULT_ENGINE, ENGINES, Axis, Grid, grid_of
 from gradlab.sweep.running import Outcome, Watcher, run, settings_of
 
 __all__ = [
-    "CHUNKS",
     "DEFAULT_ENGINE",
     "ENGINES",
+    "LOOP_CHUNK",
     "TOGETHER",
     "Axis",
     "Cell",
@@ -20,6 +21,7 @@ __all__ = [
     "Executor",
     "Grid",
     "Outcome",
+    "Step",
     "Watcher",
     "Workers",
     "cells_of",

@@ -5,49 +5,31 @@ from __future__ import annotations
 import json
 import math
 import os
+from array import array
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import curves, modes, runs, tasks, training
-from gradlab.errors import GradlabError
+from gradlab.errors import GradlabError, shortened
 from gradlab.store import Block
+from gradlab.sweep import stacked
+from gradlab.sweep.cell import Cell, Step
 from gradlab.sweep.grid import RULE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gradlab.experiment import Experiment
-    from gradlab.modes import Mode
     from gradlab.sweep.grid import Grid
 
-CHUNKS = {"loop": 8}  # runs of a cell at most, by engine: what is lost when it is interrupted, and a line of results
+LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
 
-
-class Cell(NamedTuple):
-    """What an engine that trains runs together is given.
-
-    Attributes:
-        experiment: of all of them, but for what is kept: task, optimizer, end, device.
-        modes: of each run, loaded; they differ in name and keep alone.
-        seeds: of each run; those of one seed stand together.
-        build: returns the task of a seed, anew at each call, every generator seeded, on its device; its batches are
-            held against those of the other runs of that seed as they are drawn for the first time.
-    """
-
-    experiment: Experiment
-    modes: list[Mode]
-    seeds: list[int]
-    build: Callable[[int], tasks.Task]
-
-
-# Step, update and epoch, and the loss of each run of the cell.
-Step: TypeAlias = "tuple[int, int, int, Sequence[float]]"
 
 # Engines that train the runs of a cell together, by name. One that cannot raises, before or amid a training: then the
 # runs are trained one by one by the plain loop.
-TOGETHER: dict[str, Callable[[Cell], Iterator[Step]]] = {}
+TOGETHER: dict[str, Callable[[Cell], Iterator[Step]]] = {"ensemble": stacked.train}
 
 
 def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
@@ -107,22 +89,30 @@ def train_cell(grid: Grid, indices: Sequence[int], tell: Callable[[int, float], 
             os._exit(1)
 
 
+def cell_of(grid: Grid, indices: Sequence[int]) -> Cell:
+    """Return the runs of these numbers as what an engine is given."""
+    chosen = [grid.run(index) for index in indices]
+    experiment = grid.experiment_at(chosen[0].values)
+    loaded = [modes.load(modes.parse(run.mode, experiment.folder)) for run in chosen]
+    seeds = [run.seed for run in chosen]
+    return Cell(experiment, loaded, seeds, lambda seed: _built(experiment, seed), grid.compiled)
+
+
 def _trained(grid: Grid, indices: Sequence[int], told: _Telling) -> Block:
     import torch
 
-    chosen = [grid.run(index) for index in indices]
-    experiment = grid.experiment_at(chosen[0].values)
-    torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
-    loaded = [modes.load(modes.parse(run.mode, experiment.folder)) for run in chosen]
-    cell = Cell(experiment, loaded, [run.seed for run in chosen], lambda seed: _built(experiment, seed))
+    cell = cell_of(grid, indices)
+    torch.set_num_threads(cell.experiment.threads)  # results depend on it: part of the settings
+    why = ""
     if grid.engine in TOGETHER:
         try:
             return _block(grid.engine, indices, _together(TOGETHER[grid.engine], cell, told))
         except GradlabError:
             raise
-        except (Exception, SystemExit, GeneratorExit):  # one run's fault, or what cannot be trained together
+        except (Exception, SystemExit, GeneratorExit) as error:  # one run's fault, or what cannot be trained together
+            why = shortened(str(error).partition("\n")[0] or type(error).__name__, 150)
             told.steps = 0
-    return _block("loop", indices, [_alone(cell, nth, told) for nth in range(len(chosen))])
+    return _block("loop", indices, [_alone(cell, nth, told) for nth in range(len(indices))], why)
 
 
 class _Ended(NamedTuple):
@@ -159,16 +149,22 @@ def _together(engine: Callable[[Cell], Iterator[Step]], cell: Cell, told: _Telli
     count = len(cell.seeds)
     steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
     losses: list[Sequence[float]] = []
+    items: list[Sequence[float]] = []
     epochs: list[int] = []
     updates = 0
-    for _, update, epoch, here in engine(cell):
-        losses.append(here)
-        epochs.append(epoch)
-        updates = update + 1
+    for step in engine(cell):
+        losses.append(array("d", step.losses))
+        items += [array("d", step.items)] if step.items else []
+        epochs.append(step.epoch)
+        updates = step.update + 1
         told(count, len(losses) / steps if steps else 0.0)
     ends = curves.ends_of(epochs)
     each = zip(*losses, strict=True) if losses else ((),) * count
-    return [_Ended(curves.summarise_losses(curves.Losses(values, ends), updates)) for values in each]
+    counted = zip(*items, strict=True) if items else (None,) * count
+    return [
+        _Ended(curves.summarise_losses(curves.Losses(values, ends, those), updates))
+        for values, those in zip(each, counted, strict=True)
+    ]
 
 
 def _alone(cell: Cell, nth: int, told: _Telling) -> _Ended:
@@ -212,7 +208,7 @@ def _start(task: tasks.TaskName, _source: str | None, seed: int, options: str) -
     return tasks.start_of(task, seed, json.loads(options))
 
 
-def _block(engine: str, indices: Sequence[int], found: Sequence[_Ended]) -> Block:
+def _block(engine: str, indices: Sequence[int], found: Sequence[_Ended], why: str = "") -> Block:
     summaries = [each.summary for each in found]
     return Block(
         engine=engine,
@@ -224,4 +220,5 @@ def _block(engine: str, indices: Sequence[int], found: Sequence[_Ended]) -> Bloc
         last_loss=[each.last_loss for each in summaries],
         best_loss=[each.best_loss for each in summaries],
         error=[each.error for each in found],
+        why=why,
     )

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gradlab.store import Run
 
 MOST_RUNS = 1_000_000  # of a sweep: each has its line in what is exported
-ENGINES = ("loop",)  # that train sweeps; another one also stands in cells.TOGETHER
-DEFAULT_ENGINE = "loop"
+ENGINES = ("loop", "ensemble")  # that train sweeps; another one also stands in cells.TOGETHER
+DEFAULT_ENGINE = "ensemble"
 RULE = ("keep", "every")  # of the rule itself, in place of the experiment's modes
 _RANGE = re.compile(r"[^:,]*\d[^:,]*:[^,]*")  # LOW:HIGH:COUNT, right or wrong; a task of a user begins with no digit
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
@@ -68,6 +68,7 @@ class Grid(NamedTuple):
         axes: what varies.
         modes: the words that name them; none where keep or every vary, which make the mode then.
         seeds: of the runs.
+        compiled: whether the step is compiled, which is found when a sweep begins and stands in its record.
     """
 
     experiment: dict[str, Any]
@@ -76,6 +77,7 @@ class Grid(NamedTuple):
     axes: tuple[Axis, ...]
     modes: tuple[str, ...]
     seeds: tuple[int, ...]
+    compiled: bool = False
 
     @property
     def runs(self) -> int:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from gradlab import runs, store
+from gradlab import runs, sharpness, store
 from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
+from gradlab.quadratic import obstacle
 from gradlab.store import SweepRecord
-from gradlab.sweep.cells import CHUNKS, cells_of
+from gradlab.sweep import stacked
+from gradlab.sweep.cells import LOOP_CHUNK, cell_of, cells_of
 from gradlab.sweep.executors import Workers, here
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ class Outcome(NamedTuple):
         cached: how many of its runs were there before.
         ended: how many runs ended with which verdict, or failed.
         errors: what ended runs that failed, and how many each.
-        by_loop: how many runs the plain loop has trained where another engine was to.
+        by_loop: why runs were trained by the plain loop where another engine was to, and how many each.
         lost: how many runs could not be trained, for the processes that were at them ended; and how these did.
     """
 
@@ -57,7 +61,7 @@ class Outcome(NamedTuple):
     cached: int
     ended: dict[str, int]
     errors: dict[str, int]
-    by_loop: int = 0
+    by_loop: dict[str, int]
     lost: int = 0
     how: str = ""
 
@@ -102,7 +106,8 @@ def run(
     folder.make()
     with folder.log(fresh=fresh) as log:
         try:
-            record = _recorded(folder, grid, settings, chunk, fresh=fresh)
+            record = _recorded(folder, grid, settings, chunk, watcher, fresh=fresh)
+            grid = grid._replace(compiled=record.compiled)
             return _Sweep(grid, folder, record, log, watcher, stop or runs.Stop(), fresh).run(workers, executor)
         except BaseException:
             folder.drop_if_empty()
@@ -147,10 +152,22 @@ def _complete(folder: SweepFolder, grid: Grid) -> Outcome | None:
 
 
 def _recorded(
-    folder: SweepFolder, grid: Grid, settings: dict[str, Any], chunk: int | None, *, fresh: bool
+    folder: SweepFolder,
+    grid: Grid,
+    settings: dict[str, Any],
+    chunk: int | None,
+    watcher: Watcher | None,
+    *,
+    fresh: bool,
 ) -> SweepRecord:
     """Return the record to go on with: that of the sweep if it was begun, with its cells, or a new one."""
-    new = SweepRecord(
+    if not fresh and folder.record_file.exists():
+        with suppress(StoreError):  # damaged: then all is trained again
+            before = folder.read()
+            if before.settings == settings:
+                return replace(before, status="running")
+    plan = stacked.Plan(chunk) if chunk else _planned(grid, watcher)
+    return SweepRecord(
         experiment=grid.experiment["name"],
         title=grid.experiment["title"],
         identity=identity(settings),
@@ -158,20 +175,32 @@ def _recorded(
         axes=[axis._asdict() | {"values": list(axis.values)} for axis in grid.axes],
         modes=list(grid.modes),
         seeds=list(grid.seeds),
-        chunk=chunk or CHUNKS[grid.engine],
+        chunk=plan.chunk,
+        compiled=plan.compiled,
         engine=grid.engine,
         runs=grid.runs,
         status="running",
         threads=grid.experiment["threads"],
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if fresh or not folder.record_file.exists():
-        return new
+
+
+def _planned(grid: Grid, watcher: Watcher | None) -> stacked.Plan:
+    """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble."""
+    if grid.engine != "ensemble":
+        return stacked.Plan(LOOP_CHUNK)
+    alike = max(cells_of(grid, grid.runs), key=len)
+    runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
     try:
-        before = folder.read()
-    except StoreError:  # damaged: all that it says but the cells follows from the grid
-        return new
-    return replace(before, status="running") if before.settings == settings else new
+        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+            plan = stacked.planned(alike, partial(cell_of, grid), grid)
+    except GradlabError:
+        raise
+    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why
+        return stacked.Plan(LOOP_CHUNK)
+    if plan.said and watcher:
+        watcher.says(f"the step is not compiled, which would have paid: {plan.said}")
+    return plan
 
 
 class _Sweep(NamedTuple):
@@ -245,7 +274,22 @@ class _Sweep(NamedTuple):
                 f"{self.folder.path} was begun with {before}, on which the results depend\n"
                 "its runs cannot stand beside those that would be trained now; --fresh trains all again"
             )
-        return self._replace(record=replace(self.record, versions=versions))
+        measured = self.record.sharpness or self._sharpness()
+        return self._replace(record=replace(self.record, versions=versions, sharpness=measured))
+
+    def _sharpness(self) -> dict[str, Any] | None:
+        """Return λ of each seed, of which the phase diagram's edge is drawn, where there is one."""
+        first = self.grid.experiment_at(next(self.grid.points()))
+        edged = any(axis.key == "lr" for axis in self.grid.axes)
+        if not edged or obstacle(first.settings(first.parsed_modes[0], self.grid.seeds[0])):
+            return None
+        try:
+            with redirect_stdout(sys.stderr):
+                found = dict(sharpness.seeds_of(first))
+        except GradlabError as error:
+            self.say(f"no edge of stability will be drawn: {error}")
+            return None
+        return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
 
     def standing(self, status: str, results: Results, progress: _Progress | None = None) -> SweepRecord:
         """Write and return the record as it stands now."""
@@ -311,5 +355,5 @@ class _Progress:
 def _outcome(folder: SweepFolder, record: SweepRecord, results: Results, cached: int) -> Outcome:
     there = results.by_run().values()
     errors = Counter(block.error[nth] for block, nth in there if block.error[nth])
-    by_loop = sum(block.engine != record.engine for block, _ in there)
-    return Outcome(folder, record, cached, results.ended(), dict(errors.most_common()), by_loop)
+    by_loop = Counter(block.why for block, _ in there if block.engine != record.engine)
+    return Outcome(folder, record, cached, results.ended(), dict(errors.most_common()), dict(by_loop.most_common()))

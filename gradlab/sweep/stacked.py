@@ -11,12 +11,15 @@ from gradlab import ensemble, modes, optimizers, runs, tasks
 from gradlab.ensemble import chunks
 from gradlab.ensemble.compiled import CompiledSteps
 from gradlab.ensemble.memory import keep_freed_memory
+from gradlab.sweep.cell import Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torch.nn import Parameter
+
     from gradlab.experiment import Experiment
-    from gradlab.sweep.cells import Cell, Step
+    from gradlab.sweep.cell import Cell
     from gradlab.sweep.grid import Grid
 
 LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
@@ -31,7 +34,7 @@ class Plan(NamedTuple):
     Attributes:
         chunk: runs of a cell at most.
         compiled: whether the step is compiled.
-        said: what there is to tell a user, "" for nothing.
+        said: why compiling, which would have paid, cannot be had; else "".
     """
 
     chunk: int
@@ -49,7 +52,7 @@ def train(cell: Cell) -> Iterator[Step]:
     experiment = cell.experiment
     ends = {"epochs": experiment.epochs, "steps": experiment.steps}
     for each in ensemble.train(training, **ends, clip_norm=experiment.clip_norm):
-        yield each.step, each.update, each.epoch, each.losses
+        yield Step(each.update, each.epoch, each.losses, each.items)
 
 
 def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid: Grid) -> Plan:
@@ -80,7 +83,9 @@ def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid
     try:
         size, faster = chunks.best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
     except ensemble.CannotStackError as error:
-        return Plan(chunk, said=f"the step is not compiled: {error}")
+        return Plan(chunk, said=str(error))
+    if fault := _compiled_steps(*_task_of(cell.experiment)).fault:
+        return Plan(chunk, said=fault)
     gained = total - faster[size] * steps * grid.runs
     return Plan(size, compiled=True) if gained > GAIN * (time.monotonic() - begin) else Plan(chunk)
 
@@ -108,7 +113,7 @@ def _training(cell: Cell) -> ensemble.Training:
     return ensemble.Training(worlds, members, build, schedule, compiled=steps)
 
 
-def _optimizer(experiment: Experiment, mode: modes.Mode, parameters: Sequence[object]) -> optimizers.Optimizer:
+def _optimizer(experiment: Experiment, mode: modes.Mode, parameters: Sequence[Parameter]) -> optimizers.Optimizer:
     return optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
 
 
