@@ -191,7 +191,7 @@ def test_no_more_runs_are_stacked_than_are_wanted_at_once(monkeypatch: pytest.Mo
 
 def test_the_quadratic_is_recorded_and_a_start_that_is_not_the_same_is_refused() -> None:
     task = "noisy_line"
-    options = {"task_options": {"samples": 10, "batch_size": 10}}
+    options: dict[str, Any] = {"task_options": {"samples": 10, "batch_size": 10}}
     found, _ = ran(chosen(task, ["zero_grad"], **options))
     folder = store.RunFolder(found.runs[0].folder)
     assert set(folder.read().quadratic or {}) == {"curvatures", "amplitudes", "floor"}
