@@ -138,7 +138,13 @@ def test_gradients_are_clipped_and_rates_lowered_for_each_run_by_itself() -> Non
 
 def test_a_run_ends_with_its_epochs_or_its_steps_whichever_comes_first() -> None:
     make = partial(built, "noisy_line", {"samples": 10, "batch_size": 3})
-    for ends in ({"epochs": 3}, {"steps": 7}, {"epochs": 2, "steps": 100}, {"epochs": 20, "steps": 6}):
+    each_end: list[dict[str, Any]] = [
+        {"epochs": 3},
+        {"steps": 7},
+        {"epochs": 2, "steps": 100},
+        {"epochs": 20, "steps": 6},
+    ]
+    for ends in each_end:
         assert distances(make, ["accumulate:3", "keep=0.5,every=3"], sgd, **ends) < IN_DOUBLE
 
 
@@ -264,7 +270,7 @@ def sparse() -> Task:
 
 def hooked() -> Task:
     task = plain()
-    next(task.model.parameters()).register_hook(lambda gradient: gradient * 2)
+    next(task.model.parameters()).register_hook(lambda gradient: gradient * 2)  # type: ignore[no-untyped-call]  # torch's
     return task
 
 

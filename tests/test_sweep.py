@@ -18,11 +18,12 @@ from gradlab import modes, optimizers, runs, store, sweep, training
 from gradlab.cli import app
 from gradlab.errors import ExperimentError, GradlabError, StoreError, TaskError
 from gradlab.experiment import Override, from_task, load
-from gradlab.sweep import cells, grid_of, running
+from gradlab.sweep import Step, cells, grid_of, running
+from gradlab.sweep.stacked import Plan
 from gradlab.terminal import sweep_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from gradlab.sweep import Cell, Grid, Outcome
 
@@ -51,7 +52,7 @@ def mine(seed: int, width: int = 1) -> Task:
 def grid(*vary: str, task: str = LINE, **more: Any) -> Grid:
     overrides = {**(QUICK if task == LINE else {"steps": 12}), **more}
     made = from_task(task, [Override(tuple(key.split(".")), value, "") for key, value in overrides.items()])
-    return grid_of(made, vary)
+    return grid_of(made, vary, engine="loop")
 
 
 def mine(each_step: str = "pass", *vary: str, **more: Any) -> Grid:
@@ -320,7 +321,7 @@ def test_a_task_that_is_another_at_each_call_is_refused() -> None:
     assert (folder.read().status, folder.read().done) == ("interrupted", 0)
 
 
-def in_step(cell: Cell) -> Iterator[tuple[int, int, int, Sequence[float]]]:
+def in_step(cell: Cell) -> Iterator[Step]:
     """Train all runs of a cell at once, as an engine that stacks them does, by loops that take turns."""
     each = []
     for mode, seed in zip(cell.modes, cell.seeds, strict=True):
@@ -328,13 +329,13 @@ def in_step(cell: Cell) -> Iterator[tuple[int, int, int, Sequence[float]]]:
         optimizer = optimizers.build("SGD", task.model.parameters(), cell.experiment.optimizer_options(mode))
         each.append(training.train(task, mode, optimizer, steps=cell.experiment.steps))
     for rows in zip(*each, strict=True):
-        yield rows[0].step, rows[0].update, rows[0].epoch, [row.loss for row in rows]
+        yield Step(rows[0].update, rows[0].epoch, [row.loss for row in rows])
 
 
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cells.TOGETHER, "ensemble", in_step)
-    monkeypatch.setitem(cells.CHUNKS, "ensemble", 2)
+    monkeypatch.setattr(running, "_planned", lambda *_: Plan(2))
 
 
 @pytest.mark.usefixtures("stacked")
@@ -344,7 +345,7 @@ def test_an_engine_that_trains_the_runs_of_a_cell_together_gives_the_same_result
     found = here(chosen._replace(engine="ensemble"))
     assert summaries(found) == alone
     assert {block.engine for block in found.folder.results().blocks} == {"ensemble"}
-    assert found.by_loop == 0
+    assert not found.by_loop
 
 
 @pytest.mark.usefixtures("stacked")
@@ -352,7 +353,7 @@ def test_runs_that_cannot_be_trained_together_go_through_the_plain_loop_and_are_
     chosen = mine("if len(steps) == 5 and seed == 1: 1 / 0", "keep=0,1", "lr=0.1,0.2", seeds=[0, 1, 2])
     found = here(chosen._replace(engine="ensemble"))
     assert found.folder.results().column("status", 12) == ["done", "failed", "done"] * 4
-    assert found.by_loop == 4  # the cell of seed 1, at each lr
+    assert found.by_loop == {"division by zero": 4}  # the cell of seed 1, at each lr
 
 
 # What is there is kept

@@ -77,7 +77,7 @@ def _plot_sweeps(
         record, results = each.read(), each.results()
         found = plotting.panels_of(
             record.values,
-            record.modes,
+            record.modes or ["the rule"],
             record.seeds,
             status=results.column("status", record.runs),
             verdict=results.column("verdict", record.runs),

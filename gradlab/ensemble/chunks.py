@@ -29,6 +29,7 @@ def best(seconds_of: Callable[[int], float], most: int, sizes: Sequence[int] = S
     Args:
         seconds_of: measures the seconds a run-step takes where so many runs are trained at once.
         most: runs there are.
+        sizes: to be tried, ascending.
     """
     found: dict[int, float] = {}
     for size in [*(size for size in sizes if size < most), min(most, max(sizes))]:

@@ -30,8 +30,10 @@ class CompiledSteps:
         self._made: dict[object, Gradients] = {}
 
     def add_gradients(self, stack: Stack, batches: Sequence[Any], share: float) -> Tensor | None:
-        """Leave keep × gradient in `.grad` where that is due, add share × the gradients of these batches, and return
-        the losses, shape (runs,); None where it cannot be compiled.
+        """Leave keep × gradient in `.grad` where that is due, and add share × the gradients of these batches.
+
+        Returns:
+            The losses, shape (runs,); None where the step cannot be compiled.
 
         Raises:
             CannotStackError: the batches of the tasks are not alike.

@@ -24,7 +24,7 @@ from gradlab.errors import StoreError
 from gradlab.experiment import Override, from_task
 from gradlab.store import Block, SweepFolder, SweepRecord
 from gradlab.store.sweeps import block_line
-from gradlab.sweep import executors, grid_of
+from gradlab.sweep import executors, grid_of, running
 from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
 
@@ -96,7 +96,7 @@ def grid(meet: str, build: str = "pass", seeds: tuple[int, ...] = (0, 1, 2, 3)) 
     Path("mine.py").write_text(MINE.replace("{meet}", meet.strip()).replace("{build}", build))
     values: dict[str, Any] = {"modes": ["zero_grad"], "steps": 8, "seeds": list(seeds)}
     return grid_of(from_task("mine.py:mine", [Override((key,), value, "") for key, value in values.items()]),
-                   ["lr=0.01,0.1"])  # fmt: skip
+                   ["lr=0.01,0.1"], engine="loop")  # fmt: skip
 
 
 def lines(folder: SweepFolder) -> list[bytes]:
@@ -123,7 +123,7 @@ def waiting(workers: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sweep.CHUNKS, "loop", 8)
+    monkeypatch.setattr(running, "LOOP_CHUNK", 8)
     chosen = grid(WAITS)
     Path("go").touch()
     undisturbed = sweep.run(chosen, Path("undisturbed"), workers=1)
