@@ -257,6 +257,9 @@ class _Sweep(NamedTuple):
             self.log.sync()
             results = self.folder.results()
             record = sweep.standing(status, results, progress)
+        if status == "done" and (measured := self._sharpness()):
+            record = replace(record, sharpness=measured)
+            self.folder.write(record)
         return _outcome(self.folder, record, results, cached)._replace(lost=lost, how=how)
 
     def _prepared(self, cached: int) -> _Sweep:
@@ -274,8 +277,7 @@ class _Sweep(NamedTuple):
                 f"{self.folder.path} was begun with {before}, on which the results depend\n"
                 "its runs cannot stand beside those that would be trained now; --fresh trains all again"
             )
-        measured = self.record.sharpness or self._sharpness()
-        return self._replace(record=replace(self.record, versions=versions, sharpness=measured))
+        return self._replace(record=replace(self.record, versions=versions))
 
     def _sharpness(self) -> dict[str, Any] | None:
         """Return λ of each seed, of which the phase diagram's edge is drawn, where there is one."""
