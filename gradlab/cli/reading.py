@@ -39,7 +39,21 @@ def plot(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
 ) -> None:
     """Draw the loss of each mode; of a sweep, the phase diagram."""
-    from gradlab import store
+    draw(folders, output, x=x, title=title, width=width, theory=theory, quiet=quiet)
+
+
+def draw(
+    folders: list[Path] | None,
+    output: list[Path] | None,
+    *,
+    x: str | None = None,
+    title: str | None = None,
+    width: int = 1200,
+    theory: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Draw what `gradlab plot` draws of these folders."""
+    from gradlab import plotting, store
 
     sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
     if all(sweeps):
@@ -47,8 +61,6 @@ def plot(
         return
     runs = runs_at(folders)
     files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
-    from gradlab import plotting
-
     plotting.check_formats(files)
     records = list(read(runs))
     lacking = plotting.without_theory(records) if theory else []

@@ -11,7 +11,7 @@ import typer
 
 from gradlab.cli.app import Json, Out, app
 from gradlab.cli.ending import DONE, FAILED, Stopped
-from gradlab.cli.reading import by_error, result_json
+from gradlab.cli.reading import by_error, draw, result_json
 from gradlab.cli.saying import answer, console_, print_json, say
 from gradlab.errors import ExperimentError
 
@@ -42,6 +42,12 @@ Seed = Annotated[list[int] | None, typer.Option(help="Seed of a run; give severa
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")]
 Device = Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again what is done.")]
+Plot = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plot", metavar="FILE", help="Draw it as well: FILE.png, .svg or .pdf; may be given several times."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The answer only: no progress, no hints.")]
 
 
@@ -62,18 +68,22 @@ def run(
     ] = None,
     device: Device = None,
     out: Out = Path("runs"),
+    plot: Plot = None,
     fresh: Fresh = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train one model under several modes and compare: same weights, same batches."""
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
+    _check_formats(plot)
     outcome = _run(_chosen(experiment, task, [*overrides, *_given(seeds=seed, engine=engine)]), out, fresh=fresh,
                    talk=not (json or quiet))  # fmt: skip
     if json:
         print_json(_outcome_json(outcome))
     else:
-        _show_outcome(outcome, quiet=quiet)
+        _show_outcome(outcome, quiet=quiet, drawn=bool(plot))
+    if plot and any(each.rows for each in outcome.runs):
+        draw([outcome.folder], plot, quiet=json or quiet)
     raise typer.Exit(DONE if outcome.ok else FAILED)
 
 
@@ -104,6 +114,7 @@ def sweep(
         int | None, typer.Option(metavar="N", help="Processes to train in; default one a core.", min=1, max=1024)
     ] = None,
     out: Out = Path("runs"),
+    plot: Plot = None,
     fresh: Fresh = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -116,6 +127,7 @@ def sweep(
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
     overrides += _given(seeds=list(range(seeds)) if seeds else seed)
     chosen = _chosen(experiment, task, overrides)
+    _check_formats(plot)
     grid = grid_of(chosen, vary or [], engine=engine, chosen_modes=bool(mode))
     outcome = _sweep(grid, out, workers, fresh=fresh, talk=not (json or quiet))
     if json:
@@ -124,7 +136,9 @@ def sweep(
         shown = {"folder": str(outcome.folder.path), "runs": outcome.record.runs, "run_steps_per_second": rate}
         print_json(shown | {"cached": outcome.cached} | failed)
     else:
-        _show_sweep(outcome, quiet=quiet)
+        _show_sweep(outcome, quiet=quiet, drawn=bool(plot))
+    if plot:
+        draw([outcome.folder.path], plot, quiet=json or quiet)
     raise typer.Exit(FAILED if outcome.failed else DONE)
 
 
@@ -152,6 +166,14 @@ def sharpness(
 
         console = console_()
         console.print(sharpness_block(found, console.width))
+
+
+def _check_formats(files: list[Path] | None) -> None:
+    """Refuse before hours of training what could not be drawn after them."""
+    if files:
+        from gradlab import plotting
+
+        plotting.check_formats(files)
 
 
 def _overrides(
@@ -243,7 +265,7 @@ def _heeding_signals(train: Callable[[Stop], Done], watcher: Bar | Lines | Sweep
 # Showing
 
 
-def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
+def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
     from gradlab.terminal import epoch_lines, expectation_lines, table_of
 
     console = console_()
@@ -261,7 +283,8 @@ def _show_outcome(outcome: Outcome, *, quiet: bool) -> None:
     before = sum(run.cached for run in outcome.runs)
     if before:
         say(f"{before} of {len(outcome.runs)} runs were done before and not trained again (--fresh does)")
-    say(f"picture: gradlab plot {outcome.folder}")
+    if not drawn:
+        say(f"picture: gradlab plot {outcome.folder}")
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -273,7 +296,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool) -> None:
+def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
     from gradlab.terminal import sweep_lines
 
     console = console_()
@@ -292,7 +315,8 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool) -> None:
         say(
             f"{outcome.cached:,} of {outcome.record.runs:,} runs were done before and not trained again (--fresh does)"
         )
-    say(f"picture: gradlab plot {outcome.folder.path}")
+    if not drawn:
+        say(f"picture: gradlab plot {outcome.folder.path}")
 
 
 def _watcher(runs: int) -> Bar | Lines:

@@ -48,7 +48,7 @@ class Group:
         self.late, self.due = late, False
         self.members = members
         self.parameters = {name: torch.nn.Parameter(each) for name, each in start.items()}
-        self.clears = _clears(modes[0])
+        self.clears = _clears(modes[0]) and not late
         self._cleared = torch.tensor([nth for nth, mode in enumerate(modes) if mode.keep == 0], dtype=torch.long)
         self.keeps_all = all(mode.keep == 1 for mode in modes)
         self._keeps = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)

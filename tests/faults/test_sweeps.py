@@ -69,7 +69,7 @@ KILLED = """if seed == 3 or not Path("been").exists():
         os.kill(os.getpid(), signal.SIGKILL)
 """
 COMMAND = ["sweep", "--task", "mine.py:mine", "--vary", "lr=0.01,0.1", "-m", "zero_grad", "--steps", "8", "--quiet",
-           "--seeds", "4"]  # fmt: skip
+           "--seeds", "4", "--engine", "loop"]  # fmt: skip
 LISTENING = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.cli import main; main()"
 )
@@ -107,7 +107,7 @@ def lines(folder: SweepFolder) -> list[bytes]:
 def waiting(workers: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, *COMMAND, "--engine", "loop", "--workers", workers], env=os.environ | ENVIRONMENT,
+        [sys.executable, "-c", LISTENING, *COMMAND, "--workers", workers], env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:

@@ -1,0 +1,154 @@
+"""The compiled step, freed memory that stays, and how many runs are trained at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from gradlab import ensemble, modes, optimizers
+from gradlab.ensemble import CannotStackError, Member, Training, World, chunks
+from gradlab.ensemble.compiled import CompiledSteps
+from tests.test_ensemble import IN_DOUBLE, built, distance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradlab.rows import Row
+    from gradlab.tasks import Task
+
+WORDS = ["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad", "keep=-0.25"]
+SEEDS = (3, 4)
+
+make = partial(built, "noisy_line", {"samples": 10, "batch_size": 5})
+adam = partial(torch.optim.Adam, lr=0.01)
+
+
+def curves_of(task: Callable[[int], Task], compiled: CompiledSteps | None, words: Sequence[str] = WORDS) -> Any:
+    """Return the training, and the rows of each mode and seed."""
+    members = [Member(modes.parse(word), nth) for word in words for nth in range(len(SEEDS))]
+    training = Training([World(task(seed)) for seed in SEEDS], members, adam, compiled=compiled)
+    steps = list(ensemble.train(training, steps=40))
+    rows: list[list[Row]] = [[each.row(nth) for each in steps] for nth in range(len(members))]
+    return training, rows
+
+
+@pytest.mark.xdist_group("compiled")
+def test_a_compiled_step_trains_the_same_and_is_compiled_once() -> None:
+    steps = CompiledSteps()
+    for words in (WORDS, WORDS[::-1], ["accumulate:2"] * 5):  # the windows of the last are not yet full at each step
+        training, found = curves_of(make, steps, words)
+        assert training.compiled is steps
+        assert not steps.fault
+        _, expected = curves_of(make, None, words)
+        assert max(map(distance, found, expected)) < IN_DOUBLE
+    assert len(steps._made) == 1
+
+
+def test_nothing_of_an_infinite_gradient_is_left_where_it_is_cleared_by_a_compiled_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
+    members = [Member(modes.parse(word)) for word in ("zero_grad", "halve_grad")]
+    training = Training([World(make(3))], members, partial(torch.optim.SGD, lr=0.0), compiled=CompiledSteps())
+    steps = ensemble.train(training, steps=3)
+    next(steps)
+    for parameter in training.stack.parameters:
+        assert parameter.grad is not None
+        parameter.grad.fill_(torch.inf)
+    next(steps)
+    for parameter in training.stack.parameters:
+        assert parameter.grad is not None
+        assert parameter.grad[0].isfinite().all()
+        assert parameter.grad[1].isinf().all()
+
+
+def test_where_nothing_can_be_compiled_it_goes_on_without_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler at hand\nand more")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    steps = CompiledSteps()
+    training, found = curves_of(make, steps)
+    assert steps.fault == "no compiler at hand"
+    assert training.compiled is None
+    assert max(map(distance, found, curves_of(make, None)[1])) < IN_DOUBLE
+    assert curves_of(make, steps)[0].compiled is None  # it is not tried again
+
+
+def test_a_compiled_loss_that_rests_on_more_than_its_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
+
+    def shifted(seed: int) -> Task:
+        from dataclasses import replace
+
+        task = make(seed)
+        return replace(task, loss=lambda model, batch: task.loss(model, batch) + seed)
+
+    with pytest.raises(CannotStackError, match="its loss is another one for each seed"):
+        curves_of(shifted, CompiledSteps())
+
+
+def measured(seconds: dict[int, float]) -> Callable[[int], float]:
+    return lambda size: seconds[size]
+
+
+def test_the_smallest_number_of_runs_that_is_nearly_the_best_is_taken() -> None:
+    seconds = {16: 9.0, 32: 5.0, 64: 3.0, 128: 2.1, 256: 2.0, 512: 2.2, 1024: 3.1, 2048: 1.0}
+    size, found = chunks.best(measured(seconds), 5000)
+    assert size == 128
+    assert list(found) == [16, 32, 64, 128, 256, 512, 1024]  # beyond the cache it is not gone on
+
+
+@pytest.mark.parametrize(("most", "tried"), [(1, [1]), (16, [16]), (20, [16, 20]), (10**6, list(chunks.SIZES))])
+def test_no_more_runs_are_tried_than_there_are(most: int, tried: list[int]) -> None:
+    assert list(chunks.best(lambda size: 1 / size, most)[1]) == tried
+
+
+def test_a_step_is_timed_for_each_run() -> None:
+    def seconds(runs: int) -> float:
+        members = [Member(modes.zero_grad())] * runs
+        return chunks.seconds_a_run_step(Training([World(make(3))], members, adam))
+
+    one, many = seconds(1), seconds(64)
+    assert 0 < many < one / 8  # a step of 64 tiny runs takes little longer than one of a single run
+
+
+FREED = """
+import sys
+from pathlib import Path
+if sys.argv[1] == "kept":
+    from gradlab.ensemble.memory import keep_freed_memory
+    assert keep_freed_memory()
+import torch
+for _ in range(5):
+    [torch.ones(2**20) for _ in range(16)]
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is the GNU C library that is asked")
+def test_memory_that_was_freed_stays_with_the_process() -> None:
+    def resident(how: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FREED, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert resident("kept") - resident("given back") > 32 * 1024  # KiB, of 16 tensors of 4 MiB
+
+
+def test_optimizers_that_are_named_in_the_table_train_compiled_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
+    for name in ("vanilla", "RMSprop"):
+        build = partial(optimizers.build, name)
+        members = [Member(modes.parse(word)) for word in ("zero_grad", "no_zero_grad")]
+        each = [
+            Training([World(make(3))], members, lambda some: build(some, {"lr": 0.01}), compiled=steps)  # noqa: B023
+            for steps in (CompiledSteps(), None)
+        ]
+        one, other = (list(ensemble.train(training, steps=20)) for training in each)
+        for step, expected in zip(one, other, strict=True):
+            assert step.losses == pytest.approx(expected.losses, rel=1e-12)

@@ -1,0 +1,155 @@
+"""Cells trained as stacks: the same as runs by themselves, planned by measuring, left to the loop where need be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from gradlab import ensemble, store, sweep
+from gradlab.cli import app
+from gradlab.ensemble import chunks
+from gradlab.experiment import Override, from_task
+from gradlab.sweep import grid_of, stacked
+
+if TYPE_CHECKING:
+    from gradlab.sweep import Grid, Outcome
+
+
+def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more: Any) -> Grid:
+    values = {"steps": 60, "seeds": [0, 1], **more}
+    made = from_task(task, [Override(tuple(key.split(".")), value, "") for key, value in values.items()])
+    return grid_of(made, vary, engine=engine)
+
+
+def trained(chosen: Grid, name: str = "runs", **more: Any) -> Outcome:
+    return sweep.run(chosen, Path(name), workers=1, **more)
+
+
+def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
+    results = outcome.folder.results()
+    return [results.column(name, outcome.record.runs) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("vary", "more"),
+    [
+        (["lr=0.01,0.1,30", "keep=0,0.5,1"], {}),
+        (
+            ["lr=0.01,0.1"],
+            {"modes": ["zero_grad", "zero_grad:fill", "no_zero_grad", "accumulate:4", "accumulate:3:sum"]},
+        ),
+        (["batch_size=1,7,40"], {"optimizer.name": "Adam", "clip_norm": 0.5, "schedule": "cosine"}),
+        (["keep=0,0.5"], {"task": "heads_in_turn", "optimizer.weight_decay": 0.1}),
+        (["lr=0.01,0.1"], {"task": "mixed_lengths", "modes": ["zero_grad", "accumulate:4:sum"]}),
+    ],
+    ids=["grid", "modes", "adam", "heads", "items"],
+)
+def test_a_sweep_of_stacks_ends_as_one_of_single_runs_does(vary: list[str], more: dict[str, Any]) -> None:
+    together, alone = trained(grid(*vary, **more)), trained(grid(*vary, engine="loop", **more))
+    assert not together.by_loop
+    assert {block.engine for block in together.folder.results().blocks} == {"ensemble"}
+    for name in ("status", "steps", "verdict"):
+        assert columns(together, name) == columns(alone, name)
+    for name in ("first_loss", "last_loss", "best_loss"):
+        (found,), (expected,) = columns(together, name), columns(alone, name)
+        assert found == pytest.approx(
+            expected, rel=1e-3, nan_ok=True
+        )  # float32, and modes that keep all amplify its rounding
+
+
+def test_its_results_do_not_depend_on_when_its_cells_are_trained() -> None:
+    chosen = grid("lr=0.01,0.1", "keep=0,0.5,1", steps=20)
+    found = {tuple(block.run): block for block in trained(chosen, chunk=4).folder.results().blocks}
+    assert len(found) == 4
+    for cell in reversed(found):
+        assert sweep.train_cell(chosen, cell) == found[cell]
+
+
+def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
+    found = trained(grid("lr=0.01,0.1", task="echo", steps=12, modes=["zero_grad"]))
+    assert list(found.by_loop.values()) == [4]
+    assert {block.engine for block in found.folder.results().blocks} == {"loop"}
+    assert [block.why for block in found.folder.results().blocks] == list(found.by_loop) * 2
+    told = CliRunner().invoke(
+        app, ["sweep", "--task", "echo", "--vary", "lr=0.01,0.1", "--steps", "12", "-m", "zero_grad"]
+    )
+    assert "were trained one by one, by the plain loop: " in told.stderr
+
+
+def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        stacked.chunks, "seconds_a_run_step", lambda training: 1e-6 / len(training.stack.members) ** 0.01
+    )
+    found = trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3))
+    assert found.record.chunk == 16  # of 44; the others gain less than a tenth
+    assert {len(block.run) for block in found.folder.results().blocks} <= {14, 15}
+    monkeypatch.setattr(stacked, "planned", lambda *_: pytest.fail("it is measured once"))
+    found.folder.results_file.write_bytes(b"")
+    assert trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3)).record.chunk == 16
+
+
+@pytest.mark.parametrize(("eager", "compiled", "pays"), [(1.0, 0.1, True), (1.0, 1.0, False), (1e-9, 1e-10, False)])
+def test_a_step_is_compiled_where_that_pays(
+    eager: float, compiled: float, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seconds(training: ensemble.Training) -> float:
+        return compiled if training.compiled else eager
+
+    monkeypatch.setattr(chunks, "seconds_a_run_step", seconds)
+    monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
+    chosen = grid("keep=0:1:5", steps=50)
+    found = trained(chosen)
+    assert found.record.compiled == pays
+    (last,), (expected,) = columns(found, "last_loss"), columns(trained(chosen._replace(engine="loop")), "last_loss")
+    assert last == pytest.approx(expected, rel=1e-3)
+
+
+def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watcher:
+        said: list[str] = []  # noqa: RUF012 - of this one
+
+        def says(self, text: str) -> None:
+            self.said.append(text)
+
+        def begins(self, total: int, done: int) -> None: ...
+
+        def at(self, steps: int, done: float) -> None: ...
+
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler at hand")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    monkeypatch.setattr(stacked, "PAYS", 0.0)
+    stacked._compiled_steps.cache_clear()
+    found = trained(grid("keep=0,1", steps=5), watcher=Watcher())
+    stacked._compiled_steps.cache_clear()
+    assert not found.record.compiled
+    assert Watcher.said == ["the step is not compiled, which would have paid: no compiler at hand"]
+
+
+def test_the_edge_is_recorded_where_there_is_one() -> None:
+    assert trained(grid("keep=0,1", steps=3)).record.sharpness is None  # the lr does not vary
+    adam = {"optimizer.name": "Adam"}
+    assert trained(grid("lr=0.1,0.2", "keep=0,1", steps=3, **adam)).record.sharpness is None
+    edged = trained(grid("lr=0.1,0.2", "keep=0,1", steps=3)).folder
+    assert edged.read().sharpness == {"seeds": [0, 1], "eigenvalues": pytest.approx([2.1, 1.8], rel=0.3)}
+    assert store.SweepFolder(edged.path).read() == edged.read()
+
+
+def test_run_and_sweep_draw_as_well() -> None:
+    swept = ["sweep", "--task", "noisy_line", "--vary", "lr=0.1,0.2", "--vary", "keep=0,1", "--steps", "3"]
+    for command in (["run", "--steps", "3"], [*swept, "--workers", "1"]):
+        done = CliRunner().invoke(app, [*command, "--plot", "it.png", "--plot", "it.svg"])
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines()[-2:] == ["it.png", "it.svg"]
+        assert "picture: gradlab plot" not in done.stderr
+        for name in ("it.png", "it.svg"):
+            assert Path(name).stat().st_size > 1000
+            Path(name).unlink()
+        again = CliRunner().invoke(app, [*command, "--plot", "it.gif"])
+        assert again.exit_code == 2
+        assert "the suffix says the format" in again.stderr
