@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from gradlab import ensemble, store, sweep
 from gradlab.cli import app
-from gradlab.ensemble import chunks
 from gradlab.experiment import Override, from_task
 from gradlab.sweep import grid_of, stacked
 
@@ -81,9 +80,7 @@ def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
 
 
 def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        stacked.chunks, "seconds_a_run_step", lambda training: 1e-6 / len(training.stack.members) ** 0.01
-    )
+    monkeypatch.setattr(stacked, "seconds_a_run_step", lambda training: 1e-6 / len(training.stack.members) ** 0.01)
     found = trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3))
     assert found.record.chunk == 16  # of 44; the others gain less than a tenth
     assert {len(block.run) for block in found.folder.results().blocks} <= {14, 15}
@@ -99,7 +96,7 @@ def test_a_step_is_compiled_where_that_pays(
     def seconds(training: ensemble.Training) -> float:
         return compiled if training.compiled else eager
 
-    monkeypatch.setattr(chunks, "seconds_a_run_step", seconds)
+    monkeypatch.setattr(stacked, "seconds_a_run_step", seconds)
     monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
     chosen = grid("keep=0:1:5", steps=50)
     found = trained(chosen)

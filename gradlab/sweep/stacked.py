@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import ensemble, modes, optimizers, runs, tasks
-from gradlab.ensemble import chunks
+from gradlab.ensemble.chunks import best, seconds_a_run_step
 from gradlab.ensemble.compiled import CompiledSteps
 from gradlab.ensemble.memory import keep_freed_memory
 from gradlab.sweep.cell import Step
@@ -73,15 +73,15 @@ def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid
 
     def seconds(size: int, *, compiled: bool = False) -> float:
         part = cell_of(alike[:size])
-        return chunks.seconds_a_run_step(_training(part._replace(compiled=compiled)))
+        return seconds_a_run_step(_training(part._replace(compiled=compiled)))
 
-    chunk, found = chunks.best(seconds, most)
+    chunk, found = best(seconds, most)
     total = found[chunk] * steps * grid.runs
     if total < PAYS:
         return Plan(chunk)
     begin = time.monotonic()
     try:
-        size, faster = chunks.best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
+        size, faster = best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
     except ensemble.CannotStackError as error:
         return Plan(chunk, said=str(error))
     if fault := _compiled_steps(*_task_of(cell.experiment)).fault:
