@@ -163,6 +163,17 @@ def test_a_parameter_that_a_step_does_not_use_is_left_alone_or_moved_on_as_in_th
     assert distances(make, ["zero_grad", "zero_grad:fill", "no_zero_grad"], adam, steps=12) < IN_DOUBLE
 
 
+def test_nothing_of_an_infinite_gradient_is_left_where_it_is_cleared_by_zeros() -> None:
+    def make(seed: int) -> Task:  # noqa: ARG001
+        model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+        nn.init.zeros_(model.weight)
+        batches = [torch.full((1, 1), x, dtype=torch.float64) for x in (10.0, 1.0, 1.0)]
+        return Task(model, batches, lambda model, x: model(x).sum() * 1e308)
+
+    rprop = partial(torch.optim.Rprop, lr=0.01)  # the sign of an infinite gradient is a step like any other
+    assert distances(make, ["zero_grad:fill", "no_zero_grad"], rprop, steps=3) == 0
+
+
 def shuffled(seed: int) -> Task:
     """Return a task that draws from torch's global generator whenever an epoch begins."""
     tasks.loading.seed_everything(seed)

@@ -91,6 +91,16 @@ def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
     assert "zero_grad" not in console.file.getvalue()
 
 
+def test_runs_that_are_trained_at_once_are_told_as_such_with_the_steps_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    lines = Lines(said.append, 12)
+    lines.begins(plan(), 10, 0, 10)
+    lines.at(5)
+    assert re.fullmatch(r"1-10/12 10 runs at once: step 5 of 10, [\d,]+ run-steps/s, \d:\d\d left", said[0])
+    assert lines.pace.all_done == 50
+
+
 # Sweeps
 
 
