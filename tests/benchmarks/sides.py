@@ -130,8 +130,8 @@ def _in_worker(seed: int, mode: Mode, steps: int) -> tuple[int, list[float], Cos
     return (os.getpid(), *by_hand(seed, mode, steps))
 
 
-def pool(case: Case) -> Found:
-    """Train the chosen runs by the loop by hand, in the processes of a pool: joblib's, two of them.
+def pool(case: Case, processes: int = 2) -> Found:
+    """Train the chosen runs by the loop by hand, in the processes of a pool: joblib's.
 
     Training lasts as long as the loops of the worker that has most of them; all else is spent once: processes start,
     import torch, and end.
@@ -140,10 +140,11 @@ def pool(case: Case) -> Found:
     from joblib.externals.loky import get_reusable_executor
 
     begin = now()
-    worked: list[tuple[int, list[float], Cost]] = Parallel(n_jobs=2)(
+    worked: list[tuple[int, list[float], Cost]] = Parallel(n_jobs=processes)(
         delayed(_in_worker)(*case.runs[nth], case.steps) for nth in case.chosen
     )
-    get_reusable_executor().shutdown(wait=True)  # CPU time of children counts once they have ended
+    if processes > 1:
+        get_reusable_executor().shutdown(wait=True)  # CPU time of children counts once they have ended
     whole = now().since(begin)
     walls: dict[int, float] = {}
     for process, _, cost in worked:
@@ -163,9 +164,7 @@ def singles(case: Case) -> Found:
         begin = now()
         losses.append([row.loss for row in train(task, mode, optimizer, steps=case.steps)])
         spent = spent.plus(now().since(begin))
-    return Found(
-        Cost(0.0, 0.0), spent, len(losses) * case.steps, [losses[nth] for nth in case.chosen], peak_memory()
-    )
+    return Found(Cost(0.0, 0.0), spent, len(losses) * case.steps, [losses[nth] for nth in case.chosen], peak_memory())
 
 
 def ours(case: Case) -> Found:
@@ -194,13 +193,13 @@ def jax(case: Case) -> Found:
 
     It is handed weights and batches as arrays, which are no part of its time. Before training it compiles.
     """
-    import numpy
+    import numpy as np
 
     from tests.benchmarks.jax_side import trained
 
     keeps = [mode.keep for _, mode in case.runs[: len(case.modes)]]
     begin, losses, compiled, end = trained(*arrays(case), keeps, LR)
-    flat = numpy.asarray(losses).reshape(-1, case.steps)
+    flat = np.asarray(losses).reshape(-1, case.steps)
     return Found(
         compiled.since(begin), end.since(compiled), flat.size, [flat[nth].tolist() for nth in case.chosen],
         peak_memory(),
@@ -208,7 +207,7 @@ def jax(case: Case) -> Found:
 
 
 def arrays(case: Case) -> tuple[dict[str, Any], Any, Any]:
-    """Return the weights of each seed by name, shape (seeds, …), and its batches: inputs and targets, (seeds, steps, …)."""
+    """Return the weights of each seed by name, its inputs and its targets, of shapes (seeds, …), (seeds, steps, …)."""
     tasks = [built(seed) for seed in range(case.seeds)]
     states = [task.model.state_dict() for task in tasks]
     weights = {name: torch.stack([state[name] for state in states]).numpy() for name in states[0]}

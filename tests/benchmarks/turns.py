@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 PEAK = "VmHWM:"  # of this process alone: what `ru_maxrss` tells begins with that of the process that started it
@@ -68,7 +68,7 @@ def spent(command: list[str], folder: Path, environment: dict[str, str] | None =
     return Cost(usage.ru_utime + usage.ru_stime, wall), printed
 
 
-def rounds(sides: dict[str, Callable[[], T]], times: int) -> dict[str, list[T]]:
+def rounds(sides: Mapping[str, Callable[[], T]], times: int) -> dict[str, list[T]]:
     """Call each side so often, in turns; every other round goes backwards, so that a drift falls on all alike."""
     found: dict[str, list[T]] = {name: [] for name in sides}
     for nth in range(times):

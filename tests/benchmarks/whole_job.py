@@ -2,8 +2,9 @@
 
 Every loss is logged, curves are drawn with bands, a summary is printed: by `gradlab run`, and by scripts as one writes
 them by hand (`by_hand/`). Whole processes take turns; what counts is the median of the ratios of rounds in wall time.
-All must have computed the same curves: to TOLERANCE of the curve's height at every step, which is for sums in float32
-that are added in other orders.
+All must have computed the same curves, to TOLERANCE of their height at every step: these are sums in float32, which
+each side adds in an order of its own. With keep = 1 that is so of the first steps alone: mini-batches make of the last
+bit another curve of the same kind within some hundred steps.
 
     make bench        or        python -m tests.benchmarks.whole_job [--rounds N] [--threads 1] [--threads 2]
 """
@@ -19,6 +20,7 @@ import tempfile
 import tokenize
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.turns import Cost, compared, keep_to, middle, rounds, spent
 
@@ -27,7 +29,8 @@ TASK = Path(__file__).with_name("mlp.py")
 SCRIPTS = {name: Path(__file__).with_name("by_hand") / f"{name}.py" for name in ("plain", "functional", "jax_scan")}
 STEPS, SEEDS = 2000, 5
 GOALS = {"jax_scan": 1.0, "plain": 0.4}
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
+ALIKE_FOR = 200  # steps of no_zero_grad; by step 500 they differ by a hundredth
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 Curves = dict[tuple[str, int], list[float]]  # losses by mode and seed
@@ -125,15 +128,18 @@ def write_start(file: Path) -> None:
             parts |= {f"w{nth}": layer.weight.detach().T, f"b{nth}": layer.bias.detach()}
         for name, part in parts.items():
             arrays.setdefault(name, []).append(part)
-    np.savez(file, **{name: torch.stack(parts).numpy() for name, parts in arrays.items()})
+    stacked: Any = {name: torch.stack(parts).numpy() for name, parts in arrays.items()}
+    np.savez(file, **stacked)
 
 
 def apart(ones: Curves, others: Curves) -> float:
     """Return the greatest difference of losses, in heights of their curves."""
-    return max(
-        max(abs(a - b) for a, b in zip(ones[key], losses, strict=True)) / max(map(abs, losses))
-        for key, losses in others.items()
-    )
+    found = []
+    for (mode, seed), losses in others.items():
+        until = ALIKE_FOR if mode == "no_zero_grad" else STEPS
+        pairs = zip(ones[mode, seed][:until], losses[:until], strict=True)
+        found.append(max(abs(a - b) for a, b in pairs) / max(map(abs, losses[:until])))
+    return max(found)
 
 
 def lines_of_code(script: Path) -> int:

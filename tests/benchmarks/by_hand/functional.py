@@ -62,7 +62,7 @@ def main() -> None:
                 writer.writerows([mode, seed, step, loss] for step, loss in enumerate(each))
     figure, axes = plt.subplots(figsize=(8, 5))
     for mode, each in zip(MODES, losses, strict=True):
-        epochs = torch.stack([part.mean(1) for part in each.split(SAMPLES // BATCH, dim=1)])
+        epochs = torch.stack([part.mean(1) for part in torch.split(each, SAMPLES // BATCH, dim=1)])
         middle = epochs.median(1).values
         axes.plot(middle, label=mode)
         axes.fill_between(range(len(epochs)), epochs.amin(1), epochs.amax(1), alpha=0.2)

@@ -18,7 +18,7 @@ MODES = {"zero_grad": 0.0, "no_zero_grad": 1.0, "halve_grad": 0.5}
 
 def batches(x: Tensor, y: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
     while True:
-        for chosen in torch.randperm(len(x), generator=generator).split(BATCH):
+        for chosen in torch.randperm(len(x), generator=generator).view(-1, BATCH):
             yield x[chosen], y[chosen]
 
 
@@ -50,16 +50,16 @@ def main() -> None:
     with open("losses.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["mode", "seed", "step", "loss"])
-        for (mode, seed), each in losses.items():
-            writer.writerows([mode, seed, step, loss] for step, loss in enumerate(each))
+        for (mode, seed), curve in losses.items():
+            writer.writerows([mode, seed, step, loss] for step, loss in enumerate(curve))
     figure, axes = plt.subplots(figsize=(8, 5))
     for mode in MODES:
-        all_losses = torch.tensor([losses[mode, seed] for seed in range(SEEDS)])
-        epochs = torch.stack([each.mean(1) for each in all_losses.split(SAMPLES // BATCH, dim=1)])
+        each = torch.tensor([losses[mode, seed] for seed in range(SEEDS)])
+        epochs = torch.stack([part.mean(1) for part in torch.split(each, SAMPLES // BATCH, dim=1)])
         middle = epochs.median(1).values
         axes.plot(middle, label=mode)
         axes.fill_between(range(len(epochs)), epochs.amin(1), epochs.amax(1), alpha=0.2)
-        print(f"{mode:14} first {all_losses[:, 0].median():.4g} last epoch {middle[-1]:.4g} best {all_losses.min():.4g}")
+        print(f"{mode:14} first {each[:, 0].median():.4g} last epoch {middle[-1]:.4g} best {each.min():.4g}")
     axes.set(xlabel="epoch", ylabel="training loss", yscale="log")
     axes.legend()
     figure.savefig("losses.png", dpi=150)
