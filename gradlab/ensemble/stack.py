@@ -40,25 +40,37 @@ class Group:
     optimizer: Optimizer
     scheduler: Scheduler | None = None
 
-    def __init__(self, members: list[int], modes: list[Mode], start: dict[str, Tensor]) -> None:
+    def __init__(self, members: list[int], modes: list[Mode], start: dict[str, Tensor], *, late: bool = False) -> None:
+        """Stack these runs; `late` leaves the rule to whoever adds the next gradient, by `factor`."""
         import torch
 
+        self.late, self.due = late, False
         self.members = members
         self.parameters = {name: torch.nn.Parameter(each) for name, each in start.items()}
         self.clears = _clears(modes[0])
-        self.filled = sum(mode.keep == 0 for mode in modes)  # these stand first
+        self._cleared = torch.tensor([nth for nth, mode in enumerate(modes) if mode.keep == 0], dtype=torch.long)
         self.keeps_all = all(mode.keep == 1 for mode in modes)
         self._keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
+        self._kept: dict[object, Tensor] = {}  # keep, in the forms that it is needed in
 
     def leave(self) -> None:
         """Leave keep × gradient in `.grad`: the rule."""
-        if self.clears:
+        if self.late:
+            self.due = True
+        elif self.clears:
             self.optimizer.zero_grad(set_to_none=True)
         elif not self.keeps_all:
             for parameter in self.parameters.values():
                 if parameter.grad is not None:
                     parameter.grad *= self._keep_like(parameter)
-                    parameter.grad[: self.filled] = 0  # and not 0 × inf
+                    if len(self._cleared):
+                        parameter.grad[self._cleared] = 0  # and not 0 × inf
+
+    def catch_up(self) -> None:
+        """Do at once what was left for later, and from now on."""
+        due, self.late, self.due = self.due, False, False
+        if due:
+            self.leave()
 
     def clip(self, norm: float) -> None:
         """Clip `.grad` of each run to this norm, as `clip_grad_norm_` does."""
@@ -70,12 +82,23 @@ class Group:
         for grad in grads:
             grad *= shares.view(-1, *[1] * (grad.dim() - 1))
 
+    def factor(self) -> Tensor:
+        """Return what `.grad` is to be multiplied by before the next gradient is added, shape (runs,)."""
+        import torch
+
+        first = next(iter(self.parameters.values()))
+        keep = self._keep if self.due else torch.ones_like(self._keep)
+        return keep.to(first.device, torch.promote_types(first.dtype, torch.float32))
+
     def _keep_like(self, parameter: Tensor) -> Tensor:
         """Return keep in a form that multiplies a stacked tensor, in a type that rounds as a number would."""
         import torch
 
-        kind = torch.promote_types(parameter.dtype, torch.float32)
-        return self._keep.to(parameter.device, kind).view(-1, *[1] * (parameter.dim() - 1))
+        form = (parameter.dtype, parameter.dim())
+        if form not in self._kept:
+            kind = torch.promote_types(parameter.dtype, torch.float32)
+            self._kept[form] = self._keep.to(parameter.device, kind).view(-1, *[1] * (parameter.dim() - 1))
+        return self._kept[form]
 
 
 class Stack:
@@ -84,36 +107,40 @@ class Stack:
     Attributes:
         members: the runs.
         groups: of runs that are cleared alike; their slices one after another are the stack.
+        task_of: the task of each run of the stack, shape (runs,).
+        parts: of each task, the module that returns its loss of a batch.
+        still: of each task, the buffers and the parameters that are not trained; `still_of_all`, stacked.
     """
 
-    def __init__(self, tasks: Sequence[Task], members: Sequence[Member]) -> None:
+    def __init__(self, tasks: Sequence[Task], members: Sequence[Member], *, late: bool = False) -> None:
+        """Stack the runs, in one group where the rule is applied late."""
         import torch
 
         self.members = list(members)
-        order = sorted(range(len(members)), key=lambda nth: _clearing(members[nth].mode))
+        order = sorted(range(len(members)), key=lambda nth: 0 if late else _clearing(members[nth].mode))
         self._place = torch.tensor(sorted(range(len(order)), key=order.__getitem__))  # of each member in the stack
         self._in_place = order == sorted(order)
-        self._task = torch.tensor([members[nth].task for nth in order])
+        self.task_of = torch.tensor([members[nth].task for nth in order])
         models = [task.model for task in tasks]
         device = next((each.device for each in models[0].parameters()), None)
-        self._task, self._place = self._task.to(device), self._place.to(device)
+        self.task_of, self._place = self.task_of.to(device), self._place.to(device)
         trained = [name for name, each in models[0].named_parameters() if each.requires_grad]
         held = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
         self.groups: list[Group] = []
         for clears in (True, False):
-            chosen = [nth for nth in order if _clears(members[nth].mode) == clears]
+            chosen = [nth for nth in order if (_clears(members[nth].mode) and not late) == clears]
             if chosen:
                 start = {
                     name: torch.stack([held[members[nth].task][name].detach() for nth in chosen]) for name in trained
                 }
-                self.groups.append(Group(chosen, [members[nth].mode for nth in chosen], start))
-        self._still = [
+                self.groups.append(Group(chosen, [members[nth].mode for nth in chosen], start, late=late))
+        self.still = [
             {f"model.{name}": each.detach() for name, each in one.items() if name not in trained} for one in held
         ]
-        self._all_still = {
-            name: torch.stack([one[name] for one in self._still])[self._task] for name in self._still[0]
+        self.still_of_all = {
+            name: torch.stack([one[name] for one in self.still])[self.task_of] for name in self.still[0]
         }
-        self._parts = [_parts_of(task) for task in tasks]
+        self.parts = [_parts_of(task) for task in tasks]
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -152,7 +179,7 @@ class Stack:
         from torch.func import functional_call, vmap
 
         def loss(parameters: dict[str, Tensor]) -> Tensor:
-            found: Tensor = functional_call(self._parts[task], {**parameters, **self._still[task]}, (batch,))
+            found: Tensor = functional_call(self.parts[task], {**parameters, **self.still[task]}, (batch,))
             return found
 
         found: Tensor = vmap(loss)(stacked)
@@ -165,17 +192,17 @@ class Stack:
         from torch.func import functional_call, vmap
 
         def loss(parameters: dict[str, Tensor], still: dict[str, Tensor], *parts: Tensor) -> Tensor:
-            found: Tensor = functional_call(self._parts[0], {**parameters, **still}, (batch_of(parts),))
+            found: Tensor = functional_call(self.parts[0], {**parameters, **still}, (batch_of(parts),))
             return found
 
-        found: Tensor = vmap(loss)(stacked, self._all_still, *(each[self._task] for each in tensors))
+        found: Tensor = vmap(loss)(stacked, self.still_of_all, *(each[self.task_of] for each in tensors))
         return found
 
     def _of_each(self, stacked: dict[str, Tensor], batches: Sequence[Any]) -> Tensor:
         """Return the losses where batches are of unequal form: of the runs of each task by themselves."""
         import torch
 
-        chosen = [(self._task == task).nonzero().flatten() for task in range(len(batches))]
+        chosen = [(self.task_of == task).nonzero().flatten() for task in range(len(batches))]
         losses = [
             self._of_one(task, {name: each[rows] for name, each in stacked.items()}, batch)
             for task, (rows, batch) in enumerate(zip(chosen, batches, strict=True))

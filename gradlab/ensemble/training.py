@@ -5,16 +5,17 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.ensemble.drawing import in_step
+from gradlab.ensemble.drawing import CannotStackError, in_step
 from gradlab.ensemble.stack import Member, Stack
 from gradlab.rows import Row
-from gradlab.training import no_batch
+from gradlab.training import mean_and_items, no_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
+    from gradlab.ensemble.compiled import CompiledSteps
     from gradlab.ensemble.drawing import World
     from gradlab.optimizers import Optimizer, Scheduler
 
@@ -56,6 +57,7 @@ class Training:
         members: Sequence[Member],
         build: Callable[[Sequence[nn.Parameter]], Optimizer],
         schedule: Callable[[Optimizer], Scheduler] | None = None,
+        compiled: CompiledSteps | None = None,
     ) -> None:
         """Stack the runs.
 
@@ -64,15 +66,53 @@ class Training:
             members: the runs; all their modes have the same `every` and division.
             build: returns the optimizer of parameters.
             schedule: returns the schedule of an optimizer.
+            compiled: compile the step, as far as that is possible; for parameters that all get a gradient at each step.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
         self.worlds = list(worlds)
-        self.stack = Stack([world.task for world in worlds], members)
+        self.compiled = compiled if compiled and not compiled.fault else None
+        self.stack = Stack([world.task for world in worlds], members, late=self.compiled is not None)
         for group in self.stack.groups:
             group.optimizer = build(list(group.parameters.values()))
             group.scheduler = schedule(group.optimizer) if schedule else None
         self.place = (0, 0, 0, 0)
         self.batches: list[Any] = []
+
+    def add_gradients(self, batches: Sequence[Any], window: int) -> tuple[Tensor, Tensor | None]:
+        """Add to `.grad` of each run the gradient of its batch's loss over `window`; return losses and items."""
+        if self.compiled:
+            losses = self.compiled.add_gradients(self.stack, batches, 1 / window)
+            if losses is not None:
+                if not self.place[0]:
+                    self._check_alone(batches, losses)
+                return losses, None
+            self.compiled = None
+            for group in self.stack.groups:
+                group.catch_up()
+        losses, items = self.stack.losses(batches)
+        if not self.place[0] and len(self.worlds) > 1:
+            self._check_alone(batches, losses)
+        total = losses.sum()
+        (total / window if window > 1 else total).backward()
+        return losses.detach(), items
+
+    def _check_alone(self, batches: Sequence[Any], losses: Tensor) -> None:
+        """Hold the first losses against those of each task by itself, whose loss may rest on more than its batch.
+
+        Raises:
+            CannotStackError: they differ by more than rounding.
+        """
+        import torch
+
+        with torch.no_grad():
+            alone = [
+                mean_and_items(world.task.loss(world.task.model, batch))[0].reshape(())
+                for world, batch in zip(self.worlds, batches, strict=True)
+            ]
+        expected = torch.stack(alone)[self.stack.task_of]
+        near = 1000 * torch.finfo(expected.dtype).eps  # a mean over a batch, added up in another order
+        if not torch.allclose(losses, expected, rtol=near, atol=near, equal_nan=True):
+            raise CannotStackError("its loss is another one for each seed")
 
 
 def train(
@@ -95,12 +135,8 @@ def train(
         first, drawn = step - drawn, 0
         left = None if steps is None else steps - first
         for batches, (window, due) in in_step(training.worlds, mode.every, left):
-            losses, items = stack.losses(batches)
-            total = losses.sum()
-            (total / window if divided else total).backward()
-            row = Losses(
-                step, update, epoch, stack.in_order(losses.detach()), None if items is None else stack.in_order(items)
-            )
+            losses, items = training.add_gradients(batches, window if divided else 1)
+            row = Losses(step, update, epoch, stack.in_order(losses), None if items is None else stack.in_order(items))
             if due:
                 for group in stack.groups:
                     if clip_norm is not None:
