@@ -19,7 +19,6 @@ Besides: the memory of a stacked run, and the three modes on 10 seeds as one ens
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import sys
 from pathlib import Path
@@ -68,6 +67,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--keeps", type=int, default=KEEPS, help="how many, from 0 up by 1/32; 0: the three modes")
     parser.add_argument("--sample", type=int, default=SAMPLE, help="runs that are trained one by one, and compared")
+    parser.add_argument("--at-once", type=int, default=0, help="runs of one ensemble; default all")
     parser.add_argument("--compiled", action="store_true", help="compile the step of the ensemble")
     return parser.parse_args()
 
@@ -83,7 +83,7 @@ def one_side(asked: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(threads)
     words = [f"keep={nth / KEEPS}" for nth in range(asked.keeps)] or MODES
     chosen = spread(asked.seeds, len(words), asked.sample)
-    found = sides.SIDES[asked.side](sides.Case(asked.seeds, words, asked.steps, chosen, asked.compiled))
+    found = sides.SIDES[asked.side](sides.Case(asked.seeds, words, asked.steps, chosen, asked.compiled, asked.at_once))
     return found._asdict()
 
 
@@ -102,13 +102,14 @@ class Process(NamedTuple):
     keeps: int = KEEPS
     sample: int = SAMPLE
     compiled: bool = False
+    at_once: int = 0
 
     def found(self) -> Found:
         """Train, and return what the process says."""
         from tests.benchmarks.sides import Found
 
         numbers = {key: value for key, value in self._asdict().items() if key not in ("side", "compiled")}
-        words = [word for key, value in numbers.items() for word in (f"--{key}", str(value))]
+        words = [word for key, value in numbers.items() for word in (f"--{key.replace('_', '-')}", str(value))]
         command = [sys.executable, "-m", "tests.benchmarks.ensembles", "--side", self.side, *words]
         _, printed = spent(command + ["--compiled"] * self.compiled, ROOT)
         told = json.loads(printed.splitlines()[-1])
@@ -118,9 +119,11 @@ class Process(NamedTuple):
 def against_all(asked: argparse.Namespace, threads: int) -> bool:
     """Measure the ensemble against the others, and print a line each; say whether a goal is missed."""
     others = asked.against or list(GOALS)
-    ensembles = {"eager": Process("ours", threads, asked.steps)}
-    if can_compile():
-        ensembles["compiled"] = Process("ours", threads, asked.steps, compiled=True)
+    at_once = asked.at_once
+    ensembles = {
+        "eager": Process("ours", threads, asked.steps, at_once=at_once),
+        "compiled": Process("ours", threads, asked.steps, at_once=at_once, compiled=True),
+    }
     processes = {**{name: Process(name, threads, asked.steps) for name in others}, **ensembles}
     found = rounds({name: each.found for name, each in processes.items()}, asked.rounds)
     run_steps = SEEDS * KEEPS * asked.steps
@@ -203,13 +206,6 @@ def apart(one: Found, other: Found, steps: int | None = None) -> float:
         max(abs(a - b) for a, b in zip(these[:steps], those[:steps], strict=True)) / max(map(abs, those[:steps]))
         for these, those in pairs
     )
-
-
-def can_compile() -> bool:
-    """Say whether the ensemble has a compiled step."""
-    from gradlab.ensemble import train
-
-    return "compiled" in inspect.signature(train).parameters
 
 
 def say(text: str) -> None:

@@ -15,13 +15,15 @@ from torch import nn
 from gradlab import Mode, Task, modes, train
 from gradlab.ensemble import Member, Training
 from gradlab.ensemble import train as train_ensemble
+from gradlab.ensemble.compiled import CompiledSteps
 from gradlab.ensemble.drawing import World
+from gradlab.ensemble.memory import keep_freed_memory
 from gradlab.tasks.loading import seed_everything
 from tests.benchmarks.mlp import mlp
 from tests.benchmarks.turns import Cost, now, peak_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 LR = 0.01
 WARM = 3  # steps after which all is compiled that will be
@@ -36,6 +38,7 @@ class Case(NamedTuple):
         steps: of each run.
         chosen: numbers of the runs whose losses are compared, and which alone are trained one after the other.
         compiled: let the ensemble compile its step.
+        at_once: runs of one ensemble; 0 for all.
     """
 
     seeds: int
@@ -43,6 +46,7 @@ class Case(NamedTuple):
     steps: int
     chosen: list[int]
     compiled: bool = False
+    at_once: int = 0
 
     @property
     def runs(self) -> list[tuple[int, Mode]]:
@@ -168,24 +172,31 @@ def singles(case: Case) -> Found:
 
 
 def ours(case: Case) -> Found:
-    """Train all runs as one ensemble. Before training are the tasks, and the first steps, which may compile."""
-    begin = now()
-    worlds = [World(built(seed)) for seed in range(case.seeds)]
-    members = [Member(mode, seed) for seed, mode in case.runs]
-    training = Training(worlds, members, lambda parameters: torch.optim.SGD(parameters, lr=LR))
-    options: dict[str, Any] = {"compiled": True} if case.compiled else {}
+    """Train all runs as ensembles of so many at once. Before are the first one's first steps, which compile."""
+    begin = warm = now()
+    keep_freed_memory()
+    steps = CompiledSteps() if case.compiled else None
+    size = case.at_once or len(case.runs)
     losses: list[list[float]] = []
-    warm = begin
-    for row in train_ensemble(training, steps=case.steps, **options):
-        losses.append(row.losses)
-        if len(losses) == WARM:
-            warm = now()
+    for at in range(0, len(case.runs), size):
+        runs = case.runs[at : at + size]
+        seeds = sorted({seed for seed, _ in runs})
+        members = [Member(mode, seeds.index(seed)) for seed, mode in runs]
+        training = Training([World(built(seed)) for seed in seeds], members, _optimizer, compiled=steps)
+        rows = []
+        for row in train_ensemble(training, steps=case.steps):
+            rows.append(row.losses)
+            if not at and len(rows) == WARM:
+                warm = now()
+        losses += [[row[nth - at] for row in rows] for nth in case.chosen if at <= nth < at + size]
     end = now()
-    run_steps = (case.steps - WARM) * len(members)
-    return Found(
-        warm.since(begin), end.since(warm), run_steps, [[each[nth] for each in losses] for nth in case.chosen],
-        peak_memory(),
-    )  # fmt: skip
+    assert steps is None or not steps.fault, f"not compiled: {steps.fault}"
+    run_steps = len(case.runs) * case.steps - min(size, len(case.runs)) * WARM
+    return Found(warm.since(begin), end.since(warm), run_steps, losses, peak_memory())
+
+
+def _optimizer(parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=LR)
 
 
 def jax(case: Case) -> Found:
