@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 TESTED := .venv/tested
+MEASURED := .venv/measured
 
 .PHONY: run test check smoke bench soak figures install clean
 
@@ -25,9 +26,10 @@ check: $(TESTED)  ## what CI runs: format, lint, types, tests
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
 
-bench: $(READY)  ## speed, as ratios: the training step and start-up
-	$(BIN)/python -m tests.benchmarks.step
-	$(BIN)/python -m tests.benchmarks.startup
+bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, ensembles, the whole job; an hour
+	@missed=0; for each in step startup ensembles whole_job; do \
+		$(BIN)/python -m tests.benchmarks.$$each || missed=1; \
+	done; exit $$missed
 
 soak: $(READY)  ## kill runs at random for ten minutes: do they all end in the same rows?
 	$(BIN)/python -m tests.faults.soak
@@ -65,3 +67,8 @@ $(READY): pyproject.toml constraints.txt
 $(TESTED): $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch $@ || \
 		echo "TensorFlow is not to be had for this Python or platform: its tests are skipped"
+
+# JAX and joblib are what ensembles are measured against; nothing else needs them.
+$(MEASURED): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
