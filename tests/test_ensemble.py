@@ -368,3 +368,13 @@ def test_a_loss_that_counts_in_some_steps_alone_is_not_trained_as_a_stack() -> N
 
     with pytest.raises(CannotStackError, match="a pair"):
         together(lambda _seed: plain(loss=loss), [(modes.zero_grad(), 1)], sgd, steps=4)
+
+
+def test_batches_that_draw_from_no_global_generator_are_not_drawn_with_these() -> None:
+    of_its_own = World(built("noisy_line", {"samples": 10, "batch_size": 5}, 3, torch.float32))
+    assert of_its_own.shares  # batches of a kind that is not known
+    for name in ("noisy_line", "digits", "straight_line", "heads_in_turn"):
+        assert not World(tasks.build(tasks.find(name), 3, {}), resumable=False).shares
+    task = tasks.build(tasks.find("noisy_line"), 3, {})
+    task.batches.generator = torch.default_generator  # type: ignore[attr-defined]  # it is one of ours
+    assert World(task, resumable=False).shares

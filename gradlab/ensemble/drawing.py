@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.resuming import Generators, noted
-from gradlab.tasks import mapped
+from gradlab.tasks import draw_for_themselves, mapped
 from gradlab.training import length_of, windows
 
 if TYPE_CHECKING:
@@ -28,18 +28,22 @@ class World:
     """A task that was just built, with the generators, global ones included, as they stand for it alone.
 
     Attributes:
-        task: its generators are noted when a pass over its batches begins.
+        task: if it is to be resumed, its generators are noted when a pass over its batches begins.
         generators: those that it draws from.
         state: of these, when its batches were drawn last.
+        shares: whether it may draw from global ones, which are put back and forth for it then.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, resumable: bool = True) -> None:
         self.generators = Generators(task)
-        self.task = noted(task, self.generators)
+        self.task = noted(task, self.generators) if resumable else task
+        self.shares = not draw_for_themselves(task.batches)
         self.state = self.generators.now()
 
     def drawn(self, batches: Iterator[Any], most: int) -> list[Any]:
         """Return the next batches of a pass, drawn with the generators of this task."""
+        if not self.shares:
+            return list(islice(batches, most))
         self.generators.set(self.state)
         block = list(islice(batches, most))
         self.state = self.generators.now()

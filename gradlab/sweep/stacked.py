@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gradlab.sweep.grid import Grid
 
 LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
-PAYS = 120.0  # seconds of stacked training, below which compiling is not even tried
+PAYS = 60.0  # seconds of stacked training, below which compiling is not even tried
 COMPILED_SIZES = (128, 512)  # each is compiled to be measured; without Python in between, fewer runs fill the cache
 GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
 
@@ -104,7 +104,7 @@ def _training(cell: Cell) -> ensemble.Training:
         )
     if why:
         raise ensemble.CannotStackError(why)
-    worlds = [ensemble.World(cell.build(seed)) for seed in seeds]
+    worlds = [ensemble.World(cell.build(seed), resumable=False) for seed in seeds]
     members = [ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)]
     steps = _compiled_steps(*_task_of(experiment)) if cell.compiled else None
     if steps and steps.fault:

@@ -6,7 +6,7 @@ whoever only lists or checks tasks does not wait for it.
 """
 
 from gradlab.tasks.builtin import BUILT_IN, digits, linear_4x3, noisy_line, straight_line
-from gradlab.tasks.fairness import Start, start_of, watched
+from gradlab.tasks.fairness import Start, draw_for_themselves, start_of, watched
 from gradlab.tasks.heads import heads_in_turn
 from gradlab.tasks.loading import TaskName, build, check_options, find, load
 from gradlab.tasks.sequences import echo, mixed_lengths
@@ -21,6 +21,7 @@ __all__ = [
     "build",
     "check_options",
     "digits",
+    "draw_for_themselves",
     "echo",
     "find",
     "heads_in_turn",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.errors import TaskError, UnfairTaskError
 from gradlab.tasks.loading import TaskName, build
+from gradlab.tasks.task import Minibatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -51,6 +52,16 @@ def watched(task: TaskName, seed: int, built: Task, start: Start) -> Task:
     """
     _check_same_weights(task, seed, hash_of(built.model.state_dict()), start.weights)
     return replace(built, batches=_Watched(built.batches, start.batches, _other_batches(task, seed)))
+
+
+def draw_for_themselves(batches: Iterable[Any]) -> bool:
+    """Say whether batches are known to draw from no global generator: where they lie in a list, or are ours."""
+    import torch
+
+    inner = batches.batches if isinstance(batches, _Watched) else batches
+    if isinstance(inner, Minibatches):
+        return inner.generator is not torch.default_generator
+    return type(inner) in (list, tuple)
 
 
 class _Watched:
