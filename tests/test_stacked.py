@@ -94,7 +94,7 @@ def test_a_step_is_compiled_where_that_pays(
     eager: float, compiled: float, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def seconds(training: ensemble.Training) -> float:
-        return compiled if training.compiled else eager
+        return compiled if training.traced and training.traced.compiled else eager
 
     monkeypatch.setattr(stacked, "seconds_a_run_step", seconds)
     monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
@@ -121,9 +121,9 @@ def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pyt
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     monkeypatch.setattr(stacked, "PAYS", 0.0)
-    stacked._compiled_steps.cache_clear()
+    stacked._steps_of.cache_clear()
     found = trained(grid("keep=0,1", steps=5), watcher=Watcher())
-    stacked._compiled_steps.cache_clear()
+    stacked._steps_of.cache_clear()
     assert not found.record.compiled
     assert Watcher.said == ["the step is not compiled, which would have paid: no compiler at hand"]
 

@@ -10,6 +10,7 @@ from gradlab.ensemble.drawing import CannotStackError, World
 from gradlab.ensemble.rehearsal import Rehearsal, obstacle, obstacle_before, obstacle_of, rehearsed
 from gradlab.ensemble.saving import marked, restore, snapshots
 from gradlab.ensemble.stack import Member, Stack
+from gradlab.ensemble.traced import TracedSteps
 from gradlab.ensemble.training import Losses, Training, train
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Member",
     "Rehearsal",
     "Stack",
+    "TracedSteps",
     "Training",
     "World",
     "marked",

@@ -108,6 +108,11 @@ def together(batches: Sequence[Any]) -> Parts | None:
     return Parts([torch.stack(each) for each in zip(*(tensors for tensors, _ in pieces), strict=True)], batches[0])
 
 
+def others_of(batch: Any) -> list[Any]:
+    """Return what is in a batch beside tensors."""
+    return _pieces(batch)[1]
+
+
 def _bytes(batch: Any) -> int:
     """Return what the tensors of a batch take."""
     return sum(each.numel() * each.element_size() for each in _pieces(batch)[0])

@@ -10,7 +10,7 @@ import warnings
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.ensemble.drawing import CannotStackError
+from gradlab.ensemble.drawing import CannotStackError, others_of
 from gradlab.ensemble.stack import Member, Stack
 from gradlab.errors import shortened
 from gradlab.modes import zero_grad
@@ -41,12 +41,12 @@ class Rehearsal(NamedTuple):
     Attributes:
         obstacle: why these tasks cannot be stacked, in a few words; "" where they can.
         counted: whether their loss is a pair (sum, count).
-        complete: whether each weight had a gradient of each batch.
+        traceable: whether each weight had a gradient of each batch, of which there is nothing but tensors.
     """
 
     obstacle: str
     counted: bool = False
-    complete: bool = False
+    traceable: bool = False
 
 
 def obstacle(tasks: Sequence[Task], mode: Mode, build: Build) -> str:
@@ -210,7 +210,7 @@ def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
         members = [Member(zero_grad(), nth) for nth in range(len(tasks)) for _ in range(COPIES)]
         stack = Stack(tasks, members)
         (group,) = stack.groups
-        complete = True
+        complete = not any(others_of(batch) for each in alone for batch in each.batches)
         _put(group.parameters, [weights for each in alone for weights in each.weights])
         for nth in (0, 1):
             losses, items = stack.losses([each.batches[nth] for each in alone])
@@ -227,7 +227,7 @@ def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
     except Exception as error:  # torch tells in many ways what vmap cannot do
         why = shortened(str(error).partition("\n")[0].partition(". ")[0], 90)
         return Rehearsal(f"torch.func.vmap cannot compute its loss: {why or type(error).__name__}")
-    return Rehearsal("", items is not None, complete)
+    return Rehearsal("", items is not None, complete and items is None)
 
 
 def _put(parameters: dict[str, nn.Parameter], weights: list[dict[str, Tensor]]) -> None:

@@ -34,6 +34,7 @@ def snapshots(training: Training) -> list[dict[str, Any]]:
     begins = [plain(world.generators.begin) for world in training.worlds]
     found: dict[int, dict[str, Any]] = {}
     for group in training.stack.groups:
+        group.settle()
         optimizer, scheduler = state_dict_of(group.optimizer), state_dict_of(group.scheduler)
         for nth, member in enumerate(group.members):
             task = training.stack.members[member].task

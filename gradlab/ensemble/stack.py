@@ -69,9 +69,34 @@ class Group:
 
     def catch_up(self) -> None:
         """Do at once what was left for later, and from now on."""
-        due, self.late, self.due = self.due, False, False
-        if due:
+        self.settle()
+        self.late = False
+
+    def add(self, gradients: Sequence[Tensor], share: float) -> None:
+        """Do what was left for later, and add share × these gradients, of all parameters in their order."""
+        for (name, _), grad, new in zip(self.parameters.items(), self.grads(), gradients, strict=True):
+            if self.due and not self.keeps_all:
+                grad *= self._keep[name]
+                if len(self._cleared):
+                    grad[self._cleared] = 0
+            grad.add_(new, alpha=share)
+        self.due = False
+
+    def grads(self) -> list[Tensor]:
+        """Return `.grad` of all parameters, zeros where there was none."""
+        import torch
+
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+
+    def settle(self) -> None:
+        """Do what was left for later, so that `.grad` is what the mode keeps."""
+        if self.due:
+            self.late, self.due = False, False
             self.leave()
+            self.late = True
 
     def clip(self, norm: float) -> None:
         """Clip `.grad` of each run to this norm, as `clip_grad_norm_` does."""

@@ -63,6 +63,7 @@ class _Team(NamedTuple):
     records: list[RunRecord]
     watcher: Watcher | None
     stop: Stop
+    steps: ensemble.TracedSteps | None = None  # where their step may be traced
 
     @property
     def title(self) -> str:
@@ -99,6 +100,7 @@ class Together:
         self.stop = stop
         self._watcher = watcher
         self._rehearsed: dict[tuple[int, ...], ensemble.Rehearsal] = {}
+        self._steps = ensemble.TracedSteps()
 
     def say(self, text: str) -> None:
         """Tell the watcher something of all runs."""
@@ -141,6 +143,8 @@ class Together:
             return Left(alone, "")
         if reason := self._obstacle(team):
             return Left(plans, reason)
+        if self._rehearsed[tuple(team.seeds)].traceable:
+            team = team._replace(steps=self._steps)
         for saved in _common(team, list(compress(checkpoints, stacked))):
             try:
                 reason = self._train_from(saved, team, others)
@@ -162,11 +166,7 @@ class Together:
             if seeds not in self._rehearsed:
                 built = [tasks.build(experiment.task_name, seed, experiment.task_options) for seed in seeds]
                 self._rehearsed[seeds] = ensemble.rehearsed([task.to(experiment.device) for task in built])
-        except (
-            Exception,
-            SystemExit,
-            GeneratorExit,
-        ) as error:  # the task is a user's: the plain loop tells what it is
+        except _OF_A_TASK as error:  # the plain loop tells what it is
             return f"the task raises {type(error).__name__}"
         return ensemble.obstacle_of(self._rehearsed[seeds], team.plans[0].mode)
 
@@ -252,6 +252,7 @@ def _log_rows(
         [ensemble.Member(plan.mode, seeds.index(plan.seed)) for plan in team.plans],
         team.build,
         lambda optimizer: scheduler_of(experiment, mode, first, optimizer),
+        team.steps,
     )
     if saved:
         ensemble.restore([each.state for each in saved], training)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import ensemble, modes, optimizers, runs, tasks
 from gradlab.ensemble.chunks import best, seconds_a_run_step
-from gradlab.ensemble.compiled import CompiledSteps
 from gradlab.ensemble.memory import keep_freed_memory
 from gradlab.sweep.cell import Step
 
@@ -84,7 +83,7 @@ def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid
         size, faster = best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
     except ensemble.CannotStackError as error:
         return Plan(chunk, said=str(error))
-    if fault := _compiled_steps(*_task_of(cell.experiment)).fault:
+    if fault := _steps_of(*_task_of(cell.experiment), compiled=True).fault:
         return Plan(chunk, said=fault)
     gained = total - faster[size] * steps * grid.runs
     return Plan(size, compiled=True) if gained > GAIN * (time.monotonic() - begin) else Plan(chunk)
@@ -98,19 +97,13 @@ def _training(cell: Cell) -> ensemble.Training:
     seeds = list(dict.fromkeys(cell.seeds))
     why = ensemble.obstacle_before(mode, build)
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
-    if found:
-        why = (
-            ensemble.obstacle_of(found, mode) or (cell.compiled and not found.complete) * "some weights rest in a step"
-        )
-    if why:
+    if why := why or (ensemble.obstacle_of(found, mode) if found else ""):
         raise ensemble.CannotStackError(why)
     worlds = [ensemble.World(cell.build(seed), resumable=False) for seed in seeds]
     members = [ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)]
-    steps = _compiled_steps(*_task_of(experiment)) if cell.compiled else None
-    if steps and steps.fault:
-        raise ensemble.CannotStackError(steps.fault)
+    steps = _steps_of(*_task_of(experiment), compiled=cell.compiled) if found and found.traceable else None
     schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
-    return ensemble.Training(worlds, members, build, schedule, compiled=steps)
+    return ensemble.Training(worlds, members, build, schedule, traced=steps)
 
 
 def _optimizer(experiment: Experiment, mode: modes.Mode, parameters: Sequence[Parameter]) -> optimizers.Optimizer:
@@ -131,6 +124,8 @@ def _rehearsed(
 
 
 @lru_cache(maxsize=1000)
-def _compiled_steps(_task: tasks.TaskName, _source: str | None, _options: str, _device: str) -> CompiledSteps:
-    """Return the compiled steps of one task: its loss is part of them."""
-    return CompiledSteps()
+def _steps_of(
+    _task: tasks.TaskName, _source: str | None, _options: str, _device: str, *, compiled: bool
+) -> ensemble.TracedSteps:
+    """Return the traced steps of one task: its loss is part of them."""
+    return ensemble.TracedSteps(compiled=compiled)

@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from gradlab import Mode, Task, modes, train
-from gradlab.ensemble import Member, Training
+from gradlab.ensemble import Member, TracedSteps, Training
 from gradlab.ensemble import train as train_ensemble
-from gradlab.ensemble.compiled import CompiledSteps
 from gradlab.ensemble.drawing import World
 from gradlab.ensemble.memory import keep_freed_memory
 from gradlab.tasks.loading import seed_everything
@@ -175,14 +174,14 @@ def ours(case: Case) -> Found:
     """Train all runs as ensembles of so many at once. Before are the first one's first steps, which compile."""
     begin = warm = now()
     keep_freed_memory()
-    steps = CompiledSteps() if case.compiled else None
+    steps = TracedSteps(compiled=case.compiled)
     size = case.at_once or len(case.runs)
     losses: list[list[float]] = []
     for at in range(0, len(case.runs), size):
         runs = case.runs[at : at + size]
         seeds = sorted({seed for seed, _ in runs})
         members = [Member(mode, seeds.index(seed)) for seed, mode in runs]
-        training = Training([World(built(seed)) for seed in seeds], members, _optimizer, compiled=steps)
+        training = Training([World(built(seed)) for seed in seeds], members, _optimizer, traced=steps)
         rows = []
         for row in train_ensemble(training, steps=case.steps):
             rows.append(row.losses)
@@ -190,7 +189,7 @@ def ours(case: Case) -> Found:
                 warm = now()
         losses += [[row[nth - at] for row in rows] for nth in case.chosen if at <= nth < at + size]
     end = now()
-    assert steps is None or not steps.fault, f"not compiled: {steps.fault}"
+    assert not steps.fault, f"neither traced nor compiled: {steps.fault}"
     run_steps = len(case.runs) * case.steps - min(size, len(case.runs)) * WARM
     return Found(warm.since(begin), end.since(warm), run_steps, losses, peak_memory())
 

@@ -1,18 +1,21 @@
-"""The compiled step, freed memory that stays, and how many runs are trained at once."""
+"""The traced and the compiled step, freed memory that stays, and how many runs are trained at once."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves
 
 from gradlab import ensemble, modes, optimizers
-from gradlab.ensemble import CannotStackError, Member, Training, World, chunks
-from gradlab.ensemble.compiled import CompiledSteps
+from gradlab.ensemble import CannotStackError, Member, TracedSteps, Training, World, chunks, traced
 from tests.test_ensemble import IN_DOUBLE, built, distance
 
 if TYPE_CHECKING:
@@ -28,21 +31,21 @@ make = partial(built, "noisy_line", {"samples": 10, "batch_size": 5})
 adam = partial(torch.optim.Adam, lr=0.01)
 
 
-def curves_of(task: Callable[[int], Task], compiled: CompiledSteps | None, words: Sequence[str] = WORDS) -> Any:
+def curves_of(task: Callable[[int], Task], steps: TracedSteps | None, words: Sequence[str] = WORDS) -> Any:
     """Return the training, and the rows of each mode and seed."""
     members = [Member(modes.parse(word), nth) for word in words for nth in range(len(SEEDS))]
-    training = Training([World(task(seed)) for seed in SEEDS], members, adam, compiled=compiled)
-    steps = list(ensemble.train(training, steps=40))
-    rows: list[list[Row]] = [[each.row(nth) for each in steps] for nth in range(len(members))]
+    training = Training([World(task(seed)) for seed in SEEDS], members, adam, traced=steps)
+    done = list(ensemble.train(training, steps=40))
+    rows: list[list[Row]] = [[each.row(nth) for each in done] for nth in range(len(members))]
     return training, rows
 
 
 @pytest.mark.xdist_group("compiled")
 def test_a_compiled_step_trains_the_same_and_is_compiled_once() -> None:
-    steps = CompiledSteps()
+    steps = TracedSteps(compiled=True)
     for words in (WORDS, WORDS[::-1], ["accumulate:2"] * 5):  # the windows of the last are not yet full at each step
         training, found = curves_of(make, steps, words)
-        assert training.compiled is steps
+        assert training.traced is steps
         assert not steps.fault
         _, expected = curves_of(make, None, words)
         assert max(map(distance, found, expected)) < IN_DOUBLE
@@ -54,7 +57,7 @@ def test_nothing_of_an_infinite_gradient_is_left_where_it_is_cleared_by_a_compil
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
     members = [Member(modes.parse(word)) for word in ("zero_grad", "halve_grad")]
-    training = Training([World(make(3))], members, partial(torch.optim.SGD, lr=0.0), compiled=CompiledSteps())
+    training = Training([World(make(3))], members, partial(torch.optim.SGD, lr=0.0), traced=TracedSteps(compiled=True))
     steps = ensemble.train(training, steps=3)
     next(steps)
     for parameter in training.stack.parameters:
@@ -72,25 +75,69 @@ def test_where_nothing_can_be_compiled_it_goes_on_without_and_says_why(monkeypat
         raise RuntimeError("no compiler at hand\nand more")
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    steps = CompiledSteps()
+    steps = TracedSteps(compiled=True)
     training, found = curves_of(make, steps)
     assert steps.fault == "no compiler at hand"
-    assert training.compiled is None
+    assert training.traced is None
     assert max(map(distance, found, curves_of(make, None)[1])) < IN_DOUBLE
-    assert curves_of(make, steps)[0].compiled is None  # it is not tried again
+    assert curves_of(make, steps)[0].traced is None  # it is not tried again
 
 
-def test_a_compiled_loss_that_rests_on_more_than_its_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "compile", lambda traced, **_: traced)
-
+def test_a_loss_that_rests_on_more_than_its_batch_is_found() -> None:
     def shifted(seed: int) -> Task:
-        from dataclasses import replace
-
         task = make(seed)
         return replace(task, loss=lambda model, batch: task.loss(model, batch) + seed)
 
-    with pytest.raises(CannotStackError, match="its loss is another one for each seed"):
-        curves_of(shifted, CompiledSteps())
+    steps = TracedSteps()
+    training = Training([World(shifted(3))], [Member(modes.zero_grad())], adam, traced=steps)
+    next(ensemble.train(training, steps=1))
+    training = Training([World(shifted(4))], [Member(modes.zero_grad())], adam, traced=steps)
+    with pytest.raises(CannotStackError, match="its loss rests on more than weights and batch"):
+        next(ensemble.train(training, steps=1))  # it has the other one's step
+
+
+def test_a_loss_that_changes_later_is_found_when_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensemble.training, "LOOK_EVERY", 10)
+    task, calls = make(3), [0]
+
+    def late(model: nn.Module, batch: Any) -> torch.Tensor:
+        return task.loss(model, batch) * (2.0 if calls[0] else 1.0)  # type: ignore[no-any-return]  # a tensor
+
+    training = Training([World(replace(task, loss=late))], [Member(modes.zero_grad())], adam, traced=TracedSteps())
+    steps = ensemble.train(training, steps=30)
+    for _ in range(12):
+        next(steps)
+    calls[0] = 1
+    with pytest.raises(CannotStackError):
+        list(steps)
+    assert training.place[0] == 20
+
+
+def test_a_traced_step_trains_the_same_for_every_mode() -> None:
+    steps = TracedSteps()
+    for name, options in (
+        ("noisy_line", {"samples": 10, "batch_size": 5}),
+        ("digits", {"hidden": 4, "batch_size": 512}),
+    ):
+        task = partial(built, name, options)
+        for words in (WORDS, ["accumulate:2"] * 5, ["keep=0.5,every=4", "keep=0,every=4"], ["keep=-0.25,every=3:sum"]):
+            training, found = curves_of(task, steps, words)
+            assert training.traced is steps
+            assert max(map(distance, found, curves_of(task, None, words)[1])) < IN_DOUBLE
+
+
+def test_what_changes_nothing_is_taken_out_of_a_traced_step() -> None:
+    task = make(3)
+    stack = ensemble.Stack([task], [Member(modes.zero_grad())] * 4, late=True)
+    batch = next(iter(task.batches))
+    gradients = traced._gradients(stack, lambda tensors: tuple(tensors), several=False)
+    given: Any = ([each.detach() for each in stack.groups[0].parameters.values()], [], list(batch))
+    before = make_fx(gradients)(*given)
+    after = traced._traced(gradients, given)
+    calls = [sum(node.op == "call_function" for node in each.graph.nodes) for each in (before, after)]
+    assert calls[1] < 0.8 * calls[0]
+    for one, other in zip(tree_leaves(before(*given)), tree_leaves(after(*given)), strict=True):
+        assert torch.equal(one, other)
 
 
 def measured(seconds: dict[int, float]) -> Callable[[int], float]:
@@ -145,8 +192,8 @@ def test_optimizers_that_are_named_in_the_table_train_compiled_stacks(monkeypatc
         build = partial(optimizers.build, name)
         members = [Member(modes.parse(word)) for word in ("zero_grad", "no_zero_grad")]
         each = [
-            Training([World(make(3))], members, lambda some: build(some, {"lr": 0.01}), compiled=steps)  # noqa: B023
-            for steps in (CompiledSteps(), None)
+            Training([World(make(3))], members, lambda some: build(some, {"lr": 0.01}), traced=steps)  # noqa: B023
+            for steps in (TracedSteps(compiled=True), None)
         ]
         one, other = (list(ensemble.train(training, steps=20)) for training in each)
         for step, expected in zip(one, other, strict=True):

@@ -1,0 +1,180 @@
+"""The traced step: the gradients of all runs as operations on stacked tensors alone, recorded once.
+
+`vmap` and autograd decide anew at each step what they did at the one before, which costs a small network several
+times what it computes. So the step is recorded, what changes nothing is taken out, and what is left is called, or
+compiled by torch.compile, the rule with it. What a loss does in Python is not done again then: now and then it is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from gradlab.ensemble.drawing import CannotStackError, together
+from gradlab.errors import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+    from torch.fx import GraphModule, Node
+
+    from gradlab.ensemble.stack import Group, Stack
+
+    Step = Callable[..., Any]
+
+
+class TracedSteps:
+    """Traced steps by the shapes that they are for, so that stacks of one task that are alike are traced once.
+
+    Attributes:
+        compiled: whether steps are compiled.
+        fault: why a step could not be traced or compiled, once one could not; from then on none is.
+    """
+
+    def __init__(self, *, compiled: bool = False) -> None:
+        self.compiled = compiled
+        self.fault = ""
+        self._made: dict[object, Step] = {}
+
+    def add_gradients(self, stack: Stack, batches: Sequence[Any], share: float) -> Tensor | None:
+        """Leave keep × gradient in `.grad` where that is due, and add share × the gradients of these batches.
+
+        Returns:
+            The losses, shape (runs,); None where the step cannot be traced or compiled.
+
+        Raises:
+            CannotStackError: the batches of the tasks are not alike.
+        """
+        import torch
+
+        parts = together(batches)
+        if parts is None:
+            raise CannotStackError("its batches are not alike")
+        several = len(batches) > 1
+        tensors = [each[stack.task_of] if several else each[0] for each in parts.stacked]
+        (group,) = stack.groups
+        parameters = [each.detach() for each in group.parameters.values()]
+        still = list(stack.still_of_all.values()) if several else list(stack.still[0].values())
+        given = (parameters, still, tensors)
+        key = (several, tuple((each.shape, each.dtype, each.stride()) for each in (*parameters, *still, *tensors)))
+        try:
+            with torch.no_grad():
+                if key not in self._made:
+                    self._made[key] = self._step(stack, parts.batch, given, several=several)
+                losses: Tensor = self._made[key](group, share, *given)
+        except Exception as error:  # of many kinds: no compiler, no room for its files, what it cannot translate
+            self.fault = shortened(str(error).strip().partition("\n")[0] or repr(error), 120)
+            return None
+        group.due = False
+        return losses
+
+    def _step(
+        self, stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], given: Any, *, several: bool
+    ) -> Callable[..., Tensor]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of its own parts
+            gradients = _traced(_gradients(stack, batch_of, several=several), given)
+            return _compiled(gradients, stack.groups[0], given) if self.compiled else _called(gradients)
+
+
+def _gradients(stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], *, several: bool) -> Step:
+    """Return what gives the gradients and losses of all runs, of parameters, still ones and tensors of batches."""
+    from torch.func import functional_call, grad_and_value, vmap
+
+    names = [f"model.{name}" for name in stack.groups[0].parameters]
+    still_names = list(stack.still[0])
+
+    def loss(parameters: list[Tensor], still: list[Tensor], tensors: list[Tensor]) -> Tensor:
+        named = {**dict(zip(names, parameters, strict=True)), **dict(zip(still_names, still, strict=True))}
+        found: Tensor = functional_call(stack.parts[0], named, (batch_of(tensors),))
+        return found
+
+    alone = 0 if several else None
+    made: Step = vmap(grad_and_value(loss), in_dims=(0, alone, alone))
+    return made
+
+
+def _traced(function: Step, given: Any) -> GraphModule:
+    """Return the function as a graph of operations, without those that change nothing."""
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with torch.enable_grad():
+        traced: GraphModule = make_fx(function)(*[[each.clone() for each in some] for some in given])
+    for node in list(traced.graph.nodes):
+        if (same := _same_as(node)) is not None:
+            node.replace_all_uses_with(same)
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def _same_as(node: Node) -> Node | None:
+    """Return the operation's argument where its result is that: 1·x, x in its own shape, x transposed twice."""
+    import torch
+
+    aten = torch.ops.aten
+    first: Any = node.args[0] if node.args else None
+    if not isinstance(first, torch.fx.Node):
+        return None
+    if node.target in (aten.expand.default, aten.view.default, aten._unsafe_view.default):  # noqa: SLF001 - its name
+        before, after = _form(first), _form(node)
+        return first if before is not None and before == after else None
+    if node.target is aten.mul.Scalar and node.args[1] == 1 and type(node.args[1]) is int:
+        return None if any(map(_writes, (*node.users, *first.users))) else first
+    twice = node.target is aten.transpose.int and first.target is node.target and first.args[1:] == node.args[1:]
+    return first.args[0] if twice and isinstance(first.args[0], torch.fx.Node) else None
+
+
+def _form(node: Node) -> tuple[Any, ...] | None:
+    """Return shape and strides of what an operation returns, where it is a tensor."""
+    import torch
+
+    value: Any = node.meta.get("val")
+    return (value.shape, value.stride()) if isinstance(value, torch.Tensor) else None
+
+
+def _writes(node: Node) -> bool:
+    """Say whether an operation writes to one of its arguments."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
+def _called(gradients: GraphModule) -> Callable[..., Tensor]:
+    def step(group: Group, share: float, *given: list[Tensor]) -> Tensor:
+        found, losses = gradients(*given)
+        group.add(found, share)
+        done: Tensor = losses
+        return done
+
+    return step
+
+
+def _compiled(gradients: GraphModule, group: Group, given: Any) -> Callable[..., Tensor]:
+    """Return the step with the rule in it, compiled."""
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def with_rule(grads: list[Tensor], factor: Tensor, share: Tensor, *given: list[Tensor]) -> Tensor:
+        found, losses = gradients(*given)
+        for grad, new in zip(grads, found, strict=True):
+            kept = factor.view(-1, *[1] * (grad.dim() - 1))
+            grad.copy_(torch.where(kept == 0, 0.0, grad * kept) + share * new)  # and not 0 × inf
+        done: Tensor = losses
+        return done
+
+    def ruled(group: Group, share: float) -> tuple[list[Tensor], Tensor, Tensor]:
+        factor = group.factor()
+        return group.grads(), factor, torch.tensor(share, dtype=factor.dtype)
+
+    grads, factor, one = ruled(group, 1.0)
+    whole = make_fx(with_rule)([each.clone() for each in grads], factor, one, *given)
+    made = torch.compile(whole, dynamic=False)
+    made([each.clone() for each in grads], factor, one, *given)  # this compiles
+
+    def step(group: Group, share: float, *given: list[Tensor]) -> Tensor:
+        done: Tensor = made(*ruled(group, share), *given)
+        return done
+
+    return step
