@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.ensemble.drawing import CannotStackError, together
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gradlab.modes import Mode
-    from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
 
 class Member(NamedTuple):
-    """A run of an ensemble: its mode, and which of the tasks it trains."""
+    """A run of an ensemble: its mode, which of the tasks it trains, and by which of the optimizers."""
 
     mode: Mode
     task: int = 0
+    optimizer: int = 0
 
 
 class Group:
-    """Runs whose `.grad` is cleared in one way, so that an optimizer of their own sees what it would of each alone.
+    """Runs of one optimizer's options whose `.grad` is cleared in one way: it sees what it would of each alone.
 
     After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and is left alone; where the
     gradient is kept it has one.
@@ -34,19 +35,18 @@ class Group:
     Attributes:
         members: which runs of the ensemble, in the order of the slices.
         parameters: by name, each of shape (runs, …).
-        optimizer: of these parameters.
-        scheduler: of the optimizer, if there is one.
+        optimizer: which one it has, as its members say.
     """
 
-    optimizer: Optimizer
-    scheduler: Scheduler | None = None
-
-    def __init__(self, members: list[int], modes: list[Mode], start: dict[str, Tensor], *, late: bool = False) -> None:
-        """Stack these runs; `late` leaves the rule to whoever adds the next gradient, by `factor`."""
+    def __init__(
+        self, numbers: list[int], members: list[Member], start: dict[str, Tensor], *, late: bool = False
+    ) -> None:
+        """Stack the runs of these numbers; `late` leaves the rule to whoever adds the next gradient, by `factor`."""
         import torch
 
         self.late, self.due = late, False
-        self.members = members
+        self.members, self.optimizer = numbers, members[0].optimizer
+        modes = [each.mode for each in members]
         self.parameters = {name: torch.nn.Parameter(each) for name, each in start.items()}
         self.clears = _clears(modes[0])
         self._cleared = torch.tensor([nth for nth, mode in enumerate(modes) if mode.keep == 0], dtype=torch.long)
@@ -59,7 +59,8 @@ class Group:
         if self.late:
             self.due = True
         elif self.clears:
-            self.optimizer.zero_grad(set_to_none=True)
+            for parameter in self.parameters.values():
+                parameter.grad = None  # as `optimizer.zero_grad` does
         elif not self.keeps_all:
             for name, parameter in self.parameters.items():
                 if parameter.grad is not None:
@@ -104,11 +105,14 @@ class Stack:
     """
 
     def __init__(self, tasks: Sequence[Task], members: Sequence[Member], *, late: bool = False) -> None:
-        """Stack the runs, in one group where the rule is applied late."""
+        """Stack the runs, in one group an optimizer where the rule is applied late."""
         import torch
 
+        def apart(nth: int) -> tuple[int, bool]:
+            return members[nth].optimizer, late or not _clears(members[nth].mode)
+
         self.members = list(members)
-        order = sorted(range(len(members)), key=lambda nth: 0 if late else _clearing(members[nth].mode))
+        order = sorted(range(len(members)), key=lambda nth: (apart(nth), 0 if late else _clearing(members[nth].mode)))
         self._place = torch.tensor(sorted(range(len(order)), key=order.__getitem__))  # of each member in the stack
         self._in_place = order == sorted(order)
         self.task_of = torch.tensor([members[nth].task for nth in order])
@@ -118,13 +122,10 @@ class Stack:
         trained = [name for name, each in models[0].named_parameters() if each.requires_grad]
         held = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
         self.groups: list[Group] = []
-        for clears in (True, False):
-            chosen = [nth for nth in order if (_clears(members[nth].mode) and not late) == clears]
-            if chosen:
-                start = {
-                    name: torch.stack([held[members[nth].task][name].detach() for nth in chosen]) for name in trained
-                }
-                self.groups.append(Group(chosen, [members[nth].mode for nth in chosen], start, late=late))
+        for _, those in groupby(order, apart):
+            chosen = list(those)
+            start = {name: torch.stack([held[members[nth].task][name].detach() for nth in chosen]) for name in trained}
+            self.groups.append(Group(chosen, [members[nth] for nth in chosen], start, late=late))
         self.still = [
             {f"model.{name}": each.detach() for name, each in one.items() if name not in trained} for one in held
         ]
@@ -169,8 +170,8 @@ class Stack:
 
         if len(self.groups) == 1:
             return {f"model.{name}": each for name, each in self.groups[0].parameters.items()}
-        one, other = (group.parameters for group in self.groups)
-        return {f"model.{name}": torch.cat([each, other[name]]) for name, each in one.items()}
+        each = [group.parameters for group in self.groups]
+        return {f"model.{name}": torch.cat([one[name] for one in each]) for name in each[0]}
 
     def _of_one(self, task: int, stacked: dict[str, Tensor], batch: Any) -> Tensor:
         """Return the losses of runs of one task, which share its batch."""

@@ -189,11 +189,11 @@ def _planned(grid: Grid, watcher: Watcher | None) -> stacked.Plan:
     """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble."""
     if grid.engine != "ensemble":
         return stacked.Plan(LOOP_CHUNK)
-    alike = max(cells_of(grid, grid.runs), key=len)
+    alike, of_one = (max(cells_of(grid._replace(compiled=each), grid.runs), key=len) for each in (False, True))
     runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
     try:
         with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-            plan = stacked.planned(alike, partial(cell_of, grid), grid)
+            plan = stacked.planned(alike, of_one, partial(cell_of, grid), grid)
     except GradlabError:
         raise
     except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why

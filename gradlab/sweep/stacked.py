@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import ensemble, modes, optimizers, runs, tasks
 from gradlab.ensemble import chunks
@@ -55,11 +55,14 @@ def train(cell: Cell) -> Iterator[Step]:
         yield Step(each.update, each.epoch, each.losses, each.items)
 
 
-def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid: Grid) -> Plan:
+def planned(
+    alike: Sequence[int], of_one_optimizer: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid: Grid
+) -> Plan:
     """Measure how many runs are best trained at once, and whether compiling their step pays.
 
     Args:
         alike: the numbers of the most runs that may be trained at once.
+        of_one_optimizer: and of those whose step may be compiled, for they share the optimizer's options as well.
         cell_of: returns the cell of such runs.
         grid: of the sweep.
 
@@ -72,7 +75,7 @@ def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid
     most = max(1, min(len(alike), LOSSES // steps))
 
     def seconds(size: int, *, compiled: bool = False) -> float:
-        part = cell_of(alike[:size])
+        part = cell_of((of_one_optimizer if compiled else alike)[:size])
         return chunks.seconds_a_run_step(_training(part._replace(compiled=compiled)))
 
     chunk, found = chunks.best(seconds, most)
@@ -81,7 +84,8 @@ def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid
         return Plan(chunk)
     begin = time.monotonic()
     try:
-        size, faster = chunks.best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
+        few = min(most, len(of_one_optimizer), max(COMPILED_SIZES))
+        size, faster = chunks.best(partial(seconds, compiled=True), few, COMPILED_SIZES)
     except ensemble.CannotStackError as error:
         return Plan(chunk, said=str(error))
     if fault := _compiled_steps(*_task_of(cell.experiment)).fault:
@@ -94,9 +98,10 @@ def _training(cell: Cell) -> ensemble.Training:
     """Return the runs of a cell, stacked."""
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
-    build = partial(_optimizer, experiment, mode)
-    seeds = list(dict.fromkeys(cell.seeds))
-    why = ensemble.obstacle_before(mode, build)
+    name, seeds = experiment.optimizer.name, list(dict.fromkeys(cell.seeds))
+    each = [json.dumps(one.optimizer_options(of)) for one, of in zip(cell.experiments, cell.modes, strict=True)]
+    options = list(dict.fromkeys(each))
+    why = next(filter(None, (_obstacle_before(mode, name, one) for one in options)), "")
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
     if found:
         why = (
@@ -105,16 +110,25 @@ def _training(cell: Cell) -> ensemble.Training:
     if why:
         raise ensemble.CannotStackError(why)
     worlds = [ensemble.World(cell.build(seed)) for seed in seeds]
-    members = [ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)]
+    members = [
+        ensemble.Member(mode, seeds.index(seed), options.index(one))
+        for mode, seed, one in zip(cell.modes, cell.seeds, each, strict=True)
+    ]
     steps = _compiled_steps(*_task_of(experiment)) if cell.compiled else None
     if steps and steps.fault:
         raise ensemble.CannotStackError(steps.fault)
     schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
-    return ensemble.Training(worlds, members, build, schedule, compiled=steps)
+    builds = [partial(_optimizer, name, json.loads(one)) for one in options]
+    return ensemble.Training(worlds, members, builds, schedule, compiled=steps)
 
 
-def _optimizer(experiment: Experiment, mode: modes.Mode, parameters: Sequence[Parameter]) -> optimizers.Optimizer:
-    return optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
+def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
+    return optimizers.build(name, parameters, options)
+
+
+@lru_cache(maxsize=1000)
+def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
+    return ensemble.obstacle_before(mode, partial(_optimizer, name, json.loads(options)))
 
 
 def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:

@@ -107,7 +107,8 @@ def lines(folder: SweepFolder) -> list[bytes]:
 def waiting(workers: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, *COMMAND, "--engine", "loop", "--workers", workers], env=os.environ | ENVIRONMENT,
+        [sys.executable, "-c", LISTENING, *COMMAND, "--engine", "loop", "--workers", workers],
+        env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
