@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
+ENOUGH = 1024  # runs of a cell that has several seeds: more of them save little, and whoever is killed loses the cell
 
 
 # Engines that train the runs of a cell together, by name. One that cannot raises, before or amid a training: then the
@@ -58,7 +59,8 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
         if len(ordered) > chunk:
             cells += [tuple(part) for one in by_seed for part in _parts(one, chunk)]
         else:
-            cells += [tuple(chain(*part)) for part in _parts(by_seed, chunk // len(ordered))]
+            together = max(1, min(chunk, ENOUGH) // len(ordered))
+            cells += [tuple(chain(*part)) for part in _parts(by_seed, together)]
     return cells
 
 
