@@ -51,6 +51,12 @@ figures: $(TESTED)  ## train the shipped experiments and draw experiments/figure
 	$(BIN)/gradlab run fine_tuning_batch_32 --quiet
 	$(BIN)/gradlab plot runs/fine_tuning_batch_32 runs/fine_tuning --x update \
 		--title "Fine-tuning loop: 4 × 8 is 32" -o experiments/figures/fine_tuning.png
+	for name in phase_full_batch phase_mini_batches phase_digits; do \
+		$(BIN)/gradlab sweep $$name --quiet || exit 1; \
+	done
+	$(BIN)/gradlab plot runs/phase_full_batch runs/phase_mini_batches \
+		--title "Which learning rates are stable, by how much is kept" -o experiments/figures/phases.png
+	$(BIN)/gradlab plot runs/phase_digits -o experiments/figures/phase_digits.png
 
 clean:  ## all that can be made again, except the runs
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from gradlab.errors import OptimizerError, shortened, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -160,6 +160,21 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
     if name == "SparseAdam":
         made.register_step_pre_hook(_check_sparse)
     return cast("Optimizer", made)
+
+
+def joined(made: Sequence[Optimizer]) -> list[Optimizer]:
+    """Return optimizers that step as these do, all of one kind: one of them that has the parameters of all.
+
+    To call one of torch takes longer than what it does to a small tensor. One that is not of torch stays as it is.
+    """
+    from torch.optim import Optimizer as TorchOptimizer
+
+    first, *others = made
+    if not isinstance(first, TorchOptimizer):
+        return list(made)
+    for other in others:
+        first.add_param_group(other.param_groups[0])  # type: ignore[attr-defined]  # it is torch's as well
+    return [first]
 
 
 def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:

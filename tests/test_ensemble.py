@@ -100,6 +100,24 @@ def distances(make: Any, words: Sequence[str], optimizer: Any, seeds: Sequence[i
     return worst
 
 
+def test_runs_whose_optimizers_have_other_options_are_each_the_run_alone_in_one_stack() -> None:
+    make = partial(built, "noisy_line", {"batch_size": 8})
+    modes_, seeds = [modes.parse(word) for word in ("zero_grad", "halve_grad", "zero_grad:fill")], (3, 4)
+    for name, key, values in [
+        ("SGD", "lr", (0.3, 0.01)),
+        ("Adam", "weight_decay", (0.0, 0.5)),
+        ("vanilla", "lr", (1e-3, 1e-1)),
+    ]:
+        builds = [partial(optimizers.build, name, options={"lr": 0.05, key: value}) for value in values]
+        schedules = partial(optimizers.schedule, "linear", updates=50) if name != "vanilla" else None
+        chosen = [(mode, seed, nth) for nth in (1, 0) for seed in (0, 1) for mode in modes_]
+        stack = Training([World(make(seed)) for seed in seeds], [Member(*each) for each in chosen], builds, schedules)
+        found = list(ensemble.train(stack, steps=50, clip_norm=0.7))
+        for member, (mode, seed, nth) in enumerate(chosen):
+            expected = alone(make, mode, seeds[seed], builds[nth], steps=50, clip_norm=0.7, schedule=schedules)
+            assert distance([losses.row(member) for losses in found], expected) < IN_DOUBLE
+
+
 def optimizer_of(nth: int) -> Callable[[Sequence[nn.Parameter]], Any]:
     name, options = OPTIMIZERS[nth]
     return lambda parameters: optimizers.build(name, parameters, options)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from gradlab import curves, experiment, optimizers, runs, tasks
+from gradlab import curves, experiment, optimizers, runs, sweep, tasks
+from gradlab.cli import app
 from gradlab.experiment import Override
 from gradlab.intervals import paired_difference
 from gradlab.modes import Mode, parse
@@ -225,6 +227,57 @@ def test_the_verdicts_by_optimizer_are_those_of_its_table(cells: list[str]) -> N
 
 def test_the_table_of_optimizers_holds_all_that_there_are_but_two_that_need_special_parameters() -> None:
     assert {cells[0] for cells in optimizer_table()} == set(optimizers.names()) - {"Muon", "SparseAdam"}
+
+
+# Maps of lr × keep
+
+
+def mapped(name: str, lrs: str, keeps: str, seeds: list[int], steps: int) -> dict[tuple[float, float, int], str]:
+    """Return the verdict of each run of a shipped sweep, by lr, keep and seed, over a smaller grid of these ranges."""
+    overrides = [Override((key,), value, key) for key, value in {"seeds": seeds, "steps": steps}.items()]
+    grid = sweep.grid_of(experiment.load(name, overrides), [f"lr={lrs}", f"keep={keeps}"])
+    found = sweep.run(grid, workers=1, chunk=grid.runs).folder.results()
+    assert {block.engine for block in found.blocks} == {"ensemble"}
+    points = [(*grid.run(nth).values, grid.run(nth).seed) for nth in range(grid.runs)]
+    return dict(zip(points, found.column("verdict", grid.runs), strict=True))
+
+
+def test_on_full_batches_every_column_diverges_from_the_edge_of_theory_on_within_the_spacing_of_the_grid() -> None:
+    verdicts = mapped("phase_full_batch", "0.25:4:17:log", "0:1:9", [0, 5], 200)
+    lrs, keeps, seeds = (sorted({place[nth] for place in verdicts}) for nth in range(3))
+    spacing = lrs[1] / lrs[0]
+    for seed in seeds:
+        ((x, _),) = tasks.build(tasks.find("noisy_line"), int(seed), {"batch_size": 40}).batches
+        inputs = torch.cat([x, torch.ones_like(x)], dim=1).double()
+        curvature = 2 * torch.linalg.eigvalsh(inputs.T @ inputs / len(x))[-1].item()  # of the mean squared error
+        for keep in keeps:
+            edge = 2 * (1 + keep) / curvature
+            gone = [verdicts[lr, keep, int(seed)] == "diverges" for lr in lrs]
+            assert gone == sorted(gone)
+            assert edge / spacing < lrs[gone.index(True)] < edge * spacing**2, (seed, keep)
+
+
+def test_on_single_samples_no_lr_is_safe_where_all_is_kept_and_the_edge_is_far_below_that_of_full_batches() -> None:
+    verdicts = mapped("phase_mini_batches", "0.1:1:2", "0.5:1:2", [0, 1], 240)
+    assert {verdict for (_, keep, _), verdict in verdicts.items() if keep == 1} == {"diverges"}
+    assert {verdict for (lr, keep, _), verdict in verdicts.items() if (lr, keep) == (1.0, 0.5)} == {"diverges"}
+    assert "diverges" not in {verdict for (lr, keep, _), verdict in verdicts.items() if (lr, keep) == (0.1, 0.5)}
+
+
+@pytest.mark.parametrize("name", ["phase_full_batch", "phase_mini_batches", "phase_digits"])
+def test_what_varies_is_refused_by_run_which_names_sweep(name: str) -> None:
+    answer = CliRunner().invoke(app, ["run", name])
+    assert answer.exit_code == 2
+    assert f"experiment '{name}' varies lr, keep: it is one for `gradlab sweep`" in answer.stderr
+
+
+def test_the_findings_of_the_maps_name_the_grid_that_their_files_have() -> None:
+    text = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
+    for name in ("phase_full_batch", "phase_mini_batches", "phase_digits"):
+        grid = sweep.grid_of(experiment.load(name))
+        lrs, keeps = (len(axis.values) for axis in grid.axes)
+        (row,) = [line for line in text.splitlines() if f"`gradlab sweep {name}`" in line]
+        assert f"{lrs} × {keeps} × {len(grid.seeds)} = {grid.runs:,} runs" in row
 
 
 def test_the_measurement_of_set_to_none_finds_the_bytes_of_the_gradients() -> None:

@@ -227,31 +227,42 @@ def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
 # Cells
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 4, 100])
-def test_each_run_is_in_one_cell_of_runs_that_differ_in_keep_and_seed_alone(chunk: int) -> None:
-    chosen = grid("lr=1,2", "keep=0,0.5,1", "every=1,2", seeds=[0, 1])
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("chunk", [1, 3, 4, 7, 100])
+def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(chunk: int, *, compiled: bool) -> None:
+    chosen = grid("lr=1,2", "keep=0,0.5,1", "batch_size=1,2", "every=1,2", seeds=[0, 1])._replace(compiled=compiled)
     found = cells.cells_of(chosen, chunk)
     assert sorted(run for cell in found for run in cell) == list(range(chosen.runs))
     assert found == cells.cells_of(chosen, chunk)
     for cell in found:
         assert len(cell) <= chunk
         members = [chosen.run(run) for run in cell]
-        assert len({(run.values[0], run.values[2]) for run in members}) == 1
+        assert len({run.values[2:] for run in members}) == 1
+        assert len({run.values[0] for run in members}) == 1 or not compiled
         seeds = [run.seed for run in members]
         assert seeds == sorted(seeds)
     sizes = {len(cell) for cell in found}
     assert max(sizes) - min(sizes) <= 1
 
 
+def test_a_seed_is_cut_apart_only_where_it_alone_is_more_than_a_cell_takes() -> None:
+    chosen = grid("lr=1,2", "keep=0,0.5,1", seeds=[0, 1, 2])
+    for chunk, sizes in [(5, [3] * 6), (6, [6] * 3), (11, [6] * 3), (12, [6, 12]), (100, [18])]:
+        found = cells.cells_of(chosen, chunk)
+        assert [len(cell) for cell in found] == sizes
+        assert all(len({chosen.run(run).seed for run in cell}) == max(1, len(cell) // 6) for cell in found)
+
+
 def test_modes_that_clear_or_accumulate_otherwise_are_in_cells_of_their_own() -> None:
     words = ["zero_grad", "halve_grad", "no_zero_grad", "zero_grad:fill", "accumulate:2", "accumulate:2:sum"]
     found = cells.cells_of(grid("lr=0.1,0.2", modes=words, seeds=[1]), 100)
-    assert [len(cell) for cell in found] == [3, 1, 1, 1] * 2
+    assert [len(cell) for cell in found] == [6, 2, 2, 2]
 
 
-def test_modes_of_matched_lr_are_together_only_where_the_lr_is_the_same() -> None:
-    words = ["zero_grad", "halve_grad", "accumulate:2"]
-    assert len(cells.cells_of(grid("lr=0.1,0.2", modes=words, match_lr=True, seeds=[1]), 100)) == 6
+def test_modes_of_matched_lr_are_compiled_together_only_where_the_lr_is_the_same() -> None:
+    chosen = grid("lr=0.1,0.2", modes=["zero_grad", "halve_grad", "accumulate:2"], match_lr=True, seeds=[1])
+    assert [len(cell) for cell in cells.cells_of(chosen, 100)] == [4, 2]
+    assert [len(cell) for cell in cells.cells_of(chosen._replace(compiled=True), 100)] == [1] * 6
 
 
 # Runs end as they do by themselves
@@ -324,9 +335,9 @@ def test_a_task_that_is_another_at_each_call_is_refused() -> None:
 def in_step(cell: Cell) -> Iterator[Step]:
     """Train all runs of a cell at once, as an engine that stacks them does, by loops that take turns."""
     each = []
-    for mode, seed in zip(cell.modes, cell.seeds, strict=True):
+    for mode, seed, experiment in zip(cell.modes, cell.seeds, cell.experiments, strict=True):
         task = cell.build(seed)
-        optimizer = optimizers.build("SGD", task.model.parameters(), cell.experiment.optimizer_options(mode))
+        optimizer = optimizers.build("SGD", task.model.parameters(), experiment.optimizer_options(mode))
         each.append(training.train(task, mode, optimizer, steps=cell.experiment.steps))
     for rows in zip(*each, strict=True):
         yield Step(rows[0].update, rows[0].epoch, [row.loss for row in rows])

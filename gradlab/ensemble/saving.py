@@ -8,12 +8,13 @@ from gradlab.resuming import CannotGoOnError, plain, put_back_optimizer, state_d
 from gradlab.tasks.fairness import hash_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
     from gradlab.ensemble.stack import Group
     from gradlab.ensemble.training import Training
+    from gradlab.optimizers import Optimizer, Scheduler
 
 _MARK = "stacked"  # the key by which a state of this kind is told from one of a run that was trained alone
 
@@ -33,9 +34,10 @@ def snapshots(training: Training) -> list[dict[str, Any]]:
     batches = [hash_of(batch) for batch in training.batches]
     begins = [plain(world.generators.begin) for world in training.worlds]
     found: dict[int, dict[str, Any]] = {}
-    for group in training.stack.groups:
-        group.settle()
-        optimizer, scheduler = state_dict_of(group.optimizer), state_dict_of(group.scheduler)
+    if training.stack.whole:
+        training.stack.whole.settle()
+    for group, made, schedule in _groups(training):
+        optimizer, scheduler = state_dict_of(made), state_dict_of(schedule)
         for nth, member in enumerate(group.members):
             task = training.stack.members[member].task
             found[member] = {
@@ -68,8 +70,10 @@ def restore(states: Sequence[Mapping[str, Any]], training: Training) -> None:
     first = states[0]
     if any((state["place"], state["told"]) != (first["place"], first["told"]) for state in states):
         raise CannotGoOnError("its runs do not stand at one step")
-    for group in training.stack.groups:
-        _put_back(group, [states[member] for member in group.members])
+    for group, optimizer, scheduler in _groups(training):
+        _put_back(group, optimizer, scheduler, [states[member] for member in group.members])
+    if training.stack.whole:
+        training.stack.whole.link(training.stack.groups)
     step, update, epoch, drawn = first["place"]
     training.place, training.told = (step, update, epoch, drawn), first["told"]
     of_task = {member.task: state for member, state in zip(training.stack.members, states, strict=True)}
@@ -83,6 +87,11 @@ def restore(states: Sequence[Mapping[str, Any]], training: Training) -> None:
             raise CannotGoOnError("the task does not draw the same batches again")
 
     training.caught_up = caught_up
+
+
+def _groups(training: Training) -> Iterator[tuple[Group, Optimizer, Scheduler | None]]:
+    """Yield each group with its optimizer and schedule: runs whose optimizers have other options are not saved."""
+    return zip(training.stack.groups, training.optimizers, training.schedulers, strict=True)
 
 
 def _sliced(optimizer: Mapping[str, Any], group: Group, nth: int) -> dict[str, Any]:
@@ -100,7 +109,9 @@ def _sliced(optimizer: Mapping[str, Any], group: Group, nth: int) -> dict[str, A
     return {"own": own, "shared": shared, "param_groups": optimizer["param_groups"]}
 
 
-def _put_back(group: Group, states: list[Mapping[str, Any]]) -> None:
+def _put_back(
+    group: Group, optimizer: Optimizer, scheduler: Scheduler | None, states: list[Mapping[str, Any]]
+) -> None:
     """Put back the slices of one group."""
     import torch
 
@@ -110,9 +121,9 @@ def _put_back(group: Group, states: list[Mapping[str, Any]]) -> None:
             grads = [state["grad"].get(name) for state in states]
             each.grad = None if all(grad is None for grad in grads) else _stack(grads, each)
     if states[0]["optimizer"] is not None:
-        put_back_optimizer(_joined([state["optimizer"] for state in states], group), group.optimizer)
+        put_back_optimizer(_joined([state["optimizer"] for state in states], group), optimizer)
     if states[0]["scheduler"] is not None:
-        group.scheduler.load_state_dict(states[0]["scheduler"])  # type: ignore[union-attr]  # what gave one takes it
+        scheduler.load_state_dict(states[0]["scheduler"])  # type: ignore[union-attr]  # what gave one takes it
 
 
 def _stack(slices: list[Tensor | None], like: Tensor) -> Tensor:

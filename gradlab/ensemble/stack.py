@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.ensemble.drawing import CannotStackError, together
@@ -14,19 +15,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from gradlab.modes import Mode
-    from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
 
 class Member(NamedTuple):
-    """A run of an ensemble: its mode, and which of the tasks it trains."""
+    """A run of an ensemble: its mode, which of the tasks it trains, and by which of the optimizers."""
 
     mode: Mode
     task: int = 0
+    optimizer: int = 0
 
 
 class Group:
-    """Runs whose `.grad` is cleared in one way, so that an optimizer of their own sees what it would of each alone.
+    """Runs of one optimizer's options whose `.grad` is cleared in one way: it sees what it would of each alone.
 
     After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and is left alone; where the
     gradient is kept it has one.
@@ -34,69 +35,24 @@ class Group:
     Attributes:
         members: which runs of the ensemble, in the order of the slices.
         parameters: by name, each of shape (runs, …).
-        optimizer: of these parameters.
-        scheduler: of the optimizer, if there is one.
+        optimizer: which one it has, as its members say.
     """
 
-    optimizer: Optimizer
-    scheduler: Scheduler | None = None
-
-    def __init__(self, members: list[int], modes: list[Mode], start: dict[str, Tensor], *, late: bool = False) -> None:
-        """Stack these runs; `late` leaves the rule to whoever adds the next gradient, by `factor`."""
+    def __init__(self, numbers: list[int], members: list[Member], start: dict[str, Tensor], *, clears: bool) -> None:
         import torch
 
-        self.late, self.due = late, False
-        self.members = members
+        self.members, self.optimizer = numbers, members[0].optimizer
         self.parameters = {name: torch.nn.Parameter(each) for name, each in start.items()}
-        self.clears = _clears(modes[0]) and not late
-        self._cleared = torch.tensor([nth for nth, mode in enumerate(modes) if mode.keep == 0], dtype=torch.long)
-        self.keeps_all = all(mode.keep == 1 for mode in modes)
-        self._keeps = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
-        self._keep = {name: _like(self._keeps, each) for name, each in self.parameters.items()}
+        self._clears = clears
+        self._keep = Keep([each.mode for each in members], start)
 
     def leave(self) -> None:
         """Leave keep × gradient in `.grad`: the rule."""
-        if self.late:
-            self.due = True
-        elif self.clears:
-            self.optimizer.zero_grad(set_to_none=True)
-        elif not self.keeps_all:
-            for name, parameter in self.parameters.items():
-                if parameter.grad is not None:
-                    parameter.grad *= self._keep[name]
-                    if len(self._cleared):
-                        parameter.grad[self._cleared] = 0  # and not 0 × inf
-
-    def catch_up(self) -> None:
-        """Do at once what was left for later, and from now on."""
-        self.settle()
-        self.late = False
-
-    def add(self, gradients: Sequence[Tensor], share: float) -> None:
-        """Do what was left for later, and add share × these gradients, of all parameters in their order."""
-        for (name, _), grad, new in zip(self.parameters.items(), self.grads(), gradients, strict=True):
-            if self.due and not self.keeps_all:
-                grad *= self._keep[name]
-                if len(self._cleared):
-                    grad[self._cleared] = 0
-            grad.add_(new, alpha=share)
-        self.due = False
-
-    def grads(self) -> list[Tensor]:
-        """Return `.grad` of all parameters, zeros where there was none."""
-        import torch
-
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        return [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
-
-    def settle(self) -> None:
-        """Do what was left for later, so that `.grad` is what the mode keeps."""
-        if self.due:
-            self.late, self.due = False, False
-            self.leave()
-            self.late = True
+        for name, parameter in self.parameters.items():
+            if self._clears:
+                parameter.grad = None  # as `optimizer.zero_grad` does
+            elif parameter.grad is not None:
+                self._keep.of(name, parameter.grad)
 
     def clip(self, norm: float) -> None:
         """Clip `.grad` of each run to this norm, as `clip_grad_norm_` does."""
@@ -108,13 +64,77 @@ class Group:
         for grad in grads:
             grad *= shares.view(-1, *[1] * (grad.dim() - 1))
 
-    def factor(self) -> Tensor:
-        """Return what `.grad` is to be multiplied by before the next gradient is added, shape (runs,)."""
+
+class Keep:
+    """What is kept of the gradients of some runs, as tensors that multiply stacked ones."""
+
+    def __init__(self, modes: Sequence[Mode], like: dict[str, Tensor]) -> None:
         import torch
 
-        first = next(iter(self.parameters.values()))
-        keep = self._keeps if self.due else torch.ones_like(self._keeps)
-        return keep.to(first.device, torch.promote_types(first.dtype, torch.float32))
+        keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
+        self._all = bool((keep == 1).all())
+        self._cleared = (keep == 0).nonzero().flatten()
+        self._by_name = {name: _like(keep, each) for name, each in like.items()}
+
+    def of(self, name: str, grad: Tensor) -> None:
+        """Leave keep × the gradient of the parameter of that name."""
+        if not self._all:
+            grad *= self._by_name[name]
+            if len(self._cleared):
+                grad[self._cleared] = 0  # and not 0 × inf
+
+
+class Whole:
+    """All runs of a stack in one tensor a parameter, and the rule for all at once, when the next gradient is added.
+
+    Attributes:
+        parameters: by name, each of shape (runs, …); those of the groups are slices of them.
+        grads: their `.grad`.
+        due: whether what is left in it is still to be multiplied by what is kept.
+    """
+
+    def __init__(self, start: dict[str, Tensor], modes: Sequence[Mode]) -> None:
+        import torch
+
+        self.parameters = start
+        self.grads = {name: torch.zeros_like(each) for name, each in start.items()}
+        self.due = False
+        self._keep = Keep(modes, start)
+        first = next(iter(start.values()))
+        keep = torch.tensor([mode.keep for mode in modes], dtype=torch.promote_types(first.dtype, torch.float32))
+        self._factors = [each.to(first.device) for each in (torch.ones_like(keep), keep)]
+
+    def link(self, groups: Sequence[Group]) -> None:
+        """Let `.grad` of the groups be slices of that of all, with what it holds."""
+        begin = 0
+        for group in groups:
+            end = begin + len(group.members)
+            for name, parameter in group.parameters.items():
+                part = self.grads[name][begin:end]
+                if parameter.grad is None:
+                    part.zero_()
+                elif parameter.grad.data_ptr() != part.data_ptr():
+                    part.copy_(parameter.grad)
+                parameter.grad = part
+            begin = end
+
+    @property
+    def factor(self) -> Tensor:
+        """What `.grad` is to be multiplied by before the next gradient is added, shape (runs,)."""
+        return self._factors[self.due]
+
+    def add(self, gradients: Sequence[Tensor], share: float) -> None:
+        """Do what is due, and add share × these gradients, of all parameters in their order."""
+        self.settle()
+        for grad, new in zip(self.grads.values(), gradients, strict=True):
+            grad.add_(new, alpha=share)
+
+    def settle(self) -> None:
+        """Do what is due, so that `.grad` is what the modes keep."""
+        if self.due:
+            for name, grad in self.grads.items():
+                self._keep.of(name, grad)
+        self.due = False
 
 
 class Stack:
@@ -125,15 +145,19 @@ class Stack:
         groups: of runs that are cleared alike; their slices one after another are the stack.
         task_of: the task of each run of the stack, shape (runs,).
         parts: of each task, the module that returns its loss of a batch.
+        whole: where the rule is applied late: what the groups are slices of.
         still: of each task, the buffers and the parameters that are not trained; `still_of_all`, stacked.
     """
 
     def __init__(self, tasks: Sequence[Task], members: Sequence[Member], *, late: bool = False) -> None:
-        """Stack the runs, in one group where the rule is applied late."""
+        """Stack the runs, in one group an optimizer where the rule is applied late."""
         import torch
 
+        def apart(nth: int) -> tuple[int, bool]:
+            return members[nth].optimizer, late or not _clears(members[nth].mode)
+
         self.members = list(members)
-        order = sorted(range(len(members)), key=lambda nth: 0 if late else _clearing(members[nth].mode))
+        order = sorted(range(len(members)), key=lambda nth: (apart(nth), 0 if late else _clearing(members[nth].mode)))
         self._place = torch.tensor(sorted(range(len(order)), key=order.__getitem__))  # of each member in the stack
         self._in_place = order == sorted(order)
         self.task_of = torch.tensor([members[nth].task for nth in order])
@@ -142,14 +166,18 @@ class Stack:
         self.task_of, self._place = self.task_of.to(device), self._place.to(device)
         trained = [name for name, each in models[0].named_parameters() if each.requires_grad]
         held = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
+        whole = {name: torch.stack([held[members[nth].task][name].detach() for nth in order]) for name in trained}
         self.groups: list[Group] = []
-        for clears in (True, False):
-            chosen = [nth for nth in order if (_clears(members[nth].mode) and not late) == clears]
-            if chosen:
-                start = {
-                    name: torch.stack([held[members[nth].task][name].detach() for nth in chosen]) for name in trained
-                }
-                self.groups.append(Group(chosen, [members[nth].mode for nth in chosen], start, late=late))
+        begin = 0
+        for (_, kept), those in groupby(order, apart):
+            chosen = list(those)
+            start = {name: each[begin : begin + len(chosen)] for name, each in whole.items()}
+            self.groups.append(Group(chosen, [members[nth] for nth in chosen], start, clears=not kept))
+            begin += len(chosen)
+        self.whole: Whole | None = None
+        if late:
+            self.whole = Whole(whole, [members[nth].mode for nth in order])
+            self.whole.link(self.groups)
         self.still = [
             {f"model.{name}": each.detach() for name, each in one.items() if name not in trained} for one in held
         ]
@@ -178,6 +206,20 @@ class Stack:
             return _split(self._of_all(stacked, parts.stacked, parts.batch))
         return _split(self._of_each(stacked, batches))
 
+    def leave(self) -> None:
+        """Leave keep × gradient in `.grad`: at once, or when the next gradient is added."""
+        if self.whole:
+            self.whole.due = True
+        else:
+            for group in self.groups:
+                group.leave()
+
+    def catch_up(self) -> None:
+        """Apply the rule at once from now on."""
+        if self.whole:
+            self.whole.settle()
+        self.whole = None
+
     def check_used(self) -> None:
         """Raise CannotStackError where a parameter had a gradient in some tasks alone: in the others it has none."""
         if any(each != self._used[0] for each in self._used):
@@ -194,8 +236,8 @@ class Stack:
 
         if len(self.groups) == 1:
             return {f"model.{name}": each for name, each in self.groups[0].parameters.items()}
-        one, other = (group.parameters for group in self.groups)
-        return {f"model.{name}": torch.cat([each, other[name]]) for name, each in one.items()}
+        each = [group.parameters for group in self.groups]
+        return {f"model.{name}": torch.cat([one[name] for one in each]) for name in each[0]}
 
     def _of_one(self, task: int, stacked: dict[str, Tensor], batch: Any) -> Tensor:
         """Return the losses of runs of one task, which share its batch."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-    from gradlab.ensemble.stack import Group, Stack
+    from gradlab.ensemble.stack import Stack, Whole
 
     Step = Callable[..., Any]
 
@@ -53,29 +53,29 @@ class TracedSteps:
             raise CannotStackError("its batches are not alike")
         several = len(batches) > 1
         tensors = [each[stack.task_of] if several else each[0] for each in parts.stacked]
-        (group,) = stack.groups
-        parameters = [each.detach() for each in group.parameters.values()]
+        assert stack.whole is not None, "the stack applies the rule itself"
+        parameters = list(stack.whole.parameters.values())
         still = list(stack.still_of_all.values()) if several else list(stack.still[0].values())
         given = (parameters, still, tensors)
         key = (several, tuple((each.shape, each.dtype, each.stride()) for each in (*parameters, *still, *tensors)))
         try:
             with torch.no_grad():
                 if key not in self._made:
-                    self._made[key] = self._step(stack, parts.batch, given, several=several)
-                losses: Tensor = self._made[key](group, share, *given)
+                    self._made[key] = self._step(stack, stack.whole, parts.batch, given, several=several)
+                losses: Tensor = self._made[key](stack.whole, share, *given)
         except Exception as error:  # of many kinds: no compiler, no room for its files, what it cannot translate
             self.fault = shortened(str(error).strip().partition("\n")[0] or repr(error), 120)
             return None
-        group.due = False
+        stack.whole.due = False
         return losses
 
     def _step(
-        self, stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], given: Any, *, several: bool
+        self, stack: Stack, whole: Whole, batch_of: Callable[[Sequence[Tensor]], Any], given: Any, *, several: bool
     ) -> Callable[..., Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
             gradients = _traced(_gradients(stack, batch_of, several=several), given)
-            return _compiled(gradients, stack.groups[0], given) if self.compiled else _called(gradients)
+            return _compiled(gradients, whole, given) if self.compiled else _called(gradients)
 
 
 def _gradients(stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], *, several: bool) -> Step:
@@ -142,16 +142,16 @@ def _writes(node: Node) -> bool:
 
 
 def _called(gradients: GraphModule) -> Callable[..., Tensor]:
-    def step(group: Group, share: float, *given: list[Tensor]) -> Tensor:
+    def step(whole: Whole, share: float, *given: list[Tensor]) -> Tensor:
         found, losses = gradients(*given)
-        group.add(found, share)
+        whole.add(found, share)
         done: Tensor = losses
         return done
 
     return step
 
 
-def _compiled(gradients: GraphModule, group: Group, given: Any) -> Callable[..., Tensor]:
+def _compiled(gradients: GraphModule, whole: Whole, given: Any) -> Callable[..., Tensor]:
     """Return the step with the rule in it, compiled."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
@@ -164,17 +164,17 @@ def _compiled(gradients: GraphModule, group: Group, given: Any) -> Callable[...,
         done: Tensor = losses
         return done
 
-    def ruled(group: Group, share: float) -> tuple[list[Tensor], Tensor, Tensor]:
-        factor = group.factor()
-        return group.grads(), factor, torch.tensor(share, dtype=factor.dtype)
+    def ruled(whole: Whole, share: float) -> tuple[list[Tensor], Tensor, Tensor]:
+        factor = whole.factor
+        return list(whole.grads.values()), factor, torch.tensor(share, dtype=factor.dtype)
 
-    grads, factor, one = ruled(group, 1.0)
-    whole = make_fx(with_rule)([each.clone() for each in grads], factor, one, *given)
-    made = torch.compile(whole, dynamic=False)
+    grads, factor, one = ruled(whole, 1.0)
+    traced = make_fx(with_rule)([each.clone() for each in grads], factor, one, *given)
+    made = torch.compile(traced, dynamic=False)
     made([each.clone() for each in grads], factor, one, *given)  # this compiles
 
-    def step(group: Group, share: float, *given: list[Tensor]) -> Tensor:
-        done: Tensor = made(*ruled(group, share), *given)
+    def step(whole: Whole, share: float, *given: list[Tensor]) -> Tensor:
+        done: Tensor = made(*ruled(whole, share), *given)
         return done
 
     return step

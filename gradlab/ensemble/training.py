@@ -6,6 +6,7 @@ from collections import deque
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab import optimizers
 from gradlab.ensemble.drawing import CannotStackError, in_step
 from gradlab.ensemble.stack import Member, Stack
 from gradlab.rows import Row
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gradlab.ensemble.drawing import World
     from gradlab.ensemble.traced import TracedSteps
     from gradlab.optimizers import Optimizer, Scheduler
+
+    Build = Callable[[Sequence[nn.Parameter]], Optimizer]
 
 
 LOOK_EVERY = 256  # steps: then a traced step is held against the loss as it is now
@@ -51,6 +54,8 @@ class Training:
 
     Attributes:
         stack: what is trained.
+        optimizers: of each group of the stack, or of all where they differ in options.
+        schedulers: of each optimizer, None where there is no schedule.
         place: steps and updates done, the epoch under way, and how many of its batches are drawn.
         batches: the last ones drawn, one of each task.
         told: whether losses tell their items, None until that is known.
@@ -61,7 +66,7 @@ class Training:
         self,
         worlds: Sequence[World],
         members: Sequence[Member],
-        build: Callable[[Sequence[nn.Parameter]], Optimizer],
+        build: Build | Sequence[Build],
         schedule: Callable[[Optimizer], Scheduler | None] | None = None,
         traced: TracedSteps | None = None,
     ) -> None:
@@ -70,17 +75,18 @@ class Training:
         Args:
             worlds: the tasks.
             members: the runs; all their modes have the same `every` and division.
-            build: returns the optimizer of parameters.
+            build: returns the optimizer of parameters; or each of those that members name by their number.
             schedule: returns the schedule of an optimizer, if there is one.
-            traced: trace the step, as far as that is possible; for weights that all get a gradient in each step.
+            traced: traces the step, as far as that is possible; for weights that all get a gradient in each step.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
         self.worlds = list(worlds)
         self.traced = traced if traced and not traced.fault else None
         self.stack = Stack([world.task for world in worlds], members, late=self.traced is not None)
-        for group in self.stack.groups:
-            group.optimizer = build(list(group.parameters.values()))
-            group.scheduler = schedule(group.optimizer) if schedule else None
+        builds = [build] if callable(build) else build
+        made = [builds[group.optimizer](list(group.parameters.values())) for group in self.stack.groups]
+        self.optimizers = made if len(builds) == 1 else optimizers.joined(made)
+        self.schedulers = [schedule(each) if schedule else None for each in self.optimizers]
         self.place = (0, 0, 0, 0)
         self.batches: list[Any] = []
         self.told: bool | None = None
@@ -102,8 +108,7 @@ class Training:
                     self._look(batches, losses)
                 return losses, None
             self.traced = None
-            for group in self.stack.groups:
-                group.catch_up()
+            self.stack.catch_up()
         losses, items = self.stack.losses(batches)
         if self.told not in (None, items is not None):
             raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
@@ -111,6 +116,18 @@ class Training:
         (total / window if window > 1 else total).backward()  # type: ignore[no-untyped-call]  # torch's
         self.stack.check_used()
         return losses.detach(), items
+
+    def take_step(self, clip_norm: float | None) -> None:
+        """Take an optimizer step, and leave keep × gradient in `.grad`."""
+        if clip_norm is not None:
+            for group in self.stack.groups:
+                group.clip(clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for scheduler in self.schedulers:
+            if scheduler is not None:
+                scheduler.step()
+        self.stack.leave()
 
     def _look(self, batches: Sequence[Any], losses: Tensor) -> None:
         """Hold the losses of a traced step against those of the tasks as they are now.
@@ -152,13 +169,7 @@ def train(
             losses, items = training.add_gradients(batches, window if divided else 1)
             row = Losses(step, update, epoch, stack.in_order(losses), None if items is None else stack.in_order(items))
             if due:
-                for group in stack.groups:
-                    if clip_norm is not None:
-                        group.clip(clip_norm)
-                    group.optimizer.step()
-                    if group.scheduler is not None:
-                        group.scheduler.step()
-                    group.leave()
+                training.take_step(clip_norm)
                 update += 1
             step += 1
             training.place, training.batches = (step, update, epoch, step - first), batches

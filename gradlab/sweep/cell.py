@@ -16,7 +16,7 @@ class Cell(NamedTuple):
     """What an engine that trains runs together is given.
 
     Attributes:
-        experiment: of all of them, but for what is kept: task, optimizer, end, device.
+        experiments: of each run; they differ in what is kept and in options of the optimizer alone.
         modes: of each run, loaded; they differ in name and keep alone.
         seeds: of each run; those of one seed stand together.
         build: returns the task of a seed, anew at each call, every generator seeded, on its device; its batches are
@@ -24,11 +24,16 @@ class Cell(NamedTuple):
         compiled: whether its step is to be compiled.
     """
 
-    experiment: Experiment
+    experiments: list[Experiment]
     modes: list[Mode]
     seeds: list[int]
     build: Callable[[int], tasks.Task]
     compiled: bool = False
+
+    @property
+    def experiment(self) -> Experiment:
+        """What all of them have in common: task, name of the optimizer, end, device."""
+        return self.experiments[0]
 
 
 class Step(NamedTuple):

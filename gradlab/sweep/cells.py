@@ -6,10 +6,10 @@ import json
 import math
 import os
 from array import array
-from functools import lru_cache
-from itertools import product
+from functools import lru_cache, partial
+from itertools import chain, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradlab import curves, modes, runs, tasks, training
 from gradlab.errors import GradlabError, shortened
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gradlab.experiment import Experiment
-    from gradlab.sweep.grid import Grid
+    from gradlab.sweep.grid import Axis, Grid
 
+T = TypeVar("T")
 LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
+ENOUGH = 1024  # runs of a cell that has several seeds: more of them save little, and whoever is killed loses the cell
 
 
 # Engines that train the runs of a cell together, by name. One that cannot raises, before or amid a training: then the
@@ -33,36 +35,50 @@ TOGETHER: dict[str, Callable[[Cell], Iterator[Step]]] = {"ensemble": stacked.tra
 
 
 def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
-    """Return the numbers of the runs of each cell: of `chunk` at most, as equal in size as can be.
+    """Return the numbers of the runs of each cell: of `chunk` at most.
 
-    Runs of a cell differ in keep and seed alone; those of one seed stand together.
+    Runs of a cell differ in what is kept, in options of the optimizer and in seed alone. Those of one seed stand
+    together, and are cut apart only where they alone are more than `chunk`: whoever shares a seed shares its batches.
     """
-    alike: dict[Any, list[tuple[int, int]]] = {}
+    alike: dict[Any, list[tuple[Any, int]]] = {}
     seeds = len(grid.seeds)
-    several = [nth for nth, axis in enumerate(grid.axes) if axis.key not in RULE]
     matched = grid.experiment["match_lr"]
     places = product(*(range(len(axis.values)) for axis in grid.axes), range(max(1, len(grid.modes))))
     for group, place in enumerate(places):
-        point = tuple(place[nth] for nth in several)
         word = grid.run(group * seeds).mode
-        members = alike.setdefault((point, _shape(word, grid.folder, matched=matched)), [])
-        members += [(seed, group * seeds + nth) for nth, seed in enumerate(grid.seeds)]
+        shape, share = _shape(word, grid.folder, matched=matched)
+        options = share, tuple(at for at, axis in zip(place, grid.axes, strict=False) if _is_option(axis))
+        point = tuple(at for at, axis in zip(place, grid.axes, strict=False) if not _is_option(axis, *RULE))
+        alike.setdefault((point, shape), []).append((options, group * seeds))
     cells = []
     for members in alike.values():
-        ordered = [index for _, index in sorted(members)]
-        parts = math.ceil(len(ordered) / chunk)
-        cells += [
-            tuple(ordered[nth * len(ordered) // parts : (nth + 1) * len(ordered) // parts]) for nth in range(parts)
-        ]
+        ordered = [begin for _, begin in sorted(members)]
+        by_seed = [[begin + seed for begin in ordered] for seed in sorted(range(seeds), key=grid.seeds.__getitem__)]
+        if len(ordered) > chunk:
+            cells += [tuple(part) for one in by_seed for part in _parts(one, chunk)]
+        else:
+            together = max(1, min(chunk, ENOUGH) // len(ordered))
+            cells += [tuple(chain(*part)) for part in _parts(by_seed, together)]
     return cells
 
 
+def _is_option(axis: Axis, *or_: str) -> bool:
+    """Say whether an axis varies an option of the optimizer, or is one of these keys."""
+    return (axis.path[0] == "optimizer" and axis.path[1:] != ("name",)) or axis.key in or_
+
+
+def _parts(items: list[T], most: int) -> Iterator[list[T]]:
+    """Cut a list into parts of at most so many, as equal in length as can be."""
+    parts = math.ceil(len(items) / most)
+    return (items[nth * len(items) // parts : (nth + 1) * len(items) // parts] for nth in range(parts))
+
+
 @lru_cache(maxsize=100_000)
-def _shape(word: str, folder: str | None, *, matched: bool) -> Any:
-    """Return what of a mode decides more than how much is kept."""
+def _shape(word: str, folder: str | None, *, matched: bool) -> tuple[Any, float]:
+    """Return what of a mode decides more than how much is kept, and its share of the lr."""
     mode = modes.parse(word, Path(folder) if folder else None)
-    share = modes.share_of_matched_lr(mode) if matched else None
-    return (mode.every, mode.mean, mode.fill, mode.by_batch, mode.name if mode.own else None, share)
+    share = modes.share_of_matched_lr(mode) if matched else 1.0
+    return (mode.every, mode.mean, mode.fill, mode.by_batch, mode.name if mode.own else None), share
 
 
 def train_cell(grid: Grid, indices: Sequence[int], tell: Callable[[int, float], object] = lambda *_: None) -> Block:
@@ -92,10 +108,17 @@ def train_cell(grid: Grid, indices: Sequence[int], tell: Callable[[int, float], 
 def cell_of(grid: Grid, indices: Sequence[int]) -> Cell:
     """Return the runs of these numbers as what an engine is given."""
     chosen = [grid.run(index) for index in indices]
-    experiment = grid.experiment_at(chosen[0].values)
-    loaded = [modes.load(modes.parse(run.mode, experiment.folder)) for run in chosen]
+    kept = [nth for nth, axis in enumerate(grid.axes) if axis.key in RULE]
+    found: dict[Any, Experiment] = {}  # one for all that differ in what is kept: reading one takes a moment
+    experiments = []
+    for run in chosen:
+        point = tuple(json.dumps(value) for nth, value in enumerate(run.values) if nth not in kept)
+        if point not in found:
+            found[point] = grid.experiment_at(run.values)
+        experiments.append(found[point])
+    loaded = [modes.load(modes.parse(run.mode, experiments[0].folder)) for run in chosen]
     seeds = [run.seed for run in chosen]
-    return Cell(experiment, loaded, seeds, lambda seed: _built(experiment, seed), grid.compiled)
+    return Cell(experiments, loaded, seeds, partial(_built, experiments[0]), grid.compiled)
 
 
 def _trained(grid: Grid, indices: Sequence[int], told: _Telling) -> Block:
@@ -169,7 +192,7 @@ def _together(engine: Callable[[Cell], Iterator[Step]], cell: Cell, told: _Telli
 
 def _alone(cell: Cell, nth: int, told: _Telling) -> _Ended:
     """Train one run of the cell by the plain loop."""
-    experiment, mode, count = cell.experiment, cell.modes[nth], len(cell.seeds)
+    experiment, mode, count = cell.experiments[nth], cell.modes[nth], len(cell.seeds)
     rows = []
     error = ""
     try:

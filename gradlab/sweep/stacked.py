@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import ensemble, modes, optimizers, runs, tasks
 from gradlab.ensemble.chunks import best, seconds_a_run_step
@@ -93,21 +93,31 @@ def _training(cell: Cell) -> ensemble.Training:
     """Return the runs of a cell, stacked."""
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
-    build = partial(_optimizer, experiment, mode)
-    seeds = list(dict.fromkeys(cell.seeds))
-    why = ensemble.obstacle_before(mode, build)
+    name, seeds = experiment.optimizer.name, list(dict.fromkeys(cell.seeds))
+    each = [json.dumps(one.optimizer_options(of)) for one, of in zip(cell.experiments, cell.modes, strict=True)]
+    options = list(dict.fromkeys(each))
+    why = next(filter(None, (_obstacle_before(mode, name, one) for one in options)), "")
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
     if why := why or (ensemble.obstacle_of(found, mode) if found else ""):
         raise ensemble.CannotStackError(why)
     worlds = [ensemble.World(cell.build(seed), resumable=False) for seed in seeds]
-    members = [ensemble.Member(mode, seeds.index(seed)) for mode, seed in zip(cell.modes, cell.seeds, strict=True)]
+    members = [
+        ensemble.Member(mode, seeds.index(seed), options.index(one))
+        for mode, seed, one in zip(cell.modes, cell.seeds, each, strict=True)
+    ]
     steps = _steps_of(*_task_of(experiment), compiled=cell.compiled) if found and found.traceable else None
     schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
-    return ensemble.Training(worlds, members, build, schedule, traced=steps)
+    builds = [partial(_optimizer, name, json.loads(one)) for one in options]
+    return ensemble.Training(worlds, members, builds, schedule, traced=steps)
 
 
-def _optimizer(experiment: Experiment, mode: modes.Mode, parameters: Sequence[Parameter]) -> optimizers.Optimizer:
-    return optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
+def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
+    return optimizers.build(name, parameters, options)
+
+
+@lru_cache(maxsize=1000)
+def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
+    return ensemble.obstacle_before(mode, partial(_optimizer, name, json.loads(options)))
 
 
 def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,24 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monk
     assert lines(folder) == lines(undisturbed.folder)
     injected("SIGKILL amid a sweep", 1)
     injected("second writer of a sweep", 1)
+
+
+def test_stacked_cells_end_in_the_same_bits_wherever_a_sweep_was_cut_off() -> None:
+    values: dict[str, Any] = {"steps": 12, "seeds": [0, 1]}
+    made = from_task("noisy_line", [Override((key,), value, "") for key, value in values.items()])
+    chosen = grid_of(made, ["lr=0.01,0.1", "keep=0:1:3"])
+    undisturbed = sweep.run(chosen, Path("undisturbed"), workers=1, chunk=4).folder
+    whole = undisturbed.results_file.read_bytes().splitlines(keepends=True)
+    assert [b'"engine":"ensemble"' in line for line in whole] == [True] * 4
+    for kept in (1, 3):
+        folder = SweepFolder(Path("runs") / "noisy_line" / undisturbed.path.name)
+        folder.make()
+        folder.write(replace(undisturbed.read(), status="running"))  # as it stands after SIGKILL amid a block
+        folder.results_file.write_bytes(b"".join(whole[:kept]) + whole[kept][:100])
+        again = sweep.run(chosen, workers=1)
+        assert again.cached == sum(len(block.run) for block in undisturbed.results().blocks[:kept])
+        assert lines(folder) == lines(undisturbed)
+    injected("SIGKILL amid a sweep", 2)
 
 
 def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
