@@ -244,10 +244,10 @@ def mapped(name: str, lrs: str, keeps: str, seeds: list[int], steps: int) -> dic
 
 def test_on_full_batches_every_column_diverges_from_the_edge_of_theory_on_within_the_spacing_of_the_grid() -> None:
     verdicts = mapped("phase_full_batch", "0.25:4:17:log", "0:1:9", [0, 5], 200)
-    lrs, keeps, seeds = (sorted({place[nth] for place in verdicts}) for nth in range(3))
+    lrs, keeps, seeds = (sorted(set(each)) for each in zip(*verdicts, strict=True))
     spacing = lrs[1] / lrs[0]
     for seed in seeds:
-        ((x, _),) = tasks.build(tasks.find("noisy_line"), int(seed), {"batch_size": 40}).batches
+        ((x, _),) = tasks.build(tasks.find("noisy_line"), seed, {"batch_size": 40}).batches
         inputs = torch.cat([x, torch.ones_like(x)], dim=1).double()
         curvature = 2 * torch.linalg.eigvalsh(inputs.T @ inputs / len(x))[-1].item()  # of the mean squared error
         for keep in keeps:
