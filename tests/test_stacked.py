@@ -83,7 +83,7 @@ def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch:
     monkeypatch.setattr(stacked, "seconds_a_run_step", lambda training: 1e-6 / len(training.stack.members) ** 0.01)
     found = trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3))
     assert found.record.chunk == 16  # of 44; the others gain less than a tenth
-    assert {len(block.run) for block in found.folder.results().blocks} <= {14, 15}
+    assert {len(block.run) for block in found.folder.results().blocks} == {11}  # a cell a seed
     monkeypatch.setattr(stacked, "planned", lambda *_: pytest.fail("it is measured once"))
     found.folder.results_file.write_bytes(b"")
     assert trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3)).record.chunk == 16

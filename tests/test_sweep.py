@@ -227,10 +227,9 @@ def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
 # Cells
 
 
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("chunk", [1, 3, 4, 7, 100])
-def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(chunk: int, *, compiled: bool) -> None:
-    chosen = grid("lr=1,2", "keep=0,0.5,1", "batch_size=1,2", "every=1,2", seeds=[0, 1])._replace(compiled=compiled)
+def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(chunk: int) -> None:
+    chosen = grid("lr=1,2", "keep=0,0.5,1", "batch_size=1,2", "every=1,2", seeds=[0, 1])
     found = cells.cells_of(chosen, chunk)
     assert sorted(run for cell in found for run in cell) == list(range(chosen.runs))
     assert found == cells.cells_of(chosen, chunk)
@@ -238,7 +237,6 @@ def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(ch
         assert len(cell) <= chunk
         members = [chosen.run(run) for run in cell]
         assert len({run.values[2:] for run in members}) == 1
-        assert len({run.values[0] for run in members}) == 1 or not compiled
         seeds = [run.seed for run in members]
         assert seeds == sorted(seeds)
     sizes = {len(cell) for cell in found}
@@ -259,10 +257,9 @@ def test_modes_that_clear_or_accumulate_otherwise_are_in_cells_of_their_own() ->
     assert [len(cell) for cell in found] == [6, 2, 2, 2]
 
 
-def test_modes_of_matched_lr_are_compiled_together_only_where_the_lr_is_the_same() -> None:
+def test_modes_of_matched_lr_are_trained_together() -> None:
     chosen = grid("lr=0.1,0.2", modes=["zero_grad", "halve_grad", "accumulate:2"], match_lr=True, seeds=[1])
     assert [len(cell) for cell in cells.cells_of(chosen, 100)] == [4, 2]
-    assert [len(cell) for cell in cells.cells_of(chosen._replace(compiled=True), 100)] == [1] * 6
 
 
 # Runs end as they do by themselves
