@@ -24,6 +24,7 @@ class GradlabError(Exception):
         ├── OptimizerError      an optimizer that torch does not have, or an option that it does not take
         ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
         ├── ClaimError          a name that no claim has
+        ├── ClusterError        a Dask cluster that is not there, or whose workers cannot train what is trained here
         ├── StoreError          a folder or file of runs that cannot be read or written
         │   └── DamagedError    a file that does not hold what was written
         └── PlotError           a picture that cannot be drawn of these rows, or not in that format
@@ -52,6 +53,10 @@ class ExperimentError(GradlabError):
 
 class ClaimError(GradlabError):
     """A name that no claim about `zero_grad()` has."""
+
+
+class ClusterError(GradlabError):
+    """A Dask cluster that is not there, or whose workers cannot train what is trained here."""
 
 
 class StoreError(GradlabError):

@@ -35,7 +35,7 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
-HEAVY = {"torch", "numpy", "matplotlib", "sklearn", "scipy", "tensorflow"}
+HEAVY = {"torch", "numpy", "matplotlib", "sklearn", "scipy", "tensorflow", "dask", "distributed"}
 
 
 class Import(NamedTuple):

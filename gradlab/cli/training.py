@@ -113,6 +113,10 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes to train in; default one a core.", min=1, max=1024)
     ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, on whose workers to train instead: tcp://HOST:8786."),
+    ] = None,
     out: Out = Path("runs"),
     plot: Plot = None,
     fresh: Fresh = False,
@@ -124,12 +128,14 @@ def sweep(
 
     if seeds and seed:
         raise ExperimentError("--seeds and --seed: give N of seeds 0 to N-1, or each seed, not both")
+    if workers and dask is not None:
+        raise ExperimentError("--workers and --dask: train on this machine or on a cluster, not both")
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
     overrides += _given(seeds=list(range(seeds)) if seeds else seed)
     chosen = _chosen(experiment, task, overrides)
     _check_formats(plot)
     grid = grid_of(chosen, vary or [], engine=engine, chosen_modes=bool(mode))
-    outcome = _sweep(grid, out, workers, fresh=fresh, talk=not (json or quiet))
+    outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
     if json:
         failed = {"failed": outcome.failed} if outcome.failed else {}
         rate = outcome.record.rate and round(outcome.record.rate, 1)
@@ -228,12 +234,15 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
     return _heeding_signals(lambda stop: runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop), watcher)
 
 
-def _sweep(grid: sweeps.Grid, out: Path, workers: int | None, *, fresh: bool, talk: bool) -> sweeps.Outcome:
+def _sweep(
+    grid: sweeps.Grid, out: Path, workers: int | None, dask: str | None, *, fresh: bool, talk: bool
+) -> sweeps.Outcome:
     from gradlab import sweep as sweeps
 
     watcher = _sweep_watcher() if talk else None
     return _heeding_signals(
-        lambda stop: sweeps.run(grid, out, fresh=fresh, workers=workers, watcher=watcher, stop=stop), watcher
+        lambda stop: sweeps.run(grid, out, fresh=fresh, workers=workers, dask=dask, watcher=watcher, stop=stop),
+        watcher,
     )
 
 

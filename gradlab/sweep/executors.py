@@ -171,13 +171,13 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join(PATIENCE)
             self.cell = None
-            return Ended(nth, None, _how(self.process.exitcode))
+            return Ended(nth, None, how_ended(self.process.exitcode))
         if kind == "at":
             tell(nth, *rest)
             return None
         if kind == "fault":
             name, message = rest
-            raise _kinds()[name](message)
+            raise kinds()[name](message)
         self.cell = None
         return Ended(nth, rest[0])
 
@@ -192,7 +192,7 @@ class _Worker:
         self.process.close()
 
 
-def _how(status: int | None) -> str:
+def how_ended(status: int | None) -> str:
     """Say how a process ended that should not have."""
     if status is not None and status < 0:
         with suppress(ValueError):
@@ -200,7 +200,8 @@ def _how(status: int | None) -> str:
     return f"the process that trained it ended with status {status}"
 
 
-def _kinds() -> dict[str, type[GradlabError]]:
+def kinds() -> dict[str, type[GradlabError]]:
+    """Return the errors that a user can fix by their names, as which they come from other processes."""
     found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, GradlabError)]
     return {each.__name__: each for each in found}
 
@@ -231,10 +232,14 @@ def _work(parent: Connection, grid: Grid) -> None:
     torch.set_num_threads(grid.experiment["threads"])
     with suppress(EOFError, OSError):  # the parent is gone
         while True:
-            parent.send(_answer(grid, parent.recv(), parent))
+            parent.send(answer(grid, parent.recv(), parent))
 
 
-def _answer(grid: Grid, cell: tuple[int, ...], parent: Connection) -> tuple[Any, ...]:
+def answer(grid: Grid, cell: Sequence[int], parent: Connection) -> tuple[Any, ...]:
+    """Train a cell in a process of its own: tell the parent ("at", steps, share) now and then, and return what came.
+
+    That is ("block", block), or ("fault", name of the error, message) where it is one that a user can fix.
+    """
     due = 0.0
 
     def now_and_then(steps: int, share: float) -> None:

@@ -109,6 +109,31 @@ class Grid(NamedTuple):
         one = not self.experiment["match_lr"]
         return product(*(axis.values[:1] if axis.key == "keep" and one else axis.values for axis in self.axes))
 
+    def part(self, numbers: Sequence[int]) -> tuple[Grid, list[int]]:
+        """Return the grid of what these runs need alone, however large this one is, and their numbers in it."""
+        sizes = [*(len(axis.values) for axis in self.axes), max(1, len(self.modes)), len(self.seeds)]
+        places = [_places(number, sizes) for number in numbers]
+        kept = [sorted(set(column)) for column in zip(*places, strict=True)]
+        axes = [
+            axis._replace(values=tuple(axis.values[nth] for nth in those))
+            for axis, those in zip(self.axes, kept, strict=False)
+        ]
+        seeds = tuple(self.seeds[nth] for nth in kept[-1])
+        part = self._replace(
+            experiment=self.experiment | {"seeds": list(seeds)},
+            axes=tuple(axes),
+            modes=tuple(self.modes[nth] for nth in kept[-2]) if self.modes else (),
+            seeds=seeds,
+        )
+        at = [{nth: new for new, nth in enumerate(those)} for those in kept]
+        found = []
+        for place in places:
+            number = 0
+            for nth, each in zip(place, at, strict=True):
+                number = number * len(each) + each[nth]
+            found.append(number)
+        return part, found
+
     def _mode(self, values: Sequence[Any]) -> str:
         """Return the word of the mode at a point, where keep or every vary."""
         return run_of(0, {axis.key: [value] for axis, value in zip(self.axes, values, strict=True)}, (), [0]).mode
@@ -181,6 +206,15 @@ def _check(grid: Grid, told: Mapping[str, str]) -> None:
         for values in grid.points_of_training():
             with _Told(together):
                 grid.experiment_at(values, together)
+
+
+def _places(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the digits of a number in a system of these sizes, the last counting fastest."""
+    digits = []
+    for size in reversed(sizes):
+        number, digit = divmod(number, size)
+        digits.append(digit)
+    return tuple(reversed(digits))
 
 
 class _Told:

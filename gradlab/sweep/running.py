@@ -19,6 +19,7 @@ from gradlab.quadratic import obstacle
 from gradlab.store import SweepRecord
 from gradlab.sweep import stacked
 from gradlab.sweep.cells import LOOP_CHUNK, cell_of, cells_of
+from gradlab.sweep.cluster import Cluster
 from gradlab.sweep.executors import Workers, here
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def run(
     fresh: bool = False,
     workers: int | None = None,
     executor: Executor | None = None,
+    dask: str | None = None,
     chunk: int | None = None,
     watcher: Watcher | None = None,
     stop: runs.Stop | None = None,
@@ -90,6 +92,7 @@ def run(
         fresh: train again what is there.
         workers: processes to train in, 1 for this one; default as many as there are cores.
         executor: where to train instead.
+        dask: the address of a Dask scheduler, on whose workers to train instead.
         chunk: runs of a cell at most, of a sweep that begins; default what suits the engine.
         watcher: who is told how far it is.
         stop: a wish to stop.
@@ -103,8 +106,11 @@ def run(
     folder = store.SweepFolder(out / name / f"sweep-{identity(settings)}")
     if not fresh and (there := _complete(folder, grid)) is not None:
         return there
-    folder.make()
-    with folder.log(fresh=fresh) as log:
+    with ExitStack() as stack:
+        if dask is not None:  # first of all: a cluster that is not there is told of before anything is measured
+            executor = stack.enter_context(Cluster(dask))
+        folder.make()
+        log = stack.enter_context(folder.log(fresh=fresh))
         try:
             record = _recorded(folder, grid, settings, chunk, watcher, fresh=fresh)
             grid = grid._replace(compiled=record.compiled)
