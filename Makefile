@@ -63,8 +63,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
 	@touch $@
 
-# TensorFlow is a gigabyte that only its engine needs: whoever just runs does not wait for it.
+# Dask is for clusters, and TensorFlow a gigabyte that only its engine needs: whoever just runs waits for neither.
 $(TESTED): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dask]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch $@ || \
 		echo "TensorFlow is not to be had for this Python or platform: its tests are skipped"
 

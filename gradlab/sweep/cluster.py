@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import time
 import uuid
@@ -233,28 +235,34 @@ def _find_dask() -> None:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
+    """Yield a client of the scheduler at an address, or of the one that has written such a file."""
     from distributed import Client
 
-    file = address.endswith(".json")
-    if file and not Path(address).is_file():
-        raise ClusterError(f"--dask {shortened(address)}: there is no such file of a scheduler")
     try:
-        where: dict[str, Any] = {"scheduler_file": address} if file else {"address": address}
-        client: Client = Client(**where, timeout=CONNECT, set_as_default=False)
+        scheduler = json.loads(Path(address).read_text())["address"] if address.endswith(".json") else address
+        asyncio.run(_knock(scheduler))
+        client: Client = Client(scheduler, timeout=CONNECT, set_as_default=False)
+    except FileNotFoundError:
+        raise ClusterError(f"--dask {shortened(address)}: there is no such file of a scheduler") from None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
-        why = (
-            f"nothing answers there within {CONNECT:g} seconds"
-            if isinstance(error, OSError)
-            else shortened(error, 150)
-        )
+        nobody = f"nothing answers there within {CONNECT:g} seconds"
+        why = nobody if isinstance(error, OSError) else shortened(error, 150)
         raise ClusterError(
-            f"--dask {shortened(address)}: {why}\nstart one with `dask scheduler`, which prints its address, such as "
-            "tcp://10.0.0.1:8786"
+            f"--dask {shortened(address)}: {why}\n"
+            "`dask scheduler` starts one, and prints its address, such as tcp://10.0.0.1:8786"
         ) from None
     try:
         yield client
     finally:
         client.close(timeout=CONNECT)
+
+
+async def _knock(address: str) -> None:
+    """Raise what keeps a scheduler from being reached: a client that was begun in vain takes its time to end."""
+    from distributed import Security, connect
+
+    there = await connect(address, timeout=CONNECT, **Security().get_connection_args("client"))
+    await there.close()
 
 
 @contextmanager
