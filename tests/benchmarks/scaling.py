@@ -46,9 +46,13 @@ def grid(runs: int) -> Grid:
 def block(cell: Sequence[int]) -> Block:
     """Return made-up results of a cell."""
     count = len(cell)
-    losses: list[list[float | None]] = [[random.random() for _ in cell] for _ in range(3)]  # noqa: S311 - no secret
+    first, last, best = (_losses(count) for _ in range(3))
     verdicts = random.choices(VERDICTS, k=count)  # noqa: S311 - no secret
-    return Block("ensemble", list(cell), ["done"] * count, verdicts, [1000] * count, *losses, [""] * count)
+    return Block("ensemble", list(cell), ["done"] * count, verdicts, [1000] * count, first, last, best, [""] * count)
+
+
+def _losses(count: int) -> list[float | None]:
+    return [random.random() for _ in range(count)]  # noqa: S311 - no secret
 
 
 def timed(name: str, call: Callable[[], Any]) -> Any:
