@@ -85,9 +85,8 @@ def by_gradlab(folder: Path, engine: str) -> tuple[Cost, Curves]:
     gradlab = [sys.executable, "-m", "gradlab"]
     seeds = [word for seed in range(SEEDS) for word in ("--seed", str(seed))]
     job = ["--task", f"{TASK}:mlp", "--steps", str(STEPS), *seeds, "--engine", engine]
-    cost = Cost(0.0, 0.0)
-    for command in (["run", "--fresh", *job], ["plot", "runs/mlp", "-o", "losses.png"]):
-        cost = cost.plus(spent([*gradlab, *command], folder, {"PYTHONPATH": str(ROOT)})[0])
+    command = [*gradlab, "run", "--fresh", *job, "--plot", "losses.png"]
+    cost, _ = spent(command, folder, {"PYTHONPATH": str(ROOT)})
     spent([*gradlab, "export", "runs/mlp", "--to", "csv", "-o", "losses.csv"], folder, {"PYTHONPATH": str(ROOT)})
     return cost, curves(folder)
 
