@@ -1,0 +1,381 @@
+"""Hearing what a script does, and keeping what findings need of it.
+
+Nothing here may be felt by the script: no gradient is changed, no random number drawn, no tensor kept (optimizers are
+held by weak references; what is kept of a gradient are a few numbers), and what goes wrong here is noted and passed over.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import weakref
+from statistics import median
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from gradlab.audit.history import BACKWARDS, History, Measured, OptimizerHistory, own_part
+from gradlab.audit.keep import inner, sample, share
+from gradlab.audit.places import here
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from gradlab.audit.history import Place
+    from gradlab.audit.keep import Sample
+
+    Seen = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
+
+P = ParamSpec("P")
+
+FIRST = 8  # updates that are all measured
+EVERY = 23  # of the later ones, one in so many: a number that no usual window or epoch is a multiple of
+PROBES = 4  # parameters of an optimizer whose gradients are looked at
+LONGEST = 2000  # letters of a trace
+MOST_OPTIMIZERS = 64
+MOST_FAULTS = 20
+REFRESH = 100  # calls of a model's zero_grad() between two looks at which parameters it has
+
+
+def unfelt(method: Callable[Concatenate[Recorder, P], None]) -> Callable[Concatenate[Recorder, P], None]:
+    """Note what goes wrong in the method, and let the script go on."""
+
+    @functools.wraps(method)
+    def call(self: Recorder, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the script's
+            if len(self.history.faults) < MOST_FAULTS:
+                self.history.faults.append(f"{method.__name__}: {type(error).__name__}: {error}")
+
+    return call
+
+
+class Watched:
+    """What is under way in one optimizer: the window that leads to its next update."""
+
+    def __init__(self, optimizer: Optimizer, history: OptimizerHistory, forget: Callable[[Any], None]) -> None:
+        self.optimizer = weakref.ref(optimizer, forget)
+        self.history = history
+        self.letters: list[str] = []
+        self.lines: list[Place | None] = []  # of the user's code, one for each letter; None where nobody asked
+        self.held = False  # whether there was a gradient when last it was looked at
+        self.in_step = False
+        self.nested = 0  # calls of step within step
+        self.none_found = False  # by the step under way
+        self.probes: list[tuple[int, int]] = []
+        self.measuring = True  # the window under way
+        self._begin(None)
+
+    def _begin(self, last: list[Sample] | None) -> None:
+        self._last = last  # of the last update's gradient
+        self._after: list[Sample] | None = None  # what the latest backward pass left
+        self._kept: list[float | None] = []
+        self._joins: list[float] = []
+        self._weights: Sample = None
+        self._moved = False
+        self.found: list[Sample] | None = None  # by the step
+
+    @property
+    def attentive(self) -> bool:
+        """Whether to ask for lines of the user's code."""
+        return self.measuring or self.history.updates < FIRST
+
+    def parameters(self) -> list[Tensor]:
+        """Return the optimizer's parameters, none once it is gone."""
+        optimizer = self.optimizer()
+        return [p for group in optimizer.param_groups for p in group["params"]] if optimizer is not None else []
+
+    def happened(self, letter: str, *, again: bool = False) -> None:
+        """Add a letter to the trace; not the same twice in a row, unless `again`."""
+        if (again or self.letters[-1:] != [letter]) and len(self.letters) < LONGEST:
+            self.letters.append(letter)
+            self.lines.append(here() if self.attentive else None)
+
+    def look(self) -> Seen:
+        """Return the parameters and what their `.grad` holds; note when it was found cleared."""
+        pairs = [(p, p.grad) for p in self.parameters()]
+        seen = [(p, grad, -1 if grad is None else grad._version) for p, grad in pairs]
+        if self.held and all(grad is None for _, grad in pairs):
+            self.held = False
+            self.happened("n")
+        return seen
+
+    def samples(self) -> list[Sample]:
+        """Return a few elements of the gradients of a few parameters."""
+        optimizer = self.optimizer()
+        if optimizer is None:
+            return []
+        groups = [group["params"] for group in optimizer.param_groups]
+        if not self.probes:
+            there = [(n, m) for n, group in enumerate(groups) for m, p in enumerate(group) if p.grad is not None]
+            stride = max(1, math.ceil(len(there) / PROBES))
+            self.probes = there[::stride]
+        return [sample(groups[n][m].grad) for n, m in self.probes]
+
+    def weights_moved(self) -> None:
+        """Note whether the weights have changed since the last backward pass of this window."""
+        optimizer = self.optimizer()
+        if optimizer is None or not self.probes:
+            return
+        group, nth = self.probes[0]
+        now = sample(optimizer.param_groups[group]["params"][nth])
+        self._moved |= self._after is not None and self._weights is not None and now != self._weights
+        self._weights = now
+
+    def joined(self, before: list[Sample], after: list[Sample]) -> None:
+        """Measure what a backward pass found in `.grad`, and take what it left."""
+        if self._after is None:
+            self._kept = [share(b, g) for b, g in zip(before, self._last or (), strict=False)]
+        else:
+            shares = [share(b, a) for b, a in zip(before, self._after, strict=False)]
+            self._kept = [
+                kept if part is None or kept is None else kept * part
+                for kept, part in zip(self._kept, shares, strict=False)
+            ]
+            known = [part for part in shares if part is not None]
+            self._joins += [median(known)] if known else []
+        self._after = after
+
+    def finish(self, *, measure_next: bool) -> None:
+        """Close the window with an update, and begin the next one."""
+        found, lines = self.found, self.note_lines()
+        self.history.add_update(sys.intern("".join(self.letters)))
+        if self.measuring:
+            self.history.add_measured(self._measured(found or [], lines))
+        self.letters.clear()
+        self.lines.clear()
+        self.measuring = measure_next
+        self._begin(found)
+
+    def note_lines(self) -> int:
+        """Write down the lines that led to the update, and return how many of them are backward passes."""
+        letters = own_part("".join(self.letters))
+        own = list(zip(letters, self.lines[len(self.lines) - len(letters) :], strict=True))
+        for letter, place in own:
+            self.history.seen_at(letter, place)
+        return len({place for letter, place in own if letter in BACKWARDS and place})
+
+    def _measured(self, found: list[Sample], lines: int) -> Measured:
+        after = self._after or []
+        aa, ss = (sum(inner(each, each) for each in samples) for samples in (after, found))
+        sa = sum(inner(s, a) for s, a in zip(found, after, strict=False))
+        known = 0 < aa < math.inf and ss < math.inf
+        return Measured(
+            self.history.updates,
+            tuple(kept for kept in self._kept if kept is not None),
+            tuple(self._joins),
+            sa / aa if known else None,
+            sa / math.sqrt(aa * ss) if known and ss else None,
+            not ss and not any(each and any(each) for each in found),
+            math.isfinite(ss),
+            self._moved,
+            lines,
+        )
+
+
+class Recorder:
+    """Hears what happens and writes the history.
+
+    Args:
+        every: measure the way to one update in so many; None for the first few and then one in 23.
+        measured: is called after each update that was measured.
+    """
+
+    def __init__(self, every: int | None = None, measured: Callable[[], None] | None = None) -> None:
+        self.history = History()
+        self._every = every
+        self._measured = measured
+        self._watched: dict[int, Watched] = {}
+        self._depth = 0
+        self._before: list[tuple[Watched, Seen, list[Sample]]] = []
+        self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
+
+    def due(self, update: int) -> bool:
+        """Say whether the way to this update is to be measured."""
+        if self._every is None:
+            return update <= FIRST or update % EVERY == 0
+        return update % self._every == 0 or update <= 2
+
+    def _of(self, optimizer: Optimizer) -> Watched | None:
+        watched = self._watched.get(id(optimizer))
+        if watched is None and len(self.history.optimizers) < MOST_OPTIMIZERS:
+            watched = self._meet(optimizer)
+        return watched
+
+    def _meet(self, optimizer: Optimizer) -> Watched:
+        settings = {
+            name: float(value)
+            for name, value in optimizer.defaults.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        count = sum(len(group["params"]) for group in optimizer.param_groups)
+        history = OptimizerHistory(type(optimizer).__name__, count, settings)
+        self.history.optimizers.append(history)
+        key, mine = id(optimizer), weakref.ref(self)
+
+        def forget(_: object) -> None:
+            if (recorder := mine()) is not None:
+                recorder._watched.pop(key, None)
+
+        self._watched[key] = Watched(optimizer, history, forget)
+        return self._watched[key]
+
+    @unfelt
+    def created(self, optimizer: Optimizer) -> None:
+        """An optimizer was made."""
+        self._of(optimizer)
+
+    # Backward passes
+
+    @unfelt
+    def backward_begins(self) -> None:
+        """A backward pass begins, perhaps within another: checkpointing does that."""
+        self._depth += 1
+        if self._depth > 1:
+            return
+        for each in list(self._watched.values()):
+            if each.measuring:
+                each.weights_moved()
+            self._before.append((each, each.look(), each.samples() if each.measuring else []))
+
+    @unfelt
+    def backward_ends(self) -> None:
+        """A backward pass ends, or has raised."""
+        self._depth -= 1
+        if self._depth > 0:
+            return
+        before, self._before = self._before, []
+        self.history.backwards += 1
+        for each, seen, samples in before:
+            if not any(_changed(*one) for one in seen):
+                continue
+            each.held = True
+            each.happened("L" if each.in_step else "B", again=True)
+            if each.measuring:
+                each.history.reached.update(nth for nth, one in enumerate(seen) if _changed(*one))
+                each.joined(samples, each.samples())
+
+    # Steps
+
+    @unfelt
+    def step_begins(self, optimizer: Optimizer) -> None:
+        """The step of an optimizer begins, perhaps within itself: a class whose step calls that of its parent."""
+        watched = self._of(optimizer)
+        if watched is None:
+            return
+        if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
+            watched.nested += 1
+            return
+        watched.in_step, watched.nested = True, 0
+        grads = [grad for _, grad, _ in watched.look() if grad is not None]
+        watched.none_found = not grads
+        if watched.measuring or self.due(watched.history.updates + 2):
+            watched.found = watched.samples()
+
+    @unfelt
+    def step_ends(self, optimizer: Optimizer) -> None:
+        """The step of an optimizer ends."""
+        watched = self._of(optimizer)
+        if watched is None or not watched.in_step:
+            return
+        if watched.nested:
+            watched.nested -= 1
+            return
+        watched.in_step = False
+        measured, measure_next = watched.measuring, self.due(watched.history.updates + 2)
+        late = "L" in watched.letters or getattr(optimizer, "grad_scale", None) is not None  # closures; fused, scaled
+        if late and (measured or measure_next):
+            watched.found = watched.samples()
+        if watched.none_found and "L" not in watched.letters:
+            watched.happened("0")
+        if watched.attentive:
+            watched.history.seen_at("S", here())
+        watched.finish(measure_next=measure_next)
+        for each in self._watched.values():
+            if each is not watched:
+                each.happened("o")
+        if measured and self._measured:
+            self._measured()
+
+    # What happens in between
+
+    @unfelt
+    def happened(self, letter: str, optimizer: Optimizer) -> None:
+        """Something happened to one optimizer."""
+        watched = self._of(optimizer)
+        if watched is not None:
+            watched.happened(letter)
+
+    @unfelt
+    def cleared(self, optimizer: Optimizer) -> None:
+        """Its zero_grad() was called."""
+        watched = self._of(optimizer)
+        if watched is not None:
+            watched.held = False
+            watched.happened("z")
+
+    @unfelt
+    def model_cleared(self, module: nn.Module) -> None:
+        """The zero_grad() of a model was called."""
+        known = self._parameters_of(module)
+        for each in self._watched.values():
+            own = [id(p) for p in each.parameters()]
+            if own and known.issuperset(own):
+                each.held = False
+                each.happened("z")
+            elif not known.isdisjoint(own):
+                each.happened("y")
+
+    def _parameters_of(self, module: nn.Module) -> frozenset[int]:
+        reference, uses, known = self._of_module.get(id(module), (None, 0, frozenset()))
+        if reference is None or reference() is not module or uses >= REFRESH:
+            reference, uses, known = weakref.ref(module), 0, frozenset(id(p) for p in module.parameters())
+        self._of_module[id(module)] = reference, uses + 1, known
+        return known
+
+    @unfelt
+    def clipped(self, parameters: Iterable[Tensor]) -> None:
+        """Gradients of these were clipped."""
+        known = {id(p) for p in parameters}
+        for each in self._watched.values():
+            if any(id(p) in known for p in each.parameters()):
+                each.happened("c")
+
+    @unfelt
+    def epoch_ended(self) -> None:
+        """A pass over a DataLoader ended, during which there was a backward pass."""
+        for each in self._watched.values():
+            each.happened("e")
+
+    def updates_of(self, optimizer: Optimizer) -> int:
+        """Return how many updates were seen of an optimizer."""
+        watched = self._watched.get(id(optimizer))
+        return watched.history.updates if watched else 0
+
+    def close(self) -> None:
+        """Write down what led to no update any more."""
+        for each in self._watched.values():
+            each.history.pending = "".join(each.letters)
+            each.note_lines()
+            each.letters.clear()
+            each.lines.clear()
+
+
+def _changed(parameter: Tensor, grad: Tensor | None, version: int) -> bool:
+    """Say whether new gradient has come into `.grad` since."""
+    now = parameter.grad
+    return now is not None and (now is not grad or now._version != version)
+
+
+def _steps_under_way(optimizer: Optimizer) -> int:
+    """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
+    count, frame = 0, sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "wrapper" and code.co_filename.endswith("optimizer.py"):
+            count += frame.f_locals.get("self") is optimizer
+        frame = frame.f_back  # type: ignore[assignment]  # it is None at the top
+    return count
