@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from gradlab.audit import Report
     from gradlab.experiment import Experiment
     from gradlab.progress import Bar, Lines
     from gradlab.results import Outcome, Result
@@ -381,6 +382,49 @@ def verify(
 
         console.print(findings_line(findings))
     raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
+
+
+@app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+    epilog="What comes after SCRIPT is the script's own, options too.",
+)
+def audit(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="The script to run; with -m, a module.")],
+    args: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")] = None,
+    module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module: package.module.")] = False,
+    sample: Annotated[
+        int | None, typer.Option(help="Measure at every N-th update; default: the first 8, then 1 in 23.", min=1)
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout; the script's goes to stderr.")
+    ] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever is found.")] = False,
+) -> None:
+    """Run your training script and say what it does with its gradients."""
+    from gradlab.audit.command import Streams
+    from gradlab.audit.command import audit as audited
+    from gradlab.store import strict_json
+
+    def write(report: Report, status: int) -> None:
+        if json:
+            document = report.as_json(script, status)
+            streams.answer(strict_json(document, indent=2, ascii_only=True) + "\n")
+        else:
+            for line in report.lines(_width_of_stderr()):
+                streams.tell(printable(line))
+
+    streams = Streams(aside=json)
+    try:
+        status = audited(script, args or [], write, is_module=module, sample=sample, strict=not exit_zero)
+    finally:
+        streams.restore()
+    raise typer.Exit(status)
+
+
+def _width_of_stderr() -> int:
+    from rich.console import Console
+
+    return Console(stderr=True).width
 
 
 def _telling(what: str) -> AbstractContextManager[object]:

@@ -26,7 +26,8 @@ class GradlabError(Exception):
         ├── ClaimError          a name that no claim has
         ├── StoreError          a folder or file of runs that cannot be read or written
         │   └── DamagedError    a file that does not hold what was written
-        └── PlotError           a picture that cannot be drawn of these rows, or not in that format
+        ├── PlotError           a picture that cannot be drawn of these rows, or not in that format
+        └── AuditError          a script that cannot be run under the audit
     """
 
 
@@ -64,6 +65,10 @@ class DamagedError(StoreError):
 
 class PlotError(GradlabError):
     """A picture that cannot be drawn."""
+
+
+class AuditError(GradlabError):
+    """A script that cannot be run under the audit."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -29,7 +29,8 @@ class GradientWarning(UserWarning):
 def watch(sample: int | None = None) -> Iterator[Report]:
     """Watch what is trained within; the report is whole when it ends, and tells of what was seen before.
 
-    Watches may be nested. What is patched in torch is restored when the last one ends. Nothing of the training changes.
+    Watches may be nested. What is patched in torch is restored when the last one ends. Nothing of the training
+    changes.
 
     Args:
         sample: measure the way to every so many-th update; 1 is each. By default the first eight and then one in 23,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from operator import mul
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from gradlab import modes
 from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
@@ -65,13 +66,15 @@ def share(now: Sample, then: Sample) -> float | None:
     >>> share((1.0, 2.0), (2.0, 4.0)), share(None, (2.0, 4.0)), share((1.0, -2.0), (2.0, 4.0))
     (0.5, 0.0, None)
     """
-    square = inner(then, then)
-    if not then or not 0 < square < math.inf:
+    if not then or not any(then):
         return None
     if now is None:
         return 0.0
-    if len(now) != len(then):
+    square = inner(then, then)
+    if len(now) != len(then) or not 0 < square < math.inf:
         return None
+    if now == then:  # not worth more time
+        return 1.0
     along = inner(now, then) / square
     off = sum(abs(a - along * b) ** 2 for a, b in zip(now, then, strict=True))
     return along if off <= OFF * square else None
@@ -81,7 +84,9 @@ def inner(a: Sample, b: Sample) -> float:
     """Return the real part of the inner product, 0 where one is nothing."""
     if not a or not b:
         return 0.0
-    return sum([(x * y.conjugate()).real for x, y in zip(a, b, strict=False)])
+    if isinstance(a[0], complex) or isinstance(b[0], complex):
+        return sum((x * y.conjugate()).real for x, y in zip(a, b, strict=False))
+    return cast("float", sum(map(mul, a, b)))
 
 
 def keep_of(history: OptimizerHistory) -> Keep | None:

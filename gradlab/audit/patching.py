@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     Before = Callable[[tuple[Any, ...], dict[str, Any]], Arguments]
     After = Callable[[tuple[Any, ...], BaseException | None], None]
 
-# A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what torch
-# warns of is told of the script's line, as it is without the audit.
+# A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
+# torch warns of is told of the script's line, as it is without the audit.
 UNCOUNTED = "<gradlab importlib._bootstrap>"
 
 
@@ -70,5 +70,5 @@ def _wrapped(original: Callable[..., Any], before: Before, after: After) -> Call
 
     call.__code__ = call.__code__.replace(co_filename=UNCOUNTED)
     patched = functools.wraps(original)(call)
-    patched._torchdynamo_disable = True  # type: ignore[attr-defined]  # torch.compile: call it, do not trace it
+    vars(patched)["_torchdynamo_disable"] = True  # torch.compile: call it, do not trace it
     return patched

@@ -6,8 +6,12 @@ import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradlab.audit.history import Place
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _INSTALLED = tuple({str(Path(path)) for path in sysconfig.get_paths().values()})
 _OURS = str(Path(__file__).parent.parent)
@@ -15,11 +19,11 @@ _OURS = str(Path(__file__).parent.parent)
 
 def here() -> Place | None:
     """Return the line of the user's code that is being run, or None where none is on the stack."""
-    frame = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
     while frame is not None:
         if is_users(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno)
-        frame = frame.f_back  # type: ignore[assignment]  # it is None at the top
+        frame = frame.f_back
     return None
 
 

@@ -1,7 +1,8 @@
 """Hearing what a script does, and keeping what findings need of it.
 
 Nothing here may be felt by the script: no gradient is changed, no random number drawn, no tensor kept (optimizers are
-held by weak references; what is kept of a gradient are a few numbers), and what goes wrong here is noted and passed over.
+held by weak references; what is kept of a gradient are a few numbers), and what goes wrong here is noted and passed
+over.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gradlab.audit.places import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FrameType
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -43,10 +45,10 @@ def unfelt(method: Callable[Concatenate[Recorder, P], None]) -> Callable[Concate
     """Note what goes wrong in the method, and let the script go on."""
 
     @functools.wraps(method)
-    def call(self: Recorder, *args: P.args, **kwargs: P.kwargs) -> None:
+    def call(self: Recorder, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the script's
+        except Exception as error:  # whatever it is, it is not the script's
             if len(self.history.faults) < MOST_FAULTS:
                 self.history.faults.append(f"{method.__name__}: {type(error).__name__}: {error}")
 
@@ -97,7 +99,7 @@ class Watched:
     def look(self) -> Seen:
         """Return the parameters and what their `.grad` holds; note when it was found cleared."""
         pairs = [(p, p.grad) for p in self.parameters()]
-        seen = [(p, grad, -1 if grad is None else grad._version) for p, grad in pairs]
+        seen = [(p, grad, -1 if grad is None else grad._version) for p, grad in pairs]  # noqa: SLF001 - nothing public tells
         if self.held and all(grad is None for _, grad in pairs):
             self.held = False
             self.happened("n")
@@ -108,12 +110,13 @@ class Watched:
         optimizer = self.optimizer()
         if optimizer is None:
             return []
-        groups = [group["params"] for group in optimizer.param_groups]
+        groups = optimizer.param_groups
         if not self.probes:
-            there = [(n, m) for n, group in enumerate(groups) for m, p in enumerate(group) if p.grad is not None]
+            params = [group["params"] for group in groups]
+            there = [(n, m) for n, each in enumerate(params) for m, p in enumerate(each) if p.grad is not None]
             stride = max(1, math.ceil(len(there) / PROBES))
             self.probes = there[::stride]
-        return [sample(groups[n][m].grad) for n, m in self.probes]
+        return [sample(groups[n]["params"][m].grad) for n, m in self.probes]
 
     def weights_moved(self) -> None:
         """Note whether the weights have changed since the last backward pass of this window."""
@@ -218,21 +221,21 @@ class Recorder:
 
         def forget(_: object) -> None:
             if (recorder := mine()) is not None:
-                recorder._watched.pop(key, None)
+                recorder._watched.pop(key, None)  # noqa: SLF001 - it is our own
 
         self._watched[key] = Watched(optimizer, history, forget)
         return self._watched[key]
 
     @unfelt
     def created(self, optimizer: Optimizer) -> None:
-        """An optimizer was made."""
+        """Hear that an optimizer was made."""
         self._of(optimizer)
 
     # Backward passes
 
     @unfelt
     def backward_begins(self) -> None:
-        """A backward pass begins, perhaps within another: checkpointing does that."""
+        """Hear that a backward pass begins, perhaps within another: checkpointing does that."""
         self._depth += 1
         if self._depth > 1:
             return
@@ -243,7 +246,7 @@ class Recorder:
 
     @unfelt
     def backward_ends(self) -> None:
-        """A backward pass ends, or has raised."""
+        """Hear that a backward pass ends, or has raised."""
         self._depth -= 1
         if self._depth > 0:
             return
@@ -262,7 +265,7 @@ class Recorder:
 
     @unfelt
     def step_begins(self, optimizer: Optimizer) -> None:
-        """The step of an optimizer begins, perhaps within itself: a class whose step calls that of its parent."""
+        """Hear that a step begins, perhaps within itself: of a class whose step calls that of its parent."""
         watched = self._of(optimizer)
         if watched is None:
             return
@@ -277,7 +280,7 @@ class Recorder:
 
     @unfelt
     def step_ends(self, optimizer: Optimizer) -> None:
-        """The step of an optimizer ends."""
+        """Hear that the step of an optimizer ends."""
         watched = self._of(optimizer)
         if watched is None or not watched.in_step:
             return
@@ -304,14 +307,14 @@ class Recorder:
 
     @unfelt
     def happened(self, letter: str, optimizer: Optimizer) -> None:
-        """Something happened to one optimizer."""
+        """Hear that something happened to one optimizer: a letter of the trace."""
         watched = self._of(optimizer)
         if watched is not None:
             watched.happened(letter)
 
     @unfelt
     def cleared(self, optimizer: Optimizer) -> None:
-        """Its zero_grad() was called."""
+        """Hear that its zero_grad() was called."""
         watched = self._of(optimizer)
         if watched is not None:
             watched.held = False
@@ -319,7 +322,7 @@ class Recorder:
 
     @unfelt
     def model_cleared(self, module: nn.Module) -> None:
-        """The zero_grad() of a model was called."""
+        """Hear that the zero_grad() of a model was called."""
         known = self._parameters_of(module)
         for each in self._watched.values():
             own = [id(p) for p in each.parameters()]
@@ -338,7 +341,7 @@ class Recorder:
 
     @unfelt
     def clipped(self, parameters: Iterable[Tensor]) -> None:
-        """Gradients of these were clipped."""
+        """Hear that gradients of these were clipped."""
         known = {id(p) for p in parameters}
         for each in self._watched.values():
             if any(id(p) in known for p in each.parameters()):
@@ -346,7 +349,7 @@ class Recorder:
 
     @unfelt
     def epoch_ended(self) -> None:
-        """A pass over a DataLoader ended, during which there was a backward pass."""
+        """Hear that a pass over a DataLoader ended, during which there was a backward pass."""
         for each in self._watched.values():
             each.happened("e")
 
@@ -367,15 +370,16 @@ class Recorder:
 def _changed(parameter: Tensor, grad: Tensor | None, version: int) -> bool:
     """Say whether new gradient has come into `.grad` since."""
     now = parameter.grad
-    return now is not None and (now is not grad or now._version != version)
+    return now is not None and (now is not grad or now._version != version)  # noqa: SLF001 - nothing public tells
 
 
 def _steps_under_way(optimizer: Optimizer) -> int:
     """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
-    count, frame = 0, sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    count = 0
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
     while frame is not None:
         code = frame.f_code
         if code.co_name == "wrapper" and code.co_filename.endswith("optimizer.py"):
             count += frame.f_locals.get("self") is optimizer
-        frame = frame.f_back  # type: ignore[assignment]  # it is None at the top
+        frame = frame.f_back
     return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.findings.finding import Finding
@@ -58,7 +59,7 @@ def _kept_all(measured: Measured) -> bool:
 
 
 def never_cleared(history: History) -> Iterator[Finding]:
-    """Nothing ever clears the gradients of an optimizer."""
+    """Find optimizers whose gradients nothing ever clears."""
     for each in history.trained():
         seen = [measured for measured in each.measured if measured.kept]
         other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # a closure is another story
@@ -76,7 +77,7 @@ def never_cleared(history: History) -> Iterator[Finding]:
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
-    """Gradients are cleared between the backward pass and the step, which has nothing to go by."""
+    """Find gradients cleared between the backward pass and the step, which has nothing to go by."""
 
     def starved(trace: str) -> bool:
         return backwards_in(trace) > 0 and gathered_in(trace) == 0
@@ -98,7 +99,7 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
 
 
 def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
-    """Gradients are cleared now and then only, with several updates between two clearings."""
+    """Find gradients cleared now and then only, with several updates between two clearings."""
     for each in history.trained():
         cleared, not_cleared = count(each, is_cleared), count(each, is_uncleared)
         if cleared.updates < 2 or not_cleared.updates < max(LEAST, cleared.updates):
@@ -118,12 +119,12 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
 
 
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
-    """Gradients are cleared at every micro-batch, so that the last one of a window alone counts."""
+    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts."""
 
     def wasted(trace: str) -> bool:
         part = own_part(trace)
         backwards = [letter for letter in part if letter == "B" or letter in CLEARED]
-        pairs = list(zip(backwards, backwards[1:], strict=False))
+        pairs = list(pairwise(backwards))
         return part.count("B") > 1 and not ({"k", "L"} & set(part)) and ("B", "B") not in pairs
 
     def for_nothing(measured: Measured) -> bool:
@@ -149,7 +150,7 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
 
 
 def partly_kept(history: History) -> Iterator[Finding]:
-    """A part of the gradient is kept from update to update: a choice, with a price."""
+    """Find a part of the gradient kept from update to update: a choice, with a price."""
     for each in history.trained():
         keep = keep_of(each)
         if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(each.measured) <= LEAST:

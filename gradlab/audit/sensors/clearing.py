@@ -1,4 +1,4 @@
-"""Clearing: the zero_grad() of optimizers and of models. What clears without them is found at the next backward pass."""
+"""Clearing: the zero_grad() of optimizers and of models. What clears without them is found at the next pass."""
 
 from __future__ import annotations
 
