@@ -25,9 +25,10 @@ check: $(TESTED)  ## what CI runs: format, lint, types, tests
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
 
-bench: $(READY)  ## speed, as ratios: the training step and start-up
+bench: $(READY)  ## speed, as ratios: the training step, start-up, the audit
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.startup
+	$(BIN)/python -m tests.benchmarks.audit
 
 soak: $(READY)  ## kill runs at random for ten minutes: do they all end in the same rows?
 	$(BIN)/python -m tests.faults.soak

@@ -28,7 +28,7 @@ LAYERS = [
     {"experiment"},
     {"training", "quadratic", "store", "curves", "intervals"},
     {"results", "tape", "resuming"},
-    {"runs", "plotting", "terminal", "progress", "verify"},
+    {"runs", "plotting", "terminal", "progress", "verify", "audit"},
     {"signals"},
     {"cli"},
     {"__main__"},
@@ -167,7 +167,9 @@ def test_a_name_of_the_package_is_imported_when_it_is_first_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"], ["verify", "--help"]], ids=" ".join
+    "args",
+    [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"], ["verify", "--help"], ["audit", "--help"]],
+    ids=" ".join,
 )
 def test_help_and_version_import_nothing_that_is_slow(args: list[str]) -> None:
     assert not gradlab_(*args) & HEAVY
@@ -228,6 +230,7 @@ def test_a_run_that_is_done_does_not_import_torch(done: Path) -> None:
         ["plot", "nosuch"],
         ["export", "nosuch"],
         ["verify", "--only", "nonsense"],
+        ["audit", "nosuch.py"],
     ],
     ids=" ".join,
 )

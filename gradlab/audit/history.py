@@ -1,7 +1,7 @@
 """What was seen of a script's training: plain data, which findings are made of.
 
-Of each optimizer there is a *trace*: what happened before each of its updates, in order, a letter each. Equal traces in
-a row are one stretch, so that a million equal updates take the room of one.
+Of each optimizer there is a *trace*: what happened before each of its updates, in order, a letter each. Equal traces
+in a row are one stretch, so that a million equal updates take the room of one.
 
 | letter | what happened |
 |---|---|
@@ -131,7 +131,7 @@ def in_order(places: Iterable[Place]) -> list[Place]:
 def own_part(trace: str) -> str:
     """Return the part of a trace that led to this optimizer's update.
 
-    In a GAN, the generator's backward pass reaches the discriminator too, and is then followed by the generator's step.
+    In a GAN, the generator's backward pass reaches the discriminator too, and is followed by the generator's step.
 
     >>> own_part("BozB"), own_part("zB"), own_part("BoB"), own_part("Bo")
     ('zB', 'zB', 'B', 'Bo')

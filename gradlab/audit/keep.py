@@ -19,7 +19,7 @@ ELEMENTS = 16  # of a gradient that are looked at, spread evenly over it
 ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
 OFF = 1e-3  # how far, squared and relative, a content may be off a multiple of the gradient and still be its share
 
-Sample = tuple[complex, ...] | None  # a few elements of a `.grad`; None where that is None
+Sample = tuple[Any, ...] | None  # a few elements, real or complex, of a `.grad`; None where that is None
 
 
 class Keep(NamedTuple):
@@ -85,7 +85,7 @@ def inner(a: Sample, b: Sample) -> float:
     if not a or not b:
         return 0.0
     if isinstance(a[0], complex) or isinstance(b[0], complex):
-        return sum((x * y.conjugate()).real for x, y in zip(a, b, strict=False))
+        return float(sum((x * y.conjugate()).real for x, y in zip(a, b, strict=False)))
     return cast("float", sum(map(mul, a, b)))
 
 

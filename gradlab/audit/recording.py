@@ -155,6 +155,8 @@ class Watched:
 
     def note_lines(self) -> int:
         """Write down the lines that led to the update, and return how many of them are backward passes."""
+        if not any(self.lines):
+            return 0
         letters = own_part("".join(self.letters))
         own = list(zip(letters, self.lines[len(self.lines) - len(letters) :], strict=True))
         for letter, place in own:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,15 +51,14 @@ class Report:
 
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text, in lines of at most so many columns where a word allows."""
-        text = [] if self.history.trained() else [_without_updates(self.history)]
+        text = [f"gradlab audit: {_sum(self.findings)}"]
+        text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
         for each in self.optimizers:
             text += [_head(each), f"  {each.meaning}"]
         for found in self.findings:
-            text += [f"{found.severity} {found.id}, since update {found.since_update}: {found.message}"]
-            text += [f"  at {_shown(found.places)}"] if found.places else []
-            text += [f"  instead: {found.instead}"]
-        if self.history.trained() and not self.findings:
-            text += ["nothing found"]
+            at = f", at {_shown(found.places)}" if found.places else ""
+            text += [f"{found.severity} {found.id}, since update {found.since_update}{at}"]
+            text += [f"  {found.message}", f"  instead: {found.instead}"]
         if self.history.faults:
             text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
         return [line for each in text for line in _wrapped(each, width)]
@@ -138,6 +138,11 @@ def _head(each: Optimizer) -> str:
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def _sum(found: list[Finding]) -> str:
+    counted = Counter(each.severity for each in found)
+    return ", ".join(_counted(number, severity) for severity, number in counted.items()) or "nothing found"
 
 
 def _without_updates(history: History) -> str:

@@ -1,8 +1,8 @@
 """Running a user's script in this process, as `python SCRIPT` and `python -m MODULE` would.
 
-It is `__main__`, its arguments are its own, its first place to import from is its folder; an exception that it lets
-out is shown as Python shows it, without our frames. What differs: `sys.orig_argv`, and that a signal that ends it ends the
-process by the status 130 or 143 rather than by the signal itself.
+It is `__main__`, its arguments are its own, its first place to import from is its folder; an exception that it
+lets out is shown as Python shows it, without our frames. What differs: `sys.orig_argv`; and a signal that it does not
+handle ends the process with the status 130 or 143 rather than by the signal itself.
 """
 
 from __future__ import annotations

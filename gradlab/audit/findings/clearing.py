@@ -70,9 +70,9 @@ def never_cleared(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: .grad is never cleared: all of the last gradient was still there "
-            f"{COUNTED.format(shown=len(seen), measured=len(seen))}; each step is along the sum of all since the start",
-            "optimizer.zero_grad() before loss.backward(), or after optimizer.step()",
+            f"{each.kind}: all of the last gradient was still in .grad "
+            f"{COUNTED.format(shown=len(seen), measured=len(seen))}",
+            "optimizer.zero_grad() before each loss.backward()",
         )
 
 
@@ -143,8 +143,8 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "error",
             found.first,
             tuple(each.places_of("z")),
-            f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: .grad "
-            f"is cleared in between",
+            f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
+            ".grad is cleared in between",
             "optimizer.zero_grad() once a window, after optimizer.step()",
         )
 
@@ -160,7 +160,7 @@ def partly_kept(history: History) -> Iterator[Finding]:
             "note",
             next(measured.update for measured in each.measured if measured.kept),
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: {keep.median:.3g} of the last gradient is kept in .grad: {mode_of(each)}, which multiplies the "
-            f"learning rate of plain SGD by {1 / (1 - keep.median):.3g}",
+            f"{each.kind}: {keep.median:.3g} of the last gradient is kept in .grad: {mode_of(each)}, which multiplies "
+            f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g}",
             "nothing, where it is meant; momentum= of the optimizer is the usual way",
         )
