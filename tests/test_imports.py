@@ -239,5 +239,10 @@ def test_what_fails_does_not_wait_for_torch(args: list[str]) -> None:
     assert "torch" not in gradlab_(*args, status=2)
 
 
+def test_an_audit_leaves_it_to_the_script_to_import_torch() -> None:
+    Path("script.py").write_text("import sys; assert 'torch' not in sys.modules")
+    assert "torch" not in gradlab_("audit", "script.py")
+
+
 def test_what_trains_does_import_torch() -> None:
     assert "torch" in gradlab_("run", "--task", "noisy_line", "--steps", "1", "-q")

@@ -242,6 +242,7 @@ class Recorder:
         if self._depth > 1:
             return
         for each in list(self._watched.values()):
+            each.in_step = each.in_step and _steps_under_way(each.optimizer()) > 0  # it may have raised
             if each.measuring:
                 each.weights_moved()
             self._before.append((each, each.look(), each.samples() if each.measuring else []))
@@ -375,7 +376,7 @@ def _changed(parameter: Tensor, grad: Tensor | None, version: int) -> bool:
     return now is not None and (now is not grad or now._version != version)  # noqa: SLF001 - nothing public tells
 
 
-def _steps_under_way(optimizer: Optimizer) -> int:
+def _steps_under_way(optimizer: Optimizer | None) -> int:
     """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
     count = 0
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower

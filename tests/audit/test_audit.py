@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,27 @@ def test_a_warning_of_torch_is_told_of_the_line_of_the_script() -> None:
         warnings.simplefilter("always")
         torch.optim.lr_scheduler.StepLR(optimizer, 3).step()
     assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_a_step_that_raises_and_one_that_calls_its_parents_are_one_step_each() -> None:
+    class Fails(torch.optim.SGD):
+        calls = 0
+
+        def step(self, closure: Any = None) -> Any:
+            self.calls += 1
+            if self.calls == 2:
+                raise ZeroDivisionError
+            return super().step(closure)
+
+    w = torch.ones(1, requires_grad=True)
+    with audit.watch(1) as report:
+        optimizer = Fails([w], lr=0.1)
+        for _ in range(4):
+            optimizer.zero_grad()
+            w.sum().backward()  # type: ignore[no-untyped-call]  # torch does not say
+            with suppress(ZeroDivisionError):
+                optimizer.step()
+    assert [each.trace for each in report.history.optimizers[0].stretches] == ["zB", "zBzB", "zB"]
 
 
 # Warnings
