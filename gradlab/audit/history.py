@@ -21,6 +21,7 @@ in a row are one stretch, so that a million equal updates take the room of one.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,7 +43,8 @@ class Place(NamedTuple):
     line: int
 
 
-class Stretch(NamedTuple):
+@dataclass(slots=True)
+class Stretch:
     """Updates in a row, before each of which the same happened."""
 
     trace: str
@@ -84,9 +86,9 @@ class OptimizerHistory:
         self.updates += 1
         last = self.stretches[-1] if self.stretches else None
         if last and (last.trace == trace or len(self.stretches) >= MOST_STRETCHES):
-            self.stretches[-1] = last._replace(times=last.times + 1)
+            last.times += 1
         else:
-            self.stretches.append(Stretch(trace, self.updates, 1))
+            self.stretches.append(Stretch(sys.intern(trace), self.updates, 1))
 
     def add_measured(self, measured: Measured) -> None:
         """Keep what was measured, thinned out where it grows long."""

@@ -44,8 +44,11 @@ def sample(grad: Any) -> Sample:
 
     if grad is None:
         return None
-    grad = grad.detach()
-    if hasattr(grad, "to_local"):  # a DTensor: asking for all of it would talk to other processes
+    if grad.requires_grad:
+        grad = grad.detach()
+    if type(grad) is not torch.Tensor and hasattr(
+        grad, "to_local"
+    ):  # a DTensor: asking for all of it would talk to other processes
         grad = grad.to_local()
     if grad.is_cuda and torch.cuda.is_current_stream_capturing():
         return ()
@@ -108,7 +111,7 @@ def mode_of(history: OptimizerHistory) -> str | None:
     keep, every = keep_of(history), _median_over(history, gathered_in)
     if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
         return None
-    lines = int(median(measured.lines for measured in history.measured))
+    lines = int(median([each.lines for each in history.measured if each.lines] or [1]))
     return _word(keep.median, max(1, every // lines if lines > 1 and every % lines == 0 else every))
 
 

@@ -17,20 +17,13 @@ if TYPE_CHECKING:
 UNCOUNTED = "<gradlab importlib._bootstrap>"
 
 
-def _as_given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    return args, kwargs
-
-
-def _nothing(_args: tuple[Any, ...], _error: BaseException | None) -> None: ...
-
-
 class Patches:
     """What has been patched, so that it can be restored."""
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], object]] = []
 
-    def around(self, owner: Any, name: str, before: Before = _as_given, after: After = _nothing) -> None:
+    def around(self, owner: Any, name: str, before: Before | None = None, after: After | None = None) -> None:
         """Let calls of `owner.name`, where there is one, be preceded and followed by these.
 
         `before` returns the arguments to call with; `after` hears these, and what was raised. Neither may raise.
@@ -57,15 +50,18 @@ class Patches:
             self._undo.pop()()
 
 
-def _wrapped(original: Callable[..., Any], before: Before, after: After) -> Callable[..., Any]:
+def _wrapped(original: Callable[..., Any], before: Before | None, after: After | None) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
-        args, kwargs = before(args, kwargs)
+        if before is not None:
+            args, kwargs = before(args, kwargs)
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
-            after(args, error)
+            if after is not None:
+                after(args, error)
             raise
-        after(args, None)
+        if after is not None:
+            after(args, None)
         return result
 
     call.__code__ = call.__code__.replace(co_filename=UNCOUNTED)

@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from gradlab.audit.history import Place
     from gradlab.audit.keep import Sample
 
+    Groups = list[dict[str, Any]]
     Seen = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
 
 P = ParamSpec("P")
 
 FIRST = 8  # updates that are all measured
 EVERY = 23  # of the later ones, one in so many: a number that no usual window or epoch is a multiple of
-PROBES = 4  # parameters of an optimizer whose gradients are looked at
+PLACED = 64  # updates measured of which the lines are asked for
+PROBES = 3  # parameters of an optimizer whose gradients are looked at
 LONGEST = 2000  # letters of a trace
 MOST_OPTIMIZERS = 64
 MOST_FAULTS = 20
@@ -49,8 +51,7 @@ def unfelt(method: Callable[Concatenate[Recorder, P], None]) -> Callable[Concate
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # whatever it is, it is not the script's
-            if len(self.history.faults) < MOST_FAULTS:
-                self.history.faults.append(f"{method.__name__}: {type(error).__name__}: {error}")
+            self._failed(method.__name__, error)
 
     return call
 
@@ -61,14 +62,16 @@ class Watched:
     def __init__(self, optimizer: Optimizer, history: OptimizerHistory, forget: Callable[[Any], None]) -> None:
         self.optimizer = weakref.ref(optimizer, forget)
         self.history = history
-        self.letters: list[str] = []
-        self.lines: list[Place | None] = []  # of the user's code, one for each letter; None where nobody asked
+        self.letters = ""
+        self.attentive = True  # whether to ask for lines of the user's code, in the window under way
+        self.lines: list[Place | None] = []  # then one for each letter
         self.held = False  # whether there was a gradient when last it was looked at
         self.in_step = False
         self.nested = 0  # calls of step within step
         self.none_found = False  # by the step under way
         self.probes: list[tuple[int, int]] = []
         self.measuring = True  # the window under way
+        self._looked: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # what the probes held last
         self._begin(None)
 
     def _begin(self, last: list[Sample] | None) -> None:
@@ -80,11 +83,6 @@ class Watched:
         self._moved = False
         self.found: list[Sample] | None = None  # by the step
 
-    @property
-    def attentive(self) -> bool:
-        """Whether to ask for lines of the user's code."""
-        return self.measuring or self.history.updates < FIRST
-
     def parameters(self) -> list[Tensor]:
         """Return the optimizer's parameters, none once it is gone."""
         optimizer = self.optimizer()
@@ -92,39 +90,56 @@ class Watched:
 
     def happened(self, letter: str, *, again: bool = False) -> None:
         """Add a letter to the trace; not the same twice in a row, unless `again`."""
-        if (again or self.letters[-1:] != [letter]) and len(self.letters) < LONGEST:
-            self.letters.append(letter)
-            self.lines.append(here() if self.attentive else None)
+        if (again or not self.letters.endswith(letter)) and len(self.letters) < LONGEST:
+            self.letters += letter
+            if self.attentive:
+                self.lines.append(here())
 
-    def look(self) -> Seen:
-        """Return the parameters and what their `.grad` holds; note when it was found cleared."""
-        pairs = [(p, p.grad) for p in self.parameters()]
-        seen = [(p, grad, -1 if grad is None else grad._version) for p, grad in pairs]  # noqa: SLF001 - nothing public tells
-        if self.held and all(grad is None for _, grad in pairs):
+    def look(self, groups: Groups) -> Seen | None:
+        """Return the parameters and what their `.grad` holds, or None where none holds any; note what was cleared."""
+        if not self.measuring and not self.held and groups[0]["params"][0].grad is None:
+            return None  # cleared by call, and seen to be: all of it is None, and a look at each costs time
+        seen = []
+        for group in groups:
+            for p in group["params"]:
+                grad = p.grad
+                seen.append((p, grad, -1 if grad is None else grad._version))  # noqa: SLF001 - nothing public tells
+        if self.held and all(grad is None for _, grad, _ in seen):
             self.held = False
             self.happened("n")
         return seen
 
-    def samples(self) -> list[Sample]:
+    def finds_none(self, groups: Groups) -> bool:
+        """Say whether a step finds no gradient at all; note when it was cleared."""
+        none = not _any_grad(groups)
+        if none and self.held:
+            self.held = False
+            self.happened("n")
+        return none
+
+    def samples(self, groups: Groups) -> list[Sample]:
         """Return a few elements of the gradients of a few parameters."""
-        optimizer = self.optimizer()
-        if optimizer is None:
-            return []
-        groups = optimizer.param_groups
         if not self.probes:
             params = [group["params"] for group in groups]
             there = [(n, m) for n, each in enumerate(params) for m, p in enumerate(each) if p.grad is not None]
             stride = max(1, math.ceil(len(there) / PROBES))
             self.probes = there[::stride]
-        return [sample(groups[n]["params"][m].grad) for n, m in self.probes]
+        before, self._looked = self._looked, []
+        for nth, (group, which) in enumerate(self.probes):
+            grad = groups[group]["params"][which].grad
+            version = -1 if grad is None else grad._version  # noqa: SLF001 - nothing public tells
+            then, of_then, what = before[nth] if nth < len(before) else (None, -2, None)
+            if of_then != version or (grad is not None and (then is None or then() is not grad)):
+                then, what = (None, None) if grad is None else (weakref.ref(grad), sample(grad))
+            self._looked.append((then, version, what))
+        return [what for _, _, what in self._looked]
 
-    def weights_moved(self) -> None:
+    def weights_moved(self, groups: Groups) -> None:
         """Note whether the weights have changed since the last backward pass of this window."""
-        optimizer = self.optimizer()
-        if optimizer is None or not self.probes:
+        if not self.probes:
             return
         group, nth = self.probes[0]
-        now = sample(optimizer.param_groups[group]["params"][nth])
+        now = sample(groups[group]["params"][nth])
         self._moved |= self._after is not None and self._weights is not None and now != self._weights
         self._weights = now
 
@@ -145,28 +160,34 @@ class Watched:
     def finish(self, *, measure_next: bool) -> None:
         """Close the window with an update, and begin the next one."""
         found, lines = self.found, self.note_lines()
-        self.history.add_update(sys.intern("".join(self.letters)))
+        self.history.add_update(self.letters)
         if self.measuring:
             self.history.add_measured(self._measured(found or [], lines))
-        self.letters.clear()
-        self.lines.clear()
+        self.letters = ""
+        if self.measuring or measure_next:
+            self._begin(found)
         self.measuring = measure_next
-        self._begin(found)
+        few = len(self.history.measured) < PLACED
+        self.attentive = self.history.updates < FIRST or (measure_next and few)
 
     def note_lines(self) -> int:
         """Write down the lines that led to the update, and return how many of them are backward passes."""
-        if not any(self.lines):
+        if not self.lines:
             return 0
-        letters = own_part("".join(self.letters))
+        letters = own_part(self.letters)
         own = list(zip(letters, self.lines[len(self.lines) - len(letters) :], strict=True))
         for letter, place in own:
             self.history.seen_at(letter, place)
+        self.lines = []
         return len({place for letter, place in own if letter in BACKWARDS and place})
 
     def _measured(self, found: list[Sample], lines: int) -> Measured:
         after = self._after or []
-        aa, ss = (sum(inner(each, each) for each in samples) for samples in (after, found))
-        sa = sum(inner(s, a) for s, a in zip(found, after, strict=False))
+        ss = sum(inner(each, each) for each in found)
+        aa, sa = ss, ss
+        if after != found:
+            aa = sum(inner(each, each) for each in after)
+            sa = sum(inner(s, a) for s, a in zip(found, after, strict=False))
         known = 0 < aa < math.inf and ss < math.inf
         return Measured(
             self.history.updates,
@@ -195,8 +216,12 @@ class Recorder:
         self._measured = measured
         self._watched: dict[int, Watched] = {}
         self._depth = 0
-        self._before: list[tuple[Watched, Seen, list[Sample]]] = []
+        self._before: list[tuple[Watched, Groups, Seen | None, list[Sample]]] = []
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
+
+    def _failed(self, what: str, error: Exception) -> None:
+        if len(self.history.faults) < MOST_FAULTS:
+            self.history.faults.append(f"{what}: {type(error).__name__}: {error}")
 
     def due(self, update: int) -> bool:
         """Say whether the way to this update is to be measured."""
@@ -235,76 +260,89 @@ class Recorder:
 
     # Backward passes
 
-    @unfelt
     def backward_begins(self) -> None:
         """Hear that a backward pass begins, perhaps within another: checkpointing does that."""
-        self._depth += 1
-        if self._depth > 1:
-            return
-        for each in list(self._watched.values()):
-            each.in_step = each.in_step and _steps_under_way(each.optimizer()) > 0  # it may have raised
-            if each.measuring:
-                each.weights_moved()
-            self._before.append((each, each.look(), each.samples() if each.measuring else []))
+        try:
+            self._depth += 1
+            if self._depth > 1:
+                return
+            for each in list(self._watched.values()):
+                optimizer = each.optimizer()
+                if optimizer is None:
+                    continue
+                groups = optimizer.param_groups
+                if each.in_step and not _steps_under_way(optimizer):  # it has raised
+                    each.in_step = False
+                if each.measuring:
+                    each.weights_moved(groups)
+                self._before.append((each, groups, each.look(groups), each.samples(groups) if each.measuring else []))
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("backward_begins", error)
 
-    @unfelt
     def backward_ends(self) -> None:
         """Hear that a backward pass ends, or has raised."""
-        self._depth -= 1
-        if self._depth > 0:
-            return
-        before, self._before = self._before, []
-        self.history.backwards += 1
-        for each, seen, samples in before:
-            if not any(_changed(*one) for one in seen):
-                continue
-            each.held = True
-            each.happened("L" if each.in_step else "B", again=True)
-            if each.measuring:
-                each.history.reached.update(nth for nth, one in enumerate(seen) if _changed(*one))
-                each.joined(samples, each.samples())
+        try:
+            self._depth -= 1
+            if self._depth > 0:
+                return
+            before, self._before = self._before, []
+            self.history.backwards += 1
+            for each, groups, seen, samples in before:
+                if not (_any_grad(groups) if seen is None else _any_changed(seen)):
+                    continue
+                each.held = True
+                each.happened("L" if each.in_step else "B", again=True)
+                if each.measuring and seen is not None:
+                    each.history.reached.update(nth for nth, one in enumerate(seen) if _any_changed([one]))
+                    each.joined(samples, each.samples(groups))
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("backward_ends", error)
 
     # Steps
 
-    @unfelt
     def step_begins(self, optimizer: Optimizer) -> None:
         """Hear that a step begins, perhaps within itself: of a class whose step calls that of its parent."""
-        watched = self._of(optimizer)
-        if watched is None:
-            return
-        if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
-            watched.nested += 1
-            return
-        watched.in_step, watched.nested = True, 0
-        grads = [grad for _, grad, _ in watched.look() if grad is not None]
-        watched.none_found = not grads
-        if watched.measuring or self.due(watched.history.updates + 2):
-            watched.found = watched.samples()
+        try:
+            watched = self._of(optimizer)
+            if watched is None:
+                return
+            if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
+                watched.nested += 1
+                return
+            watched.in_step, watched.nested = True, 0
+            watched.none_found = watched.finds_none(optimizer.param_groups)
+            if watched.measuring or self.due(watched.history.updates + 2):
+                watched.found = watched.samples(optimizer.param_groups)
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("step_begins", error)
 
-    @unfelt
     def step_ends(self, optimizer: Optimizer) -> None:
         """Hear that the step of an optimizer ends."""
-        watched = self._of(optimizer)
-        if watched is None or not watched.in_step:
-            return
-        if watched.nested:
-            watched.nested -= 1
-            return
-        watched.in_step = False
-        measured, measure_next = watched.measuring, self.due(watched.history.updates + 2)
-        late = "L" in watched.letters or getattr(optimizer, "grad_scale", None) is not None  # closures; fused, scaled
-        if late and (measured or measure_next):
-            watched.found = watched.samples()
-        if watched.none_found and "L" not in watched.letters:
-            watched.happened("0")
-        if watched.attentive:
-            watched.history.seen_at("S", here())
-        watched.finish(measure_next=measure_next)
-        for each in self._watched.values():
-            if each is not watched:
-                each.happened("o")
-        if measured and self._measured:
-            self._measured()
+        try:
+            watched = self._of(optimizer)
+            if watched is None or not watched.in_step:
+                return
+            if watched.nested:
+                watched.nested -= 1
+                return
+            watched.in_step = False
+            measured, measure_next = watched.measuring, self.due(watched.history.updates + 2)
+            if (measured or measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
+                watched.found = watched.samples(
+                    optimizer.param_groups
+                )  # a closure, or fused: unscaled within the step
+            if watched.none_found and "L" not in watched.letters:
+                watched.happened("0")
+            if watched.attentive:
+                watched.history.seen_at("S", here())
+            watched.finish(measure_next=measure_next)
+            for each in self._watched.values():
+                if each is not watched:
+                    each.happened("o")
+            if measured and self._measured:
+                self._measured()
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("step_ends", error)
 
     # What happens in between
 
@@ -315,13 +353,15 @@ class Recorder:
         if watched is not None:
             watched.happened(letter)
 
-    @unfelt
     def cleared(self, optimizer: Optimizer) -> None:
         """Hear that its zero_grad() was called."""
-        watched = self._of(optimizer)
-        if watched is not None:
-            watched.held = False
-            watched.happened("z")
+        try:
+            watched = self._of(optimizer)
+            if watched is not None:
+                watched.held = False
+                watched.happened("z")
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("cleared", error)
 
     @unfelt
     def model_cleared(self, module: nn.Module) -> None:
@@ -364,16 +404,27 @@ class Recorder:
     def close(self) -> None:
         """Write down what led to no update any more."""
         for each in self._watched.values():
-            each.history.pending = "".join(each.letters)
+            each.history.pending = each.letters
             each.note_lines()
-            each.letters.clear()
-            each.lines.clear()
+            each.letters = ""
 
 
-def _changed(parameter: Tensor, grad: Tensor | None, version: int) -> bool:
-    """Say whether new gradient has come into `.grad` since."""
-    now = parameter.grad
-    return now is not None and (now is not grad or now._version != version)  # noqa: SLF001 - nothing public tells
+def _any_grad(groups: Groups) -> bool:
+    """Say whether any parameter has a gradient."""
+    for group in groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                return True
+    return False
+
+
+def _any_changed(seen: Seen) -> bool:
+    """Say whether new gradient has come into any `.grad` since."""
+    for p, grad, version in seen:
+        now = p.grad
+        if now is not None and (now is not grad or now._version != version):  # noqa: SLF001 - nothing public tells
+            return True
+    return False
 
 
 def _steps_under_way(optimizer: Optimizer | None) -> int:
