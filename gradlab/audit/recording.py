@@ -71,6 +71,8 @@ class Watched:
         self.none_found = False  # by the step under way
         self.probes: list[tuple[int, int]] = []
         self.measuring = True  # the window under way
+        self.measure_next = False
+        self.several = False  # whether the last update took several backward passes
         self._looked: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # what the probes held last
         self._begin(None)
 
@@ -97,7 +99,7 @@ class Watched:
 
     def look(self, groups: Groups) -> Seen | None:
         """Return the parameters and what their `.grad` holds, or None where none holds any; note what was cleared."""
-        if not self.measuring and not self.held and groups[0]["params"][0].grad is None:
+        if not self.measuring and not self.held and not _first_grad(groups):
             return None  # cleared by call, and seen to be: all of it is None, and a look at each costs time
         seen = []
         for group in groups:
@@ -136,7 +138,7 @@ class Watched:
 
     def weights_moved(self, groups: Groups) -> None:
         """Note whether the weights have changed since the last backward pass of this window."""
-        if not self.probes:
+        if not self.probes or not self.several:
             return
         group, nth = self.probes[0]
         now = sample(groups[group]["params"][nth])
@@ -157,18 +159,20 @@ class Watched:
             self._joins += [median(known)] if known else []
         self._after = after
 
-    def finish(self, *, measure_next: bool) -> None:
+    def finish(self) -> None:
         """Close the window with an update, and begin the next one."""
-        found, lines = self.found, self.note_lines()
+        lines = self.note_lines() if self.lines else 0
+        self.several = self.letters.count("B") > 1
         self.history.add_update(self.letters)
-        if self.measuring:
-            self.history.add_measured(self._measured(found or [], lines))
         self.letters = ""
-        if self.measuring or measure_next:
-            self._begin(found)
-        self.measuring = measure_next
+        if not (self.measuring or self.measure_next or self.attentive):
+            return
+        if self.measuring:
+            self.history.add_measured(self._measured(self.found or [], lines))
+        self._begin(self.found)
+        self.measuring = self.measure_next
         few = len(self.history.measured) < PLACED
-        self.attentive = self.history.updates < FIRST or (measure_next and few)
+        self.attentive = self.history.updates < FIRST or (self.measuring and few)
 
     def note_lines(self) -> int:
         """Write down the lines that led to the update, and return how many of them are backward passes."""
@@ -303,31 +307,33 @@ class Recorder:
     def step_begins(self, optimizer: Optimizer) -> None:
         """Hear that a step begins, perhaps within itself: of a class whose step calls that of its parent."""
         try:
-            watched = self._of(optimizer)
+            watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None:
                 return
             if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
                 watched.nested += 1
                 return
             watched.in_step, watched.nested = True, 0
-            watched.none_found = watched.finds_none(optimizer.param_groups)
-            if watched.measuring or self.due(watched.history.updates + 2):
-                watched.found = watched.samples(optimizer.param_groups)
+            groups = optimizer.param_groups
+            watched.none_found = not _first_grad(groups) and watched.finds_none(groups)
+            watched.measure_next = self.due(watched.history.updates + 2)
+            if watched.measuring or watched.measure_next:
+                watched.found = watched.samples(groups)
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("step_begins", error)
 
     def step_ends(self, optimizer: Optimizer) -> None:
         """Hear that the step of an optimizer ends."""
         try:
-            watched = self._of(optimizer)
+            watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None or not watched.in_step:
                 return
             if watched.nested:
                 watched.nested -= 1
                 return
             watched.in_step = False
-            measured, measure_next = watched.measuring, self.due(watched.history.updates + 2)
-            if (measured or measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
+            measured = watched.measuring
+            if (measured or watched.measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
                 watched.found = watched.samples(
                     optimizer.param_groups
                 )  # a closure, or fused: unscaled within the step
@@ -335,7 +341,7 @@ class Recorder:
                 watched.happened("0")
             if watched.attentive:
                 watched.history.seen_at("S", here())
-            watched.finish(measure_next=measure_next)
+            watched.finish()
             for each in self._watched.values():
                 if each is not watched:
                     each.happened("o")
@@ -349,14 +355,14 @@ class Recorder:
     @unfelt
     def happened(self, letter: str, optimizer: Optimizer) -> None:
         """Hear that something happened to one optimizer: a letter of the trace."""
-        watched = self._of(optimizer)
+        watched = self._watched.get(id(optimizer)) or self._of(optimizer)
         if watched is not None:
             watched.happened(letter)
 
     def cleared(self, optimizer: Optimizer) -> None:
         """Hear that its zero_grad() was called."""
         try:
-            watched = self._of(optimizer)
+            watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is not None:
                 watched.held = False
                 watched.happened("z")
@@ -407,6 +413,12 @@ class Recorder:
             each.history.pending = each.letters
             each.note_lines()
             each.letters = ""
+
+
+def _first_grad(groups: Groups) -> bool:
+    """Say whether the first parameter has a gradient: a look at one where most have it or none."""
+    params = groups[0]["params"]
+    return bool(params) and params[0].grad is not None
 
 
 def _any_grad(groups: Groups) -> bool:
