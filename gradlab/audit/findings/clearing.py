@@ -128,14 +128,20 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
         return part.count("B") > 1 and not ({"k", "L"} & set(part)) and ("B", "B") not in pairs
 
     def for_nothing(measured: Measured) -> bool:
-        alone = measured.cosine is not None and measured.cosine > 1 - ALIKE
         one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
-        return alone and bool(measured.joins) and not measured.moved and max(measured.joins) <= ALIKE and one_line
+        alone = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
+        return alone and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
+
+    def as_it_was(measured: Measured) -> bool:
+        return measured.size is not None and abs(measured.size - 1) <= ALIKE
 
     for each in history.trained():
         found = count(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
         seen = measured_of(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
+            continue
+        scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
+        if not scaled and not all(map(as_it_was, seen)):
             continue
         trace = next(trace for trace, _ in each.traces() if wasted(trace))
         yield Finding(
