@@ -15,6 +15,7 @@ in a row are one stretch, so that a million equal updates take the room of one.
 | k | GradScaler.step() that skipped the update |
 | s | a scheduler of it took a step |
 | e | a pass over a DataLoader ended, during which there was a backward pass |
+| b | a pass over a dataset began anew, during the last one over which there were updates |
 | o | another optimizer took a step |
 | 0 | the step found no gradient at all |
 """
@@ -26,11 +27,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab.audit.loss import UNKNOWN, Loss
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MOST_STRETCHES = 20_000  # of one optimizer; beyond, the last one grows
 MOST_MEASURED = 4096  # beyond, every other one is dropped
+MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
 
 BACKWARDS = "BL"
 CLEARED = "zn"
@@ -76,6 +80,7 @@ class OptimizerHistory:
     updates: int = 0
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
+    losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
     measured: list[Measured] = field(default_factory=list)
     every: int = 1  # one of so many is kept in `measured`
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
@@ -96,6 +101,20 @@ class OptimizerHistory:
         if len(self.measured) > MOST_MEASURED:
             del self.measured[1::2]
             self.every *= 2
+
+    def add_losses(self, trace: str, losses: list[Loss]) -> None:
+        """Count a window by its number of backward passes and how their losses were scaled: how often, and since when.
+
+        Losses that differ within a window are unknown.
+        """
+        if not losses:
+            return
+        one = losses[0] if losses.count(losses[0]) == len(losses) else UNKNOWN
+        key = gathered_in(trace), one
+        if key in self.losses:
+            self.losses[key][0] += 1
+        elif len(self.losses) < MOST_LOSSES:
+            self.losses[key] = [1, self.updates]
 
     def seen_at(self, letter: str, place: Place | None) -> None:
         """Count the line that did what the letter means."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradlab.audit.history import OptimizerHistory
+    from gradlab.audit.loss import Loss
 
 ELEMENTS = 16  # of a gradient that are looked at, spread evenly over it
 ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
@@ -112,17 +113,36 @@ def mode_of(history: OptimizerHistory) -> str | None:
     if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
         return None
     lines = int(median([each.lines for each in history.measured if each.lines] or [1]))
-    return _word(keep.median, max(1, every // lines if lines > 1 and every % lines == 0 else every))
+    several = lines > 1 and every % lines == 0
+    return _word(keep.median, max(1, every // lines if several else every), mean=several or not summed(history, every))
+
+
+def losses_of(history: OptimizerHistory, every: int) -> list[tuple[Loss, int, int]]:
+    """Return how losses were scaled in windows of so many backward passes: in how many, and from which update on."""
+    return [(loss, times, first) for (passes, loss), (times, first) in history.losses.items() if passes == every]
+
+
+def summed(history: OptimizerHistory, every: int) -> bool:
+    """Say whether the losses of a window are summed: nothing divides them, nor their gradient before the step."""
+    found = losses_of(history, every)
+    return bool(found) and all(loss.undivided for loss, _, _ in found) and not scaled_by_hand(history)
+
+
+def scaled_by_hand(history: OptimizerHistory) -> bool:
+    """Say whether the step finds another gradient than was left for it, without clipping and GradScaler."""
+    sizes = [each.size for each in history.measured if each.size is not None and not each.empty]
+    heard = any(letter in trace for trace, _ in history.traces() for letter in "cu")
+    return bool(sizes) and not heard and abs(median(sizes) - 1) > ALIKE
 
 
 def _cleared_at_times(history: OptimizerHistory) -> bool:
     return any(letter in trace for trace, _ in history.traces() for letter in CLEARED)
 
 
-def _word(kept: float, every: int) -> str:
+def _word(kept: float, every: int, *, mean: bool) -> str:
     near = next((plain for plain in (0.0, 0.5, 1.0) if abs(kept - plain) <= ALIKE), float(f"{kept:.3g}"))
     if every > 1:
-        return (modes.rule(near, every) if near else modes.accumulate(every)).name
+        return (modes.rule(near, every, mean=mean) if near else modes.accumulate(every, mean=mean)).name
     named = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}
     if near in named:
         return named[near]().name

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gradlab.audit.history import Place
     from gradlab.audit.keep import Sample
+    from gradlab.audit.loss import Loss
 
     Groups = list[dict[str, Any]]
     Seen = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
@@ -39,6 +40,7 @@ PLACED = 64  # updates measured of which the lines are asked for
 PROBES = 3  # parameters of an optimizer whose gradients are looked at
 LONGEST = 2000  # letters of a trace
 MOST_OPTIMIZERS = 64
+MOST_LOSSES = 64  # of a window
 MOST_FAULTS = 20
 REFRESH = 100  # calls of a model's zero_grad() between two looks at which parameters it has
 
@@ -73,6 +75,8 @@ class Watched:
         self.measuring = True  # the window under way
         self.measure_next = False
         self.several = False  # whether the last update took several backward passes
+        self.losses: list[Loss] = []  # of the backward passes of the window, those that were read
+        self.heard = 0  # letters of the trace when the last loss was read
         self._looked: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # what the probes held last
         self._begin(None)
 
@@ -164,7 +168,8 @@ class Watched:
         lines = self.note_lines() if self.lines else 0
         self.several = self.letters.count("B") > 1
         self.history.add_update(self.letters)
-        self.letters = ""
+        self.history.add_losses(self.letters, self.losses)
+        self.losses, self.heard, self.letters = [], 0, ""
         if not (self.measuring or self.measure_next or self.attentive):
             return
         if self.measuring:
@@ -302,6 +307,25 @@ class Recorder:
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("backward_ends", error)
 
+    def wants_loss(self) -> bool:
+        """Say whether the loss of the backward pass that begins is to be read, and note how far each trace is."""
+        wanted = False
+        try:
+            for each in list(self._watched.values()):
+                each.heard = -1
+                if each.measuring or (each.several and not each.losses):
+                    each.heard, wanted = len(each.letters), True
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("wants_loss", error)
+        return wanted
+
+    @unfelt
+    def loss_was(self, loss: Loss) -> None:
+        """Hear how the loss was scaled of the backward pass that has ended."""
+        for each in self._watched.values():
+            if 0 <= each.heard < len(each.letters) and each.letters.endswith("B") and len(each.losses) < MOST_LOSSES:
+                each.losses.append(loss)
+
     # Steps
 
     def step_begins(self, optimizer: Optimizer) -> None:
@@ -395,6 +419,12 @@ class Recorder:
         for each in self._watched.values():
             if any(id(p) in known for p in each.parameters()):
                 each.happened("c")
+
+    @unfelt
+    def epoch_begins(self) -> None:
+        """Hear that a pass over a dataset begins, during the last one over which there were updates."""
+        for each in self._watched.values():
+            each.happened("b")
 
     @unfelt
     def epoch_ended(self) -> None:

@@ -110,8 +110,9 @@ def _meaning(history: OptimizerHistory, keep: Keep | None, mode: str | None) -> 
         return "no one mode: what is kept differs from update to update or between parameters"
     share = keep.median
     if share < 0.01:
-        every = mode.partition(":")[2] if mode.startswith("accumulate") else ""
-        return f"cleared after each window of {every} backward passes" if every else "cleared for each update"
+        _, every, ending = [*mode.split(":"), "", ""][:3] if mode.startswith("accumulate") else ("", "", "")
+        summed = ", whose gradients are summed: no loss is divided" if ending else ""
+        return f"cleared after each window of {every} backward passes{summed}" if every else "cleared for each update"
     if share < 0.99:
         return f"{share:.3g} of the gradient is kept{_as_momentum(history, f'{share:.3g}')}"
     end = "; it will not settle" if _as_momentum(history, "1") else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings import clearing
+from gradlab.audit.findings import clearing, clipping, dividing, scheduling, windows
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -25,6 +25,16 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clearing.cleared_once_an_epoch,
     clearing.accumulation_without_effect,
     clearing.partly_kept,
+    windows.first_window_off_by_one,
+    windows.last_window_dropped,
+    windows.last_window_leaks,
+    dividing.last_window_divided_by_n,
+    dividing.loss_not_divided,
+    dividing.divided_twice,
+    clipping.clipped_at_every_micro_batch,
+    clipping.clipped_before_backward,
+    clipping.clipped_before_unscale,
+    scheduling.scheduler_at_every_micro_batch,
 )
 ORDER = {"error": 0, "warning": 1, "note": 2}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.sensors import backward, clearing, clipping, epochs, scaling, scheduling, steps
+from gradlab.audit.sensors import backward, clearing, clipping, epochs, losses, scaling, scheduling, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SENSORS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
     backward.install,
+    losses.install,
     steps.install,
     clearing.install,
     clipping.install,

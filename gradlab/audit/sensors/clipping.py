@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
 
     def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = args[0] if args else kwargs.get("parameters")
-        if given is None:
+        most = args[1] if len(args) > 1 else kwargs.get("max_norm")
+        if given is None or most == math.inf:  # the latter is a way to ask for the norm
             return args, kwargs
         parameters = [given] if isinstance(given, Tensor) else list(given)
         for recorder in recorders:

@@ -25,6 +25,8 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         return args, kwargs
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if getattr(optimizer_of(args, kwargs), "_step_supports_amp_scaling", False):
+            unscales(args, kwargs)  # a fused optimizer does so within its step
         updates.append([recorder.updates_of(optimizer_of(args, kwargs)) for recorder in recorders])
         return args, kwargs
 
