@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MOST_STRETCHES = 20_000  # of one optimizer; beyond, the last one grows
 MOST_MEASURED = 4096  # beyond, every other one is dropped
+MOST_FETCHED = 64  # different numbers
 MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
 
 BACKWARDS = "BL"
@@ -81,6 +82,7 @@ class OptimizerHistory:
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
     losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
+    fetched: dict[int, int] = field(default_factory=dict)  # by how many batches DataLoaders gave: updates
     measured: list[Measured] = field(default_factory=list)
     every: int = 1  # one of so many is kept in `measured`
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
@@ -102,6 +104,11 @@ class OptimizerHistory:
             del self.measured[1::2]
             self.every *= 2
 
+    def add_fetched(self, batches: int) -> None:
+        """Count how many batches DataLoaders gave on the way to an update."""
+        if batches in self.fetched or len(self.fetched) < MOST_FETCHED:
+            self.fetched[batches] = self.fetched.get(batches, 0) + 1
+
     def add_losses(self, trace: str, losses: list[Loss]) -> None:
         """Count a window by its number of backward passes and how their losses were scaled: how often, and since when.
 
@@ -115,6 +122,11 @@ class OptimizerHistory:
             self.losses[key][0] += 1
         elif len(self.losses) < MOST_LOSSES:
             self.losses[key] = [1, self.updates]
+
+    @property
+    def batches(self) -> int:
+        """How many batches DataLoaders usually gave for an update; 0 where they gave none, or long before."""
+        return max(self.fetched, key=self.fetched.__getitem__, default=0)
 
     def seen_at(self, letter: str, place: Place | None) -> None:
         """Count the line that did what the letter means."""

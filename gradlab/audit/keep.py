@@ -104,17 +104,45 @@ def backwards_per_update(history: OptimizerHistory) -> int | None:
     return _median_over(history, backwards_in)
 
 
+def gathered_per_update(history: OptimizerHistory) -> int | None:
+    """Return the median number of backward passes since the last clearing."""
+    return _median_over(history, gathered_in)
+
+
 def mode_of(history: OptimizerHistory) -> str | None:
     """Return the word of the mode that the script trains in, None where no one mode tells it.
 
-    Several losses, each with a line of its own, before one step are parts of one loss, and no accumulation.
+    Several losses of a batch before one step are parts of one loss, and no accumulation.
     """
-    keep, every = keep_of(history), _median_over(history, gathered_in)
+    keep, every = keep_of(history), gathered_per_update(history)
     if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
         return None
-    lines = int(median([each.lines for each in history.measured if each.lines] or [1]))
-    several = lines > 1 and every % lines == 0
-    return _word(keep.median, max(1, every // lines if several else every), mean=several or not summed(history, every))
+    losses = _losses_of_one_batch(history, every)
+    return _word(keep.median, every // losses, mean=losses > 1 or not summed(history, every))
+
+
+def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
+    """Return how many of so many backward passes are of losses of one batch: 1 where they accumulate."""
+    lines, batches = int(median([each.lines for each in history.measured if each.lines] or [1])), history.batches
+    if of_micro_batches(history, every):
+        return 1
+    if lines > 1:
+        return lines if every % lines == 0 else 1
+    return every // batches if batches and every % batches == 0 else 1
+
+
+def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
+    """Say whether the backward passes of an update may be of as many micro-batches, and not several losses of one.
+
+    Several losses have each a line of its own, or are taken in a loop while one batch is fetched. But losses that are
+    divided by the number of passes are of micro-batches: such as parts of a batch, or with DDP's no_sync(), where two
+    lines take turns. Two losses of ½ may be anything.
+    """
+    found = losses_of(history, every)
+    divided = bool(found) and all(loss.over(every) for loss, _, _ in found)
+    if any(each.lines > 1 for each in history.measured):
+        return divided and every > 2
+    return divided or not 0 < history.batches < every
 
 
 def losses_of(history: OptimizerHistory, every: int) -> list[tuple[Loss, int, int]]:

@@ -37,6 +37,7 @@ class Loss(NamedTuple):
     factor: float = 1.0  # the product of all constants, of a sum of terms the largest
     base: str = ""  # "mean" or "sum", where it is known what it stands on
     terms: bool = False  # the innermost divisor stands on a sum of terms, and may make a mean of these
+    kind: str = ""  # the name of the node that it stands on: losses of other kinds are other losses
     own: bool = True  # a line of the user's own code took the backward pass, and no framework's
 
     def over(self, number: int) -> bool:
@@ -78,8 +79,8 @@ def _below(node: Any, left: list[int]) -> Loss:
     if name in {"DivBackward0", "MulBackward0"}:
         return _of_product(node, name, inputs, left)
     if name.startswith(("MeanBackward", "SumBackward")):
-        return Loss(base=name.partition("Backward")[0].lower())
-    return Loss(base=REDUCTIONS.get(getattr(node, "_saved_reduction", 0), ""))
+        return Loss(base=name.partition("Backward")[0].lower(), kind=name)
+    return Loss(base=REDUCTIONS.get(getattr(node, "_saved_reduction", 0), ""), kind=name)
 
 
 def _of_terms(terms: list[Loss]) -> Loss:
@@ -91,7 +92,8 @@ def _of_terms(terms: list[Loss]) -> Loss:
     alike = all(each.divisors == first.divisors for each in terms)
     base = first.base if alike and all(each.base == first.base for each in terms) else ""
     largest = max(abs(each.factor) for each in terms)
-    return Loss(first.divisors if alike else (), largest, base, terms=not (alike and first.divisors))
+    kind = "+".join(each.kind for each in terms)
+    return Loss(first.divisors if alike else (), largest, base, terms=not (alike and first.divisors), kind=kind)
 
 
 def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) -> Loss:

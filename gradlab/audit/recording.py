@@ -76,6 +76,7 @@ class Watched:
         self.measure_next = False
         self.several = False  # whether the last update took several backward passes
         self.losses: list[Loss] = []  # of the backward passes of the window, those that were read
+        self.fetched = 0  # batches given by DataLoaders up to the last update
         self.heard = 0  # letters of the trace when the last loss was read
         self._looked: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # what the probes held last
         self._begin(None)
@@ -163,12 +164,14 @@ class Watched:
             self._joins += [median(known)] if known else []
         self._after = after
 
-    def finish(self) -> None:
-        """Close the window with an update, and begin the next one."""
+    def finish(self, fetched: int) -> None:
+        """Close the window with an update, and begin the next one; `fetched` is how many batches were given so far."""
         lines = self.note_lines() if self.lines else 0
         self.several = self.letters.count("B") > 1
         self.history.add_update(self.letters)
         self.history.add_losses(self.letters, self.losses)
+        self.history.add_fetched(fetched - self.fetched)
+        self.fetched = fetched
         self.losses, self.heard, self.letters = [], 0, ""
         if not (self.measuring or self.measure_next or self.attentive):
             return
@@ -224,6 +227,7 @@ class Recorder:
         self._every = every
         self._measured = measured
         self._watched: dict[int, Watched] = {}
+        self.fetched = 0  # batches given by DataLoaders so far
         self._depth = 0
         self._before: list[tuple[Watched, Groups, Seen | None, list[Sample]]] = []
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -365,7 +369,7 @@ class Recorder:
                 watched.happened("0")
             if watched.attentive:
                 watched.history.seen_at("S", here())
-            watched.finish()
+            watched.finish(self.fetched)
             for each in self._watched.values():
                 if each is not watched:
                     each.happened("o")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gradlab.audit.findings.clearing import LEAST
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import own_part
+from gradlab.audit.keep import gathered_per_update, of_micro_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +45,12 @@ class Windows(NamedTuple):
     all: list[Window]
     every: int  # the usual number of backward passes, at least 2
     left: int  # what the last pass over the data has left, after the last update
+    whole: bool = True  # seen from the first update on
 
     @property
     def firsts(self) -> list[Window]:
         """The first window of each pass over the data, of the very first too."""
-        return [each for nth, each in enumerate(self.all) if each.begins or nth == 0]
+        return [each for nth, each in enumerate(self.all) if each.begins or (self.whole and nth == 0)]
 
     @property
     def short(self) -> list[Window]:
@@ -86,17 +88,14 @@ def last_try(trace: str) -> str:
     return part[part.rfind("k") + 1 :]
 
 
-def of_one_line(history: OptimizerHistory) -> bool:
-    """Say whether the backward passes of an update are taken by one line, and not several losses by several."""
-    return all(each.lines <= 1 and not each.moved for each in history.measured)
-
-
 def windows_of(history: OptimizerHistory) -> Windows | None:
     """Return the windows of an optimizer that accumulates, None of one that does not, or where one is no window."""
-    if not of_one_line(history):
+    usual = gathered_per_update(history) or 0
+    if any(each.moved for each in history.measured) or not of_micro_batches(history, usual):
         return None
     found = []
-    for each in history.stretches:
+    whole = bool(history.stretches) and "B" in history.stretches[0].trace  # else made before it was watched
+    for each in history.stretches if whole else history.stretches[1:]:
         window = window_of(each.trace, each.first, each.times)
         if window is None:
             return None
@@ -107,7 +106,7 @@ def windows_of(history: OptimizerHistory) -> Windows | None:
     if every == 1:  # a pass over the data may be a window long, and its first micro-batch close that of the last
         every = _usual(Counter(), found, across=True)
     ending = LEFT.fullmatch(TOLD.sub("", last_try(history.pending)).replace("n", "z"))
-    return Windows(found, every, len(ending[1]) if ending else 0)
+    return Windows(found, every, len(ending[1]) if ending else 0, whole)
 
 
 def _usual(counted: Counter[int], windows: list[Window], *, across: bool) -> int:
@@ -120,6 +119,8 @@ def _usual(counted: Counter[int], windows: list[Window], *, across: bool) -> int
 def is_off_by_one(windows: Windows) -> bool:
     """Say whether the first window has one pass only or one too many, of each pass over the data that is heard of."""
     every, firsts = windows.every, windows.firsts
+    if not firsts:
+        return False
     length = firsts[0].passes
     alike = all(each.passes == length for each in firsts) and (firsts[0].begins or firsts[0].times == 1)
     if length not in {1, every + 1} or every == length or not alike:

@@ -34,6 +34,8 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not recorders:
             return args, kwargs
+        for recorder in recorders:
+            recorder.fetched += 1
         updates = sum(each.updates for each in recorders[0].history.optimizers)
         now = under_way.get(args[0])
         if now is None:
