@@ -59,6 +59,8 @@ OFF = ("first-window-off-by-one", "warning")
         (["zBBBB", "zBBBB", "zBBebBB", "zBBBB", "zBBBB", "zBBebBB"], "", []),  # over the end, and as long as all
         (["zBBBB", "zBBBB", "zBebBBB", "zBBBB", "zBBBB", "zBBBebB"], "", []),
         (["zBBBB", "zBBBB", "zezBbzBBBB", "zBBBB", "zezBbzBBBB"], "", []),  # a gradient asked for between epochs
+        (epochs(3, 4, 4, between="BBBBB", before="ezb"), "", []),  # more than a window, and cleared
+        ([*epochs(3, 4, 4, between="BB"), "zebBBBB"], "", []),  # one epoch ended well
         (epochs(3, 1, 4, 4, between="BBB"), "zBBBe", [OFF]),
         (epochs(3, 1, 4, 4, between="B", before="ezb"), "", [OFF]),
         (epochs(3, 1, 4, 4, 3), "", [OFF]),
@@ -86,6 +88,7 @@ def test_what_traces_tell_of_windows(traces: list[str], pending: str, expected: 
         (Loss((4.0,), 0.25, "mean"), epochs(3, 4, 4, 2), [("last-window-divided-by-n", "warning")]),
         (Loss((4.0,), 0.25, "mean", own=False), epochs(3, 4, 4, 2), [("last-window-divided-by-n", "note")]),
         (Loss((4.0,), 0.25, "mean"), epochs(1, 4, 4, 4, 2), []),  # seen once
+        (Loss((4.0,), 0.25, "mean"), epochs(3, 1, 4, 4, 3), [OFF]),  # one cause, one finding
         (Loss((), 1.0, "sum"), epochs(3, 4, 4), []),
         (Loss((), 1.0, "mean"), epochs(3, 4, 4), [("loss-not-divided", "note")]),
         (Loss((), 0.1, "mean"), epochs(3, 4, 4), []),
@@ -197,6 +200,19 @@ def test_an_evaluation_is_no_epoch() -> None:
                 optimizer.zero_grad()
                 assert len([model(one) for (one,) in other]) == 2
     assert {each.trace for each in report.history.optimizers[0].stretches} == {"B", "zB", "zebB"}
+
+
+def test_losses_are_read_where_an_update_takes_several_passes_though_it_is_not_measured() -> None:
+    model = nn.Linear(3, 1)
+    with audit.watch(1000) as report:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for nth in range(1, 41):
+            (model(torch.ones(2, 3)).mean() / 4).backward()
+            if nth % 4 == 0 or nth % 10 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    (seen,) = report.history.optimizers
+    assert sum(times for times, _ in seen.losses.values()) == seen.updates > len(seen.measured)
 
 
 def test_the_sum_is_told_in_the_report() -> None:

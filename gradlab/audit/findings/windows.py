@@ -180,7 +180,7 @@ def last_window_leaks(history: History) -> Iterator[Finding]:
 def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
     for each in history.trained():
         windows = windows_of(each)
-        if windows is None or windows.every < 2 or is_off_by_one(windows):
+        if windows is None or windows.every < 2:
             continue
         if shown := _split(windows, cleared=cleared):
             yield Finding(
