@@ -26,8 +26,8 @@ check: $(TESTED)  ## what CI runs: format, lint, types, tests
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
 
-bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, ensembles, the whole job; an hour
-	@missed=0; for each in step startup ensembles whole_job; do \
+bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit, ensembles, the whole job; an hour
+	@missed=0; for each in step startup audit ensembles whole_job; do \
 		$(BIN)/python -m tests.benchmarks.$$each || missed=1; \
 	done; exit $$missed
 
