@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings import clearing
+from gradlab.audit.findings import clearing, parameters, passes
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -25,6 +25,14 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clearing.cleared_once_an_epoch,
     clearing.accumulation_without_effect,
     clearing.partly_kept,
+    parameters.parameter_without_optimizer,
+    parameters.stale_parameter,
+    parameters.parameter_without_gradient,
+    parameters.frozen_parameter_moves,
+    parameters.gradient_not_finite,
+    passes.leaking_loss,
+    passes.closure_without_clearing,
+    passes.graph_kept,
 )
 ORDER = {"error": 0, "warning": 1, "note": 2}
 
