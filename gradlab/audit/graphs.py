@@ -28,8 +28,8 @@ class Reached(NamedTuple):
     whole: bool
 
 
-def reached_from(roots: list[Tensor], key: str, mark: Mark) -> Reached:
-    """Return the leaves below these roots, and mark what lies above them, unless it is marked by that key already."""
+def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
+    """Return the leaves below these roots, and mark what lies above them, where it is not by that key already."""
     leaves = {id(each): each for each in roots if each.grad_fn is None and each.requires_grad}
     waiting: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
     seen = set(waiting)
@@ -38,7 +38,8 @@ def reached_from(roots: list[Tensor], key: str, mark: Mark) -> Reached:
         if node.name() == LEAF:
             leaves[id(node.variable)] = node.variable
             continue
-        node.metadata.setdefault(key, mark)
+        if mark is not None:
+            node.metadata.setdefault(key, mark)
         for below, _ in node.next_functions:
             if below is not None and below not in seen:
                 seen.add(below)

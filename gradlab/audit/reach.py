@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cmath
 import gc
+import math
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,9 +35,12 @@ SILENT = 8  # updates without any gradient before a parameter is told of
 MOST_NAMED = 16  # times that names are looked for
 MOST_TOLD = 256  # parameters that are told of
 SPAN = 40  # updates that a graph lives on before it counts as kept
+FIRST = 8  # updates whose graphs are marked
+APART = 8  # updates between those that are marked, later on
 MANY = 6  # graphs kept
 MOST_MARKED = 256  # graphs marked and alive, of one line
 MOST_CROSSINGS = 512
+MOST_PASSES = 512  # of one window
 FEW = 4  # parameters that are named, of many
 
 
@@ -105,6 +109,7 @@ class Reach:
         self._suspects: dict[int, _Suspect | None] = {}  # None: has been seen to move
         self._marked: dict[Place, list[_Marked]] = {}
         self._looks: dict[Place, list[int]] = {}  # updates on the way to which a graph was marked
+        self._marked_at = 0  # the update on the way to which graphs were marked last
         self._named = 0
 
     # Backward passes
@@ -113,10 +118,11 @@ class Reach:
         """Look at what a backward pass from these is going to reach."""
         from torch import Tensor
 
-        mark, place, update = Mark(), here(), self._updates() + 1
+        place, update = here(), self._updates() + 1
+        mark = Mark() if self._is_to_mark(update) and not nested else None
         reached = reached_from([each for each in roots if isinstance(each, Tensor)], f"gradlab.{id(self)}", mark)
         held = self._held()
-        if place and not nested:
+        if place and mark:
             self._look_at_graphs(place, update, mark)
         for watched, ids in held:
             _note_pass(watched, place, reached, ids, nested=nested)
@@ -124,6 +130,13 @@ class Reach:
                 _strike_off(watched, reached)
         if not nested:
             self._look_for_unowned(reached, held, place, update)
+
+    def _is_to_mark(self, update: int) -> bool:
+        """Say whether to mark graphs on the way to this update: it costs, and growth is seen by a few of them."""
+        if update > FIRST and 0 < update - self._marked_at < APART:
+            return False
+        self._marked_at = update
+        return True
 
     def _updates(self) -> int:
         return sum(each.updates for each in self._history.optimizers)
@@ -315,6 +328,9 @@ class Reach:
         window, seen, update = watched.window, watched.history.seen, watched.history.updates
         if seen.not_finite and seen.not_finite.times >= LOOKS:
             return
+        if _all_are_finite([p.grad for _, p in _each(groups) if p.grad is not None]):
+            window.finite_at = update
+            return
         keys = [key for key, p in _each(groups) if p.grad is not None and not _is_finite(p.grad)]
         if not keys or all(_is_finite(groups[group]["params"][nth]) for group, nth in keys):
             window.finite_at = update
@@ -347,7 +363,7 @@ def _note_pass(watched: Watched, place: Place | None, reached: Reached, ids: fro
     if nested and window.passes:  # what a checkpoint reaches, the pass around it does
         last = window.passes[-1]
         last.reached = last.reached and last.reached | own
-    elif own and watched.measuring:
+    elif own and watched.measuring and len(window.passes) < MOST_PASSES:
         window.passes.append(_Pass(place, own if reached.whole else None))
 
 
@@ -407,22 +423,48 @@ def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:
     return [each.update for each in marked] == [each for each in looks if each >= marked[0].update]
 
 
-def _is_finite(tensor: Any) -> bool:
-    """Say whether all of a tensor is finite. The sum of what is finite may not be, and is looked at closer."""
-    content = tensor.detach()
-    if content.is_meta or not (content.is_floating_point() or content.is_complex()):
+def _all_are_finite(grads: list[Tensor]) -> bool:
+    """Say whether all of these are finite for sure: by their norms, in one call, where they are of the usual kind."""
+    import torch
+
+    for grad in grads:
+        if type(grad) is not torch.Tensor or grad.dtype != torch.float32 or not grad.is_cpu or grad.requires_grad:
+            return False
+        if grad.layout != torch.strided:
+            return False
+    if not grads:
         return True
-    if content.layout != content.new_empty(0).layout:
-        content = content._values() if content.is_sparse else content.values()  # noqa: SLF001 - it need not be coalesced
-    return cmath.isfinite(content.sum().item()) or bool(content.isfinite().all())
+    norms: Any = torch._foreach_norm(grads)  # noqa: SLF001 - as clip_grad_norm_ does
+    return all(math.isfinite(norm.tolist()) for norm in norms)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Say whether all of a tensor is finite. The sum of what is finite may not be, and is looked at closer."""
+    content = _dense(tensor)
+    if content is None or not (content.is_floating_point() or content.is_complex()):
+        return True
+    return cmath.isfinite(content.sum().tolist()) or bool(content.isfinite().all())
+
+
+def _dense(tensor: Tensor) -> Any:
+    """Return what a tensor holds here, as a dense one; None where it cannot be looked at."""
+    import torch
+
+    content: Any = tensor.detach()
+    if hasattr(content, "to_local"):  # a DTensor: asking for all of it would talk to other processes
+        content = content.to_local()
+    if content.is_meta or (content.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return None
+    if content.layout == torch.strided:
+        return content
+    return content._values() if content.is_sparse else None  # noqa: SLF001 - it need not be coalesced
 
 
 def _values(tensor: Tensor) -> object:
-    """Return numbers that differ when the tensor's values do; None where they are not finite."""
-    content = tensor.detach()
-    found = sample(content)
-    total = content.sum().item() if content.layout == content.new_empty(0).layout else 0.0
-    return (total, found) if cmath.isfinite(total) else None
+    """Return numbers that differ when the tensor's values do; None where they are not finite or not to be seen."""
+    content = _dense(tensor)
+    total = math.nan if content is None else content.sum().tolist()
+    return (total, sample(content)) if cmath.isfinite(total) else None
 
 
 def _content(tensor: Tensor) -> object:

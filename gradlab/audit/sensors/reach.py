@@ -32,8 +32,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders:
             recorder.has_taken(optimizer)
 
-    for each in (begins, ends):
-        vars(each)["_torchdynamo_disable"] = True
     patches.later(hooks.register_optimizer_step_pre_hook(begins).remove)
     patches.later(hooks.register_optimizer_step_post_hook(ends).remove)
     patches.around(autograd, "backward", before)
