@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from gradlab import audit
-from gradlab.audit import findings, names
+from gradlab.audit import findings, names, reach
 from gradlab.audit.graphs import Mark, reached_from
 from gradlab.audit.history import History, Measured, OptimizerHistory, Place, Stretch
-from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter
+from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
 
 HERE = Place("train.py", 7)
 
@@ -128,6 +128,29 @@ def test_graphs_must_have_grown_at_three_looks() -> None:
         assert ids(history) == found
 
 
+def test_graphs_are_kept_where_all_of_many_are_alive_long_after() -> None:
+    mark = Mark()
+
+    def growing(alive: list[int], looked: list[int], update: int) -> bool:
+        return reach._is_growing([reach._Marked(weakref.ref(mark), each) for each in alive], looked, update)
+
+    kept = [1, 2, 3, 4, 5, 6]
+    assert growing(kept, kept, 46)
+    assert not growing(kept[1:], kept, 46)  # too few
+    assert not growing(kept, kept, 30)  # not long after
+    assert not growing(kept, [*kept, 23], 46)  # one is gone that came later: the others are kept for a reason
+
+
+@pytest.mark.parametrize(
+    ("unseen", "training", "severity"),
+    [("layers", True, "error"), ("layers", False, "note"), ("", True, "warning"), ("", False, "note")],
+)
+def test_how_much_it_matters_that_no_optimizer_holds_it(unseen: str, training: bool, severity: str) -> None:
+    history = history_of()
+    history.unowned.append(Unowned(Parameter((1,), None, "a of B", unseen, training), 1, (HERE,)))
+    assert [each.severity for each in findings.find(history)] == [severity]
+
+
 @pytest.mark.parametrize(
     ("trace", "measured", "found"),
     [
@@ -189,13 +212,30 @@ for nth in range(60):
     assert [each.id for each in report.findings] == []
 
 
+def test_gradients_that_an_optimizer_itself_makes_up_for_are_nothing_to_tell() -> None:
+    report = watched("""
+class Sign(torch.optim.SGD):
+    def step(self):
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p -= 0.01 * p.grad.nan_to_num(0.0).sign()
+w = nn.Parameter(torch.ones(2))
+optimizer = Sign([w])
+for nth in range(12):
+    optimizer.zero_grad()
+    (float("inf") * (x @ w).square().mean()).backward()
+    optimizer.step()
+""")
+    assert [each.id for each in report.findings] == []
+
+
 def test_a_parameter_that_an_optimizer_gets_later_is_told_of_until_then() -> None:
     source = """
 used, late = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
 optimizer = torch.optim.SGD([used], lr=0.01)
 for nth in range(12):
     if nth == {joins}:
-        optimizer.add_param_group({{"params": [late]}})
+        other = torch.optim.SGD([late], lr=0.01)  # and takes no step
     (x @ (used + late)).square().mean().backward()
     optimizer.step()
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""An encoder and a decoder, both in the optimizer; one that joins later; and a parameter that is moved by hand."""
+"""Two layers in the optimizer, and one that joins later; a parameter moved by hand; gradient of the input."""
 
 import torch
 from torch import nn
@@ -6,6 +6,7 @@ from torch import nn
 torch.manual_seed(0)
 x = torch.randn(64, 4)
 y = x.sum(1, keepdim=True)
+x.requires_grad_()
 encoder, middle, decoder = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 1)
 scale = nn.Parameter(torch.ones(1))
 optimizer = torch.optim.SGD([*encoder.parameters(), *decoder.parameters()], lr=0.01)
