@@ -35,8 +35,9 @@ SILENT = 8  # updates without any gradient before a parameter is told of
 MOST_NAMED = 16  # times that names are looked for
 MOST_TOLD = 256  # parameters that are told of
 SPAN = 40  # updates that a graph lives on before it counts as kept
-FIRST = 8  # updates whose graphs are marked
-APART = 8  # updates between those that are marked, later on
+FIRST = 8  # updates on the way to all of which graphs are looked at
+IN_ROW = 4  # of the later ones, before a pause
+PAUSE = 12  # updates
 MANY = 6  # graphs kept
 MOST_MARKED = 256  # graphs marked and alive, of one line
 MOST_CROSSINGS = 512
@@ -109,7 +110,8 @@ class Reach:
         self._suspects: dict[int, _Suspect | None] = {}  # None: has been seen to move
         self._marked: dict[Place, list[_Marked]] = {}
         self._looks: dict[Place, list[int]] = {}  # updates on the way to which a graph was marked
-        self._marked_at = 0  # the update on the way to which graphs were marked last
+        self._looked_at = 0  # the update on the way to which graphs were looked at last
+        self._in_row = 0  # such updates
         self._named = 0
 
     # Backward passes
@@ -118,8 +120,10 @@ class Reach:
         """Look at what a backward pass from these is going to reach."""
         from torch import Tensor
 
-        place, update = here(), self._updates() + 1
-        mark = Mark() if self._is_to_mark(update) and not nested else None
+        update = self._updates() + 1
+        if not self._is_to_look(update):
+            return
+        place, mark = here(), None if nested else Mark()
         reached = reached_from([each for each in roots if isinstance(each, Tensor)], f"gradlab.{id(self)}", mark)
         held = self._held()
         if place and mark:
@@ -131,11 +135,15 @@ class Reach:
         if not nested:
             self._look_for_unowned(reached, held, place, update)
 
-    def _is_to_mark(self, update: int) -> bool:
-        """Say whether to mark graphs on the way to this update: it costs, and growth is seen by a few of them."""
-        if update > FIRST and 0 < update - self._marked_at < APART:
-            return False
-        self._marked_at = update
+    def _is_to_look(self, update: int) -> bool:
+        """Say whether to look at graphs on the way to this update: it costs, and a few in a row tell as much."""
+        if update != self._looked_at:
+            if update - self._looked_at > PAUSE:
+                self._in_row = 0
+            if update > FIRST and self._in_row >= IN_ROW:
+                return False
+            self._looked_at = update
+            self._in_row += 1
         return True
 
     def _updates(self) -> int:
@@ -410,8 +418,9 @@ def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
     measured = history.measured[-1]
     letters = history.stretches[-1].trace
     between = letters[letters.find("B") : letters.rfind("B")]
-    joins = measured.joins if len(measured.joins) == len(passes) - 1 else (0.0,)
-    mixed = min(joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
+    if len(measured.joins) != len(passes) - 1:  # not all of them were looked at
+        return
+    mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
     lines = tuple(sorted({each.place for each in foreign if each.place}))
     history.seen.crossings.append(Crossing(history.updates, mixed, lines, foreign[0].stepped))
 
