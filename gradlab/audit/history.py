@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.loss import UNKNOWN, Loss
+from gradlab.audit.parameters import Graphs, Parameters, Unowned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,6 +88,7 @@ class OptimizerHistory:
     every: int = 1  # one of so many is kept in `measured`
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
     reached: set[int] = field(default_factory=set)  # which of its parameters a gradient ever reached, where watched
+    seen: Parameters = field(default_factory=Parameters)  # of single ones
 
     def add_update(self, trace: str) -> None:
         """Count an update, before which `trace` happened."""
@@ -150,6 +152,8 @@ class History:
     optimizers: list[OptimizerHistory] = field(default_factory=list)
     backwards: int = 0
     faults: list[str] = field(default_factory=list)  # of the watching itself, which the script must not feel
+    unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
+    graphs: dict[Place, Graphs] = field(default_factory=dict)  # alive long after their backward pass, by its line
 
     def trained(self) -> list[OptimizerHistory]:
         """Return the optimizers that took a step."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 from gradlab.audit.history import BACKWARDS, History, Measured, OptimizerHistory, own_part
 from gradlab.audit.keep import inner, sample, share
 from gradlab.audit.places import here
+from gradlab.audit.reach import Reach, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,6 +75,7 @@ class Watched:
         self.probes: list[tuple[int, int]] = []
         self.measuring = True  # the window under way
         self.measure_next = False
+        self.window = Window()  # what its parameters are found to do
         self.several = False  # whether the last update took several backward passes
         self.losses: list[Loss] = []  # of the backward passes of the window, those that were read
         self.fetched = 0  # batches given by DataLoaders up to the last update
@@ -167,7 +169,7 @@ class Watched:
     def finish(self, fetched: int) -> None:
         """Close the window with an update, and begin the next one; `fetched` is how many batches were given so far."""
         lines = self.note_lines() if self.lines else 0
-        self.several = self.letters.count("B") > 1
+        self.several = self.letters.count("B") > 1 or self.letters.count("L") > 1
         self.history.add_update(self.letters)
         self.history.add_losses(self.letters, self.losses)
         self.history.add_fetched(fetched - self.fetched)
@@ -228,6 +230,7 @@ class Recorder:
         self._measured = measured
         self._watched: dict[int, Watched] = {}
         self.fetched = 0  # batches given by DataLoaders so far
+        self._reach = Reach(self.history, self._watched)
         self._depth = 0
         self._before: list[tuple[Watched, Groups, Seen | None, list[Sample]]] = []
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -377,6 +380,38 @@ class Recorder:
                 self._measured()
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("step_ends", error)
+
+    # What backward passes reach, and what steps take
+
+    def is_measuring(self) -> bool:
+        """Say whether the way to an update of any optimizer is being measured."""
+        for each in list(self._watched.values()):  # noqa: SIM110 - any() of a generator takes twice as long
+            if each.measuring:
+                return True
+        return False
+
+    @unfelt
+    def reaches(self, roots: list[Any]) -> None:
+        """Hear what is about to be backwarded, where it is measured."""
+        self._reach.backward_begins(roots, nested=self._depth > 0)
+
+    def takes(self, optimizer: Optimizer) -> None:
+        """Hear that a step begins, once `step_begins` has."""
+        try:
+            watched = self._watched.get(id(optimizer))
+            if watched is not None and (watched.measuring or watched.window.silent):
+                self._reach.step_begins(watched, optimizer.param_groups)
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("takes", error)
+
+    def has_taken(self, optimizer: Optimizer) -> None:
+        """Hear that a step has ended, once `step_ends` has, and counted it."""
+        try:
+            watched = self._watched.get(id(optimizer))
+            if watched is not None and not watched.in_step and (self.is_measuring() or watched.window.needs_end):
+                self._reach.step_ends(watched, optimizer.param_groups)
+        except Exception as error:  # as `unfelt` does, less a call
+            self._failed("has_taken", error)
 
     # What happens in between
 
