@@ -62,7 +62,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
 	@touch $@
 
-# TensorFlow is a gigabyte that only its engine needs: whoever just runs does not wait for it.
+# What only some tests need: TensorFlow is a gigabyte, and whoever just runs does not wait for it.
 $(TESTED): $(READY)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch $@ || \
-		echo "TensorFlow is not to be had for this Python or platform: its tests are skipped"
+	@all=yes; for extra in tensorflow frameworks; do \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
+		echo "the extra $$extra is not to be had for this Python or platform: its tests are skipped"; }; \
+	done; test $$all = no || touch $@

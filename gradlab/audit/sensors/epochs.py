@@ -16,10 +16,9 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
 
     began: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
-    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if recorders and args[0] not in began:
             began[args[0]] = recorders[0].history.backwards
-        return args, kwargs
 
     def after(args: tuple[Any, ...], error: BaseException | None) -> None:
         if not isinstance(error, StopIteration):

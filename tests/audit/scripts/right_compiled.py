@@ -7,7 +7,7 @@ torch.manual_seed(0)
 x = torch.randn(64, 4)
 y = x.sum(1, keepdim=True)
 model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
-compiled = torch.compile(model, backend="aot_eager")
+compiled = torch.compile(model, backend="eager")
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _ in range(24):
     optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""An evaluation between epochs, with batches from worker-less loaders, and an average of the weights."""
+"""An evaluation after each epoch, and an average of the weights."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Two models trained one after the other, with gradients left over by the first."""
+"""Two models trained one after the other, under the same names."""
 
 import torch
 from torch import nn
