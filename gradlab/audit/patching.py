@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.untraced import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-    Before = Callable[[tuple[Any, ...], dict[str, Any]], Arguments]
+    Before = Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None]
     After = Callable[[tuple[Any, ...], BaseException | None], None]
 
 # A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
@@ -22,23 +24,26 @@ class Patches:
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], object]] = []
+        self._calls: dict[tuple[int, str], _Call] = {}
 
     def around(self, owner: Any, name: str, before: Before | None = None, after: After | None = None) -> None:
         """Let calls of `owner.name`, where there is one, be preceded and followed by these.
 
-        `before` returns the arguments to call with; `after` hears these, and what was raised. Neither may raise.
+        `before` returns the arguments to call with, or None for those that came; `after` hears these, and what was
+        raised. Neither may raise. What is put around a function later lies further out: it comes first and last.
         """
         original = vars(owner).get(name)
         if original is None:
             return
-        patched = _wrapped(original, before, after)
-        setattr(owner, name, patched)
-
-        def restore() -> None:
-            if vars(owner).get(name) is patched:  # else somebody has patched it since, and calls ours: leave that
-                setattr(owner, name, original)
-
-        self._undo.append(restore)
+        call = self._calls.get((id(owner), name))
+        if call is None or call.patched is not original:
+            call = self._calls[id(owner), name] = _wrapped(original)
+            setattr(owner, name, call.patched)
+            self._undo.append(lambda: _restore(owner, name, call, original))
+        if before is not None:
+            call.before.insert(0, untraced(before))
+        if after is not None:
+            call.after.append(untraced(after))
 
     def later(self, undo: Callable[[], object]) -> None:
         """Call this at the end."""
@@ -46,25 +51,42 @@ class Patches:
 
     def restore(self) -> None:
         """Put all back, the last one first."""
+        self._calls.clear()
         while self._undo:
             self._undo.pop()()
 
 
-def _wrapped(original: Callable[..., Any], before: Before | None, after: After | None) -> Callable[..., Any]:
+class _Call(NamedTuple):
+    """What stands in the place of a function, and what it calls before and after that."""
+
+    patched: Callable[..., Any]
+    before: list[Before]
+    after: list[After]
+
+
+def _restore(owner: Any, name: str, call: _Call, original: Any) -> None:
+    if vars(owner).get(name) is call.patched:  # else somebody has patched it since, and calls ours: leave that
+        setattr(owner, name, original)
+
+
+def _wrapped(original: Callable[..., Any]) -> _Call:
+    befores: list[Before] = []
+    afters: list[After] = []
+
     def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
-        if before is not None:
-            args, kwargs = before(args, kwargs)
+        for before in befores:
+            changed = before(args, kwargs)
+            if changed is not None:
+                args, kwargs = changed
         try:
             result = original(*args, **kwargs)
         except BaseException as error:
-            if after is not None:
+            for after in afters:
                 after(args, error)
             raise
-        if after is not None:
+        for after in afters:
             after(args, None)
         return result
 
     call.__code__ = call.__code__.replace(co_filename=UNCOUNTED)
-    patched = functools.wraps(original)(call)
-    vars(patched)["_torchdynamo_disable"] = True  # torch.compile: call it, do not trace it
-    return patched
+    return _Call(functools.wraps(original)(untraced(call, alone=True)), befores, afters)

@@ -76,6 +76,7 @@ class Watched:
         self.measuring = True  # the window under way
         self.measure_next = False
         self.window = Window()  # what its parameters are found to do
+        self.resting = False  # nothing but letters is noted, in the window under way
         self.several = False  # whether the last update took several backward passes
         self.losses: list[Loss] = []  # of the backward passes of the window, those that were read
         self.fetched = 0  # batches given by DataLoaders up to the last update
@@ -175,7 +176,7 @@ class Watched:
         self.history.add_fetched(fetched - self.fetched)
         self.fetched = fetched
         self.losses, self.heard, self.letters = [], 0, ""
-        if not (self.measuring or self.measure_next or self.attentive):
+        if self.resting:
             return
         if self.measuring:
             self.history.add_measured(self._measured(self.found or [], lines))
@@ -183,6 +184,7 @@ class Watched:
         self.measuring = self.measure_next
         few = len(self.history.measured) < PLACED
         self.attentive = self.history.updates < FIRST or (self.measuring and few)
+        self.resting = not (self.measuring or self.attentive)
 
     def note_lines(self) -> int:
         """Write down the lines that led to the update, and return how many of them are backward passes."""
@@ -287,6 +289,9 @@ class Recorder:
                 if optimizer is None:
                     continue
                 groups = optimizer.param_groups
+                if each.resting and not (each.held or each.in_step or _first_grad(groups)):
+                    self._before.append((each, groups, None, []))  # as below, less three calls
+                    continue
                 if each.in_step and not _steps_under_way(optimizer):  # it has raised
                     each.in_step = False
                 if each.measuring:
@@ -341,13 +346,18 @@ class Recorder:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None:
                 return
+            groups = optimizer.param_groups
+            if watched.resting and not watched.in_step and not self.due(watched.history.updates + 2):
+                watched.in_step, watched.nested = True, 0
+                watched.none_found = not _first_grad(groups) and watched.finds_none(groups)
+                return
             if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
                 watched.nested += 1
                 return
             watched.in_step, watched.nested = True, 0
-            groups = optimizer.param_groups
             watched.none_found = not _first_grad(groups) and watched.finds_none(groups)
             watched.measure_next = self.due(watched.history.updates + 2)
+            watched.resting = watched.resting and not watched.measure_next
             if watched.measuring or watched.measure_next:
                 watched.found = watched.samples(groups)
         except Exception as error:  # as `unfelt` does, less a call
@@ -428,7 +438,8 @@ class Recorder:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is not None:
                 watched.held = False
-                watched.happened("z")
+                if watched.letters != "z":  # less a call where it is cleared after each step and before each pass
+                    watched.happened("z")
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("cleared", error)
 

@@ -16,10 +16,9 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     """Tell when a backward pass begins and ends."""
     from torch import autograd
 
-    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         for recorder in recorders:
             recorder.backward_begins()
-        return args, kwargs
 
     def after(_args: tuple[Any, ...], _error: BaseException | None) -> None:
         for recorder in recorders:

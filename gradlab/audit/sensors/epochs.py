@@ -31,9 +31,9 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     under_way: weakref.WeakKeyDictionary[Any, _Pass] = weakref.WeakKeyDictionary()
     latest: dict[int, _Pass] = {}  # of each dataset, by its id: it need not be hashable
 
-    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if not recorders:
-            return args, kwargs
+            return
         for recorder in recorders:
             recorder.fetched += 1
         updates = sum(each.updates for each in recorders[0].history.optimizers)
@@ -46,7 +46,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
                 recorder.epoch_begins()
         elif updates > now.updates:
             now.trained = True
-        return args, kwargs
 
     def after(args: tuple[Any, ...], error: BaseException | None) -> None:
         if not isinstance(error, StopIteration):

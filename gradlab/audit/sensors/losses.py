@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gradlab.audit.patching import Patches
     from gradlab.audit.recording import Recorder
 
-    Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
 OF_TORCH = ("torch/_tensor.py", "torch/autograd/__init__.py", "torch\\_tensor.py", "torch\\autograd\\__init__.py")
 
 
@@ -31,11 +29,10 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     scaled: list[None] = []  # something, where a GradScaler has scaled the next loss
     under_way: list[list[tuple[Recorder, loss.Loss]]] = []
 
-    def scales(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    def scales(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         scaled[:] = [None] if args[0].is_enabled() else []
-        return args, kwargs
 
-    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         read = None
         found: list[tuple[Recorder, loss.Loss]] = []
         for recorder in recorders:
@@ -44,7 +41,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
                 found.append((recorder, read))
         under_way.append(found)
         scaled.clear()
-        return args, kwargs
 
     def after(_args: tuple[Any, ...], _error: BaseException | None) -> None:
         for recorder, read in under_way.pop():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.untraced import untraced
+
 if TYPE_CHECKING:
     from gradlab.audit.patching import Patches
     from gradlab.audit.recording import Recorder
@@ -15,14 +17,13 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch.optim import Optimizer
     from torch.optim import optimizer as hooks
 
-    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for recorder in recorders:
             if recorder.is_measuring():
                 roots = args[0] if args else kwargs.get("tensors")
                 chosen = kwargs.get("inputs") if len(args) < 6 else args[5]  # then it reaches nothing else
                 if chosen is None:
                     recorder.reaches([roots] if isinstance(roots, Tensor) else list(roots or ()))
-        return args, kwargs
 
     def begins(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         for recorder in recorders:
@@ -32,6 +33,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders:
             recorder.has_taken(optimizer)
 
-    patches.later(hooks.register_optimizer_step_pre_hook(begins).remove)
-    patches.later(hooks.register_optimizer_step_post_hook(ends).remove)
+    patches.later(hooks.register_optimizer_step_pre_hook(untraced(begins)).remove)
+    patches.later(hooks.register_optimizer_step_post_hook(untraced(ends)).remove)
     patches.around(autograd, "backward", before)

@@ -18,17 +18,15 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     def optimizer_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[1] if len(args) > 1 else kwargs.get("optimizer")
 
-    def unscales(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def unscales(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)
         for recorder in recorders if optimizer is not None and args[0].is_enabled() else ():
             recorder.happened("u", optimizer)
-        return args, kwargs
 
-    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if getattr(optimizer_of(args, kwargs), "_step_supports_amp_scaling", False):
             unscales(args, kwargs)  # a fused optimizer does so within its step
         updates.append([recorder.updates_of(optimizer_of(args, kwargs)) for recorder in recorders])
-        return args, kwargs
 
     def ends(args: tuple[Any, ...], error: BaseException | None) -> None:
         for recorder, before in zip(recorders, updates.pop(), strict=False):

@@ -14,13 +14,12 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     """Tell when a scheduler takes a step, to the optimizer that it is of."""
     from torch.optim import lr_scheduler
 
-    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         caller = sys._getframe(2).f_code.co_name  # noqa: SLF001 - the name of a function, and nothing else
         optimizer = getattr(args[0], "optimizer", None)
         if caller != "_initial_step" and optimizer is not None:
             for recorder in recorders:
                 recorder.happened("s", optimizer)
-        return args, kwargs
 
     for kind in vars(lr_scheduler).values():
         if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.untraced import untraced
+
 if TYPE_CHECKING:
     from gradlab.audit.patching import Patches
     from gradlab.audit.recording import Recorder
@@ -26,6 +28,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders if error is None else ():
             recorder.created(args[0])
 
-    patches.later(hooks.register_optimizer_step_pre_hook(begins).remove)
-    patches.later(hooks.register_optimizer_step_post_hook(ends).remove)
+    patches.later(hooks.register_optimizer_step_pre_hook(untraced(begins)).remove)
+    patches.later(hooks.register_optimizer_step_post_hook(untraced(ends)).remove)
     patches.around(Optimizer, "__init__", after=made)
