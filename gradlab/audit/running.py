@@ -7,6 +7,7 @@ handle ends the process with the status 130 or 143 rather than by the signal its
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import os
 import signal
@@ -58,7 +59,8 @@ def script(name: str, command: str) -> Script:
     except OSError as error:
         raise AuditError(f"script '{shortened(name)}' cannot be read: {error.strerror}") from None
     _import_first_from(path.resolve().parent, command)
-    return Script(name, name, _compiled(source, name))
+    file = os.path.join(Path.cwd(), name)  # noqa: PTH118 - as Python joins it, which leaves a `..` where it is
+    return Script(name, file, _compiled(source, file))
 
 
 def module(name: str, command: str) -> Script:
@@ -107,7 +109,7 @@ def run(chosen: Script, args: Sequence[str], terminated: Callable[[], None]) -> 
         terminated: is called when SIGTERM comes and the script does not handle it; the process then ends by 143.
     """
     _become_main(chosen)
-    sys.argv = [chosen.file, *args]
+    sys.argv = [chosen.name if chosen.spec is None else chosen.file, *args]
     _hear_sigterm(terminated)
     status = _executed(chosen)
     if status != INTERRUPTED:
@@ -117,7 +119,7 @@ def run(chosen: Script, args: Sequence[str], terminated: Callable[[], None]) -> 
 
 def _become_main(chosen: Script) -> None:
     main = ModuleType("__main__")
-    own = {"__file__": chosen.file, "__spec__": chosen.spec, "__builtins__": __builtins__, "__cached__": None}
+    own = {"__file__": chosen.file, "__spec__": chosen.spec, "__builtins__": builtins, "__cached__": None}
     vars(main).update(own, __annotations__={}, __loader__=SourceFileLoader("__main__", chosen.file))
     if chosen.spec is not None:
         vars(main).update(__package__=chosen.spec.parent, __loader__=chosen.spec.loader, __cached__=chosen.spec.cached)

@@ -284,7 +284,7 @@ def test_however_a_script_ends_the_report_is_one_document(folder: Path, end: str
     document = json.loads(done.stdout)
     assert (done.exit_code, document["exit_status"], document["script"]) == (status or 1, status, "s.py")
     assert [each["id"] for each in document["findings"]] == ["never-cleared"]
-    assert f"__main__ s.py ['--json', '-x'] {folder.name}\n" in done.stderr
+    assert f"__main__ {folder / 's.py'} ['--json', '-x'] {folder.name}\n" in done.stderr
     assert told in done.stderr
     assert "gradlab" not in done.stderr
 
@@ -323,7 +323,7 @@ def test_a_traceback_is_that_of_the_script_alone(folder: Path) -> None:
     (folder / "s.py").write_text(BODY + "class Bad(torch.optim.SGD):\n    def __init__(self):\n        1 / 0\nBad()\n")
     done = CliRunner().invoke(app, ["audit", "s.py"])
     shown = done.stderr.partition("gradlab audit")[0]
-    assert [line.split(",")[0] for line in shown.splitlines() if "File" in line] == ['  File "s.py"'] * 2
+    assert [line.split(",")[0] for line in shown.splitlines() if "File" in line] == [f'  File "{folder / "s.py"}"'] * 2
 
 
 @pytest.mark.usefixtures("_as_it_was")

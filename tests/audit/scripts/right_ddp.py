@@ -2,12 +2,13 @@
 
 import os
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from torch import distributed, nn
 
 rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-store = distributed.FileStore(os.path.abspath("store"), world_size)
+store = distributed.FileStore(str(Path("store").resolve()), world_size)
 distributed.init_process_group("gloo", store=store, rank=rank, world_size=world_size)
 torch.manual_seed(rank)
 x = torch.randn(64, 4)

@@ -23,6 +23,6 @@ class Line(lightning.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
-quiet = {name: False for name in ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")}
+quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
 training = {"max_epochs": 4, "accumulate_grad_batches": 2, "gradient_clip_val": 1.0, "accelerator": "cpu"}
 lightning.Trainer(**training, **quiet).fit(Line(), loader)
