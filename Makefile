@@ -26,8 +26,8 @@ check: $(TESTED)  ## what CI runs: format, lint, types, tests
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
 
-bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, ensembles, the whole job; an hour
-	@missed=0; for each in step startup ensembles whole_job; do \
+bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit, ensembles, the whole job; an hour
+	@missed=0; for each in step startup audit ensembles whole_job; do \
 		$(BIN)/python -m tests.benchmarks.$$each || missed=1; \
 	done; exit $$missed
 
@@ -69,11 +69,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
 	@touch $@
 
-# Dask is for clusters, and TensorFlow a gigabyte that only its engine needs: whoever just runs waits for neither.
+# What only some tests need: Dask is for clusters, TensorFlow a gigabyte; whoever just runs waits for none of it.
 $(TESTED): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dask]'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tensorflow]' && touch $@ || \
-		echo "TensorFlow is not to be had for this Python or platform: its tests are skipped"
+	@all=yes; for extra in tensorflow frameworks; do \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
+		echo "the extra $$extra is not to be had for this Python or platform: its tests are skipped"; }; \
+	done; test $$all = no || touch $@
 
 # JAX and joblib are what ensembles are measured against; nothing else needs them.
 $(MEASURED): $(READY)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gradlab import audit as audit
     from gradlab.errors import GradlabError as GradlabError
     from gradlab.modes import Mode as Mode
     from gradlab.rows import Row as Row
@@ -22,10 +23,12 @@ _HOME = {
     "Task": "gradlab.tasks.task",
     "train": "gradlab.training",
 }
-__all__ = ["GradlabError", "Mode", "Row", "Task", "__version__", "train"]
+__all__ = ["GradlabError", "Mode", "Row", "Task", "__version__", "audit", "train"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "audit":  # a package of its own: gradlab.audit.watch()
+        return import_module("gradlab.audit")
     if name not in _HOME:
         raise AttributeError(f"module 'gradlab' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)

@@ -27,7 +27,8 @@ class GradlabError(Exception):
         ├── ClusterError        a Dask cluster that is not there, or whose workers cannot train what is trained here
         ├── StoreError          a folder or file of runs that cannot be read or written
         │   └── DamagedError    a file that does not hold what was written
-        └── PlotError           a picture that cannot be drawn of these rows, or not in that format
+        ├── PlotError           a picture that cannot be drawn of these rows, or not in that format
+        └── AuditError          a script that cannot be run under the audit
     """
 
 
@@ -69,6 +70,10 @@ class DamagedError(StoreError):
 
 class PlotError(GradlabError):
     """A picture that cannot be drawn."""
+
+
+class AuditError(GradlabError):
+    """A script that cannot be run under the audit."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

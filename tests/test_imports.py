@@ -29,7 +29,7 @@ LAYERS = [
     {"training", "quadratic", "store", "intervals"},
     {"results", "tape", "resuming"},
     {"ensemble", "sharpness"},
-    {"runs", "plotting", "terminal", "progress", "verify"},
+    {"runs", "plotting", "terminal", "progress", "verify", "audit"},
     {"sweep", "signals"},
     {"cli"},
     {"__main__"},
@@ -168,7 +168,9 @@ def test_a_name_of_the_package_is_imported_when_it_is_first_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"], ["verify", "--help"]], ids=" ".join
+    "args",
+    [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"], ["verify", "--help"], ["audit", "--help"]],
+    ids=" ".join,
 )
 def test_help_and_version_import_nothing_that_is_slow(args: list[str]) -> None:
     assert not gradlab_(*args) & HEAVY
@@ -236,12 +238,18 @@ def test_a_run_that_is_done_does_not_import_torch(done: Path) -> None:
         ["verify", "--only", "nonsense"],
         ["sharpness", "nosuch.toml"],
         ["sharpness", "-m", "nonsense"],
+        ["audit", "nosuch.py"],
     ],
     ids=" ".join,
 )
 def test_what_fails_does_not_wait_for_torch(args: list[str]) -> None:
     Path("file").write_text("no folder")
     assert "torch" not in gradlab_(*args, status=2)
+
+
+def test_an_audit_leaves_it_to_the_script_to_import_torch() -> None:
+    Path("script.py").write_text("import sys; assert 'torch' not in sys.modules")
+    assert "torch" not in gradlab_("audit", "script.py")
 
 
 def test_what_trains_does_import_torch() -> None:

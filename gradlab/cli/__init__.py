@@ -1,8 +1,8 @@
 """The command line: parse, call, show. The only package that prints or exits."""
 
-from gradlab.cli import reading, training  # they add their commands to the application
+from gradlab.cli import auditing, reading, training  # they add their commands to the application
 from gradlab.cli.app import app
 
 main = app
 
-__all__ = ["app", "main", "reading", "training"]
+__all__ = ["app", "auditing", "main", "reading", "training"]

@@ -1,0 +1,80 @@
+"""What a training script does with its gradients, measured while it trains.
+
+    with gradlab.audit.watch() as report:
+        train()
+    print(report)
+
+`gradlab audit SCRIPT.py` watches a script that knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from gradlab.audit.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["GradientWarning", "Report", "warn", "watch"]
+
+
+class GradientWarning(UserWarning):
+    """What was found of a script's gradients, as a Python warning."""
+
+
+@contextmanager
+def watch(sample: int | None = None) -> Iterator[Report]:
+    """Watch what is trained within; the report is whole when it ends, and tells of what was seen before.
+
+    Watches may be nested. What is patched in torch is restored when the last one ends. Nothing of the training
+    changes.
+
+    Args:
+        sample: measure the way to every so many-th update; 1 is each. By default the first eight and then one in 23,
+            which costs next to nothing.
+    """
+    from gradlab.audit import active
+    from gradlab.audit.recording import Recorder
+
+    recorder = Recorder(sample)
+    active.begin(recorder)
+    try:
+        yield Report(recorder.history)
+    finally:
+        active.end(recorder)
+
+
+def warn(sample: int | None = None) -> None:
+    """Watch from now on, and warn once of each error that is found, at the first update that shows it.
+
+    The warning is a `GradientWarning`, told of the line that takes the step. A second call does nothing more.
+    """
+    from gradlab.audit import active
+    from gradlab.audit.findings import find
+    from gradlab.audit.recording import Recorder
+
+    if _warning:
+        return
+    told: set[str] = set()
+
+    def tell() -> None:
+        from gradlab.audit.places import here
+
+        for each in find(recorder.history):
+            if each.severity == "note" or each.id in told:
+                continue
+            told.add(each.id)
+            place = here() or (each.places[0] if each.places else None)
+            text = f"{each.id}: {each.message}. Instead: {each.instead}"
+            file, line = place or ("", 0)
+            warnings.warn_explicit(text, GradientWarning, file, line)
+
+    recorder = Recorder(sample, measured=tell)
+    _warning.append(recorder)
+    active.begin(recorder)
+
+
+_warning: list[object] = []  # the recorder of warn(), once it has been called

@@ -1,0 +1,53 @@
+"""Findings: what is wrong with what was seen. Each is a pure function from a history to the findings of one id.
+
+A finding is said only where the history shows it clearly, over several updates: a false alarm is worse than silence.
+To add one, write a function `(history: History) -> Iterable[Finding]` in a module of this package, and its name into
+`RULES`; its faulty and corrected scripts into tests/audit/scripts/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradlab.audit.findings import clearing, clipping, dividing, parameters, passes, scheduling, windows
+from gradlab.audit.findings.finding import Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gradlab.audit.history import History
+
+__all__ = ["RULES", "Finding", "Severity", "find"]
+
+RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
+    clearing.never_cleared,
+    clearing.cleared_before_step,
+    clearing.cleared_once_an_epoch,
+    clearing.accumulation_without_effect,
+    clearing.partly_kept,
+    windows.first_window_off_by_one,
+    windows.last_window_dropped,
+    windows.last_window_leaks,
+    dividing.last_window_divided_by_n,
+    dividing.loss_not_divided,
+    dividing.divided_twice,
+    clipping.clipped_at_every_micro_batch,
+    clipping.clipped_before_backward,
+    clipping.clipped_before_unscale,
+    scheduling.scheduler_at_every_micro_batch,
+    parameters.parameter_without_optimizer,
+    parameters.stale_parameter,
+    parameters.parameter_without_gradient,
+    parameters.frozen_parameter_moves,
+    parameters.gradient_not_finite,
+    passes.leaking_loss,
+    passes.closure_without_clearing,
+    passes.graph_kept,
+)
+ORDER = {"error": 0, "warning": 1, "note": 2}
+
+
+def find(history: History) -> list[Finding]:
+    """Return what is found, errors first, then by the update that it begins with; each only once."""
+    found = dict.fromkeys(each for rule in RULES for each in rule(history))
+    return sorted(found, key=lambda each: (ORDER[each.severity], each.since_update))

@@ -1,0 +1,172 @@
+"""When gradients are cleared: never, too early, too seldom, too often."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.audit.findings.finding import Finding
+from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
+from gradlab.audit.keep import ALIKE, keep_of, mode_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradlab.audit.history import History, Measured, OptimizerHistory
+
+LEAST = 3  # updates that must show it
+
+COUNTED = "at {shown} of {measured} updates measured"
+
+
+class Counted(NamedTuple):
+    """How many updates have a trace of some kind, and which of them is the first."""
+
+    updates: int
+    first: int
+
+
+def count(history: OptimizerHistory, is_one: Callable[[str], bool]) -> Counted:
+    """Count the updates whose trace is one of these."""
+    stretches = [each for each in history.stretches if is_one(each.trace)]
+    return Counted(sum(each.times for each in stretches), stretches[0].first if stretches else 0)
+
+
+def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> list[Measured]:
+    """Return what was measured on the way to the updates whose trace is one of these."""
+    found, stretches = [], iter(history.stretches)
+    stretch = next(stretches, None)
+    for each in history.measured:
+        while stretch and each.update >= stretch.first + stretch.times:
+            stretch = next(stretches, None)
+        if stretch and is_one(stretch.trace):
+            found.append(each)
+    return found
+
+
+def is_cleared(trace: str) -> bool:
+    """Say whether anything was cleared before the update."""
+    return any(letter in trace for letter in CLEARED)
+
+
+def is_uncleared(trace: str) -> bool:
+    """Say whether gradient came, and nothing was cleared, of a part of the parameters neither."""
+    return not any(letter in trace for letter in (*CLEARED, "y")) and any(letter in trace for letter in BACKWARDS)
+
+
+def _kept_all(measured: Measured) -> bool:
+    return bool(measured.kept) and min(measured.kept) >= 1 - ALIKE and max(measured.kept) <= 1 + ALIKE
+
+
+def never_cleared(history: History) -> Iterator[Finding]:
+    """Find optimizers whose gradients nothing ever clears."""
+    for each in history.trained():
+        seen = [measured for measured in each.measured if measured.kept]
+        other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # a closure is another story
+        if len(seen) < LEAST or not all(map(_kept_all, seen)) or other:
+            continue
+        yield Finding(
+            "never-cleared",
+            "error",
+            seen[0].update,
+            tuple(each.places_of(BACKWARDS + "S")),
+            f"{each.kind}: all of the last gradient was still in .grad "
+            f"{COUNTED.format(shown=len(seen), measured=len(seen))}",
+            "optimizer.zero_grad() before each loss.backward()",
+        )
+
+
+def cleared_before_step(history: History) -> Iterator[Finding]:
+    """Find gradients cleared between the backward pass and the step, which has nothing to go by."""
+
+    def starved(trace: str) -> bool:
+        return backwards_in(trace) > 0 and gathered_in(trace) == 0
+
+    for each in history.trained():
+        seen = measured_of(each, starved)
+        shown = [measured for measured in seen if measured.empty]
+        if len(shown) < LEAST or len(shown) < len(seen) or 2 * count(each, starved).updates < each.updates:
+            continue
+        yield Finding(
+            "cleared-before-step",
+            "error",
+            shown[0].update,
+            tuple(each.places_of("zS")),
+            f"{each.kind}: .grad is cleared after the backward pass and before the step, which has nothing to go by "
+            f"({COUNTED.format(shown=len(shown), measured=len(seen))})",
+            "clear before loss.backward() or after optimizer.step(), not in between",
+        )
+
+
+def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
+    """Find gradients cleared now and then only, with several updates between two clearings."""
+    for each in history.trained():
+        cleared, not_cleared = count(each, is_cleared), count(each, is_uncleared)
+        if cleared.updates < 2 or not_cleared.updates < max(LEAST, cleared.updates):
+            continue
+        seen = [measured for measured in measured_of(each, is_uncleared) if measured.kept]
+        if len(seen) < LEAST or not all(map(_kept_all, seen)):
+            continue
+        yield Finding(
+            "cleared-once-an-epoch",
+            "error",
+            seen[0].update,
+            tuple(each.places_of("z")),
+            f"{each.kind}: .grad is cleared before {cleared.updates} of {each.updates} updates only, such as once an "
+            f"epoch; in between all of the last gradient is still there at each update",
+            "optimizer.zero_grad() before each loss.backward() that begins a new update",
+        )
+
+
+def accumulation_without_effect(history: History) -> Iterator[Finding]:
+    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts."""
+
+    def wasted(trace: str) -> bool:
+        part = own_part(trace)
+        backwards = [letter for letter in part if letter == "B" or letter in CLEARED]
+        pairs = list(pairwise(backwards))
+        return part.count("B") > 1 and not ({"k", "L"} & set(part)) and ("B", "B") not in pairs
+
+    def for_nothing(measured: Measured) -> bool:
+        one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
+        alone = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
+        return alone and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
+
+    def as_it_was(measured: Measured) -> bool:
+        return measured.size is not None and abs(measured.size - 1) <= ALIKE
+
+    for each in history.trained():
+        found = count(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
+        seen = measured_of(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
+        if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
+            continue
+        scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
+        if not scaled and not all(map(as_it_was, seen)):
+            continue
+        trace = next(trace for trace, _ in each.traces() if wasted(trace))
+        yield Finding(
+            "accumulation-without-effect",
+            "error",
+            found.first,
+            tuple(each.places_of("z")),
+            f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
+            ".grad is cleared in between",
+            "optimizer.zero_grad() once a window, after optimizer.step()",
+        )
+
+
+def partly_kept(history: History) -> Iterator[Finding]:
+    """Find a part of the gradient kept from update to update: a choice, with a price."""
+    for each in history.trained():
+        keep = keep_of(each)
+        if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(each.measured) <= LEAST:
+            continue
+        yield Finding(
+            "partly-kept",
+            "note",
+            next(measured.update for measured in each.measured if measured.kept),
+            tuple(each.places_of(BACKWARDS + "S")),
+            f"{each.kind}: {keep.median:.3g} of the last gradient is kept in .grad: {mode_of(each)}, which multiplies "
+            f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g}",
+            "nothing, where it is meant; momentum= of the optimizer is the usual way",
+        )

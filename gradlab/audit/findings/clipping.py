@@ -1,0 +1,108 @@
+"""When gradients are clipped: at each micro-batch, before there are any, before they are unscaled."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from gradlab.audit.findings.clearing import LEAST, count
+from gradlab.audit.findings.finding import Finding
+from gradlab.audit.findings.windows import last_try
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradlab.audit.history import History, OptimizerHistory
+
+EACH = re.compile(r"(?:Bc){2,}")
+EARLY = re.compile(r"c[^Bc]*B[^c]*")
+
+
+def at_each(trace: str) -> bool:
+    """Say whether gradients are clipped after each of several backward passes of a window.
+
+    >>> at_each("zBcBc"), at_each("zBBc"), at_each("BczBcz")
+    (True, False, False)
+    """
+    told = "".join(letter for letter in last_try(trace) if letter in "BLznc").lstrip("zn").rstrip("zn")
+    return EACH.fullmatch(told) is not None
+
+
+def too_early(trace: str) -> bool:
+    """Say whether gradients are clipped before the backward pass, and not after it.
+
+    >>> too_early("czB"), too_early("zcB"), too_early("zBc"), too_early("cBc")
+    (True, True, False, False)
+    """
+    part = last_try(trace)
+    return EARLY.fullmatch("".join(letter for letter in part if letter in "BLc")) is not None and "L" not in part
+
+
+def still_scaled(trace: str) -> bool:
+    """Say whether gradients are clipped after the backward pass and before GradScaler unscales them.
+
+    >>> still_scaled("zBcu"), still_scaled("zBuc"), still_scaled("zBucu"), still_scaled("zBc")
+    (True, False, False, False)
+    """
+    after = last_try(trace).rpartition("B")[2]
+    return (
+        "u" in after and "c" in after and after.index("c") < after.index("u") and "c" not in after[after.index("u") :]
+    )
+
+
+def _shown(history: OptimizerHistory, is_one: Callable[[str], bool], *, of: Callable[[str], bool]) -> int | None:
+    """Return since which update traces are so, None where they are not in nearly all that might be."""
+    found = count(history, is_one)
+    return found.first if found.updates >= LEAST and 10 * found.updates >= 9 * count(history, of).updates else None
+
+
+def _clips(trace: str) -> bool:
+    return "c" in trace
+
+
+def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
+    """Find clipping within the window, of what has gathered so far."""
+    for each in history.trained():
+        since = _shown(each, at_each, of=_clips)
+        if since is not None:
+            yield Finding(
+                "clipped-at-every-micro-batch",
+                "warning",
+                since,
+                tuple(each.places_of("c")),
+                f"{each.kind}: what has gathered is clipped after each backward pass, not once before the step: the "
+                "first micro-batches count less than the last",
+                "clip once a window, right before optimizer.step()",
+            )
+
+
+def clipped_before_backward(history: History) -> Iterator[Finding]:
+    """Find clipping that comes before the gradient, or after the step that used it."""
+    for each in history.trained():
+        since = _shown(each, too_early, of=_clips)
+        if since is not None:
+            yield Finding(
+                "clipped-before-backward",
+                "error",
+                since,
+                tuple(each.places_of("c")),
+                f"{each.kind}: clipped before the backward pass or after the step, so that no step finds its gradient "
+                "clipped",
+                "clip between loss.backward() and optimizer.step()",
+            )
+
+
+def clipped_before_unscale(history: History) -> Iterator[Finding]:
+    """Find clipping of gradients that are still multiplied by GradScaler's factor."""
+    for each in history.trained():
+        since = _shown(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
+        if since is not None:
+            yield Finding(
+                "clipped-before-unscale",
+                "error",
+                since,
+                tuple(each.places_of("c")),
+                f"{each.kind}: gradients are clipped while they are still scaled by GradScaler, thousands of times "
+                "their size",
+                "scaler.unscale_(optimizer) before clipping",
+            )

@@ -1,0 +1,204 @@
+"""Windows of accumulation that begin or end at the wrong micro-batch.
+
+A window is what leads to one update. Where a pass over a dataset begins anew within it, there is what the last pass
+has left, and what came since.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.audit.findings.clearing import LEAST
+from gradlab.audit.findings.finding import Finding
+from gradlab.audit.history import own_part
+from gradlab.audit.keep import gathered_per_update, of_micro_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradlab.audit.history import History, OptimizerHistory
+
+EPOCHS = 2  # of which the windows must show it
+STRANGE = "Ly0"  # closures, models cleared in part, steps without gradient: of these nothing is said here
+TOLD = re.compile(r"[^Bzneb]")  # all letters but those that count here
+ONE = re.compile(r"z*(B+)")
+TWO = re.compile(r"z*(B*)([ezb]*b[ezb]*)(B+)")
+LEFT = re.compile(r"z*(B+)[ez]*e[ez]*")
+
+
+class Window(NamedTuple):
+    """What led to some updates in a row."""
+
+    first: int  # the number of the first of these updates
+    times: int
+    left: int  # backward passes before a pass over the data began anew
+    cleared: bool  # whether gradients were cleared between those and the next
+    passes: int  # backward passes since
+    begins: bool  # whether it is the first of a pass over the data
+
+
+class Windows(NamedTuple):
+    """The windows of one optimizer."""
+
+    all: list[Window]
+    every: int  # the usual number of backward passes, at least 2
+    left: int  # what the last pass over the data has left, after the last update
+    whole: bool = True  # seen from the first update on
+
+    @property
+    def firsts(self) -> list[Window]:
+        """The first window of each pass over the data, of the very first too."""
+        return [each for nth, each in enumerate(self.all) if each.begins or (self.whole and nth == 0)]
+
+    @property
+    def short(self) -> list[Window]:
+        """Windows of fewer backward passes than usual, with which no pass begins."""
+        return [each for nth, each in enumerate(self.all) if nth and not each.begins and each.passes < self.every]
+
+
+def window_of(trace: str, first: int, times: int) -> Window | None:
+    """Return what a trace tells of a window; None where it is none of micro-batches.
+
+    >>> window_of("zBBB", 1, 9), window_of("BebBBB", 4, 1)
+    (Window(first=1, times=9, left=0, cleared=False, passes=3, begins=False), Window(first=4, times=1, left=1, \
+cleared=False, passes=3, begins=True))
+    """
+    part = last_try(trace)
+    if any(letter in part for letter in STRANGE):
+        return None
+    told = TOLD.sub("", part).replace("n", "z")
+    if "b" not in told:
+        found = ONE.fullmatch(told.replace("e", ""))  # batches fetched ahead end before their backward pass
+        return Window(first, times, 0, False, len(found[1]), False) if found else None
+    found = TWO.fullmatch(told)
+    if not found:
+        return None
+    return Window(first, times, len(found[1]), "z" in found[2], len(found[3]), True)
+
+
+def last_try(trace: str) -> str:
+    """Return what led to the update after the last one that GradScaler skipped.
+
+    >>> last_try("zBBuczkBBuc"), last_try("zB")
+    ('BBuc', 'zB')
+    """
+    part = own_part(trace)
+    return part[part.rfind("k") + 1 :]
+
+
+def windows_of(history: OptimizerHistory) -> Windows | None:
+    """Return the windows of an optimizer that accumulates, None of one that does not, or where one is no window."""
+    usual = gathered_per_update(history) or 0
+    if any(each.moved for each in history.measured) or not of_micro_batches(history, usual):
+        return None
+    found = []
+    whole = bool(history.stretches) and "B" in history.stretches[0].trace  # else made before it was watched
+    for each in history.stretches if whole else history.stretches[1:]:
+        window = window_of(each.trace, each.first, each.times)
+        if window is None:
+            return None
+        found.append(window)
+    if not found:
+        return None
+    every = _usual(Counter(), found, across=False)
+    if every == 1:  # a pass over the data may be a window long, and its first micro-batch close that of the last
+        every = _usual(Counter(), found, across=True)
+    ending = LEFT.fullmatch(TOLD.sub("", last_try(history.pending)).replace("n", "z"))
+    return Windows(found, every, len(ending[1]) if ending else 0, whole)
+
+
+def _usual(counted: Counter[int], windows: list[Window], *, across: bool) -> int:
+    """Return the number of backward passes that most windows have, since the data began anew or `across` that."""
+    for each in windows:
+        counted[each.passes + (each.left if across and not each.cleared else 0)] += each.times
+    return max(counted, key=lambda passes: (counted[passes], passes))
+
+
+def is_off_by_one(windows: Windows) -> bool:
+    """Say whether the first window has one pass only or one too many, of each pass over the data that is heard of."""
+    every, firsts = windows.every, windows.firsts
+    if not firsts:
+        return False
+    length = firsts[0].passes
+    alike = all(each.passes == length for each in firsts) and (firsts[0].begins or firsts[0].times == 1)
+    if length not in {1, every + 1} or every == length or not alike:
+        return False
+    others = [each for each in windows.all if each not in firsts]
+    across = [each for each in firsts if each.left + each.passes == every and not each.cleared]
+    usual = sum(each.times for each in [*across, *others] if each in across or each.passes == every)
+    if len(firsts) > 1:
+        return usual >= LEAST and all(each.passes <= every for each in others)
+    return length == 1 and usual >= LEAST and all(each.passes == every for each in others)
+
+
+def first_window_off_by_one(history: History) -> Iterator[Finding]:
+    """Find windows that close a micro-batch early or late: `if i % N == 0` with i from 0."""
+    for each in history.trained():
+        windows = windows_of(each)
+        if windows is None or windows.every < 2 or not is_off_by_one(windows):
+            continue
+        length, number = windows.firsts[0].passes, 1 + sum(one.times for one in windows.firsts[1:])
+        where = f"of each of {number} epochs" if number > 1 else "of all"
+        yield Finding(
+            "first-window-off-by-one",
+            "warning",
+            1,
+            tuple(each.places_of("S")),
+            f"{each.kind}: the first update {where} takes {length} backward pass{'es' if length > 1 else ''}, "
+            f"the others {windows.every}",
+            f"if (i + 1) % {windows.every} == 0, with i counted from 0",
+        )
+
+
+def _split(windows: Windows, *, cleared: bool) -> list[Window]:
+    """Return the windows that begin with what the pass before has left: none, where a single one is otherwise."""
+    begun = [each for each in windows.all if each.begins]
+    shown = [
+        each
+        for each in begun
+        if 0 < each.left < windows.every and each.passes == windows.every and each.cleared == cleared
+    ]
+    ends = 0 < windows.left < windows.every
+    times = sum(each.times for each in shown)
+    return shown if len(shown) == len(begun) and times + ends >= EPOCHS else []
+
+
+def last_window_dropped(history: History) -> Iterator[Finding]:
+    """Find what is left at the end of an epoch and cleared before the next."""
+    return _wrongly_ended(
+        history, "last-window-dropped", "are cleared before the next without an update", cleared=True
+    )
+
+
+def last_window_leaks(history: History) -> Iterator[Finding]:
+    """Find what is left at the end of an epoch and added to the first window of the next."""
+    return _wrongly_ended(history, "last-window-leaks", "are added to the first window of the next", cleared=False)
+
+
+def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
+    for each in history.trained():
+        windows = windows_of(each)
+        if windows is None or windows.every < 2:
+            continue
+        if shown := _split(windows, cleared=cleared):
+            yield Finding(
+                name,
+                "warning",
+                shown[0].first,
+                tuple(each.places_of("S")),
+                f"{each.kind}: the last {_passes(shown)} of an epoch, too few for a window of {windows.every}, {what} "
+                f"({_times(shown)})",
+                f"if (i + 1) % {windows.every} == 0 or i + 1 == len(loader), the last window divided by its length",
+            )
+
+
+def _passes(windows: list[Window]) -> str:
+    low, high = min(each.left for each in windows), max(each.left for each in windows)
+    return f"{low} backward pass{'es' if low > 1 else ''}" if low == high else f"{low} to {high} backward passes"
+
+
+def _times(windows: list[Window]) -> str:
+    times = sum(each.times for each in windows)
+    return f"seen {times} time" + ("s" if times > 1 else "")

@@ -1,0 +1,200 @@
+"""What was seen of a script's training: plain data, which findings are made of.
+
+Of each optimizer there is a *trace*: what happened before each of its updates, in order, a letter each. Equal traces
+in a row are one stretch, so that a million equal updates take the room of one.
+
+| letter | what happened |
+|---|---|
+| B | a backward pass that reached a parameter of this optimizer |
+| L | the same, within its step: the closure of LBFGS |
+| z | its gradients were cleared by a call of zero_grad(), its own or a model's that holds all of its parameters |
+| y | some of them were, by that of a model that holds a part of its parameters |
+| n | they were found cleared, at a backward pass or at the step, without such a call: `p.grad = None` |
+| c | gradients of its parameters were clipped |
+| u | GradScaler.unscale_() |
+| k | GradScaler.step() that skipped the update |
+| s | a scheduler of it took a step |
+| e | a pass over a DataLoader ended, during which there was a backward pass |
+| b | a pass over a dataset began anew, during the last one over which there were updates |
+| o | another optimizer took a step |
+| 0 | the step found no gradient at all |
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.audit.loss import UNKNOWN, Loss
+from gradlab.audit.parameters import Graphs, Parameters, Unowned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+MOST_STRETCHES = 20_000  # of one optimizer; beyond, the last one grows
+MOST_MEASURED = 4096  # beyond, every other one is dropped
+MOST_FETCHED = 64  # different numbers
+MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
+
+BACKWARDS = "BL"
+CLEARED = "zn"
+
+
+class Place(NamedTuple):
+    """A line of the user's own code."""
+
+    file: str
+    line: int
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Updates in a row, before each of which the same happened."""
+
+    trace: str
+    first: int  # the number of its first update; they are counted from 1
+    times: int
+
+
+class Measured(NamedTuple):
+    """What was measured on the way to one update, in a few elements of a few parameters."""
+
+    update: int  # the one that it led to
+    kept: tuple[float, ...] = ()  # of each parameter: the share of the last update's gradient that was left
+    joins: tuple[float, ...] = ()  # at each further backward pass: the share that was left of what had gathered
+    size: float | None = None  # ⟨s, a⟩/⟨a, a⟩ with a what the last backward pass left, s what the step found
+    cosine: float | None = None  # of the angle between the two
+    empty: bool = False  # the step found none but zeros and None
+    finite: bool = True  # neither inf nor nan in what the step found
+    moved: bool = False  # weights changed between two backward passes of one window: no accumulation, but SAM
+    lines: int = 0  # of the user's code, different ones, that took the backward passes
+
+
+@dataclass(slots=True)
+class OptimizerHistory:
+    """What was seen of one optimizer."""
+
+    kind: str  # the name of its class
+    parameters: int  # how many tensors it holds
+    settings: dict[str, float] = field(default_factory=dict)  # lr, momentum and the like, as at its first update
+    updates: int = 0
+    stretches: list[Stretch] = field(default_factory=list)
+    pending: str = ""  # the trace since the last update
+    losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
+    fetched: dict[int, int] = field(default_factory=dict)  # by how many batches DataLoaders gave: updates
+    measured: list[Measured] = field(default_factory=list)
+    every: int = 1  # one of so many is kept in `measured`
+    places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
+    reached: set[int] = field(default_factory=set)  # which of its parameters a gradient ever reached, where watched
+    seen: Parameters = field(default_factory=Parameters)  # of single ones
+
+    def add_update(self, trace: str) -> None:
+        """Count an update, before which `trace` happened."""
+        self.updates += 1
+        last = self.stretches[-1] if self.stretches else None
+        if last and (last.trace == trace or len(self.stretches) >= MOST_STRETCHES):
+            last.times += 1
+        else:
+            self.stretches.append(Stretch(sys.intern(trace), self.updates, 1))
+
+    def add_measured(self, measured: Measured) -> None:
+        """Keep what was measured, thinned out where it grows long."""
+        self.measured.append(measured)
+        if len(self.measured) > MOST_MEASURED:
+            del self.measured[1::2]
+            self.every *= 2
+
+    def add_fetched(self, batches: int) -> None:
+        """Count how many batches DataLoaders gave on the way to an update."""
+        if batches in self.fetched or len(self.fetched) < MOST_FETCHED:
+            self.fetched[batches] = self.fetched.get(batches, 0) + 1
+
+    def add_losses(self, trace: str, losses: list[Loss]) -> None:
+        """Count a window by its number of backward passes and how their losses were scaled: how often, and since when.
+
+        Losses that differ within a window are unknown.
+        """
+        if not losses:
+            return
+        one = losses[0] if losses.count(losses[0]) == len(losses) else UNKNOWN
+        key = gathered_in(trace), one
+        if key in self.losses:
+            self.losses[key][0] += 1
+        elif len(self.losses) < MOST_LOSSES:
+            self.losses[key] = [1, self.updates]
+
+    @property
+    def batches(self) -> int:
+        """How many batches DataLoaders usually gave for an update; 0 where they gave none, or long before."""
+        return max(self.fetched, key=self.fetched.__getitem__, default=0)
+
+    def seen_at(self, letter: str, place: Place | None) -> None:
+        """Count the line that did what the letter means."""
+        if place:
+            self.places.setdefault(letter, Counter())[place] += 1
+
+    def traces(self) -> Iterator[tuple[str, int]]:
+        """Yield the trace before each update, and how many updates in a row had it."""
+        for stretch in self.stretches:
+            yield stretch.trace, stretch.times
+
+    def places_of(self, letters: str) -> list[Place]:
+        """Return the lines that did any of that, in order."""
+        return in_order(place for letter in letters for place in self.places.get(letter, ()))
+
+
+@dataclass(slots=True)
+class History:
+    """What was seen of a script."""
+
+    optimizers: list[OptimizerHistory] = field(default_factory=list)
+    backwards: int = 0
+    faults: list[str] = field(default_factory=list)  # of the watching itself, which the script must not feel
+    unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
+    graphs: dict[Place, Graphs] = field(default_factory=dict)  # alive long after their backward pass, by its line
+
+    def trained(self) -> list[OptimizerHistory]:
+        """Return the optimizers that took a step."""
+        return [each for each in self.optimizers if each.updates]
+
+
+def in_order(places: Iterable[Place]) -> list[Place]:
+    """Return each place once, by file and line."""
+    return sorted(set(places))
+
+
+def own_part(trace: str) -> str:
+    """Return the part of a trace that led to this optimizer's update.
+
+    In a GAN, the generator's backward pass reaches the discriminator too, and is followed by the generator's step.
+
+    >>> own_part("BozB"), own_part("zB"), own_part("BoB"), own_part("Bo")
+    ('zB', 'zB', 'B', 'Bo')
+    """
+    for start in range(len(trace), 0, -1):
+        if trace[start - 1] == "o" and any(letter in trace[start:] for letter in BACKWARDS):
+            return trace[start:]
+    return trace
+
+
+def backwards_in(trace: str) -> int:
+    """Return how many backward passes a trace counts.
+
+    >>> backwards_in("zBBe"), backwards_in("BozB")
+    (2, 1)
+    """
+    part = own_part(trace)
+    return sum(part.count(letter) for letter in BACKWARDS)
+
+
+def gathered_in(trace: str) -> int:
+    """Return how many backward passes went into the update: those after the last clearing.
+
+    >>> gathered_in("zBBB"), gathered_in("zBzBzB"), gathered_in("zBz")
+    (3, 1, 0)
+    """
+    part = own_part(trace)
+    start = max(part.rfind(letter) for letter in CLEARED) + 1
+    return sum(part.count(letter, start) for letter in BACKWARDS)

@@ -1,0 +1,194 @@
+"""Keep, as measured; and the mode that this amounts to."""
+
+from __future__ import annotations
+
+import math
+from operator import mul
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from gradlab import modes
+from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradlab.audit.history import OptimizerHistory
+    from gradlab.audit.loss import Loss
+
+ELEMENTS = 16  # of a gradient that are looked at, spread evenly over it
+ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
+OFF = 1e-3  # how far, squared and relative, a content may be off a multiple of the gradient and still be its share
+
+Sample = tuple[Any, ...] | None  # a few elements, real or complex, of a `.grad`; None where that is None
+
+
+class Keep(NamedTuple):
+    """The share of the last update's gradient that was left, over parameters and updates."""
+
+    median: float
+    min: float
+    max: float
+
+    @property
+    def steady(self) -> bool:
+        """Whether it is one number rather than several."""
+        return self.max - self.min <= ALIKE
+
+
+def sample(grad: Any) -> Sample:
+    """Return a few elements of a gradient as numbers; nothing is kept of the tensor.
+
+    Of a sparse one, elements of its values: the next content has the same indices if it is what was kept.
+    """
+    import torch
+
+    if grad is None:
+        return None
+    if grad.requires_grad:
+        grad = grad.detach()
+    if type(grad) is not torch.Tensor and hasattr(
+        grad, "to_local"
+    ):  # a DTensor: asking for all of it would talk to other processes
+        grad = grad.to_local()
+    if grad.is_cuda and torch.cuda.is_current_stream_capturing():
+        return ()
+    if grad.layout != torch.strided:
+        if grad.layout != torch.sparse_coo:
+            return ()
+        grad = grad._values()  # noqa: SLF001 - values() wants it coalesced, which costs a copy
+    size = grad.numel()
+    stride = max(1, size // ELEMENTS)
+    count = min(size, ELEMENTS)
+    spread = grad.as_strided((count,), (stride,)) if grad.is_contiguous() else grad.reshape(-1)[::stride][:count]
+    return tuple(spread.tolist())
+
+
+def share(now: Sample, then: Sample) -> float | None:
+    """Return k = ⟨now, then⟩/‖then‖²; None where `then` is nothing, or `now` is not a multiple of it.
+
+    >>> share((1.0, 2.0), (2.0, 4.0)), share(None, (2.0, 4.0)), share((1.0, -2.0), (2.0, 4.0))
+    (0.5, 0.0, None)
+    """
+    if not then or not any(then):
+        return None
+    if now is None:
+        return 0.0
+    square = inner(then, then)
+    if len(now) != len(then) or not 0 < square < math.inf:
+        return None
+    if now == then:  # not worth more time
+        return 1.0
+    along = inner(now, then) / square
+    off = sum(abs(a - along * b) ** 2 for a, b in zip(now, then, strict=True))
+    return along if off <= OFF * square else None
+
+
+def inner(a: Sample, b: Sample) -> float:
+    """Return the real part of the inner product, 0 where one is nothing."""
+    if not a or not b:
+        return 0.0
+    if isinstance(a[0], complex) or isinstance(b[0], complex):
+        return float(sum((x * y.conjugate()).real for x, y in zip(a, b, strict=False)))
+    return cast("float", sum(map(mul, a, b)))
+
+
+def keep_of(history: OptimizerHistory) -> Keep | None:
+    """Return keep as it was measured, None where it never was."""
+    shares = [each for measured in history.measured for each in measured.kept]
+    return Keep(median(shares), min(shares), max(shares)) if shares else None
+
+
+def backwards_per_update(history: OptimizerHistory) -> int | None:
+    """Return the median number of backward passes an update."""
+    return _median_over(history, backwards_in)
+
+
+def gathered_per_update(history: OptimizerHistory) -> int | None:
+    """Return the median number of backward passes since the last clearing."""
+    return _median_over(history, gathered_in)
+
+
+def mode_of(history: OptimizerHistory) -> str | None:
+    """Return the word of the mode that the script trains in, None where no one mode tells it.
+
+    Several losses of a batch before one step are parts of one loss, and no accumulation.
+    """
+    keep, every = keep_of(history), gathered_per_update(history)
+    if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
+        return None
+    losses = _losses_of_one_batch(history, every)
+    return _word(keep.median, every // losses, mean=losses > 1 or not summed(history, every))
+
+
+def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
+    """Return how many of so many backward passes are of losses of one batch: 1 where they accumulate."""
+    lines, batches = int(median([each.lines for each in history.measured if each.lines] or [1])), history.batches
+    if of_micro_batches(history, every):
+        return 1
+    if lines > 1:
+        return lines if every % lines == 0 else 1
+    return every // batches if batches and every % batches == 0 else 1
+
+
+def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
+    """Say whether the backward passes of an update may be of as many micro-batches, and not several losses of one.
+
+    Several losses have each a line of its own, or are taken in a loop while one batch is fetched. But losses that are
+    divided by the number of passes are of micro-batches: such as parts of a batch, or with DDP's no_sync(), where two
+    lines take turns. Two losses of ½ may be anything.
+    """
+    found = losses_of(history, every)
+    divided = bool(found) and all(loss.over(every) for loss, _, _ in found)
+    if any(each.lines > 1 for each in history.measured):
+        return divided and every > 2
+    return divided or not 0 < history.batches < every
+
+
+def losses_of(history: OptimizerHistory, every: int) -> list[tuple[Loss, int, int]]:
+    """Return how losses were scaled in windows of so many backward passes: in how many, and from which update on."""
+    return [(loss, times, first) for (passes, loss), (times, first) in history.losses.items() if passes == every]
+
+
+def summed(history: OptimizerHistory, every: int) -> bool:
+    """Say whether the losses of a window are summed: nothing divides them, nor their gradient before the step."""
+    found = losses_of(history, every)
+    return bool(found) and all(loss.undivided for loss, _, _ in found) and not scaled_by_hand(history)
+
+
+def scaled_by_hand(history: OptimizerHistory) -> bool:
+    """Say whether the step finds another gradient than was left for it, without clipping and GradScaler."""
+    sizes = [each.size for each in history.measured if each.size is not None and not each.empty]
+    heard = any(letter in trace for trace, _ in history.traces() for letter in "cu")
+    return bool(sizes) and not heard and abs(median(sizes) - 1) > ALIKE
+
+
+def _cleared_at_times(history: OptimizerHistory) -> bool:
+    return any(letter in trace for trace, _ in history.traces() for letter in CLEARED)
+
+
+def _word(kept: float, every: int, *, mean: bool) -> str:
+    near = next((plain for plain in (0.0, 0.5, 1.0) if abs(kept - plain) <= ALIKE), float(f"{kept:.3g}"))
+    if every > 1:
+        return (modes.rule(near, every, mean=mean) if near else modes.accumulate(every, mean=mean)).name
+    named = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}
+    if near in named:
+        return named[near]().name
+    return (modes.decay(near) if 0 < near < 1 else modes.rule(near)).name
+
+
+def _median_over(history: OptimizerHistory, count: Callable[[str], int]) -> int | None:
+    """Return the median over updates of what `count` tells of their traces; those without a backward pass aside."""
+    counted = sorted(_counted(history, count))
+    half, passed = sum(times for _, times in counted) / 2, 0
+    for value, times in counted:
+        passed += times
+        if passed >= half:
+            return value
+    return None
+
+
+def _counted(history: OptimizerHistory, count: Callable[[str], int]) -> Iterator[tuple[int, int]]:
+    for trace, times in history.traces():
+        if any(letter in own_part(trace) for letter in BACKWARDS):
+            yield count(trace), times

@@ -1,0 +1,85 @@
+"""What a parameter is called: found among the modules that are alive, when there is something to tell of it.
+
+That is a look at every object that Python's garbage collector knows, a tenth of a second; so it is taken a few times
+at most, and nothing has to be noted while modules are made and called.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.parameters import Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor, nn
+
+DEEPEST = 100
+
+
+class _Held(NamedTuple):
+    """By which module, and under which name; `aside` where it is in a plain list or dict of the module."""
+
+    by: nn.Module
+    name: str
+    aside: bool = False
+
+
+def parameters_of(tensors: Iterable[Tensor]) -> list[Parameter]:
+    """Return each of the tensors as it is told of, its number aside."""
+    from torch import nn
+
+    wanted = list(tensors)
+    # type(), not isinstance(): that asks the object for its __class__, which wakes lazy ones
+    modules: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
+    holders = _holders(modules, {id(each) for each in wanted})
+    return [_told(each, holders) for each in wanted]
+
+
+def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:
+    """Return by which module each module, and each of the wanted tensors, is held; a registered place goes first."""
+    known = wanted | {id(each) for each in modules}
+    holders: dict[int, _Held] = {}
+    for find in (_registered, _aside):
+        for module in modules:
+            for key, each, name in find(vars(module)):
+                if key in known:
+                    holders.setdefault(key, _Held(module, name, each))
+    return holders
+
+
+def _registered(attributes: dict[str, Any]) -> Iterator[tuple[int, bool, str]]:
+    for kind in ("_parameters", "_modules"):
+        for name, each in (attributes.get(kind) or {}).items():
+            if each is not None:
+                yield id(each), False, name
+
+
+def _aside(attributes: dict[str, Any]) -> Iterator[tuple[int, bool, str]]:
+    for name, value in attributes.items():
+        if name.startswith("_") and name.endswith(("_parameters", "_modules")):
+            continue
+        if type(value) in {list, tuple}:
+            for nth, each in enumerate(value):
+                yield id(each), True, f"{name}[{nth}]"
+        elif type(value) is dict:
+            for key, each in value.items():
+                yield id(each), True, f"{name}[{key!r}]"
+
+
+def _told(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:
+    names: list[str] = []
+    unseen, root = "", None
+    held, training = holders.get(id(tensor)), True
+    if held is not None:
+        training = held.by.training
+    while held is not None and len(names) < DEEPEST:
+        names.append(held.name)
+        if held.aside:
+            unseen = held.name.partition("[")[0]
+        root = held.by
+        held = holders.get(id(root))
+    name = f"{'.'.join(reversed(names))} of {type(root).__name__}" if names else ""
+    return Parameter(tuple(tensor.shape), None, name, unseen, training)

@@ -1,0 +1,92 @@
+"""Putting something around a function for a while, and putting it back."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.untraced import untraced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+    Before = Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None]
+    After = Callable[[tuple[Any, ...], BaseException | None], None]
+
+# A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
+# torch warns of is told of the script's line, as it is without the audit.
+UNCOUNTED = "<gradlab importlib._bootstrap>"
+
+
+class Patches:
+    """What has been patched, so that it can be restored."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], object]] = []
+        self._calls: dict[tuple[int, str], _Call] = {}
+
+    def around(self, owner: Any, name: str, before: Before | None = None, after: After | None = None) -> None:
+        """Let calls of `owner.name`, where there is one, be preceded and followed by these.
+
+        `before` returns the arguments to call with, or None for those that came; `after` hears these, and what was
+        raised. Neither may raise. What is put around a function later lies further out: it comes first and last.
+        """
+        original = vars(owner).get(name)
+        if original is None:
+            return
+        call = self._calls.get((id(owner), name))
+        if call is None or call.patched is not original:
+            call = self._calls[id(owner), name] = _wrapped(original)
+            setattr(owner, name, call.patched)
+            self._undo.append(lambda: _restore(owner, name, call, original))
+        if before is not None:
+            call.before.insert(0, untraced(before))
+        if after is not None:
+            call.after.append(untraced(after))
+
+    def later(self, undo: Callable[[], object]) -> None:
+        """Call this at the end."""
+        self._undo.append(undo)
+
+    def restore(self) -> None:
+        """Put all back, the last one first."""
+        self._calls.clear()
+        while self._undo:
+            self._undo.pop()()
+
+
+class _Call(NamedTuple):
+    """What stands in the place of a function, and what it calls before and after that."""
+
+    patched: Callable[..., Any]
+    before: list[Before]
+    after: list[After]
+
+
+def _restore(owner: Any, name: str, call: _Call, original: Any) -> None:
+    if vars(owner).get(name) is call.patched:  # else somebody has patched it since, and calls ours: leave that
+        setattr(owner, name, original)
+
+
+def _wrapped(original: Callable[..., Any]) -> _Call:
+    befores: list[Before] = []
+    afters: list[After] = []
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
+        for before in befores:
+            changed = before(args, kwargs)
+            if changed is not None:
+                args, kwargs = changed
+        try:
+            result = original(*args, **kwargs)
+        except BaseException as error:
+            for after in afters:
+                after(args, error)
+            raise
+        for after in afters:
+            after(args, None)
+        return result
+
+    call.__code__ = call.__code__.replace(co_filename=UNCOUNTED)
+    return _Call(functools.wraps(original)(untraced(call, alone=True)), befores, afters)

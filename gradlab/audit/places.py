@@ -1,0 +1,41 @@
+"""Where in the user's own code something happens: the nearest frame that is neither torch's nor any package's."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradlab.audit.history import Place
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_INSTALLED = tuple({str(Path(path)) for path in sysconfig.get_paths().values()})
+_OURS = str(Path(__file__).parent.parent)
+
+
+def here() -> Place | None:
+    """Return the line of the user's code that is being run, or None where none is on the stack."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return Place(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+@lru_cache(maxsize=4096)
+def is_users(file: str) -> bool:
+    """Say whether `file` is the user's own: not Python's, not installed, not ours; a notebook's cell is.
+
+    >>> is_users(__file__), is_users("<frozen runpy>"), is_users("<ipython-input-3>")
+    (False, False, True)
+    """
+    if file.startswith("<"):
+        return file.startswith("<ipython-input")
+    if file.startswith((_OURS + "/", _OURS + "\\")) or "site-packages" in file or "dist-packages" in file:
+        return False
+    return not any(Path(file).is_relative_to(each) for each in _INSTALLED)

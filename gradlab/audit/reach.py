@@ -1,0 +1,481 @@
+"""Where gradient goes: which parameters it reaches, whose they are, and what becomes of them at the step.
+
+Looks are taken at updates that are measured; at others there is next to nothing to do. Nothing is kept of a tensor but
+weak references and a few numbers.
+"""
+
+from __future__ import annotations
+
+import cmath
+import gc
+import math
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.graphs import Mark, Reached, reached_from
+from gradlab.audit.history import CLEARED
+from gradlab.audit.keep import ALIKE, Sample, sample
+from gradlab.audit.names import parameters_of
+from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.places import here
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from gradlab.audit.history import History, Place
+    from gradlab.audit.recording import Groups, Watched
+
+    Key = tuple[int, int]  # a parameter of an optimizer: which group, and which of it
+
+LOOKS = 3  # that must show it before a parameter is told of
+SILENT = 8  # updates without any gradient before a parameter is told of
+MOST_NAMED = 16  # times that names are looked for
+MOST_TOLD = 256  # parameters that are told of
+SPAN = 40  # updates that a graph lives on before it counts as kept
+FIRST = 8  # updates on the way to all of which graphs are looked at
+IN_ROW = 4  # of the later ones, before a pause
+PAUSE = 12  # updates
+MANY = 6  # graphs kept
+MOST_MARKED = 256  # graphs marked and alive, of one line
+MOST_CROSSINGS = 512
+MOST_PASSES = 512  # of one window
+FEW = 4  # parameters that are named, of many
+
+
+class _Pass:
+    """A backward pass in the window of one optimizer."""
+
+    __slots__ = ("place", "reached", "stepped")
+
+    def __init__(self, place: Place | None, reached: frozenset[int] | None) -> None:
+        self.place = place
+        self.reached = reached  # of the optimizer's parameters, by id; None where that is not known
+        self.stepped = ""  # the kind of another optimizer that it reached, and that has taken a step since
+
+
+class Window:
+    """What is under way on the way to the next update of one optimizer, and what is known of its parameters."""
+
+    def __init__(self) -> None:
+        self.measured = False
+        self.counted = 0  # parameters, when last they were looked through
+        self.silent: list[Key] = []  # without any gradient so far
+        self.trained: set[Key] = set()  # that have once required it
+        self.frozen: dict[Key, tuple[object, Sample]] = {}  # and do no more, but have some: before the step
+        self.left: dict[Key, Sample] = {}  # the gradients that these had
+        self.finite_at = 0
+        self.passes: list[_Pass] = []
+
+    @property
+    def needs_end(self) -> bool:
+        """Whether something is to be looked at when the step under way ends."""
+        return bool(self.measured or self.silent or self.passes)
+
+
+class _Suspect:
+    """A parameter that gradient reaches and no optimizer holds."""
+
+    def __init__(self, tensor: Tensor, since: int) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.content = _content(tensor)
+        self.since = since
+        self.seen_at = since  # the update
+        self.looks = 1
+        self.places: Counter[Place] = Counter()
+        self.told: Unowned | None = None
+
+
+class _Marked(NamedTuple):
+    """A graph that was marked."""
+
+    mark: weakref.ref[Mark]
+    update: int
+
+
+class Reach:
+    """Hears of passes and steps, and writes the history of single parameters.
+
+    Args:
+        history: to write to.
+        watched: the optimizers that are watched, by id.
+    """
+
+    def __init__(self, history: History, watched: dict[int, Watched]) -> None:
+        self._history = history
+        self._watched = watched
+        self._owned: dict[int, weakref.ref[Tensor]] = {}  # what an optimizer holds or has held
+        self._suspects: dict[int, _Suspect | None] = {}  # None: has been seen to move
+        self._marked: dict[Place, list[_Marked]] = {}
+        self._looks: dict[Place, list[int]] = {}  # updates on the way to which a graph was marked
+        self._looked_at = 0  # the update on the way to which graphs were looked at last
+        self._in_row = 0  # such updates
+        self._named = 0
+
+    # Backward passes
+
+    def backward_begins(self, roots: list[Any], *, nested: bool) -> None:
+        """Look at what a backward pass from these is going to reach."""
+        from torch import Tensor
+
+        update = self._updates() + 1
+        if not self._is_to_look(update):
+            return
+        place, mark = here(), None if nested else Mark()
+        reached = reached_from([each for each in roots if isinstance(each, Tensor)], f"gradlab.{id(self)}", mark)
+        held = self._held()
+        if place and mark:
+            self._look_at_graphs(place, update, mark)
+        for watched, ids in held:
+            _note_pass(watched, place, reached, ids, nested=nested)
+            if watched.window.silent:
+                _strike_off(watched, reached)
+        if not nested:
+            self._look_for_unowned(reached, held, place, update)
+
+    def _is_to_look(self, update: int) -> bool:
+        """Say whether to look at graphs on the way to this update: it costs, and a few in a row tell as much."""
+        if update != self._looked_at:
+            if update - self._looked_at > PAUSE:
+                self._in_row = 0
+            if update > FIRST and self._in_row >= IN_ROW:
+                return False
+            self._looked_at = update
+            self._in_row += 1
+        return True
+
+    def _updates(self) -> int:
+        return sum(each.updates for each in self._history.optimizers)
+
+    def _held(self) -> list[tuple[Watched, frozenset[int]]]:
+        """Return of each optimizer which parameters it holds, by id."""
+        held = []
+        for watched in self._watched.values():
+            parameters = watched.parameters()
+            held.append((watched, frozenset(map(id, parameters))))
+            for p in parameters:
+                known = self._owned.get(id(p))
+                if known is None or known() is not p:
+                    self._owned[id(p)] = weakref.ref(p)
+        return held
+
+    def _is_owned(self, tensor: Tensor) -> bool:
+        known = self._owned.get(id(tensor))
+        return known is not None and known() is tensor
+
+    def _look_for_unowned(
+        self, reached: Reached, held: list[tuple[Watched, frozenset[int]]], place: Place | None, update: int
+    ) -> None:
+        from torch import nn
+
+        if not any(not ids.isdisjoint(reached.leaves) for _, ids in held):  # as for an attack on a model
+            return
+        due = []
+        for key, leaf in reached.leaves.items():
+            suspect = self._suspect(key, leaf, update) if isinstance(leaf, nn.Parameter) else None
+            if suspect and not suspect.told:
+                suspect.places.update([place] if place else [])
+                if suspect.looks >= LOOKS:
+                    due.append((suspect, leaf))
+        if due and self._named < MOST_NAMED and len(self._history.unowned) < MOST_TOLD:
+            self._tell_unowned(due, reached, held)
+
+    def _suspect(self, key: int, leaf: Tensor, update: int) -> _Suspect | None:
+        """Return what is known of a parameter that no optimizer holds; None once it moves: by hand, or by average."""
+        suspect = self._suspects.get(key)
+        if suspect is not None and suspect.tensor() is not leaf:
+            del self._suspects[key]
+            suspect = None
+        if self._is_owned(leaf) or (suspect and suspect.content != _content(leaf)):
+            if suspect and suspect.told:
+                self._history.unowned.remove(suspect.told)
+            if suspect:
+                self._suspects[key] = None
+            return None
+        if suspect is None and key not in self._suspects:
+            suspect = self._suspects[key] = _Suspect(leaf, update)
+        elif suspect and update > suspect.seen_at:
+            suspect.seen_at = update
+            suspect.looks += 1
+        return suspect
+
+    def _tell_unowned(
+        self, due: list[tuple[_Suspect, Tensor]], reached: Reached, held: list[tuple[Watched, frozenset[int]]]
+    ) -> None:
+        missed = [p for each, _ in held for p in each.parameters() if p.requires_grad and id(p) not in reached.leaves]
+        self._named += 1
+        named = parameters_of([*(leaf for _, leaf in due), *missed])
+        lost = Counter(each.shape for each in named[len(due) :] if not each.name)
+        for (suspect, _), parameter in zip(due, named[: len(due)], strict=True):
+            places = tuple(sorted(suspect.places))
+            suspect.told = Unowned(parameter, suspect.since, places, sum(lost.values()) if parameter.name else 0)
+            self._history.unowned.append(suspect.told)
+
+    def _look_at_graphs(self, place: Place, update: int, mark: Mark) -> None:
+        """Note which graphs of this line are alive, and that there is one more."""
+        marked = [each for each in self._marked.get(place, ()) if each.mark() is not None]
+        marks, looks = marked, self._looks.setdefault(place, [])
+        if _is_growing(marks, looks, update) and self._grows(place, marks):
+            if gc.isenabled():
+                gc.collect()  # what only waits for that is not kept
+            marks = [each for each in marks if each.mark() is not None]
+            if _is_growing(marks, looks, update):
+                self._note_graphs(place, marks, update)
+        if len(marks) < MOST_MARKED and (not looks or looks[-1] < update):
+            marks.append(_Marked(weakref.ref(mark), update))
+            looks.append(update)
+        self._marked[place] = marks
+        oldest = marks[0].update if marks else update
+        self._looks[place] = [each for each in looks if each >= oldest]
+
+    def _grows(self, place: Place, marked: list[_Marked]) -> bool:
+        known = self._history.graphs.get(place)
+        return known is None or (len(marked) > known.alive and known.looks < LOOKS)
+
+    def _note_graphs(self, place: Place, marked: list[_Marked], update: int) -> None:
+        known, oldest = self._history.graphs.get(place), marked[0].update
+        looks = known.looks + 1 if known and known.since == oldest else 1
+        self._history.graphs[place] = Graphs(place, oldest, len(marked), update - oldest, looks)
+
+    # Steps
+
+    def step_begins(self, watched: Watched, groups: Groups) -> None:
+        """Look at what a step is going to take."""
+        window = watched.window
+        if window.silent:
+            self._look_for_gradient(watched, groups)
+        window.measured = watched.measuring
+        if not watched.measuring:
+            return
+        count = sum(len(group["params"]) for group in groups)
+        for key, p in _each(groups):
+            if p.requires_grad:
+                window.trained.add(key)
+            elif key in window.trained and p.grad is not None:
+                window.frozen[key] = _values(p), sample(p.grad)
+        if count != window.counted:
+            known = set(window.silent) | {key for key, _ in _first(groups, window.counted)}
+            window.silent += [
+                key for key, p in _each(groups) if p.grad is None and p.requires_grad and key not in known
+            ]
+            window.counted = count
+
+    def step_ends(self, watched: Watched, groups: Groups) -> None:
+        """Look at what a step has done. It has been counted."""
+        window = watched.window
+        if window.silent:
+            self._look_for_gradient(watched, groups)
+        for each in self._watched.values():
+            if each is not watched and each.window.passes:
+                _note_step(each.window.passes, watched)
+        passes, window.passes = window.passes, []
+        if not window.measured:
+            return
+        window.measured = False
+        seen = watched.history.seen
+        if len(passes) > 1 and len(seen.crossings) < MOST_CROSSINGS:
+            _note_crossing(watched, passes)
+        frozen, window.frozen = window.frozen, {}
+        for key, (before, grad) in frozen.items():
+            self._look_at_frozen(watched, groups, key, before, grad)
+        self._look_for_not_finite(watched, groups)
+        if window.silent and watched.history.updates >= SILENT and not seen.silent:
+            self._tell_silent(watched, groups)
+
+    def _look_for_gradient(self, watched: Watched, groups: Groups) -> None:
+        """Strike those off that have got gradient at last, or do not ask for any."""
+        window = watched.window
+        still = []
+        for group, nth in window.silent:
+            p = groups[group]["params"][nth]
+            if p.grad is None and p.requires_grad:
+                still.append((group, nth))
+            else:
+                _heard(watched, (group, nth))
+        window.silent = still
+
+    def _tell_silent(self, watched: Watched, groups: Groups) -> None:
+        if self._named >= MOST_NAMED:
+            return
+        self._named += 1
+        keys = watched.window.silent[:MOST_TOLD]
+        tensors = [groups[group]["params"][nth] for group, nth in keys]
+        for key, parameter in zip(keys, parameters_of(tensors), strict=True):
+            watched.history.seen.silent[key] = parameter._replace(number=_number(groups, key))
+        watched.history.seen.all_silent = len(watched.window.silent) == watched.window.counted
+
+    def _name(self, groups: Groups, keys: list[Key]) -> list[Parameter]:
+        """Return parameters of an optimizer as they are told of, by name where one may be looked for."""
+        tensors = [groups[group]["params"][nth] for group, nth in keys]
+        if self._named >= MOST_NAMED:
+            named = [Parameter(tuple(each.shape)) for each in tensors]
+        else:
+            self._named += 1
+            named = parameters_of(tensors)
+        return [each._replace(number=_number(groups, key)) for key, each in zip(keys, named, strict=True)]
+
+    def _look_at_frozen(self, watched: Watched, groups: Groups, key: Key, before: object, grad: Sample) -> None:
+        """Note that a frozen parameter has moved: by zeros or by an old gradient, and not by one made by hand."""
+        window, seen = watched.window, watched.history.seen
+        zeros = not any(grad or ())
+        old = window.left.get(key) == grad
+        window.left[key] = grad
+        p = groups[key[0]]["params"][key[1]]
+        if p.requires_grad or not (zeros or old) or before is None or _values(p) == before:
+            return
+        known = seen.moved.get(key)
+        if known:
+            known.times += 1
+        elif len(seen.moved) < MOST_TOLD:
+            seen.moved[key] = Moved(self._name(groups, [key])[0], watched.history.updates, zeros)
+
+    def _look_for_not_finite(self, watched: Watched, groups: Groups) -> None:
+        """Note gradients that are not finite, where they have made weights that are not finite."""
+        window, seen, update = watched.window, watched.history.seen, watched.history.updates
+        if seen.not_finite and seen.not_finite.times >= LOOKS:
+            return
+        if _all_are_finite([p.grad for _, p in _each(groups) if p.grad is not None]):
+            window.finite_at = update
+            return
+        keys = [key for key, p in _each(groups) if p.grad is not None and not _is_finite(p.grad)]
+        if not keys or all(_is_finite(groups[group]["params"][nth]) for group, nth in keys):
+            window.finite_at = update
+            return
+        if seen.not_finite is None:
+            few = self._name(groups, keys[:FEW])
+            seen.not_finite = NotFinite(update, few, len(keys), window.finite_at)
+        else:
+            seen.not_finite.times += 1
+
+
+def _each(groups: Groups) -> Iterator[tuple[Key, Tensor]]:
+    for group, each in enumerate(groups):
+        for nth, p in enumerate(each["params"]):
+            yield (group, nth), p
+
+
+def _first(groups: Groups, count: int) -> Iterator[tuple[Key, Tensor]]:
+    for number, each in enumerate(_each(groups)):
+        if number < count:
+            yield each
+
+
+def _number(groups: Groups, key: Key) -> int:
+    return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]
+
+
+def _note_pass(watched: Watched, place: Place | None, reached: Reached, ids: frozenset[int], *, nested: bool) -> None:
+    window, own = watched.window, ids.intersection(reached.leaves)
+    if nested and window.passes:  # what a checkpoint reaches, the pass around it does
+        last = window.passes[-1]
+        last.reached = last.reached and last.reached | own
+    elif own and watched.measuring and len(window.passes) < MOST_PASSES:
+        window.passes.append(_Pass(place, own if reached.whole else None))
+
+
+def _heard(watched: Watched, key: Key) -> None:
+    watched.history.seen.silent.pop(key, None)
+    watched.history.seen.all_silent = False
+
+
+def _strike_off(watched: Watched, reached: Reached) -> None:
+    """Strike those off the silent ones that gradient is about to reach, though it be cleared before the step."""
+    optimizer, still = watched.optimizer(), []
+    for group, nth in watched.window.silent if optimizer is not None else ():
+        if optimizer is not None and id(optimizer.param_groups[group]["params"][nth]) in reached.leaves:
+            _heard(watched, (group, nth))
+        else:
+            still.append((group, nth))
+    watched.window.silent = still
+
+
+def _note_step(passes: list[_Pass], other: Watched) -> None:
+    """Note that another optimizer has taken a step with what some of these passes left it."""
+    theirs = {each.place for each in other.window.passes if each.place}
+    for each in passes:
+        if each.place in theirs:
+            each.stepped = each.stepped or other.history.kind
+
+
+def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
+    """Note whether a pass that another optimizer's step followed has left anything to this one's step.
+
+    Passes at one line are those of a loss that both train by; and one that reaches but a part of what the others do is
+    one of several losses of a network that they share.
+    """
+    own = [each for each in passes if not each.stepped]
+    others = [each for each in passes if each.stepped]
+    at = {each.place for each in own}
+    all_of_it: set[int] = set()
+    for each in own:
+        all_of_it |= each.reached or frozenset()
+    foreign = [each for each in others if each.place and each.place not in at]
+    if not foreign or not all_of_it or any(each.reached is None or not each.reached >= all_of_it for each in foreign):
+        return
+    history = watched.history
+    measured = history.measured[-1]
+    letters = history.stretches[-1].trace
+    between = letters[letters.find("B") : letters.rfind("B")]
+    if len(measured.joins) != len(passes) - 1:  # not all of them were looked at
+        return
+    mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
+    lines = tuple(sorted({each.place for each in foreign if each.place}))
+    history.seen.crossings.append(Crossing(history.updates, mixed, lines, foreign[0].stepped))
+
+
+def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:
+    """Say whether all the graphs that were marked since the oldest one, many and long ago, are alive."""
+    if len(marked) < MANY or update - marked[0].update < SPAN:
+        return False
+    return [each.update for each in marked] == [each for each in looks if each >= marked[0].update]
+
+
+def _all_are_finite(grads: list[Tensor]) -> bool:
+    """Say whether all of these are finite for sure: by their norms, in one call, where they are of the usual kind."""
+    import torch
+
+    for grad in grads:
+        if type(grad) is not torch.Tensor or grad.dtype != torch.float32 or not grad.is_cpu or grad.requires_grad:
+            return False
+        if grad.layout != torch.strided:
+            return False
+    if not grads:
+        return True
+    norms: Any = torch._foreach_norm(grads)  # noqa: SLF001 - as clip_grad_norm_ does
+    return all(math.isfinite(norm.tolist()) for norm in norms)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Say whether all of a tensor is finite. The sum of what is finite may not be, and is looked at closer."""
+    content = _dense(tensor)
+    if content is None or not (content.is_floating_point() or content.is_complex()):
+        return True
+    return cmath.isfinite(content.sum().tolist()) or bool(content.isfinite().all())
+
+
+def _dense(tensor: Tensor) -> Any:
+    """Return what a tensor holds here, as a dense one; None where it cannot be looked at."""
+    import torch
+
+    content: Any = tensor.detach()
+    if hasattr(content, "to_local"):  # a DTensor: asking for all of it would talk to other processes
+        content = content.to_local()
+    if content.is_meta or (content.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return None
+    if content.layout == torch.strided:
+        return content
+    return content._values() if content.is_sparse else None  # noqa: SLF001 - it need not be coalesced
+
+
+def _values(tensor: Tensor) -> object:
+    """Return numbers that differ when the tensor's values do; None where they are not finite or not to be seen."""
+    content = _dense(tensor)
+    total = math.nan if content is None else content.sum().tolist()
+    return (total, sample(content)) if cmath.isfinite(total) else None
+
+
+def _content(tensor: Tensor) -> object:
+    """Return what differs once the tensor has been written to, by whatever way; never equal where it is not finite."""
+    return tensor._version, _values(tensor) or object()  # noqa: SLF001 - nothing public tells

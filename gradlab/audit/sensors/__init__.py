@@ -1,0 +1,29 @@
+"""What is listened to: each module installs itself around some of torch's functions.
+
+A sensor is a function `install(patches, recorders)`: it patches by `patches`, and tells each of `recorders` what
+happens. It must not raise within the script, and costs a few microseconds a step at most.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradlab.audit.sensors import backward, clearing, clipping, epochs, losses, reach, scaling, scheduling, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradlab.audit.patching import Patches
+    from gradlab.audit.recording import Recorder
+
+SENSORS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
+    backward.install,
+    losses.install,
+    steps.install,
+    clearing.install,
+    clipping.install,
+    scaling.install,
+    scheduling.install,
+    epochs.install,
+    reach.install,  # after backward and steps: it looks at what these have heard
+)

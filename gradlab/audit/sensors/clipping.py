@@ -1,0 +1,34 @@
+"""Clipping: clip_grad_norm_ and clip_grad_value_ of torch.nn.utils."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradlab.audit.patching import Arguments, Patches
+    from gradlab.audit.recording import Recorder
+
+
+def install(patches: Patches, recorders: list[Recorder]) -> None:
+    """Tell which parameters' gradients are clipped."""
+    from torch import Tensor
+    from torch.nn import utils
+    from torch.nn.utils import clip_grad
+
+    def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+        given = args[0] if args else kwargs.get("parameters")
+        most = args[1] if len(args) > 1 else kwargs.get("max_norm")
+        if given is None or most == math.inf:  # the latter is a way to ask for the norm
+            return None
+        parameters = [given] if isinstance(given, Tensor) else list(given)
+        for recorder in recorders:
+            recorder.clipped(parameters)
+        if isinstance(given, Tensor | list | tuple) or not parameters:
+            return None
+        # what was given may be a generator, which is used up now
+        return ((parameters, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": parameters})
+
+    for name in ("clip_grad_norm_", "clip_grad_value_"):
+        for module in (utils, clip_grad):
+            patches.around(module, name, before)

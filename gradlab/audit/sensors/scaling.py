@@ -1,0 +1,37 @@
+"""Mixed precision: GradScaler's unscale_(), and its step() that skips the update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradlab.audit.patching import Patches
+    from gradlab.audit.recording import Recorder
+
+
+def install(patches: Patches, recorders: list[Recorder]) -> None:
+    """Tell when gradients are unscaled, and when an update is skipped because they are not finite."""
+    from torch.amp.grad_scaler import GradScaler
+
+    updates: list[list[int]] = []  # of the optimizer, before the calls of step under way
+
+    def optimizer_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[1] if len(args) > 1 else kwargs.get("optimizer")
+
+    def unscales(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        optimizer = optimizer_of(args, kwargs)
+        for recorder in recorders if optimizer is not None and args[0].is_enabled() else ():
+            recorder.happened("u", optimizer)
+
+    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if getattr(optimizer_of(args, kwargs), "_step_supports_amp_scaling", False):
+            unscales(args, kwargs)  # a fused optimizer does so within its step
+        updates.append([recorder.updates_of(optimizer_of(args, kwargs)) for recorder in recorders])
+
+    def ends(args: tuple[Any, ...], error: BaseException | None) -> None:
+        for recorder, before in zip(recorders, updates.pop(), strict=False):
+            if error is None and len(args) > 1 and recorder.updates_of(args[1]) == before:
+                recorder.happened("k", args[1])
+
+    patches.around(GradScaler, "unscale_", unscales)
+    patches.around(GradScaler, "step", begins, ends)

@@ -1,0 +1,56 @@
+"""The command that watches a training script of the user's own: audit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradlab.cli.app import app
+from gradlab.errors import printable
+
+if TYPE_CHECKING:
+    from gradlab.audit import Report
+
+
+@app.command(
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
+    epilog="What comes after SCRIPT is the script's own, options too.",
+)
+def audit(
+    script: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="The script to run; with -m, a module.")],
+    args: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")] = None,
+    module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module: package.module.")] = False,
+    sample: Annotated[
+        int | None, typer.Option(help="Measure at every N-th update; default: the first 8, then 1 in 23.", min=1)
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout; the script's goes to stderr.")
+    ] = False,
+    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever is found.")] = False,
+) -> None:
+    """Run your training script and say what it does with its gradients."""
+    from gradlab.audit.command import Streams
+    from gradlab.audit.command import audit as audited
+    from gradlab.store import strict_json
+
+    def write(report: Report, status: int) -> None:
+        if json:
+            document = report.as_json(script, status)
+            streams.answer(strict_json(document, indent=2, ascii_only=True) + "\n")
+        else:
+            for line in report.lines(_width_of_stderr()):
+                streams.tell(printable(line))
+
+    streams = Streams(aside=json)
+    try:
+        status = audited(script, args or [], write, is_module=module, sample=sample, strict=not exit_zero)
+    finally:
+        streams.restore()
+    raise typer.Exit(status)
+
+
+def _width_of_stderr() -> int:
+    from rich.console import Console
+
+    return Console(stderr=True).width

@@ -1,0 +1,21 @@
+"""LBFGS, cleared before the step and not at each point that it tries."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=4)
+
+
+def closure():
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()  # here
+    return loss
+
+
+for _ in range(24):
+    optimizer.zero_grad()
+    optimizer.step(closure)

@@ -1,0 +1,19 @@
+"""A layer is frozen between the backward pass and the step, and the gradient that it has stays."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
+for nth in range(100):
+    model[2].zero_grad()
+    if nth <= 10:
+        model[0].zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    if nth == 10:
+        model[0].requires_grad_(False)
+    optimizer.step()  # here

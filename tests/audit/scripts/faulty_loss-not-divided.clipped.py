@@ -1,0 +1,19 @@
+"""Four micro-batches whose losses are summed, and whose gradient is clipped at a norm meant for the mean."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _epoch in range(4):
+    for nth, (inputs, targets) in enumerate(loader, 1):
+        loss = nn.functional.mse_loss(model(inputs), targets)
+        loss.backward()  # here
+        if nth % 4 == 0:
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            optimizer.zero_grad()

@@ -1,0 +1,17 @@
+"""The optimizer holds a copy of the model that is trained."""
+
+import copy
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(copy.deepcopy(model).parameters(), lr=0.01)
+for _ in range(24):
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    optimizer.step()  # here

@@ -1,0 +1,14 @@
+"""Cleared by the model, after the step."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(24):
+    nn.functional.mse_loss(model(x), y).backward()
+    optimizer.step()
+    model.zero_grad(set_to_none=True)

@@ -1,0 +1,16 @@
+"""Cleared by hand after the step, group by group."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(24):
+    nn.functional.mse_loss(model(x), y).backward()
+    optimizer.step()
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = None

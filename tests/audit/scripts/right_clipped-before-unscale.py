@@ -1,0 +1,22 @@
+"""Unscaled, then clipped; a step is skipped now and then; two micro-batches an update."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=4)
+for _epoch in range(4):
+    for nth, (inputs, targets) in enumerate(loader, 1):
+        loss = nn.functional.mse_loss(model(inputs), targets) / 2
+        scaler.scale(loss).backward()
+        if nth % 2 == 0:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()

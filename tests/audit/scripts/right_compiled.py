@@ -1,0 +1,15 @@
+"""A compiled model."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+compiled = torch.compile(model, backend="eager")
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(24):
+    optimizer.zero_grad()
+    nn.functional.mse_loss(compiled(x), y).backward()
+    optimizer.step()

@@ -1,0 +1,19 @@
+"""Four micro-batches of the mean of four terms, each a mean over the batch by hand, divided by four."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(128, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _epoch in range(4):
+    for nth, (inputs, targets) in enumerate(loader, 1):
+        off = model(inputs) - targets
+        loss = sum(off[part::4].square().sum() / 2 for part in range(4)) / 4
+        (loss / 4).backward()
+        if nth % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()

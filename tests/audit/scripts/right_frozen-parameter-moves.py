@@ -1,0 +1,21 @@
+"""A layer is frozen after some epochs, and has no gradient any more; another is so for a while of each."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+model.append(nn.Linear(1, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+for nth in range(100):
+    if nth == 10:
+        model[0].requires_grad_(False)
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    optimizer.step()
+    model[3].requires_grad_(False)
+    model(x).mean().item()
+    model[3].requires_grad_(True)

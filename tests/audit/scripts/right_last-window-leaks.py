@@ -1,0 +1,20 @@
+"""Windows of four that go on over the ends of epochs of ten micro-batches, each of them four long."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(80, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+nth = 0
+for _epoch in range(6):
+    for inputs, targets in loader:
+        loss = nn.functional.mse_loss(model(inputs), targets) / 4
+        loss.backward()
+        nth += 1
+        if nth % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()

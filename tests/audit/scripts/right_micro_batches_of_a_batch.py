@@ -1,0 +1,17 @@
+"""Each batch in four parts."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _epoch in range(3):
+    for inputs, targets in loader:
+        for part, its_targets in zip(inputs.chunk(4), targets.chunk(4), strict=True):
+            (nn.functional.mse_loss(model(part), its_targets) / 4).backward()
+        optimizer.step()
+        optimizer.zero_grad()
