@@ -227,9 +227,10 @@ def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
 # Cells
 
 
+@pytest.mark.parametrize("engine", ["ensemble", "loop"])
 @pytest.mark.parametrize("chunk", [1, 3, 4, 7, 100])
-def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(chunk: int) -> None:
-    chosen = grid("lr=1,2", "keep=0,0.5,1", "batch_size=1,2", "every=1,2", seeds=[0, 1])
+def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(chunk: int, engine: str) -> None:
+    chosen = grid("lr=1,2", "keep=0,0.5,1", "batch_size=1,2", "every=1,2", seeds=[0, 1])._replace(engine=engine)
     found = cells.cells_of(chosen, chunk)
     assert sorted(run for cell in found for run in cell) == list(range(chosen.runs))
     assert found == cells.cells_of(chosen, chunk)
@@ -237,6 +238,7 @@ def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(ch
         assert len(cell) <= chunk
         members = [chosen.run(run) for run in cell]
         assert len({run.values[2:] for run in members}) == 1
+        assert len({run.values[0] for run in members}) == 1 or engine == "ensemble"
         seeds = [run.seed for run in members]
         assert seeds == sorted(seeds)
     sizes = {len(cell) for cell in found}
@@ -244,7 +246,7 @@ def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(ch
 
 
 def test_a_seed_is_cut_apart_only_where_it_alone_is_more_than_a_cell_takes() -> None:
-    chosen = grid("lr=1,2", "keep=0,0.5,1", seeds=[0, 1, 2])
+    chosen = grid("lr=1,2", "keep=0,0.5,1", seeds=[0, 1, 2])._replace(engine="ensemble")
     for chunk, sizes in [(5, [3] * 6), (6, [6] * 3), (11, [6] * 3), (12, [6, 12]), (100, [18])]:
         found = cells.cells_of(chosen, chunk)
         assert [len(cell) for cell in found] == sizes
@@ -253,13 +255,15 @@ def test_a_seed_is_cut_apart_only_where_it_alone_is_more_than_a_cell_takes() -> 
 
 def test_modes_that_clear_or_accumulate_otherwise_are_in_cells_of_their_own() -> None:
     words = ["zero_grad", "halve_grad", "no_zero_grad", "zero_grad:fill", "accumulate:2", "accumulate:2:sum"]
-    found = cells.cells_of(grid("lr=0.1,0.2", modes=words, seeds=[1]), 100)
-    assert [len(cell) for cell in found] == [6, 2, 2, 2]
+    chosen = grid("lr=0.1,0.2", modes=words, seeds=[1])
+    assert [len(cell) for cell in cells.cells_of(chosen._replace(engine="ensemble"), 100)] == [6, 2, 2, 2]
+    assert [len(cell) for cell in cells.cells_of(chosen, 100)] == [3, 1, 1, 1] * 2
 
 
-def test_modes_of_matched_lr_are_trained_together() -> None:
+def test_modes_of_matched_lr_are_stacked_together() -> None:
     chosen = grid("lr=0.1,0.2", modes=["zero_grad", "halve_grad", "accumulate:2"], match_lr=True, seeds=[1])
-    assert [len(cell) for cell in cells.cells_of(chosen, 100)] == [4, 2]
+    assert [len(cell) for cell in cells.cells_of(chosen._replace(engine="ensemble"), 100)] == [4, 2]
+    assert [len(cell) for cell in cells.cells_of(chosen, 100)] == [1] * 6
 
 
 # Runs end as they do by themselves

@@ -37,7 +37,8 @@ TOGETHER: dict[str, Callable[[Cell], Iterator[Step]]] = {"ensemble": stacked.tra
 def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
     """Return the numbers of the runs of each cell: of `chunk` at most.
 
-    Runs of a cell differ in what is kept, in options of the optimizer and in seed alone. Those of one seed stand
+    Runs of a cell differ in what is kept, in options of the optimizer and in seed alone; where each is trained by
+    itself, not in these options, so that several processes share even a small sweep. Those of one seed stand
     together, and are cut apart only where they alone are more than `chunk`: whoever shares a seed shares its batches.
     """
     alike: dict[Any, list[tuple[Any, int]]] = {}
@@ -49,7 +50,8 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
         shape, share = _shape(word, grid.folder, matched=matched)
         options = share, tuple(at for at, axis in zip(place, grid.axes, strict=False) if _is_option(axis))
         point = tuple(at for at, axis in zip(place, grid.axes, strict=False) if not _is_option(axis, *RULE))
-        alike.setdefault((point, shape), []).append((options, group * seeds))
+        key = (point, shape, None if grid.engine in TOGETHER else options)
+        alike.setdefault(key, []).append((options, group * seeds))
     cells = []
     for members in alike.values():
         ordered = [begin for _, begin in sorted(members)]

@@ -153,9 +153,9 @@ class _Sweep:
 
     def end(self) -> None:
         """Take back what is queued, and let what is trained be stopped."""
-        with suppress(Exception):  # the cluster may be gone, which is known by now
+        with suppress(OSError, RuntimeError):  # the cluster may be gone, which is known by now
             self.client.unsubscribe_topic(self.name)
-            self.client.cancel(list(self.away.values()), callback_timeout=CONNECT)
+            self.client.cancel(list(self.away.values()))
             self.client.run(remote.let_go, on_error="ignore", callback_timeout=CONNECT)
 
     def _refresh(self) -> None:

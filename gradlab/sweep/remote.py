@@ -82,8 +82,12 @@ def train(shipment: Shipment, topic: str, nth: int, every: float) -> tuple[Any, 
 
 def let_go() -> None:
     """End the processes of this worker that train nothing."""
-    while _idle:
-        _idle.pop().end()
+    gone = _idle.copy()
+    del _idle[: len(gone)]
+    for child in gone:
+        child.process.terminate()
+    for child in gone:
+        child.end()
 
 
 def _taken(folder: Path) -> _Child:

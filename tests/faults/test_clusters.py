@@ -22,10 +22,12 @@ from gradlab.sweep.cluster import Cluster
 from tests.faults.test_sweeps import COMMAND, ENVIRONMENT, LISTENING, PATIENCE, injected, lines, see_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from gradlab.runs import Stop
     from gradlab.sweep import Ended, Grid
 
+psutil = pytest.importorskip("psutil")  # which distributed needs
 pytest.importorskip("distributed")
 pytestmark = pytest.mark.xdist_group("cluster")
 
@@ -117,9 +119,9 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 
 def grid(meet: str, seeds: Sequence[int] = (0, 1, 2, 3), modes: Sequence[str] = ("zero_grad",)) -> Grid:
     Path("mine.py").write_text(MINE.replace("{meet}", meet.strip()).replace("{folder!r}", repr(str(Path.cwd()))))
-    values: dict[str, Any] = {"modes": list(modes), "steps": 8, "seeds": list(seeds)}
-    return grid_of(from_task("mine.py:mine", [Override((key,), value, "") for key, value in values.items()]),
-                   ["lr=0.01,0.1"], engine="loop")  # fmt: skip
+    values: dict[str, Any] = {"modes": list(modes), "steps": 8, "seeds": list(seeds), "optimizer.name": "vanilla"}
+    overrides = [Override(tuple(key.split(".")), value, "") for key, value in values.items()]
+    return grid_of(from_task("mine.py:mine", overrides), ["lr=0.01,0.1"], engine="loop")
 
 
 def alone(chosen: Grid) -> list[bytes]:
@@ -141,18 +143,21 @@ def test_results_on_workers_that_do_not_have_the_users_file_are_those_of_this_ma
 
     monkeypatch.setattr(cluster, "_Sweep", Counted)
 
-    def far(*asked: Any) -> Iterator[Ended]:
-        packed = shipping.shipper(asked[0])
+    def far(
+        grid: Grid, cells: Sequence[tuple[int, ...]], tell: Callable[[int, int, float], object], stop: Stop
+    ) -> Iterator[Ended]:
+        packed = shipping.shipper(grid)
         monkeypatch.setattr(shipping, "shipper", lambda _: packed)
         Path("mine.py").rename("moved")
         with Cluster(dask.address) as there:
-            yield from there(*asked)
+            yield from there(grid, cells, tell, stop)
         Path("moved").rename("mine.py")
 
     there = sweep.run(chosen, executor=far, chunk=1)
     assert (there.failed, there.record.status) == (4, "done")
     assert "ZeroDivisionError" in there.folder.results().column("error", 16)[2]
     assert lines(there.folder) == here
+    assert not [child for worker in dask.workers for child in psutil.Process(worker.pid).children()]
     assert len(most) == 16
     assert max(most) == cluster.AHEAD * 2  # of the threads of the workers
 
@@ -167,13 +172,13 @@ def test_a_process_that_is_killed_on_a_worker_costs_its_cell_alone_which_is_trie
     assert there.how == "the process that trained it was ended by SIGKILL"
     assert there.folder.results().column("run", 2) == [0, None]
     assert all(worker.poll() is None for worker in dask.workers)
-    injected("killed process of a Dask worker", cluster.TRIES)
+    injected("killed process of a Dask worker", 2)
 
 
 @contextmanager
 def waiting(address: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
-    command = [*COMMAND, "--engine", "loop", "--dask", address]
+    command = [*COMMAND, "--optimizer", "vanilla", "--engine", "loop", "--dask", address]
     short = "from gradlab.sweep import running; running.LOOP_CHUNK = 1; "
     process = subprocess.Popen(
         [sys.executable, "-c", short + LISTENING, *command], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
