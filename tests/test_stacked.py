@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gradlab import ensemble, store, sweep
+from gradlab import ensemble, sweep
 from gradlab.cli import app
 from gradlab.experiment import Override, from_task
 from gradlab.sweep import grid_of, stacked
@@ -129,12 +130,16 @@ def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pyt
 
 
 def test_the_edge_is_recorded_where_there_is_one() -> None:
-    assert trained(grid("keep=0,1", steps=3)).record.sharpness is None  # the lr does not vary
-    adam = {"optimizer.name": "Adam"}
-    assert trained(grid("lr=0.1,0.2", "keep=0,1", steps=3, **adam)).record.sharpness is None
+    assert trained(grid("keep=0,1", steps=3)).record.sharpness == {}  # the lr does not vary
+    matched = {"match_lr": True, "modes": ["zero_grad", "halve_grad"]}
+    for more in ({"optimizer.name": "Adam"}, matched):
+        assert trained(grid("lr=0.1,0.2", steps=3, **more)).record.sharpness == {}
     edged = trained(grid("lr=0.1,0.2", "keep=0,1", steps=3)).folder
     assert edged.read().sharpness == {"seeds": [0, 1], "eigenvalues": pytest.approx([2.1, 1.8], rel=0.3)}
-    assert store.SweepFolder(edged.path).read() == edged.read()
+    edged.write(replace(edged.read(), sharpness=None))  # ended before it was measured
+    again = trained(grid("lr=0.1,0.2", "keep=0,1", steps=3))
+    assert (again.cached, again.record.sharpness) == (8, edged.read().sharpness)
+    assert again.record.sharpness
 
 
 def test_run_and_sweep_draw_as_well() -> None:
@@ -150,3 +155,24 @@ def test_run_and_sweep_draw_as_well() -> None:
         again = CliRunner().invoke(app, [*command, "--plot", "it.gif"])
         assert again.exit_code == 2
         assert "the suffix says the format" in again.stderr
+
+
+def test_a_sweep_of_which_there_is_nothing_to_say_is_drawn() -> None:
+    grids = ["--vary", "steps=5,6"], ["--vary", "batch_size=1,40", "--vary", "lr=0.01,0.1"]
+    for vary in grids:
+        command = [
+            "sweep",
+            "--task",
+            "noisy_line",
+            "--steps",
+            "5",
+            *vary,
+            "--seed",
+            "1",
+            "-m",
+            "zero_grad",
+            "--workers",
+            "1",
+        ]
+        done = CliRunner().invoke(app, [*command, "--plot", "it.png"])
+        assert done.exit_code == 0, done.output

@@ -365,7 +365,7 @@ def test_runs_that_cannot_be_trained_together_go_through_the_plain_loop_and_are_
     chosen = mine("if len(steps) == 5 and seed == 1: 1 / 0", "keep=0,1", "lr=0.1,0.2", seeds=[0, 1, 2])
     found = here(chosen._replace(engine="ensemble"))
     assert found.folder.results().column("status", 12) == ["done", "failed", "done"] * 4
-    assert found.by_loop == {"division by zero": 4}  # the cell of seed 1, at each lr
+    assert found.by_loop == {"its task raises ZeroDivisionError": 4}  # the cell of seed 1, at each lr
 
 
 # What is there is kept

@@ -94,7 +94,7 @@ def _plot_sweeps(
             status=results.column("status", record.runs),
             verdict=results.column("verdict", record.runs),
             last_loss=results.column("last_loss", record.runs),
-            edges=_edges(record),
+            edges=(record.sharpness or {}).get("eigenvalues", []),
         )
         named = record.title or record.experiment
         panels += [panel._replace(title=panel.title or named) if len(sweeps) > 1 else panel for panel in found]
@@ -105,16 +105,6 @@ def _plot_sweeps(
         store.write_bytes(file, plotting.rendered(figure, file.suffix))
         if not quiet:
             answer(file)
-
-
-def _edges(record: SweepRecord) -> list[float]:
-    """Return λ of each seed, where the edge of stability is known: of plain SGD at a constant lr."""
-    from gradlab.quadratic import obstacle
-
-    measured = record.sharpness or {}
-    settings = record.settings | {"optimizer": {"lr": 1.0} | record.settings.get("optimizer", {})}
-    varied = {key.partition(".")[2] or key for key in record.values} & {"momentum", "dampening", "weight_decay"}
-    return [] if varied or obstacle(settings) else list(measured.get("eigenvalues", []))
 
 
 @app.command(name="list")
@@ -254,7 +244,7 @@ def export(
 
     if to != "csv":
         raise StoreError(unknown("format", to, ["csv"]))
-    sweeps = [sweep for folder in folders if (sweep := store.sweep_at(folder))]
+    sweeps = [sweep for folder in folders if (sweep := store.newest_sweep(folder))]
     if sweeps and len(folders) > 1:
         raise StoreError(f"{sweeps[0].path} is a sweep, whose columns are its own; export it by itself")
     if sweeps:

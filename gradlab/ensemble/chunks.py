@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from gradlab.ensemble.training import Training
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-NEARLY = (
-    1.1  # times the best: more runs at once than that takes gain nothing, and take memory and the other cores' work
-)
+# Times the best: more runs at once than that takes gain nothing, and take memory and the other cores' work.
+NEARLY = 1.1
 LEAST_STEPS, LEAST_SECONDS = 5, 0.05  # of a measurement
 PAST = 1.5  # times the best: beyond it larger sizes are not tried
 

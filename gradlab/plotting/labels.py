@@ -86,8 +86,8 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a name in another script
         parts = text.replace("$", r"\$").split("\n")  # names are no formulas
-        paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts]
-    return max(float(path.get_extents().width) for path in paths)
+        paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts if part.strip()]
+    return max((float(path.get_extents().width) for path in paths), default=0.0)
 
 
 def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:

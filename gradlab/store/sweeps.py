@@ -160,7 +160,7 @@ class SweepRecord:
     run_steps: int = 0  # backward passes of all runs in these seconds
     done: int = 0  # runs that were trained, when the status was written
     failed: int = 0  # of these, those whose task raised
-    sharpness: dict[str, Any] | None = None  # once it is measured
+    sharpness: dict[str, Any] | None = None  # once it is measured: λ of each seed; {} where no edge is known
     writer: dict[str, Any] = field(default_factory=dict)  # while it is running: the process, {"pid", "host"}
     format: int = FORMAT
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradlab import curves, modes, runs, tasks, training
+from gradlab.ensemble import CannotStackError
 from gradlab.errors import GradlabError, shortened
 from gradlab.store import Block
 from gradlab.sweep import stacked
@@ -135,7 +136,8 @@ def _trained(grid: Grid, indices: Sequence[int], told: _Telling) -> Block:
         except GradlabError:
             raise
         except (Exception, SystemExit, GeneratorExit) as error:  # one run's fault, or what cannot be trained together
-            why = shortened(str(error).partition("\n")[0] or type(error).__name__, 150)
+            stacked_not = isinstance(error, CannotStackError)
+            why = shortened(error, 150) if stacked_not else f"its task raises {type(error).__name__}"
             told.steps = 0
     return _block("loop", indices, [_alone(cell, nth, told) for nth in range(len(indices))], why)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from gradlab.experiment import Experiment
     from gradlab.store import BlockLog, Results, SweepFolder
     from gradlab.sweep.executors import Executor
     from gradlab.sweep.grid import Grid
@@ -152,7 +153,7 @@ def _complete(folder: SweepFolder, grid: Grid) -> Outcome | None:
         results = folder.results()
     except GradlabError:
         return None
-    if record.status != "done" or len(results.by_run()) != grid.runs:
+    if record.status != "done" or record.sharpness is None or len(results.by_run()) != grid.runs:
         return None
     return _outcome(folder, record, results, grid.runs)
 
@@ -229,7 +230,7 @@ class _Sweep(NamedTuple):
         cells = [cell for cell in cells_of(self.grid, self.record.chunk) if not all(run in there for run in cell)]
         cached = self.grid.runs - sum(map(len, cells))
         if not cells:
-            record = self.standing("done", results)
+            record = self._with_sharpness(self.standing("done", results))
             return _outcome(self.folder, record, results, cached)
         with ExitStack() as stack:
             if executor is None:
@@ -263,9 +264,8 @@ class _Sweep(NamedTuple):
             self.log.sync()
             results = self.folder.results()
             record = sweep.standing(status, results, progress)
-        if status == "done" and (measured := self._sharpness()):
-            record = replace(record, sharpness=measured)
-            self.folder.write(record)
+        if status == "done":
+            record = self._with_sharpness(record)
         return _outcome(self.folder, record, results, cached)._replace(lost=lost, how=how)
 
     def _prepared(self, cached: int) -> _Sweep:
@@ -285,18 +285,26 @@ class _Sweep(NamedTuple):
             )
         return self._replace(record=replace(self.record, versions=versions))
 
-    def _sharpness(self) -> dict[str, Any] | None:
-        """Return λ of each seed, of which the phase diagram's edge is drawn, where there is one."""
+    def _with_sharpness(self, record: SweepRecord) -> SweepRecord:
+        """Write and return the record with λ of each seed, of which the phase diagram's edge is drawn, if it has one.
+
+        It comes last of all, and is done by the next command where this one is ended before.
+        """
+        if record.sharpness is None:
+            record = replace(record, sharpness=self._sharpness())
+            self.folder.write(record)
+        return record
+
+    def _sharpness(self) -> dict[str, Any]:
         first = self.grid.experiment_at(next(self.grid.points()))
-        edged = any(axis.key == "lr" for axis in self.grid.axes)
-        if not edged or obstacle(first.settings(first.parsed_modes[0], self.grid.seeds[0])):
-            return None
+        if not _has_edge(self.grid, first):
+            return {}
         try:
-            with redirect_stdout(sys.stderr):
+            with redirect_stdout(sys.stderr):  # what a user's task prints is talk
                 found = dict(sharpness.seeds_of(first))
         except GradlabError as error:
             self.say(f"no edge of stability will be drawn: {error}")
-            return None
+            return {}
         return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
 
     def standing(self, status: str, results: Results, progress: _Progress | None = None) -> SweepRecord:
@@ -322,6 +330,14 @@ class _Sweep(NamedTuple):
         """Tell the watcher."""
         if self.watcher:
             self.watcher.says(text)
+
+
+def _has_edge(grid: Grid, first: Experiment) -> bool:
+    """Say whether theory knows the edge of stability over the lr: of plain SGD at a constant lr, one for all points."""
+    varied = {axis.path[-1] for axis in grid.axes}
+    if "lr" not in varied or first.match_lr or varied & {"name", "task", "momentum", "dampening", "weight_decay"}:
+        return False
+    return not obstacle(first.settings(first.parsed_modes[0], grid.seeds[0]))
 
 
 class _Progress:
