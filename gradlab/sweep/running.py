@@ -333,7 +333,7 @@ class _Sweep(NamedTuple):
 
 
 def _has_edge(grid: Grid, first: Experiment) -> bool:
-    """Say whether theory knows the edge of stability over the lr: of plain SGD at a constant lr, one for all points."""
+    """Say whether theory knows the edge of stability over the lr: of plain SGD at a constant lr, one for all."""
     varied = {axis.path[-1] for axis in grid.axes}
     if "lr" not in varied or first.match_lr or varied & {"name", "task", "momentum", "dampening", "weight_decay"}:
         return False
