@@ -41,10 +41,10 @@ def sample(grad: Any) -> Sample:
 
     Of a sparse one, elements of its values: the next content has the same indices if it is what was kept.
     """
-    import torch
-
     if grad is None:
         return None
+    import torch
+
     if grad.requires_grad:
         grad = grad.detach()
     if type(grad) is not torch.Tensor and hasattr(

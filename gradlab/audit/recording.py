@@ -234,6 +234,7 @@ class Recorder:
         self.fetched = 0  # batches given by DataLoaders so far
         self._reach = Reach(self.history, self._watched)
         self._depth = 0
+        self._calm: Watched | None = None  # the only one there is, resting, cleared by call and seen to be
         self._before: list[tuple[Watched, Groups, Seen | None, list[Sample]]] = []
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
 
@@ -262,6 +263,7 @@ class Recorder:
         count = sum(len(group["params"]) for group in optimizer.param_groups)
         history = OptimizerHistory(type(optimizer).__name__, count, settings)
         self.history.optimizers.append(history)
+        self._calm = None
         key, mine = id(optimizer), weakref.ref(self)
 
         def forget(_: object) -> None:
@@ -282,16 +284,13 @@ class Recorder:
         """Hear that a backward pass begins, perhaps within another: checkpointing does that."""
         try:
             self._depth += 1
-            if self._depth > 1:
+            if self._depth > 1 or self._calm is not None:
                 return
             for each in list(self._watched.values()):
                 optimizer = each.optimizer()
                 if optimizer is None:
                     continue
                 groups = optimizer.param_groups
-                if each.resting and not (each.held or each.in_step or _first_grad(groups)):
-                    self._before.append((each, groups, None, []))  # as below, less three calls
-                    continue
                 if each.in_step and not _steps_under_way(optimizer):  # it has raised
                     each.in_step = False
                 if each.measuring:
@@ -306,6 +305,9 @@ class Recorder:
             self._depth -= 1
             if self._depth > 0:
                 return
+            if self._calm is not None:
+                self._reached_calm(self._calm)
+                return
             before, self._before = self._before, []
             self.history.backwards += 1
             for each, groups, seen, samples in before:
@@ -314,10 +316,20 @@ class Recorder:
                 each.held = True
                 each.happened("L" if each.in_step else "B", again=True)
                 if each.measuring and seen is not None:
-                    each.history.reached.update(nth for nth, one in enumerate(seen) if _any_changed([one]))
+                    if len(each.history.reached) < len(seen):
+                        each.history.reached.update(nth for nth, one in enumerate(seen) if _any_changed([one]))
                     each.joined(samples, each.samples(groups))
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("backward_ends", error)
+
+    def _reached_calm(self, watched: Watched) -> None:
+        """Hear that a backward pass ends before which there was no gradient: as below, at a third of the cost."""
+        self.history.backwards += 1
+        optimizer = watched.optimizer()
+        if optimizer is not None and _any_grad(optimizer.param_groups):
+            self._calm = None
+            watched.held = True
+            watched.happened("B", again=True)
 
     def wants_loss(self) -> bool:
         """Say whether the loss of the backward pass that begins is to be read, and note how far each trace is."""
@@ -346,11 +358,8 @@ class Recorder:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None:
                 return
+            self._calm = None
             groups = optimizer.param_groups
-            if watched.resting and not watched.in_step and not self.due(watched.history.updates + 2):
-                watched.in_step, watched.nested = True, 0
-                watched.none_found = not _first_grad(groups) and watched.finds_none(groups)
-                return
             if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
                 watched.nested += 1
                 return
@@ -373,23 +382,27 @@ class Recorder:
                 watched.nested -= 1
                 return
             watched.in_step = False
-            measured = watched.measuring
-            if (measured or watched.measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
-                watched.found = watched.samples(
-                    optimizer.param_groups
-                )  # a closure, or fused: unscaled within the step
-            if watched.none_found and "L" not in watched.letters:
-                watched.happened("0")
-            if watched.attentive:
-                watched.history.seen_at("S", here())
-            watched.finish(self.fetched)
-            for each in self._watched.values():
-                if each is not watched:
-                    each.happened("o")
-            if measured and self._measured:
-                self._measured()
+            if watched.resting and not watched.none_found and len(self._watched) == 1:
+                watched.finish(self.fetched)  # which is all that is to be done
+            else:
+                self._ended(watched, optimizer)
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("step_ends", error)
+
+    def _ended(self, watched: Watched, optimizer: Optimizer) -> None:
+        measured = watched.measuring
+        if (measured or watched.measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
+            watched.found = watched.samples(optimizer.param_groups)  # a closure, or fused: unscaled within the step
+        if watched.none_found and "L" not in watched.letters:
+            watched.happened("0")
+        if watched.attentive:
+            watched.history.seen_at("S", here())
+        watched.finish(self.fetched)
+        for each in self._watched.values():
+            if each is not watched:
+                each.happened("o")
+        if measured and self._measured:
+            self._measured()
 
     # What backward passes reach, and what steps take
 
@@ -438,8 +451,10 @@ class Recorder:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is not None:
                 watched.held = False
-                if watched.letters != "z":  # less a call where it is cleared after each step and before each pass
+                if not watched.letters.endswith("z"):  # less a call where it is cleared twice
                     watched.happened("z")
+                calm = watched.resting and len(self._watched) == 1 and not watched.in_step
+                self._calm = watched if calm and not _first_grad(optimizer.param_groups) else None
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("cleared", error)
 

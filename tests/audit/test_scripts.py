@@ -64,6 +64,13 @@ def test_in_a_right_script_nothing_is_found(name: str, sample: int | None) -> No
     assert watched(SCRIPTS[name], sample).findings == []
 
 
+@pytest.mark.filterwarnings("ignore")  # as above
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_happens_is_noted_alike_whether_an_update_is_measured_or_not(name: str) -> None:
+    by_default, each = (watched(SCRIPTS[name], sample).history.optimizers for sample in (None, 1))
+    assert [optimizer.stretches for optimizer in by_default] == [optimizer.stretches for optimizer in each]
+
+
 def test_every_faulty_script_has_a_corrected_one_and_is_named_in_the_documentation() -> None:
     documented = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
     for name in FAULTY:
