@@ -284,7 +284,7 @@ class Recorder:
         """Hear that a backward pass begins, perhaps within another: checkpointing does that."""
         try:
             self._depth += 1
-            if self._depth > 1 or self._calm is not None:
+            if self._depth > 1 or (self._calm is not None and self._is_calm(self._calm)):
                 return
             for each in list(self._watched.values()):
                 optimizer = each.optimizer()
@@ -322,8 +322,15 @@ class Recorder:
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("backward_ends", error)
 
+    def _is_calm(self, watched: Watched) -> bool:
+        """Say whether there is no gradient yet, since it was cleared: some may have been put there by hand."""
+        optimizer = watched.optimizer()
+        if optimizer is not None and _first_grad(optimizer.param_groups):
+            self._calm = None
+        return self._calm is not None
+
     def _reached_calm(self, watched: Watched) -> None:
-        """Hear that a backward pass ends before which there was no gradient: as below, at a third of the cost."""
+        """Hear that a backward pass ends before which there was no gradient: as above, at a third of the cost."""
         self.history.backwards += 1
         optimizer = watched.optimizer()
         if optimizer is not None and _any_grad(optimizer.param_groups):
@@ -358,8 +365,12 @@ class Recorder:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None:
                 return
-            self._calm = None
             groups = optimizer.param_groups
+            if (
+                self._calm is not None and self._depth
+            ):  # a step within a backward pass, of which the end is to be heard
+                self._before.append((watched, groups, None, []))
+            self._calm = None
             if watched.in_step and _steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
                 watched.nested += 1
                 return
@@ -453,8 +464,9 @@ class Recorder:
                 watched.held = False
                 if not watched.letters.endswith("z"):  # less a call where it is cleared twice
                     watched.happened("z")
-                calm = watched.resting and len(self._watched) == 1 and not watched.in_step
-                self._calm = watched if calm and not _first_grad(optimizer.param_groups) else None
+                if not self._depth:  # within a pass, its end is to be heard as its beginning was
+                    calm = watched.resting and len(self._watched) == 1 and not watched.in_step
+                    self._calm = watched if calm and not _first_grad(optimizer.param_groups) else None
         except Exception as error:  # as `unfelt` does, less a call
             self._failed("cleared", error)
 

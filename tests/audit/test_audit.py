@@ -152,6 +152,38 @@ def test_a_warning_of_torch_is_told_of_the_line_of_the_script() -> None:
     assert [warning.filename for warning in caught] == [__file__]
 
 
+@pytest.mark.parametrize("sample", [None, 1], ids=["by default", "each update"])
+def test_a_pass_within_which_the_step_is_taken_is_heard_of_the_next_update(sample: int | None) -> None:
+    layer = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    weight: Any = layer.weight  # its method is not typed
+    weight.register_post_accumulate_grad_hook(lambda _: optimizer.step())
+    with audit.watch(sample) as report:
+        for _ in range(30):
+            optimizer.zero_grad()
+            layer(torch.ones(1, 2)).sum().backward()
+    (history,) = report.history.optimizers
+    assert [(each.trace, each.times) for each in history.stretches] == [("z", 1), ("Bz", 29)]
+    assert history.pending == "B"
+
+
+@pytest.mark.parametrize("sample", [None, 1], ids=["by default", "each update"])
+def test_a_pass_through_another_network_is_none_of_an_optimizer_with_gradients_made_by_hand(
+    sample: int | None,
+) -> None:
+    layer, other = nn.Linear(2, 1), nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with audit.watch(sample) as report:
+        for _ in range(30):
+            optimizer.zero_grad()
+            for p in layer.parameters():
+                p.grad = torch.ones_like(p)
+            other(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+    (history,) = report.history.optimizers
+    assert [(each.trace, each.times) for each in history.stretches] == [("z", 30)]
+
+
 def test_a_step_that_raises_and_one_that_calls_its_parents_are_one_step_each() -> None:
     class Fails(torch.optim.SGD):
         calls = 0
