@@ -370,7 +370,7 @@ def test_the_run_trains_on_the_experiment_s_device(monkeypatch: pytest.MonkeyPat
         return task
 
     monkeypatch.setattr(Task, "to", moved)
-    monkeypatch.setattr(several, "_prepare", lambda _: None)  # which would look for the device
+    monkeypatch.setattr(several, "prepare", lambda _: None)  # which would look for the device
     runs.run(line(modes=["zero_grad"], device="cuda:1"))
     assert devices == ["cuda:1"]
 

@@ -325,7 +325,7 @@ def test_the_engine_is_in_the_settings_of_a_run_unless_it_is_the_loop() -> None:
         ({"modes": ["json.tool:main"]}, "not mode 'json.tool:main' of your own"),
         ({"schedule": "linear"}, "without schedule = linear"),
         ({"device": "cuda"}, "without device = cuda"),
-        ({"engine": "jax"}, "must be 'loop' or 'tensorflow', got 'jax'"),
+        ({"engine": "jax"}, "must be 'loop', 'ensemble' or 'tensorflow', got 'jax'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
