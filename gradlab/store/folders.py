@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradlab.errors import StoreError, shortened
 from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_checkpoint
-from gradlab.store.files import is_locked, make_folder, read_bytes, read_json, replace_json
+from gradlab.store.files import is_locked, make_folder, read_json, replace_json
+from gradlab.store.recorded import being_written, current_record, parsed_record, read_if_there, write_record
 from gradlab.store.records import FORMAT, RunRecord, checked
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
@@ -47,9 +46,7 @@ class RunFolder:
         Raises:
             StoreError: it cannot be written.
         """
-        running = record.status == "running"
-        writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
-        replace_json(self.record_file, asdict(replace(record, writer=writer)))
+        write_record(self.record_file, record)
 
     def read(self) -> RunRecord:
         """Return the record; one that says "running" while no process writes the rows is that of an interrupted run.
@@ -57,12 +54,7 @@ class RunFolder:
         Raises:
             StoreError: there is none, or it is not one that this version reads.
         """
-        record = self._recorded()
-        if record.status == "running" and not is_locked(self.rows_file):
-            record = self._recorded()  # it may have ended since
-            if record.status == "running":
-                record = replace(record, status="interrupted")
-        return record
+        return current_record(self._recorded, self.rows_file)
 
     def log(self, keep: int = 0) -> RowLog:
         """Return what appends rows after the first `keep`, those of steps 0 to keep-1; all others are cut off.
@@ -74,7 +66,7 @@ class RunFolder:
         try:
             return RowLog(self.rows_file, keep)
         except BlockingIOError:
-            raise StoreError(f"{self.rows_file} is being written by another gradlab{self._writer()}") from None
+            raise being_written(self.rows_file, self._recorded) from None
 
     def rows(self) -> Rows:
         """Return the rows logged so far, none where none is; a last line without its end is left out.
@@ -144,29 +136,10 @@ class RunFolder:
             self.clear_checkpoints()
 
     def _recorded(self) -> RunRecord:
-        content = read_json(self.record_file)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else None
-            what = f"has format {shortened(repr(found))}; this version of gradlab reads format {FORMAT}"
-            raise StoreError(f"{self.record_file} {what}")
-        known = {each.name for each in fields(RunRecord)}
-        try:
-            return checked(RunRecord(**{key: value for key, value in content.items() if key in known}))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise StoreError(f"{self.record_file} is not a run's record: {shortened(error, 120)}") from None
+        return parsed_record(self.record_file, RunRecord, FORMAT, checked, "a run's record")
 
     def _logged(self) -> bytes:
-        there = self.rows_file.is_symlink() or self.rows_file.exists()
-        return read_bytes(self.rows_file) if there else b""
-
-    def _writer(self) -> str:
-        """Name the process that writes the run, where its record does."""
-        with suppress(StoreError):
-            record = self._recorded()
-            if record.status == "running" and record.writer:
-                pid, host = (shortened(record.writer.get(key)) for key in ("pid", "host"))
-                return f": process {pid} on {host}, since {shortened(record.started)}"
-        return ""
+        return read_if_there(self.rows_file)
 
 
 @dataclass(frozen=True)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
 from gradlab import modes
 from gradlab.curves import Verdict
-from gradlab.errors import ModeError, StoreError, shortened
+from gradlab.errors import StoreError, shortened
 from gradlab.store.files import (
-    is_locked,
     lock,
     make_folder,
     open_file,
-    read_bytes,
-    read_json,
-    replace_json,
     strict_json,
     unwritable,
 )
+from gradlab.store.recorded import being_written, current_record, parsed_record, read_if_there, write_record
 from gradlab.store.row_log import loss_in, strict_decoder
 
 if TYPE_CHECKING:
@@ -206,9 +202,7 @@ class SweepFolder:
         Raises:
             StoreError: it cannot be written.
         """
-        running = record.status == "running"
-        writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
-        replace_json(self.record_file, asdict(replace(record, writer=writer)))
+        write_record(self.record_file, record)
 
     def read(self) -> SweepRecord:
         """Return the record; one that says "running" while no process writes results is that of an interrupted sweep.
@@ -216,12 +210,7 @@ class SweepFolder:
         Raises:
             StoreError: there is none, or it is not one that this version reads.
         """
-        record = self._recorded()
-        if record.status == "running" and not is_locked(self.results_file):
-            record = self._recorded()  # it may have ended since
-            if record.status == "running":
-                record = replace(record, status="interrupted")
-        return record
+        return current_record(self._recorded, self.results_file)
 
     def results(self) -> Results:
         """Return the results so far, none where none are; a last line without its end is left out.
@@ -229,8 +218,7 @@ class SweepFolder:
         Raises:
             StoreError: the file cannot be read.
         """
-        there = self.results_file.is_symlink() or self.results_file.exists()
-        return _results_in(read_bytes(self.results_file) if there else b"", self.results_file)
+        return _results_in(read_if_there(self.results_file), self.results_file)
 
     def log(self, *, fresh: bool = False) -> BlockLog:
         """Return what appends results; a last line without its end is cut off, and all where `fresh`.
@@ -241,7 +229,7 @@ class SweepFolder:
         try:
             return BlockLog(self.results_file, fresh=fresh)
         except BlockingIOError:
-            raise StoreError(f"{self.results_file} is being written by another gradlab{self._writer()}") from None
+            raise being_written(self.results_file, self._recorded) from None
 
     def make(self) -> None:
         """Make the folder.
@@ -261,25 +249,7 @@ class SweepFolder:
                 path.rmdir()
 
     def _recorded(self) -> SweepRecord:
-        content = read_json(self.record_file)
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else None
-            what = f"has format {shortened(repr(found))}; this version of gradlab reads format {FORMAT}"
-            raise StoreError(f"{self.record_file} {what}")
-        known = {each.name for each in fields(SweepRecord)}
-        try:
-            return _checked(SweepRecord(**{key: value for key, value in content.items() if key in known}))
-        except (TypeError, ValueError, KeyError, OverflowError, ModeError) as error:
-            raise StoreError(f"{self.record_file} is not a sweep's record: {shortened(error, 120)}") from None
-
-    def _writer(self) -> str:
-        """Name the process that writes the sweep, where its record does."""
-        with suppress(StoreError):
-            record = self._recorded()
-            if record.status == "running" and record.writer:
-                pid, host = (shortened(record.writer.get(key)) for key in ("pid", "host"))
-                return f": process {pid} on {host}, since {shortened(record.started)}"
-        return ""
+        return parsed_record(self.record_file, SweepRecord, FORMAT, _checked, "a sweep's record")
 
 
 class BlockLog:

@@ -174,7 +174,7 @@ class _Telling:
 def _together(engine: Callable[[Cell], Iterator[Step]], cell: Cell, told: _Telling) -> list[_Ended]:
     """Train all runs of the cell at once."""
     count = len(cell.seeds)
-    steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
+    steps = cell.experiment.steps or runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
     losses: list[Sequence[float]] = []
     items: list[Sequence[float]] = []
     epochs: list[int] = []
