@@ -431,14 +431,22 @@ def test_a_run_that_has_begun_in_the_plain_loop_goes_on_there() -> None:
     assert rows_of(found) == expected
 
 
-def killed(work: Callable[[], object], moment: float) -> bool:
-    """Work in a child and kill it at that moment; return whether it was killed before it was done."""
-    child = os.fork()
+def checkpoints() -> set[Path]:
+    return set(Path("runs").glob("*/*/checkpoint-*.pt"))
+
+
+def killed(work: Callable[[], object], moment: float, stack: int) -> bool:
+    """Work in a child, kill it so many seconds after it wrote a checkpoint of a stack; say if it had more to do."""
+    before, child = checkpoints(), os.fork()
     if child == 0:
         try:
             work()
         finally:
             os._exit(0)
+    while not (now := checkpoints()) - before or len({file.parent for file in now}) < stack:
+        if os.waitpid(child, os.WNOHANG) != (0, 0):
+            return False
+        time.sleep(0.001)
     time.sleep(moment)
     os.kill(child, signal.SIGKILL)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -455,11 +463,12 @@ def test_runs_killed_again_and_again_end_in_the_rows_of_an_undisturbed_stack(
     runs.run(experiment, Path("undisturbed"), fresh=True)
     lasted = time.monotonic() - began
     moments = random.Random(1)  # noqa: S311 - no secret
-    kills = sum(
-        killed(lambda: runs.run(experiment, Path("runs")), lasted * moments.uniform(0.3, 0.7)) for _ in range(3)
-    )
+    kills = [
+        killed(lambda: runs.run(experiment, Path("runs")), lasted * moments.uniform(0, 0.3), len(expected))
+        for _ in range(3)
+    ]
     found, heard = ran(experiment)
-    assert kills > 0
+    assert kills[0]
     assert heard.begun == [] or heard.begun[0][1] > 0
     assert rows_of(found) == expected
 
