@@ -33,6 +33,8 @@ from gradlab.audit.parameters import Graphs, Parameters, Unowned
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from gradlab.audit.places import Place
+
 MOST_STRETCHES = 20_000  # of one optimizer; beyond, the last one grows
 MOST_MEASURED = 4096  # beyond, every other one is dropped
 MOST_FETCHED = 64  # different numbers
@@ -40,13 +42,6 @@ MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
 
 BACKWARDS = "BL"
 CLEARED = "zn"
-
-
-class Place(NamedTuple):
-    """A line of the user's own code."""
-
-    file: str
-    line: int
 
 
 @dataclass(slots=True)
@@ -67,7 +62,6 @@ class Measured(NamedTuple):
     size: float | None = None  # ⟨s, a⟩/⟨a, a⟩ with a what the last backward pass left, s what the step found
     cosine: float | None = None  # of the angle between the two
     empty: bool = False  # the step found none but zeros and None
-    finite: bool = True  # neither inf nor nan in what the step found
     moved: bool = False  # weights changed between two backward passes of one window: no accumulation, but SAM
     lines: int = 0  # of the user's code, different ones, that took the backward passes
 

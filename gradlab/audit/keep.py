@@ -20,7 +20,15 @@ ELEMENTS = 16  # of a gradient that are looked at, spread evenly over it
 ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
 OFF = 1e-3  # how far, squared and relative, a content may be off a multiple of the gradient and still be its share
 
-Sample = tuple[Any, ...] | None  # a few elements, real or complex, of a `.grad`; None where that is None
+
+class Unread:
+    """Stands for elements of a gradient that were not read: to read them costs, and it tells whether they are left.
+
+    It is equal to itself alone.
+    """
+
+
+Sample = tuple[Any, ...] | Unread | None  # a few elements, real or complex, of a `.grad`; None where that is None
 
 
 class Keep(NamedTuple):
@@ -64,12 +72,19 @@ def sample(grad: Any) -> Sample:
     return tuple(spread.tolist())
 
 
+def is_zero(what: Sample) -> bool:
+    """Say whether there is nothing: None, or none but zeros among what was read."""
+    return not isinstance(what, Unread) and not (what and any(what))
+
+
 def share(now: Sample, then: Sample) -> float | None:
     """Return k = ⟨now, then⟩/‖then‖²; None where `then` is nothing, or `now` is not a multiple of it.
 
     >>> share((1.0, 2.0), (2.0, 4.0)), share(None, (2.0, 4.0)), share((1.0, -2.0), (2.0, 4.0))
     (0.5, 0.0, None)
     """
+    if isinstance(then, Unread) or isinstance(now, Unread):
+        return 0.0 if now is None else 1.0 if now is then else None
     if not then or not any(then):
         return None
     if now is None:
@@ -86,7 +101,7 @@ def share(now: Sample, then: Sample) -> float | None:
 
 def inner(a: Sample, b: Sample) -> float:
     """Return the real part of the inner product, 0 where one is nothing."""
-    if not a or not b:
+    if not a or not b or isinstance(a, Unread) or isinstance(b, Unread):
         return 0.0
     if isinstance(a[0], complex) or isinstance(b[0], complex):
         return float(sum((x * y.conjugate()).real for x, y in zip(a, b, strict=False)))

@@ -8,11 +8,17 @@ would compute it anew), and none is fetched from another device.
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab.audit.places import is_ours, is_users
+
 if TYPE_CHECKING:
+    from types import FrameType
+
     from torch import Tensor
 
+OF_TORCH = ("torch/_tensor.py", "torch/autograd/__init__.py", "torch\\_tensor.py", "torch\\autograd\\__init__.py")
 MOST_NODES = 24  # of a loss that are read
 TRANSPARENT = (
     "ToCopy",
@@ -56,6 +62,29 @@ class Loss(NamedTuple):
 
 UNKNOWN = Loss(base="?")  # of which nothing can be said: several roots, or a gradient given by hand
 NOTHING = Loss()  # the end of what was looked at
+
+
+def of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> Loss:
+    """Return how the loss of a backward pass with these arguments is scaled."""
+    try:
+        root: Any = args[0] if args else kwargs.get("tensors")
+        given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+        if isinstance(root, list | tuple) and len(root) == 1:
+            root = root[0]
+        again = any(args[2:4]) or kwargs.get("retain_graph") or kwargs.get("create_graph")  # losses of one graph
+        if given is not None or again or not hasattr(root, "grad_fn"):
+            return UNKNOWN
+        return read(root, scaled=scaled, own=_asked_by_user())
+    except Exception:  # whatever it is: of this loss nothing is known
+        return UNKNOWN
+
+
+def _asked_by_user() -> bool:
+    """Say whether the backward pass is taken by a line of the user's code, rather than by a framework's."""
+    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    while frame is not None and (is_ours(frame.f_code.co_filename) or frame.f_code.co_filename.endswith(OF_TORCH)):
+        frame = frame.f_back
+    return frame is not None and is_users(frame.f_code.co_filename)
 
 
 def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from gradlab.audit.history import Place
+    from gradlab.audit.places import Place
 
 
 class Parameter(NamedTuple):

@@ -39,11 +39,18 @@ class Patches:
         if call is None or call.patched is not original:
             call = self._calls[id(owner), name] = _wrapped(original)
             setattr(owner, name, call.patched)
-            self._undo.append(lambda: _restore(owner, name, call, original))
+            self._undo.append(lambda: _restore(owner, name, call.patched, original))
         if before is not None:
             call.before.insert(0, untraced(before))
         if after is not None:
             call.after.append(untraced(after))
+
+    def replace(self, owner: Any, name: str, made: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Put what is made of `owner.name` in its place: for what is called at each step, and must cost nothing."""
+        original = vars(owner)[name]
+        patched = _disguised(made(original), original)
+        setattr(owner, name, patched)
+        self._undo.append(lambda: _restore(owner, name, patched, original))
 
     def later(self, undo: Callable[[], object]) -> None:
         """Call this at the end."""
@@ -64,8 +71,8 @@ class _Call(NamedTuple):
     after: list[After]
 
 
-def _restore(owner: Any, name: str, call: _Call, original: Any) -> None:
-    if vars(owner).get(name) is call.patched:  # else somebody has patched it since, and calls ours: leave that
+def _restore(owner: Any, name: str, patched: Any, original: Any) -> None:
+    if vars(owner).get(name) is patched:  # else somebody has patched it since, and calls ours: leave that
         setattr(owner, name, original)
 
 
@@ -88,5 +95,11 @@ def _wrapped(original: Callable[..., Any]) -> _Call:
             after(args, None)
         return result
 
+    return _Call(_disguised(call, original), befores, afters)
+
+
+def _disguised(call: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function that calls the original look like it."""
     call.__code__ = call.__code__.replace(co_filename=UNCOUNTED)
-    return _Call(functools.wraps(original)(untraced(call, alone=True)), befores, afters)
+    disguised: Callable[..., Any] = functools.wraps(original)(untraced(call, alone=True))
+    return disguised

@@ -6,15 +6,22 @@ import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.history import Place
+from gradlab.audit.patching import UNCOUNTED
 
 if TYPE_CHECKING:
     from types import FrameType
 
 _INSTALLED = tuple({str(Path(path)) for path in sysconfig.get_paths().values()})
 _OURS = str(Path(__file__).parent.parent)
+
+
+class Place(NamedTuple):
+    """A line of the user's own code."""
+
+    file: str
+    line: int
 
 
 def here() -> Place | None:
@@ -36,6 +43,11 @@ def is_users(file: str) -> bool:
     """
     if file.startswith("<"):
         return file.startswith("<ipython-input")
-    if file.startswith((_OURS + "/", _OURS + "\\")) or "site-packages" in file or "dist-packages" in file:
+    if is_ours(file) or "site-packages" in file or "dist-packages" in file:
         return False
     return not any(Path(file).is_relative_to(each) for each in _INSTALLED)
+
+
+def is_ours(file: str) -> bool:
+    """Say whether `file` is a part of gradlab, or what it puts around torch's functions."""
+    return file.startswith((_OURS + "/", _OURS + "\\", UNCOUNTED))

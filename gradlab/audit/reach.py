@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.graphs import Mark, Reached, reached_from
 from gradlab.audit.history import CLEARED
-from gradlab.audit.keep import ALIKE, Sample, sample
+from gradlab.audit.keep import ALIKE, Sample, is_zero, sample
 from gradlab.audit.names import parameters_of
 from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
 from gradlab.audit.places import here
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gradlab.audit.history import History, Place
-    from gradlab.audit.recording import Groups, Watched
+    from gradlab.audit.history import History
+    from gradlab.audit.places import Place
+    from gradlab.audit.watched import Groups, Watched
 
     Key = tuple[int, int]  # a parameter of an optimizer: which group, and which of it
 
@@ -37,7 +38,7 @@ MOST_TOLD = 256  # parameters that are told of
 SPAN = 40  # updates that a graph lives on before it counts as kept
 FIRST = 8  # updates on the way to all of which graphs are looked at
 IN_ROW = 4  # of the later ones, before a pause
-PAUSE = 12  # updates
+PAUSE = 28  # updates
 MANY = 6  # graphs kept
 MOST_MARKED = 256  # graphs marked and alive, of one line
 MOST_CROSSINGS = 512
@@ -66,7 +67,8 @@ class Window:
         self.trained: set[Key] = set()  # that have once required it
         self.frozen: dict[Key, tuple[object, Sample]] = {}  # and do no more, but have some: before the step
         self.left: dict[Key, Sample] = {}  # the gradients that these had
-        self.finite_at = 0
+        self.trusted = False  # for its loss was finite; what is not, for all that, is seen a few updates later
+        self.finite_at = 0  # the latest update of which gradients are known to be
         self.passes: list[_Pass] = []
 
     @property
@@ -116,15 +118,26 @@ class Reach:
 
     # Backward passes
 
-    def backward_begins(self, roots: list[Any], *, nested: bool) -> None:
-        """Look at what a backward pass from these is going to reach."""
+    def backward_begins(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, nested: bool, looking: bool) -> None:
+        """Look at the loss of a backward pass with these arguments; if `looking`, at what it is going to reach."""
+        chosen = kwargs.get("inputs") if kwargs or len(args) < 6 else args[5]
+        if chosen is not None:  # it reaches nothing else
+            return
+        given = args[0] if args else kwargs.get("tensors")
+        fine = _is_finite_loss(given)
+        for watched in self._watched.values():
+            if watched.measuring and not nested:
+                self._hear_loss(watched, fine=fine, looking=looking)
+        if looking:
+            self._look(given, nested=nested)
+
+    def _look(self, given: Any, *, nested: bool) -> None:
         from torch import Tensor
 
-        update = self._updates() + 1
-        if not self._is_to_look(update):
-            return
+        update = self._looked_at
         place, mark = here(), None if nested else Mark()
-        reached = reached_from([each for each in roots if isinstance(each, Tensor)], f"gradlab.{id(self)}", mark)
+        roots = [given] if isinstance(given, Tensor) else [each for each in given or () if isinstance(each, Tensor)]
+        reached = reached_from(roots, f"gradlab.{id(self)}", mark)
         held = self._held()
         if place and mark:
             self._look_at_graphs(place, update, mark)
@@ -135,8 +148,9 @@ class Reach:
         if not nested:
             self._look_for_unowned(reached, held, place, update)
 
-    def _is_to_look(self, update: int) -> bool:
-        """Say whether to look at graphs on the way to this update: it costs, and a few in a row tell as much."""
+    def is_to_look(self) -> bool:
+        """Say whether to look at graphs on the way to the next update: it costs, and a few in a row tell as much."""
+        update = self._updates() + 1
         if update != self._looked_at:
             if update - self._looked_at > PAUSE:
                 self._in_row = 0
@@ -147,7 +161,20 @@ class Reach:
         return True
 
     def _updates(self) -> int:
-        return sum(each.updates for each in self._history.optimizers)
+        updates = 0
+        for each in self._history.optimizers:
+            updates += each.updates
+        return updates
+
+    def _hear_loss(self, watched: Watched, *, fine: bool, looking: bool) -> None:
+        """Hear whether the loss is finite for sure: then weights are, and gradient of the update before was."""
+        window, update = watched.window, watched.history.updates
+        window.trusted = fine and not looking and (window.trusted or "B" not in watched.letters)
+        if fine:
+            window.finite_at = update
+        elif update and watched.history.seen.not_finite is None:
+            groups = watched.groups()
+            self._note_not_finite(watched, groups, [key for key, p in _each(groups) if not _is_finite(p)])
 
     def _held(self) -> list[tuple[Watched, frozenset[int]]]:
         """Return of each optimizer which parameters it holds, by id."""
@@ -249,12 +276,14 @@ class Reach:
         window.measured = watched.measuring
         if not watched.measuring:
             return
-        count = sum(len(group["params"]) for group in groups)
-        for key, p in _each(groups):
-            if p.requires_grad:
-                window.trained.add(key)
-            elif key in window.trained and p.grad is not None:
-                window.frozen[key] = _values(p), sample(p.grad)
+        count = 0
+        for group, each in enumerate(groups):
+            count += len(each["params"])
+            for nth, p in enumerate(each["params"]):
+                if not p.requires_grad and p.grad is not None and (group, nth) in window.trained:
+                    window.frozen[group, nth] = _values(p), sample(p.grad)
+        if count != window.counted or len(window.trained) < count:
+            window.trained.update(key for key, p in _each(groups) if p.requires_grad)
         if count != window.counted:
             known = set(window.silent) | {key for key, _ in _first(groups, window.counted)}
             window.silent += [
@@ -319,7 +348,7 @@ class Reach:
     def _look_at_frozen(self, watched: Watched, groups: Groups, key: Key, before: object, grad: Sample) -> None:
         """Note that a frozen parameter has moved: by zeros or by an old gradient, and not by one made by hand."""
         window, seen = watched.window, watched.history.seen
-        zeros = not any(grad or ())
+        zeros = is_zero(grad)
         old = window.left.get(key) == grad
         window.left[key] = grad
         p = groups[key[0]]["params"][key[1]]
@@ -336,18 +365,25 @@ class Reach:
         window, seen, update = watched.window, watched.history.seen, watched.history.updates
         if seen.not_finite and seen.not_finite.times >= LOOKS:
             return
-        if _all_are_finite([p.grad for _, p in _each(groups) if p.grad is not None]):
+        if window.trusted and not seen.not_finite:
+            return
+        if _all_are_finite([p.grad for group in groups for p in group["params"] if p.grad is not None]):
             window.finite_at = update
             return
         keys = [key for key, p in _each(groups) if p.grad is not None and not _is_finite(p.grad)]
         if not keys or all(_is_finite(groups[group]["params"][nth]) for group, nth in keys):
             window.finite_at = update
             return
-        if seen.not_finite is None:
-            few = self._name(groups, keys[:FEW])
-            seen.not_finite = NotFinite(update, few, len(keys), window.finite_at)
-        else:
+        if seen.not_finite:
             seen.not_finite.times += 1
+        else:
+            self._note_not_finite(watched, groups, keys)
+
+    def _note_not_finite(self, watched: Watched, groups: Groups, keys: list[Key]) -> None:
+        """Note in which parameters the latest update left what is not finite, if in any."""
+        if keys:
+            few, seen = self._name(groups, keys[:FEW]), watched.history.seen
+            seen.not_finite = NotFinite(watched.history.updates, few, len(keys), watched.window.finite_at)
 
 
 def _each(groups: Groups) -> Iterator[tuple[Key, Tensor]]:
@@ -436,15 +472,18 @@ def _all_are_finite(grads: list[Tensor]) -> bool:
     """Say whether all of these are finite for sure: by their norms, in one call, where they are of the usual kind."""
     import torch
 
-    for grad in grads:
-        if type(grad) is not torch.Tensor or grad.dtype != torch.float32 or not grad.is_cpu or grad.requires_grad:
-            return False
-        if grad.layout != torch.strided:
-            return False
-    if not grads:
-        return True
-    norms: Any = torch._foreach_norm(grads)  # noqa: SLF001 - as clip_grad_norm_ does
+    try:
+        with torch.no_grad():
+            norms: Any = torch._foreach_norm(grads)  # noqa: SLF001 - as clip_grad_norm_ does
+    except (RuntimeError, NotImplementedError, TypeError):  # none, of another layout, of a subclass
+        return not grads
     return all(math.isfinite(norm.tolist()) for norm in norms)
+
+
+def _is_finite_loss(given: Any) -> bool:
+    """Say whether what is backwarded is one number, at hand, and finite."""
+    usual = type(given).__name__ == "Tensor" and given.is_cpu and given.dim() == 0
+    return usual and cmath.isfinite(given.item())
 
 
 def _is_finite(tensor: Tensor) -> bool:

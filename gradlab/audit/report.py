@@ -13,7 +13,8 @@ from gradlab.audit.keep import Keep, backwards_per_update, keep_of, mode_of
 
 if TYPE_CHECKING:
     from gradlab.audit.findings import Finding
-    from gradlab.audit.history import History, OptimizerHistory, Place
+    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.places import Place
 
 
 class Optimizer(NamedTuple):

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.patching import UNCOUNTED
+from gradlab.audit.places import is_ours
 from gradlab.errors import AuditError, shortened
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-_OURS = str(Path(__file__).parent.parent)
 
 
 class Script(NamedTuple):
@@ -180,17 +179,13 @@ def without_ours(error: BaseException | None) -> None:
 def _rest(trace: TracebackType | None) -> TracebackType | None:
     frames = []
     while trace is not None:
-        if not _is_ours(trace.tb_frame.f_code.co_filename):
+        if not is_ours(trace.tb_frame.f_code.co_filename):
             frames.append(trace)
         trace = trace.tb_next
     rest: TracebackType | None = None
     for each in reversed(frames):
         rest = TracebackType(rest, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return rest
-
-
-def _is_ours(file: str) -> bool:
-    return file == UNCOUNTED or file.startswith(_OURS + os.sep)
 
 
 def _hear_sigterm(terminated: Callable[[], None]) -> None:

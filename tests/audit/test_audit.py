@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from gradlab import audit
 from gradlab.audit import active, findings, keep
-from gradlab.audit.history import History, Measured, OptimizerHistory, Place, Stretch, gathered_in, own_part
+from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch, gathered_in, own_part
+from gradlab.audit.places import Place
 from gradlab.cli import app
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def test_models_and_optimizers_are_not_kept_alive() -> None:
 
 
 def test_a_failure_of_the_watching_is_noted_and_not_felt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradlab.audit.recording.sample", lambda _: 1 / 0)
+    monkeypatch.setattr("gradlab.audit.watched.sample", lambda _: 1 / 0)
     with audit.watch(1) as report:
         train(multiplied(0.0))
     assert "ZeroDivisionError" in report.history.faults[0]

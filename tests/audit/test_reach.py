@@ -13,8 +13,9 @@ from torch import nn
 from gradlab import audit
 from gradlab.audit import findings, names, reach
 from gradlab.audit.graphs import Mark, reached_from
-from gradlab.audit.history import History, Measured, OptimizerHistory, Place, Stretch
+from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch
 from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.places import Place
 
 HERE = Place("train.py", 7)
 

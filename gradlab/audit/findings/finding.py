@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from gradlab.audit.history import Place
+    from gradlab.audit.places import Place
 
 Severity = Literal["error", "warning", "note"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.sensors import backward, clearing, clipping, epochs, losses, reach, scaling, scheduling, steps
+from gradlab.audit.sensors import backward, clearing, clipping, epochs, scaling, scheduling, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
 SENSORS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
     backward.install,
-    losses.install,
     steps.install,
     clearing.install,
     clipping.install,
     scaling.install,
     scheduling.install,
     epochs.install,
-    reach.install,  # after backward and steps: it looks at what these have heard
 )

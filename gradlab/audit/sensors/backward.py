@@ -7,21 +7,71 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.untraced import untraced
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradlab.audit.patching import Patches
     from gradlab.audit.recording import Recorder
 
+SHORT = 16  # letters of a trace
+
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Tell when a backward pass begins and ends."""
+    """Tell when a backward pass begins and ends, and whether its loss was scaled by a GradScaler."""
     from torch import autograd
+    from torch.amp.grad_scaler import GradScaler
 
-    def before(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    scaled: list[None] = []  # something, where a GradScaler has scaled the next loss
+
+    def scales(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        scaled[:] = [None] if args[0].is_enabled() else []
+
+    patches.around(GradScaler, "scale", scales)
+    patches.replace(autograd, "backward", lambda backward: _heard(backward, recorders, scaled))
+
+
+def _heard(backward: Callable[..., Any], recorders: list[Recorder], scaled: list[None]) -> Callable[..., Any]:
+    """Return what tells of a backward pass; of a usual one it notes by itself that it was."""
+
+    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for recorder in recorders:
-            recorder.backward_begins()
+            recorder.backward_begins(args, kwargs, scaled=bool(scaled))
 
-    def after(_args: tuple[Any, ...], _error: BaseException | None) -> None:
+    def ends() -> None:
         for recorder in recorders:
             recorder.backward_ends()
+        scaled.clear()
 
-    patches.around(autograd, "backward", before, after)
+    untraced(begins), untraced(ends)
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
+        if len(recorders) == 1 and (alone := recorders[0].alone) is not None:
+            recorder, first = recorders[0], alone.first()
+            if (
+                first is not None
+                and first.grad is None
+                and not (alone.held or alone.in_step or recorder.depth)
+                and len(alone.letters) < SHORT
+            ):
+                recorder.depth, recorder.calm = 1, alone
+                try:
+                    return backward(*args, **kwargs)
+                finally:
+                    reached = alone.first()
+                    if reached is not None and reached.grad is not None and recorder.calm is alone:
+                        recorder.depth, recorder.calm = 0, None
+                        scaled.clear()
+                        recorder.history.backwards += 1
+                        alone.held = True
+                        alone.letters += "B"
+                    else:
+                        ends()
+        begins(args, kwargs)
+        try:
+            return backward(*args, **kwargs)
+        finally:
+            ends()
+
+    return call

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.untraced import untraced
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradlab.audit.patching import Patches
     from gradlab.audit.recording import Recorder
 
@@ -14,13 +18,28 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch import nn
     from torch.optim import Optimizer
 
-    def own(args: tuple[Any, ...], _error: BaseException | None) -> None:
+    def cleared(optimizer: Optimizer) -> None:
         for recorder in recorders:
-            recorder.cleared(args[0])
+            recorder.cleared(optimizer)
+
+    untraced(cleared)
+
+    def listening(zero_grad: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
+            result = zero_grad(*args, **kwargs)
+            alone = recorders[0].alone if len(recorders) == 1 else None
+            if alone is not None and not alone.letters and alone.optimizer() is args[0]:
+                alone.held = False
+                alone.letters = "z"
+                return result
+            cleared(args[0])
+            return result
+
+        return call
 
     def models(args: tuple[Any, ...], _error: BaseException | None) -> None:
         for recorder in recorders:
             recorder.model_cleared(args[0])
 
-    patches.around(Optimizer, "zero_grad", after=own)
+    patches.replace(Optimizer, "zero_grad", listening)
     patches.around(nn.Module, "zero_grad", after=models)

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 from gradlab.audit.untraced import untraced
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim import Optimizer
+
     from gradlab.audit.patching import Patches
     from gradlab.audit.recording import Recorder
 
@@ -17,17 +21,46 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch.optim import optimizer as hooks
 
     def begins(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        alone = recorders[0].alone if len(recorders) == 1 and not recorders[0].depth else None
+        if alone is not None and alone.optimizer() is optimizer and alone.held and not alone.in_step:
+            first = alone.first()
+            if first is not None and first.grad is not None and alone.history.updates + 2 < alone.due:
+                alone.in_step = True
+                alone.none_found = False
+                return
         for recorder in recorders:
             recorder.step_begins(optimizer)
 
-    def ends(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        for recorder in recorders:
-            recorder.step_ends(optimizer)
+    patches.later(hooks.register_optimizer_step_pre_hook(untraced(begins)).remove)
+    patches.later(hooks.register_optimizer_step_post_hook(untraced(_ending(recorders))).remove)
 
     def made(args: tuple[Any, ...], error: BaseException | None) -> None:
         for recorder in recorders if error is None else ():
             recorder.created(args[0])
 
-    patches.later(hooks.register_optimizer_step_pre_hook(untraced(begins)).remove)
-    patches.later(hooks.register_optimizer_step_post_hook(untraced(ends)).remove)
     patches.around(Optimizer, "__init__", after=made)
+
+
+def _ending(recorders: list[Recorder]) -> Callable[[Optimizer, Any, Any], None]:
+    def ends(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        alone = recorders[0].alone if len(recorders) == 1 else None
+        if alone is not None and alone.in_step and alone.optimizer() is optimizer:
+            fetched, history = recorders[0].fetched, alone.history
+            batches = fetched - alone.fetched
+            if (
+                alone.stretch is not None
+                and alone.stretch.trace == alone.letters
+                and batches in history.fetched
+                and not (alone.losses or alone.nested or alone.none_found)
+            ):
+                alone.in_step = False
+                alone.letters = ""
+                alone.fetched = fetched
+                alone.stretch.times += 1
+                history.updates += 1
+                history.fetched[batches] += 1
+                return
+        for recorder in recorders:
+            recorder.step_ends(optimizer)
+
+    return ends
