@@ -90,7 +90,7 @@ def main() -> int:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 41
     torch.set_num_threads(1)
     missed = False
-    for name, make, epochs in (("digits", digits, 12), ("a small convolutional net", convolutional, 12)):
+    for name, make, epochs in (("digits", digits, 50), ("a small convolutional net", convolutional, 20)):
         for sample, goal in GOALS.items():
             ratios(make, 1, sample, swapped=False)  # warm up
             found = [ratios(make, epochs, sample, swapped=nth % 2 == 1) for nth in range(pairs)]
