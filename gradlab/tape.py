@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from gradlab.errors import ExperimentError, GradlabError, TaskError, kind_of, shortened
 from gradlab.rows import Row
 from gradlab.training import length_of, no_batch, windows
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -100,7 +101,7 @@ def start(threads: int = 1) -> Any:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError:  # what is set already may be set again, but not changed
-        wanted = f"{threads} thread" + ("s" if threads > 1 else "")
+        wanted = counted(threads, "thread")
         raise ExperimentError(
             f"TensorFlow is running already, and not on the CPU with {wanted}: train in a process of its own"
         ) from None

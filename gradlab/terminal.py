@@ -19,6 +19,7 @@ from rich.text import Text
 from gradlab import curves
 from gradlab.errors import printable
 from gradlab.intervals import paired_difference
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,12 +89,11 @@ def run_list(records: Iterable[RunRecord], width: int) -> Table:
 def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
     """Return what a sweep was and how its runs ended, a line or a few each."""
     axes = " × ".join(_axis_text(axis) for axis in record.axes)
-    modes = f"{len(record.modes)} mode" + ("s" if len(record.modes) > 1 else "") + " × " if record.modes else ""
-    seeds = f"{len(record.seeds)} seed" + ("s" if len(record.seeds) > 1 else "")
-    counted = Text(", ").join(
+    modes = counted(len(record.modes), "mode") + " × " if record.modes else ""
+    endings = Text(", ").join(
         _text(f"{word} {count:,}", COLOURS.get(word, STATUS_COLOURS.get(word, ""))) for word, count in ended.items()
     )
-    lines = [_text(axes), Text(f"{modes}{seeds}: {record.runs:,} runs"), counted]
+    lines = [_text(axes), Text(f"{modes}{counted(len(record.seeds), 'seed')}: {counted(record.runs, 'run')}"), endings]
     if missing := record.runs - sum(ended.values()):
         lines.append(Text(f"{missing:,} of them missing", "bold red"))
     if record.rate:
@@ -233,11 +233,11 @@ def findings_line(findings: Sequence[Finding]) -> Text:
         "skipped": ("skipped", "skipped"),
         "other": ("without an answer", "without an answer"),
     }
-    counted = Counter(finding.kind for finding in findings)
-    parts = [f"{n} {word[n > 1]}" for kind, word in words.items() if (n := counted[kind])]
+    kinds = Counter(finding.kind for finding in findings)
+    parts = [f"{n} {word[n > 1]}" for kind, word in words.items() if (n := kinds[kind])]
     wrong = [finding.name for finding in findings if not finding.ok]
     end = f"not as documented: {', '.join(wrong)}" if wrong else "all as documented"
-    claims = f"{len(findings)} claim" + ("s" if len(findings) != 1 else "")
+    claims = counted(len(findings), "claim")
     return Text(f"{claims}: {', '.join(parts)}; {end}", "bold red" if wrong else "green")
 
 

@@ -393,7 +393,7 @@ def test_losses_that_are_not_finite_are_strings_in_json_and_the_status_is_0() ->
 def test_a_run_that_is_done_is_not_trained_again_and_fresh_trains_it() -> None:
     gives(*LINE)
     again = gives(*LINE)
-    assert "3 of 3 runs were done before and not trained again (--fresh does)" in again.stderr
+    assert "3 of 3 runs done before and not trained again (--fresh does)" in again.stderr
     assert [run["cached"] for run in document(*LINE)["runs"]] == [True] * 3
     assert [run["cached"] for run in document(*LINE, "--fresh")["runs"]] == [False] * 3
 

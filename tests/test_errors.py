@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 import runpy
 from pathlib import Path
@@ -117,8 +116,3 @@ def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame
 
 def test_the_users_traceback_of_an_error_without_frames_of_theirs_is_the_error_alone() -> None:
     assert users_traceback(ValueError("never raised")) == "ValueError: never raised"
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    failed, tried = doctest.testmod(errors)
-    assert (failed, tried > 0) == (0, True)

@@ -77,7 +77,7 @@ def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
     told = CliRunner().invoke(
         app, ["sweep", "--task", "echo", "--vary", "lr=0.01,0.1", "--steps", "12", "-m", "zero_grad"]
     )
-    assert "were trained one by one, by the plain loop: " in told.stderr
+    assert "trained one by one, by the plain loop: " in told.stderr
 
 
 def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

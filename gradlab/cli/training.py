@@ -14,6 +14,7 @@ from gradlab.cli.ending import DONE, FAILED, Stopped
 from gradlab.cli.reading import by_error, draw, result_json
 from gradlab.cli.saying import answer, console_, print_json, say
 from gradlab.errors import ExperimentError
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -291,7 +292,7 @@ def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
         return
     before = sum(run.cached for run in outcome.runs)
     if before:
-        say(f"{before} of {len(outcome.runs)} runs were done before and not trained again (--fresh does)")
+        say(f"{before} of {counted(len(outcome.runs), 'run')} done before and not trained again (--fresh does)")
     if not drawn:
         say(f"picture: gradlab plot {outcome.folder}")
 
@@ -313,17 +314,16 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
         console.print(line)
     answer(f"results: {outcome.folder.path}")
     for error, count in outcome.errors.items():
-        say(f"{count:,} runs failed:\n{error}")
+        say(f"{counted(count, 'run')} failed:\n{error}")
     if outcome.lost:
-        say(f"{outcome.lost:,} runs were not trained: {outcome.how}; the same command tries them again")
+        say(f"{counted(outcome.lost, 'run')} not trained: {outcome.how}; the same command tries again")
     if quiet:
         return
     for why, count in outcome.by_loop.items():
-        say(f"{count:,} runs were trained one by one, by the plain loop: {why}")
+        say(f"{counted(count, 'run')} trained one by one, by the plain loop: {why}")
     if outcome.cached:
-        say(
-            f"{outcome.cached:,} of {outcome.record.runs:,} runs were done before and not trained again (--fresh does)"
-        )
+        whole = counted(outcome.record.runs, "run")
+        say(f"{outcome.cached:,} of {whole} done before and not trained again (--fresh does)")
     if not drawn:
         say(f"picture: gradlab plot {outcome.folder.path}")
 

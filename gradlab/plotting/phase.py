@@ -474,6 +474,17 @@ def _borders(values: Sequence[float]) -> list[float]:
     return [math.exp(each) for each in borders] if log else borders
 
 
+def _some_of(values: Sequence[float]) -> list[float]:
+    """Return some of the values, evenly spaced, up to the last one where a step of less than twice the least meets it.
+
+    >>> _some_of(range(4)), _some_of(range(33)), _some_of(range(12))
+    ([0, 1, 2, 3], [0, 8, 16, 24, 32], [0, 3, 6, 9])
+    """
+    least = -(-len(values) // FEW)
+    meets = (step for step in range(least, 2 * least + 1) if (len(values) - 1) % step == 0)
+    return list(values[:: next(meets, least)])
+
+
 def _set_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
     """Set the scale of an axis; where values are few or within two powers of ten, number some of themselves."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
@@ -483,6 +494,6 @@ def _set_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
     (axes.set_xscale if which == "x" else axes.set_yscale)("log" if log else "linear")
     axis.set_minor_formatter(NullFormatter())
     if len(values) <= FEW or (log and values[-1] < 100 * values[0]):
-        axis.set_major_locator(FixedLocator(list(values[:: -(-len(values) // FEW)])))
+        axis.set_major_locator(FixedLocator(_some_of(values)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))

@@ -1,0 +1,12 @@
+"""Words that go with numbers."""
+
+from __future__ import annotations
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural where there is not one.
+
+    >>> counted(1, "run"), counted(8712, "run"), counted(0, "claim")
+    ('1 run', '8,712 runs', '0 claims')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
