@@ -70,10 +70,11 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 # What only some tests need: Dask is for clusters, TensorFlow a gigabyte; whoever just runs waits for none of it.
+# Nor is all of it compiled, which takes a minute: Python compiles what is imported.
 $(TESTED): $(READY)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dask]'
+	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dask]'
 	@all=yes; for extra in tensorflow frameworks; do \
-		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
+		$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
 		echo "the extra $$extra is not to be had for this Python or platform: its tests are skipped"; }; \
 	done; test $$all = no || touch $@
 
