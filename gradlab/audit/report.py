@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more are told of as one
 NARROWEST = 20  # columns
+TOGETHER = "\0"  # a space at which no line ends; no path holds it
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where a word longer than a line is broken: first what is best
 
 
@@ -82,7 +83,7 @@ class Report:
         return [line for each in text for line in _wrapped(each, width)]
 
     def _told(self, found: Finding) -> list[str]:
-        at = f", at {_shown(found.places, self._folder)}" if found.places else ""
+        at = f", at{TOGETHER}{_shown(found.places, self._folder)}" if found.places else ""
         head = f"{found.severity} {found.id}, since update {found.since_update}{at}"
         return [head, f"  {found.message}", f"  instead: {found.instead}"]
 
@@ -220,7 +221,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     first, later = "  " if text.startswith("  ") else "", "    "
     room = max(NARROWEST, width) - len(later)
     lines = [first]
-    for word in text.split():
+    for word in re.split(r"[^\S\0]+", text.strip()):
         parts = [word] if _columns(word) <= room else _broken(word, room, BREAKS)
         for part in parts:
             joined = f"{lines[-1]} {part}" if lines[-1].strip() else lines[-1] + part
@@ -229,7 +230,7 @@ def _wrapped(text: str, width: int) -> list[str]:
                 lines[-1] = joined
             else:
                 lines.append(later + part)
-    return lines
+    return [line.replace(TOGETHER, " ") for line in lines]
 
 
 def _broken(word: str, room: int, breaks: tuple[str, ...]) -> list[str]:
@@ -252,4 +253,4 @@ def _broken(word: str, room: int, breaks: tuple[str, ...]) -> list[str]:
 def _columns(text: str) -> int:
     from rich.cells import cell_len
 
-    return cell_len(text)
+    return cell_len(text.replace(TOGETHER, " "))

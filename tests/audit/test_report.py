@@ -28,7 +28,7 @@ def report_of(*optimizers: OptimizerHistory) -> Report:
     return Report(History(list(optimizers)))
 
 
-@pytest.mark.parametrize("width", [NARROWEST, 40, 80, 200])
+@pytest.mark.parametrize("width", [NARROWEST, *range(36, 46), 80, 200])
 @pytest.mark.parametrize(
     "file", [LONG, "/家/訓練" * 30 + ".py", "/" + "x" * 300], ids=["long", "wide letters", "one word"]
 )
@@ -44,6 +44,7 @@ def test_words_that_fit_into_a_line_are_whole_and_paths_are_broken_between_folde
     words = " ".join(report.lines(1000)).split()
     parts = " ".join(report.lines(40)).split()
     assert [word for word in words if word not in parts] == ["/data/" + "folder/" * 12 + "train.py:7"]
+    assert not any(line.endswith(" at") for line in report.lines(40))
     assert [part for part in parts if "/" in part and not part.endswith(("/", "train.py:7"))] == []
 
 
