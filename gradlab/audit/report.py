@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab.audit import findings
 from gradlab.audit.keep import Keep, backwards_per_update, keep_of, mode_of
 from gradlab.audit.recording import MOST_OPTIMIZERS
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -169,10 +170,10 @@ def _grouped(items: list[Item], key: Callable[[Item], Hashable]) -> list[list[It
 def _head(alike: list[Optimizer]) -> str:
     first, keeps = alike[0], [each.keep for each in alike if each.keep]
     low, high = min(each.updates for each in alike), max(each.updates for each in alike)
-    updates = _counted(high, "update") if low == high else f"{low} to {high} updates"
+    updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
     passes = "?" if first.backwards_per_update is None else first.backwards_per_update
     return (
-        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {_counted(first.parameters, 'parameter')}, "
+        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {counted(first.parameters, 'parameter')}, "
         f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} each, {_kept(keeps)}: "
         f"{first.mode or 'no one mode'}"
     )
@@ -185,13 +186,9 @@ def _kept(keeps: list[Keep]) -> str:
     return f"keep {median(each.median for each in keeps):.3g}" + (f" ({low} to {high})" if low != high else "")
 
 
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
-
-
 def _sum(found: list[Finding]) -> str:
-    counted = Counter(each.severity for each in found)
-    return ", ".join(_counted(number, severity) for severity, number in counted.items()) or "nothing found"
+    numbers = Counter(each.severity for each in found)
+    return ", ".join(counted(number, severity) for severity, number in numbers.items()) or "nothing found"
 
 
 def _without_updates(history: History) -> str:
