@@ -71,6 +71,11 @@ def test_the_tree_of_the_readme_names_every_module_and_no_other() -> None:
     assert named == there
 
 
+def test_the_tree_of_the_readme_names_every_document_and_no_other() -> None:
+    (named,) = re.findall(r"^docs/ +(.*)$", README, re.MULTILINE)
+    assert named.split(", ") == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
+
+
 def test_every_local_link_of_the_documents_leads_to_a_file() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):

@@ -33,8 +33,8 @@ def watch(sample: int | None = None) -> Iterator[Report]:
     changes.
 
     Args:
-        sample: measure the way to every so many-th update; 1 is each. By default the first eight and then one in 23,
-            which costs next to nothing.
+        sample: measure the way to the first two updates and to every so many-th; 1 is each. By default to the first
+            eight, then to one in 23 up to the 184th, then to the next one after an eighth of those so far.
     """
     from gradlab.audit import active
     from gradlab.audit.recording import Recorder
@@ -48,9 +48,13 @@ def watch(sample: int | None = None) -> Iterator[Report]:
 
 
 def warn(sample: int | None = None) -> None:
-    """Watch from now on, and warn once of each error that is found, at the first update that shows it.
+    """Watch from now on, and warn once of each error or warning by its id, at the first update measured that shows it.
 
-    The warning is a `GradientWarning`, told of the line that takes the step. A second call does nothing more.
+    The warning is a `GradientWarning`, told of the line that takes the step; of notes there is none. A second call
+    does nothing more.
+
+    Args:
+        sample: which updates are measured, as in `watch`.
     """
     from gradlab.audit import active
     from gradlab.audit.findings import find

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
-import textwrap
+import re
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
 from gradlab.audit.keep import Keep, backwards_per_update, keep_of, mode_of
+from gradlab.audit.recording import MOST_OPTIMIZERS
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+    from typing import TypeVar
+
     from gradlab.audit.findings import Finding
     from gradlab.audit.history import History, OptimizerHistory
     from gradlab.audit.places import Place
+
+    Item = TypeVar("Item")
+
+FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more are told of as one
+NARROWEST = 20  # columns
+TOGETHER = "\0"  # a space at which no line ends; no path holds it
+BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where a word longer than a line is broken: first what is best
 
 
 class Optimizer(NamedTuple):
@@ -34,6 +48,9 @@ class Report:
 
     def __init__(self, history: History) -> None:
         self.history = history
+        self._folder = ""
+        with suppress(OSError):  # it may be gone
+            self._folder = os.getcwd()  # noqa: PTH109 - the user's; a script may go elsewhere
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -51,18 +68,25 @@ class Report:
         return all(each.severity == "note" for each in self.findings)
 
     def lines(self, width: int = 80) -> list[str]:
-        """Return the report as text, in lines of at most so many columns where a word allows."""
-        text = [f"gradlab audit: {_sum(self.findings)}"]
+        """Return the report as text, in lines of at most so many columns; what is alike is told once."""
+        found = self.findings
+        text = [f"gradlab audit: {_sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
-        for each in self.optimizers:
-            text += [_head(each), f"  {each.meaning}"]
-        for found in self.findings:
-            at = f", at {_shown(found.places)}" if found.places else ""
-            text += [f"{found.severity} {found.id}, since update {found.since_update}{at}"]
-            text += [f"  {found.message}", f"  instead: {found.instead}"]
+        for alike in _alike(self.optimizers):
+            text += [_head(alike), f"  {alike[0].meaning}"]
+        if len(self.history.optimizers) >= MOST_OPTIMIZERS:
+            text += [f"  no more than {MOST_OPTIMIZERS} optimizers are watched"]
+        for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
+            text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._told(each)]
+            text += [f"  and {len(same) - 1} more at the same lines"] if len(same) > FEW else []
         if self.history.faults:
             text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
         return [line for each in text for line in _wrapped(each, width)]
+
+    def _told(self, found: Finding) -> list[str]:
+        at = f", at{TOGETHER}{_shown(found.places, self._folder)}" if found.places else ""
+        head = f"{found.severity} {found.id}, since update {found.since_update}{at}"
+        return [head, f"  {found.message}", f"  instead: {found.instead}"]
 
     def as_json(self, script: str | None, exit_status: int) -> dict[str, Any]:
         """Return the report as the one document that `audit --json` prints."""
@@ -87,6 +111,10 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
+
+    def __repr__(self) -> str:
+        """Return the text, which is what a notebook shows of a last line `report`."""
+        return str(self)
 
 
 def _optimizer(history: OptimizerHistory) -> Optimizer:
@@ -126,25 +154,41 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
     return f": with this SGD it is momentum {share}" if history.kind == "SGD" and not own else ""
 
 
-def _head(each: Optimizer) -> str:
-    passes = "?" if each.backwards_per_update is None else str(each.backwards_per_update)
-    kept = "keep not measured"
-    if each.keep:
-        low, high = f"{each.keep.min:.3g}", f"{each.keep.max:.3g}"
-        kept = f"keep {each.keep.median:.3g}" + (f" ({low} to {high})" if low != high else "")
+def _alike(optimizers: list[Optimizer]) -> Iterable[list[Optimizer]]:
+    """Yield optimizers by those that are told of in one line: equal ones; and many that differ in numbers alone."""
+    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
+        yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
+
+
+def _grouped(items: list[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    groups: dict[Hashable, list[Item]] = {}
+    for each in items:
+        groups.setdefault(key(each), []).append(each)
+    return list(groups.values())
+
+
+def _head(alike: list[Optimizer]) -> str:
+    first, keeps = alike[0], [each.keep for each in alike if each.keep]
+    low, high = min(each.updates for each in alike), max(each.updates for each in alike)
+    updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
+    passes = "?" if first.backwards_per_update is None else first.backwards_per_update
     return (
-        f"{each.kind}: {_counted(each.parameters, 'parameter')}, {_counted(each.updates, 'update')}, "
-        f"{passes} backward each, {kept}: {each.mode or 'no one mode'}"
+        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {counted(first.parameters, 'parameter')}, "
+        f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} each, {_kept(keeps)}: "
+        f"{first.mode or 'no one mode'}"
     )
 
 
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" + ("" if number == 1 else "s")
+def _kept(keeps: list[Keep]) -> str:
+    if not keeps:
+        return "keep not measured"
+    low, high = f"{min(each.min for each in keeps):.3g}", f"{max(each.max for each in keeps):.3g}"
+    return f"keep {median(each.median for each in keeps):.3g}" + (f" ({low} to {high})" if low != high else "")
 
 
 def _sum(found: list[Finding]) -> str:
-    counted = Counter(each.severity for each in found)
-    return ", ".join(_counted(number, severity) for severity, number in counted.items()) or "nothing found"
+    numbers = Counter(each.severity for each in found)
+    return ", ".join(counted(number, severity) for severity, number in numbers.items()) or "nothing found"
 
 
 def _without_updates(history: History) -> str:
@@ -153,19 +197,57 @@ def _without_updates(history: History) -> str:
     return "no optimizer was seen" + (", though there were backward passes" if history.backwards else "")
 
 
-def _shown(places: tuple[Place, ...]) -> str:
-    """Return places as FILE:LINE, LINE, the file as seen from the current folder where it lies below."""
+def _shown(places: tuple[Place, ...], folder: str) -> str:
+    """Return places as FILE:LINE, LINE, the file as seen from the folder where it lies below."""
     by_file: dict[str, list[str]] = {}
     for place in places:
         by_file.setdefault(place.file, []).append(str(place.line))
-    return "; ".join(f"{_seen_from_here(file)}:{', '.join(lines)}" for file, lines in by_file.items())
+    return "; ".join(f"{_seen_from(folder, file)}:{', '.join(lines)}" for file, lines in by_file.items())
 
 
-def _seen_from_here(file: str) -> str:
+def _seen_from(folder: str, file: str) -> str:
     path = Path(file)
-    return os.path.relpath(path) if path.is_absolute() and path.is_relative_to(Path.cwd()) else file
+    return str(path.relative_to(folder)) if folder and path.is_absolute() and path.is_relative_to(folder) else file
 
 
-def _wrapped(line: str, width: int) -> list[str]:
-    indent = "  " if line.startswith("  ") else ""
-    return textwrap.wrap(line, max(20, width), subsequent_indent=indent + "  ", break_on_hyphens=False) or [""]
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the text in lines of at most so many columns, the later ones indented further.
+
+    A word that is longer than a line has lines of its own: a path is broken between its folders.
+    """
+    first, later = "  " if text.startswith("  ") else "", "    "
+    room = max(NARROWEST, width) - len(later)
+    lines = [first]
+    for word in re.split(r"[^\S\0]+", text.strip()):
+        parts = [word] if _columns(word) <= room else _broken(word, room, BREAKS)
+        for part in parts:
+            joined = f"{lines[-1]} {part}" if lines[-1].strip() else lines[-1] + part
+            whole = part is word or not lines[-1].strip()
+            if whole and _columns(joined) <= room + len(later):
+                lines[-1] = joined
+            else:
+                lines.append(later + part)
+    return [line.replace(TOGETHER, " ") for line in lines]
+
+
+def _broken(word: str, room: int, breaks: tuple[str, ...]) -> list[str]:
+    """Return a word in parts of at most so many columns.
+
+    >>> _broken("folder/file_of_it.py:7", 10, BREAKS)
+    ['folder/', 'file_of_', 'it.py:7']
+    """
+    parts = [""]
+    for piece in re.split(breaks[0], word):
+        if _columns(parts[-1] + piece) <= room:
+            parts[-1] += piece
+        elif _columns(piece) <= room:
+            parts.append(piece)
+        else:
+            parts += _broken(piece, room, breaks[1:])
+    return [part for part in parts if part]
+
+
+def _columns(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text.replace(TOGETHER, " "))

@@ -19,15 +19,22 @@ if TYPE_CHECKING:
 )
 def audit(
     script: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="The script to run; with -m, a module.")],
-    args: Annotated[list[str] | None, typer.Argument(metavar="[ARGS]...", help="The script's own arguments.")] = None,
+    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The script's own arguments.")] = None,
     module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module: package.module.")] = False,
     sample: Annotated[
-        int | None, typer.Option(help="Measure at every N-th update; default: the first 8, then 1 in 23.", min=1)
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Measure at updates 1, 2 and every N-th; default: the first 8, 1 in 23, fewer from the 184th on.",
+            min=1,
+        ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout; the script's goes to stderr.")
+        bool, typer.Option("--json", help="One JSON document on stdout; the script's own goes to stderr.")
     ] = False,
-    exit_zero: Annotated[bool, typer.Option("--exit-zero", help="Exit 0 whatever is found.")] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 whatever is found; else 1, notes aside.")
+    ] = False,
 ) -> None:
     """Run your training script and say what it does with its gradients."""
     from gradlab.audit.command import Streams

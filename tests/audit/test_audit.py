@@ -101,8 +101,9 @@ def patched() -> list[object]:
     return [
         torch.autograd.backward, torch.optim.Optimizer.__init__, torch.optim.Optimizer.zero_grad, nn.Module.zero_grad,
         clip_grad.clip_grad_norm_, nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_, torch.amp.GradScaler.step,
-        torch.amp.GradScaler.unscale_, dataloader._BaseDataLoaderIter.__next__, *schedulers,
-        list(hooks._global_optimizer_pre_hooks), list(hooks._global_optimizer_post_hooks), list(sys.meta_path),
+        torch.amp.GradScaler.unscale_, torch.amp.GradScaler.scale, dataloader._BaseDataLoaderIter.__next__,
+        *schedulers, list(hooks._global_optimizer_pre_hooks), list(hooks._global_optimizer_post_hooks),
+        list(sys.meta_path),
     ]  # fmt: skip
 
 

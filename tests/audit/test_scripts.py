@@ -152,5 +152,6 @@ def test_both_optimizers_of_a_gan_are_told_to_clear() -> None:
     ]
 
 
-def test_there_are_rules_for_all_that_the_scripts_show() -> None:
-    assert len(RULES) >= len({name.partition("_")[2].partition(".")[0] for name in FAULTY})
+def test_every_rule_has_a_script_that_shows_it_and_every_script_a_rule() -> None:
+    shown = {name.partition("_")[2].partition(".")[0] for name in FAULTY}
+    assert {rule.__name__.replace("_", "-") for rule in RULES} == shown

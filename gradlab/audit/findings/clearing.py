@@ -113,7 +113,8 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             seen[0].update,
             tuple(each.places_of("z")),
             f"{each.kind}: .grad is cleared before {cleared.updates} of {each.updates} updates only, such as once an "
-            f"epoch; in between all of the last gradient is still there at each update",
+            f"epoch; in between all of the last gradient is still there "
+            f"({COUNTED.format(shown=len(seen), measured=len(seen))})",
             "optimizer.zero_grad() before each loss.backward() that begins a new update",
         )
 
@@ -150,7 +151,7 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             found.first,
             tuple(each.places_of("z")),
             f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
-            ".grad is cleared in between",
+            f".grad is cleared in between ({COUNTED.format(shown=len(seen), measured=len(seen))})",
             "optimizer.zero_grad() once a window, after optimizer.step()",
         )
 
@@ -161,12 +162,14 @@ def partly_kept(history: History) -> Iterator[Finding]:
         keep = keep_of(each)
         if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(each.measured) <= LEAST:
             continue
+        seen = [measured for measured in each.measured if measured.kept]
         yield Finding(
             "partly-kept",
             "note",
-            next(measured.update for measured in each.measured if measured.kept),
+            seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
             f"{each.kind}: {keep.median:.3g} of the last gradient is kept in .grad: {mode_of(each)}, which multiplies "
-            f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g}",
+            f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
+            f"({COUNTED.format(shown=len(seen), measured=len(seen))})",
             "nothing, where it is meant; momentum= of the optimizer is the usual way",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.findings.clearing import LEAST, count
 from gradlab.audit.findings.finding import Finding
@@ -50,10 +50,19 @@ def still_scaled(trace: str) -> bool:
     )
 
 
-def _shown(history: OptimizerHistory, is_one: Callable[[str], bool], *, of: Callable[[str], bool]) -> int | None:
+class _Shown(NamedTuple):
+    """At which updates something is seen."""
+
+    since: int
+    told: str  # at how many, of how many
+
+
+def _shown(history: OptimizerHistory, is_one: Callable[[str], bool], *, of: Callable[[str], bool]) -> _Shown | None:
     """Return since which update traces are so, None where they are not in nearly all that might be."""
-    found = count(history, is_one)
-    return found.first if found.updates >= LEAST and 10 * found.updates >= 9 * count(history, of).updates else None
+    found, might = count(history, is_one), count(history, of)
+    if found.updates < LEAST or 10 * found.updates < 9 * might.updates:
+        return None
+    return _Shown(found.first, f"at {found.updates} of {might.updates} updates")
 
 
 def _clips(trace: str) -> bool:
@@ -63,15 +72,15 @@ def _clips(trace: str) -> bool:
 def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping within the window, of what has gathered so far."""
     for each in history.trained():
-        since = _shown(each, at_each, of=_clips)
-        if since is not None:
+        shown = _shown(each, at_each, of=_clips)
+        if shown is not None:
             yield Finding(
                 "clipped-at-every-micro-batch",
                 "warning",
-                since,
+                shown.since,
                 tuple(each.places_of("c")),
                 f"{each.kind}: what has gathered is clipped after each backward pass, not once before the step: the "
-                "first micro-batches count less than the last",
+                f"first micro-batches count less than the last ({shown.told} that clip)",
                 "clip once a window, right before optimizer.step()",
             )
 
@@ -79,15 +88,15 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
 def clipped_before_backward(history: History) -> Iterator[Finding]:
     """Find clipping that comes before the gradient, or after the step that used it."""
     for each in history.trained():
-        since = _shown(each, too_early, of=_clips)
-        if since is not None:
+        shown = _shown(each, too_early, of=_clips)
+        if shown is not None:
             yield Finding(
                 "clipped-before-backward",
                 "error",
-                since,
+                shown.since,
                 tuple(each.places_of("c")),
                 f"{each.kind}: clipped before the backward pass or after the step, so that no step finds its gradient "
-                "clipped",
+                f"clipped ({shown.told} that clip)",
                 "clip between loss.backward() and optimizer.step()",
             )
 
@@ -95,14 +104,14 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
 def clipped_before_unscale(history: History) -> Iterator[Finding]:
     """Find clipping of gradients that are still multiplied by GradScaler's factor."""
     for each in history.trained():
-        since = _shown(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
-        if since is not None:
+        shown = _shown(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
+        if shown is not None:
             yield Finding(
                 "clipped-before-unscale",
                 "error",
-                since,
+                shown.since,
                 tuple(each.places_of("c")),
                 f"{each.kind}: gradients are clipped while they are still scaled by GradScaler, thousands of times "
-                "their size",
+                f"their size ({shown.told} that clip and unscale)",
                 "scaler.unscale_(optimizer) before clipping",
             )

@@ -33,6 +33,12 @@ def _all(history: OptimizerHistory, every: int, is_so: Callable[[Loss, int], boo
     return sum(times for _, times, _ in found) >= LEAST and all(is_so(loss, every) for loss, _, _ in found)
 
 
+def _read(history: OptimizerHistory, every: int) -> str:
+    """Say of how many windows of so many passes the losses were read; `_all` of them are alike."""
+    read = sum(times for _, times, _ in losses_of(history, every))
+    return f"in {read} of {read} windows read"
+
+
 def _is_whole_mean(loss: Loss, _every: int) -> bool:
     return loss.undivided and loss.base == "mean"
 
@@ -73,7 +79,7 @@ def loss_not_divided(history: History) -> Iterator[Finding]:
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
             f"{each.kind}: the losses of {every} micro-batches are not divided by {every}: the gradient is their "
-            f"sum, {every} times the mean"
+            f"sum, {every} times the mean ({_read(each, every)})"
             + (f", and is clipped as such (at {clipped} updates measured)" if clipped >= LEAST else ""),
             f"(loss / {every}).backward()",
         )
@@ -101,7 +107,8 @@ def divided_twice(history: History) -> Iterator[Finding]:
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
             f"{each.kind}: the losses of {every} micro-batches are divided by {every} "
-            + ("twice" if in_loss else "and their gradient by it once more before the step"),
+            + ("twice" if in_loss else "and their gradient by it once more before the step")
+            + f" ({_read(each, every)})",
             f"divide by {every} once; a framework that accumulates does it by itself",
         )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.clearing import LEAST
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import in_order
+from gradlab.audit.reach import LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ def _unowned(unowned: list[Unowned], severity: Severity, why: str, instead: str)
         min(each.since for each in unowned),
         tuple(in_order(place for each in unowned for place in each.places)),
         f"gradient reaches {listed([each.parameter for each in unowned])}, which no optimizer holds and nothing "
-        f"moves{why}",
+        f"moves (seen at {LOOKS} updates or more){why}",
         instead,
     )
 
@@ -72,7 +73,8 @@ def stale_parameter(history: History) -> Iterator[Finding]:
             min(each.since for each in stale),
             tuple(in_order(place for each in stale for place in each.places)),
             f"gradient reaches {listed([each.parameter for each in stale])}, which no optimizer holds, while {old} "
-            f"that one holds {'is' if old == 1 else 'are'} in no model and without gradient: replaced, it seems",
+            f"that one holds {'is' if old == 1 else 'are'} in no model and without gradient: replaced, it seems "
+            f"(seen at {LOOKS} updates or more)",
             "make the optimizer once the model has all of its parameters, or add_param_group()",
         )
 
@@ -88,13 +90,13 @@ def parameter_without_gradient(history: History) -> Iterator[Finding]:
         if not silent:
             continue
         everything = each.seen.all_silent
-        what = "all that it holds" if everything else f"{len(silent)} of {each.parameters}"
+        what = "all that it holds" if everything else f"{len(silent)} of the {each.parameters} that it holds"
         yield Finding(
             "parameter-without-gradient",
             "error" if everything else "note",
             1,
             tuple(each.places_of("S")),
-            f"{each.kind}: no gradient has reached {listed(silent)} in {each.updates} updates, {what}",
+            f"{each.kind}: no gradient has reached {listed(silent)} in any of {each.updates} updates, {what}",
             "give it the parameters that the loss depends on, and look for detach(), .data, .item() or no_grad() on "
             "the way to the loss"
             if everything
@@ -108,7 +110,7 @@ def frozen_parameter_moves(history: History) -> Iterator[Finding]:
         moved = [one for one in each.seen.moved.values() if one.times >= LEAST]
         if not moved:
             continue
-        zeros = all(one.zeros for one in moved)
+        zeros, times = all(one.zeros for one in moved), min(one.times for one in moved)
         why = "zeros, by which momentum and weight decay go on" if zeros else "that of before"
         yield Finding(
             "frozen-parameter-moves",
@@ -116,7 +118,7 @@ def frozen_parameter_moves(history: History) -> Iterator[Finding]:
             min(one.since for one in moved),
             tuple(each.places_of("S")),
             f"{each.kind} moves {listed([one.parameter for one in moved])}, which no longer "
-            f"{'requires' if len(moved) == 1 else 'require'} grad: .grad is {why}",
+            f"{'requires' if len(moved) == 1 else 'require'} grad: .grad is {why} (at {times} updates measured)",
             "p.grad = None when it is frozen, and zero_grad() with set_to_none=True; or take it out of the optimizer",
         )
 
@@ -140,7 +142,7 @@ def gradient_not_finite(history: History) -> Iterator[Finding]:
             seen.since,
             tuple(each.places_of("BLS")),
             f"{each.kind}: the step took inf or nan for the first time {since}{which and ', '}{which}, and the "
-            "weights are not finite either",
+            f"weights are not finite either (at {seen.times} updates measured)",
             "a lower lr or clip_grad_norm_(), or what is finite in the backward pass too, as sqrt(x + eps); "
             + ("torch.autograd.detect_anomaly() tells the operation" if sure else "--sample 1 tells the update"),
         )

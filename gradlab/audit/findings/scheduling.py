@@ -38,6 +38,7 @@ def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
             "warning",
             found.first,
             tuple(each.places_of("s")),
-            f"{each.kind}: the scheduler takes a step at each backward pass, several times for each update",
+            f"{each.kind}: the scheduler takes a step at each backward pass, several times for each update "
+            f"(at {found.updates} of {moved.updates} updates for which it does)",
             "scheduler.step() right after optimizer.step(), once a window",
         )

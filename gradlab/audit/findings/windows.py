@@ -147,9 +147,21 @@ def first_window_off_by_one(history: History) -> Iterator[Finding]:
             1,
             tuple(each.places_of("S")),
             f"{each.kind}: the first update {where} takes {length} backward pass{'es' if length > 1 else ''}, "
-            f"the others {windows.every}",
+            f"the others {windows.every} ({_others(windows)})",
             f"if (i + 1) % {windows.every} == 0, with i counted from 0",
         )
+
+
+def _others(windows: Windows) -> str:
+    """Say of how many updates besides the first ones the windows are of the usual length."""
+    lengths: Counter[int] = Counter()
+    for each in windows.all:
+        whole = 0 if each.cleared else each.left
+        if each not in windows.firsts:
+            lengths[each.passes] += each.times
+        elif whole and whole + each.passes == windows.every:
+            lengths[windows.every] += each.times
+    return f"at {lengths[windows.every]} of {lengths.total()} updates"
 
 
 def _split(windows: Windows, *, cleared: bool) -> list[Window]:

@@ -1,0 +1,110 @@
+"""The report as text: for terminals of any width, pipes and notebooks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch
+from gradlab.audit.places import Place
+from gradlab.audit.recording import MOST_OPTIMIZERS, Recorder
+from gradlab.audit.report import NARROWEST, Report
+
+LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is_longer_than_some_lines.py"
+
+
+def never_clearing(kind: str = "SGD", updates: int = 8, file: str = LONG, line: int = 7) -> OptimizerHistory:
+    """Return what is seen of an optimizer whose gradients nothing clears."""
+    measured = [Measured(nth, (1.0,)) for nth in range(2, updates + 1)]
+    seen = OptimizerHistory(kind, 4, updates=updates, stretches=[Stretch("B", 1, updates)], measured=measured)
+    seen.seen_at("S", Place(file, line))
+    return seen
+
+
+def report_of(*optimizers: OptimizerHistory) -> Report:
+    return Report(History(list(optimizers)))
+
+
+@pytest.mark.parametrize("width", [NARROWEST, *range(36, 46), 80, 200])
+@pytest.mark.parametrize(
+    "file", [LONG, "/家/訓練" * 30 + ".py", "/" + "x" * 300], ids=["long", "wide letters", "one word"]
+)
+def test_no_line_is_wider_than_the_terminal_and_no_letter_is_lost(width: int, file: str) -> None:
+    lines = report_of(never_clearing(file=file)).lines(width)
+    wide = [sum(2 if ord(letter) > 0x2E80 else 1 for letter in line) for line in lines]
+    assert max(wide) <= width
+    assert f"at{file}:7" in "".join("".join(lines).split())
+
+
+def test_words_that_fit_into_a_line_are_whole_and_paths_are_broken_between_folders() -> None:
+    report = report_of(never_clearing(file="/data/" + "folder/" * 12 + "train.py"))
+    words = " ".join(report.lines(1000)).split()
+    parts = " ".join(report.lines(40)).split()
+    assert [word for word in words if word not in parts] == ["/data/" + "folder/" * 12 + "train.py:7"]
+    assert not any(line.endswith(" at") for line in report.lines(40))
+    assert [part for part in parts if "/" in part and not part.endswith(("/", "train.py:7"))] == []
+
+
+def test_what_goes_on_in_another_line_is_indented_further_than_what_begins_one() -> None:
+    report = report_of(never_clearing())
+    begun = [line.split()[0] for line in report.lines(1000)]
+    narrow = report.lines(40)
+    assert [line.split()[0] for line in narrow if not line.startswith("    ")] == begun
+    assert len(narrow) > len(begun)
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_optimizers_of_which_the_same_is_to_be_told_are_told_of_at_once(count: int) -> None:
+    lines = report_of(*[never_clearing() for _ in range(count)], never_clearing("Adam")).lines(200)
+    heads = [line for line in lines if " updates, " in line]
+    assert [head.partition(":")[0] for head in heads] == [f"{count} × SGD", "Adam"]
+    assert len([line for line in lines if line.startswith("  never cleared")]) == 2
+
+
+def test_two_optimizers_that_differ_in_a_number_have_a_line_each_and_many_have_one_with_the_range() -> None:
+    two = report_of(never_clearing(updates=8), never_clearing(updates=9)).lines(200)
+    many = report_of(*[never_clearing(updates=8 + nth) for nth in range(20)]).lines(200)
+    assert [line.partition(",")[2][:11] for line in two if line.startswith("SGD: ")] == [" 8 updates,", " 9 updates,"]
+    assert next(line for line in many if "×" in line).startswith("20 × SGD: 4 parameters, 8 to 27 updates, ")
+
+
+def test_findings_of_many_trials_at_the_same_lines_are_told_of_by_the_first() -> None:
+    report = report_of(*[never_clearing(updates=8 + nth) for nth in range(20)], never_clearing(line=90))
+    assert len(report.findings) == 21
+    lines = report.lines(200)
+    assert [line.rpartition(":")[2] for line in lines if line.startswith("error never-cleared")] == ["7", "90"]
+    assert lines.count("  and 19 more at the same lines") == 1
+
+
+def test_that_not_all_optimizers_are_watched_is_told_where_there_were_so_many() -> None:
+    told = f"  no more than {MOST_OPTIMIZERS} optimizers are watched"
+    assert told not in report_of(*[never_clearing() for _ in range(MOST_OPTIMIZERS - 1)]).lines()
+    assert told in report_of(*[never_clearing() for _ in range(MOST_OPTIMIZERS)]).lines()
+
+
+def test_a_script_is_named_as_seen_from_where_it_was_started(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    report = report_of(never_clearing(file=str(folder / "mine" / "train.py")))
+    os.chdir("elsewhere")
+    assert any(line.endswith(f", at {Path('mine', 'train.py')}:7") for line in report.lines())
+
+
+def test_a_folder_that_is_gone_takes_no_report_with_it(folder: Path) -> None:
+    (folder / "gone").mkdir()
+    os.chdir("gone")
+    (folder / "gone").rmdir()
+    assert f"{LONG}:7" in "".join(report_of(never_clearing()).lines(200))
+
+
+def test_a_notebook_shows_a_report_as_its_text() -> None:
+    report: Any = report_of(never_clearing())
+    assert repr(report) == str(report)
+    assert repr(report).splitlines()[0] == "gradlab audit: 1 error"
+
+
+def test_a_script_that_takes_no_step_is_told_so() -> None:
+    assert str(Report(Recorder().history)).splitlines() == ["gradlab audit: nothing found", "  no optimizer was seen"]
+    assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
