@@ -14,14 +14,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.graphs import Mark, Reached, reached_from
-from gradlab.audit.history import CLEARED
+from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in
 from gradlab.audit.keep import ALIKE, Sample, is_zero, sample
 from gradlab.audit.names import parameters_of
 from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
 from gradlab.audit.places import here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
@@ -70,6 +70,7 @@ class Window:
         self.trusted = False  # for its loss was finite; what is not, for all that, is seen a few updates later
         self.finite_at = 0  # the latest update of which gradients are known to be
         self.passes: list[_Pass] = []
+        self.sets: frozenset[frozenset[int]] | None = None  # that passes of one window reached, where they differed
 
     @property
     def needs_end(self) -> bool:
@@ -304,8 +305,10 @@ class Reach:
             return
         window.measured = False
         seen = watched.history.seen
-        if len(passes) > 1 and len(seen.crossings) < MOST_CROSSINGS:
-            _note_crossing(watched, passes)
+        if len(passes) > 1:
+            _note_sets(watched, passes)
+            if len(seen.crossings) < MOST_CROSSINGS:
+                _note_crossing(watched, passes)
         frozen, window.frozen = window.frozen, {}
         for key, (before, grad) in frozen.items():
             self._look_at_frozen(watched, groups, key, before, grad)
@@ -459,6 +462,34 @@ def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
     mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
     lines = tuple(sorted({each.place for each in foreign if each.place}))
     history.seen.crossings.append(Crossing(history.updates, mixed, lines, foreign[0].stepped))
+
+
+def _note_sets(watched: Watched, passes: list[_Pass]) -> None:
+    """Note whether the passes of an update have reached different parameters: then they are no micro-batches.
+
+    Micro-batches may pass by a branch, but by another one in each window; and they have the others in common.
+    """
+    letters, window, seen = watched.history.stretches[-1].trace, watched.window, watched.history.seen
+    sets = [each.reached for each in passes[-backwards_in(letters) :] if each.reached]
+    if len(passes) != sum(map(letters.count, BACKWARDS)) or len(sets) != backwards_in(letters) or len(sets) < 2:
+        return  # not all of them were looked at
+    counted = Counter(sets)
+    if window.sets is None and len(counted) > 1:
+        window.sets = frozenset(counted)
+    if len(counted) > 1 and (counted.keys() == window.sets or _are_disjoint(counted)):
+        seen.apart += 1
+        seen.losses = len(counted) if len(set(counted.values())) == 1 else len(sets)
+    else:
+        seen.together += 1
+
+
+def _are_disjoint(sets: Iterable[frozenset[int]]) -> bool:
+    every: set[int] = set()
+    for each in sets:
+        if not every.isdisjoint(each):
+            return False
+        every |= each
+    return True
 
 
 def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:

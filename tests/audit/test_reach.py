@@ -243,3 +243,21 @@ for nth in range(12):
 """
     assert [each.id for each in watched(source.format(joins=6)).findings] == []
     assert [each.id for each in watched(source.format(joins=-1)).findings] == ["parameter-without-optimizer"]
+
+
+def test_micro_batches_that_take_another_branch_in_each_window_are_micro_batches() -> None:
+    source = """
+body, branches = nn.Linear(2, 2), nn.ModuleList(nn.Linear(2, 1) for _ in range(4))
+optimizer = torch.optim.SGD([*body.parameters(), *branches.parameters()], lr=0.01)
+for nth in range(12):
+    for taken in {taken}:
+        (branches[taken]({of})).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    moving, same = "(nth % 4, (nth + 1) % 4, nth % 3)", "(0, 1)"
+    modes = [
+        watched(source.format(taken=taken, of=of)).optimizers[0].mode
+        for taken, of in ((moving, "body(x)"), (same, "body(x)"), ("(nth % 4, (nth + 1) % 4)", "x"), ("(0, 0)", "x"))
+    ]
+    assert modes == ["accumulate:3:sum", "zero_grad", "zero_grad", "accumulate:2:sum"]
