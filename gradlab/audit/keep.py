@@ -121,7 +121,13 @@ def backwards_per_update(history: OptimizerHistory) -> int | None:
 
 def gathered_per_update(history: OptimizerHistory) -> int | None:
     """Return the median number of backward passes since the last clearing."""
-    return _median_over(history, gathered_in)
+    return 1 if emptied_between(history) else _median_over(history, gathered_in)
+
+
+def emptied_between(history: OptimizerHistory) -> bool:
+    """Say whether nothing was left at any further backward pass of an update: cleared, though no call was heard."""
+    joins = [each.joins for each in history.measured if each.joins]
+    return bool(joins) and max(map(max, joins)) <= ALIKE and min(map(min, joins)) >= -ALIKE
 
 
 def mode_of(history: OptimizerHistory) -> str | None:

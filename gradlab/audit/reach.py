@@ -499,6 +499,17 @@ def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:
     return [each.update for each in marked] == [each for each in looks if each >= marked[0].update]
 
 
+def all_are_zero(parameters: Iterable[Tensor]) -> bool:
+    """Say whether no `.grad` of these holds anything, as far as they can be looked at."""
+    for p in parameters:
+        if p.grad is None:
+            continue
+        content = _dense(p.grad)
+        if content is None or bool(content.any()):
+            return False
+    return True
+
+
 def _all_are_finite(grads: list[Tensor]) -> bool:
     """Say whether all of these are finite for sure: by their norms, in one call, where they are of the usual kind."""
     import torch

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
-from gradlab.audit.keep import ALIKE, keep_of, mode_of
+from gradlab.audit.keep import ALIKE, emptied_between, keep_of, mode_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradlab.audit.history import History, Measured, OptimizerHistory
+    from gradlab.audit.places import Place
 
 LEAST = 3  # updates that must show it
 
@@ -77,21 +78,29 @@ def never_cleared(history: History) -> Iterator[Finding]:
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
-    """Find gradients cleared between the backward pass and the step, which has nothing to go by."""
+    """Find gradients cleared between the backward pass and the step, which has nothing to go by.
+
+    By a call that was heard; or by what was measured, where all that any backward pass has left is zeros at the step.
+    """
 
     def starved(trace: str) -> bool:
         return backwards_in(trace) > 0 and gathered_in(trace) == 0
 
+    def unheard(trace: str) -> bool:
+        return gathered_in(trace) > 0 and "L" not in trace
+
     for each in history.trained():
-        seen = measured_of(each, starved)
+        heard = 2 * count(each, starved).updates >= each.updates
+        seen = measured_of(each, starved if heard else unheard)
+        seen = [measured for measured in seen if heard or measured.size is not None]
         shown = [measured for measured in seen if measured.empty]
-        if len(shown) < LEAST or len(shown) < len(seen) or 2 * count(each, starved).updates < each.updates:
+        if len(shown) < LEAST or len(shown) < len(seen):
             continue
         yield Finding(
             "cleared-before-step",
             "error",
             shown[0].update,
-            tuple(each.places_of("zS")),
+            tuple(each.places_of("zS" if heard and each.places.get("z") else BACKWARDS + "S")),
             f"{each.kind}: .grad is cleared after the backward pass and before the step, which has nothing to go by "
             f"({COUNTED.format(shown=len(shown), measured=len(seen))})",
             "clear before loss.backward() or after optimizer.step(), not in between",
@@ -111,7 +120,7 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             "cleared-once-an-epoch",
             "error",
             seen[0].update,
-            tuple(each.places_of("z")),
+            tuple(_where_cleared(each)),
             f"{each.kind}: .grad is cleared before {cleared.updates} of {each.updates} updates only, such as once an "
             f"epoch; in between all of the last gradient is still there at each update",
             "optimizer.zero_grad() before each loss.backward() that begins a new update",
@@ -119,13 +128,10 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
 
 
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
-    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts."""
+    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts.
 
-    def wasted(trace: str) -> bool:
-        part = own_part(trace)
-        backwards = [letter for letter in part if letter == "B" or letter in CLEARED]
-        pairs = list(pairwise(backwards))
-        return part.count("B") > 1 and not ({"k", "L"} & set(part)) and ("B", "B") not in pairs
+    Where no call was heard that does so, it rests on what was measured alone.
+    """
 
     def for_nothing(measured: Measured) -> bool:
         one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
@@ -136,9 +142,13 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
         return measured.size is not None and abs(measured.size - 1) <= ALIKE
 
     for each in history.trained():
-        found = count(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
-        seen = measured_of(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
+        wasted = (
+            _in_a_row if emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates else _by_turns
+        )
+        found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
+            continue
+        if not any(measured.lines for measured in seen):  # then nothing is known of them
             continue
         scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
         if not scaled and not all(map(as_it_was, seen)):
@@ -148,11 +158,37 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "accumulation-without-effect",
             "error",
             found.first,
-            tuple(each.places_of("z")),
+            tuple(each.places_of(BACKWARDS + "S") if wasted is _in_a_row else _where_cleared(each)),
             f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
             ".grad is cleared in between",
             "optimizer.zero_grad() once a window, after optimizer.step()",
         )
+
+
+def _where_cleared(history: OptimizerHistory) -> list[Place]:
+    """Return the lines that clear; without a call that does, those that find it done, or that it is done between."""
+    known = next((letter for letter in CLEARED if history.places.get(letter)), BACKWARDS + "S")
+    return history.places_of(known)
+
+
+def _by_turns(trace: str) -> bool:
+    """Say whether gradients are cleared between all of several backward passes.
+
+    >>> _by_turns("zBzBzB"), _by_turns("zBBzB"), _by_turns("zBzBz")
+    (True, False, False)
+    """
+    told = "".join(letter for letter in own_part(trace) if letter in "BLkzn").replace("n", "z")
+    return re.fullmatch(r"z*(Bz+)+B", told) is not None
+
+
+def _in_a_row(trace: str) -> bool:
+    """Say whether several backward passes come in a row, as far as is heard.
+
+    >>> _in_a_row("zBBB"), _in_a_row("zBzB"), _in_a_row("zB")
+    (True, False, False)
+    """
+    told = "".join(letter for letter in own_part(trace) if letter in "BLkzny").replace("n", "z")
+    return re.fullmatch(r"z*BB+", told) is not None
 
 
 def partly_kept(history: History) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.clearing import LEAST, count
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.findings.windows import last_try
-from gradlab.audit.keep import losses_apart
+from gradlab.audit.keep import emptied_between, losses_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,8 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping within the window, of what has gathered so far."""
     for each in history.trained():
         since = _shown(each, at_each, of=_clips)
-        if since is not None and not losses_apart(each):  # else each loss may have its own parameters clipped
+        one_by_one = losses_apart(each) or emptied_between(each)  # each loss with its own, or put together by hand
+        if since is not None and not one_by_one:
             yield Finding(
                 "clipped-at-every-micro-batch",
                 "warning",

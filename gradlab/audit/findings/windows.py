@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gradlab.audit.findings.clearing import LEAST
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import own_part
-from gradlab.audit.keep import gathered_per_update, of_micro_batches
+from gradlab.audit.keep import emptied_between, gathered_per_update, of_micro_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,11 @@ def last_try(trace: str) -> str:
 def windows_of(history: OptimizerHistory) -> Windows | None:
     """Return the windows of an optimizer that accumulates, None of one that does not, or where one is no window."""
     usual = gathered_per_update(history) or 0
-    if any(each.moved for each in history.measured) or not of_micro_batches(history, usual):
+    if (
+        emptied_between(history)
+        or any(each.moved for each in history.measured)
+        or not of_micro_batches(history, usual)
+    ):
         return None
     found = []
     whole = bool(history.stretches) and "B" in history.stretches[0].trace  # else made before it was watched
