@@ -49,12 +49,16 @@ FEW = 4  # parameters that are named, of many
 class _Pass:
     """A backward pass in the window of one optimizer."""
 
-    __slots__ = ("place", "reached", "stepped")
+    __slots__ = ("after", "others", "place", "reached", "stepped")
 
-    def __init__(self, place: Place | None, reached: frozenset[int] | None) -> None:
+    def __init__(
+        self, place: Place | None, reached: frozenset[int] | None, others: frozenset[int], *, after: bool
+    ) -> None:
         self.place = place
         self.reached = reached  # of the optimizer's parameters, by id; None where that is not known
-        self.stepped = ""  # the kind of another optimizer that it reached, and that has taken a step since
+        self.others = others  # optimizers of which it reached something, too: ids of what is watched
+        self.after = after  # another optimizer had stepped for a pass of this window when it came
+        self.stepped: dict[int, str] = {}  # such that it reached and that have taken a step since: their kind, by id
 
 
 class Window:
@@ -142,8 +146,9 @@ class Reach:
         held = self._held()
         if place and mark:
             self._look_at_graphs(place, update, mark)
+        reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
         for watched, ids in held:
-            _note_pass(watched, place, reached, ids, nested=nested)
+            _note_pass(watched, place, reached, ids, reaching, nested=nested)
             if watched.window.silent:
                 _strike_off(watched, reached)
         if not nested:
@@ -405,13 +410,23 @@ def _number(groups: Groups, key: Key) -> int:
     return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]
 
 
-def _note_pass(watched: Watched, place: Place | None, reached: Reached, ids: frozenset[int], *, nested: bool) -> None:
+def _note_pass(
+    watched: Watched,
+    place: Place | None,
+    reached: Reached,
+    ids: frozenset[int],
+    reaching: frozenset[int],
+    *,
+    nested: bool,
+) -> None:
     window, own = watched.window, ids.intersection(reached.leaves)
     if nested and window.passes:  # what a checkpoint reaches, the pass around it does
         last = window.passes[-1]
         last.reached = last.reached and last.reached | own
     elif own and watched.measuring and len(window.passes) < MOST_PASSES:
-        window.passes.append(_Pass(place, own if reached.whole else None))
+        after = any(each.stepped for each in window.passes)
+        others = reaching - {id(watched)}
+        window.passes.append(_Pass(place, own if reached.whole else None, others, after=after))
 
 
 def _heard(watched: Watched, key: Key) -> None:
@@ -435,17 +450,20 @@ def _note_step(passes: list[_Pass], other: Watched) -> None:
     theirs = {each.place for each in other.window.passes if each.place}
     for each in passes:
         if each.place in theirs:
-            each.stepped = each.stepped or other.history.kind
+            each.stepped[id(other)] = other.history.kind
 
 
 def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
     """Note whether a pass that another optimizer's step followed has left anything to this one's step.
 
     Passes at one line are those of a loss that both train by; and one that reaches but a part of what the others do is
-    one of several losses of a network that they share.
+    one of several losses of a network that they share. So are passes that all come before any step, and those of which
+    each belongs to yet another optimizer, as those of the heads of one body do.
     """
     own = [each for each in passes if not each.stepped]
     others = [each for each in passes if each.stepped]
+    if not any(each.after for each in own) or not _are_by_the_same(own, others):
+        return
     at = {each.place for each in own}
     all_of_it: set[int] = set()
     for each in own:
@@ -461,7 +479,14 @@ def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
         return
     mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
     lines = tuple(sorted({each.place for each in foreign if each.place}))
-    history.seen.crossings.append(Crossing(history.updates, mixed, lines, foreign[0].stepped))
+    kind = next(iter(foreign[0].stepped.values()))
+    history.seen.crossings.append(Crossing(history.updates, mixed, lines, kind))
+
+
+def _are_by_the_same(own: list[_Pass], others: list[_Pass]) -> bool:
+    """Say whether no pass of its own reached an optimizer that has not stepped for any of the others."""
+    stepped = {number for each in others for number in each.stepped}
+    return all(each.others <= stepped for each in own)
 
 
 def _note_sets(watched: Watched, passes: list[_Pass]) -> None:
