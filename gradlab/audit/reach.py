@@ -213,7 +213,7 @@ class Reach:
                 if suspect.looks >= LOOKS:
                     due.append((suspect, leaf))
         if due and self._named < MOST_NAMED and len(self._history.unowned) < MOST_TOLD:
-            self._tell_unowned(due, reached, held)
+            self._tell_unowned(due, reached)
 
     def _suspect(self, key: int, leaf: Tensor, update: int) -> _Suspect | None:
         """Return what is known of a parameter that no optimizer holds; None once it moves: by hand, or by average."""
@@ -234,16 +234,20 @@ class Reach:
             suspect.looks += 1
         return suspect
 
-    def _tell_unowned(
-        self, due: list[tuple[_Suspect, Tensor]], reached: Reached, held: list[tuple[Watched, frozenset[int]]]
-    ) -> None:
-        missed = [p for each, _ in held for p in each.parameters() if p.requires_grad and id(p) not in reached.leaves]
+    def _tell_unowned(self, due: list[tuple[_Suspect, Tensor]], reached: Reached) -> None:
+        """Write down parameters that no optimizer holds, and how many old ones one holds in their place.
+
+        The old ones have had no gradient since the optimizer was first seen to step, no model has them, and there are
+        some of as many dimensions as each of the new ones.
+        """
+        silent = [p for each in self._watched.values() for p in _silent(each) if id(p) not in reached.leaves]
         self._named += 1
-        named = parameters_of([*(leaf for _, leaf in due), *missed])
-        lost = Counter(each.shape for each in named[len(due) :] if not each.name)
+        named = parameters_of([*(leaf for _, leaf in due), *silent])
+        lost = [len(each.shape) for each in named[len(due) :] if not each.name]
+        instead_of = len(lost) if {leaf.dim() for _, leaf in due} <= set(lost) else 0
         for (suspect, _), parameter in zip(due, named[: len(due)], strict=True):
             places = tuple(sorted(suspect.places))
-            suspect.told = Unowned(parameter, suspect.since, places, sum(lost.values()) if parameter.name else 0)
+            suspect.told = Unowned(parameter, suspect.since, places, instead_of if parameter.name else 0)
             self._history.unowned.append(suspect.told)
 
     def _look_at_graphs(self, place: Place, update: int, mark: Mark) -> None:
@@ -427,6 +431,12 @@ def _note_pass(
         after = any(each.stepped for each in window.passes)
         others = reaching - {id(watched)}
         window.passes.append(_Pass(place, own if reached.whole else None, others, after=after))
+
+
+def _silent(watched: Watched) -> list[Tensor]:
+    """Return the parameters of an optimizer that ask for gradient and have had none so far."""
+    groups = watched.groups()
+    return [groups[group]["params"][nth] for group, nth in watched.window.silent] if groups else []
 
 
 def _heard(watched: Watched, key: Key) -> None:
