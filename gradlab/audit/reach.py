@@ -286,9 +286,9 @@ class Reach:
         window.measured = watched.measuring
         if not watched.measuring:
             return
-        count = 0
+        watched.history.note_groups(groups)
+        count = watched.history.parameters
         for group, each in enumerate(groups):
-            count += len(each["params"])
             for nth, p in enumerate(each["params"]):
                 if not p.requires_grad and p.grad is not None and (group, nth) in window.trained:
                     window.frozen[group, nth] = _values(p), sample(p.grad)
