@@ -67,6 +67,21 @@ def test_keep_is_measured_as_the_share_that_was_left(share: float) -> None:
     assert optimizer.keep == pytest.approx((share, share, share), abs=1e-6)  # of float32
 
 
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (-0.5, "-0.5 times the gradient is left for the next update: it is taken off the next one"),
+        (1.5, "1.5 times the gradient is left for the next update: it grows from update to update"),
+        (1.0, "never cleared: with this SGD it is momentum 1; it will not settle"),
+        (0.0, "cleared for each update"),
+    ],
+)
+def test_what_is_left_is_told_in_a_sentence_that_is_true_of_it(share: float, told: str) -> None:
+    with audit.watch(1) as report:
+        train(multiplied(share))
+    assert report.optimizers[0].meaning == told
+
+
 def test_what_is_no_multiple_of_the_gradient_is_no_share_of_it() -> None:
     assert keep.share((1.0, 0.0), (1.0, 1.0)) is None
 
