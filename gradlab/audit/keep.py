@@ -165,9 +165,11 @@ def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
         return False
     found = losses_of(history, every)
     divided = bool(found) and all(loss.over(every) for loss, _, _ in found)
-    if any(each.lines > 1 for each in history.measured):
+    lines = [each.lines for each in history.measured]
+    if any(each > 1 for each in lines):
         return divided and every > 2
-    return divided or not 0 < history.batches < every
+    unknown = bool(lines) and not any(lines)  # of which code they are, one line of it or several
+    return divided or (history.batches >= every if unknown else not 0 < history.batches < every)
 
 
 def losses_apart(history: OptimizerHistory) -> int:
