@@ -185,6 +185,16 @@ def own_part(trace: str) -> str:
     return trace
 
 
+def last_try(trace: str) -> str:
+    """Return what led to the update after the last one that GradScaler skipped.
+
+    >>> last_try("zBBuczkBBuc"), last_try("zB")
+    ('BBuc', 'zB')
+    """
+    part = own_part(trace)
+    return part[part.rfind("k") + 1 :]
+
+
 def backwards_in(trace: str) -> int:
     """Return how many backward passes a trace counts.
 

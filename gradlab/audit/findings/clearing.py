@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from gradlab.audit.findings.evidence import LEAST, all_is_left, count, measured_of
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
 from gradlab.audit.keep import ALIKE, emptied_between, keep_of, mode_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from gradlab.audit.history import History, Measured, OptimizerHistory
     from gradlab.audit.places import Place
 
-LEAST = 3  # updates that must show it
-
 COUNTED = "at {shown} of {measured} updates measured"
-
-
-class Counted(NamedTuple):
-    """How many updates have a trace of some kind, and which of them is the first."""
-
-    updates: int
-    first: int
-
-
-def count(history: OptimizerHistory, is_one: Callable[[str], bool]) -> Counted:
-    """Count the updates whose trace is one of these."""
-    stretches = [each for each in history.stretches if is_one(each.trace)]
-    return Counted(sum(each.times for each in stretches), stretches[0].first if stretches else 0)
-
-
-def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> list[Measured]:
-    """Return what was measured on the way to the updates whose trace is one of these."""
-    found, stretches = [], iter(history.stretches)
-    stretch = next(stretches, None)
-    for each in history.measured:
-        while stretch and each.update >= stretch.first + stretch.times:
-            stretch = next(stretches, None)
-        if stretch and is_one(stretch.trace):
-            found.append(each)
-    return found
 
 
 def is_cleared(trace: str) -> bool:
@@ -55,16 +29,12 @@ def is_uncleared(trace: str) -> bool:
     return not any(letter in trace for letter in (*CLEARED, "y")) and any(letter in trace for letter in BACKWARDS)
 
 
-def _kept_all(measured: Measured) -> bool:
-    return bool(measured.kept) and min(measured.kept) >= 1 - ALIKE and max(measured.kept) <= 1 + ALIKE
-
-
 def never_cleared(history: History) -> Iterator[Finding]:
     """Find optimizers whose gradients nothing ever clears."""
     for each in history.trained():
         seen = [measured for measured in each.measured if measured.kept]
         other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # a closure is another story
-        if len(seen) < LEAST or not all(map(_kept_all, seen)) or other:
+        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or other:
             continue
         yield Finding(
             "never-cleared",
@@ -114,7 +84,7 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
         if cleared.updates < 2 or not_cleared.updates < max(LEAST, cleared.updates):
             continue
         seen = [measured for measured in measured_of(each, is_uncleared) if measured.kept]
-        if len(seen) < LEAST or not all(map(_kept_all, seen)):
+        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen):
             continue
         yield Finding(
             "cleared-once-an-epoch",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.clearing import LEAST
+from gradlab.audit.findings.evidence import LEAST
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, last_try, windows_of
-from gradlab.audit.history import BACKWARDS
+from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
+from gradlab.audit.history import BACKWARDS, last_try
 from gradlab.audit.keep import ALIKE, losses_of, scaled_by_hand
 from gradlab.audit.loss import Loss
 
