@@ -14,10 +14,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.graphs import Mark, Reached, reached_from
-from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in
-from gradlab.audit.keep import ALIKE, Sample, is_zero, sample
+from gradlab.audit.keep import Sample, is_zero, sample
 from gradlab.audit.names import parameters_of
-from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.parameters import Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.passes import Pass, look_back, note_pass, note_step
 from gradlab.audit.places import here
 
 if TYPE_CHECKING:
@@ -41,24 +41,7 @@ IN_ROW = 4  # of the later ones, before a pause
 PAUSE = 28  # updates
 MANY = 6  # graphs kept
 MOST_MARKED = 256  # graphs marked and alive, of one line
-MOST_CROSSINGS = 512
-MOST_PASSES = 512  # of one window
 FEW = 4  # parameters that are named, of many
-
-
-class _Pass:
-    """A backward pass in the window of one optimizer."""
-
-    __slots__ = ("after", "others", "place", "reached", "stepped")
-
-    def __init__(
-        self, place: Place | None, reached: frozenset[int] | None, others: frozenset[int], *, after: bool
-    ) -> None:
-        self.place = place
-        self.reached = reached  # of the optimizer's parameters, by id; None where that is not known
-        self.others = others  # optimizers of which it reached something, too: ids of what is watched
-        self.after = after  # another optimizer had stepped for a pass of this window when it came
-        self.stepped: dict[int, str] = {}  # such that it reached and that have taken a step since: their kind, by id
 
 
 class Window:
@@ -73,7 +56,7 @@ class Window:
         self.left: dict[Key, Sample] = {}  # the gradients that these had
         self.trusted = False  # for its loss was finite; what is not, for all that, is seen a few updates later
         self.finite_at = 0  # the latest update of which gradients are known to be
-        self.passes: list[_Pass] = []
+        self.passes: list[Pass] = []
         self.sets: frozenset[frozenset[int]] | None = None  # that passes of one window reached, where they differed
 
     @property
@@ -148,7 +131,7 @@ class Reach:
             self._look_at_graphs(place, update, mark)
         reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
         for watched, ids in held:
-            _note_pass(watched, place, reached, ids, reaching, nested=nested)
+            note_pass(watched, place, reached, ids, reaching, nested=nested)
             if watched.window.silent:
                 _strike_off(watched, reached)
         if not nested:
@@ -308,16 +291,13 @@ class Reach:
             self._look_for_gradient(watched, groups)
         for each in self._watched.values():
             if each is not watched and each.window.passes:
-                _note_step(each.window.passes, watched)
+                note_step(each.window.passes, watched)
         passes, window.passes = window.passes, []
         if not window.measured:
             return
         window.measured = False
         seen = watched.history.seen
-        if len(passes) > 1:
-            _note_sets(watched, passes)
-            if len(seen.crossings) < MOST_CROSSINGS:
-                _note_crossing(watched, passes)
+        look_back(watched, passes)
         frozen, window.frozen = window.frozen, {}
         for key, (before, grad) in frozen.items():
             self._look_at_frozen(watched, groups, key, before, grad)
@@ -414,25 +394,6 @@ def _number(groups: Groups, key: Key) -> int:
     return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]
 
 
-def _note_pass(
-    watched: Watched,
-    place: Place | None,
-    reached: Reached,
-    ids: frozenset[int],
-    reaching: frozenset[int],
-    *,
-    nested: bool,
-) -> None:
-    window, own = watched.window, ids.intersection(reached.leaves)
-    if nested and window.passes:  # what a checkpoint reaches, the pass around it does
-        last = window.passes[-1]
-        last.reached = last.reached and last.reached | own
-    elif own and watched.measuring and len(window.passes) < MOST_PASSES:
-        after = any(each.stepped for each in window.passes)
-        others = reaching - {id(watched)}
-        window.passes.append(_Pass(place, own if reached.whole else None, others, after=after))
-
-
 def _silent(watched: Watched) -> list[Tensor]:
     """Return the parameters of an optimizer that ask for gradient and have had none so far."""
     groups = watched.groups()
@@ -453,78 +414,6 @@ def _strike_off(watched: Watched, reached: Reached) -> None:
         else:
             still.append((group, nth))
     watched.window.silent = still
-
-
-def _note_step(passes: list[_Pass], other: Watched) -> None:
-    """Note that another optimizer has taken a step with what some of these passes left it."""
-    theirs = {each.place for each in other.window.passes if each.place}
-    for each in passes:
-        if each.place in theirs:
-            each.stepped[id(other)] = other.history.kind
-
-
-def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
-    """Note whether a pass that another optimizer's step followed has left anything to this one's step.
-
-    Passes at one line are those of a loss that both train by; and one that reaches but a part of what the others do is
-    one of several losses of a network that they share. So are passes that all come before any step, and those of which
-    each belongs to yet another optimizer, as those of the heads of one body do.
-    """
-    own = [each for each in passes if not each.stepped]
-    others = [each for each in passes if each.stepped]
-    if not any(each.after for each in own) or not _are_by_the_same(own, others):
-        return
-    at = {each.place for each in own}
-    all_of_it: set[int] = set()
-    for each in own:
-        all_of_it |= each.reached or frozenset()
-    foreign = [each for each in others if each.place and each.place not in at]
-    if not foreign or not all_of_it or any(each.reached is None or not each.reached >= all_of_it for each in foreign):
-        return
-    history = watched.history
-    measured = history.measured[-1]
-    letters = history.stretches[-1].trace
-    between = letters[letters.find("B") : letters.rfind("B")]
-    if len(measured.joins) != len(passes) - 1:  # not all of them were looked at
-        return
-    mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
-    lines = tuple(sorted({each.place for each in foreign if each.place}))
-    kind = next(iter(foreign[0].stepped.values()))
-    history.seen.crossings.append(Crossing(history.updates, mixed, lines, kind))
-
-
-def _are_by_the_same(own: list[_Pass], others: list[_Pass]) -> bool:
-    """Say whether no pass of its own reached an optimizer that has not stepped for any of the others."""
-    stepped = {number for each in others for number in each.stepped}
-    return all(each.others <= stepped for each in own)
-
-
-def _note_sets(watched: Watched, passes: list[_Pass]) -> None:
-    """Note whether the passes of an update have reached different parameters: then they are no micro-batches.
-
-    Micro-batches may pass by a branch, but by another one in each window; and they have the others in common.
-    """
-    letters, window, seen = watched.history.stretches[-1].trace, watched.window, watched.history.seen
-    sets = [each.reached for each in passes[-backwards_in(letters) :] if each.reached]
-    if len(passes) != sum(map(letters.count, BACKWARDS)) or len(sets) != backwards_in(letters) or len(sets) < 2:
-        return  # not all of them were looked at
-    counted = Counter(sets)
-    if window.sets is None and len(counted) > 1:
-        window.sets = frozenset(counted)
-    if len(counted) > 1 and (counted.keys() == window.sets or _are_disjoint(counted)):
-        seen.apart += 1
-        seen.losses = len(counted) if len(set(counted.values())) == 1 else len(sets)
-    else:
-        seen.together += 1
-
-
-def _are_disjoint(sets: Iterable[frozenset[int]]) -> bool:
-    every: set[int] = set()
-    for each in sets:
-        if not every.isdisjoint(each):
-            return False
-        every |= each
-    return True
 
 
 def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:
