@@ -1,4 +1,4 @@
-"""zero_grad() stands in the outer loop, by hand."""
+"""Cleared in the outer loop only, by p.grad = None."""
 
 import torch
 from torch import nn
