@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in
@@ -123,15 +122,16 @@ def _note_sets(watched: Watched, passes: list[Pass]) -> None:
     Micro-batches may pass by a branch, but by another one in each window; and they have the others in common.
     """
     letters, window, seen = watched.history.stretches[-1].trace, watched.window, watched.history.seen
-    sets = [each.reached for each in passes[-backwards_in(letters) :] if each.reached]
-    if len(passes) != sum(map(letters.count, BACKWARDS)) or len(sets) != backwards_in(letters) or len(sets) < 2:
+    own = backwards_in(letters)
+    sets = [each.reached for each in passes[-own:] if each.reached]
+    if len(passes) != sum(map(letters.count, BACKWARDS)) or len(sets) != own or own < 2:
         return  # not all of them were looked at
-    counted = Counter(sets)
-    if window.sets is None and len(counted) > 1:
-        window.sets = frozenset(counted)
-    if len(counted) > 1 and (counted.keys() == window.sets or _are_disjoint(counted)):
+    different = set(sets)
+    if window.sets is None and len(different) > 1:
+        window.sets = different
+    if len(different) > 1 and (different == window.sets or _are_disjoint(different)):
         seen.apart += 1
-        seen.losses = len(counted) if len(set(counted.values())) == 1 else len(sets)
+        seen.losses = len(different) if len({sets.count(each) for each in different}) == 1 else own
     else:
         seen.together += 1
 

@@ -57,7 +57,7 @@ class Window:
         self.trusted = False  # for its loss was finite; what is not, for all that, is seen a few updates later
         self.finite_at = 0  # the latest update of which gradients are known to be
         self.passes: list[Pass] = []
-        self.sets: frozenset[frozenset[int]] | None = None  # that passes of one window reached, where they differed
+        self.sets: set[frozenset[int]] | None = None  # that passes of one window reached, where they differed
 
     @property
     def needs_end(self) -> bool:
