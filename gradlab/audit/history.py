@@ -25,7 +25,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.loss import UNKNOWN, Loss
 from gradlab.audit.parameters import Graphs, Parameters, Unowned
@@ -39,6 +39,8 @@ MOST_STRETCHES = 20_000  # of one optimizer; beyond, the last one grows
 MOST_MEASURED = 4096  # beyond, every other one is dropped
 MOST_FETCHED = 64  # different numbers
 MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
+
+MEMORIES = ("momentum", "weight_decay")  # settings of SGD by which keep is not just its momentum
 
 BACKWARDS = "BL"
 CLEARED = "zn"
@@ -71,15 +73,16 @@ class OptimizerHistory:
     """What was seen of one optimizer."""
 
     kind: str  # the name of its class
-    parameters: int  # how many tensors it holds
-    settings: dict[str, float] = field(default_factory=dict)  # lr, momentum and the like, as at its first update
+    parameters: int  # how many tensors it holds, as at the latest update that was measured
+    settings: dict[str, float] = field(
+        default_factory=dict
+    )  # as it was made; of `note_groups`, the largest in any group
     updates: int = 0
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
     losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
     fetched: dict[int, int] = field(default_factory=dict)  # by how many batches DataLoaders gave: updates
     measured: list[Measured] = field(default_factory=list)
-    every: int = 1  # one of so many is kept in `measured`
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
     reached: set[int] = field(default_factory=set)  # which of its parameters a gradient ever reached, where watched
     seen: Parameters = field(default_factory=Parameters)  # of single ones
@@ -93,12 +96,21 @@ class OptimizerHistory:
         else:
             self.stretches.append(Stretch(sys.intern(trace), self.updates, 1))
 
+    def note_groups(self, groups: list[dict[str, Any]]) -> None:
+        """Note how many parameters it holds now, and whether any group has a memory of its own: it is no plain SGD."""
+        self.parameters = 0
+        for group in groups:
+            self.parameters += len(group["params"])
+            for name in MEMORIES:
+                value = group.get(name)
+                if value and isinstance(value, int | float):
+                    self.settings[name] = max(self.settings.get(name, 0.0), float(value))
+
     def add_measured(self, measured: Measured) -> None:
         """Keep what was measured, thinned out where it grows long."""
         self.measured.append(measured)
         if len(self.measured) > MOST_MEASURED:
             del self.measured[1::2]
-            self.every *= 2
 
     def add_fetched(self, batches: int) -> None:
         """Count how many batches DataLoaders gave on the way to an update."""
@@ -171,6 +183,16 @@ def own_part(trace: str) -> str:
         if trace[start - 1] == "o" and any(letter in trace[start:] for letter in BACKWARDS):
             return trace[start:]
     return trace
+
+
+def last_try(trace: str) -> str:
+    """Return what led to the update after the last one that GradScaler skipped.
+
+    >>> last_try("zBBuczkBBuc"), last_try("zB")
+    ('BBuc', 'zB')
+    """
+    part = own_part(trace)
+    return part[part.rfind("k") + 1 :]
 
 
 def backwards_in(trace: str) -> int:

@@ -121,7 +121,13 @@ def backwards_per_update(history: OptimizerHistory) -> int | None:
 
 def gathered_per_update(history: OptimizerHistory) -> int | None:
     """Return the median number of backward passes since the last clearing."""
-    return _median_over(history, gathered_in)
+    return 1 if emptied_between(history) else _median_over(history, gathered_in)
+
+
+def emptied_between(history: OptimizerHistory) -> bool:
+    """Say whether nothing was left at any further backward pass of an update: cleared, though no call was heard."""
+    joins = [each.joins for each in history.measured if each.joins]
+    return bool(joins) and max(map(max, joins)) <= ALIKE and min(map(min, joins)) >= -ALIKE
 
 
 def mode_of(history: OptimizerHistory) -> str | None:
@@ -139,6 +145,8 @@ def mode_of(history: OptimizerHistory) -> str | None:
 def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
     """Return how many of so many backward passes are of losses of one batch: 1 where they accumulate."""
     lines, batches = int(median([each.lines for each in history.measured if each.lines] or [1])), history.batches
+    if losses := losses_apart(history):
+        return losses if every % losses == 0 else every
     if of_micro_batches(history, every):
         return 1
     if lines > 1:
@@ -151,13 +159,22 @@ def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
 
     Several losses have each a line of its own, or are taken in a loop while one batch is fetched. But losses that are
     divided by the number of passes are of micro-batches: such as parts of a batch, or with DDP's no_sync(), where two
-    lines take turns. Two losses of ½ may be anything.
+    lines take turns. Two losses of ½ may be anything. Passes that reach different parameters are of different losses.
     """
+    if losses_apart(history):
+        return False
     found = losses_of(history, every)
     divided = bool(found) and all(loss.over(every) for loss, _, _ in found)
-    if any(each.lines > 1 for each in history.measured):
+    lines = [each.lines for each in history.measured]
+    if any(each > 1 for each in lines):
         return divided and every > 2
-    return divided or not 0 < history.batches < every
+    unknown = bool(lines) and not any(lines)  # of which code they are, one line of it or several
+    return divided or (history.batches >= every if unknown else not 0 < history.batches < every)
+
+
+def losses_apart(history: OptimizerHistory) -> int:
+    """Return how many losses an update is of, where each reaches other parameters; 0 where they do not."""
+    return history.seen.losses if history.seen.apart and not history.seen.together else 0
 
 
 def losses_of(history: OptimizerHistory, every: int) -> list[tuple[Loss, int, int]]:

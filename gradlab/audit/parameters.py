@@ -86,3 +86,6 @@ class Parameters:
     moved: dict[tuple[int, int], Moved] = field(default_factory=dict)
     not_finite: NotFinite | None = None
     crossings: list[Crossing] = field(default_factory=list)
+    apart: int = 0  # windows whose passes reached different ones: none in common, or the same sets each time
+    together: int = 0  # other windows of several passes that were looked at
+    losses: int = 0  # of which those windows are: different sets, or passes where not all are reached as often

@@ -13,8 +13,9 @@ from gradlab.audit.patching import UNCOUNTED
 if TYPE_CHECKING:
     from types import FrameType
 
-_INSTALLED = tuple({str(Path(path)) for path in sysconfig.get_paths().values()})
+_INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # the prefix
 _OURS = str(Path(__file__).parent.parent)
+_audited: set[str] = set()  # files and folders, the user's own wherever they are
 
 
 class Place(NamedTuple):
@@ -34,16 +35,28 @@ def here() -> Place | None:
     return None
 
 
+def audit_also(path: str) -> None:
+    """Take this file, or all below this folder, for the user's own from now on, though it be installed."""
+    _audited.add(path)
+    is_users.cache_clear()
+
+
 @lru_cache(maxsize=4096)
 def is_users(file: str) -> bool:
-    """Say whether `file` is the user's own: not Python's, not installed, not ours; a notebook's cell is.
+    """Say whether `file` is the user's own: not Python's, not installed but for what is audited, not ours.
+
+    A notebook's cell is.
 
     >>> is_users(__file__), is_users("<frozen runpy>"), is_users("<ipython-input-3>")
     (False, False, True)
     """
     if file.startswith("<"):
         return file.startswith("<ipython-input")
-    if is_ours(file) or "site-packages" in file or "dist-packages" in file:
+    if is_ours(file):
+        return False
+    if any(Path(file).is_relative_to(each) for each in _audited):
+        return True
+    if "site-packages" in file or "dist-packages" in file:
         return False
     return not any(Path(file).is_relative_to(each) for each in _INSTALLED)
 

@@ -14,14 +14,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.graphs import Mark, Reached, reached_from
-from gradlab.audit.history import CLEARED
-from gradlab.audit.keep import ALIKE, Sample, is_zero, sample
+from gradlab.audit.keep import Sample, is_zero, sample
 from gradlab.audit.names import parameters_of
-from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.parameters import Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.passes import Pass, look_back, note_pass, note_step
 from gradlab.audit.places import here
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
@@ -41,20 +41,7 @@ IN_ROW = 4  # of the later ones, before a pause
 PAUSE = 28  # updates
 MANY = 6  # graphs kept
 MOST_MARKED = 256  # graphs marked and alive, of one line
-MOST_CROSSINGS = 512
-MOST_PASSES = 512  # of one window
 FEW = 4  # parameters that are named, of many
-
-
-class _Pass:
-    """A backward pass in the window of one optimizer."""
-
-    __slots__ = ("place", "reached", "stepped")
-
-    def __init__(self, place: Place | None, reached: frozenset[int] | None) -> None:
-        self.place = place
-        self.reached = reached  # of the optimizer's parameters, by id; None where that is not known
-        self.stepped = ""  # the kind of another optimizer that it reached, and that has taken a step since
 
 
 class Window:
@@ -69,7 +56,8 @@ class Window:
         self.left: dict[Key, Sample] = {}  # the gradients that these had
         self.trusted = False  # for its loss was finite; what is not, for all that, is seen a few updates later
         self.finite_at = 0  # the latest update of which gradients are known to be
-        self.passes: list[_Pass] = []
+        self.passes: list[Pass] = []
+        self.sets: set[frozenset[int]] | None = None  # that passes of one window reached, where they differed
 
     @property
     def needs_end(self) -> bool:
@@ -141,8 +129,9 @@ class Reach:
         held = self._held()
         if place and mark:
             self._look_at_graphs(place, update, mark)
+        reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
         for watched, ids in held:
-            _note_pass(watched, place, reached, ids, nested=nested)
+            note_pass(watched, place, reached, ids, reaching, nested=nested)
             if watched.window.silent:
                 _strike_off(watched, reached)
         if not nested:
@@ -207,7 +196,7 @@ class Reach:
                 if suspect.looks >= LOOKS:
                     due.append((suspect, leaf))
         if due and self._named < MOST_NAMED and len(self._history.unowned) < MOST_TOLD:
-            self._tell_unowned(due, reached, held)
+            self._tell_unowned(due, reached)
 
     def _suspect(self, key: int, leaf: Tensor, update: int) -> _Suspect | None:
         """Return what is known of a parameter that no optimizer holds; None once it moves: by hand, or by average."""
@@ -228,16 +217,20 @@ class Reach:
             suspect.looks += 1
         return suspect
 
-    def _tell_unowned(
-        self, due: list[tuple[_Suspect, Tensor]], reached: Reached, held: list[tuple[Watched, frozenset[int]]]
-    ) -> None:
-        missed = [p for each, _ in held for p in each.parameters() if p.requires_grad and id(p) not in reached.leaves]
+    def _tell_unowned(self, due: list[tuple[_Suspect, Tensor]], reached: Reached) -> None:
+        """Write down parameters that no optimizer holds, and how many old ones one holds in their place.
+
+        The old ones have had no gradient since the optimizer was first seen to step, no model has them, and there are
+        some of as many dimensions as each of the new ones.
+        """
+        silent = [p for each in self._watched.values() for p in _silent(each) if id(p) not in reached.leaves]
         self._named += 1
-        named = parameters_of([*(leaf for _, leaf in due), *missed])
-        lost = Counter(each.shape for each in named[len(due) :] if not each.name)
+        named = parameters_of([*(leaf for _, leaf in due), *silent])
+        lost = [len(each.shape) for each in named[len(due) :] if not each.name]
+        instead_of = len(lost) if {leaf.dim() for _, leaf in due} <= set(lost) else 0
         for (suspect, _), parameter in zip(due, named[: len(due)], strict=True):
             places = tuple(sorted(suspect.places))
-            suspect.told = Unowned(parameter, suspect.since, places, sum(lost.values()) if parameter.name else 0)
+            suspect.told = Unowned(parameter, suspect.since, places, instead_of if parameter.name else 0)
             self._history.unowned.append(suspect.told)
 
     def _look_at_graphs(self, place: Place, update: int, mark: Mark) -> None:
@@ -276,9 +269,9 @@ class Reach:
         window.measured = watched.measuring
         if not watched.measuring:
             return
-        count = 0
+        watched.history.note_groups(groups)
+        count = watched.history.parameters
         for group, each in enumerate(groups):
-            count += len(each["params"])
             for nth, p in enumerate(each["params"]):
                 if not p.requires_grad and p.grad is not None and (group, nth) in window.trained:
                     window.frozen[group, nth] = _values(p), sample(p.grad)
@@ -298,14 +291,13 @@ class Reach:
             self._look_for_gradient(watched, groups)
         for each in self._watched.values():
             if each is not watched and each.window.passes:
-                _note_step(each.window.passes, watched)
+                note_step(each.window.passes, watched)
         passes, window.passes = window.passes, []
         if not window.measured:
             return
         window.measured = False
         seen = watched.history.seen
-        if len(passes) > 1 and len(seen.crossings) < MOST_CROSSINGS:
-            _note_crossing(watched, passes)
+        look_back(watched, passes)
         frozen, window.frozen = window.frozen, {}
         for key, (before, grad) in frozen.items():
             self._look_at_frozen(watched, groups, key, before, grad)
@@ -402,13 +394,10 @@ def _number(groups: Groups, key: Key) -> int:
     return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]
 
 
-def _note_pass(watched: Watched, place: Place | None, reached: Reached, ids: frozenset[int], *, nested: bool) -> None:
-    window, own = watched.window, ids.intersection(reached.leaves)
-    if nested and window.passes:  # what a checkpoint reaches, the pass around it does
-        last = window.passes[-1]
-        last.reached = last.reached and last.reached | own
-    elif own and watched.measuring and len(window.passes) < MOST_PASSES:
-        window.passes.append(_Pass(place, own if reached.whole else None))
+def _silent(watched: Watched) -> list[Tensor]:
+    """Return the parameters of an optimizer that ask for gradient and have had none so far."""
+    groups = watched.groups()
+    return [groups[group]["params"][nth] for group, nth in watched.window.silent] if groups else []
 
 
 def _heard(watched: Watched, key: Key) -> None:
@@ -427,45 +416,22 @@ def _strike_off(watched: Watched, reached: Reached) -> None:
     watched.window.silent = still
 
 
-def _note_step(passes: list[_Pass], other: Watched) -> None:
-    """Note that another optimizer has taken a step with what some of these passes left it."""
-    theirs = {each.place for each in other.window.passes if each.place}
-    for each in passes:
-        if each.place in theirs:
-            each.stepped = each.stepped or other.history.kind
-
-
-def _note_crossing(watched: Watched, passes: list[_Pass]) -> None:
-    """Note whether a pass that another optimizer's step followed has left anything to this one's step.
-
-    Passes at one line are those of a loss that both train by; and one that reaches but a part of what the others do is
-    one of several losses of a network that they share.
-    """
-    own = [each for each in passes if not each.stepped]
-    others = [each for each in passes if each.stepped]
-    at = {each.place for each in own}
-    all_of_it: set[int] = set()
-    for each in own:
-        all_of_it |= each.reached or frozenset()
-    foreign = [each for each in others if each.place and each.place not in at]
-    if not foreign or not all_of_it or any(each.reached is None or not each.reached >= all_of_it for each in foreign):
-        return
-    history = watched.history
-    measured = history.measured[-1]
-    letters = history.stretches[-1].trace
-    between = letters[letters.find("B") : letters.rfind("B")]
-    if len(measured.joins) != len(passes) - 1:  # not all of them were looked at
-        return
-    mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
-    lines = tuple(sorted({each.place for each in foreign if each.place}))
-    history.seen.crossings.append(Crossing(history.updates, mixed, lines, foreign[0].stepped))
-
-
 def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:
     """Say whether all the graphs that were marked since the oldest one, many and long ago, are alive."""
     if len(marked) < MANY or update - marked[0].update < SPAN:
         return False
     return [each.update for each in marked] == [each for each in looks if each >= marked[0].update]
+
+
+def all_are_zero(parameters: Iterable[Tensor]) -> bool:
+    """Say whether no `.grad` of these holds anything, as far as they can be looked at."""
+    for p in parameters:
+        if p.grad is None:
+            continue
+        content = _dense(p.grad)
+        if content is None or bool(content.any()):
+            return False
+    return True
 
 
 def _all_are_finite(grads: list[Tensor]) -> bool:

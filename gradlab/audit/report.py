@@ -138,6 +138,9 @@ def _meaning(history: OptimizerHistory, keep: Keep | None, mode: str | None) -> 
     if mode is None:
         return "no one mode: what is kept differs from update to update or between parameters"
     share = keep.median
+    if not -0.01 <= share <= 1.01:
+        how = "it grows from update to update" if abs(share) > 1 else "it is taken off the next one"
+        return f"{share:.3g} times the gradient is left for the next update: {how}"
     if share < 0.01:
         _, every, ending = [*mode.split(":"), "", ""][:3] if mode.startswith("accumulate") else ("", "", "")
         summed = ", whose gradients are summed: no loss is divided" if ending else ""

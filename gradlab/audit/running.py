@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.places import is_ours
+from gradlab.audit.places import audit_also, is_ours
 from gradlab.errors import AuditError, shortened
 
 if TYPE_CHECKING:
@@ -108,12 +108,22 @@ def run(chosen: Script, args: Sequence[str], terminated: Callable[[], None]) -> 
         terminated: is called when SIGTERM comes and the script does not handle it; the process then ends by 143.
     """
     _become_main(chosen)
+    for path in own_paths(chosen):
+        audit_also(path)
     sys.argv = [chosen.name if chosen.spec is None else chosen.file, *args]
     _hear_sigterm(terminated)
     status = _executed(chosen)
     if status != INTERRUPTED:
         _wait_for_threads()
     return status
+
+
+def own_paths(chosen: Script) -> list[str]:
+    """Return the script's own file, and the folder of the topmost package with code that it is a module of."""
+    names = (chosen.spec.parent or "").split(".") if chosen.spec is not None else []
+    packages = [sys.modules.get(".".join(names[: nth + 1])) for nth in range(len(names))]
+    files = [each.__file__ for each in packages if each is not None and each.__file__]
+    return [chosen.file, *(str(Path(file).parent) for file in files[:1] if names[0] != "torch")]  # its launcher
 
 
 def _become_main(chosen: Script) -> None:

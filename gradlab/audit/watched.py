@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gradlab.audit.history import BACKWARDS, Measured, own_part
 from gradlab.audit.keep import Unread, inner, is_zero, sample, share
 from gradlab.audit.places import here
-from gradlab.audit.reach import Window
+from gradlab.audit.reach import Window, all_are_zero
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,14 +222,16 @@ class Watched:
         if after != found:
             aa = sum(inner(each, each) for each in after)
             sa = sum(inner(s, a) for s, a in zip(found, after, strict=False))
-        known = 0 < aa < math.inf and ss < math.inf
+        nothing = all(map(is_zero, found))
+        empty = nothing and all_are_zero(self.parameters())  # and not those of frozen layers alone
+        known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         return Measured(
             self.history.updates,
             tuple(kept for kept in self._kept if kept is not None),
             tuple(self._joins),
             sa / aa if known else None,
             sa / math.sqrt(aa * ss) if known and ss else None,
-            all(map(is_zero, found)),
+            empty,
             self._moved,
             lines,
         )

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import sysconfig
 import warnings
 import weakref
 from contextlib import suppress
@@ -19,7 +20,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gradlab import audit
-from gradlab.audit import active, findings, keep
+from gradlab.audit import active, findings, keep, places
 from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch, gathered_in, own_part
 from gradlab.audit.places import Place
 from gradlab.cli import app
@@ -65,6 +66,21 @@ def test_keep_is_measured_as_the_share_that_was_left(share: float) -> None:
     (optimizer,) = report.optimizers
     assert optimizer.keep is not None
     assert optimizer.keep == pytest.approx((share, share, share), abs=1e-6)  # of float32
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (-0.5, "-0.5 times the gradient is left for the next update: it is taken off the next one"),
+        (1.5, "1.5 times the gradient is left for the next update: it grows from update to update"),
+        (1.0, "never cleared: with this SGD it is momentum 1; it will not settle"),
+        (0.0, "cleared for each update"),
+    ],
+)
+def test_what_is_left_is_told_in_a_sentence_that_is_true_of_it(share: float, told: str) -> None:
+    with audit.watch(1) as report:
+        train(multiplied(share))
+    assert report.optimizers[0].meaning == told
 
 
 def test_what_is_no_multiple_of_the_gradient_is_no_share_of_it() -> None:
@@ -262,6 +278,17 @@ def test_a_gradient_that_was_gone_once_was_not_never_cleared() -> None:
     assert findings.find(history_of(("B", 9), measured=[*kept, Measured(9, (0.0,))])) == []
 
 
+@pytest.mark.parametrize(("lines", "batches", "so"), [(1, 0, True), (0, 0, False), (0, 2, True), (2, 2, False)])
+def test_passes_of_which_no_line_is_known_are_micro_batches_where_as_many_were_fetched(
+    lines: int, batches: int, so: bool
+) -> None:
+    (optimizer,) = history_of(
+        ("zBB", 3), measured=[Measured(nth, (0.0,), lines=lines) for nth in (1, 2, 3)]
+    ).optimizers
+    optimizer.add_fetched(batches)
+    assert keep.of_micro_batches(optimizer, 2) == so
+
+
 def test_equal_updates_are_one_stretch() -> None:
     optimizer = OptimizerHistory("SGD", 1)
     for nth in range(10_000):
@@ -332,6 +359,34 @@ def test_a_module_is_run_by_its_name_and_exit_zero_forgives_what_is_found(folder
     assert done.stdout.split()[0] == "__main__"
     assert done.stdout.endswith(f"['--help'] {folder.name}\nmine_to_audit mine_to_audit.__main__\n")
     assert "never-cleared" in done.stderr
+
+
+@pytest.mark.usefixtures("_as_it_was")
+def test_a_package_that_is_installed_is_the_users_own_when_it_is_audited(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = folder / "site-packages"
+    (installed / "trains_itself" / "run").mkdir(parents=True)
+    for name, text in (
+        ("__init__", ""),
+        ("loop", BODY),
+        ("run/__init__", ""),
+        ("run/all", "import trains_itself.loop"),
+    ):
+        (installed / "trains_itself" / f"{name}.py").write_text(text)
+    (installed / "other.py").touch()
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.setattr(places, "_audited", set())
+    done = CliRunner().invoke(app, ["audit", "--json", "-m", "trains_itself.run.all"])
+    (found,) = json.loads(done.stdout)["findings"]
+    assert {each["file"] for each in found["places"]} == {str(installed / "trains_itself" / "loop.py")}
+    assert [each["line"] for each in found["places"]] == [7, 8]  # of BODY
+    assert not places.is_users(str(installed / "other.py"))
+
+
+def test_what_lies_beside_the_folders_of_an_environment_is_the_users_own() -> None:
+    assert places.is_users(str(Path(sysconfig.get_path("data")) / "train.py"))
+    assert not places.is_users(str(Path(sysconfig.get_path("purelib")) / "train.py"))
 
 
 @pytest.mark.usefixtures("_as_it_was")

@@ -243,3 +243,51 @@ for nth in range(12):
 """
     assert [each.id for each in watched(source.format(joins=6)).findings] == []
     assert [each.id for each in watched(source.format(joins=-1)).findings] == ["parameter-without-optimizer"]
+
+
+def test_micro_batches_that_take_another_branch_in_each_window_are_micro_batches() -> None:
+    source = """
+body, branches = nn.Linear(2, 2), nn.ModuleList(nn.Linear(2, 1) for _ in range(4))
+optimizer = torch.optim.SGD([*body.parameters(), *branches.parameters()], lr=0.01)
+for nth in range(12):
+    for taken in {taken}:
+        (branches[taken]({of})).square().mean().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+    moving, same = "(nth % 4, (nth + 1) % 4, nth % 3)", "(0, 1)"
+    modes = [
+        watched(source.format(taken=taken, of=of)).optimizers[0].mode
+        for taken, of in ((moving, "body(x)"), (same, "body(x)"), ("(nth % 4, (nth + 1) % 4)", "x"), ("(0, 0)", "x"))
+    ]
+    assert modes == ["accumulate:3:sum", "zero_grad", "zero_grad", "accumulate:2:sum"]
+
+
+def test_an_optimizer_is_told_of_as_it_is_when_it_steps_with_all_of_its_groups() -> None:
+    source = """
+first, second, third = (nn.Linear(2, 2) for _ in range(3))
+optimizer = torch.optim.SGD(first.parameters(), lr=0.01)
+optimizer.add_param_group({{"params": second.parameters(), "momentum": {momentum}}})
+for nth in range(6):
+    second(first(x)).square().mean().backward()
+    optimizer.step()
+    if nth == 3:
+        optimizer.add_param_group({{"params": third.parameters()}})
+"""
+    (one,), (other,) = (watched(source.format(momentum=momentum)).optimizers for momentum in (0.9, 0.0))
+    assert (one.parameters, other.parameters) == (6, 6)
+    assert ("momentum" in one.meaning, "momentum" in other.meaning) == (False, True)
+
+
+def test_parameters_without_gradient_are_counted_among_all_that_there_are() -> None:
+    report = watched("""
+used, unused = nn.Linear(2, 1), nn.Linear(2, 1)
+optimizer = torch.optim.SGD(used.parameters(), lr=0.01)
+optimizer.add_param_group({"params": unused.parameters()})
+for nth in range(12):
+    optimizer.zero_grad()
+    used(x).square().mean().backward()
+    optimizer.step()
+""")
+    (found,) = report.findings
+    assert "2 of the 4" in found.message

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings import clearing, clipping, dividing, parameters, passes, scheduling, windows
+from gradlab.audit.findings import boundaries, clearing, clipping, dividing, parameters, passes, scheduling
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clearing.cleared_once_an_epoch,
     clearing.accumulation_without_effect,
     clearing.partly_kept,
-    windows.first_window_off_by_one,
-    windows.last_window_dropped,
-    windows.last_window_leaks,
+    boundaries.first_window_off_by_one,
+    boundaries.last_window_dropped,
+    boundaries.last_window_leaks,
     dividing.last_window_divided_by_n,
     dividing.loss_not_divided,
     dividing.divided_twice,

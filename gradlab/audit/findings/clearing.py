@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+import re
+from typing import TYPE_CHECKING
 
+from gradlab.audit.findings.evidence import LEAST, all_is_left, count, measured_of
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
-from gradlab.audit.keep import ALIKE, keep_of, mode_of
+from gradlab.audit.keep import ALIKE, emptied_between, keep_of, mode_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from gradlab.audit.history import History, Measured, OptimizerHistory
-
-LEAST = 3  # updates that must show it
+    from gradlab.audit.places import Place
 
 COUNTED = "at {shown} of {measured} updates measured"
-
-
-class Counted(NamedTuple):
-    """How many updates have a trace of some kind, and which of them is the first."""
-
-    updates: int
-    first: int
-
-
-def count(history: OptimizerHistory, is_one: Callable[[str], bool]) -> Counted:
-    """Count the updates whose trace is one of these."""
-    stretches = [each for each in history.stretches if is_one(each.trace)]
-    return Counted(sum(each.times for each in stretches), stretches[0].first if stretches else 0)
-
-
-def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> list[Measured]:
-    """Return what was measured on the way to the updates whose trace is one of these."""
-    found, stretches = [], iter(history.stretches)
-    stretch = next(stretches, None)
-    for each in history.measured:
-        while stretch and each.update >= stretch.first + stretch.times:
-            stretch = next(stretches, None)
-        if stretch and is_one(stretch.trace):
-            found.append(each)
-    return found
 
 
 def is_cleared(trace: str) -> bool:
@@ -54,16 +29,12 @@ def is_uncleared(trace: str) -> bool:
     return not any(letter in trace for letter in (*CLEARED, "y")) and any(letter in trace for letter in BACKWARDS)
 
 
-def _kept_all(measured: Measured) -> bool:
-    return bool(measured.kept) and min(measured.kept) >= 1 - ALIKE and max(measured.kept) <= 1 + ALIKE
-
-
 def never_cleared(history: History) -> Iterator[Finding]:
     """Find optimizers whose gradients nothing ever clears."""
     for each in history.trained():
         seen = [measured for measured in each.measured if measured.kept]
         other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # a closure is another story
-        if len(seen) < LEAST or not all(map(_kept_all, seen)) or other:
+        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or other:
             continue
         yield Finding(
             "never-cleared",
@@ -77,21 +48,29 @@ def never_cleared(history: History) -> Iterator[Finding]:
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
-    """Find gradients cleared between the backward pass and the step, which has nothing to go by."""
+    """Find gradients cleared between the backward pass and the step, which has nothing to go by.
+
+    By a call that was heard; or by what was measured, where all that any backward pass has left is zeros at the step.
+    """
 
     def starved(trace: str) -> bool:
         return backwards_in(trace) > 0 and gathered_in(trace) == 0
 
+    def unheard(trace: str) -> bool:
+        return gathered_in(trace) > 0 and "L" not in trace
+
     for each in history.trained():
-        seen = measured_of(each, starved)
+        heard = 2 * count(each, starved).updates >= each.updates
+        seen = measured_of(each, starved if heard else unheard)
+        seen = [measured for measured in seen if heard or measured.size is not None]
         shown = [measured for measured in seen if measured.empty]
-        if len(shown) < LEAST or len(shown) < len(seen) or 2 * count(each, starved).updates < each.updates:
+        if len(shown) < LEAST or len(shown) < len(seen):
             continue
         yield Finding(
             "cleared-before-step",
             "error",
             shown[0].update,
-            tuple(each.places_of("zS")),
+            tuple(each.places_of("zS" if heard and each.places.get("z") else BACKWARDS + "S")),
             f"{each.kind}: .grad is cleared after the backward pass and before the step, which has nothing to go by "
             f"({COUNTED.format(shown=len(shown), measured=len(seen))})",
             "clear before loss.backward() or after optimizer.step(), not in between",
@@ -105,13 +84,13 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
         if cleared.updates < 2 or not_cleared.updates < max(LEAST, cleared.updates):
             continue
         seen = [measured for measured in measured_of(each, is_uncleared) if measured.kept]
-        if len(seen) < LEAST or not all(map(_kept_all, seen)):
+        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen):
             continue
         yield Finding(
             "cleared-once-an-epoch",
             "error",
             seen[0].update,
-            tuple(each.places_of("z")),
+            tuple(_where_cleared(each)),
             f"{each.kind}: .grad is cleared before {cleared.updates} of {each.updates} updates only, such as once an "
             f"epoch; in between all of the last gradient is still there "
             f"({COUNTED.format(shown=len(seen), measured=len(seen))})",
@@ -120,13 +99,10 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
 
 
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
-    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts."""
+    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts.
 
-    def wasted(trace: str) -> bool:
-        part = own_part(trace)
-        backwards = [letter for letter in part if letter == "B" or letter in CLEARED]
-        pairs = list(pairwise(backwards))
-        return part.count("B") > 1 and not ({"k", "L"} & set(part)) and ("B", "B") not in pairs
+    Where no call was heard that does so, it rests on what was measured alone.
+    """
 
     def for_nothing(measured: Measured) -> bool:
         one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
@@ -137,9 +113,13 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
         return measured.size is not None and abs(measured.size - 1) <= ALIKE
 
     for each in history.trained():
-        found = count(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
-        seen = measured_of(each, lambda trace: wasted(trace) and gathered_in(trace) == 1)
+        wasted = (
+            _in_a_row if emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates else _by_turns
+        )
+        found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
+            continue
+        if not any(measured.lines for measured in seen):  # then nothing is known of them
             continue
         scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
         if not scaled and not all(map(as_it_was, seen)):
@@ -149,11 +129,37 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "accumulation-without-effect",
             "error",
             found.first,
-            tuple(each.places_of("z")),
+            tuple(each.places_of(BACKWARDS + "S") if wasted is _in_a_row else _where_cleared(each)),
             f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
             f".grad is cleared in between ({COUNTED.format(shown=len(seen), measured=len(seen))})",
             "optimizer.zero_grad() once a window, after optimizer.step()",
         )
+
+
+def _where_cleared(history: OptimizerHistory) -> list[Place]:
+    """Return the lines that clear; without a call that does, those that find it done, or that it is done between."""
+    known = next((letter for letter in CLEARED if history.places.get(letter)), BACKWARDS + "S")
+    return history.places_of(known)
+
+
+def _by_turns(trace: str) -> bool:
+    """Say whether gradients are cleared between all of several backward passes.
+
+    >>> _by_turns("zBzBzB"), _by_turns("zBBzB"), _by_turns("zBzBz")
+    (True, False, False)
+    """
+    told = "".join(letter for letter in own_part(trace) if letter in "BLkzn").replace("n", "z")
+    return re.fullmatch(r"z*(Bz+)+B", told) is not None
+
+
+def _in_a_row(trace: str) -> bool:
+    """Say whether several backward passes come in a row, as far as is heard.
+
+    >>> _in_a_row("zBBB"), _in_a_row("zBzB"), _in_a_row("zB")
+    (True, False, False)
+    """
+    told = "".join(letter for letter in own_part(trace) if letter in "BLkzny").replace("n", "z")
+    return re.fullmatch(r"z*BB+", told) is not None
 
 
 def partly_kept(history: History) -> Iterator[Finding]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.findings.clearing import LEAST, count
+from gradlab.audit.findings.evidence import LEAST, count
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.findings.windows import last_try
+from gradlab.audit.history import last_try
+from gradlab.audit.keep import emptied_between, losses_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping within the window, of what has gathered so far."""
     for each in history.trained():
         shown = _shown(each, at_each, of=_clips)
-        if shown is not None:
+        one_by_one = losses_apart(each) or emptied_between(each)  # each loss with its own, or put together by hand
+        if shown is not None and not one_by_one:
             yield Finding(
                 "clipped-at-every-micro-batch",
                 "warning",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.clearing import LEAST
+from gradlab.audit.findings.evidence import LEAST
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, last_try, windows_of
-from gradlab.audit.history import BACKWARDS
+from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
+from gradlab.audit.history import BACKWARDS, last_try
 from gradlab.audit.keep import ALIKE, losses_of, scaled_by_hand
 from gradlab.audit.loss import Loss
 
@@ -67,21 +67,24 @@ def last_window_divided_by_n(history: History) -> Iterator[Finding]:
 
 
 def loss_not_divided(history: History) -> Iterator[Finding]:
-    """Find losses that are means, and whose gradients are summed over a window: an error where that is clipped."""
+    """Find losses that are means, and whose gradients are summed over a window: an error where that is clipped.
+
+    Where no DataLoader was heard to give as many batches, they may be losses of one batch: then it is but a note.
+    """
     for each, windows in _accumulating(history):
         every = windows.every
         if scaled_by_hand(each) or not _all(each, every, _is_whole_mean):
             continue
-        clipped = _clipped(each)
+        clipped, heard = _clipped(each), each.batches >= every
         yield Finding(
             "loss-not-divided",
-            "error" if clipped >= LEAST else "note",
+            "error" if heard and clipped >= LEAST else "note",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} micro-batches are not divided by {every}: the gradient is their "
-            f"sum, {every} times the mean ({_read(each, every)})"
+            f"{each.kind}: the losses of {every} {'micro-batches' if heard else 'backward passes'} are not divided by "
+            f"{every}: the gradient is their sum, {every} times the mean ({_read(each, every)})"
             + (f", and is clipped as such (at {clipped} updates measured)" if clipped >= LEAST else ""),
-            f"(loss / {every}).backward()",
+            f"(loss / {every}).backward()" + ("" if heard else ", where they are of micro-batches"),
         )
 
 

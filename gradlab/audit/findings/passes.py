@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.clearing import LEAST, measured_of
+from gradlab.audit.findings.evidence import LEAST, all_is_left, measured_of
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history import CLEARED, in_order
-from gradlab.audit.keep import ALIKE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.history import History, Measured
-
-
-def _all_is_left(shares: tuple[float, ...]) -> bool:
-    return bool(shares) and min(shares) >= 1 - ALIKE and max(shares) <= 1 + ALIKE
 
 
 def _in_closure(trace: str) -> bool:
@@ -33,12 +28,12 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
         return _in_closure(trace) and not (set(trace) & {*CLEARED, "y"})
 
     def adds(measured: Measured) -> bool:
-        return measured.moved and _all_is_left(measured.joins)
+        return measured.moved and all_is_left(measured.joins)
 
     for each in history.trained():
         uncleared = {id(one) for one in measured_of(each, once) if one.kept}
         told = [one for one in measured_of(each, _in_closure) if one.moved or id(one) in uncleared]
-        shown = [one for one in told if adds(one) or (id(one) in uncleared and _all_is_left(one.kept))]
+        shown = [one for one in told if adds(one) or (id(one) in uncleared and all_is_left(one.kept))]
         if len(shown) < LEAST or len(shown) < len(told):
             continue
         yield Finding(

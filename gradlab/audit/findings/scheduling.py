@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.clearing import LEAST, count
+from gradlab.audit.findings.evidence import LEAST, count
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.findings.windows import last_try
+from gradlab.audit.history import last_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,98 @@
+"""Windows of accumulation that begin or end at the wrong micro-batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from gradlab.audit.findings.finding import Finding
+from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradlab.audit.findings.windows import Window, Windows
+    from gradlab.audit.history import History
+
+
+def first_window_off_by_one(history: History) -> Iterator[Finding]:
+    """Find windows that close a micro-batch early or late: `if i % N == 0` with i from 0."""
+    for each in history.trained():
+        windows = windows_of(each)
+        if windows is None or windows.every < 2 or not is_off_by_one(windows):
+            continue
+        length, number = windows.firsts[0].passes, 1 + sum(one.times for one in windows.firsts[1:])
+        where = f"of each of {number} epochs" if number > 1 else "of all"
+        yield Finding(
+            "first-window-off-by-one",
+            "warning",
+            1,
+            tuple(each.places_of("S")),
+            f"{each.kind}: the first update {where} takes {length} backward pass{'es' if length > 1 else ''}, "
+            f"the others {windows.every} ({_others(windows)})",
+            f"if (i + 1) % {windows.every} == 0, with i counted from 0",
+        )
+
+
+def _others(windows: Windows) -> str:
+    """Say of how many updates besides the first ones the windows are of the usual length."""
+    lengths: Counter[int] = Counter()
+    for each in windows.all:
+        whole = 0 if each.cleared else each.left
+        if each not in windows.firsts:
+            lengths[each.passes] += each.times
+        elif whole and whole + each.passes == windows.every:
+            lengths[windows.every] += each.times
+    return f"at {lengths[windows.every]} of {lengths.total()} updates"
+
+
+def _split(windows: Windows, *, cleared: bool) -> list[Window]:
+    """Return the windows that begin with what the pass before has left: none, where a single one is otherwise."""
+    begun = [each for each in windows.all if each.begins]
+    shown = [
+        each
+        for each in begun
+        if 0 < each.left < windows.every and each.passes == windows.every and each.cleared == cleared
+    ]
+    ends = 0 < windows.left < windows.every
+    times = sum(each.times for each in shown)
+    return shown if len(shown) == len(begun) and times + ends >= EPOCHS else []
+
+
+def last_window_dropped(history: History) -> Iterator[Finding]:
+    """Find what is left at the end of an epoch and cleared before the next."""
+    return _wrongly_ended(
+        history, "last-window-dropped", "are cleared before the next without an update", cleared=True
+    )
+
+
+def last_window_leaks(history: History) -> Iterator[Finding]:
+    """Find what is left at the end of an epoch and added to the first window of the next."""
+    return _wrongly_ended(history, "last-window-leaks", "are added to the first window of the next", cleared=False)
+
+
+def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
+    for each in history.trained():
+        windows = windows_of(each)
+        if windows is None or windows.every < 2:
+            continue
+        if shown := _split(windows, cleared=cleared):
+            yield Finding(
+                name,
+                "warning",
+                shown[0].first,
+                tuple(each.places_of("S")),
+                f"{each.kind}: the last {_passes(shown)} of an epoch, too few for a window of {windows.every}, {what} "
+                f"({_times(shown)})",
+                f"if (i + 1) % {windows.every} == 0 or i + 1 == len(loader), the last window divided by its length",
+            )
+
+
+def _passes(windows: list[Window]) -> str:
+    low, high = min(each.left for each in windows), max(each.left for each in windows)
+    return f"{low} backward pass{'es' if low > 1 else ''}" if low == high else f"{low} to {high} backward passes"
+
+
+def _times(windows: list[Window]) -> str:
+    times = sum(each.times for each in windows)
+    return f"seen {times} time" + ("s" if times > 1 else "")

@@ -1,0 +1,18 @@
+"""Cleared in the outer loop only, by p.grad = None."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _epoch in range(4):
+    for p in model.parameters():
+        p.grad = None
+    for inputs, targets in loader:
+        loss = nn.functional.mse_loss(model(inputs), targets)
+        loss.backward()  # here
+        optimizer.step()

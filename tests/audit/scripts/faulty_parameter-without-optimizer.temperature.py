@@ -1,0 +1,21 @@
+"""A head is trained, the body it stands on not, though it asks for gradient; a temperature is in no model."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+temperature = torch.zeros(1, requires_grad=True)
+optimizer = torch.optim.Adam(model[2].parameters(), lr=0.01)
+of_temperature = torch.optim.Adam([temperature], lr=0.01)
+for nth in range(24):
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()  # here
+    optimizer.step()
+    if nth % 4 == 3:
+        of_temperature.zero_grad()
+        (temperature.exp() * (loss.detach() - 0.1)).sum().backward()
+        of_temperature.step()

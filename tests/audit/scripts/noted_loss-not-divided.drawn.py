@@ -1,0 +1,17 @@
+"""Four batches drawn by hand, or four losses of one: they are summed and clipped, and nothing tells which they are."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(36):
+    optimizer.zero_grad()
+    for _part in range(4):
+        drawn = torch.randint(64, (16,))
+        nn.functional.mse_loss(model(x[drawn]), y[drawn]).backward()  # here
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+    optimizer.step()
