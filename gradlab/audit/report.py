@@ -60,6 +60,7 @@ class Report:
             at = f", at {_shown(found.places)}" if found.places else ""
             text += [f"{found.severity} {found.id}, since update {found.since_update}{at}"]
             text += [f"  {found.message}", f"  instead: {found.instead}"]
+        text += self.history.remarks()
         if self.history.faults:
             text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
         return [line for each in text for line in _wrapped(each, width)]
