@@ -59,7 +59,7 @@ def unfelt(method: Callable[Concatenate[Recorder, P], None]) -> Callable[Concate
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # whatever it is, it is not the script's
-            self._failed(method.__name__, error)
+            self.failed(method.__name__, error)
         finally:
             self._leaves()
 
@@ -71,7 +71,7 @@ class Recorder:
 
     Args:
         every: measure the way to one update in so many; None for the first few, and then ever fewer.
-        measured: is called after each update that was measured.
+        measured: is called after each update that was measured; what it raises is meant for the script.
     """
 
     def __init__(self, every: int | None = None, measured: Callable[[], None] | None = None) -> None:
@@ -91,7 +91,8 @@ class Recorder:
         self._before: list[tuple[Watched, Groups, Seen | None, list[Sample]]] = []
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: Exception) -> None:
+        """Note what went wrong here, which the script must not feel."""
         if len(self.history.faults) < MOST_FAULTS:
             self.history.faults.append(f"{what}: {type(error).__name__}: {error}")
 
@@ -194,7 +195,7 @@ class Recorder:
                 seen = each.look(groups)
                 self._before.append((each, groups, seen, each.before(groups) if each.measuring else []))
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("backward_begins", error)
+            self.failed("backward_begins", error)
         finally:
             self._leaves()
 
@@ -240,7 +241,7 @@ class Recorder:
             if self._loss is not None:
                 self._loss_was(self._loss)
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("backward_ends", error)
+            self.failed("backward_ends", error)
         finally:
             self._leaves()
 
@@ -277,29 +278,30 @@ class Recorder:
             if watched.measuring or watched.window.silent:
                 self._reach.step_begins(watched, groups)
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("step_begins", error)
+            self.failed("step_begins", error)
         finally:
             self._leaves()
 
-    def step_ends(self, optimizer: Optimizer) -> None:
-        """Hear that the step of an optimizer ends."""
+    def step_ends(self, optimizer: Optimizer) -> Callable[[], None] | None:
+        """Hear that the step of an optimizer ends; return what is to be called once all have heard it."""
         if not self._enters():
-            return
+            return None
         try:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None or not watched.in_step:
-                return
+                return None
             if watched.nested:
                 watched.nested -= 1
-                return
+                return None
             watched.in_step = False
-            self._ended(watched, optimizer)
+            return self._ended(watched, optimizer)
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("step_ends", error)
+            self.failed("step_ends", error)
+            return None
         finally:
             self._leaves()
 
-    def _ended(self, watched: Watched, optimizer: Optimizer) -> None:
+    def _ended(self, watched: Watched, optimizer: Optimizer) -> Callable[[], None] | None:
         measured, groups = watched.measuring, optimizer.param_groups
         if (measured or watched.measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
             watched.found = watched.samples(groups)  # a closure, or fused: unscaled within the step
@@ -318,8 +320,7 @@ class Recorder:
         if watched.resting and not others and not watched.window.silent:
             watched.rest(groups)
             self.alone = watched
-        if measured and self._measured:
-            self._measured()
+        return self._measured if measured else None
 
     # What happens in between
 
@@ -340,7 +341,7 @@ class Recorder:
                 watched.held = False
                 watched.happened("z")
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("cleared", error)
+            self.failed("cleared", error)
         finally:
             self._leaves()
 
@@ -401,7 +402,7 @@ class Recorder:
                 each.note_lines()
                 each.letters = ""
             except Exception as error:  # as `unfelt` does, but waiting for no other thread
-                self._failed("close", error)
+                self.failed("close", error)
 
 
 def _got_gradient(watched: Watched, groups: Groups, seen: Seen | None, samples: list[Sample]) -> None:

@@ -65,7 +65,8 @@ def _ending(recorders: list[Recorder]) -> Callable[[Optimizer, Any, Any], None]:
                 history.updates += 1
                 history.fetched[batches] += 1
                 return
-        for recorder in recorders:
-            recorder.step_ends(optimizer)
+        for tell in [recorder.step_ends(optimizer) for recorder in recorders]:
+            if tell is not None:
+                tell()
 
     return ends
