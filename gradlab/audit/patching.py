@@ -56,10 +56,15 @@ class Patches:
         """Call this at the end."""
         self._undo.append(undo)
 
-    def restore(self) -> None:
-        """Put all back, the last one first."""
-        self._calls.clear()
-        while self._undo:
+    def so_far(self) -> int:
+        """Return what `restore` takes to put back what comes after."""
+        return len(self._undo)
+
+    def restore(self, so_far: int = 0) -> None:
+        """Put all back, the last one first, or what came after `so_far`."""
+        if not so_far:
+            self._calls.clear()
+        while len(self._undo) > so_far:
             self._undo.pop()()
 
 
