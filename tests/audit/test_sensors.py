@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad, clip_grad_norm_, clip_grad_value_
 
 from gradlab import audit
 from gradlab.audit import active
-from gradlab.audit.sensors import NEEDED, SENSORS
+from gradlab.audit.recording import Recorder
+from gradlab.audit.sensors import NEEDED, SENSORS, clipping
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
 
     Install = Callable[[Patches, list[Recorder]], None]
 
@@ -64,3 +66,48 @@ def test_a_sensor_that_finds_torch_changed_is_told_of_and_the_script_trains_on(
     assert report.history.faults == inner.history.faults == [f"{name}: AttributeError: torch has moved it"]
     assert (report.findings, len(report.optimizers)) == ([], install not in NEEDED)
     assert torch.autograd.backward is backward
+
+
+def _clip_norm_by_parts(parameters: list[torch.Tensor], most: float) -> None:
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    nn.utils.clip_grads_with_norm_(parameters, most, norm)
+
+
+CLIPPINGS: dict[str, Callable[[list[torch.Tensor], float], object]] = {
+    "norm by name": clip_grad_norm_,
+    "norm": lambda parameters, most: nn.utils.clip_grad_norm_(parameters, max_norm=most),
+    "norm of a generator": lambda parameters, most: clip_grad.clip_grad_norm_(iter(parameters), most),
+    "value by name": clip_grad_value_,
+    "value": lambda parameters, most: nn.utils.clip_grad_value_(iter(parameters), clip_value=most),
+    "by parts": _clip_norm_by_parts,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [*((name, False) for name in CLIPPINGS), *((name, True) for name in CLIPPINGS if name != "by parts")],
+)  # old: as torch was before 2.6
+def test_a_clipping_is_heard_once_under_a_name_that_was_imported_before(
+    name: str, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if old:
+        monkeypatch.setattr(clipping, "BY_NORM", ("clip_grad_norm_",))
+    heard = []
+    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: heard.append(len(parameters)))
+    parameter = torch.ones(2, requires_grad=True)
+    parameter.grad = torch.full((2,), 100.0)
+    with audit.watch():
+        CLIPPINGS[name]([parameter], 0.5)
+    assert (heard, float(parameter.grad[0]) < 1) == ([1], True)
+    CLIPPINGS[name]([parameter], 0.5)
+    assert heard == [1]
+
+
+def test_a_norm_that_is_asked_for_by_a_bound_without_end_is_no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = []
+    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: heard.append(parameters))
+    parameter = torch.ones(2, requires_grad=True)
+    parameter.grad = torch.ones(2)
+    with audit.watch():
+        clip_grad_norm_([parameter], math.inf), nn.utils.clip_grad_norm_([parameter], max_norm=float("inf"))
+    assert heard == []
