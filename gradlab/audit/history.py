@@ -150,6 +150,7 @@ class History:
     optimizers: list[OptimizerHistory] = field(default_factory=list)
     backwards: int = 0
     faults: list[str] = field(default_factory=list)  # of the watching itself, which the script must not feel
+    unwatched: int = 0  # optimizers, for there were too many
     at_once: bool = False  # several threads trained at once: from then on nothing was heard
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # alive long after their backward pass, by its line
@@ -160,7 +161,10 @@ class History:
 
     def remarks(self) -> list[str]:
         """Return what is to be told of the watching itself, a sentence each."""
-        return [AT_ONCE] if self.at_once else []
+        told = [AT_ONCE] if self.at_once else []
+        if self.unwatched:
+            told.append(f"beyond the first {len(self.optimizers)} optimizers, {self.unwatched} more were not watched")
+        return told
 
 
 def in_order(places: Iterable[Place]) -> list[Place]:

@@ -79,6 +79,7 @@ class Recorder:
         self._every = every
         self._measured = measured
         self._watched: dict[int, Watched] = {}
+        self._beyond: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # for which there was no room
         self.fetched = 0  # batches given by DataLoaders so far
         self._reach = Reach(self.history, self._watched)
         self.depth = 0  # of backward passes within each other
@@ -138,9 +139,25 @@ class Recorder:
 
     def _of(self, optimizer: Optimizer) -> Watched | None:
         watched = self._watched.get(id(optimizer))
-        if watched is None and len(self.history.optimizers) < MOST_OPTIMIZERS:
+        if watched is None and self._has_room(optimizer):
             watched = self._meet(optimizer)
         return watched
+
+    def _has_room(self, optimizer: Optimizer) -> bool:
+        """Say whether to watch one more; those that are gone and took no step make room."""
+        if len(self.history.optimizers) < MOST_OPTIMIZERS:
+            return True
+        if optimizer in self._beyond:
+            return False
+        alive = [each.history for each in self._watched.values()]
+        self.history.optimizers[:] = [
+            each for each in self.history.optimizers if each.updates or any(each is one for one in alive)
+        ]
+        if len(self.history.optimizers) < MOST_OPTIMIZERS:
+            return True
+        self._beyond.add(optimizer)
+        self.history.unwatched += 1
+        return False
 
     def _meet(self, optimizer: Optimizer) -> Watched:
         settings = {
