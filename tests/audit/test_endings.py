@@ -52,7 +52,9 @@ print("goes on")
 
 def test_a_signal_that_comes_while_the_script_writes_to_stderr_is_reported_on_all_the_same(folder: Path) -> None:
     (folder / "s.py").write_text("import sys\nprint(flush=True)\nsys.stderr.write('x' * 10**6)\n")
-    with subprocess.Popen([*AUDIT, "s.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    buffered = {key: each for key, each in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    with subprocess.Popen([*AUDIT, "s.py"], env=buffered, **pipes) as process:
         assert process.stdout
         process.stdout.read(1)
         time.sleep(0.3)  # now the pipe is full, and it waits within write()
