@@ -50,8 +50,8 @@ def watch(sample: int | None = None) -> Iterator[Report]:
 def warn(sample: int | None = None) -> None:
     """Watch from now on, and warn once of each error or warning by its id, at the first update measured that shows it.
 
-    The warning is a `GradientWarning`, told of the line that takes the step; of notes there is none. A second call
-    does nothing more.
+    The warning is a `GradientWarning`, told of the line that takes the step; where warnings are errors, it is raised
+    there, after the step. Of notes there is none. A second call does nothing more.
 
     Args:
         sample: which updates are measured, as in `watch`.
@@ -67,7 +67,12 @@ def warn(sample: int | None = None) -> None:
     def tell() -> None:
         from gradlab.audit.places import here
 
-        for each in find(recorder.history):
+        try:
+            found = find(recorder.history)
+        except Exception as error:  # it is ours, while a warning that is raised is the script's
+            recorder.failed("find", error)
+            return
+        for each in found:
             if each.severity == "note" or each.id in told:
                 continue
             told.add(each.id)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit import arrival
 from gradlab.audit.patching import Patches
-from gradlab.audit.sensors import SENSORS
+from gradlab.audit.sensors import NEEDED, SENSORS
 
 if TYPE_CHECKING:
     from gradlab.audit.recording import Recorder
@@ -16,13 +16,34 @@ _recorders: list[Recorder] = []
 _patches = Patches()
 
 
+_failures: list[tuple[str, Exception]] = []  # sensors that could not be installed
+
+
 def _install() -> None:
+    """Install all sensors; one that fails, for torch has moved what it listens to, is told of and not felt."""
     for install in SENSORS:
-        install(_patches, _recorders)
+        before = _patches.so_far()
+        name = install.__module__.rpartition(".")[2]
+        try:
+            install(_patches, _recorders)
+        except Exception as error:  # whatever it is, it is not the script's
+            _patches.restore(before)
+            _failures.append((name, error))
+            if install in NEEDED:  # the others would be taken for all that happens
+                _patches.restore()
+                break
+    for recorder in _recorders:
+        _tell_failures(recorder)
+
+
+def _tell_failures(recorder: Recorder) -> None:
+    for name, error in _failures:
+        recorder.failed(name, error)
 
 
 def begin(recorder: Recorder) -> None:
     """Let the recorder hear what happens from now on; where torch is not imported yet, from when it is."""
+    _tell_failures(recorder)
     _recorders.append(recorder)
     if len(_recorders) > 1:
         return
@@ -39,3 +60,4 @@ def end(recorder: Recorder) -> None:
         recorder.close()
     if not _recorders:
         _patches.restore()
+        _failures.clear()

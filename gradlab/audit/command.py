@@ -38,24 +38,35 @@ def audit(name: str, args: Sequence[str], write: Write, *, is_module: bool, samp
     """
     owner, recorder = os.getpid(), Recorder(sample)
     report = Report(recorder.history)
+    begun: list[int] = []  # the status with which the report is written, or has been
+    late: list[None] = []  # something, where SIGTERM came meanwhile
 
-    def terminated() -> None:
+    def terminated() -> bool:
         active.end(recorder)
+        if begun:
+            late.append(None)
+            return False
+        begun.append(running.TERMINATED)
         write(report, running.TERMINATED)
+        return True
 
-    active.begin(recorder)
-    try:
-        status = _run(name, args, terminated, is_module=is_module)
-    finally:
-        active.end(recorder)
-    if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
-        return status
-    _flush()
-    write(report, status)
+    with running.sigterm_heard(terminated):
+        active.begin(recorder)
+        try:
+            status = _run(name, args, is_module=is_module)
+        finally:
+            active.end(recorder)
+        if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
+            return status
+        running.flush()
+        begun.append(status)
+        write(report, status)
+    if late:
+        running.end_at_once(running.TERMINATED)
     return status or (FOUND if strict and not report.ok else 0)
 
 
-def _run(name: str, args: Sequence[str], terminated: Callable[[], None], *, is_module: bool) -> int:
+def _run(name: str, args: Sequence[str], *, is_module: bool) -> int:
     sys.argv, ours = ["-m" if is_module else name, *args], sys.argv
     try:
         chosen = running.module(name, ours[0]) if is_module else running.script(name, ours[0])
@@ -67,26 +78,24 @@ def _run(name: str, args: Sequence[str], terminated: Callable[[], None], *, is_m
     except Exception as error:  # of a package above the module, which is imported on the way
         running.show(error)
         return 1
-    return running.run(chosen, args, terminated)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+    return running.run(chosen, args)
 
 
 class Streams:
     """The script's streams: as Python opens them; with `aside`, its stdout is stderr, so that ours is the answer's.
 
+    Args:
+        aside: see above.
+        errors: how stdout and stderr treat what they cannot encode, as Python has opened them; None where not known.
+
     Attributes:
         answer: writes a text to what was stdout, whatever the script has done to its own since.
     """
 
-    def __init__(self, *, aside: bool) -> None:
-        for stream, errors in ((sys.stdout, "strict"), (sys.stderr, "backslashreplace")):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors=errors)
+    def __init__(self, *, aside: bool, errors: Sequence[str | None] = (None, None)) -> None:
+        for stream, mode in zip((sys.stdout, sys.stderr), errors, strict=True):
+            if mode and hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors=mode)
         self._own: Any = sys.stdout
         self._talk = sys.stderr
         self._aside = False  # whether sys.stdout is another object for a while
@@ -114,8 +123,17 @@ class Streams:
     def tell(self, text: str) -> None:
         """Write a line to what was stderr; where nobody listens, so be it."""
         with suppress(OSError, ValueError, AttributeError):
-            self._talk.write(f"{text}\n")
-            self._talk.flush()
+            try:
+                self._talk.write(f"{text}\n")
+                self._talk.flush()
+            except RuntimeError:  # a signal came while something was being written to it: it takes no more
+                os.write(self._talk.fileno(), f"{text}\n".encode(self._talk.encoding, "backslashreplace"))
+
+    def take_back(self) -> None:
+        """Let stdout be itself again, for an answer that is not the report."""
+        if self._number is not None:
+            running.flush()
+            os.dup2(self._number, 1)
 
     def restore(self) -> None:
         """Give sys.stdout back where it was another object, and nothing in the place of one that the script closed."""

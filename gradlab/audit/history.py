@@ -41,6 +41,9 @@ MOST_FETCHED = 64  # different numbers
 MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
 
 MEMORIES = ("momentum", "weight_decay")  # settings of SGD by which keep is not just its momentum
+AT_ONCE = (
+    "several threads train at once, which the audit does not follow: it tells what it saw before, and finds nothing"
+)
 
 BACKWARDS = "BL"
 CLEARED = "zn"
@@ -158,12 +161,21 @@ class History:
     optimizers: list[OptimizerHistory] = field(default_factory=list)
     backwards: int = 0
     faults: list[str] = field(default_factory=list)  # of the watching itself, which the script must not feel
+    unwatched: int = 0  # optimizers, for there were too many
+    at_once: bool = False  # several threads trained at once: from then on nothing was heard
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # alive long after their backward pass, by its line
 
     def trained(self) -> list[OptimizerHistory]:
         """Return the optimizers that took a step."""
         return [each for each in self.optimizers if each.updates]
+
+    def remarks(self) -> list[str]:
+        """Return what is to be told of the watching itself, a sentence each."""
+        told = [AT_ONCE] if self.at_once else []
+        if self.unwatched:
+            told.append(f"beyond the first {len(self.optimizers)} optimizers, {self.unwatched} more were not watched")
+        return told
 
 
 def in_order(places: Iterable[Place]) -> list[Place]:

@@ -9,6 +9,7 @@ from gradlab.audit.untraced import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CellType
 
     Arguments = tuple[tuple[Any, ...], dict[str, Any]]
     Before = Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None]
@@ -45,6 +46,22 @@ class Patches:
         if after is not None:
             call.after.append(untraced(after))
 
+    def within(self, function: Any, before: Before) -> bool:
+        """Let what `function` is put around, as by a decorator of torch, be preceded by this: however it is called.
+
+        A name that was imported earlier is not to be replaced, but it goes through here all the same. Return whether
+        there is such a function within.
+        """
+        inner = getattr(function, "__wrapped__", None)
+        for cell in getattr(function, "__closure__", None) or ():
+            if inner is not None and cell.cell_contents is inner:
+                call = _wrapped(inner)
+                call.before.append(untraced(before))
+                cell.cell_contents = call.patched
+                self._undo.append(functools.partial(_refill, cell, call.patched, inner))
+                return True
+        return False
+
     def replace(self, owner: Any, name: str, made: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Put what is made of `owner.name` in its place: for what is called at each step, and must cost nothing."""
         original = vars(owner)[name]
@@ -56,10 +73,15 @@ class Patches:
         """Call this at the end."""
         self._undo.append(undo)
 
-    def restore(self) -> None:
-        """Put all back, the last one first."""
-        self._calls.clear()
-        while self._undo:
+    def so_far(self) -> int:
+        """Return what `restore` takes to put back what comes after."""
+        return len(self._undo)
+
+    def restore(self, so_far: int = 0) -> None:
+        """Put all back, the last one first, or what came after `so_far`."""
+        if not so_far:
+            self._calls.clear()
+        while len(self._undo) > so_far:
             self._undo.pop()()
 
 
@@ -74,6 +96,11 @@ class _Call(NamedTuple):
 def _restore(owner: Any, name: str, patched: Any, original: Any) -> None:
     if vars(owner).get(name) is patched:  # else somebody has patched it since, and calls ours: leave that
         setattr(owner, name, original)
+
+
+def _refill(cell: CellType, patched: Any, original: Any) -> None:
+    if cell.cell_contents is patched:
+        cell.cell_contents = original
 
 
 def _wrapped(original: Callable[..., Any]) -> _Call:

@@ -6,12 +6,19 @@ over.
 
 Most updates are not measured, and most scripts have one optimizer, which is cleared by call. Then `alone` is that one,
 and the sensors at each step note by themselves what they hear: a call of ours is a percent of a small script's step.
+
+A backward pass writes `.grad` without Python's lock: to read one meanwhile, in another thread, breaks the process. So
+where several threads train at once, the recorder hears no more from then on. It knows the `thread` whose pass it
+hears, or of which it is looking at gradients; others wait at `_enters`. Python changes threads at calls and at ends of
+loops: between the look at one attribute and the next, no other thread comes.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 import weakref
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 from gradlab.audit.history import History, OptimizerHistory
@@ -38,6 +45,7 @@ FIRST_OF_SAMPLED = 2  # updates that are measured whatever the sampling
 MOST_OPTIMIZERS = 64
 MOST_LOSSES = 64  # of a window
 MOST_FAULTS = 20
+PATIENCE = 1.0  # seconds to wait for another thread that looks at gradients; a fork may have left it behind
 REFRESH = 100  # calls of a model's zero_grad() between two looks at which parameters it has
 
 
@@ -46,10 +54,14 @@ def unfelt(method: Callable[Concatenate[Recorder, P], None]) -> Callable[Concate
 
     @functools.wraps(method)
     def call(self: Recorder, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if not self._enters(trains=False):
+            return
         try:
             method(self, *args, **kwargs)
         except Exception as error:  # whatever it is, it is not the script's
-            self._failed(method.__name__, error)
+            self.failed(method.__name__, error)
+        finally:
+            self._leaves()
 
     return call
 
@@ -59,7 +71,7 @@ class Recorder:
 
     Args:
         every: measure the way to one update in so many; None for the first few, and then ever fewer.
-        measured: is called after each update that was measured.
+        measured: is called after each update that was measured; what it raises is meant for the script.
     """
 
     def __init__(self, every: int | None = None, measured: Callable[[], None] | None = None) -> None:
@@ -67,18 +79,55 @@ class Recorder:
         self._every = every
         self._measured = measured
         self._watched: dict[int, Watched] = {}
+        self._beyond: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # for which there was no room
         self.fetched = 0  # batches given by DataLoaders so far
         self._reach = Reach(self.history, self._watched)
         self.depth = 0  # of backward passes within each other
+        self.thread: int | None = None  # in which a pass is under way, or gradients are looked at
+        self._turn = threading.RLock()  # of a thread to look at gradients
+        self._deaf = False  # for good
         self.alone: Watched | None = None  # the only one there is, where the way to its next update is not looked at
         self.calm: Watched | None = None  # the same, during a backward pass before which it had no gradient
         self._loss: Loss | None = None  # of the backward pass under way, where it is wanted
         self._before: list[tuple[Watched, Groups, Seen | None, list[Sample]]] = []
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def failed(self, what: str, error: Exception) -> None:
+        """Note what went wrong here, which the script must not feel."""
         if len(self.history.faults) < MOST_FAULTS:
             self.history.faults.append(f"{what}: {type(error).__name__}: {error}")
+
+    def _enters(self, *, trains: bool = True) -> bool:
+        """Say whether to hear what a thread does; others wait until it `_leaves`.
+
+        Args:
+            trains: whether it is a pass, a step or a clearing: one amid the pass of another thread ends the hearing.
+        """
+        if self._deaf:
+            return False
+        if not self._turn.acquire(timeout=PATIENCE):
+            self._hear_no_more()
+            return False
+        me = get_ident()
+        if trains and self.depth and self.thread != me and _is_of_script(me):
+            self._hear_no_more()
+        elif trains and not self.depth:
+            self.thread = me
+        hears = not self._deaf  # it may have become so meanwhile
+        if not hears:
+            self._turn.release()
+        return hears
+
+    def _leaves(self) -> None:
+        if not self.depth:
+            self.thread = None
+        self._turn.release()
+
+    def _hear_no_more(self) -> None:
+        """Look at no gradient any more: several threads train at once."""
+        self._deaf = self.history.at_once = True
+        self.alone = self.calm = None
+        self._before = []
 
     def next_due(self, update: int) -> int:
         """Return the next update after this one, the way to which is to be measured."""
@@ -90,9 +139,25 @@ class Recorder:
 
     def _of(self, optimizer: Optimizer) -> Watched | None:
         watched = self._watched.get(id(optimizer))
-        if watched is None and len(self.history.optimizers) < MOST_OPTIMIZERS:
+        if watched is None and self._has_room(optimizer):
             watched = self._meet(optimizer)
         return watched
+
+    def _has_room(self, optimizer: Optimizer) -> bool:
+        """Say whether to watch one more; those that are gone and took no step make room."""
+        if len(self.history.optimizers) < MOST_OPTIMIZERS:
+            return True
+        if optimizer in self._beyond:
+            return False
+        alive = [each.history for each in self._watched.values()]
+        self.history.optimizers[:] = [
+            each for each in self.history.optimizers if each.updates or any(each is one for one in alive)
+        ]
+        if len(self.history.optimizers) < MOST_OPTIMIZERS:
+            return True
+        self._beyond.add(optimizer)
+        self.history.unwatched += 1
+        return False
 
     def _meet(self, optimizer: Optimizer) -> Watched:
         settings = {
@@ -128,6 +193,8 @@ class Recorder:
             kwargs: likewise.
             scaled: whether a GradScaler has scaled the loss.
         """
+        if not self._enters():
+            return
         try:
             self.depth += 1
             self._look_ahead(args, kwargs, scaled=scaled)
@@ -145,7 +212,9 @@ class Recorder:
                 seen = each.look(groups)
                 self._before.append((each, groups, seen, each.before(groups) if each.measuring else []))
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("backward_begins", error)
+            self.failed("backward_begins", error)
+        finally:
+            self._leaves()
 
     @unfelt
     def _look_ahead(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> None:
@@ -170,7 +239,11 @@ class Recorder:
 
     def backward_ends(self) -> None:
         """Hear that a backward pass ends, or has raised."""
+        if not self._enters():
+            return
         try:
+            if not self.depth:  # it began before anything was heard
+                return
             self.depth -= 1
             if self.depth > 0:
                 return
@@ -181,16 +254,13 @@ class Recorder:
             before, self._before = self._before, []
             for each, groups, seen, samples in before:
                 if any_grad(groups) if seen is None else any_changed(seen):
-                    each.held = True
-                    each.happened("L" if each.in_step else "B", again=True)
-                    if each.measuring and seen is not None:
-                        if len(each.history.reached) < len(seen):
-                            each.reached(seen)
-                        each.joined(samples, each.samples(groups))
+                    _got_gradient(each, groups, seen, samples)
             if self._loss is not None:
                 self._loss_was(self._loss)
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("backward_ends", error)
+            self.failed("backward_ends", error)
+        finally:
+            self._leaves()
 
     def _loss_was(self, loss: Loss) -> None:
         """Hear how the loss was scaled of the backward pass that has ended."""
@@ -203,6 +273,8 @@ class Recorder:
 
     def step_begins(self, optimizer: Optimizer) -> None:
         """Hear that a step begins, perhaps within itself: of a class whose step calls that of its parent."""
+        if not self._enters():
+            return
         try:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None:
@@ -223,23 +295,30 @@ class Recorder:
             if watched.measuring or watched.window.silent:
                 self._reach.step_begins(watched, groups)
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("step_begins", error)
+            self.failed("step_begins", error)
+        finally:
+            self._leaves()
 
-    def step_ends(self, optimizer: Optimizer) -> None:
-        """Hear that the step of an optimizer ends."""
+    def step_ends(self, optimizer: Optimizer) -> Callable[[], None] | None:
+        """Hear that the step of an optimizer ends; return what is to be called once all have heard it."""
+        if not self._enters():
+            return None
         try:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is None or not watched.in_step:
-                return
+                return None
             if watched.nested:
                 watched.nested -= 1
-                return
+                return None
             watched.in_step = False
-            self._ended(watched, optimizer)
+            return self._ended(watched, optimizer)
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("step_ends", error)
+            self.failed("step_ends", error)
+            return None
+        finally:
+            self._leaves()
 
-    def _ended(self, watched: Watched, optimizer: Optimizer) -> None:
+    def _ended(self, watched: Watched, optimizer: Optimizer) -> Callable[[], None] | None:
         measured, groups = watched.measuring, optimizer.param_groups
         if (measured or watched.measure_next) and ("L" in watched.letters or hasattr(optimizer, "grad_scale")):
             watched.found = watched.samples(groups)  # a closure, or fused: unscaled within the step
@@ -258,8 +337,7 @@ class Recorder:
         if watched.resting and not others and not watched.window.silent:
             watched.rest(groups)
             self.alone = watched
-        if measured and self._measured:
-            self._measured()
+        return self._measured if measured else None
 
     # What happens in between
 
@@ -272,17 +350,26 @@ class Recorder:
 
     def cleared(self, optimizer: Optimizer) -> None:
         """Hear that its zero_grad() was called."""
+        if not self._enters():
+            return
         try:
             watched = self._watched.get(id(optimizer)) or self._of(optimizer)
             if watched is not None:
                 watched.held = False
                 watched.happened("z")
         except Exception as error:  # as `unfelt` does, less a call
-            self._failed("cleared", error)
+            self.failed("cleared", error)
+        finally:
+            self._leaves()
 
-    @unfelt
     def model_cleared(self, module: nn.Module) -> None:
         """Hear that the zero_grad() of a model was called."""
+        if self._enters():
+            self._leaves()
+        self._model_cleared(module)
+
+    @unfelt
+    def _model_cleared(self, module: nn.Module) -> None:
         known = self._parameters_of(module)
         for each in self._watched.values():
             own = [id(p) for p in each.parameters()]
@@ -326,7 +413,26 @@ class Recorder:
 
     def close(self) -> None:
         """Write down what led to no update any more."""
-        for each in self._watched.values():
-            each.history.pending = each.letters
-            each.note_lines()
-            each.letters = ""
+        for each in list(self._watched.values()):
+            try:
+                each.history.pending = each.letters
+                each.note_lines()
+                each.letters = ""
+            except Exception as error:  # as `unfelt` does, but waiting for no other thread
+                self.failed("close", error)
+
+
+def _got_gradient(watched: Watched, groups: Groups, seen: Seen | None, samples: list[Sample]) -> None:
+    """Note that a pass has reached parameters of this optimizer; `samples` are of their gradients before it."""
+    watched.held = True
+    watched.happened("L" if watched.in_step else "B", again=True)
+    if watched.measuring and seen is not None:
+        if len(watched.history.reached) < len(seen):
+            watched.reached(seen)
+        watched.joined(samples, watched.samples(groups))
+
+
+def _is_of_script(thread: int) -> bool:
+    """Say whether a script has started this thread: autograd's own, as of a GPU, are part of the pass under way."""
+    of_others = threading._DummyThread  # noqa: SLF001 - nothing public tells
+    return any(each.ident == thread and not isinstance(each, of_others) for each in threading.enumerate())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
 from gradlab.audit.keep import Keep, backwards_per_update, keep_of, mode_of
-from gradlab.audit.recording import MOST_OPTIMIZERS
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -70,12 +69,11 @@ class Report:
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text, in lines of at most so many columns; what is alike is told once."""
         found = self.findings
-        text = [f"gradlab audit: {_sum(found)}"]
+        text = [f"gradlab audit: {'no verdict' if self.history.at_once else _sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
         for alike in _alike(self.optimizers):
             text += [_head(alike), f"  {alike[0].meaning}"]
-        if len(self.history.optimizers) >= MOST_OPTIMIZERS:
-            text += [f"  no more than {MOST_OPTIMIZERS} optimizers are watched"]
+        text += [f"  {each}" for each in self.history.remarks()]
         for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
             text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._told(each)]
             text += [f"  and {len(same) - 1} more at the same lines"] if len(same) > FEW else []

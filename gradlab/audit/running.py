@@ -13,17 +13,17 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from gradlab.audit.places import audit_also, is_ours
 from gradlab.errors import AuditError, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, FrameType
 
@@ -99,22 +99,25 @@ def _compiled(source: bytes, file: str) -> CodeType:
     return compile(source, file, "exec", dont_inherit=True)
 
 
-def run(chosen: Script, args: Sequence[str], terminated: Callable[[], None]) -> int:
+def run(chosen: Script, args: Sequence[str]) -> int:
     """Run it as `__main__` with these arguments, and return the exit status that Python would end with.
 
     Args:
         chosen: what to run.
         args: its own arguments.
-        terminated: is called when SIGTERM comes and the script does not handle it; the process then ends by 143.
     """
     _become_main(chosen)
     for path in own_paths(chosen):
         audit_also(path)
     sys.argv = [chosen.name if chosen.spec is None else chosen.file, *args]
-    _hear_sigterm(terminated)
     status = _executed(chosen)
-    if status != INTERRUPTED:
+    if status == INTERRUPTED:
+        return status
+    try:
         _wait_for_threads()
+    except KeyboardInterrupt as error:
+        show(error)
+        return INTERRUPTED
     return status
 
 
@@ -198,9 +201,15 @@ def _rest(trace: TracebackType | None) -> TracebackType | None:
     return rest
 
 
-def _hear_sigterm(terminated: Callable[[], None]) -> None:
-    """Call `terminated` at SIGTERM, then end; unless the script hears it itself, or somebody has it ignored."""
+@contextmanager
+def sigterm_heard(terminated: Callable[[], bool]) -> Iterator[None]:
+    """Call `terminated` at SIGTERM, then end by 143; unless the script hears it itself, or somebody has it ignored.
+
+    Args:
+        terminated: says whether to end; else what was interrupted goes on.
+    """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
         return
     owner = os.getpid()
 
@@ -209,15 +218,34 @@ def _hear_sigterm(terminated: Callable[[], None]) -> None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        ends = True
         try:
-            terminated()
+            ends = terminated()
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError, AttributeError):
-                    stream.flush()
-            os._exit(TERMINATED)  # Python runs nothing more either
+            if ends:
+                end_at_once(TERMINATED)
 
     signal.signal(signal.SIGTERM, came)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is came:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end_at_once(status: int) -> NoReturn:
+    """End the process as a signal does: Python runs nothing more then, either."""
+    flush()
+    os._exit(status)
+
+
+def flush() -> None:
+    """Write out what the script has printed, as far as its streams let us."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(
+            OSError, ValueError, AttributeError, RuntimeError
+        ):  # the last one: a signal came as it was written
+            stream.flush()
 
 
 def _wait_for_threads() -> None:

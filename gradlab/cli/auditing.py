@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     epilog="What comes after SCRIPT is the script's own, options too.",
 )
 def audit(
+    context: typer.Context,
     script: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="The script to run; with -m, a module.")],
     args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The script's own arguments.")] = None,
     module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module: package.module.")] = False,
@@ -45,13 +46,15 @@ def audit(
         if json:
             document = report.as_json(script, status)
             streams.answer(strict_json(document, indent=2, ascii_only=True) + "\n")
-        else:
-            for line in report.lines(_width_of_stderr()):
-                streams.tell(printable(line))
+        for line in report.history.remarks() if json else report.lines(_width_of_stderr()):
+            streams.tell(printable(line))
 
-    streams = Streams(aside=json)
+    streams = Streams(aside=json, errors=context.obj)
     try:
         status = audited(script, args or [], write, is_module=module, sample=sample, strict=not exit_zero)
+    except BaseException:  # what comes instead of a report, an answer of ours too
+        streams.take_back()
+        raise
     finally:
         streams.restore()
     raise typer.Exit(status)

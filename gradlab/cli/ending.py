@@ -30,8 +30,11 @@ class Commands(TyperGroup):
     ) -> NoReturn:
         """Parse, call, and exit with the status of the design."""
         words = list(sys.argv[1:] if args is None else args)
-        as_json = "--json" in words
+        as_json = "--json" in self._own(words)
         hold_standard_streams()
+        extra["obj"] = [
+            getattr(stream, "errors", None) for stream in (sys.stdout, sys.stderr)
+        ]  # as Python opened them
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # blocks and signs that a terminal does not have
@@ -52,6 +55,17 @@ class Commands(TyperGroup):
         except OSError as error:  # of help, which is printed before there is a command to invoke
             status = output_lost(error)
         sys.exit(status if isinstance(status, int) else DONE)
+
+    def _own(self, words: list[str]) -> list[str]:
+        """Return the words that are ours: of a command that runs a script, what follows that is the script's."""
+        command = self.commands.get(words[0]) if words else None
+        if command is None or command.context_settings.get("allow_interspersed_args", True):
+            return words
+        with_value = {name for each in command.params if not getattr(each, "is_flag", False) for name in each.opts}
+        for nth, word in enumerate(words[1:], 1):
+            if not word.startswith("-") and words[nth - 1] not in with_value:
+                return words[:nth]
+        return words
 
     def invoke(self, ctx: Any) -> Any:
         """Call the command; what its output meets on the way out is told as well."""

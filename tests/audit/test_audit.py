@@ -116,10 +116,11 @@ def patched() -> list[object]:
     schedulers = [vars(each).get("step") for each in vars(lr_scheduler).values() if isinstance(each, type)]
     return [
         torch.autograd.backward, torch.optim.Optimizer.__init__, torch.optim.Optimizer.zero_grad, nn.Module.zero_grad,
-        clip_grad.clip_grad_norm_, nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_, torch.amp.GradScaler.step,
+        *(cell.cell_contents for each in (clip_grad._clip_grads_with_norm_, nn.utils.clip_grad_value_)
+          for cell in each.__closure__ or ()), torch.amp.GradScaler.step,
         torch.amp.GradScaler.unscale_, torch.amp.GradScaler.scale, dataloader._BaseDataLoaderIter.__next__,
-        *schedulers, list(hooks._global_optimizer_pre_hooks), list(hooks._global_optimizer_post_hooks),
-        list(sys.meta_path),
+        *schedulers,
+        list(hooks._global_optimizer_pre_hooks), list(hooks._global_optimizer_post_hooks), list(sys.meta_path),
     ]  # fmt: skip
 
 

@@ -25,3 +25,4 @@ SENSORS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
     scheduling.install,
     epochs.install,
 )
+NEEDED = (backward.install, steps.install)  # without them, what the others hear would be misunderstood

@@ -5,6 +5,7 @@ torch.autograd.grad and torch.func leave `.grad` alone, and are none of our busi
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.untraced import untraced
@@ -48,20 +49,21 @@ def _heard(backward: Callable[..., Any], recorders: list[Recorder], scaled: list
 
     def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
         if len(recorders) == 1 and (alone := recorders[0].alone) is not None:
-            recorder, first = recorders[0], alone.first()
-            if (
-                first is not None
+            recorder, first, me, short = recorders[0], alone.first(), get_ident(), len(alone.letters) < SHORT
+            if (  # no call from here on until the pass is noted, for another thread may begin one at a call
+                recorder.thread is None
+                and short
+                and first is not None
                 and first.grad is None
-                and not (alone.held or alone.in_step or recorder.depth)
-                and len(alone.letters) < SHORT
+                and not (alone.held or alone.in_step)
             ):
-                recorder.depth, recorder.calm = 1, alone
+                recorder.depth, recorder.calm, recorder.thread = 1, alone, me
                 try:
                     return backward(*args, **kwargs)
                 finally:
                     reached = alone.first()
-                    if reached is not None and reached.grad is not None and recorder.calm is alone:
-                        recorder.depth, recorder.calm = 0, None
+                    if recorder.calm is alone and reached is not None and reached.grad is not None:
+                        recorder.depth, recorder.calm, recorder.thread = 0, None, None
                         scaled.clear()
                         recorder.history.backwards += 1
                         alone.held = True

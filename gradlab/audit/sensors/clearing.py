@@ -28,7 +28,12 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
             result = zero_grad(*args, **kwargs)
             alone = recorders[0].alone if len(recorders) == 1 else None
-            if alone is not None and not alone.letters and alone.optimizer() is args[0]:
+            if (
+                alone is not None
+                and recorders[0].thread is None
+                and not alone.letters
+                and alone.optimizer() is args[0]
+            ):
                 alone.held = False
                 alone.letters = "z"
                 return result

@@ -1,4 +1,4 @@
-"""Clipping: clip_grad_norm_ and clip_grad_value_ of torch.nn.utils."""
+"""Clipping: clip_grad_norm_, clip_grads_with_norm_ and clip_grad_value_ of torch.nn.utils, by whatever name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gradlab.audit.patching import Arguments, Patches
     from gradlab.audit.recording import Recorder
+
+BY_NORM = ("_clip_grads_with_norm_", "clip_grad_norm_")  # since torch 2.6 the latter calls the former
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
@@ -29,6 +31,8 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         # what was given may be a generator, which is used up now
         return ((parameters, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": parameters})
 
-    for name in ("clip_grad_norm_", "clip_grad_value_"):
-        for module in (utils, clip_grad):
-            patches.around(module, name, before)
+    by_norm = next(name for name in BY_NORM if name in vars(clip_grad))
+    for name in (by_norm, "clip_grad_value_"):
+        if not patches.within(vars(clip_grad)[name], before):
+            for module in (utils, clip_grad):
+                patches.around(module, name, before)

@@ -13,7 +13,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     """Tell when gradients are unscaled, and when an update is skipped because they are not finite."""
     from torch.amp.grad_scaler import GradScaler
 
-    updates: list[list[int]] = []  # of the optimizer, before the calls of step under way
+    under_way: list[tuple[Any, list[int]]] = []  # calls of step: the optimizer, and how many updates it had before
 
     def optimizer_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[1] if len(args) > 1 else kwargs.get("optimizer")
@@ -24,14 +24,16 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
             recorder.happened("u", optimizer)
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if getattr(optimizer_of(args, kwargs), "_step_supports_amp_scaling", False):
+        optimizer = optimizer_of(args, kwargs)
+        if getattr(optimizer, "_step_supports_amp_scaling", False):
             unscales(args, kwargs)  # a fused optimizer does so within its step
-        updates.append([recorder.updates_of(optimizer_of(args, kwargs)) for recorder in recorders])
+        under_way.append((optimizer, [recorder.updates_of(optimizer) for recorder in recorders]))
 
-    def ends(args: tuple[Any, ...], error: BaseException | None) -> None:
-        for recorder, before in zip(recorders, updates.pop(), strict=False):
-            if error is None and len(args) > 1 and recorder.updates_of(args[1]) == before:
-                recorder.happened("k", args[1])
+    def ends(_args: tuple[Any, ...], error: BaseException | None) -> None:
+        optimizer, updates = under_way.pop()
+        for recorder, before in zip(recorders, updates, strict=False):
+            if error is None and recorder.updates_of(optimizer) == before:
+                recorder.happened("k", optimizer)
 
     patches.around(GradScaler, "unscale_", unscales)
     patches.around(GradScaler, "step", begins, ends)

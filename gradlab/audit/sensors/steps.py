@@ -21,10 +21,15 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch.optim import optimizer as hooks
 
     def begins(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        alone = recorders[0].alone if len(recorders) == 1 and not recorders[0].depth else None
+        alone = recorders[0].alone if len(recorders) == 1 else None
         if alone is not None and alone.optimizer() is optimizer and alone.held and not alone.in_step:
-            first = alone.first()
-            if first is not None and first.grad is not None and alone.history.updates + 2 < alone.due:
+            recorder, first = recorders[0], alone.first()
+            if (
+                recorder.thread is None  # no call from here to the look at the gradient, as in `backward`
+                and first is not None
+                and first.grad is not None
+                and alone.history.updates + 2 < alone.due
+            ):
                 alone.in_step = True
                 alone.none_found = False
                 return
@@ -60,7 +65,8 @@ def _ending(recorders: list[Recorder]) -> Callable[[Optimizer, Any, Any], None]:
                 history.updates += 1
                 history.fetched[batches] += 1
                 return
-        for recorder in recorders:
-            recorder.step_ends(optimizer)
+        for tell in [recorder.step_ends(optimizer) for recorder in recorders]:
+            if tell is not None:
+                tell()
 
     return ends

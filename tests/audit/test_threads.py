@@ -1,0 +1,136 @@
+"""Several threads of a script: heard where one trains at a time, and left alone where two do so at once."""
+
+from __future__ import annotations
+
+import _thread
+import subprocess
+import sys
+import threading
+from itertools import product
+from typing import Any
+
+import torch
+
+from gradlab import audit
+from gradlab.audit.history import AT_ONCE
+
+AT_ONCE_AGAIN_AND_AGAIN = """
+import threading, torch
+from torch import nn
+from gradlab import audit
+
+def train(seed):
+    x = torch.randn(256, 64)
+    model = nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+
+for _ in range(4):
+    with audit.watch(1) as report:
+        threads = [threading.Thread(target=train, args=(seed,)) for seed in range(2)]
+        [each.start() for each in threads], [each.join() for each in threads]
+    print(report.history.at_once, report.findings, report.history.faults)
+"""
+
+
+def test_two_trainings_at_once_go_on_and_nothing_is_found_of_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE_AGAIN_AND_AGAIN], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "True [] []\n" * 4
+
+
+def train(updates: int = 12, *, within: Any = None, clearing: bool = False) -> None:
+    """Train a layer and never clear, unless told to; call `within` amid each backward pass."""
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    for _ in range(updates):
+        if clearing:
+            optimizer.zero_grad()
+        loss: Any = model(torch.ones(8, 4)).square().mean()
+        if within:
+            loss.register_hook(within)
+        loss.backward()
+        optimizer.step()
+
+
+def in_thread(*work: Any) -> None:
+    """Do each in a thread of its own, one after the other."""
+    for each in work:
+        thread = threading.Thread(target=each)
+        thread.start()
+        thread.join()
+
+
+def found(report: audit.Report) -> list[str]:
+    return [each.id for each in report.findings]
+
+
+def test_a_training_in_a_thread_that_is_not_the_main_one_is_heard() -> None:
+    with audit.watch() as report:
+        in_thread(train)
+    assert (found(report), report.history.at_once) == (["never-cleared"], False)
+
+
+def test_trainings_in_threads_one_after_the_other_are_heard() -> None:
+    with audit.watch() as report:
+        in_thread(train, train)
+    assert [each.mode for each in report.optimizers] == ["no_zero_grad", "no_zero_grad"]
+    assert (found(report), report.history.at_once) == (["never-cleared"], False)  # at the same lines
+
+
+def test_a_pass_of_autograds_own_thread_within_another_is_heard_as_one_of_it() -> None:
+    """As on a GPU, where what was checkpointed is run again in a thread that no script has started."""
+    over = threading.Event()
+
+    def nested(_: object) -> None:
+        inner: Any = torch.ones(1, requires_grad=True)
+        (inner * 2).sum().backward()
+        over.set()
+
+    def of_autograd(_: object) -> None:
+        over.clear()
+        _thread.start_new_thread(nested, (None,))
+        assert over.wait(10)
+
+    with audit.watch() as report:
+        train(within=of_autograd)
+    assert (found(report), report.history.at_once) == (["never-cleared"], False)
+    assert report.history.backwards == 12
+
+
+def amid_a_pass(what: str, *, clearing: bool) -> audit.Report:
+    """Watch a training, and amid its ninth pass, of which no gradient is read, a call in another thread."""
+    model = torch.nn.Linear(4, 1)
+    other = torch.optim.SGD(model.parameters(), lr=1e-3)
+    loss: Any = model(torch.ones(1, 4)).sum()
+    seen = 0
+
+    def once(_: object) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 9:
+            calls = {
+                "backward": loss.backward,
+                "step": other.step,
+                "clearing": other.zero_grad,
+                "model": model.zero_grad,
+            }
+            in_thread(calls[what])
+
+    with audit.watch() as report:
+        train(within=once, clearing=clearing)
+    return report
+
+
+def test_a_call_in_another_thread_amid_a_pass_ends_the_hearing_and_is_told() -> None:
+    for what, clearing in product(("backward", "step", "clearing", "model"), (False, True)):
+        report = amid_a_pass(what, clearing=clearing)
+        assert report.history.at_once, what
+        assert report.optimizers[0].updates == 8, what
+        assert (report.findings, report.history.faults) == ([], []), what
+        assert AT_ONCE in " ".join(map(str.strip, report.lines())), what
