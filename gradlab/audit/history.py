@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gradlab.audit.places import Place
 
 MOST_STRETCHES = 20_000  # of one optimizer; beyond, the last one grows
-MOST_MEASURED = 4096  # beyond, every other one is dropped
+MOST_MEASURED = 1024  # beyond, every other one is dropped
 MOST_FETCHED = 64  # different numbers
 MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
 
