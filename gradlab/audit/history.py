@@ -86,7 +86,9 @@ class OptimizerHistory:
     losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
     fetched: dict[int, int] = field(default_factory=dict)  # by how many batches DataLoaders gave: updates
     measured: list[Measured] = field(default_factory=list)
+    times_measured: int = 0  # however many of these were dropped since
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
+    amid: bool = False  # it steps within backward passes, where what is kept cannot be measured
     reached: set[int] = field(default_factory=set)  # which of its parameters a gradient ever reached, where watched
     seen: Parameters = field(default_factory=Parameters)  # of single ones
 
@@ -112,6 +114,7 @@ class OptimizerHistory:
     def add_measured(self, measured: Measured) -> None:
         """Keep what was measured, thinned out where it grows long."""
         self.measured.append(measured)
+        self.times_measured += 1
         if len(self.measured) > MOST_MEASURED:
             del self.measured[1::2]
 

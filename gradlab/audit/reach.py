@@ -307,23 +307,20 @@ class Reach:
 
     def _look_for_gradient(self, watched: Watched, groups: Groups) -> None:
         """Strike those off that have got gradient at last, or do not ask for any."""
-        window = watched.window
         still = []
-        for group, nth in window.silent:
-            p = groups[group]["params"][nth]
+        for key, p in _present(groups, watched.window.silent):
             if p.grad is None and p.requires_grad:
-                still.append((group, nth))
+                still.append(key)
             else:
-                _heard(watched, (group, nth))
-        window.silent = still
+                _heard(watched, key)
+        watched.window.silent = still
 
     def _tell_silent(self, watched: Watched, groups: Groups) -> None:
         if self._named >= MOST_NAMED:
             return
         self._named += 1
-        keys = watched.window.silent[:MOST_TOLD]
-        tensors = [groups[group]["params"][nth] for group, nth in keys]
-        for key, parameter in zip(keys, parameters_of(tensors), strict=True):
+        told = list(_present(groups, watched.window.silent))[:MOST_TOLD]
+        for (key, _), parameter in zip(told, parameters_of([p for _, p in told]), strict=True):
             watched.history.seen.silent[key] = parameter._replace(number=_number(groups, key))
         watched.history.seen.all_silent = len(watched.window.silent) == watched.window.counted
 
@@ -390,14 +387,20 @@ def _first(groups: Groups, count: int) -> Iterator[tuple[Key, Tensor]]:
             yield each
 
 
+def _present(groups: Groups, keys: list[Key]) -> Iterator[tuple[Key, Tensor]]:
+    """Yield these parameters, but for those by which the groups have shrunk."""
+    for group, nth in keys:
+        if group < len(groups) and nth < len(groups[group]["params"]):
+            yield (group, nth), groups[group]["params"][nth]
+
+
 def _number(groups: Groups, key: Key) -> int:
     return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]
 
 
 def _silent(watched: Watched) -> list[Tensor]:
     """Return the parameters of an optimizer that ask for gradient and have had none so far."""
-    groups = watched.groups()
-    return [groups[group]["params"][nth] for group, nth in watched.window.silent] if groups else []
+    return [p for _, p in _present(watched.groups(), watched.window.silent)]
 
 
 def _heard(watched: Watched, key: Key) -> None:
@@ -407,12 +410,12 @@ def _heard(watched: Watched, key: Key) -> None:
 
 def _strike_off(watched: Watched, reached: Reached) -> None:
     """Strike those off the silent ones that gradient is about to reach, though it be cleared before the step."""
-    optimizer, still = watched.optimizer(), []
-    for group, nth in watched.window.silent if optimizer is not None else ():
-        if optimizer is not None and id(optimizer.param_groups[group]["params"][nth]) in reached.leaves:
-            _heard(watched, (group, nth))
+    still = []
+    for key, p in _present(watched.groups(), watched.window.silent):
+        if id(p) in reached.leaves:
+            _heard(watched, key)
         else:
-            still.append((group, nth))
+            still.append(key)
     watched.window.silent = still
 
 

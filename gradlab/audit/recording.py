@@ -16,6 +16,7 @@ loops: between the look at one attribute and the next, no other thread comes.
 from __future__ import annotations
 
 import functools
+import signal
 import threading
 import weakref
 from threading import get_ident
@@ -25,7 +26,7 @@ from gradlab.audit.history import History, OptimizerHistory
 from gradlab.audit.loss import of_pass
 from gradlab.audit.places import here
 from gradlab.audit.reach import Reach
-from gradlab.audit.watched import FIRST, Watched, any_changed, any_grad, first_grad, steps_under_way
+from gradlab.audit.watched import FIRST, Watched, any_changed, any_grad, passes_under_way, steps_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,7 +94,9 @@ class Recorder:
         self._of_module: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
 
     def failed(self, what: str, error: Exception) -> None:
-        """Note what went wrong here, which the script must not feel."""
+        """Note what went wrong here, which the script must not feel; but raise what its handler of a signal raised."""
+        if _is_of_handler(error):
+            raise error
         if len(self.history.faults) < MOST_FAULTS:
             self.history.faults.append(f"{what}: {type(error).__name__}: {error}")
 
@@ -198,6 +201,8 @@ class Recorder:
         if not self._enters():
             return
         try:
+            if self.depth and self.thread == get_ident() and passes_under_way() < 2:  # one was interrupted as it began
+                self.depth, self.calm, self._before, self._loss = 0, None, [], None
             self.depth += 1
             try:
                 self._look_ahead(args, kwargs, scaled=scaled)
@@ -211,7 +216,7 @@ class Recorder:
                     continue
                 groups = optimizer.param_groups
                 if each.in_step and not steps_under_way(optimizer):  # it has raised
-                    each.in_step = False
+                    each.in_step, each.nested = False, 0
                 if each.measuring and each.several:
                     each.weights_moved(groups)
                 seen = each.look(groups)
@@ -252,9 +257,7 @@ class Recorder:
             if self.depth > 0:
                 return
             self.history.backwards += 1
-            if self.calm is not None:
-                self._before.append((self.calm, self.calm.groups(), None, []))
-                self.calm = None
+            self._leave_calm()
             before, self._before = self._before, []
             for each, groups, seen, samples in before:
                 if any_grad(groups) if seen is None else any_changed(seen):
@@ -265,6 +268,12 @@ class Recorder:
             self.failed("backward_ends", error)
         finally:
             self._leaves()
+
+    def _leave_calm(self) -> None:
+        """Let the end of the pass under way be heard as any other's is, if it is one of those noted in short."""
+        if self.calm is not None:
+            self._before.append((self.calm, self.calm.groups(), None, []))
+            self.calm = None
 
     def _loss_was(self, loss: Loss) -> None:
         """Hear how the loss was scaled of the backward pass that has ended."""
@@ -284,14 +293,12 @@ class Recorder:
             if watched is None:
                 return
             groups = optimizer.param_groups
-            if self.calm is not None:  # a step within a backward pass, of which the end is to be heard
-                self._before.append((watched, groups, None, []))
-                self.calm = None
+            self._leave_calm()  # where it is a step within a pass
             if watched.in_step and steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
                 watched.nested += 1
                 return
             watched.in_step, watched.nested = True, 0
-            watched.none_found = not first_grad(groups) and watched.finds_none(groups)
+            watched.none_found = watched.finds_none(groups)
             watched.measure_next = watched.history.updates + 2 >= watched.due
             if watched.measuring or watched.measure_next:
                 self.alone, watched.resting = None, False
@@ -333,6 +340,8 @@ class Recorder:
             watched.happened("0")
         if watched.attentive:
             watched.history.seen_at("S", here())
+        if self.depth:
+            watched.steps_amid_pass()
         watched.finish(self.fetched)
         if watched.measuring:
             watched.due = self.next_due(watched.history.updates + 1)
@@ -443,3 +452,14 @@ def _is_of_script(thread: int) -> bool:
     """Say whether a script has started this thread: autograd's own, as of a GPU, are part of the pass under way."""
     of_others = threading._DummyThread  # noqa: SLF001 - nothing public tells
     return any(each.ident == thread and not isinstance(each, of_others) for each in threading.enumerate())
+
+
+def _is_of_handler(error: Exception) -> bool:
+    """Say whether an exception comes from a handler of a signal, which Python calls wherever it happens to be."""
+    handlers = {getattr(signal.getsignal(each), "__code__", None) for each in signal.valid_signals()} - {None}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False

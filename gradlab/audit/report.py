@@ -73,6 +73,7 @@ class Report:
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
         for alike in _alike(self.optimizers):
             text += [_head(alike), f"  {alike[0].meaning}"]
+        text += [] if found else self._looked_at()
         text += [f"  {each}" for each in self.history.remarks()]
         for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
             text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._told(each)]
@@ -80,6 +81,14 @@ class Report:
         if self.history.faults:
             text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
         return [line for each in text for line in _wrapped(each, width)]
+
+    def _looked_at(self) -> list[str]:
+        """Say how many updates were measured, where that is no more than half: what is rare may lie between them."""
+        updates = sum(each.updates for each in self.history.optimizers)
+        measured = sum(each.times_measured for each in self.history.optimizers)
+        if 2 * measured > updates or not updates or self.history.at_once:
+            return []
+        return [f"  measured at {measured:,} of {updates:,} updates; --sample 1 measures each"]
 
     def _told(self, found: Finding) -> list[str]:
         at = f", at{TOGETHER}{_shown(found.places, self._folder)}" if found.places else ""
@@ -132,7 +141,10 @@ def _meaning(history: OptimizerHistory, keep: Keep | None, mode: str | None) -> 
     if keep is None and all(measured.empty for measured in history.measured):
         return "its steps find no gradient"
     if keep is None:
-        return "what is kept of the gradient could not be measured"
+        amid = ": it steps within backward passes" if history.amid else ""
+        return f"what is kept of the gradient could not be measured{amid}"
+    if mode is None and keep.steady:
+        return "kept from update to update, and cleared now and then"
     if mode is None:
         return "no one mode: what is kept differs from update to update or between parameters"
     share = keep.median
@@ -219,7 +231,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     first, later = "  " if text.startswith("  ") else "", "    "
     room = max(NARROWEST, width) - len(later)
     lines = [first]
-    for word in re.split(r"[^\S\0]+", text.strip()):
+    for word in re.split(r"\s+", text.strip()):
         parts = [word] if _columns(word) <= room else _broken(word, room, BREAKS)
         for part in parts:
             joined = f"{lines[-1]} {part}" if lines[-1].strip() else lines[-1] + part

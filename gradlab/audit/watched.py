@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history import BACKWARDS, Measured, own_part
 from gradlab.audit.keep import Unread, inner, is_zero, sample, share
+from gradlab.audit.patching import UNCOUNTED
 from gradlab.audit.places import here
 from gradlab.audit.reach import Window, all_are_zero
 
@@ -87,8 +88,22 @@ class Watched:
 
     def rest(self, groups: Groups) -> None:
         """Prepare for updates before each of which nothing but letters is noted."""
-        self.first = weakref.ref(groups[0]["params"][0])
+        first = self._first(groups)
+        self.first = no_tensor if first is None else weakref.ref(first)
         self.stretch = self.history.stretches[-1]
+
+    def _first(self, groups: Groups) -> Tensor | None:
+        """Return a parameter that has had gradient, and so tells whether there is any; None where none is known."""
+        probed = self._probed(groups)
+        return probed[0] if probed else None
+
+    def _probed(self, groups: Groups) -> list[Tensor]:
+        """Return the parameters that are probed; none where the groups have shrunk, and others are to be chosen."""
+        try:
+            return [groups[group]["params"][nth] for group, nth in self.probes]
+        except IndexError:
+            self.probes = []
+            return []
 
     def happened(self, letter: str, *, again: bool = False) -> None:
         """Add a letter to the trace; not the same twice in a row, unless `again`."""
@@ -99,8 +114,10 @@ class Watched:
 
     def look(self, groups: Groups) -> Seen | None:
         """Return the parameters and what their `.grad` holds, or None where none holds any; note what was cleared."""
-        if not self.measuring and not self.held and not first_grad(groups):
-            return None  # cleared by call, and seen to be: all of it is None, and a look at each costs time
+        if not self.measuring and not self.held:
+            first = self._first(groups)
+            if first is not None and first.grad is None:
+                return None  # cleared by call, and seen to be: all of it is None, and a look at each costs time
         seen: Seen = []
         self._empty = True
         for group in groups:
@@ -122,7 +139,8 @@ class Watched:
 
     def finds_none(self, groups: Groups) -> bool:
         """Say whether a step finds no gradient at all; note when it was cleared."""
-        none = not any_grad(groups)
+        first = self._first(groups)
+        none = (first is None or first.grad is None) and not any_grad(groups)
         if none and self.held:
             self.held = False
             self.happened("n")
@@ -130,14 +148,16 @@ class Watched:
 
     def samples(self, groups: Groups) -> list[Sample]:
         """Return a few elements of the gradients of a few parameters."""
-        if not self.probes:
+        probed = self._probed(groups)
+        if not probed:
             params = [group["params"] for group in groups]
             there = [(n, m) for n, each in enumerate(params) for m, p in enumerate(each) if p.grad is not None]
             stride = max(1, math.ceil(len(there) / PROBES))
             self.probes = there[::stride]
+            probed = self._probed(groups)
         before, self._looked = self._looked, []
-        for nth, (group, which) in enumerate(self.probes):
-            grad = groups[group]["params"][which].grad
+        for nth, p in enumerate(probed):
+            grad = p.grad
             version = -1 if grad is None else grad._version  # noqa: SLF001 - nothing public tells
             then, of_then, what = before[nth] if nth < len(before) else (None, -2, None)
             if of_then != version or (grad is not None and (then is None or then() is not grad)):
@@ -151,10 +171,10 @@ class Watched:
 
     def weights_moved(self, groups: Groups) -> None:
         """Note whether the weights have changed since the last backward pass of this window."""
-        if not self.probes:
+        first = self._first(groups)
+        if first is None:
             return
-        group, nth = self.probes[0]
-        now = sample(groups[group]["params"][nth])
+        now = sample(first)
         self._moved |= self._after is not None and self._weights is not None and now != self._weights
         self._weights = now
 
@@ -176,6 +196,11 @@ class Watched:
             known = [part for part in shares if part is not None]
             self._joins += [median(known)] if known else []
         self._after = after
+
+    def steps_amid_pass(self) -> None:
+        """Forget what was measured of the window: the pass that it ends in is not over, nor is its gradient whole."""
+        self.history.amid = True
+        self._kept, self._joins = [], []
 
     def finish(self, fetched: int) -> None:
         """Close the window with an update, and begin the next one; `fetched` is how many batches were given so far."""
@@ -241,12 +266,6 @@ def no_tensor() -> None:
     """Stand where there is no reference to a tensor."""
 
 
-def first_grad(groups: Groups) -> bool:
-    """Say whether the first parameter has a gradient: a look at one where most have it or none."""
-    params = groups[0]["params"]
-    return bool(params) and params[0].grad is not None
-
-
 def any_grad(groups: Groups) -> bool:
     """Say whether any parameter has a gradient."""
     for group in groups:
@@ -273,5 +292,15 @@ def steps_under_way(optimizer: Optimizer | None) -> int:
         code = frame.f_code
         if code.co_name == "wrapper" and code.co_filename.endswith("optimizer.py"):
             count += frame.f_locals.get("self") is optimizer
+        frame = frame.f_back
+    return count
+
+
+def passes_under_way() -> int:
+    """Return how many backward passes that are listened to are on the stack of this thread."""
+    count = 0
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    while frame is not None:
+        count += frame.f_code.co_filename == UNCOUNTED and "backward" in frame.f_code.co_freevars
         frame = frame.f_back
     return count

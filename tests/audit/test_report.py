@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from gradlab import audit
 from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
 from gradlab.audit.recording import Recorder
@@ -109,3 +111,39 @@ def test_a_notebook_shows_a_report_as_its_text() -> None:
 def test_a_script_that_takes_no_step_is_told_so() -> None:
     assert str(Report(Recorder().history)).splitlines() == ["gradlab audit: nothing found", "  no optimizer was seen"]
     assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
+
+
+def test_where_nothing_is_found_it_is_told_how_few_updates_were_measured() -> None:
+    def told(sample: int | None, updates: int) -> list[str]:
+        model = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        with audit.watch(sample) as report:
+            for _ in range(updates):
+                optimizer.zero_grad()
+                model(torch.ones(1, 2)).sum().backward()
+                optimizer.step()
+        return report.lines()
+
+    assert told(None, 80)[-1] == "  measured at 11 of 80 updates; --sample 1 measures each"
+    assert told(None, 8)[-1] == "  cleared for each update"
+    assert told(1, 1100)[-1] == "  cleared for each update"  # of which not all are kept
+
+
+def test_where_each_parameter_is_stepped_within_the_pass_no_keep_is_made_up() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    optimizers = {p: torch.optim.SGD([p], lr=0.1, foreach=False) for p in model.parameters()}
+    for p in model.parameters():
+        p.register_post_accumulate_grad_hook(lambda p: optimizers[p].step())  # type: ignore[no-untyped-call]  # torch does not say
+    with audit.watch(1) as report:
+        for _ in range(40):
+            model(torch.randn(8, 4)).square().mean().backward()
+    assert report.findings == []
+    assert {each.keep for each in report.optimizers} == {None}
+    assert all(each.meaning.endswith("it steps within backward passes") for each in report.optimizers)
+
+
+def test_a_share_that_is_kept_is_told_once_four_updates_show_it() -> None:
+    for count in (3, 4):
+        measured = [*(Measured(nth) for nth in range(1, 6)), *(Measured(nth, (0.5,)) for nth in range(6, 6 + count))]
+        seen = OptimizerHistory("SGD", 4, updates=10, stretches=[Stretch("B", 1, 10)], measured=measured)
+        assert [each.id for each in report_of(seen).findings] == ["partly-kept"] * (count == 4)

@@ -166,9 +166,9 @@ def partly_kept(history: History) -> Iterator[Finding]:
     """Find a part of the gradient kept from update to update: a choice, with a price."""
     for each in history.trained():
         keep = keep_of(each)
-        if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(each.measured) <= LEAST:
-            continue
         seen = [measured for measured in each.measured if measured.kept]
+        if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(seen) <= LEAST:
+            continue
         yield Finding(
             "partly-kept",
             "note",

@@ -55,7 +55,7 @@ def _heard(backward: Callable[..., Any], recorders: list[Recorder], scaled: list
                 and short
                 and first is not None
                 and first.grad is None
-                and not (alone.held or alone.in_step)
+                and not (alone.held or alone.in_step or alone.several)
             ):
                 recorder.depth, recorder.calm, recorder.thread = 1, alone, me
                 try:
@@ -70,8 +70,8 @@ def _heard(backward: Callable[..., Any], recorders: list[Recorder], scaled: list
                         alone.letters += "B"
                     else:
                         ends()
-        begins(args, kwargs)
         try:
+            begins(args, kwargs)
             return backward(*args, **kwargs)
         finally:
             ends()

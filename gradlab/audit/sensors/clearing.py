@@ -30,9 +30,9 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
             alone = recorders[0].alone if len(recorders) == 1 else None
             if (
                 alone is not None
-                and recorders[0].thread is None
-                and not alone.letters
                 and alone.optimizer() is args[0]
+                and recorders[0].thread is None  # no call from here to the note, as in `backward`
+                and not alone.letters
             ):
                 alone.held = False
                 alone.letters = "z"

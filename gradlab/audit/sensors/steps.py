@@ -31,6 +31,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
                 and alone.history.updates + 2 < alone.due
             ):
                 alone.in_step = True
+                alone.nested = 0
                 alone.none_found = False
                 return
         for recorder in recorders:
@@ -57,6 +58,7 @@ def _ending(recorders: list[Recorder]) -> Callable[[Optimizer, Any, Any], None]:
                 and alone.stretch.trace == alone.letters
                 and batches in history.fetched
                 and not (alone.losses or alone.nested or alone.none_found)
+                and recorders[0].thread is None
             ):
                 alone.in_step = False
                 alone.letters = ""
