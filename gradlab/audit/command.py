@@ -15,20 +15,33 @@ from gradlab.errors import AuditError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gradlab.audit.running import Interrupts
+
     Write = Callable[[Report, int], None]
 
 FOUND = 1
 
 
-def audit(name: str, args: Sequence[str], write: Write, *, is_module: bool, sample: int | None, strict: bool) -> int:
+def audit(
+    name: str,
+    args: Sequence[str],
+    write: Write,
+    interrupts: Interrupts,
+    *,
+    is_module: bool,
+    sample: int | None,
+    strict: bool,
+) -> int:
     """Run a script under the audit, let `write` tell of the report, and return the exit status.
 
-    That is the script's own where it is not 0; else 1 where something was found and `strict`; else 0.
+    That is the script's own where it is not 0; else 130 where SIGINT came after the script; else 1 where something was
+    found and `strict`; else 0.
 
     Args:
         name: the script's file, or the name of its module.
         args: the script's own arguments.
         write: is called once with the report and the script's exit status, also when a signal ends the process.
+        interrupts: holds SIGINT back, from the script's end on.
         is_module: whether `name` names a module.
         sample: measure the way to every so many-th update; None for the default.
         strict: whether what is found makes a status.
@@ -42,6 +55,7 @@ def audit(name: str, args: Sequence[str], write: Write, *, is_module: bool, samp
     late: list[None] = []  # something, where SIGTERM came meanwhile
 
     def terminated() -> bool:
+        interrupts.hold()
         active.end(recorder)
         if begun:
             late.append(None)
@@ -53,7 +67,7 @@ def audit(name: str, args: Sequence[str], write: Write, *, is_module: bool, samp
     with running.sigterm_heard(terminated):
         active.begin(recorder)
         try:
-            status = _run(name, args, is_module=is_module)
+            status = _ended(name, args, interrupts, is_module=is_module)
         finally:
             active.end(recorder)
         if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
@@ -63,19 +77,34 @@ def audit(name: str, args: Sequence[str], write: Write, *, is_module: bool, samp
         write(report, status)
     if late:
         running.end_at_once(running.TERMINATED)
-    return status or (FOUND if strict and not report.ok else 0)
+    return status or (running.INTERRUPTED if interrupts.came else FOUND if strict and not report.ok else 0)
+
+
+def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
+    """Run it, and return its exit status, with SIGINT held."""
+    try:
+        try:
+            return _run(name, args, is_module=is_module)
+        finally:
+            interrupts.hold()
+    except KeyboardInterrupt as error:
+        interrupts.hold()  # a second one may have come before the first line of it
+        running.show(error)
+        return running.INTERRUPTED
 
 
 def _run(name: str, args: Sequence[str], *, is_module: bool) -> int:
     sys.argv, ours = ["-m" if is_module else name, *args], sys.argv
     try:
         chosen = running.module(name, ours[0]) if is_module else running.script(name, ours[0])
-    except AuditError:
+    except (AuditError, KeyboardInterrupt):
         raise
+    except SystemExit as end:  # of a package above the module, which is imported on the way
+        return running.status_of(end)
     except SyntaxError as error:
         running.show(error.with_traceback(None))
         return 1
-    except Exception as error:  # of a package above the module, which is imported on the way
+    except BaseException as error:  # of such a package, too
         running.show(error)
         return 1
     return running.run(chosen, args)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from gradlab.audit.places import audit_also, is_ours
 from gradlab.errors import AuditError, shortened
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from types import CodeType, FrameType
+    from typing import Self
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
@@ -105,19 +106,16 @@ def run(chosen: Script, args: Sequence[str]) -> int:
     Args:
         chosen: what to run.
         args: its own arguments.
+
+    Raises:
+        KeyboardInterrupt: the script lets it out, or it came while its threads were waited for.
     """
     _become_main(chosen)
     for path in own_paths(chosen):
         audit_also(path)
     sys.argv = [chosen.name if chosen.spec is None else chosen.file, *args]
     status = _executed(chosen)
-    if status == INTERRUPTED:
-        return status
-    try:
-        _wait_for_threads()
-    except KeyboardInterrupt as error:
-        show(error)
-        return INTERRUPTED
+    _wait_for_threads()
     return status
 
 
@@ -143,9 +141,8 @@ def _executed(chosen: Script) -> int:
         exec(chosen.code, vars(sys.modules["__main__"]))  # noqa: S102 - it is what we are asked for
     except SystemExit as end:
         return status_of(end)
-    except KeyboardInterrupt as error:
-        show(error)
-        return INTERRUPTED
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # whatever the script lets out
         show(error)
         return 1
@@ -231,6 +228,41 @@ def sigterm_heard(terminated: Callable[[], bool]) -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGTERM) is came:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class Interrupts:
+    """Holds SIGINT back once a script has ended, so that the report is not lost to a second Ctrl-C.
+
+    As a context, it gives SIGINT back to whoever had it. Where it is ignored, it stays so.
+
+    Attributes:
+        came: whether one was held back.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: Any = None  # what heard it
+
+    def hold(self) -> None:
+        """Hold it back from now on; not in another thread than the main one, where it never comes."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        while self._before is None and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+            try:
+                self._before = signal.signal(signal.SIGINT, self._hear)
+            except KeyboardInterrupt:  # it was on its way
+                self.came = True
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None and signal.getsignal(signal.SIGINT) == self._hear:
+            signal.signal(signal.SIGINT, self._before)
+        self._before = None
 
 
 def end_at_once(status: int) -> NoReturn:

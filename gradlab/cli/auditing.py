@@ -40,6 +40,7 @@ def audit(
     """Run your training script and say what it does with its gradients."""
     from gradlab.audit.command import Streams
     from gradlab.audit.command import audit as audited
+    from gradlab.audit.running import Interrupts
     from gradlab.store import strict_json
 
     def write(report: Report, status: int) -> None:
@@ -50,8 +51,9 @@ def audit(
             streams.tell(printable(line))
 
     streams = Streams(aside=json, errors=context.obj)
+    interrupts = context.find_root().with_resource(Interrupts())  # as long as another document might be written
     try:
-        status = audited(script, args or [], write, is_module=module, sample=sample, strict=not exit_zero)
+        status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
     except BaseException:  # what comes instead of a report, an answer of ours too
         streams.take_back()
         raise

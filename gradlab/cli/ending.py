@@ -50,8 +50,8 @@ class Commands(TyperGroup):
                 fail(f"{message}\nsee: {where} --help", AT_FAULT, as_json=as_json)
         except Stopped as stop:
             status = fail(*stop.args, as_json=as_json)
-        except SystemExit as end:  # how rich ends when its reader has left; it has seen to stdout
-            status = PIPE_CLOSED if isinstance(end.__context__, BrokenPipeError) else end.code
+        except SystemExit as end:
+            status = _status_of(end, as_json=as_json)
         except OSError as error:  # of help, which is printed before there is a command to invoke
             status = output_lost(error)
         sys.exit(status if isinstance(status, int) else DONE)
@@ -80,6 +80,14 @@ class Commands(TyperGroup):
                 raise GradlabError(f"{error.filename}: {error.strerror}") from None
             raise typer.Exit(output_lost(error)) from None
         return result
+
+
+def _status_of(end: SystemExit, *, as_json: bool) -> int:
+    if isinstance(end.__context__, BrokenPipeError):  # how rich ends when its reader has left; it has seen to stdout
+        return PIPE_CLOSED
+    if end.code is None or isinstance(end.code, int):
+        return end.code or DONE
+    return fail(str(end.code), FAILED, as_json=as_json)
 
 
 def hold_standard_streams() -> None:

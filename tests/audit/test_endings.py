@@ -10,14 +10,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from gradlab.cli import app
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 AUDIT = [sys.executable, "-m", "gradlab", "audit"]
 
@@ -39,11 +40,12 @@ def test_a_signal_that_comes_amid_the_report_lets_it_be_written_to_its_end(folde
     code = """
 import os, signal
 from gradlab.audit.command import audit
+from gradlab.audit.running import Interrupts
 def write(report, status):
     print("begun", status)
     os.kill(os.getpid(), signal.SIGTERM)
     print("done")
-audit("s.py", [], write, is_module=False, sample=None, strict=True)
+audit("s.py", [], write, Interrupts(), is_module=False, sample=None, strict=True)
 print("goes on")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
@@ -73,6 +75,93 @@ def test_an_interrupt_while_threads_are_waited_for_is_reported_on(folder: Path) 
     done = run("--json", "s.py")
     assert (json.loads(done.stdout)["exit_status"], done.returncode) == (130, 130)
     assert done.stderr.endswith("KeyboardInterrupt\n")
+
+
+INTERRUPTED_AT = {  # with the status that is reported, and that of the process
+    "as the traceback of a first one is shown": (
+        "sys.excepthook = lambda *_: os.kill(os.getpid(), signal.SIGINT)\nraise KeyboardInterrupt",
+        130,
+        130,
+    ),
+    "as the document is made": ("around(Report, 'as_json')", 0, 130),
+    "as the document is written": ("around(Streams, 'answer')", 0, 130),
+    "as the command ends": ("around(Streams, 'restore')", 0, 0),
+    "where it would end the process": (
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\naround(Report, 'as_json')",
+        0,
+        130,
+    ),
+}
+
+
+@pytest.mark.parametrize("when", INTERRUPTED_AT)
+def test_an_interrupt_once_the_script_has_ended_costs_no_report_and_adds_no_document(folder: Path, when: str) -> None:
+    what, reported, status = INTERRUPTED_AT[when]
+    (folder / "s.py").write_text(
+        f"""
+import os, signal, sys
+from gradlab.audit.command import Streams
+from gradlab.audit.report import Report
+def around(owner, name):
+    own = getattr(owner, name)
+    def call(self, *args):
+        os.kill(os.getpid(), signal.SIGINT)
+        result = own(self, *args)
+        os.kill(os.getpid(), signal.SIGINT)
+        return result
+    setattr(owner, name, call)
+{what}
+"""
+    )
+    done = run("--json", "s.py")
+    assert (json.loads(done.stdout)["exit_status"], done.returncode, done.stderr) == (reported, status, "")
+
+
+def test_an_interrupt_is_heard_again_once_the_report_is_written(folder: Path) -> None:
+    (folder / "s.py").write_text(
+        "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\nprint('x', flush=True)"
+    )
+    done = run("s.py")
+    assert (done.stdout, done.returncode) == ("x\n", 0)  # Python shows what an atexit function raises, and goes on
+    assert done.stderr.endswith("KeyboardInterrupt: \n")
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("import sys; sys.exit('no such device')", 1, "no such device\n"),
+        ("import sys; sys.exit(3)", 3, ""),
+        ("raise KeyboardInterrupt", 130, "KeyboardInterrupt\n"),
+    ],
+)
+def test_what_a_package_above_the_module_ends_with_is_how_the_script_ends(
+    folder: Path, line: str, status: int, said: str
+) -> None:
+    (folder / "package").mkdir()
+    (folder / "package" / "__init__.py").write_text(line)
+    (folder / "package" / "train.py").write_text("")
+    done = run("--json", "-m", "package.train")
+    assert (json.loads(done.stdout)["exit_status"], done.returncode) == (status, status)
+    assert done.stderr.endswith(said)
+    assert bool(done.stderr) == bool(said)
+
+
+def test_a_text_that_a_command_ends_with_is_said_and_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ends(*_: Any, **__: Any) -> None:
+        sys.exit("no such device")
+
+    monkeypatch.setattr(TyperGroup, "main", ends)
+    for words, told in ((["modes"], ("", "no such device\n")), (["modes", "--json"], None)):
+        with pytest.raises(SystemExit) as end:
+            get_command(app).main(words)
+        assert end.value.code == 1
+        out, err = capsys.readouterr()
+        if told:
+            assert (out, err) == told
+        else:
+            assert json.loads(out) == {"error": {"message": "no such device", "exit_status": 1}}
 
 
 def test_what_a_stream_cannot_encode_is_treated_as_python_was_told_to(folder: Path) -> None:
