@@ -20,7 +20,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from gradlab import audit
-from gradlab.audit import active, findings, keep, places
+from gradlab.audit import findings, keep, places
 from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch, gathered_in, own_part
 from gradlab.audit.places import Place
 from gradlab.cli import app
@@ -227,14 +227,6 @@ def test_a_step_that_raises_and_one_that_calls_its_parents_are_one_step_each() -
 
 
 # Warnings
-
-
-@pytest.fixture
-def _no_longer_warning() -> Iterator[None]:
-    yield
-    for recorder in audit._warning:
-        active.end(recorder)  # type: ignore[arg-type]  # it is one
-    audit._warning.clear()
 
 
 @pytest.mark.usefixtures("_no_longer_warning")
