@@ -1,0 +1,444 @@
+"""What the sensors note by themselves at usual updates is what is noted where every update is heard in full."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader
+
+from gradlab import audit
+from gradlab.audit.recording import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gradlab.audit.history import History
+
+UPDATES = 50
+ODD = (15, 16, 34)  # updates on the way to which something unusual happens: none of them is measured
+
+
+class Failed(Exception):  # noqa: N818 - what a script goes on after
+    """What a script raises and catches."""
+
+
+class Training:
+    """A tiny model, its optimizer, and what its losses were."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)  # of the weights, and of all that is drawn later
+        self.model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+        self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
+        self.losses: list[float] = []
+
+    def loss(self, x: torch.Tensor | None = None) -> Any:
+        x = torch.randn(4, 3) if x is None else x
+        loss = nn.functional.mse_loss(self.model(x), x.sum(1, keepdim=True))
+        self.losses.append(loss.item())
+        return loss
+
+    def grads(self) -> Iterable[torch.Tensor]:
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    def loop(
+        self,
+        *,
+        clear: Callable[[], object] | None = None,
+        backward: Callable[[int], object] | None = None,
+        between: Callable[[int], object] | None = None,
+        step: Callable[[int], object] | None = None,
+        after: Callable[[int], object] | None = None,
+    ) -> None:
+        """Train by the usual loop, but for what is given."""
+        for update in range(1, UPDATES + 1):
+            (clear or self.optimizer.zero_grad)()
+            backward(update) if backward else self.loss().backward()
+            if between:
+                between(update)
+            step(update) if step else self.optimizer.step()
+            if after:
+                after(update)
+
+
+def usual(training: Training) -> None:
+    training.loop()
+
+
+def zeros(training: Training) -> None:
+    training.loop(clear=lambda: training.optimizer.zero_grad(set_to_none=False))
+
+
+def by_the_model(training: Training) -> None:
+    training.loop(clear=training.model.zero_grad)
+
+
+def never_cleared(training: Training) -> None:
+    training.loop(clear=lambda: None)
+
+
+def halved(training: Training) -> None:
+    training.loop(clear=lambda: [grad.mul_(0.5) for grad in training.grads()])
+
+
+def _accumulated(training: Training, batches: int) -> None:
+    loader: DataLoader[Any] = DataLoader(torch.randn(batches * 2, 3), batch_size=2, shuffle=True)  # type: ignore[arg-type]  # a tensor will do
+    while len(training.losses) < UPDATES * 4:
+        for nth, x in enumerate(loader, 1):
+            (training.loss(x) / 4).backward()
+            if nth % 4 == 0 or nth == batches:
+                training.optimizer.step()
+                training.optimizer.zero_grad()
+
+
+def accumulated(training: Training) -> None:
+    _accumulated(training, 40)
+
+
+def last_window_of_one_pass(training: Training) -> None:
+    _accumulated(training, 41)
+
+
+def first_windows_of_one_pass(training: Training) -> None:
+    def backward(update: int) -> None:
+        for _ in range(1 if update < UPDATES // 2 else 4):
+            (training.loss() / 4).backward()
+
+    training.loop(backward=backward)
+
+
+def clipped(training: Training) -> None:
+    training.loop(between=lambda _: nn.utils.clip_grad_norm_(training.model.parameters(), 0.1))
+
+
+def scheduled(training: Training) -> None:
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(training.optimizer, 0.99)
+    training.loop(after=lambda _: scheduler.step())
+
+
+def step_that_raises(training: Training) -> None:
+    class Raising(torch.optim.SGD):
+        fails = False
+
+        def step(self, *args: Any) -> Any:
+            if self.fails:
+                raise Failed
+            return super().step(*args)
+
+    training.optimizer = optimizer = Raising(training.model.parameters(), lr=0.01)
+
+    def step(update: int) -> None:
+        optimizer.fails = update in ODD
+        with suppress(Failed):
+            optimizer.step()
+
+    training.loop(step=step)
+
+
+def _raising(training: Training, layer: int) -> None:
+    """Let the pass raise as it reaches the output of a layer."""
+    failing: list[None] = []
+
+    def fail(_: torch.Tensor) -> None:
+        if failing:
+            raise Failed
+
+    training.model[layer].register_forward_hook(lambda _module, _inputs, output: output.register_hook(fail) and None)
+
+    def backward(update: int) -> None:
+        failing[:] = [None] if update in ODD else []
+        with suppress(Failed):
+            training.loss().backward()
+
+    training.loop(backward=backward)
+
+
+def backward_that_raises(training: Training) -> None:
+    _raising(training, 2)
+
+
+def backward_that_raises_half_way(training: Training) -> None:
+    _raising(training, 0)
+
+
+class Nested(torch.optim.SGD):
+    """An optimizer whose step calls that of its parent."""
+
+    def step(self, *args: Any) -> Any:
+        """Take a step, and nothing more."""
+        return super().step(*args)
+
+
+def step_within_step(training: Training) -> None:
+    training.optimizer = Nested(training.model.parameters(), lr=0.01)
+    training.loop()
+
+
+def closure_that_raises(training: Training) -> None:
+    training.optimizer = Nested(training.model.parameters(), lr=0.01)
+
+    def step(update: int) -> None:
+        def closure() -> float:
+            if update in ODD:
+                raise Failed
+            return 0.0
+
+        with suppress(Failed):
+            training.optimizer.step(closure)
+
+    training.loop(step=step)
+
+
+def closure_that_trains(training: Training) -> None:
+    def step(_: int) -> None:
+        def closure() -> float:
+            training.optimizer.zero_grad()
+            loss = training.loss()
+            loss.backward()
+            return float(loss.item())
+
+        training.optimizer.step(closure)
+
+    training.loop(clear=lambda: None, backward=lambda _: None, step=step)
+
+
+def step_within_backward(training: Training) -> None:
+    waiting: list[torch.Tensor] = []
+
+    def arrived(p: torch.Tensor) -> None:
+        waiting.append(p)
+        if len(waiting) == len(list(training.model.parameters())):
+            waiting.clear()
+            training.optimizer.step()
+            training.optimizer.zero_grad()
+
+    for p in training.model.parameters():
+        p.register_post_accumulate_grad_hook(arrived)  # type: ignore[no-untyped-call]  # torch does not say
+    training.loop(clear=lambda: None, step=lambda _: None)
+
+
+def step_of_another_amid_a_pass(training: Training) -> None:
+    def another(_: torch.Tensor) -> None:
+        w = torch.ones(2, requires_grad=True)
+        w.grad = torch.ones(2)
+        torch.optim.SGD([w], lr=0.1).step()
+
+    def backward(update: int) -> None:
+        loss = training.loss()
+        if update in ODD:
+            loss.register_hook(another)
+        loss.backward()
+
+    training.loop(backward=backward)
+
+
+def assigned_by_hand(training: Training) -> None:
+    def backward(_: int) -> None:
+        parameters = list(training.model.parameters())
+        for p, grad in zip(parameters, torch.autograd.grad(training.loss(), parameters), strict=True):
+            p.grad = grad
+
+    training.loop(backward=backward)
+
+
+def _taken_away(training: Training) -> None:
+    for p in training.model.parameters():
+        p.grad = None
+
+
+def taken_away_before_the_step(training: Training) -> None:
+    training.loop(between=lambda update: _taken_away(training) if update in ODD else None)
+
+
+def taken_away_between_two_passes(training: Training) -> None:
+    def between(update: int) -> None:
+        if update in ODD:
+            _taken_away(training)
+            training.loss().backward()
+
+    training.loop(between=between)
+
+
+def cleared_by_hand(training: Training) -> None:
+    training.loop(clear=lambda: _taken_away(training))
+
+
+def many_passes(training: Training) -> None:
+    def backward(update: int) -> None:
+        for _ in range(40 if update in ODD else 1):
+            training.loss().backward()
+
+    training.loop(backward=backward)
+
+
+def many_clearings(training: Training) -> None:
+    def backward(update: int) -> None:
+        for _ in range(20 if update in ODD else 0):
+            training.loss().backward()
+            training.optimizer.zero_grad()
+        training.loss().backward()
+
+    training.loop(backward=backward)
+
+
+def checkpointed(training: Training) -> None:
+    def backward(_: int) -> None:
+        x = torch.randn(4, 3, requires_grad=True)
+        loss: Any = checkpoint(training.model, x, use_reentrant=True).square().mean()
+        training.losses.append(loss.item())
+        loss.backward()
+
+    training.loop(backward=backward)
+
+
+def first_frozen(training: Training) -> None:
+    next(training.model.parameters()).requires_grad_(False)
+    training.loop()
+
+
+def first_frozen_with_zeros(training: Training) -> None:
+    first = next(training.model.parameters()).requires_grad_(False)
+    first.grad = torch.zeros_like(first)
+    training.loop(clear=lambda: training.optimizer.zero_grad(set_to_none=False))
+
+
+def first_frozen_on_the_way(training: Training) -> None:
+    first = next(training.model.parameters())
+    training.loop(after=lambda update: first.requires_grad_(update < UPDATES // 2))
+
+
+def empty_first_group(training: Training) -> None:
+    groups: list[dict[str, Any]] = [{"params": []}, {"params": list(training.model.parameters())}]
+    training.optimizer = torch.optim.SGD(groups, lr=0.01)
+    training.loop()
+
+
+def group_added(training: Training) -> None:
+    def after(update: int) -> None:
+        if update == ODD[0]:
+            training.optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+
+    training.loop(after=after)
+
+
+def evaluated_in_between(training: Training) -> None:
+    def after(update: int) -> None:
+        if update in ODD:
+            with torch.no_grad():
+                training.loss()
+            training.optimizer.zero_grad()
+
+    training.loop(after=after)
+
+
+def watched_by_another(training: Training) -> None:
+    inner = audit.watch()
+
+    def after(update: int) -> None:
+        if update == ODD[0]:
+            inner.__enter__()
+        elif update == ODD[2]:
+            inner.__exit__(None, None, None)
+
+    training.loop(after=after)
+
+
+TRAININGS = {
+    each.__name__: each
+    for each in (
+        usual,
+        zeros,
+        by_the_model,
+        never_cleared,
+        halved,
+        accumulated,
+        last_window_of_one_pass,
+        first_windows_of_one_pass,
+        clipped,
+        scheduled,
+        step_that_raises,
+        backward_that_raises,
+        backward_that_raises_half_way,
+        step_within_step,
+        closure_that_raises,
+        closure_that_trains,
+        step_within_backward,
+        step_of_another_amid_a_pass,
+        assigned_by_hand,
+        taken_away_before_the_step,
+        taken_away_between_two_passes,
+        cleared_by_hand,
+        many_passes,
+        many_clearings,
+        checkpointed,
+        first_frozen,
+        first_frozen_with_zeros,
+        first_frozen_on_the_way,
+        empty_first_group,
+        group_added,
+        evaluated_in_between,
+        watched_by_another,
+    )
+}
+
+
+class Seen(NamedTuple):
+    """What a training did, and what was noted of it."""
+
+    losses: list[float]
+    history: History
+    ways: set[bool]  # whether the sensors noted by themselves, at the begin of backward passes
+
+
+@cache
+def seen(name: str, *, short: bool) -> Seen:
+    """Train under a watch, with the short ways or without them."""
+    ways = set()
+
+    class Way:
+        """Stands in the place of `Recorder.alone`, and tells what it was."""
+
+        def __get__(self, recorder: Any, _: object) -> Any:
+            alone = vars(recorder).get("alone")
+            ways.add(alone is not None)
+            return alone
+
+        def __set__(self, recorder: Any, alone: Any) -> None:
+            vars(recorder)["alone"] = alone if short else None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "alone", Way(), raising=False)
+        with audit.watch() as report:
+            training = Training()
+            TRAININGS[name](training)
+    return Seen(training.losses, report.history, ways)
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_both_ways_note_the_same(name: str) -> None:
+    by_sensors, in_full = (seen(name, short=short).history for short in (True, False))
+    assert (by_sensors.faults, in_full.faults) == ([], [])
+    assert by_sensors.backwards == in_full.backwards
+    for one, other in zip(by_sensors.optimizers, in_full.optimizers, strict=True):
+        assert one.updates == other.updates
+        assert one.stretches == other.stretches
+        assert (one.losses, one.fetched, one.pending) == (other.losses, other.fetched, other.pending)
+        assert one == other
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_neither_way_is_felt(name: str) -> None:
+    training = Training()
+    TRAININGS[name](training)
+    assert seen(name, short=True).losses == training.losses
+    assert seen(name, short=False).losses == training.losses
+
+
+def test_the_two_ways_differ() -> None:
+    assert seen("usual", short=True).ways == {True, False}
+    assert seen("usual", short=False).ways == {False}
