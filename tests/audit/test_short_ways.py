@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from gradlab.audit.history import History
 
-UPDATES = 50
+UPDATES = 44
 ODD = (15, 16, 34)  # updates on the way to which something unusual happens: none of them is measured
 
 
@@ -307,6 +308,18 @@ def first_frozen_with_zeros(training: Training) -> None:
     training.loop(clear=lambda: training.optimizer.zero_grad(set_to_none=False))
 
 
+def first_frozen_with_zeros_others_cleared_by_hand(training: Training) -> None:
+    first, *others = training.model.parameters()
+    first.requires_grad_(False)
+    first.grad = torch.zeros_like(first)
+
+    def clear() -> None:
+        for p in others:
+            p.grad = None
+
+    training.loop(clear=clear)
+
+
 def first_frozen_on_the_way(training: Training) -> None:
     first = next(training.model.parameters())
     training.loop(after=lambda update: first.requires_grad_(update < UPDATES // 2))
@@ -378,12 +391,48 @@ TRAININGS = {
         checkpointed,
         first_frozen,
         first_frozen_with_zeros,
+        first_frozen_with_zeros_others_cleared_by_hand,
         first_frozen_on_the_way,
         empty_first_group,
         group_added,
         evaluated_in_between,
         watched_by_another,
     )
+}
+
+
+RARE = len(ODD)
+TRACES: dict[Callable[[Training], None], dict[str, int]] = {  # by hand: what happened on the way to how many updates
+    usual: {"zB": UPDATES},
+    zeros: {"zB": UPDATES},
+    by_the_model: {"zB": UPDATES},
+    never_cleared: {"B": UPDATES},
+    halved: {"B": UPDATES},
+    first_windows_of_one_pass: {"zB": UPDATES // 2 - 1, "zBBBB": UPDATES - UPDATES // 2 + 1},
+    clipped: {"zBc": UPDATES},
+    scheduled: {"zB": 1, "szB": UPDATES - 1},
+    step_that_raises: {"zB": UPDATES - RARE - 2, "zBzBzB": 1, "zBzB": 1},  # two in a row, and one
+    closure_that_raises: {"zB": UPDATES - RARE - 2, "zBzBzB": 1, "zBzB": 1},
+    backward_that_raises: {"zB": UPDATES - RARE, "z0": RARE},
+    backward_that_raises_half_way: {"zB": UPDATES},
+    step_within_step: {"zB": UPDATES},
+    closure_that_trains: {"zL": UPDATES},
+    step_of_another_amid_a_pass: {"zB": UPDATES - RARE, "zoB": RARE},
+    assigned_by_hand: {"z": UPDATES},
+    taken_away_before_the_step: {"zB": UPDATES - RARE, "zBn0": RARE},
+    taken_away_between_two_passes: {"zB": UPDATES - RARE, "zBnB": RARE},
+    cleared_by_hand: {"B": 1, "nB": UPDATES - 1},
+    many_passes: {"zB": UPDATES - RARE, "z" + "B" * 40: RARE},
+    many_clearings: {"zB": UPDATES - RARE, "zB" * 21: RARE},
+    checkpointed: {"zB": UPDATES},
+    first_frozen: {"zB": UPDATES},
+    first_frozen_with_zeros: {"zB": UPDATES},
+    first_frozen_with_zeros_others_cleared_by_hand: {"B": 1, "nB": UPDATES - 1},
+    first_frozen_on_the_way: {"zB": UPDATES},
+    empty_first_group: {"zB": UPDATES},
+    group_added: {"zB": UPDATES},
+    evaluated_in_between: {"zB": UPDATES},
+    watched_by_another: {"zB": UPDATES},
 }
 
 
@@ -437,6 +486,17 @@ def test_neither_way_is_felt(name: str) -> None:
     TRAININGS[name](training)
     assert seen(name, short=True).losses == training.losses
     assert seen(name, short=False).losses == training.losses
+
+
+@pytest.mark.parametrize("training", TRACES, ids=lambda each: each.__name__)
+def test_what_is_noted_is_what_happened(training: Callable[[Training], None]) -> None:
+    noted: Counter[str] = Counter()
+    history = seen(training.__name__, short=True).history
+    own = [each for each in history.optimizers if each.parameters > 1]
+    for optimizer in own:
+        for trace, times in optimizer.traces():
+            noted[trace] += times
+    assert noted == TRACES[training]
 
 
 def test_the_two_ways_differ() -> None:
