@@ -126,7 +126,7 @@ class Watched:
                 if grad is None:
                     seen.append((p, None, -1))
                 else:
-                    self._empty = False
+                    self._empty = self._empty and not p.requires_grad  # zeros in a frozen one are nothing that is left
                     seen.append((p, grad, grad._version))  # noqa: SLF001 - nothing public tells
         if self.held and self._empty:
             self.held = False
