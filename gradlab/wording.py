@@ -9,4 +9,14 @@ def counted(count: int, noun: str) -> str:
     >>> counted(1, "run"), counted(8712, "run"), counted(0, "claim")
     ('1 run', '8,712 runs', '0 claims')
     """
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+    return f"{count:,} {plural(noun, count)}"
+
+
+def plural(noun: str, count: int) -> str:
+    """Return the noun as it goes with a count.
+
+    >>> plural("time", 2), plural("pass", 2), plural("pass", 1)
+    ('times', 'passes', 'pass')
+    """
+    ending = "es" if noun.endswith("s") else "s"
+    return noun if count == 1 else noun + ending

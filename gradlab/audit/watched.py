@@ -237,11 +237,11 @@ class Watched:
 
     def _measured(self, found: list[Sample], lines: int) -> Measured:
         after = self._after or []
+        kept = tuple(part for part in self._kept if part is not None)
         plain = self._bare and after == found
         self._plain = self._plain + 1 if plain else 0
         if plain and self._plain > PLAIN:  # nothing was read
-            kept, update = self._kept, self.history.updates
-            return Measured(update, tuple(part for part in kept if part is not None), (), 1.0, 1.0, lines=lines)
+            return Measured(self.history.updates, kept, (), 1.0, 1.0, lines=lines)
         ss = sum(inner(each, each) for each in found)
         aa, sa = ss, ss
         if after != found:
@@ -252,7 +252,7 @@ class Watched:
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         return Measured(
             self.history.updates,
-            tuple(kept for kept in self._kept if kept is not None),
+            kept,
             tuple(self._joins),
             sa / aa if known else None,
             sa / math.sqrt(aa * ss) if known and ss else None,

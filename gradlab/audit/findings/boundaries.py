@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
+from gradlab.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ def first_window_off_by_one(history: History) -> Iterator[Finding]:
             "warning",
             1,
             tuple(each.places_of("S")),
-            f"{each.kind}: the first update {where} takes {length} backward pass{'es' if length > 1 else ''}, "
+            f"{each.kind}: the first update {where} takes {length} backward {plural('pass', length)}, "
             f"the others {windows.every} ({_others(windows)})",
             f"if (i + 1) % {windows.every} == 0, with i counted from 0",
         )
@@ -90,9 +91,9 @@ def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> 
 
 def _passes(windows: list[Window]) -> str:
     low, high = min(each.left for each in windows), max(each.left for each in windows)
-    return f"{low} backward pass{'es' if low > 1 else ''}" if low == high else f"{low} to {high} backward passes"
+    return f"{low} backward {plural('pass', low)}" if low == high else f"{low} to {high} backward passes"
 
 
 def _times(windows: list[Window]) -> str:
     times = sum(each.times for each in windows)
-    return f"seen {times} time" + ("s" if times > 1 else "")
+    return f"seen {times} {plural('time', times)}"
