@@ -38,7 +38,8 @@ def answer(text: object, end: str = "\n") -> None:
 def say(text: str) -> None:
     """Say it on stderr; where nobody listens, the work goes on."""
     try:
-        print(printable(text), file=sys.stderr, flush=True)
+        if sys.stderr:  # None where the caller has closed it, and print would write to stdout
+            print(printable(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         drop(sys.stderr)
 

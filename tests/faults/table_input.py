@@ -11,7 +11,7 @@ FAULTS = [
         "damaged, nested, UTF-16, Latin-1, NULs, 50 MB, newer: refused within ½ s of CPU",
         22,
         "nothing",
-        f"{FILES}::test_a_bad_experiment_is_refused_in_two_lines_within_half_a_second_and_nothing_is_made",
+        f"{FILES}::test_a_bad_experiment_is_refused_at_once",
     ),
     Fault(
         "Any bytes as an experiment",
@@ -102,7 +102,7 @@ FAULTS = [
         "a closed pipe behind every listing and a run",
         12,
         "nothing",
-        f"{PIPES}::test_a_reader_that_has_left_ends_a_command_quietly_with_141",
+        f"{PIPES}::test_a_reader_that_left_ends_a_command_with_141",
     ),
     Fault(
         "Closed streams", "stdin, stdout, stderr closed", 9, "nothing", f"{PIPES}::test_closed_streams_are_no_fault"
@@ -112,27 +112,27 @@ FAULTS = [
         "a task that writes to the numbers that were closed",
         1,
         "nothing",
-        f"{PIPES}::test_the_log_of_a_run_with_closed_streams_holds_its_rows_alone",
+        f"{PIPES}::test_the_log_of_a_run_with_closed_streams_holds_only_rows",
     ),
     Fault(
         "stdout on a full disk",
         "/dev/full",
         6,
         "what was to be printed",
-        f"{PIPES}::test_a_full_disk_behind_stdout_is_told_in_a_line_with_status_2",
+        f"{PIPES}::test_a_full_disk_behind_stdout_is_an_error_of_one_line",
     ),
     Fault(
         "stderr that nobody reads",
         "a closed pipe, /dev/full, while training",
         2,
         "talk",
-        f"{PIPES}::test_talk_that_nobody_hears_does_not_end_a_run",
+        f"{PIPES}::test_messages_that_cannot_be_written_do_not_end_a_run",
     ),
     Fault(
         "Narrow terminals",
         "20 and 40 columns of a pseudo-terminal",
         4,
         "nothing",
-        f"{PIPES}::test_a_narrow_terminal_is_no_fault",
+        f"{PIPES}::test_lists_fit_a_narrow_terminal",
     ),
 ]
