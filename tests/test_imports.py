@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import re
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -132,125 +132,140 @@ def test_these_modules_never_import_what_is_slow(module: str) -> None:
     assert not [each for each in ALL if each.importer == module and each.imported in HEAVY]
 
 
-# As processes
+# As processes: one interpreter runs these commands in turn and reports what each of them imports
+
+LISTS = ["list", "modes", "modes --json", "tasks", "experiments", "experiments diverging_loss"]
+READS = ["list", "show runs/noisy_line", "export runs/noisy_line"]
+HELPS = ["--help", "--version", "run --help", "plot --help", "verify --help", "audit --help"]
+FAILS = [
+    "nonsense",
+    "run --nonsense",
+    "run -m nonsense",
+    "run -m decay:2",
+    "run --optimizer nonsense",
+    "run --optimizer lbfgs",
+    "run --task nonsense",
+    "run --task nosuch.py:f",
+    "run --lr -1",
+    "run --steps 0",
+    "run --set optimizer.nonsense=1",
+    "run --set task_options.nonsense=1",
+    "run nosuch.toml",
+    "run nonsense",
+    "run --out file",
+    "show nosuch",
+    "plot nosuch",
+    "export nosuch",
+    "sweep",
+    "sweep --vary lr=1:0:3",
+    "sweep --vary keep=no --seeds 2",
+    "sweep --vary lr=-1,1",
+    "sweep --vary optimizer.nonsense=1,2",
+    "verify --only nonsense",
+    "sharpness nosuch.toml",
+    "sharpness -m nonsense",
+    "audit nosuch.py",
+]
+DRAWS = "plot runs/noisy_line -o loss.png"
+REUSES = "run --task noisy_line --epochs 1"
+TRAINS = "run --task noisy_line --steps 1 -q"
+IN_TURN = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+before = set()
+for line in sys.stdin.read().splitlines():
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        from gradlab.cli import main
+        try:
+            main(line.split())
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, sorted(set(sys.modules) - before)]))
+    before = set(sys.modules)
+"""
 
 
-def modules_of(*args: str, status: int = 0) -> set[str]:
-    """Return the top-level modules that `python ARGS` imports, once it has ended with that status."""
-    command = [sys.executable, "-X", "importtime", *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stderr[-2000:]
-    return {name.partition(".")[0] for name in re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE)}
+class Imported(NamedTuple):
+    status: int
+    modules: set[str]  # those that commands before it have imported left out
 
 
-def gradlab_(*args: str, status: int = 0) -> set[str]:
-    found = modules_of("-m", "gradlab", *args, status=status)
-    assert {"gradlab", "typer"} <= found, "what it imports was not seen"
-    return found
+def python(code: str, folder: Path, told: str = "") -> str:
+    """Return what a fresh interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], input=told, capture_output=True, text=True, check=False,
+                          cwd=folder)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
-@pytest.fixture
-def done(folder: Path) -> Path:
-    """Return the folder of an experiment that has been run, the way `run --task noisy_line --epochs 1` does it."""
-    runs.run(from_task("noisy_line", [Override(("epochs",), 1, "--epochs")]))
-    return folder / "runs" / "noisy_line"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which REUSES was run."""
+    folder = tmp_path_factory.mktemp("imports")
+    runs.run(from_task("noisy_line", [Override(("epochs",), 1, "--epochs")]), folder / "runs")
+    (folder / "file").write_text("no folder")
+    return folder
 
 
-def test_import_gradlab_costs_next_to_nothing() -> None:
-    found = modules_of("-c", "import gradlab")
-    assert "gradlab" in found
-    assert not found & {*HEAVY, "typer", "rich", "pydantic"}
+@pytest.fixture(scope="module")
+def imported(trained: Path) -> dict[str, Imported]:
+    """Return what each command imports that those before it have not."""
+    commands = [*dict.fromkeys([*HELPS, *LISTS, *READS, *FAILS, REUSES, DRAWS, TRAINS])]
+    printed = python(IN_TURN, trained, "\n".join(commands)).splitlines()
+    found = [json.loads(line) for line in printed]
+    return {command: Imported(status, set(names)) for command, (status, names) in zip(commands, found, strict=True)}
 
 
-def test_a_name_of_the_package_is_imported_when_it_is_first_used() -> None:
-    code = "import gradlab, sys; gradlab.Mode; assert 'torch' not in sys.modules; gradlab.Task; gradlab.train"
-    assert "torch" not in modules_of("-c", code)
+def test_import_gradlab_imports_no_library(folder: Path) -> None:
+    python(f"import gradlab, sys; assert not set(sys.modules) & {HEAVY | {'typer', 'rich', 'pydantic'}}", folder)
 
 
-@pytest.mark.parametrize(
-    "args",
-    [["--help"], ["--version"], ["run", "--help"], ["plot", "--help"], ["verify", "--help"], ["audit", "--help"]],
-    ids=" ".join,
-)
-def test_help_and_version_import_nothing_that_is_slow(args: list[str]) -> None:
-    assert not gradlab_(*args) & HEAVY
+def test_a_name_of_the_package_is_imported_at_its_first_use(folder: Path) -> None:
+    python("import gradlab, sys; gradlab.Mode, gradlab.Task, gradlab.train; assert 'torch' not in sys.modules", folder)
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["list"],
-        ["modes"],
-        ["modes", "--json"],
-        ["tasks"],
-        ["experiments"],
-        ["experiments", "diverging_loss"],
-    ],
-    ids=" ".join,
-)
-def test_what_only_lists_does_not_import_torch(args: list[str]) -> None:
-    assert not gradlab_(*args) & HEAVY
+@pytest.mark.xdist_group("imports")
+@pytest.mark.parametrize("command", [*HELPS, *LISTS, *READS])
+def test_what_only_reads_imports_nothing_slow(command: str, imported: dict[str, Imported]) -> None:
+    assert imported[command].status == 0
+    assert not imported[command].modules & HEAVY
 
 
-@pytest.mark.parametrize("command", ["list", "show", "export"])
-def test_what_only_reads_runs_does_not_import_torch(command: str, done: Path) -> None:
-    assert not gradlab_(command, *([] if command == "list" else [str(done)])) & HEAVY
+@pytest.mark.xdist_group("imports")
+@pytest.mark.parametrize("command", FAILS)
+def test_what_fails_does_not_import_torch(command: str, imported: dict[str, Imported]) -> None:
+    assert imported[command].status == 2
+    assert "torch" not in imported[command].modules
 
 
-def test_drawing_does_not_import_torch(done: Path) -> None:
-    found = gradlab_("plot", str(done), "-o", "loss.png")
-    assert Path("loss.png").stat().st_size > 0
-    assert ("matplotlib" in found, "torch" in found) == (True, False)
+@pytest.mark.xdist_group("imports")
+def test_drawing_imports_neither_torch_nor_pyplot(trained: Path, imported: dict[str, Imported]) -> None:
+    assert imported[DRAWS].status == 0
+    assert not imported[DRAWS].modules & {"torch", "matplotlib.pyplot"}
+    assert (trained / "loss.png").stat().st_size > 0
 
 
-def test_a_run_that_is_done_does_not_import_torch(done: Path) -> None:
-    before = sorted(done.rglob("metrics.jsonl"))
-    assert "torch" not in gradlab_("run", "--task", "noisy_line", "--epochs", "1")
-    assert sorted(done.rglob("metrics.jsonl")) == before
+@pytest.mark.xdist_group("imports")
+def test_a_reused_run_does_not_import_torch(imported: dict[str, Imported]) -> None:
+    assert imported[REUSES].status == 0
+    assert "torch" not in imported[REUSES].modules
 
 
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["nonsense"],
-        ["run", "--nonsense"],
-        ["run", "-m", "nonsense"],
-        ["run", "-m", "decay:2"],
-        ["run", "--optimizer", "nonsense"],
-        ["run", "--optimizer", "lbfgs"],
-        ["run", "--task", "nonsense"],
-        ["run", "--task", "nosuch.py:f"],
-        ["run", "--lr", "-1"],
-        ["run", "--steps", "0"],
-        ["run", "--set", "optimizer.nonsense=1"],
-        ["run", "--set", "task_options.nonsense=1"],
-        ["run", "nosuch.toml"],
-        ["run", "nonsense"],
-        ["run", "--out", "file"],
-        ["show", "nosuch"],
-        ["plot", "nosuch"],
-        ["export", "nosuch"],
-        ["sweep"],
-        ["sweep", "--vary", "lr=1:0:3"],
-        ["sweep", "--vary", "keep=no", "--seeds", "2"],
-        ["sweep", "--vary", "lr=-1,1"],
-        ["sweep", "--vary", "optimizer.nonsense=1,2"],
-        ["verify", "--only", "nonsense"],
-        ["sharpness", "nosuch.toml"],
-        ["sharpness", "-m", "nonsense"],
-        ["audit", "nosuch.py"],
-    ],
-    ids=" ".join,
-)
-def test_what_fails_does_not_wait_for_torch(args: list[str]) -> None:
-    Path("file").write_text("no folder")
-    assert "torch" not in gradlab_(*args, status=2)
+@pytest.mark.xdist_group("imports")
+def test_these_imports_were_seen(imported: dict[str, Imported]) -> None:
+    assert {"gradlab", "typer"} <= imported["--help"].modules
+    assert "matplotlib" in imported[DRAWS].modules
+    assert "torch" in imported[TRAINS].modules
 
 
-def test_an_audit_leaves_it_to_the_script_to_import_torch() -> None:
-    Path("script.py").write_text("import sys; assert 'torch' not in sys.modules")
-    assert "torch" not in gradlab_("audit", "script.py")
+def test_an_audit_leaves_importing_torch_to_the_script(folder: Path) -> None:
+    (folder / "script.py").write_text("import sys; assert 'torch' not in sys.modules")
+    python("from gradlab.cli import main; main(['audit', 'script.py'])", folder)
 
 
-def test_what_trains_does_import_torch() -> None:
-    assert "torch" in gradlab_("run", "--task", "noisy_line", "--steps", "1", "-q")
+def test_the_command_is_the_module() -> None:
+    script = Path(sys.executable).with_name("gradlab")
+    assert script.is_file(), "the tests run where gradlab is installed: make install"
+    for start in ([str(script)], [sys.executable, "-m", "gradlab"]):
+        done = subprocess.run([*start, "--version"], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == (f"gradlab {gradlab.__version__}\n", "")
