@@ -135,7 +135,7 @@ def test_these_modules_never_import_what_is_slow(module: str) -> None:
 # As processes: one interpreter runs these commands in turn and reports what each of them imports
 
 LISTS = ["list", "modes", "modes --json", "tasks", "experiments", "experiments diverging_loss"]
-READS = ["list", "show runs/noisy_line", "export runs/noisy_line"]
+READS = ["show runs/noisy_line", "export runs/noisy_line"]
 HELPS = ["--help", "--version", "run --help", "plot --help", "verify --help", "audit --help"]
 FAILS = [
     "nonsense",
