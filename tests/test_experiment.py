@@ -222,13 +222,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("text", "line", "said"), FAULTS, ids=[text.replace("\n", " ") for text, _, _ in FAULTS])
-def test_a_fault_is_answered_with_file_line_and_what_is_wrong(text: str, line: int, said: str) -> None:
-    assert complaint(LINE + text).startswith(f"mine.toml:{line}: {said}")
-
-
-@pytest.mark.parametrize("text", [text for text, _, _ in FAULTS], ids=lambda text: text.replace("\n", " "))
-def test_a_fault_is_spoken_of_in_the_words_of_toml(text: str) -> None:
-    assert not re.search(r"dictionary|instance of|validation|Input|union", complaint(LINE + text))
+def test_a_fault_has_its_place_and_the_words_of_toml(text: str, line: int, said: str) -> None:
+    answer = complaint(LINE + text)
+    assert answer.startswith(f"mine.toml:{line}: {said}")
+    assert not re.search(r"dictionary|instance of|validation|Input|union", answer)
 
 
 @pytest.mark.parametrize(
