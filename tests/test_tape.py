@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 
 # One worker imports TensorFlow, which takes seconds; pytest-xdist heeds it with --dist loadgroup.
 pytestmark = pytest.mark.xdist_group("tensorflow")
-tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed: pip install '.[tensorflow]'"
-)
+
+
+def tensorflow(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs TensorFlow, which takes seconds to start."""
+    missing = importlib.util.find_spec("tensorflow") is None
+    installed = pytest.mark.skipif(missing, reason="TensorFlow is not installed: pip install '.[tensorflow]'")
+    marked: Callable[..., None] = pytest.mark.slow(installed(test))
+    return marked
+
 
 MODES = ["zero_grad", "no_zero_grad", "halve_grad", "accumulate:4"]
 LR = 0.05

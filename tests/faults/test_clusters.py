@@ -19,7 +19,8 @@ from gradlab import store, sweep
 from gradlab.experiment import Override, from_task
 from gradlab.sweep import cluster, grid_of, shipping
 from gradlab.sweep.cluster import Cluster
-from tests.faults.test_sweeps import COMMAND, ENVIRONMENT, LISTENING, PATIENCE, injected, lines, see_ended
+from tests.faults.test_sweeps import COMMAND, ENVIRONMENT, injected, lines, see_ended
+from tests.processes import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 psutil = pytest.importorskip("psutil")  # which distributed needs
 pytest.importorskip("distributed")
-pytestmark = pytest.mark.xdist_group("cluster")
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.slow]
 
 MINE = """
 import os, signal, time
@@ -179,9 +180,12 @@ def test_a_process_that_is_killed_on_a_worker_costs_its_cell_alone_which_is_trie
 def waiting(address: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     command = [*COMMAND, "--optimizer", "vanilla", "--engine", "loop", "--dask", address]
-    short = "from gradlab.sweep import running; running.LOOP_CHUNK = 1; "
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweep import running; "
+        "running.LOOP_CHUNK = 1; from gradlab.cli import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", short + LISTENING, *command], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
+        [sys.executable, "-c", script, *command], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:

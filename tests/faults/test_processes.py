@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +19,13 @@ from gradlab.errors import StoreError, TaskError
 from gradlab.experiment import Override
 from gradlab.store import RunFolder, RunRecord, make_run
 from tests.faults.table import injected
+from tests.processes import PATIENCE, gradlab, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 100.0  # seconds: only what is broken takes as long
+    from tests.processes import Process
+
 # It waits at its fifth step for a file named go, and calls `first` before that where there is no file named been.
 MINE = """
 import ctypes, os, signal, time
@@ -47,7 +47,8 @@ def mine(seed: int) -> Task:
 def meet():
     if not Path("been").exists():
         Path("been").touch()
-        time.sleep(1)  # so that the rows before are written
+        while not any(file.read_bytes().count(b"\\n") == 4 for file in Path("runs").glob("*/*/metrics.jsonl")):
+            time.sleep(0.01)
         {first}
     while not Path("go").exists():
         time.sleep(0.01)
@@ -55,41 +56,17 @@ def meet():
 COMMAND = ["run", "--task", "mine.py:mine", "-m", "zero_grad", "--steps", "8", "--quiet"]
 ENVIRONMENT = {"PYTHONPATH": str(Path(tests.__file__).parents[1])}
 ENDINGS = ["os._exit(0)", "os.abort()", "ctypes.string_at(0)", "os.kill(os.getpid(), signal.SIGKILL)"]
-IN_CHILDREN = """
-import json, sys
-from pathlib import Path
-from tests.faults.injecting import train_here, train_in_a_child
-words = sys.argv[2:]
-Path("undisturbed/go").touch()
-train_here(Path("undisturbed"), words)
-for folder in sys.argv[1].split(","):
-    print(json.dumps(train_in_a_child(Path(folder), None, words)), flush=True)
-"""
 
 
 @contextmanager
-def waiting(first: str = "pass") -> Iterator[subprocess.Popen[bytes]]:
+def waiting() -> Iterator[Process]:
     """Start a run that stands at its fifth step until there is a file named go."""
-    Path("mine.py").write_text(MINE.replace("{first}", first))
-    command = [sys.executable, "-m", "gradlab", *COMMAND]
-    process = subprocess.Popen(command, env=os.environ | ENVIRONMENT, stdout=subprocess.DEVNULL)
-    try:
-        due = time.monotonic() + PATIENCE
-        while not any(file.read_bytes().count(b"\n") == 4 for file in Path("runs").glob("*/*/metrics.jsonl")):
-            assert process.poll() is None
-            assert time.monotonic() < due
-            time.sleep(0.02)
+    Path("mine.py").write_text(MINE.replace("{first}", "pass"))
+    with start(*COMMAND) as process:
+        process.wait_for(
+            lambda: any(file.read_bytes().count(b"\n") == 4 for file in Path("runs").glob("*/*/metrics.jsonl"))
+        )
         yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def same_command() -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gradlab", *COMMAND], env=os.environ | ENVIRONMENT, capture_output=True, text=True,
-        check=False, timeout=PATIENCE,
-    )  # fmt: skip
 
 
 def only_run() -> RunFolder:
@@ -101,18 +78,18 @@ def test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_a_killed_on
     with waiting() as process:
         assert only_run().read().status == "running"
         before = only_run().rows_file.read_bytes()
-        second = same_command()
-        assert second.returncode == 2
+        second = gradlab(*COMMAND)
+        assert second.status == 2
         assert f"is being written by another gradlab: process {process.pid} on " in second.stderr
         assert second.stderr.count("\n") == 1
         assert only_run().rows_file.read_bytes() == before
-        process.kill()
+        process.send(signal.SIGKILL)
         process.wait()
         assert only_run().read().status == "interrupted"
         assert only_run().rows_file.read_bytes() == before
         Path("go").touch()
-        third = same_command()
-    assert (third.returncode, third.stderr) == (0, "")
+        third = gradlab(*COMMAND)
+    assert (third.status, third.stderr) == (0, "")
     assert only_run().read().status == "done"
     assert only_run().rows_file.read_bytes().startswith(before)
     injected("second writer", 1)
@@ -172,25 +149,20 @@ def test_a_reader_of_the_status_never_keeps_a_writer_from_starting() -> None:
 
 
 def test_a_task_that_ends_the_process_is_never_counted_as_done() -> None:
-    for name, first in [("undisturbed", "pass"), *((f"{nth}", ending) for nth, ending in enumerate(ENDINGS))]:
-        Path(name).mkdir()
-        Path(name, "mine.py").write_text(MINE.replace("{first}", first))
-    names = [f"{nth}" for nth in range(len(ENDINGS))]
-    answer = subprocess.run(
-        [sys.executable, "-c", IN_CHILDREN, ",".join(names), *COMMAND], env=os.environ | ENVIRONMENT,
-        capture_output=True, text=True, check=False, timeout=PATIENCE,
-    )  # fmt: skip
-    assert answer.returncode == 0, answer.stderr
-    statuses = [json.loads(line)[0] for line in answer.stdout.splitlines()]
+    statuses, rows = [], []
+    for first in ENDINGS:
+        Path("mine.py").write_text(MINE.replace("{first}", first))
+        Path("been").unlink(missing_ok=True)
+        statuses.append(gradlab(*COMMAND, "--fresh").status)
+        assert only_run().read().status == "interrupted"
+        assert only_run().whole_rows() == 4
+        rows.append(only_run().rows_file.read_bytes())
+        only_run().path.rename(f"{len(rows)}")
     assert statuses == [0, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGKILL]
-    (undisturbed,) = Path("undisturbed").glob("runs/*/*/metrics.jsonl")
-    for name in names:
-        (file,) = Path(name).glob("runs/*/*/run.json")
-        run = RunFolder(file.parent)
-        assert run.read().status == "interrupted"
-        assert undisturbed.read_bytes().startswith(run.rows_file.read_bytes())
-        assert run.whole_rows() == 4
-    injected("user's code ends the process", len(names))
+    Path("go").touch()
+    assert gradlab(*COMMAND).status == 0
+    assert all(only_run().rows_file.read_bytes().startswith(each) for each in rows)
+    injected("user's code ends the process", len(rows))
 
 
 def test_a_record_that_cannot_be_written_does_not_hide_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

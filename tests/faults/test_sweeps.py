@@ -28,13 +28,14 @@ from gradlab.store.sweeps import block_line
 from gradlab.sweep import executors, grid_of, running
 from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
+from tests.processes import PATIENCE, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.sweep import Grid
+    from tests.processes import Process
 
-PATIENCE = 100.0  # seconds: only what is broken takes as long
 MINE = """
 import os, signal, time
 from pathlib import Path
@@ -71,9 +72,6 @@ KILLED = """if seed == 3 or not Path("been").exists():
 """
 COMMAND = ["sweep", "--task", "mine.py:mine", "--vary", "lr=0.01,0.1", "-m", "zero_grad", "--steps", "8", "--quiet",
            "--seeds", "4", "--engine", "loop"]  # fmt: skip
-LISTENING = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.cli import main; main()"
-)
 ENVIRONMENT = {"PYTHONPATH": str(Path(tests.__file__).parents[1])}
 BLOCK = Block(
     "loop", [4, 6], ["done", "failed"], ["falls", None], [8, 3], [1.5, float("inf")], [0.1, float("nan")],
@@ -105,22 +103,11 @@ def lines(folder: SweepFolder) -> list[bytes]:
 
 
 @contextmanager
-def waiting(workers: str) -> Iterator[subprocess.Popen[str]]:
+def waiting(workers: str) -> Iterator[Process]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", LISTENING, *COMMAND, "--workers", workers], env=os.environ | ENVIRONMENT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        due = time.monotonic() + PATIENCE
-        while not list(Path().glob("been*")):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < due
-            time.sleep(0.02)
+    with start(*COMMAND, "--workers", workers) as process:
+        process.wait_for(lambda: list(Path().glob("been*")))
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +123,7 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monk
         told = re.escape(f"is being written by another gradlab: process {process.pid} on ")
         with pytest.raises(StoreError, match=told):
             sweep.run(chosen, workers=1)
-        process.kill()
+        process.send(signal.SIGKILL)
         process.wait()
     assert folder.read().status == "interrupted"
     Path("go").touch()
@@ -165,6 +152,7 @@ def test_stacked_cells_end_in_the_same_bits_wherever_a_sweep_was_cut_off() -> No
     injected("SIGKILL amid a sweep", 2)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = grid("pass", KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
     monkeypatch.setattr(executors, "TRIES", 2)
@@ -177,15 +165,15 @@ def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monke
     injected("killed worker of a sweep", 3)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word() -> None:
     grid(WAITS)
     with waiting("2") as process:
         begin = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        stdout, stderr = process.communicate(timeout=PATIENCE)
+        ended = process.wait()
         assert time.monotonic() - begin < 10  # within a second, on a machine that has nothing else to do
-        assert process.returncode == 130
-        assert (stdout, stderr) == ("", "stopped after 0 of 8 runs; the same command goes on from there\n")
+        assert ended == (130, "", "stopped after 0 of 8 runs; the same command goes on from there\n")
         see_ended([int(file.name.removeprefix("been")) for file in Path().glob("been*")])
     injected("Ctrl-C with workers", 1)
 
