@@ -3,8 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-TESTED := .venv/tested
+CHECKED := .venv/checked
 MEASURED := .venv/measured
+
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 .PHONY: run test check smoke bench soak figures install clean
 
@@ -14,14 +16,15 @@ run: $(READY)  ## train the diverging loss under three modes and draw it
 
 install: $(READY)  ## make .venv with gradlab in it
 
-test: $(TESTED)  ## the tests, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered
+test: $(READY)  ## the tests that take no longer than they must
+	$(PYTEST) -m "not slow"
 
-check: $(TESTED)  ## what CI runs: format, lint, types, tests
+check: $(CHECKED)  ## what CI runs: format, lint, types, all tests, coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -m slow
 
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
@@ -34,7 +37,7 @@ bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit,
 soak: $(READY)  ## kill runs at random for ten minutes: do they all end in the same rows?
 	$(BIN)/python -m tests.faults.soak
 
-figures: $(TESTED)  ## train the shipped experiments and draw experiments/figures/ anew
+figures: $(CHECKED)  ## train the shipped experiments and draw experiments/figures/ anew
 	for name in diverging_loss straight_line digits own_mode adam_linear set_to_none unequal_batches truncated_bptt \
 		halving halving_matched_lr optimizers; do \
 		$(BIN)/gradlab run $$name --quiet && \
@@ -69,13 +72,13 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
 	@touch $@
 
-# What only some tests need: Dask is for clusters, TensorFlow a gigabyte; whoever just runs waits for none of it.
-# Nor is all of it compiled, which takes a minute: Python compiles what is imported.
-$(TESTED): $(READY)
+# What only slow tests need: Dask, TensorFlow and the frameworks that the audit is tested with, two gigabytes.
+# Not compiled, which would take a minute: Python compiles what is imported.
+$(CHECKED): $(READY)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dask]'
 	@all=yes; for extra in tensorflow frameworks; do \
 		$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
-		echo "the extra $$extra is not to be had for this Python or platform: its tests are skipped"; }; \
+		echo "The extra $$extra cannot be installed for this Python or platform: its tests are skipped."; }; \
 	done; test $$all = no || touch $@
 
 # JAX and joblib are what ensembles are measured against; nothing else needs them.

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from _pytest.mark import ParameterSet
+
 MODES = [
     "zero_grad",
     "zero_grad:fill",
@@ -28,3 +37,12 @@ OPTIMIZERS: list[tuple[str, dict[str, object]]] = [
     ("Adam", {"lr": 0.01}),
     ("vanilla", {"lr": 0.01}),
 ]
+
+
+def each_with_each(first: Sequence[object], second: Sequence[object]) -> list[ParameterSet]:
+    """Return every pair; those beyond the first few in which each of both occurs are slow."""
+    return [
+        pytest.param(one, other, marks=[pytest.mark.slow] * ((i - j) % min(len(first), len(second)) != 0))
+        for i, one in enumerate(first)
+        for j, other in enumerate(second)
+    ]

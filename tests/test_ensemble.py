@@ -14,7 +14,7 @@ from torch import nn
 from gradlab import ensemble, modes, optimizers, tasks, training
 from gradlab.ensemble import CannotStackError, Member, Training, World
 from gradlab.tasks import Task, mapped
-from tests.table import MODES, OPTIMIZERS, TASKS
+from tests.table import MODES, OPTIMIZERS, TASKS, each_with_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -129,8 +129,7 @@ sgd = partial(torch.optim.SGD, lr=0.05, momentum=0.9, weight_decay=0.1)
 # Each curve is that of the run alone
 
 
-@pytest.mark.parametrize("nth", range(len(OPTIMIZERS)))
-@pytest.mark.parametrize("kind", range(len(stacks(MODES))))
+@pytest.mark.parametrize(("kind", "nth"), each_with_each(range(len(stacks(MODES))), range(len(OPTIMIZERS))))
 def test_in_double_precision_each_run_of_a_stack_is_the_run_alone(kind: int, nth: int) -> None:
     # all modes × optimizers; over these the tasks take turns
     words = [mode.name for mode in stacks(MODES)[kind]]

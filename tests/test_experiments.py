@@ -60,13 +60,14 @@ def test_the_unrounded_means_in_the_readme_are_those_of_the_run() -> None:
         ("diverging_loss", {"zero_grad": ["falls"], "no_zero_grad": ["rises"], "halve_grad": ["falls"]}),
         ("straight_line", {"zero_grad": ["falls"], "no_zero_grad": ["oscillates"], "halve_grad": ["falls"]}),
         ("straight_line_mse", {"zero_grad": ["falls"], "no_zero_grad": ["oscillates"], "halve_grad": ["falls"]}),
-        (
+        pytest.param(
             "digits",
             {
                 "zero_grad": ["falls"] * 10,
                 "no_zero_grad": ["falls"] * 2 + ["oscillates"] + ["rises"] * 7,
                 "halve_grad": ["falls"] * 10,
             },
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -196,6 +197,7 @@ def test_what_is_kept_learns_faster_at_the_same_lr_and_slower_at_the_same_effect
     assert 0 < differences[0] < differences[1] < differences[2]  # the more is kept, the more of either
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kept"),
     [("halving", 3), ("halving_matched_lr", 3), ("digits", 1), ("own_mode", 1)],
@@ -218,6 +220,7 @@ def test_paired_differences_of_three_seeds_lie_in_the_intervals_of_the_findings(
         assert abs(found.mean - mean) <= half, mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", optimizer_table(), ids=lambda cells: cells[0])
 def test_the_verdicts_by_optimizer_are_those_of_its_table(cells: list[str]) -> None:
     name, lr, *verdicts = cells

@@ -17,7 +17,7 @@ from gradlab import modes, optimizers, resuming, tasks
 from gradlab.resuming import CannotGoOnError, Generators, Saved, Training, packed, unpacked
 from gradlab.tasks import Minibatches, Task
 from gradlab.training import Cursor, train
-from tests.table import MODES, OPTIMIZERS
+from tests.table import MODES, OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,8 +193,7 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("make", TASKS)
+@pytest.mark.parametrize(("make", "mode"), each_with_each(TASKS, MODES))
 def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: str) -> None:
     optimizer = {"name": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
     expected, left = ended(begun(make, mode, optimizer))

@@ -42,9 +42,17 @@ def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
             ["lr=0.01,0.1"],
             {"modes": ["zero_grad", "zero_grad:fill", "no_zero_grad", "accumulate:4", "accumulate:3:sum"]},
         ),
-        (["batch_size=1,7,40"], {"optimizer.name": "Adam", "clip_norm": 0.5, "schedule": "cosine"}),
+        pytest.param(
+            ["batch_size=1,7,40"],
+            {"optimizer.name": "Adam", "clip_norm": 0.5, "schedule": "cosine"},
+            marks=pytest.mark.slow,
+        ),
         (["keep=0,0.5"], {"task": "heads_in_turn", "optimizer.weight_decay": 0.1}),
-        (["lr=0.01,0.1"], {"task": "mixed_lengths", "modes": ["zero_grad", "accumulate:4:sum"]}),
+        pytest.param(
+            ["lr=0.01,0.1"],
+            {"task": "mixed_lengths", "modes": ["zero_grad", "accumulate:4:sum"]},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["grid", "modes", "adam", "heads", "items"],
 )

@@ -908,6 +908,7 @@ def test_what_cannot_be_hashed_is_told_apart_by_its_type() -> None:
     assert hash_of([local]) == hash_of([lambda: None]) != hash_of([1])
 
 
+@pytest.mark.slow
 def test_a_hash_is_the_same_in_another_process() -> None:
     value = "[{'x': torch.arange(3.0), 'y': ('a', 1)}, None]"
     code = f"import torch\nfrom gradlab.tasks.fairness import hash_of\nprint(hash_of({value}))"

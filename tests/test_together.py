@@ -22,7 +22,7 @@ from gradlab.experiment import Experiment, Override
 from gradlab.resuming import CannotGoOnError
 from gradlab.runs import together, under_way
 from gradlab.tasks import loading
-from tests.table import OPTIMIZERS
+from tests.table import OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,8 +296,7 @@ STACKS = [["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad"], ["accum
 NAMES = ["global_shuffle", "all_generators", "own_generator", "in_turn", "pairs"]
 
 
-@pytest.mark.parametrize("kind", range(len(STACKS)))
-@pytest.mark.parametrize("nth", range(len(NAMES)))
+@pytest.mark.parametrize(("nth", "kind"), each_with_each(range(len(NAMES)), range(len(STACKS))))
 def test_after_every_step_there_is_all_that_each_run_needs_to_go_on(nth: int, kind: int) -> None:
     task, words = NAMES[nth], STACKS[kind]  # all tasks × stacks; over these the optimizers take turns
     name, options = OPTIMIZERS[(nth + 2 * kind) % len(OPTIMIZERS)]
@@ -452,6 +451,7 @@ def killed(work: Callable[[], object], moment: float, stack: int) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["global_shuffle", "all_generators"])
 def test_runs_killed_again_and_again_end_in_the_rows_of_an_undisturbed_stack(
     task: str, monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,7 @@ def curves_of(task: Callable[[int], Task], steps: TracedSteps | None, words: Seq
     return training, rows
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("compiled")
 def test_a_compiled_step_trains_the_same_and_is_compiled_once() -> None:
     steps = TracedSteps(compiled=True)
@@ -177,6 +178,7 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is the GNU C library that is asked")
 def test_memory_that_was_freed_stays_with_the_process() -> None:
     def resident(how: str) -> int:

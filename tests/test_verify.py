@@ -43,25 +43,20 @@ def found(name: str) -> Finding:
 
 def one_worker_for_tensorflow(name: str, *more: object) -> Any:
     """Return the parameters of a test; TensorFlow is started once, with one number of threads, in one process."""
-    return pytest.param(name, *more, marks=[pytest.mark.xdist_group("tensorflow")] * (name == NEEDS_TENSORFLOW))
-
-
-each_claim = pytest.mark.parametrize("name", [one_worker_for_tensorflow(name) for name in CLAIMS])
+    marks = [pytest.mark.xdist_group("tensorflow"), pytest.mark.slow]
+    return pytest.param(name, *more, marks=marks if name == NEEDS_TENSORFLOW else [])
 
 
 # Every claim, as it is
 
 
-@each_claim
-def test_the_answer_is_the_documented_one(name: str) -> None:
+@pytest.mark.parametrize("name", [one_worker_for_tensorflow(name) for name in CLAIMS])
+def test_the_answer_is_the_documented_one_with_its_numbers(name: str) -> None:
     finding = found(name)
-    assert finding.answer == CLAIMS[name].documented or finding.kind == "skipped"
     assert finding.ok
-
-
-@each_claim
-def test_the_numbers_are_there(name: str) -> None:
-    assert found(name).figures or found(name).kind == "skipped"
+    if finding.kind != "skipped":
+        assert finding.answer == CLAIMS[name].documented
+        assert finding.figures
 
 
 @pytest.mark.parametrize("name", ["mean-of-means", "truncated-bptt", "printed-adam-example-runs"])
@@ -283,6 +278,7 @@ def test_with_the_code_beneath_it_broken_the_claim_is_not_ok(
     assert not finding.ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "answer"), [(name, answer) for name, turns in TURNS.items() for answer in turns])
 def test_what_is_broken_beneath_a_claim_turns_just_the_answer_it_bears_on(
     name: str, answer: str, monkeypatch: pytest.MonkeyPatch

@@ -182,6 +182,7 @@ def loaded(file: Path) -> resuming.Saved:
 # Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", range(len(MODES)))
 def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: int) -> None:
     experiment = chosen(NAMES[nth % len(NAMES)], [MODES[nth]], OPTIMIZERS[nth % len(OPTIMIZERS)])
