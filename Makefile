@@ -8,7 +8,7 @@ MEASURED := .venv/measured
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: run test check smoke bench soak figures install clean
+.PHONY: run test lint check smoke bench soak figures install clean
 
 run: $(READY)  ## train the diverging loss under three modes and draw it
 	$(BIN)/gradlab run
@@ -19,10 +19,12 @@ install: $(READY)  ## make .venv with gradlab in it
 test: $(READY)  ## the tests that take no longer than they must
 	$(PYTEST) -m "not slow"
 
-check: $(CHECKED)  ## what CI runs: format, lint, types, all tests, coverage
+lint: $(READY)  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint $(CHECKED)  ## what CI runs: format, lint, types, all tests, coverage
 	$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
 	$(PYTEST) -m slow
 
