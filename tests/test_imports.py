@@ -22,7 +22,7 @@ PACKAGE = Path(gradlab.__file__).parent
 
 # The design's map, from the bottom up: a module imports only from the rows above its own.
 LAYERS = [
-    {"gradlab", "errors", "shipped", "theory", "wording"},
+    {"gradlab", "errors", "quick_start", "shipped", "theory", "wording"},
     {"user_code", "eager"},
     {"modes", "tasks", "optimizers", "rows", "toml_text"},
     {"experiment", "curves"},
