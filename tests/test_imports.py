@@ -22,8 +22,8 @@ PACKAGE = Path(gradlab.__file__).parent
 
 # The design's map, from the bottom up: a module imports only from the rows above its own.
 LAYERS = [
-    {"gradlab", "errors", "shipped", "theory", "wording"},
-    {"user_code"},
+    {"gradlab", "errors", "quick_start", "shipped", "theory", "wording"},
+    {"user_code", "eager"},
     {"modes", "tasks", "optimizers", "rows", "toml_text"},
     {"experiment", "curves"},
     {"training", "quadratic", "store", "intervals"},

@@ -16,10 +16,14 @@ from torch.utils._pytree import tree_leaves
 
 from gradlab import ensemble, modes, optimizers
 from gradlab.ensemble import CannotStackError, Member, TracedSteps, Training, World, chunks, traced
+from gradlab.ensemble.recorded import recorded
 from tests.test_ensemble import IN_DOUBLE, built, distance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+    from torch.fx import GraphModule
 
     from gradlab.rows import Row
     from gradlab.tasks import Task
@@ -127,18 +131,95 @@ def test_a_traced_step_trains_the_same_for_every_mode() -> None:
             assert max(map(distance, found, curves_of(task, None, words)[1])) < IN_DOUBLE
 
 
-def test_what_changes_nothing_is_taken_out_of_a_traced_step() -> None:
-    task = make(3)
+def gradients(task: Task) -> tuple[Any, Any]:
+    """Return what gives gradients and losses of four runs of a task, and what it takes."""
     stack = ensemble.Stack([task], [Member(modes.zero_grad())] * 4, late=True)
-    batch = next(iter(task.batches))
-    gradients = traced._gradients(stack, lambda tensors: tuple(tensors), several=False)
-    given: Any = ([each.detach() for each in stack.groups[0].parameters.values()], [], list(batch))
-    before = make_fx(gradients)(*given)
-    after = traced._traced(gradients, given)
-    calls = [sum(node.op == "call_function" for node in each.graph.nodes) for each in (before, after)]
-    assert calls[1] < 0.8 * calls[0]
+    parameters: list[Tensor] = [each.detach() for each in stack.groups[0].parameters.values()]
+    no_buffers: list[Tensor] = []
+    given = parameters, no_buffers, list(next(iter(task.batches)))
+    return traced._gradients(stack, lambda tensors: tuple(tensors), several=False), given
+
+
+def test_what_changes_nothing_is_taken_out_of_a_traced_step() -> None:
+    function, given = gradients(make(3))
+    before, after = recorded(function, given), traced._traced(function, given)
+    assert len(operations(after)) < 0.8 * len(operations(before))
     for one, other in zip(tree_leaves(before(*given)), tree_leaves(after(*given)), strict=True):
         assert torch.equal(one, other)
+
+
+# Recording
+
+
+def operations(graph: GraphModule) -> list[str]:
+    """Return what is called, but for what takes a tensor out of a list."""
+    called = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    return [name for name in called if "getitem" not in name]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("noisy_line", {}),
+        ("straight_line", {}),
+        ("linear_4x3", {}),
+        ("digits", {"hidden": 4}),
+        ("echo", {"length": 8, "chunk": 4}),
+    ],
+)
+def test_a_recorded_step_is_what_torch_traces(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = built(name, options, 3)
+    ours, given = gradients(task)
+    monkeypatch.setattr(traced, "_grad_and_value", torch.func.grad_and_value)
+    theirs, _ = gradients(task)
+    one, other = recorded(ours, given), make_fx(theirs)(*given)
+    assert operations(one) == operations(other) != []
+    found, expected = tree_leaves(one(*given)), tree_leaves(other(*given))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_a_parameter_without_a_gradient_gets_zeros_as_from_torch() -> None:
+    used, unused = torch.tensor(3.0), torch.ones(2)
+
+    def loss(parameters: list[Tensor]) -> Tensor:
+        return parameters[0] ** 2
+
+    for function in (traced._grad_and_value(loss), torch.func.grad_and_value(loss)):
+        (grad, zeros), found = function([used, unused])
+        assert (grad.item(), zeros.tolist(), found.item()) == (6.0, [0.0, 0.0], 9.0)
+
+
+def test_what_is_recorded_is_done_to_other_tensors() -> None:
+    def function(tensors: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        largest, _ = tensors[0].max(dim=0)  # one operation that returns two tensors
+        return largest, [tensors[1].clone().mul_(largest)]
+
+    done = recorded(function, [[torch.eye(2), torch.ones(2)]])
+    largest, (product,) = done([torch.tensor([[1.0, 5.0], [4.0, 2.0]]), torch.tensor([10.0, 100.0])])
+    assert (largest.tolist(), product.tolist()) == ([4.0, 5.0], [40.0, 500.0])
+
+
+def test_a_constant_is_recorded_as_it_was_made() -> None:
+    def function(tensors: list[Tensor]) -> Tensor:
+        return torch.tensor(2.0).mul_(tensors[0])
+
+    done = recorded(function, [[torch.tensor(3.0)]])
+    assert [done([torch.tensor(each)]).item() for each in (3.0, 3.0, 5.0)] == [6.0, 6.0, 10.0]
+
+
+def test_a_tensor_from_elsewhere_is_recorded_as_itself() -> None:
+    factor = torch.tensor(2.0)
+    done = recorded(lambda tensors: tensors[0] * factor, [[torch.tensor(3.0)]])
+    factor.fill_(10.0)
+    assert done([torch.tensor(3.0)]).item() == 30.0
+
+
+@pytest.mark.parametrize("take", [lambda each: each.item(), bool, lambda each: torch.equal(each, each + 1)])
+def test_what_takes_a_number_out_of_a_tensor_is_not_recorded(take: Callable[[Tensor], object]) -> None:
+    with pytest.raises(CannotStackError, match=r"^its loss takes a number out of a tensor$"):
+        recorded(lambda tensors: (take(tensors[0]), tensors[0])[1], [[torch.tensor(3.0)]])
 
 
 def measured(seconds: dict[int, float]) -> Callable[[int], float]:

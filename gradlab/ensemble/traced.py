@@ -11,6 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from gradlab.ensemble.drawing import CannotStackError, together
+from gradlab.ensemble.recorded import FORM, recorded
 from gradlab.errors import shortened
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class TracedSteps:
 
 def _gradients(stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], *, several: bool) -> Step:
     """Return what gives the gradients and losses of all runs, of parameters, still ones and tensors of batches."""
-    from torch.func import functional_call, grad_and_value, vmap
+    from torch.func import functional_call, vmap
 
     names = [f"model.{name}" for name in stack.groups[0].parameters]
     still_names = list(stack.still[0])
@@ -91,17 +92,47 @@ def _gradients(stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], *, sev
         return found
 
     alone = 0 if several else None
-    made: Step = vmap(grad_and_value(loss), in_dims=(0, alone, alone))
+    made: Step = vmap(_grad_and_value(loss), in_dims=(0, alone, alone))
     return made
+
+
+def _grad_and_value(loss: Callable[..., Tensor]) -> Step:
+    """Return what gives the gradients of a loss for the tensors of its first argument, and the loss.
+
+    That is torch.func.grad_and_value, which imports the compiler to tell it that a gradient is computed; so its parts
+    are put together without that here, wherever torch has them.
+    """
+    import torch
+
+    try:
+        from torch._functorch.eager_transforms import (
+            _create_differentiable,
+            _undo_create_differentiable,
+            _wrap_all_tensors,
+            grad_increment_nesting,
+        )
+    except ImportError:
+        return torch.func.grad_and_value(loss)
+
+    def both(*given: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        with grad_increment_nesting() as level, torch.enable_grad():
+            parameters, *others = _wrap_all_tensors(given, level)
+            for each in parameters:
+                _create_differentiable(each, level)
+            found = loss(parameters, *others)
+            options: Any = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+            grads: Any = torch.autograd.grad(found, parameters, **options)
+            return list(_undo_create_differentiable(grads, level)), _undo_create_differentiable(found, level)
+
+    return both
 
 
 def _traced(function: Step, given: Any) -> GraphModule:
     """Return the function as a graph of operations, without those that change nothing."""
     import torch
-    from torch.fx.experimental.proxy_tensor import make_fx
 
     with torch.enable_grad():
-        traced: GraphModule = make_fx(function)(*[[each.clone() for each in some] for some in given])
+        traced = recorded(function, [[each.clone() for each in some] for some in given])
     for node in list(traced.graph.nodes):
         if (same := _same_as(node)) is not None:
             node.replace_all_uses_with(same)
@@ -129,10 +160,7 @@ def _same_as(node: Node) -> Node | None:
 
 def _form(node: Node) -> tuple[Any, ...] | None:
     """Return shape and strides of what an operation returns, where it is a tensor."""
-    import torch
-
-    value: Any = node.meta.get("val")
-    return (value.shape, value.stride()) if isinstance(value, torch.Tensor) else None
+    return node.meta.get(FORM)
 
 
 def _writes(node: Node) -> bool:

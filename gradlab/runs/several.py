@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gradlab import modes, optimizers, store, tape, tasks
 from gradlab.errors import ExperimentError, GradlabError
 from gradlab.experiment import Experiment, identity, place_of
+from gradlab.quick_start import import_torch
 from gradlab.results import Outcome, checked, result_of
 from gradlab.runs.single import train_run
 from gradlab.runs.together import Together
@@ -140,6 +141,7 @@ def prepare(experiment: Experiment) -> None:
     """
     if experiment.engine == "tensorflow":
         tape.start(experiment.threads)
+    import_torch()
     import torch
 
     torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from gradlab import errors
 from gradlab.errors import GradlabError
+from gradlab.quick_start import import_torch
 from gradlab.runs import TELL_EVERY, StoppedError
 from gradlab.sweep.cells import train_cell
 
@@ -227,6 +228,7 @@ def _work(parent: Connection, grid: Grid) -> None:
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         os.dup2(2, 1)  # what a user's task prints is talk
+    import_torch()
     import torch
 
     torch.set_num_threads(grid.experiment["threads"])
