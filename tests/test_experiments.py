@@ -122,6 +122,7 @@ def optimizer_table() -> list[list[str]]:
     return [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
 
 
+@pytest.mark.slow
 def test_adam_on_one_sample_at_a_time_rises_without_zero_grad_in_all_seeds_but_one() -> None:
     found = trained("adam_linear", [0, 1])
     verdicts = {mode: [str(run.verdict) for run in each] for mode, each in found.items()}
@@ -132,6 +133,7 @@ def test_adam_on_one_sample_at_a_time_rises_without_zero_grad_in_all_seeds_but_o
     }
 
 
+@pytest.mark.slow
 def test_descent_by_hand_is_sgd_in_every_row_of_its_experiment() -> None:
     vanilla = trained("vanilla_descent")
     sgd = trained("vanilla_descent", optimizer__name="sgd", optimizer__lr=0.0005)
@@ -142,6 +144,7 @@ def test_descent_by_hand_is_sgd_in_every_row_of_its_experiment() -> None:
     assert [str(run.verdict) for (run,) in vanilla.values()] == ["falls", "rises", "falls"]
 
 
+@pytest.mark.slow
 def test_cleared_to_zeros_is_faster_at_first_and_worse_in_the_end_where_heads_rest() -> None:
     none, fill = trained("set_to_none", [2]).values()
     means = {run.mode: curves.epoch_means(run.rows) for run in (*none, *fill)}
@@ -149,6 +152,7 @@ def test_cleared_to_zeros_is_faster_at_first_and_worse_in_the_end_where_heads_re
     assert means["zero_grad:fill"][-1] > 1.5 * means["zero_grad"][-1]
 
 
+@pytest.mark.slow
 def test_four_micro_batches_of_8_are_a_batch_of_32_within_rounding() -> None:
     (small,), (large,) = trained("fine_tuning")["accumulate:4"], trained("fine_tuning_batch_32")["zero_grad"]
     assert (small.steps, small.updates, large.updates) == (3 * 225, 3 * 57, 3 * 57)
@@ -165,6 +169,7 @@ def test_the_last_window_of_the_fine_tuning_is_one_batch_of_five() -> None:
         assert torch.equal(torch.cat([piece for piece, _ in pieces[4 * nth : 4 * nth + 4]]), x)
 
 
+@pytest.mark.slow
 def test_the_mean_of_means_settles_at_a_worse_loss() -> None:
     right, wrong = trained("unequal_batches", [0, 4]).values()
     assert [bad / good - 1 for good, bad in zip(last_epochs(right), last_epochs(wrong), strict=True)] == pytest.approx(
@@ -183,6 +188,7 @@ def test_the_first_gradient_of_the_mean_of_means_is_off_by_what_the_finding_says
     assert ((wrong - right).norm() / right.norm()).item() == pytest.approx(size, abs=0.005)
 
 
+@pytest.mark.slow
 def test_a_sequence_in_chunks_is_learned_by_one_update_and_by_one_a_chunk() -> None:
     found = trained("truncated_bptt", [0])
     assert [f"{last_epochs(each)[0]:.2f}" for each in found.values()] == ["0.05", "0.05"]
@@ -190,6 +196,7 @@ def test_a_sequence_in_chunks_is_learned_by_one_update_and_by_one_a_chunk() -> N
     assert [run.updates for (run,) in found.values()] == [80, 800]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "sign"), [("halving", -1), ("halving_matched_lr", 1)])
 def test_what_is_kept_learns_faster_at_the_same_lr_and_slower_at_the_same_effective_one(name: str, sign: int) -> None:
     cleared, *kept = (last_epochs(each)[0] for each in trained(name, [0]).values())
