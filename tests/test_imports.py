@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -269,3 +270,81 @@ def test_the_command_is_the_module() -> None:
     for start in ([str(script)], [sys.executable, "-m", "gradlab"]):
         done = subprocess.run([*start, "--version"], capture_output=True, text=True, check=True)
         assert (done.stdout, done.stderr) == (f"gradlab {gradlab.__version__}\n", "")
+
+
+# Of Python when it starts: every process notes itself, and that it looks for the compiler.
+NOTES = """
+import os, sys
+
+def note(file, text):
+    with open(os.path.join(os.path.dirname(__file__), file), "a") as notes:
+        notes.write(f"{text}\\n")
+
+class Noting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch._dynamo":
+            note("compiler", sys.orig_argv)
+
+note("processes", sys.orig_argv)
+sys.meta_path.insert(0, Noting())
+"""
+# A run of it is stopped in its fifth step, once.
+STOPPED = """
+import signal
+from pathlib import Path
+from gradlab import Task, tasks
+
+def stopped(seed):
+    made, calls = tasks.noisy_line(seed), []
+
+    def loss(model, batch):
+        calls.append(1)
+        if len(calls) == 5 and not Path("asked").exists():
+            Path("asked").touch()
+            signal.raise_signal(signal.SIGTERM)
+        return made.loss(model, batch)
+
+    return Task(made.model, made.batches, loss)
+"""
+COMMANDS = """
+import importlib.util, json, sys
+from pathlib import Path
+from gradlab.cli import main
+
+def status(words):
+    sys.argv = ["gradlab", *words]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code
+
+found = [(status(words), len(list(Path("runs").rglob("checkpoint-*.pt")))) for words in json.loads(sys.argv[1])]
+looked_for = Path("notes/compiler").exists()
+importlib.util.find_spec("torch._dynamo")
+Path("found.json").write_text(json.dumps([found, looked_for, Path("notes/compiler").exists()]))
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_trains_imports_the_compiler() -> None:
+    Path("notes").mkdir()
+    Path("notes/sitecustomize.py").write_text(NOTES)
+    Path("mine.py").write_text(STOPPED)
+    one_by_one = ["run", "--task", "mine.py:stopped", "-m", "zero_grad", "--optimizer", "adam", "-q"]
+    line = ["--task", "noisy_line", "--steps", "5", "-q"]
+    commands = [
+        [*one_by_one, "--steps", "20", "--set", "schedule=cosine", "--set", "clip_norm=1"],
+        [*one_by_one, "--steps", "20", "--set", "schedule=cosine", "--set", "clip_norm=1"],
+        ["run", *line, "--engine", "ensemble"],
+        ["sweep", *line, "--vary", "keep=0,0.5", "--vary", "every=1,2", "--seeds", "2", "--workers", "2"],
+    ]
+    path = os.pathsep.join([str(Path("notes").resolve()), str(PACKAGE.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, json.dumps(commands)],
+        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Path("notes/processes").read_text().count("--multiprocessing-fork") == 2, "the sweep's workers"
+    found, looked_for, noted = json.loads(Path("found.json").read_text())
+    assert found == [[143, 1], [0, 0], [0, 0], [0, 0]], done.stderr[-2000:]
+    assert (looked_for, noted) == (False, True), Path("notes/compiler").read_text()
