@@ -157,22 +157,8 @@ def test_run_and_sweep_draw_as_well() -> None:
         assert "the suffix says the format" in again.stderr
 
 
-def test_a_sweep_of_which_there_is_nothing_to_say_is_drawn() -> None:
-    grids = ["--vary", "steps=5,6"], ["--vary", "batch_size=1,40", "--vary", "lr=0.01,0.1"]
-    for vary in grids:
-        command = [
-            "sweep",
-            "--task",
-            "noisy_line",
-            "--steps",
-            "5",
-            *vary,
-            "--seed",
-            "1",
-            "-m",
-            "zero_grad",
-            "--workers",
-            "1",
-        ]
-        done = CliRunner().invoke(app, [*command, "--plot", "it.png"])
-        assert done.exit_code == 0, done.output
+@pytest.mark.parametrize("vary", [["--vary", "steps=5,6"], ["--vary", "batch_size=1,40", "--vary", "lr=0.01,0.1"]])
+def test_a_sweep_of_which_there_is_nothing_to_say_is_drawn(vary: list[str]) -> None:
+    command = ["sweep", "--task", "noisy_line", "--steps", "5", *vary, "--seed", "1", "-m", "zero_grad"]
+    done = CliRunner().invoke(app, [*command, "--workers", "1", "--plot", "it.png"])
+    assert done.exit_code == 0, done.output

@@ -131,7 +131,9 @@ def test_the_trajectory_is_the_one_of_exact_fractions(keep: float, a: float, nea
     if near is not None and keep > 0:  # where the roots meet
         a = (1 + side * math.sqrt(keep)) ** 2 * (1 + near) or a
     error, moved = Fraction(1), Fraction(0)
-    for got in theory.trajectory(1.0, a, keep, 40):
+    found = theory.trajectory(1.0, a, keep, 40)
+    assert len(found) == 41
+    for got in found:
         # Rounding at each of 40 steps, some 40·2⁻⁵³, times 40 where the roots meet: below 1e-12 of the state, as long
         # as a float has all its digits.
         assert abs(Fraction(got) - error) <= Fraction(1e-11) * (abs(error) + abs(moved)) + Fraction(1e-290)

@@ -429,6 +429,7 @@ def test_quiet_says_nothing_but_the_answers(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("width", [80, 40])
 def test_a_finding_fits_the_terminal_and_loses_no_word(width: int) -> None:
+    assert CLAIMS
     for claim in CLAIMS.values():
         finding = Finding(claim.name, claim.statement, claim.documented, {"a number": 1.5}, ok=True, documented="")
         console = Console(width=width, record=True, file=StringIO())
