@@ -192,6 +192,7 @@ def test_a_curve_is_drawn_through_its_losses() -> None:
 def test_each_of_seven_modes_has_a_colour_and_a_dash_of_its_own() -> None:
     lines = curves_of(draw(each({mode: [y + nth for y in FALL] for nth, mode in enumerate(SEVEN)})))
     assert len({line.get_color() for line in lines}) == len(SEVEN)
+    # matplotlib has no public way to ask for the dashes of a line
     assert len({str(vars(line)["_dash_pattern"]) for line in lines}) == len(SEVEN)
 
 
@@ -673,6 +674,9 @@ def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -
     for box in boxes_of(figure, texts):
         assert -1 <= box.x0 <= box.x1 <= width + 1
         assert -1 <= box.y0 <= box.y1 <= 0.6 * width + 1
+
+
+# `_apart` is called directly: a figure for each of a hundred examples would take too long.
 
 
 def test_each_name_stands_where_it_would_unless_another_is_in_its_way() -> None:

@@ -97,6 +97,9 @@ def backward_overwrites(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.Tensor, "backward", overwriting)
 
 
+# The two below break the training loop from within: nothing public decides what it leaves in `.grad`.
+
+
 def training_always_clears(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(training, "_leaving", lambda _mode, optimizer, _parameters: optimizer.zero_grad)
 
