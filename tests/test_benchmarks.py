@@ -61,6 +61,7 @@ def test_jax_trains_what_the_loop_by_hand_trains() -> None:
 
 def test_the_script_by_hand_trains_what_gradlab_trains_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "STEPS", 40)
+    assert list(plain.MODES) == ["zero_grad", "no_zero_grad", "halve_grad"]
     for name, keep in plain.MODES.items():
         task = sides.built(1)
         optimizer = torch.optim.SGD(task.model.parameters(), lr=plain.LR)

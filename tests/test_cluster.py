@@ -196,6 +196,6 @@ def test_workers_that_cannot_train_what_is_trained_here_are_refused(
     found = Cluster("tcp://a:1")
     found.client = client
     with pytest.raises(GradlabError) as raised:
-        found._look()
+        found._look()  # entering it connects first, which needs Dask and a scheduler
     assert str(raised.value).startswith(said)
     assert "\n" not in str(raised.value)

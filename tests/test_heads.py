@@ -40,7 +40,9 @@ def test_a_step_gives_a_gradient_to_its_head_and_none_to_the_others() -> None:
 
 
 def test_without_noise_the_targets_of_a_head_are_linear_in_its_inputs() -> None:
-    for _, x, y in list(heads_in_turn(heads=3, inputs=4, noise=0.0).batches)[:3]:
+    one_round = list(heads_in_turn(heads=3, inputs=4, noise=0.0).batches)[:3]
+    assert [head for head, _, _ in one_round] == [0, 1, 2]
+    for _, x, y in one_round:
         solution = torch.linalg.lstsq(x.double(), y.double()).solution
         assert (x.double() @ solution - y.double()).abs().max().item() < 1e-5  # what float32 rounds off
 
@@ -54,7 +56,7 @@ def trajectory(word: str, momentum: float, weight_decay: float) -> list[Tensor]:
 
 def test_cleared_to_none_a_resting_head_stays_where_it_is() -> None:
     first, *rest = trajectory("zero_grad", momentum=0.5, weight_decay=0.25)
-    assert all(torch.equal(first, each) for each in rest)
+    assert [torch.equal(first, each) for each in rest] == [True] * 3
 
 
 def test_cleared_to_zeros_a_head_that_has_not_been_used_yet_still_has_none() -> None:
@@ -70,7 +72,8 @@ def test_cleared_to_zeros_weight_decay_shrinks_a_resting_head_at_each_step() -> 
     first, *rest = trajectory("zero_grad:fill", momentum=0.0, weight_decay=0.25)
     # w ← w − lr·weight_decay·w; float32 rounds at 2⁻²⁴ of the weight a step.
     expected = [first * (1 - 0.1 * 0.25) ** nth for nth in (1, 2, 3)]
-    assert all(torch.allclose(each, want, rtol=1e-6, atol=0) for each, want in zip(rest, expected, strict=True))
+    close = [torch.allclose(each, want, rtol=1e-6, atol=0) for each, want in zip(rest, expected, strict=True)]
+    assert close == [True] * 3
 
 
 def test_cleared_to_zeros_momentum_carries_a_resting_head_on() -> None:
@@ -79,4 +82,5 @@ def test_cleared_to_zeros_momentum_carries_a_resting_head_on() -> None:
     # After the step v come v/2, v/4, v/8; float32 rounds at 2⁻²⁴ of the weight, below 1, a step.
     v = first - start
     expected = [first + v * share for share in (0.5, 0.75, 0.875)]
-    assert all(torch.allclose(each, want, rtol=0, atol=1e-6) for each, want in zip(rest, expected, strict=True))
+    close = [torch.allclose(each, want, rtol=0, atol=1e-6) for each, want in zip(rest, expected, strict=True)]
+    assert close == [True] * 3

@@ -186,6 +186,7 @@ def test_a_curve_is_drawn_through_its_losses() -> None:
 def test_each_of_seven_modes_has_a_colour_and_a_dash_of_its_own() -> None:
     lines = curves_of(draw(each({mode: [y + nth for y in FALL] for nth, mode in enumerate(SEVEN)})))
     assert len({line.get_color() for line in lines}) == len(SEVEN)
+    # matplotlib has no public way to ask for the dashes of a line
     assert len({str(vars(line)["_dash_pattern"]) for line in lines}) == len(SEVEN)
 
 
@@ -661,10 +662,15 @@ def test_names_do_not_overlap_and_lie_within_the_figure(crowd: str, width: int) 
 @pytest.mark.parametrize("width", [600, 1200])
 def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -> None:
     figure = draw([run for seed in (1, 2) for run in one([1e-7, 1e5], seed=seed)], width=width)
-    texts: list[Any] = [*figure.axes[0].texts, figure.axes[0].xaxis.label, figure.axes[0].yaxis.label]
+    above = figure.axes[0].texts
+    assert above
+    texts: list[Any] = [*above, figure.axes[0].xaxis.label, figure.axes[0].yaxis.label]
     for box in boxes_of(figure, texts):
         assert -1 <= box.x0 <= box.x1 <= width + 1
         assert -1 <= box.y0 <= box.y1 <= 0.6 * width + 1
+
+
+# `_apart` is called directly: a figure for each of a hundred examples would take too long.
 
 
 def test_each_name_stands_where_it_would_unless_another_is_in_its_way() -> None:
@@ -675,6 +681,7 @@ def test_each_name_stands_where_it_would_unless_another_is_in_its_way() -> None:
 def test_places_are_apart_and_within_the_space(wanted: list[tuple[float, float]], space: float) -> None:
     heights = [height for _, height in wanted]
     places = labels._apart([at for at, _ in wanted], heights, space)
+    assert len(places) == len(wanted)
     assert all(-0.1 <= place <= space + 0.1 for place in places)
     order = sorted(range(len(places)), key=lambda nth: places[nth])
     for below, above in pairwise(order):

@@ -217,6 +217,7 @@ def test_so_it_is_with_every_optimizer(optimizer: dict[str, Any]) -> None:
 def check_every_step(make: Any, mode: str, optimizer: dict[str, Any]) -> None:
     """Stop a training after each step, and see another one go on from there to the same end."""
     expected, left = ended(begun(make, mode, optimizer))
+    assert len(expected) == STEPS
     for step in range(1, STEPS + 1):
         stopped = begun(make, mode, optimizer)
         for _ in range(step):

@@ -347,7 +347,7 @@ def in_step(cell: Cell) -> Iterator[Step]:
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cells.TOGETHER, "ensemble", in_step)
-    monkeypatch.setattr(running, "_planned", lambda *_: Plan(2))
+    monkeypatch.setattr("gradlab.sweep.stacked.planned", lambda *_: Plan(2))
 
 
 @pytest.mark.usefixtures("stacked")

@@ -303,7 +303,7 @@ def test_a_loss_of_nothing_and_one_that_is_no_number_are_that_of_torch(start: fl
 def test_comparing_with_torch_leaves_nothing_in_grad() -> None:
     made = task()
     by_tape(made, "no_zero_grad", steps=2)
-    assert all(parameter.grad is None for parameter in made.model.parameters())
+    assert {parameter.grad for parameter in made.model.parameters()} == {None}
 
 
 # The engine of an experiment

@@ -146,7 +146,7 @@ def test_digits_are_classified_by_a_small_network_by_cross_entropy() -> None:
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from gradlab.tasks import builtin
 
-    builtin._digits.cache_clear()
+    builtin._digits.cache_clear()  # an earlier test may have read them
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(TaskError, match=re.escape("needs scikit-learn: pip install scikit-learn")):
         built("digits")

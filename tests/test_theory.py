@@ -131,7 +131,9 @@ def test_the_trajectory_is_the_one_of_exact_fractions(keep: float, a: float, nea
     if near is not None and keep > 0:  # where the roots meet
         a = (1 + side * math.sqrt(keep)) ** 2 * (1 + near) or a
     error, moved = Fraction(1), Fraction(0)
-    for got in theory.trajectory(1.0, a, keep, 40):
+    found = theory.trajectory(1.0, a, keep, 40)
+    assert len(found) == 41
+    for got in found:
         # Rounding at each of 40 steps, some 40·2⁻⁵³, times 40 where the roots meet: below 1e-12 of the state, as long
         # as a float has all its digits.
         assert abs(Fraction(got) - error) <= Fraction(1e-11) * (abs(error) + abs(moved)) + Fraction(1e-290)
@@ -201,13 +203,10 @@ def test_at_keep_1_training_comes_back_exactly_after_a_whole_period(lr: float, u
 def test_the_period_is_the_one_of_training(keep: float, products: list[float]) -> None:
     steps = 1500  # at keep 0.5 the error ends at 1e-226, still a normal number
     columns = trained(1.0, products, keep, steps, [1.0] * len(products)).errors.T
-    for product, errors in zip(products, columns, strict=True):  # of lr and λ, which alone count
-        signs = torch.sign(errors[errors != 0])
-        changes = int((signs[1:] != signs[:-1]).sum())
-        # A period has two changes of sign, and both ends together may hide or add one.
-        period = theory.period(product, 1.0, keep)
-        assert period is not None
-        assert abs(2 * steps / period - changes) <= 1
+    changes = [int((signs[1:] != signs[:-1]).sum()) for signs in (torch.sign(each[each != 0]) for each in columns)]
+    periods = [theory.period(product, 1.0, keep) or 0.0 for product in products]  # lr·λ alone counts
+    # A period has two changes of sign, and both ends together may hide or add one.
+    assert [2 * steps / period for period in periods] == [pytest.approx(each, abs=1) for each in changes]
 
 
 @pytest.mark.parametrize(("lr", "keep"), [(0.5, 0.0), (1.0, 0.0), (0.01, 0.5), (0.25, 0.25), (0.5, -0.3), (1e-3, 1.2)])

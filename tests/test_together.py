@@ -244,7 +244,7 @@ def test_a_task_that_fails_in_the_midst_is_told_as_the_loop_tells_it() -> None:
 
 def test_a_task_that_cannot_be_built_is_told_as_the_loop_tells_it() -> None:
     found, _ = ran(chosen("raises", ["zero_grad"]))
-    assert all(run.error.endswith("ValueError: not today") for run in found.runs)
+    assert [run.error.endswith("ValueError: not today") for run in found.runs] == [True] * 2
 
 
 def test_a_fault_that_the_user_can_mend_is_raised() -> None:
@@ -343,14 +343,14 @@ def long(task: str = "global_shuffle", words: list[str] | None = None, **more: A
 
 def stopped(experiment: Experiment, step: int, says: str = "9 runs at once stopped after") -> list[store.RunFolder]:
     """Train until a wish to stop is heard after so many steps; return the folders."""
-    stop, append = runs.Stop(), together._append
+    stop, append = runs.Stop(), store.RowLog.append
 
-    def appended(logs: list[store.RowLog], losses: ensemble.Losses) -> None:
-        append(logs, losses)
-        stop.asked = losses.step + 1 == step
+    def appended(log: store.RowLog, row: Row) -> None:
+        append(log, row)
+        stop.asked = row.step + 1 == step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(together, "_append", appended)
+        patch.setattr(store.RowLog, "append", appended)
         with pytest.raises(runs.StoppedError, match=f"{says} {step} steps; the same command goes on from there"):
             runs.run(experiment, Path("runs"), stop=stop)
     folders = [store.RunFolder(file.parent) for file in sorted(Path("runs").glob("*/*/run.json"))]

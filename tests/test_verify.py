@@ -92,6 +92,9 @@ def backward_overwrites(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch.Tensor, "backward", overwriting)
 
 
+# The two below break the training loop from within: nothing public decides what it leaves in `.grad`.
+
+
 def training_always_clears(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(training, "_leaving", lambda _mode, optimizer, _parameters: optimizer.zero_grad)
 
@@ -425,6 +428,7 @@ def test_quiet_says_nothing_but_the_answers(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("width", [80, 40])
 def test_a_finding_fits_the_terminal_and_loses_no_word(width: int) -> None:
+    assert CLAIMS
     for claim in CLAIMS.values():
         finding = Finding(claim.name, claim.statement, claim.documented, {"a number": 1.5}, ok=True, documented="")
         console = Console(width=width, record=True, file=StringIO())

@@ -280,6 +280,7 @@ def test_a_row_edited_by_hand_is_shown_or_refused(line: Any) -> None:
 
 
 def test_every_fault_of_the_table_names_a_test_that_is_there() -> None:
+    assert FAULTS
     for fault in FAULTS:
         file, _, function = fault.test.partition("::")
         assert f"def {function}(" in (Path(__file__).parent / file).read_text(encoding="utf-8"), fault.name

@@ -137,7 +137,7 @@ def test_results_on_workers_that_do_not_have_the_users_file_are_those_of_this_ma
     here = alone(chosen)
     most: list[int] = []
 
-    class Counted(cluster._Sweep):
+    class Counted(cluster._Sweep):  # nothing public says how many cells are away at a time
         def _send(self, nth: int) -> None:
             super()._send(nth)
             most.append(len(self.away))
