@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -104,13 +105,15 @@ class Bar:
 
     def _show(self) -> None:
         pace = self.pace
-        speed = f"{pace.speed}  {pace.left}" if pace.done else ""
+        measured = [pace.speed, pace.left] if pace.done > pace.before else []
         if self.narrow:
-            self.progress.update(self.bar, description=f"{pace.nth} {pace.speed} {pace.left}")
+            self.progress.update(self.bar, description=" ".join([pace.nth, *measured]))
             return
         total = None if pace.steps is None else pace.steps * pace.runs
         description = f"{pace.nth} {pace.what}"
-        self.progress.update(self.bar, description=description, total=total, completed=pace.all_done, pace=speed)
+        self.progress.update(
+            self.bar, description=description, total=total, completed=pace.all_done, pace="  ".join(measured)
+        )
 
 
 class Lines:
@@ -155,28 +158,30 @@ class SweepPace:
     """How many runs of a sweep are done, how many steps of all runs a second, and how long the rest will take."""
 
     def __init__(self) -> None:
-        self.total = self.before = self.steps = 0
+        self.total = self.steps = 0
         self.done = 0.0
-        self.start = time.monotonic()
+        self.first: tuple[float, int, float] | None = None  # when steps were reported first, how many, and runs done
 
     def begins(self, total: int, done: int) -> None:
         """Note that it begins."""
-        self.total, self.before, self.done = total, done, float(done)
-        self.start = time.monotonic()
+        self.total, self.steps, self.done, self.first = total, 0, float(done), None
+
+    def at(self, steps: int, done: float) -> None:
+        """Note how far it is; what came before the first steps, such as starting processes, counts for no rate."""
+        self.steps, self.done = steps, done
+        if steps and self.first is None:
+            self.first = time.monotonic(), steps, done
 
     @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return max(time.monotonic() - self.start, 1e-3)
-
-    @property
-    def told(self) -> str:
-        """Rate and time left."""
-        if not self.steps:
-            return ""
-        speed = f"{self.steps / self.seconds:,.0f} run-steps/s"
-        new = self.done - self.before
-        return f"{speed}  {_left((self.total - self.done) * self.seconds / new)}" if new > 0 else speed
+    def measured(self) -> list[str]:
+        """Rate and time left; nothing until a second has been measured."""
+        start, steps, done = self.first or (math.inf, 0, 0.0)
+        seconds = time.monotonic() - start
+        if seconds < 1 or steps == self.steps:
+            return []
+        rate = f"{(self.steps - steps) / seconds:,.0f} run-steps/s"
+        new = self.done - done
+        return [rate, _left((self.total - self.done) * seconds / new)] if new > 0 else [rate]
 
     @property
     def count(self) -> str:
@@ -205,7 +210,7 @@ class SweepBar:
 
     def at(self, steps: int, done: float) -> None:
         """Show how far it is."""
-        self.pace.steps, self.pace.done = steps, done
+        self.pace.at(steps, done)
         self._show()
 
     def says(self, text: str) -> None:
@@ -219,10 +224,12 @@ class SweepBar:
     def _show(self) -> None:
         pace = self.pace
         if self.narrow:
-            self.progress.update(self.bar, description=f"{pace.count} {pace.told}".replace("run-steps", "steps"))
+            description = " ".join([pace.count, *pace.measured]).replace("run-steps", "steps")
+            self.progress.update(self.bar, description=description)
             return
+        measured = "  ".join(pace.measured)
         self.progress.update(
-            self.bar, description=f"{pace.count} runs", total=pace.total, completed=pace.done, pace=pace.told
+            self.bar, description=f"{pace.count} runs", total=pace.total, completed=pace.done, pace=measured
         )
 
 
@@ -241,11 +248,11 @@ class SweepLines:
 
     def at(self, steps: int, done: float) -> None:
         """Say how far it is, when that was not said for a while."""
+        self.pace.at(steps, done)
         if (now := time.monotonic()) < self.due:
             return
         self.due = now + EVERY
-        self.pace.steps, self.pace.done = steps, done
-        self.say(f"{self.pace.count} runs, {self.pace.told}".replace("  ", ", "))
+        self.say(", ".join([f"{self.pace.count} runs", *self.pace.measured]))
 
     def says(self, text: str) -> None:
         """Say it."""

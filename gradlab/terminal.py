@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from gradlab.intervals import Difference
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
     from gradlab.sharpness import Bound, Report
@@ -68,9 +69,11 @@ def table_of(results: Sequence[Result], width: int) -> Table:
     return table
 
 
-def run_list(records: Iterable[RunRecord], width: int) -> Table:
-    """Return a table of runs; where `width` columns are too few for all of it, the less telling ones go first."""
-    shown = ["experiment", "mode", "seed", "lr", "status", "rows", "started"]
+def run_list(records: Iterable[RunRecord], width: int) -> Group:
+    """Return a table of runs; if it does not fit `width` columns, one table per experiment, with fewer columns.
+
+    Runs that differ in mode, seed or lr have different lines at any width.
+    """
     lines = [
         {
             "experiment": _text(record.experiment),
@@ -83,7 +86,16 @@ def run_list(records: Iterable[RunRecord], width: int) -> Table:
         }
         for record in records
     ]
-    return _fitting(shown, ["started", "rows", "lr", "seed"], lines, width, numbers=("seed", "rows"))
+    telling, numbers = ("experiment", "mode", "seed", "lr"), ("seed", "rows")
+    shown = [*telling, "status", "rows", "started"]
+    if _needed([*telling, "status"], lines) <= width:
+        return Group(_fitting(shown, ["started", "rows"], lines, width, numbers))
+    tables = []
+    for name, of_one in groupby(lines, key=lambda line: line["experiment"].plain):
+        table = _fitting(shown[1:], ["started", "rows", "lr", "seed"], list(of_one), width, numbers, telling)
+        table.title, table.title_justify = _text(f"runs of {name}", "table.title"), "left"
+        tables.append(table)
+    return Group(*tables)
 
 
 def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
@@ -114,7 +126,7 @@ def sweep_list(sweeps: Iterable[tuple[SweepRecord, int]], width: int) -> Table:
         }
         for record, done in sweeps
     ]
-    return _fitting(shown, ["started", "axes"], lines, width, numbers=("runs",))
+    return _fitting(shown, ["started", "axes"], lines, width, numbers=("runs",), telling=("sweep of", "axes"))
 
 
 def _axis_text(axis: dict[str, Any]) -> str:
@@ -303,15 +315,34 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
     if found is None:
         return Text("")
     colour = "" if not found.clear else "green" if found.mean < 0 else "red"
-    return Text(f"{found.mean:+.2g}±{found.half:.2g}" + ("*" if found.clear else " "), colour)
+    return Text(_difference_text(found) + ("*" if found.clear else " "), colour)
+
+
+def _difference_text(found: Difference) -> str:
+    """Return mean ± half of the interval in as many digits, 2 or more, as show whether the interval excludes 0."""
+    for digits in range(2, 17):
+        mean, half = f"{found.mean:+.{digits}g}", f"{found.half:.{digits}g}"
+        if (abs(float(mean)) > float(half)) == found.clear:
+            break
+    return f"{mean}±{half}"
 
 
 def _fitting(
-    shown: list[str], optional: list[str], lines: Sequence[dict[str, Text]], width: int, numbers: Sequence[str]
+    shown: list[str],
+    optional: list[str],
+    lines: Sequence[dict[str, Text]],
+    width: int,
+    numbers: Sequence[str],
+    telling: Sequence[str] = (),
 ) -> Table:
-    """Return the table of these columns, without as many of the optional ones as do not fit, the first ones first."""
+    """Return the table of these columns, without as many of the optional ones as do not fit, the first ones first.
+
+    Lines that differ in the `telling` columns stay different: a column that they need is kept, and text folds.
+    """
     for name in optional:
-        if _needed(shown, lines) > width:
+        kept = [each for each in shown if each in telling]
+        as_different = _different(lines, kept) == _different(lines, [each for each in kept if each != name])
+        if _needed(shown, lines) > width and as_different:
             shown.remove(name)
     table = Table(box=None)
     for name in shown:
@@ -320,6 +351,11 @@ def _fitting(
     for line in lines:
         table.add_row(*(line[name] for name in shown))
     return table
+
+
+def _different(lines: Sequence[dict[str, Text]], names: Sequence[str]) -> int:
+    """Return how many of the lines differ in these columns."""
+    return len({tuple(line[name].plain for name in names) for line in lines})
 
 
 def _needed(names: Sequence[str], lines: Sequence[dict[str, Text]]) -> int:

@@ -236,6 +236,16 @@ def settings_of(answer: Any) -> Any:
     return strict((Path(answer["runs"][0]["folder"]) / "run.json").read_text())["settings"]
 
 
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", [["run"], ["sweep", "--vary", "lr=0.1,0.2", "--engine", "loop", "--workers", "1"]])
+def test_where_all_runs_failed_no_picture_is_offered(command: list[str]) -> None:
+    answer = gives(*command, "--task", "own.py:raises", "-m", "zero_grad", "--plot", "a.png", exit_status=1)
+    assert not Path("a.png").exists()
+    again = gives(*command, "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)
+    assert "failed" in answer.stderr
+    assert "gradlab plot" not in again.stderr
+
+
 # Faults
 
 
@@ -602,6 +612,16 @@ def test_list_tells_every_run(trained: Path) -> None:
         for mode in ("zero_grad", "no_zero_grad", "halve_grad")
         for seed in "12"
     )
+
+
+def test_list_has_the_rows_so_far_of_a_run_that_is_not_done(here: Path) -> None:
+    folder = min(here.glob("runs/*/*/"))
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"status": "running", "rows": None}))
+    log = folder / "metrics.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
+    (line,) = [line.split() for line in gives("list").stdout.splitlines() if "interrupted" in line]
+    assert line[:6] == ["noisy_line", record["mode"], str(record["seed"]), "0.01", "interrupted", "3"]
 
 
 def test_list_json_has_exactly_its_keys(trained: Path) -> None:

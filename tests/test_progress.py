@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -108,9 +109,11 @@ def test_runs_that_are_trained_at_once_are_told_as_such_with_the_steps_of_all(mo
 def test_the_bar_of_a_sweep_is_one_line_with_rate_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = StringIO()
     bar = SweepBar(Console(file=out, force_terminal=True, width=width))
-    bar.begins(8712, 1000)
-    monkeypatch.setattr("time.monotonic", lambda start=bar.pace.start: start + 10)
-    bar.at(5_000_000, 3000.5)
+    bar.begins(8712, 500)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
+    bar.at(1_000_000, 1000)
+    monkeypatch.setattr("time.monotonic", lambda: 110.0)
+    bar.at(6_000_000, 3000.5)
     bar.progress.refresh()
     bar.close()
     last = [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())) if line][-1]
@@ -127,7 +130,36 @@ def test_without_a_terminal_a_sweep_says_now_and_then_how_far_it_is(monkeypatch:
     sweep.at(10, 30.0)
     assert not said
     monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr("time.monotonic", lambda: 100.0)
     sweep.begins(100, 20)
-    sweep.at(1000, 60.2)
+    sweep.due = 0.0
+    sweep.at(1000, 20.2)
+    monkeypatch.setattr("time.monotonic", lambda: 102.0)
+    sweep.at(5000, 60.2)
     sweep.close()
-    assert re.fullmatch(r"60/100 runs, [\d,]+ run-steps/s, 0:00 left", said[0])
+    assert said == ["20/100 runs", "60/100 runs, 2,000 run-steps/s, 0:02 left"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_sweep_has_no_rate_before_it_is_measured(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = StringIO()
+    bar = SweepBar(Console(file=out, force_terminal=True, width=width))
+    bar.begins(54, 0)
+    later = time.monotonic() + 40  # processes have started since
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    bar.at(1, 0.02)
+    bar.progress.refresh()
+    bar.close()
+    assert "0/54" in out.getvalue()
+    assert "steps/s" not in out.getvalue()
+    assert "left" not in out.getvalue()
+
+
+def test_a_narrow_bar_of_a_run_has_no_rate_before_its_first_step() -> None:
+    out = StringIO()
+    bar = Bar(Console(file=out, force_terminal=True, width=40), runs=1)
+    bar.begins(plan(), 10, 0)
+    bar.progress.refresh()
+    bar.close()
+    assert "1/1" in out.getvalue()
+    assert "steps/s" not in out.getvalue()

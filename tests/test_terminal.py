@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 
 from gradlab import curves, modes, terminal
+from gradlab.intervals import t975
 from gradlab.results import Checked
 from gradlab.runs import Plan
 from gradlab.store import RunFolder, RunRecord
@@ -232,6 +234,18 @@ def test_each_expectation_that_fails_says_what_was_expected_and_what_came() -> N
     assert [line.plain for line in expectation_lines(checked)] == ["expected halve_grad seed 2: steps = 4, got 5"]
 
 
+@pytest.mark.parametrize(
+    ("mean", "spread", "cell"),
+    [(-1.54, 1.52, "-1.54±1.52*"), (-1.5004, 1.5001, "-1.5004±1.5001*"), (1.54, 1.52, "+1.54±1.52*"),
+     (-1.52, 1.54, "-1.5±1.5"), (-0.71, 0.04, "-0.71±0.04*")],
+)  # fmt: skip
+def test_a_difference_has_the_digits_that_show_its_sign(mean: float, spread: float, cell: str) -> None:
+    half = spread / t975(1)  # two differences, mean − half and mean + half, have the interval mean ± spread
+    pairs = [result([1.0, 1.0], seed=seed) for seed in (1, 2)]
+    apart = [result([1 + mean + sign * half] * 2, "halve_grad", seed) for seed, sign in ((1, -1), (2, 1))]
+    assert cell in " ".join(shown(table_of([*pairs, *apart], 120), 120)).split()
+
+
 def test_without_expectations_nothing_is_said() -> None:
     assert expectation_lines([]) == []
 
@@ -251,10 +265,41 @@ def test_the_list_of_runs_fits_the_width_and_names_experiment_and_mode(width: in
     assert all(mode[:9] in "".join(lines) for mode in ALL_MODES)
 
 
-def test_a_narrow_list_of_runs_tells_how_they_ended() -> None:
-    record = RunRecord("line", "zero_grad", 7, "abc", {"optimizer": {"lr": 0.5}}, "interrupted", rows=10,
-                       started="2026-01-02T03:04:05+00:00")  # fmt: skip
-    assert shown(run_list([record], 40), 40)[0].split() == ["experiment", "mode", "status"]
+def runs_of(name: str, *grid: tuple[str, int, float]) -> list[RunRecord]:
+    started = "2026-01-02T03:04:05+00:00"
+    return [
+        RunRecord(name, mode, seed, "abc", {"optimizer": {"lr": lr}}, "interrupted", rows=1234, started=started)
+        for mode, seed, lr in grid
+    ]
+
+
+def test_a_narrow_list_of_runs_has_a_table_per_experiment() -> None:
+    lines = shown(
+        run_list([*runs_of("line", ("zero_grad", 7, 0.5)), *runs_of("digits", ("halve_grad", 7, 0.5))], 40), 40
+    )
+    assert [line.split() for line in lines] == [
+        ["runs", "of", "line"],
+        ["mode", "seed", "lr", "status"],
+        ["zero_grad", "7", "0.5", "interrupted"],
+        ["runs", "of", "digits"],
+        ["mode", "seed", "lr", "status"],
+        ["halve_grad", "7", "0.5", "interrupted"],
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60])
+def test_runs_that_differ_have_different_lines(width: int) -> None:
+    grid = [(mode, seed, lr) for mode in ("zero_grad", "no_zero_grad") for seed in (1, 2) for lr in (0.01, 0.02)]
+    table = run_list(runs_of("line", *grid), width).renderables[0]
+    assert isinstance(table, Table)
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    assert len(set(zip(*cells, strict=True))) == len(grid)
+    assert max(map(cell_len, shown(table, width))) <= width
+
+
+def test_a_seed_that_all_runs_share_gives_way_to_one_that_differs() -> None:
+    lines = shown(run_list(runs_of("line", ("zero_grad", 1, 0.01), ("zero_grad", 1, 0.02)), 31), 31)
+    assert lines[1].split() == ["mode", "lr", "status"]
 
 
 def test_a_wide_list_of_runs_tells_all_of_each() -> None:

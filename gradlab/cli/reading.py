@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,7 +118,7 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     for each in runs:
         try:
             record, lack = each.standing(each.read())
-            found.append((each, record))
+            found.append((each, _with_rows(each, record)))
             lacking += [lack] if lack else []
         except GradlabError as error:
             damaged.append(str(error))
@@ -143,6 +144,11 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     if damaged:
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
         raise GradlabError(damaged[0] + more)
+
+
+def _with_rows(run: RunFolder, record: RunRecord) -> RunRecord:
+    """Return the record of a run with the number of its rows so far, which it lacks while the run is not done."""
+    return replace(record, rows=run.whole_rows()) if record.rows is None else record
 
 
 def _show_list(records: list[RunRecord], sweeps: list[tuple[SweepRecord, int]]) -> None:

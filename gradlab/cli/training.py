@@ -144,7 +144,7 @@ def sweep(
         print_json(shown | {"cached": outcome.cached} | failed)
     else:
         _show_sweep(outcome, quiet=quiet, drawn=bool(plot))
-    if plot:
+    if plot and set(outcome.ended) - {"failed"}:
         draw([outcome.folder.path], plot, quiet=json or quiet)
     raise typer.Exit(FAILED if outcome.failed else DONE)
 
@@ -293,7 +293,7 @@ def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
     before = sum(run.cached for run in outcome.runs)
     if before:
         say(f"{before} of {counted(len(outcome.runs), 'run')} done before and not trained again (--fresh does)")
-    if not drawn:
+    if not drawn and any(run.rows for run in outcome.runs):
         say(f"picture: gradlab plot {outcome.folder}")
 
 
@@ -324,7 +324,7 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
     if outcome.cached:
         whole = counted(outcome.record.runs, "run")
         say(f"{outcome.cached:,} of {whole} done before and not trained again (--fresh does)")
-    if not drawn:
+    if not drawn and set(outcome.ended) - {"failed"}:
         say(f"picture: gradlab plot {outcome.folder.path}")
 
 
