@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from gradlab.errors import StoreError, shortened
 from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_checkpoint
-from gradlab.store.files import is_locked, make_folder, read_json, replace_json
+from gradlab.store.files import make_folder, read_json, replace_json
+from gradlab.store.locks import is_locked
 from gradlab.store.recorded import being_written, current_record, parsed_record, read_if_there, write_record
 from gradlab.store.records import FORMAT, RunRecord, checked
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows

@@ -9,7 +9,8 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from gradlab.errors import ModeError, StoreError, shortened
-from gradlab.store.files import is_locked, read_bytes, read_json, replace_json
+from gradlab.store.files import read_bytes, read_json, replace_json
+from gradlab.store.locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
