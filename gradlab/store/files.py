@@ -16,8 +16,7 @@ from gradlab.errors import StoreError, shortened
 if TYPE_CHECKING:
     from pathlib import Path
 
-# bytes: a note of 100,000 runs with long names takes 10 MB, and to parse that a tenth of a second
-LARGEST_JSON = 2**24
+LARGEST_JSON = 2**24  # bytes: far above any record; to parse as much takes a tenth of a second
 # No link is followed, and opening a pipe does not wait for its other end. Windows has none of these, but text files.
 _CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of a folder, on file systems that have no such thing
@@ -163,6 +162,14 @@ def read_json(file: Path) -> object:
         raise StoreError(f"{file} is not UTF-8 text, from byte {error.start} on") from None
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
+
+
+def changed(file: Path) -> float:
+    """Return when the file was written last, 0 where there is none."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def make_folder(folder: Path) -> None:
