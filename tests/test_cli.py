@@ -600,6 +600,60 @@ def test_plot_of_a_run_without_rows_is_a_fault_of_one_line() -> None:
     assert gives("plot", exit_status=2).stderr == "there is no row to draw yet\n"
 
 
+# Groups of runs
+
+TWO_STEPS = ["run", "--task", "noisy_line", "--steps", "2", "-m", "zero_grad", "--quiet"]
+COUNTED = (
+    "not shown: 1 run in runs/noisy_line with other settings; "
+    "`gradlab list --json` names the folders, `gradlab show` takes one\n"
+)
+
+
+def test_run_reports_what_it_was_asked_for_and_show_the_group() -> None:
+    gives(*TWO_STEPS, *(f"--seed={seed}" for seed in range(10, 20)))
+    answer = document(*TWO_STEPS, "--seed", "9")
+    assert [run["seed"] for run in answer["runs"]] == [9]
+    assert [run["seed"] for run in document("show", "runs/noisy_line")["runs"]] == list(range(9, 20))
+
+
+@pytest.mark.parametrize("command", ["show", "plot", "export"])
+def test_runs_with_other_settings_are_counted_in_one_line(command: str) -> None:
+    gives(*TWO_STEPS, "--lr", "0.02")
+    gives(*TWO_STEPS)
+    assert gives(command, "runs/noisy_line").stderr == COUNTED
+
+
+def test_runs_given_by_their_folders_are_all_that_is_shown() -> None:
+    for lr in ("0.02", "0.01"):
+        gives(*TWO_STEPS, "--lr", lr)
+    folders = [str(file.parent) for file in sorted(Path("runs").glob("*/*/run.json"))]
+    assert gives("show", folders[0]).stderr == ""
+    answer = gives("export", *folders)
+    assert (len(answer.stdout.splitlines()), answer.stderr) == (1 + 2 * 2, "")
+
+
+def test_the_line_on_other_runs_names_the_folder_that_list_takes() -> None:
+    gives(*TWO_STEPS, "--lr", "0.02", "--out", "a/b")
+    gives(*TWO_STEPS, "--out", "a/b")
+    assert (
+        "1 run in a/b/noisy_line with other settings; `gradlab list --out a/b --json`" in gives("show", "a/b").stderr
+    )
+
+
+def test_after_a_run_that_was_done_its_group_is_shown_and_drawn() -> None:
+    for lr in ("0.02", "0.01", "0.02"):
+        gives(*TWO_STEPS, "--lr", lr, "--plot", f"{lr}.svg")
+    assert "optimizer: name SGD, lr 0.02" in gives("show", "runs").stdout
+    gives("plot", "-o", "a.svg")
+    assert Path("a.svg").read_bytes() == Path("0.02.svg").read_bytes()
+
+
+def test_the_experiment_asked_for_last_is_the_newest() -> None:
+    for name in ("a", "b", "a"):
+        gives(*TWO_STEPS, "--set", f"name={name}")
+    assert document("show", "runs")["experiment"] == "a"
+
+
 # list, show, export
 
 

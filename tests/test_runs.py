@@ -236,14 +236,14 @@ def test_the_experiment_s_folder_stands_for_all_modes_and_seeds_of_the_settings_
     runs.run(line(modes=["zero_grad"]))
     runs.run(line(modes=["zero_grad"], seeds=[7]))
     last = runs.run(line(modes=["halve_grad"]))
-    found = [(run.read().mode, run.read().seed) for run in store.runs_at(last.folder)]
+    found = [(run.read().mode, run.read().seed) for run in store.group_at(last.folder).runs]
     assert found == [("zero_grad", 1), ("zero_grad", 7), ("halve_grad", 1)]
 
 
 def test_runs_of_other_settings_do_not_stand_for_the_experiment() -> None:
     runs.run(line(modes=["zero_grad"], epochs=3))
     last = runs.run(line(modes=["halve_grad"]))
-    assert [run.read().mode for run in store.runs_at(last.folder)] == ["halve_grad"]
+    assert [run.read().mode for run in store.group_at(last.folder).runs] == ["halve_grad"]
 
 
 # Runs that do not end well
@@ -609,16 +609,16 @@ def test_where_learning_rates_are_matched_each_mode_trains_at_its_share() -> Non
 def test_runs_at_matched_learning_rates_stand_for_one_picture() -> None:
     runs.run(line(modes=["zero_grad"], match_lr=True))
     outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
-    assert len(store.ExperimentFolder(outcome.folder).last()) == 2
+    assert len(store.ExperimentFolder(outcome.folder).group().runs) == 2
     outcome = runs.run(line(modes=["decay:0.9"]))
-    assert len(store.ExperimentFolder(outcome.folder).last()) == 2  # zero_grad is the same with and without
+    assert len(store.ExperimentFolder(outcome.folder).group().runs) == 2  # zero_grad is the same with and without
 
 
 @pytest.mark.parametrize("first", [["no_zero_grad", "zero_grad"], ["zero_grad", "no_zero_grad"]], ids=str)
 def test_a_run_that_cannot_be_compared_keeps_no_other_from_the_picture(first: list[str]) -> None:
     runs.run(line(modes=first))
     outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
-    shown = {run.read().mode for run in store.ExperimentFolder(outcome.folder).last()}
+    shown = {run.read().mode for run in store.ExperimentFolder(outcome.folder).group().runs}
     assert shown == {"zero_grad", "halve_grad"}
 
 

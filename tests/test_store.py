@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from gradlab import store
 from gradlab.errors import StoreError
 from gradlab.rows import Row
-from gradlab.store import ExperimentFolder, RowLog, RunFolder, RunRecord
+from gradlab.store import ExperimentFolder, Group, RowLog, RunFolder, RunRecord
 from gradlab.store.row_log import row_line
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def kept(experiment: str, *modes: str) -> ExperimentFolder:
     runs = [folder.run(mode, 1, "0123456789ab") for mode in modes]
     for mode, run in zip(modes, runs, strict=True):
         store.make_run(run)
-        run.write(replace(RECORD, experiment=experiment, mode=mode))
-    folder.note_last("", runs)
+        run.write(replace(RECORD, experiment=experiment, mode=mode, modes=list(modes)))
     return folder
 
 
@@ -563,6 +562,7 @@ def _edited(**changes: object) -> Callable[[RunFolder], None]:
         _edited(mode=3), _edited(mode="(removed)"), _edited(experiment=None), _edited(status=[]), _edited(title=1),
         _edited(settings=[]), _edited(settings="SGD"), _edited(settings="(removed)"), _edited(versions=["torch"]),
         _edited(seconds="long"), _edited(started=0), _edited(error=None),
+        _edited(modes="zero_grad"), _edited(modes=[0]), _edited(match_lr="no"),
         _edited(rows="many"), _edited(rows=[1]), _edited(quadratic=[]), _edited(quadratic="yes"),
         *(_edited(quadratic=each) for each in NO_QUADRATICS),
     ],
@@ -631,39 +631,25 @@ def test_a_run_folder_is_named_by_mode_seed_and_identity_without_a_colon() -> No
 
 def test_runs_at_a_run_folder_is_that_run() -> None:
     run = kept("line", "zero_grad", "halve_grad").runs()[0]
-    assert store.runs_at(run.path) == [run]
+    assert store.group_at(run.path) == Group([run])
 
 
-def test_runs_at_an_experiment_folder_are_the_last_ones_in_their_order() -> None:
-    folder = kept("line", "zero_grad", "halve_grad", "no_zero_grad")
-    last = [folder.run(mode, 1, "0123456789ab") for mode in ("zero_grad", "halve_grad")]
-    folder.note_last("", last)
-    assert store.runs_at(folder.path) == last
-
-
-def test_runs_at_an_experiment_folder_without_a_note_are_all_there_are() -> None:
+def test_an_experiment_s_folder_stands_for_its_runs() -> None:
     folder = kept("line", "zero_grad", "halve_grad")
-    folder.last_file.unlink()
-    assert [run.read().mode for run in store.runs_at(folder.path)] == ["halve_grad", "zero_grad"]
+    assert store.group_at(folder.path) == folder.group()
 
 
-def test_a_run_that_was_deleted_is_not_among_the_last_ones() -> None:
-    folder = kept("line", "zero_grad", "halve_grad")
-    folder.run("zero_grad", 1, "0123456789ab").record_file.unlink()
-    assert [run.read().mode for run in store.runs_at(folder.path)] == ["halve_grad"]
-
-
-def test_runs_at_the_out_folder_are_those_of_the_newest_experiment() -> None:
+def test_the_out_folder_stands_for_its_newest_experiment() -> None:
     old, new = kept("b", "zero_grad"), kept("a", "halve_grad")
-    os.utime(old.last_file, (1000, 1000))
-    assert store.runs_at(Path("runs")) == new.runs()
-    os.utime(new.last_file, (500, 500))
-    assert store.runs_at(Path("runs")) == old.runs()
+    os.utime(old.runs()[0].record_file, (1000, 1000))
+    assert store.group_at(Path("runs")).runs == new.runs()
+    os.utime(new.runs()[0].record_file, (500, 500))
+    assert store.group_at(Path("runs")).runs == old.runs()
 
 
 def test_experiments_are_listed_the_newest_first() -> None:
     for nth, name in enumerate(["b", "c", "a"]):
-        os.utime(kept(name, "zero_grad").last_file, (1000 + nth, 1000 + nth))
+        os.utime(kept(name, "zero_grad").runs()[0].record_file, (1000 + nth, 1000 + nth))
     assert [each.path.name for each in store.experiments(Path("runs"))] == ["a", "c", "b"]
 
 
@@ -690,34 +676,13 @@ def test_runs_at_where_there_is_none_says_what_is_there_and_what_would_work(path
     Path("empty").mkdir()
     Path("file").touch()
     with pytest.raises(StoreError, match=wrong) as caught:
-        store.runs_at(Path(path))
+        store.group_at(Path(path))
     assert "gradlab" in str(caught.value)
 
 
 def test_runs_at_a_name_that_no_folder_can_have_is_an_error_that_names_it() -> None:
     with pytest.raises(StoreError, match="nnnnn"):
-        store.runs_at(Path("n" * 300))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"runs": 3}',
-        '{"runs": [3]}',
-        '{"runs": ["../../etc"]}',
-        '{"runs": [".."]}',
-        '{"runs": [""]}',
-        '{"runs": ["a/b"]}',
-    ],
-)
-def test_a_note_of_the_last_runs_that_is_none_is_an_error_that_names_the_file(content: str) -> None:
-    folder = kept("line", "zero_grad")
-    folder.last_file.write_text(content)
-    with pytest.raises(StoreError, match=r"experiment\.json"):
-        store.runs_at(folder.path)
+        store.group_at(Path("n" * 300))
 
 
 # CSV

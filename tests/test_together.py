@@ -478,7 +478,7 @@ def test_a_second_writer_of_any_of_the_runs_is_refused_and_the_others_are_left_a
     folders = [plan.folder for plan in runs.plan(experiment, store.ExperimentFolder(Path("runs/own_generator")))]
     store.make_run(folders[2])
     with folders[2].log(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.files, "PATIENCE", 0.0)
+        patch.setattr(store.locks, "PATIENCE", 0.0)
         with pytest.raises(StoreError, match="is being written by another"):
             ran(experiment)
     assert not any(folder.record_file.exists() for folder in folders)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from gradlab.cli.app import Json, Out, app
 from gradlab.cli.ending import AT_FAULT, DONE, FAILED, INTERRUPTED, Stopped
 from gradlab.cli.saying import answer, console_, print_json, say, tell
 from gradlab.errors import GradlabError
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,11 +42,17 @@ def plot(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
 ) -> None:
     """Draw the loss of each mode; of a sweep, the phase diagram."""
-    draw(folders, output, x=x, title=title, width=width, theory=theory, quiet=quiet)
+    from gradlab import store
+
+    sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
+    if all(sweeps):
+        draw_sweeps([each for each in sweeps if each], output, title, width, quiet=quiet)
+    else:
+        draw(runs_at(folders), output, x=x, title=title, width=width, theory=theory, quiet=quiet)
 
 
 def draw(
-    folders: list[Path] | None,
+    runs: list[RunFolder],
     output: list[Path] | None,
     *,
     x: str | None = None,
@@ -53,14 +61,9 @@ def draw(
     theory: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Draw what `gradlab plot` draws of these folders."""
+    """Draw the loss of each mode of these runs."""
     from gradlab import plotting, store
 
-    sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
-    if all(sweeps):
-        _plot_sweeps([each for each in sweeps if each], output, title, width, quiet=quiet)
-        return
-    runs = runs_at(folders)
     files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
     plotting.check_formats(files)
     records = list(read(runs))
@@ -77,8 +80,13 @@ def draw(
             say(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")
 
 
-def _plot_sweeps(
-    sweeps: list[SweepFolder], output: list[Path] | None, title: str | None, width: int, *, quiet: bool
+def draw_sweeps(
+    sweeps: list[SweepFolder],
+    output: list[Path] | None,
+    title: str | None = None,
+    width: int = 1200,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Draw sweeps, the panels of one beside those of the next."""
     from gradlab import plotting, store
@@ -396,13 +404,24 @@ def _show_words(words: dict[str, str], kind: str, *, as_json: bool) -> None:
 
 
 def runs_at(folders: list[Path] | None) -> list[RunFolder]:
-    """Return the runs that the folders stand for, each once; those of the newest experiment where none is given."""
+    """Return the runs that the folders stand for, each once; those of the newest experiment where none is given.
+
+    Say how many runs of an experiment's folder are not among them, because their settings differ.
+    """
     from gradlab import store
 
     given = folders or [store.RUNS]
     if len(given) > 1:  # runs/NAME/* matches files of ours too
         given = [folder for folder in given if not folder.is_file()]
-    return list(dict.fromkeys(run for folder in given for run in store.runs_at(folder)))
+    groups = [store.group_at(folder) for folder in given]
+    for there, others in {group.runs[0].path.parent: group.others for group in groups if group.others}.items():
+        above = Path(os.path.normpath(there / ".."))  # also of the current folder
+        out = "" if above == store.RUNS else f" --out {above}"
+        say(
+            f"not shown: {counted(others, 'run')} in {there} with other settings; "
+            f"`gradlab list{out} --json` names the folders, `gradlab show` takes one"
+        )
+    return list(dict.fromkeys(run for group in groups for run in group.runs))
 
 
 def read(runs: Iterable[RunFolder]) -> Iterator[tuple[RunRecord, list[Row]]]:

@@ -11,7 +11,7 @@ import typer
 
 from gradlab.cli.app import Json, Out, app
 from gradlab.cli.ending import DONE, FAILED, Stopped
-from gradlab.cli.reading import by_error, draw, result_json
+from gradlab.cli.reading import by_error, draw, draw_sweeps, result_json
 from gradlab.cli.saying import answer, console_, print_json, say
 from gradlab.errors import ExperimentError
 from gradlab.wording import counted
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gradlab.progress import Bar, Lines, SweepBar, SweepLines
     from gradlab.results import Outcome
     from gradlab.runs import Stop
+    from gradlab.store import RunFolder
 
 Done = TypeVar("Done")
 
@@ -84,7 +85,7 @@ def run(
     else:
         _show_outcome(outcome, quiet=quiet, drawn=bool(plot))
     if plot and any(each.rows for each in outcome.runs):
-        draw([outcome.folder], plot, quiet=json or quiet)
+        draw(_group(outcome), plot, quiet=json or quiet)
     raise typer.Exit(DONE if outcome.ok else FAILED)
 
 
@@ -145,7 +146,7 @@ def sweep(
     else:
         _show_sweep(outcome, quiet=quiet, drawn=bool(plot))
     if plot and set(outcome.ended) - {"failed"}:
-        draw([outcome.folder.path], plot, quiet=json or quiet)
+        draw_sweeps([outcome.folder], plot, quiet=json or quiet)
     raise typer.Exit(FAILED if outcome.failed else DONE)
 
 
@@ -233,6 +234,13 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
 
     watcher = _watcher(len(chosen.modes) * len(chosen.seeds)) if talk else None
     return _heeding_signals(lambda stop: runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop), watcher)
+
+
+def _group(outcome: Outcome) -> list[RunFolder]:
+    """Return the runs to draw: those of the command, and all that differ from them in mode and seed alone."""
+    from gradlab import store
+
+    return store.ExperimentFolder(outcome.folder).group([store.RunFolder(run.folder) for run in outcome.runs]).runs
 
 
 def _sweep(

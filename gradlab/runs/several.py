@@ -11,7 +11,7 @@ from gradlab.quick_start import import_torch
 from gradlab.results import Outcome, checked, result_of
 from gradlab.runs.single import train_run
 from gradlab.runs.together import Together
-from gradlab.runs.under_way import Begin, Plan, Stop, StoppedError, Watcher
+from gradlab.runs.under_way import Begin, Plan, Stop, StoppedError, Watcher, mode_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,7 +60,8 @@ def run(
         except GradlabError:
             folder.drop_if_empty()
             raise
-    folder.note_last(experiment.title, [*_alike(experiment, folder, plans), *(each.folder for each in plans)])
+    else:
+        folder.note_asked(plans[0].folder, mode_names(experiment), match_lr=experiment.match_lr)
     results: dict[Path, Result] = {}
     for each in _trained(experiment, plans, watcher, stop or Stop()):
         result = results[each.folder.path] = result_of(each.folder, cached=each.done)
@@ -110,27 +111,6 @@ def _trained_together(
 def _go_on_unless(stop: Stop) -> None:
     if stop.asked:
         raise StoppedError("stopped between two runs; the same command trains what is missing")
-
-
-def _alike(experiment: Experiment, folder: store.ExperimentFolder, plans: list[Plan]) -> list[RunFolder]:
-    """Return the runs noted before that differ from the planned ones in mode or seed alone: one picture shows all."""
-    planned = {each.folder.path for each in plans}
-    try:
-        noted = folder.last()
-    except GradlabError:  # a damaged note: the picture does without
-        return []
-    return [run for run in noted if run.path not in planned and _is_alike(experiment, run)]
-
-
-def _is_alike(experiment: Experiment, run: RunFolder) -> bool:
-    """Say whether the experiment, with the run's mode and seed in place of its own, would train this run."""
-    try:
-        record = run.read()
-        own = [mode for mode in experiment.parsed_modes if mode.name == record.mode]
-        mode = own[0] if own else modes.parse(record.mode, experiment.folder)
-        return record.settings == experiment.settings(mode, record.seed)
-    except GradlabError:  # a damaged record, a mode without a matched lr, one of the user's that is gone
-        return False
 
 
 def prepare(experiment: Experiment) -> None:

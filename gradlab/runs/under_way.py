@@ -10,7 +10,6 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import __version__, optimizers, quadratic, resuming, store, tape, tasks, training
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from gradlab.results import Result
 
 TELL_EVERY = 0.1  # seconds between two words to a watcher
+MOST_MODES = 100  # in the record of each run
 SPARED = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at the most
 
 
@@ -103,8 +103,15 @@ def new_record(experiment: Experiment, plan: Plan) -> RunRecord:
         settings=dict(plan.settings),
         status="running",
         versions=versions_of(experiment),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=store.now(),
+        modes=mode_names(experiment),
+        match_lr=experiment.match_lr,
     )
+
+
+def mode_names(experiment: Experiment) -> list[str]:
+    """Return the modes in the order to show them in; of hundreds the first, for each run records them."""
+    return [mode.name for mode in experiment.parsed_modes[:MOST_MODES]]
 
 
 def begin_of(experiment: Experiment, plan: Plan) -> Begin:

@@ -1,6 +1,6 @@
 """Run folders: the only package that knows a path or a file format.
 
-runs/<experiment>/experiment.json                            which runs stand for it: those of the last settings
+runs/<experiment>/experiment.json                            the last command that found all its runs done
 runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
 runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, at the latest half a second old
 runs/<experiment>/<mode>-seed<S>-<identity>/checkpoint-<step>.pt   until it is done: what it needs to go on
@@ -17,10 +17,12 @@ from gradlab.store.folders import (
     RunFolder,
     experiment_folder,
     experiments,
+    group_at,
     make_run,
     newest_sweep,
-    runs_at,
 )
+from gradlab.store.groups import Group
+from gradlab.store.recorded import now
 from gradlab.store.records import FORMAT, RunRecord
 from gradlab.store.row_log import RowLog, Rows
 from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of, sweep_at, sweeps_in
@@ -31,6 +33,7 @@ __all__ = [
     "Block",
     "BlockLog",
     "ExperimentFolder",
+    "Group",
     "Results",
     "RowLog",
     "Rows",
@@ -43,11 +46,12 @@ __all__ = [
     "csv_of_sweep",
     "experiment_folder",
     "experiments",
+    "group_at",
     "load_checkpoint",
     "make_run",
     "newest_sweep",
+    "now",
     "run_of",
-    "runs_at",
     "strict_json",
     "sweep_at",
     "sweeps_in",

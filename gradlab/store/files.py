@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read as UTF-8 or strict JSON, locked, never through a link."""
+"""Files: written whole or not at all, read as UTF-8 or strict JSON, never through a link."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import os
 import stat
 import tempfile
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,7 @@ from gradlab.errors import StoreError, shortened
 if TYPE_CHECKING:
     from pathlib import Path
 
-# bytes: a note of 100,000 runs with long names takes 10 MB, and to parse that a tenth of a second
-LARGEST_JSON = 2**24
-PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that looks who holds it has it for an instant
+LARGEST_JSON = 2**24  # bytes: far above any record; to parse as much takes a tenth of a second
 # No link is followed, and opening a pipe does not wait for its other end. Windows has none of these, but text files.
 _CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of a folder, on file systems that have no such thing
@@ -167,6 +164,14 @@ def read_json(file: Path) -> object:
         raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
 
 
+def changed(file: Path) -> float:
+    """Return when the file was written last, 0 where there is none."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and see that it can be written to, before any work is put into what shall stand there.
 
@@ -181,48 +186,6 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise unwritable(folder, error) from None
-
-
-def lock(handle: int) -> None:
-    """Keep other processes from writing the file; the lock goes with the process, however that ends.
-
-    Raises:
-        BlockingIOError: another one has it.
-        OSError: the file system has no locks.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return
-    due = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= due:
-                raise
-        else:
-            return
-        time.sleep(0.01)
-
-
-def is_locked(file: Path) -> bool:
-    """Say whether a process keeps others from writing the file, as far as that can be known."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return True
-    try:
-        handle = open_file(file, os.O_RDONLY)
-    except (OSError, StoreError):
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # for an instant: `lock` waits for longer than that
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from gradlab.errors import StoreError, shortened
 from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_checkpoint
-from gradlab.store.files import is_locked, make_folder, read_json, replace_json
-from gradlab.store.recorded import being_written, current_record, parsed_record, read_if_there, write_record
+from gradlab.store.files import changed, make_folder, replace_json
+from gradlab.store.groups import Asked, Group, asked_in, newest_group
+from gradlab.store.locks import is_locked
+from gradlab.store.recorded import being_written, current_record, now, parsed_record, read_if_there, write_record
 from gradlab.store.records import FORMAT, RunRecord, checked
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 RUNS = Path("runs")
-_RECORD, _ROWS, _LAST = "run.json", "metrics.jsonl", "experiment.json"
+_RECORD, _ROWS, _ASKED = "run.json", "metrics.jsonl", "experiment.json"
 _LONGEST = 255  # bytes of a name, on every file system in use
 
 
@@ -154,9 +156,9 @@ class ExperimentFolder:
         return self.path / "loss.png"
 
     @property
-    def last_file(self) -> Path:
+    def asked_file(self) -> Path:
         """experiment.json."""
-        return self.path / _LAST
+        return self.path / _ASKED
 
     def run(self, mode: str, seed: int, identity: str) -> RunFolder:
         """Return the folder of a run, whether it is there or not."""
@@ -176,19 +178,31 @@ class ExperimentFolder:
         with suppress(OSError):
             self.path.rmdir()
 
-    def note_last(self, title: str, runs: Iterable[RunFolder]) -> None:
-        """Note which runs stand for the experiment, for whoever plots it."""
-        replace_json(self.last_file, {"format": FORMAT, "title": title, "runs": [run.path.name for run in runs]})
+    def note_asked(self, run: RunFolder, modes: list[str], *, match_lr: bool) -> None:
+        """Note that a command asked for runs that are done: it starts none, and yet theirs is the group to show.
 
-    def last(self) -> list[RunFolder]:
-        """Return the runs of the last `gradlab run`, in its order, or all there are where that is not noted."""
-        if not self.last_file.exists():
-            return self.runs()
-        content = read_json(self.last_file)
-        names = content.get("runs") if isinstance(content, dict) else None
-        if not isinstance(names, list) or not all(map(_is_name, names)):
-            raise StoreError(f"{self.last_file} does not name runs; `gradlab run` writes it anew")
-        return [run for run in (RunFolder(self.path / name) for name in names) if run.record_file.exists()]
+        Args:
+            run: one of them.
+            modes: of the command, in its order.
+            match_lr: of the command.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        replace_json(self.asked_file, Asked(run.path.name, now(), modes, match_lr)._asdict() | {"format": FORMAT})
+
+    def group(self, among: Iterable[RunFolder] = ()) -> Group:
+        """Return the group of the run that was started or asked for last; where any are given, of one of these.
+
+        Raises:
+            StoreError: a record in the folder cannot be read.
+        """
+        return newest_group(self.runs(), asked_in(self.asked_file), {run.path for run in among})
+
+    def written(self) -> float:
+        """Return when anything in it was written that says what was trained or asked for; 0 where no run is there."""
+        records = [run.record_file for run in self.runs()] + [sweep.record_file for sweep in self.sweeps()]
+        return max(map(changed, [*records, self.asked_file])) if records else 0.0
 
 
 def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
@@ -216,30 +230,26 @@ def experiments(out: Path) -> list[ExperimentFolder]:
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is not a folder")
     found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.exists() else []
-    return sorted(
-        (each for each in found if each.last_file.exists() or each.runs() or each.sweeps()), key=_time, reverse=True
-    )
+    times = {each: written for each in found if (written := each.written())}
+    return sorted(times, key=lambda each: times[each], reverse=True)
 
 
-def runs_at(path: Path) -> list[RunFolder]:
-    """Return the runs that `path` stands for: a run, an experiment's last ones, or those of the newest experiment.
+def group_at(path: Path) -> Group:
+    """Return the runs that `path` stands for: a run, an experiment's newest group, or that of the newest experiment.
 
     Raises:
-        StoreError: there is no run.
+        StoreError: there is no run, or one in the experiment's folder cannot be read.
     """
     try:
         there = path.exists()
     except OSError as error:
         raise StoreError(f"{shortened(path)}: {error.strerror}; `gradlab list` shows what there is") from None
     if (path / _RECORD).exists():
-        return [RunFolder(path)]
-    here = ExperimentFolder(path)
-    if here.last_file.exists() or here.runs():
-        found = here.last()
-    else:
-        newest = experiments(path) if path.is_dir() else []
-        found = newest[0].last() if newest else []
-    if not found:
+        return Group([RunFolder(path)])
+    found = ExperimentFolder(path).group()
+    if not found.runs and path.is_dir() and (newest := experiments(path)):
+        found = newest[0].group()
+    if not found.runs:
         what = "holds no run" if path.is_dir() else "is not a folder" if there else "does not exist"
         raise StoreError(f"{path} {what}; `gradlab run` makes one, `gradlab list` shows what there is")
     return found
@@ -254,31 +264,11 @@ def newest_sweep(path: Path) -> SweepFolder | None:
     if (itself := sweep_at(path)) or (path / _RECORD).exists() or not path.is_dir():
         return itself
     here = ExperimentFolder(path)
-    if not here.last_file.exists() and not here.runs() and not here.sweeps():
+    runs, sweep = here.runs(), next(iter(here.sweeps()), None)
+    if not runs and not sweep:
         newest = experiments(path)
         return newest_sweep(newest[0].path) if newest else None
-    sweep = next(iter(here.sweeps()), None)
-    if sweep is None or not here.last_file.exists():
-        return sweep if not here.runs() else None
-    return sweep if _changed(sweep.record_file) > _changed(here.last_file) else None
-
-
-def _time(folder: ExperimentFolder) -> float:
-    files = [folder.last_file, *(sweep.record_file for sweep in folder.sweeps()[:1])]
-    return max(map(_changed, files)) or _changed(folder.path)
-
-
-def _changed(file: Path) -> float:
-    """Return when the file was written last, 0 where there is none."""
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
-def _is_name(name: object) -> bool:
-    """Say whether it names something in a folder, and not that folder, the one above or what lies elsewhere."""
-    return isinstance(name, str) and name not in ("", "..") and name == Path(name).name and "\0" not in name
+    return sweep if sweep and here.written() == changed(sweep.record_file) else None
 
 
 def _plain_name(name: str, longest: int) -> str:

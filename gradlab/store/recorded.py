@@ -6,10 +6,12 @@ import os
 import platform
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from gradlab.errors import ModeError, StoreError, shortened
-from gradlab.store.files import is_locked, read_bytes, read_json, replace_json
+from gradlab.store.files import read_bytes, read_json, replace_json
+from gradlab.store.locks import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,11 @@ def write_record(file: Path, record: Recorded) -> None:
     running = record.status == "running"
     writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
     replace_json(file, asdict(replace(record, writer=writer)))
+
+
+def now() -> str:
+    """Return the time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def parsed_record(file: Path, kind: type[R], version: int, check: Callable[[R], R], what: str) -> R:

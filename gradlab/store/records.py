@@ -33,6 +33,8 @@ class RunRecord:
     quadratic: dict[str, Any] | None = None  # what theory needs of its loss; {} if that is no quadratic, None: unknown
     error: str = ""  # once it has failed
     writer: dict[str, Any] = field(default_factory=dict)  # while it is running: the process, {"pid", "host"}
+    modes: list[str] = field(default_factory=list)  # of the command that trained it, in its order
+    match_lr: bool | None = None  # of that command; None: not recorded, as by earlier versions
     format: int = FORMAT
 
 
@@ -40,6 +42,7 @@ def checked(record: RunRecord) -> RunRecord:
     """Check the types of what others rely on: the file may have been edited by hand."""
     kinds: dict[str, Any] = {"seed": int, "settings": dict, "versions": dict, "writer": dict}
     kinds |= {"seconds": float | int | None, "rows": int | None, "quadratic": dict | None}
+    kinds |= {"modes": list, "match_lr": bool | None}
     for name in ("experiment", "mode", "status", "title", "error", "started", "rows_sha256"):
         kinds[name] = str
     for name, kind in kinds.items():
@@ -48,6 +51,8 @@ def checked(record: RunRecord) -> RunRecord:
     for name in ("experiment", "mode", "status", "started"):  # shown, and exported as they are
         if not getattr(record, name).isprintable() or len(getattr(record, name)) > _LONGEST:
             raise ValueError(f"{name} is {shortened(repr(getattr(record, name)))}")
+    if not all(isinstance(mode, str) for mode in record.modes):
+        raise TypeError(f"modes is {shortened(repr(record.modes))}")
     if not 0 <= record.seed < 2**32 or not 0 <= (record.rows or 0) <= _MOST or not 0 <= (record.seconds or 0) < _MOST:
         raise ValueError("a seed, rows or seconds out of range")
     if record.quadratic and not _is_quadratic(record.quadratic):

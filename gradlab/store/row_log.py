@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 from gradlab.errors import StoreError, shortened
 from gradlab.rows import Row
-from gradlab.store.files import lock, open_file, unwritable
+from gradlab.store.files import unwritable
+from gradlab.store.locks import open_locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,19 +58,15 @@ class RowLog:
         self._pending: deque[Row] = deque()  # appended to by one thread and emptied by another, both atomically
         self._fault: OSError | None = None
         self._writing, self._closed = threading.Lock(), threading.Event()
+        self._handle = open_locked(file)
         try:
-            self._handle = open_file(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            try:
-                lock(self._handle)
-                kept = self._kept(keep)
-                os.ftruncate(self._handle, len(kept))
-            except BaseException:
-                os.close(self._handle)
-                raise
-        except BlockingIOError:
+            kept = self._kept(keep)
+            os.ftruncate(self._handle, len(kept))
+        except BaseException as error:
+            os.close(self._handle)
+            if isinstance(error, OSError):
+                raise unwritable(file, error) from None
             raise
-        except OSError as error:
-            raise unwritable(file, error) from None
         self._whole = len(kept)  # bytes of whole lines written
         self._hash = hashlib.sha256(kept)
         _open.add(self)

@@ -14,13 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 from gradlab import modes
 from gradlab.curves import Verdict
 from gradlab.errors import StoreError, shortened
-from gradlab.store.files import (
-    lock,
-    make_folder,
-    open_file,
-    strict_json,
-    unwritable,
-)
+from gradlab.store.files import make_folder, strict_json, unwritable
+from gradlab.store.locks import open_locked
 from gradlab.store.recorded import being_written, current_record, parsed_record, read_if_there, write_record
 from gradlab.store.row_log import loss_in, strict_decoder
 
@@ -264,19 +259,15 @@ class BlockLog:
         """
         self.file = file
         self._synced = time.monotonic()
+        self._handle = open_locked(file)
         try:
-            self._handle = open_file(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-            try:
-                lock(self._handle)
-                self._whole = 0 if fresh else self._whole_lines()
-                os.ftruncate(self._handle, self._whole)
-            except BaseException:
-                os.close(self._handle)
-                raise
-        except BlockingIOError:
+            self._whole = 0 if fresh else self._whole_lines()
+            os.ftruncate(self._handle, self._whole)
+        except BaseException as error:
+            os.close(self._handle)
+            if isinstance(error, OSError):
+                raise unwritable(file, error) from None
             raise
-        except OSError as error:
-            raise unwritable(file, error) from None
 
     def append(self, block: Block) -> None:
         """Write a block, whole or not at all, and now and then all that is written down to the disk.

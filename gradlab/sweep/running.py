@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -188,7 +187,7 @@ def _recorded(
         runs=grid.runs,
         status="running",
         threads=grid.experiment["threads"],
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=store.now(),
     )
 
 

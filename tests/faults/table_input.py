@@ -43,10 +43,10 @@ FAULTS = [
     ),
     Fault(
         "Bad experiment.json",
-        "damaged, nested, names that lead elsewhere",
-        7,
+        "damaged, nested, an earlier version's, names that lead elsewhere",
+        14,
         "nothing",
-        f"{FILES}::test_a_bad_note_of_the_last_runs_is_refused_in_two_lines",
+        f"{FILES}::test_a_bad_note_of_what_was_asked_for_hides_no_run",
     ),
     Fault(
         "run.json edited by hand",

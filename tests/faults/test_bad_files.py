@@ -128,16 +128,38 @@ def test_a_bad_record_is_refused_at_once(name: str) -> None:
     refused_at_once("show", "runs")
 
 
+NOTE = {"format": 1, "run": "old", "at": "2100-01-01T00:00:00+00:00", "modes": [], "match_lr": False}
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"\0", b"[" * 100_000, b'{"runs": 1}', b'{"runs": ["../../etc"]}', b'{"runs": [".."]}', b"\xff"]
+    "content",
+    [
+        b"",
+        b"\0",
+        b"\xff",
+        b"[" * 100_000,
+        b"[]",
+        b"3",
+        b'{"format": 1, "title": "", "runs": ["old"]}',
+        b'{"runs": ["../../etc"]}',
+        json.dumps(NOTE | {"run": "../line/old"}).encode(),
+        json.dumps(NOTE | {"run": ["old"]}).encode(),
+        json.dumps(NOTE | {"at": 3000}).encode(),
+        json.dumps(NOTE | {"modes": "zero_grad"}).encode(),
+        json.dumps(NOTE | {"modes": [["zero_grad"]]}).encode(),
+        json.dumps(NOTE | {"match_lr": None}).encode(),
+    ],
+    ids=range(14),
 )
-def test_a_bad_note_of_the_last_runs_is_refused_in_two_lines(content: bytes) -> None:
-    note = run_folder().parent / "experiment.json"
-    note.write_bytes(content)
-    answer = CliRunner().invoke(app, ["show", "runs/line"])
-    assert answer.exit_code == 2
-    assert str(note) in answer.stderr
-    assert len(answer.stderr.splitlines()) <= 2
+def test_a_bad_note_of_what_was_asked_for_hides_no_run(content: bytes) -> None:
+    settings_ = RECORD["settings"] | {"epochs": 9}
+    run_folder(RECORD | {"settings": settings_, "started": "2020-01-01T00:00:00+00:00"}).rename("runs/line/old")
+    run = run_folder()
+    (run.parent / "experiment.json").write_bytes(content)
+    answer = CliRunner().invoke(app, ["show", "runs/line", "--json"])
+    assert answer.exit_code == 0
+    assert [each["folder"] for each in json.loads(answer.stdout)["runs"]] == [str(run)]
+    assert answer.stderr.startswith("not shown: 1 run in runs/line")
 
 
 def refused(make: Callable[[], object]) -> str:

@@ -169,13 +169,11 @@ def test_no_flipped_bit_of_a_record_is_a_traceback() -> None:
 
 
 def test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing() -> None:
-    folder, experiment = made("line/run"), ExperimentFolder(Path("line"))
-    experiment.note_last("", [folder])
+    folder = made("line/run")
     record = folder.read()
     uses: list[tuple[Path, Callable[[], object], Callable[[], object]]] = [
         (folder.record_file, folder.read, lambda: folder.write(record)),
         (folder.rows_file, folder.rows, folder.log),
-        (experiment.last_file, experiment.last, lambda: experiment.note_last("", [folder])),
     ]
     for file, read, write in uses:
         target = Path("elsewhere").absolute()
@@ -199,11 +197,10 @@ def test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_at_once() -> None:
-    folder, experiment = made("line/run"), ExperimentFolder(Path("line"))
-    experiment.note_last("", [folder])
-    files = [folder.record_file, folder.rows_file, experiment.last_file]
+    folder = made("line/run")
+    files = [folder.record_file, folder.rows_file]
     begin = time.monotonic()
-    for file, use in zip(files, [folder.read, folder.rows, experiment.last], strict=True):
+    for file, use in zip(files, [folder.read, folder.rows], strict=True):
         content = file.read_bytes()
         file.unlink()
         os.mkfifo(file)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
 import tests
 from gradlab import experiment, runs
+from gradlab.cli import app
 from gradlab.errors import StoreError, TaskError
 from gradlab.experiment import Override
 from gradlab.store import RunFolder, RunRecord, make_run
@@ -94,6 +98,22 @@ def test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_a_killed_on
     assert only_run().rows_file.read_bytes().startswith(before)
     injected("second writer", 1)
     injected("killed owner of a lock", 1)
+
+
+@pytest.mark.slow
+def test_runs_started_at_once_in_one_folder_are_all_seen() -> None:
+    command = ["run", "--task", "noisy_line", "-m", "zero_grad", "--optimizer", "vanilla", "--steps", "2", "--quiet"]
+    seeds = [str(seed) for seed in range(8)]
+    for out in "1234":
+        with ExitStack() as stack:
+            processes = [stack.enter_context(start(*command, "--seed", seed, "--out", out)) for seed in seeds]
+            ended = [process.wait() for process in processes]
+        assert [(each.status, each.stderr) for each in ended] == [(0, "")] * len(seeds)
+        exported = CliRunner().invoke(app, ["export", out])
+        assert [row["seed"] for row in csv.DictReader(exported.stdout.splitlines())] == sorted(seeds * 2)
+        assert exported.stderr == ""
+        assert len(json.loads(CliRunner().invoke(app, ["show", out, "--json"]).stdout)["runs"]) == len(seeds)
+    injected("writers of one folder at once", 4 * len(seeds))
 
 
 def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() -> None:

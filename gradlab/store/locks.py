@@ -1,0 +1,129 @@
+"""The lock of a process that writes a file: the kernel's, which ends with its process, however that ends.
+
+POSIX has flock. Windows locks bytes, and nobody else can read a locked byte: so the one that is locked lies behind the
+end of the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.errors import StoreError
+from gradlab.store.files import open_file, unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that checks for it holds it for an instant
+GLANCE = 0.03  # seconds a reader waits on Windows, where two readers that check at once exclude one another
+BEHIND = 2**31 - 2  # position of the byte: the last that msvcrt can lock
+
+
+class _Locks(NamedTuple):
+    """How this platform locks an open file; both raise BlockingIOError where another process holds the lock.
+
+    Attributes:
+        hold: locks it until it is closed.
+        check: does so too, where nobody but other readers holds it.
+        glance: seconds for which a reader tries to check.
+    """
+
+    hold: Callable[[int], None]
+    check: Callable[[int], None]
+    glance: float
+
+
+def open_locked(file: Path) -> int:
+    """Return a handle that appends to the file; until it is closed, no other process can have one.
+
+    Raises:
+        StoreError: the file cannot be written, or nothing on this platform can lock it.
+        BlockingIOError: another process writes it.
+    """
+    locks = _locks()
+    try:
+        handle = open_file(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            _try_for(PATIENCE, locks.hold, handle)
+        except BaseException:
+            os.close(handle)
+            raise
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise unwritable(file, error) from None
+    return handle
+
+
+def is_locked(file: Path) -> bool:
+    """Say whether a process keeps others from writing the file.
+
+    Raises:
+        StoreError: nothing on this platform could tell.
+    """
+    locks = _locks()
+    try:
+        handle = open_file(file, os.O_RDONLY)
+    except (OSError, StoreError):
+        return False
+    try:
+        _try_for(locks.glance, locks.check, handle)  # held for an instant: a writer waits for longer than that
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _try_for(seconds: float, lock: Callable[[int], None], handle: int) -> None:
+    due = time.monotonic() + seconds
+    while True:
+        try:
+            return lock(handle)
+        except BlockingIOError:
+            if time.monotonic() >= due:
+                raise
+        time.sleep(0.01)
+
+
+def _locks() -> _Locks:
+    """Return how this platform locks files.
+
+    Raises:
+        StoreError: it does not.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _locks_of_windows()
+    return _Locks(
+        lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB),
+        lambda handle: fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB),
+        glance=0.0,
+    )
+
+
+def _locks_of_windows() -> _Locks:
+    try:
+        msvcrt: Any = importlib.import_module("msvcrt")  # whose types are known on Windows alone
+    except ImportError:
+        raise StoreError(
+            "this platform cannot lock files (Python has neither fcntl nor msvcrt), so gradlab cannot keep "
+            "a second process from writing a run, nor see whether it is running"
+        ) from None
+
+    def lock(handle: int) -> None:
+        before = os.lseek(handle, 0, os.SEEK_CUR)
+        os.lseek(handle, BEHIND, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:  # what flock calls BlockingIOError
+            raise BlockingIOError(*error.args) from None
+        finally:
+            os.lseek(handle, before, os.SEEK_SET)
+
+    return _Locks(lock, lock, GLANCE)
