@@ -19,6 +19,7 @@ import tempfile
 import termios
 import time
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
@@ -57,15 +58,22 @@ class Ended(NamedTuple):
 
 
 class Process:
-    """gradlab under way, forked; what it writes goes to files unless a stream is given."""
+    """Work under way in a forked process; what it writes goes to files unless a stream is given."""
 
-    def __init__(self, words: Sequence[str], streams: dict[int, int], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        work: Callable[[], object],
+        streams: dict[int, int] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        streams = streams or {}
         self._written = {number: tempfile.TemporaryFile() for number in (1, 2) if number not in streams}  # noqa: SIM115
         handles = {number: file.fileno() for number, file in self._written.items()} | streams
         with Path(os.devnull).open() as nothing:
             handles.setdefault(0, nothing.fileno())
             inherited = {number: handle if handle == CLOSED else _Handle(handle) for number, handle in handles.items()}
-            self._process = _FORKS.Process(target=_gradlab, args=(words, inherited, str(Path.cwd()), environment))
+            given = work, inherited, str(Path.cwd()), environment or dict(os.environ)
+            self._process = _FORKS.Process(target=_do, args=given)
             self._process.start()
 
     @property
@@ -126,7 +134,7 @@ def start(
     """Start `gradlab WORDS` in the current folder, forked; a stream is a handle, or CLOSED, or (default) a file."""
     streams = {0: stdin, 1: stdout, 2: stderr}
     given = {number: handle for number, handle in streams.items() if handle is not None}
-    return Process(words, given, os.environ | environment)
+    return Process(partial(_gradlab, words), given, os.environ | environment)
 
 
 def gradlab(*words: str, **options: Any) -> Ended:
@@ -195,10 +203,14 @@ def _received(passed: Any) -> int:
     return handle
 
 
-def _gradlab(words: Sequence[str], handles: dict[int, int], folder: str, environment: dict[str, str]) -> None:
-    """Be the process that a shell would start."""
+def _gradlab(words: Sequence[str]) -> None:
     import gradlab.cli
 
+    gradlab.cli.main(list(words))
+
+
+def _do(work: Callable[[], object], handles: dict[int, int], folder: str, environment: dict[str, str]) -> None:
+    """Do the work in the process that a shell would start."""
     for number, handle in handles.items():
         if handle == CLOSED:
             os.close(number)
@@ -212,7 +224,7 @@ def _gradlab(words: Sequence[str], handles: dict[int, int], folder: str, environ
     sys.path[0] = folder  # as with `python -m`
     sys.stdin, sys.stdout, sys.stderr = _stream(0, "r"), _stream(1, "w"), _stream(2, "w", errors="backslashreplace")
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    gradlab.cli.main(list(words))
+    work()
 
 
 def _stream(number: int, mode: str, errors: str | None = None) -> Any:

@@ -55,6 +55,7 @@ def train_in_a_child(folder: Path, fault: Fault | None, command: list[str]) -> t
     if not child:
         os.dup2(writes, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115 - as a child has them
         os.chdir(folder)
         train(fault, command)
     os.close(writes)

@@ -16,7 +16,7 @@ class Fault(NamedTuple):
 
 
 NOTHING = "nothing"
-ONE_BY_ONE = "test_a_run_survives_each_system_call_that_fails_and_each_that_is_its_last"
+ONE_BY_ONE = "test_a_run_survives_each_call_that_fails_or_is_its_last"
 TWO_WRITERS = "test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_a_killed_one_is_free_at_once"
 NOT_WRITTEN = "rows that were not on the disk yet; the same command trains them again, bit for bit"
 
