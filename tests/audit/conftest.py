@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +15,38 @@ from gradlab.audit import active
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gradlab.audit.recording import Recorder
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _small_heap() -> Iterator[None]:
+    """Hide torch's own objects from the audit, which collects garbage and searches the heap: 0.1 s each time."""
+    import torch
+
+    torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)  # the first optimizer imports the compiler
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
 
 @pytest.fixture
-def _no_longer_warning() -> Iterator[None]:
-    """Let the watch of `gradlab.audit.warn()` end with the test."""
+def warning_recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder]]:
+    """Yield where `audit.warn()` keeps its recorder, and end its watch with the test: nothing public ends it."""
+    recorders: list[Recorder] = []
+    monkeypatch.setattr(audit, "_warning", recorders)
+    yield recorders
+    for recorder in recorders:
+        active.end(recorder)
+
+
+@pytest.fixture
+def _main_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore what a script that is audited in this process takes over as `__main__`."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    before = signal.getsignal(signal.SIGTERM)
     yield
-    for recorder in audit._warning:
-        active.end(recorder)  # type: ignore[arg-type]  # it is one
-    audit._warning.clear()
+    signal.signal(signal.SIGTERM, before)

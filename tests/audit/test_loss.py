@@ -75,7 +75,7 @@ def test_what_divides_a_loss_twice(
     assert (read.divisors, read.twice(4)) == (divisors, twice)
 
 
-def test_a_mean_is_undivided_and_so_is_a_sum_but_not_the_quotient_of_one() -> None:
+def test_a_mean_or_sum_is_undivided_and_a_quotient_is_not() -> None:
     weight = torch.tensor([1.0, 2.0], requires_grad=True)
     made = [of(weight), as_sum(weight), as_sum(weight) / 8, of(weight) / 2, of(weight) + 0.1 * of(weight)]
     assert [loss.read(each).undivided for each in made] == [True, True, False, False, True]

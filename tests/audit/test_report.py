@@ -14,6 +14,7 @@ from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
 from gradlab.audit.recording import Recorder
 from gradlab.audit.report import NARROWEST, Report
+from tests.audit.training import loader_of, multiplied, train
 
 LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is_longer_than_some_lines.py"
 
@@ -34,14 +35,14 @@ def report_of(*optimizers: OptimizerHistory) -> Report:
 @pytest.mark.parametrize(
     "file", [LONG, "/家/訓練" * 30 + ".py", "/" + "x" * 300], ids=["long", "wide letters", "one word"]
 )
-def test_no_line_is_wider_than_the_terminal_and_no_letter_is_lost(width: int, file: str) -> None:
+def test_lines_fit_the_terminal_and_no_letter_is_lost(width: int, file: str) -> None:
     lines = report_of(never_clearing(file=file)).lines(width)
     wide = [sum(2 if ord(letter) > 0x2E80 else 1 for letter in line) for line in lines]
     assert max(wide) <= width
     assert f"at{file}:7" in "".join("".join(lines).split())
 
 
-def test_words_that_fit_into_a_line_are_whole_and_paths_are_broken_between_folders() -> None:
+def test_words_are_whole_and_paths_break_between_folders() -> None:
     report = report_of(never_clearing(file="/data/" + "folder/" * 12 + "train.py"))
     words = " ".join(report.lines(1000)).split()
     parts = " ".join(report.lines(40)).split()
@@ -50,7 +51,7 @@ def test_words_that_fit_into_a_line_are_whole_and_paths_are_broken_between_folde
     assert [part for part in parts if "/" in part and not part.endswith(("/", "train.py:7"))] == []
 
 
-def test_what_goes_on_in_another_line_is_indented_further_than_what_begins_one() -> None:
+def test_continued_lines_are_indented_further() -> None:
     report = report_of(never_clearing())
     begun = [line.split()[0] for line in report.lines(1000)]
     narrow = report.lines(40)
@@ -59,21 +60,21 @@ def test_what_goes_on_in_another_line_is_indented_further_than_what_begins_one()
 
 
 @pytest.mark.parametrize("count", [2, 20])
-def test_optimizers_of_which_the_same_is_to_be_told_are_told_of_at_once(count: int) -> None:
+def test_optimizers_with_the_same_report_share_one_line(count: int) -> None:
     lines = report_of(*[never_clearing() for _ in range(count)], never_clearing("Adam")).lines(200)
     heads = [line for line in lines if " updates, " in line]
     assert [head.partition(":")[0] for head in heads] == [f"{count} × SGD", "Adam"]
     assert len([line for line in lines if line.startswith("  never cleared")]) == 2
 
 
-def test_two_optimizers_that_differ_in_a_number_have_a_line_each_and_many_have_one_with_the_range() -> None:
+def test_many_optimizers_that_differ_in_numbers_share_a_range() -> None:
     two = report_of(never_clearing(updates=8), never_clearing(updates=9)).lines(200)
     many = report_of(*[never_clearing(updates=8 + nth) for nth in range(20)]).lines(200)
     assert [line.partition(",")[2][:11] for line in two if line.startswith("SGD: ")] == [" 8 updates,", " 9 updates,"]
     assert next(line for line in many if "×" in line).startswith("20 × SGD: 4 parameters, 8 to 27 updates, ")
 
 
-def test_findings_of_many_trials_at_the_same_lines_are_told_of_by_the_first() -> None:
+def test_findings_of_many_trials_at_the_same_lines_are_one() -> None:
     report = report_of(*[never_clearing(updates=8 + nth) for nth in range(20)], never_clearing(line=90))
     assert len(report.findings) == 21
     lines = report.lines(200)
@@ -81,7 +82,7 @@ def test_findings_of_many_trials_at_the_same_lines_are_told_of_by_the_first() ->
     assert lines.count("  and 19 more at the same lines") == 1
 
 
-def test_that_not_all_optimizers_are_watched_is_told_where_there_were_so_many() -> None:
+def test_the_report_counts_optimizers_that_are_not_watched() -> None:
     report = report_of(*[never_clearing() for _ in range(3)])
     assert not [line for line in report.lines() if "watched" in line]
     report.history.unwatched = 5
@@ -113,7 +114,7 @@ def test_a_script_that_takes_no_step_is_told_so() -> None:
     assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
 
 
-def test_where_nothing_is_found_it_is_told_how_few_updates_were_measured() -> None:
+def test_without_findings_the_number_of_measurements_is_told() -> None:
     def told(sample: int | None, updates: int) -> list[str]:
         model = torch.nn.Linear(2, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -129,7 +130,7 @@ def test_where_nothing_is_found_it_is_told_how_few_updates_were_measured() -> No
     assert told(1, 1100)[-1] == "  cleared for each update"  # of which not all are kept
 
 
-def test_where_each_parameter_is_stepped_within_the_pass_no_keep_is_made_up() -> None:
+def test_steps_within_the_pass_leave_keep_unmeasured() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     optimizers = {p: torch.optim.SGD([p], lr=0.1, foreach=False) for p in model.parameters()}
     for p in model.parameters():
@@ -142,8 +143,37 @@ def test_where_each_parameter_is_stepped_within_the_pass_no_keep_is_made_up() ->
     assert all(each.meaning.endswith("it steps within backward passes") for each in report.optimizers)
 
 
-def test_a_share_that_is_kept_is_told_once_four_updates_show_it() -> None:
-    for count in (3, 4):
-        measured = [*(Measured(nth) for nth in range(1, 6)), *(Measured(nth, (0.5,)) for nth in range(6, 6 + count))]
-        seen = OptimizerHistory("SGD", 4, updates=10, stretches=[Stretch("B", 1, 10)], measured=measured)
-        assert [each.id for each in report_of(seen).findings] == ["partly-kept"] * (count == 4)
+@pytest.mark.parametrize(("count", "found"), [(3, []), (4, ["partly-kept"])])
+def test_a_share_that_is_kept_is_told_once_four_updates_show_it(count: int, found: list[str]) -> None:
+    measured = [*(Measured(nth) for nth in range(1, 6)), *(Measured(nth, (0.5,)) for nth in range(6, 6 + count))]
+    seen = OptimizerHistory("SGD", 4, updates=10, stretches=[Stretch("B", 1, 10)], measured=measured)
+    assert [each.id for each in report_of(seen).findings] == found
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [
+        (-0.5, "-0.5 times the gradient is left for the next update: it is taken off the next one"),
+        (1.5, "1.5 times the gradient is left for the next update: it grows from update to update"),
+        (1.0, "never cleared: with this SGD it is momentum 1; it will not settle"),
+        (0.0, "cleared for each update"),
+    ],
+)
+def test_what_is_left_is_told_in_a_sentence_that_is_true_of_it(share: float, told: str) -> None:
+    with audit.watch(1) as report:
+        train(multiplied(share))
+    assert report.optimizers[0].meaning == told
+
+
+def test_the_sum_is_told_in_the_report() -> None:
+    model = torch.nn.Linear(3, 1)
+    with audit.watch() as report:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for nth, (inputs,) in enumerate(loader_of(64), 1):
+            model(inputs).sum().backward()
+            if nth % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    assert [each.mode for each in report.optimizers] == ["accumulate:4:sum"]
+    assert "summed" in report.optimizers[0].meaning
+    assert report.findings == []

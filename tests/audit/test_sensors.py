@@ -1,30 +1,28 @@
-"""What the audit hears of torch, however it is called, and whatever of torch is not where it was."""
+"""What the sensors hear of torch, however it is called."""
 
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad, clip_grad_norm_, clip_grad_value_
+from torch.utils.data import DataLoader
 
 from gradlab import audit
-from gradlab.audit import active
 from gradlab.audit.recording import Recorder
-from gradlab.audit.sensors import NEEDED, SENSORS, clipping
+from gradlab.audit.sensors import clipping
+from tests.audit.training import loader_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gradlab.audit.patching import Patches
-
-    Install = Callable[[Patches, list[Recorder]], None]
+    from collections.abc import Callable, Iterable, Iterator
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["by place", "by name"])
-def test_a_step_that_a_scaler_skips_is_heard_however_it_is_given_the_optimizer(by_name: bool) -> None:
+def test_a_step_that_a_scaler_skips_is_heard(by_name: bool) -> None:
     layer, scaler = nn.Linear(2, 1), torch.amp.GradScaler("cpu")
     with audit.watch() as report:
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -36,36 +34,6 @@ def test_a_step_that_a_scaler_skips_is_heard_however_it_is_given_the_optimizer(b
             optimizer.zero_grad()
     (history,) = report.history.optimizers
     assert ([each.trace for each in history.stretches], history.pending) == (["Bu", "zBukzBu"], "z")
-
-
-def half_installed(install: Install) -> Install:
-    def fails(patches: Patches, recorders: list[Recorder]) -> None:
-        install(patches, recorders)
-        raise AttributeError("torch has moved it")
-
-    fails.__module__ = install.__module__
-    return fails
-
-
-@pytest.mark.parametrize("install", SENSORS, ids=lambda each: each.__module__.rpartition(".")[2])
-def test_a_sensor_that_finds_torch_changed_is_told_of_and_the_script_trains_on(
-    install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing = half_installed(install)
-    monkeypatch.setattr(active, "SENSORS", [failing if each is install else each for each in SENSORS])
-    monkeypatch.setattr(active, "NEEDED", [failing if each is install else each for each in NEEDED])
-    backward = torch.autograd.backward
-    with audit.watch(1) as report, audit.watch(1) as inner:
-        layer = nn.Linear(2, 1)
-        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-        for _ in range(6):
-            optimizer.zero_grad()
-            layer(torch.ones(2)).sum().backward()
-            optimizer.step()
-    name = install.__module__.rpartition(".")[2]
-    assert report.history.faults == inner.history.faults == [f"{name}: AttributeError: torch has moved it"]
-    assert (report.findings, len(report.optimizers)) == ([], install not in NEEDED)
-    assert torch.autograd.backward is backward
 
 
 def _clip_norm_by_parts(parameters: list[torch.Tensor], most: float) -> None:
@@ -87,9 +55,7 @@ CLIPPINGS: dict[str, Callable[[list[torch.Tensor], float], object]] = {
     ("name", "old"),
     [*((name, False) for name in CLIPPINGS), *((name, True) for name in CLIPPINGS if name != "by parts")],
 )  # old: as torch was before 2.6
-def test_a_clipping_is_heard_once_under_a_name_that_was_imported_before(
-    name: str, old: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clipping_is_heard_under_a_name_imported_before(name: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if old:
         monkeypatch.setattr(clipping, "BY_NORM", ("clip_grad_norm_",))
     heard = []
@@ -103,7 +69,7 @@ def test_a_clipping_is_heard_once_under_a_name_that_was_imported_before(
     assert heard == [1]
 
 
-def test_a_norm_that_is_asked_for_by_a_bound_without_end_is_no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_infinite_bound_is_no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = []
     monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: heard.append(parameters))
     parameter = torch.ones(2, requires_grad=True)
@@ -111,3 +77,77 @@ def test_a_norm_that_is_asked_for_by_a_bound_without_end_is_no_clipping(monkeypa
     with audit.watch():
         clip_grad_norm_([parameter], math.inf), nn.utils.clip_grad_norm_([parameter], max_norm=float("inf"))
     assert heard == []
+
+
+# Epochs of DataLoaders
+
+
+def ahead(batches: Iterable[Any]) -> Iterator[Any]:
+    """Yield batches, the next one fetched already, as some frameworks do."""
+    rest = iter(batches)
+    last = next(rest)
+    for each in rest:
+        yield last
+        last = each
+    yield last
+
+
+def _first(batches: Iterable[Any], number: int) -> Iterator[Any]:
+    for nth, each in enumerate(batches, 1):
+        yield each
+        if nth == number:
+            return
+
+
+def traces_of(passes: Iterable[Iterable[Any]], every: int) -> list[str]:
+    model = nn.Linear(3, 1)
+    with audit.watch() as report:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for batches in passes:
+            nth = 0
+            for nth, (inputs,) in enumerate(batches, 1):
+                model(inputs).mean().backward()
+                if nth % every == 0:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            if nth % every:
+                optimizer.step()
+                optimizer.zero_grad()
+    (seen,) = report.history.optimizers
+    return [*chain.from_iterable([trace] * times for trace, times in seen.traces()), seen.pending]
+
+
+def test_the_end_and_the_next_beginning_of_an_epoch_are_heard() -> None:
+    loader = loader_of(12)
+    assert traces_of([loader, loader], 2) == ["BB", "zBe", "zbBB", "zBe", "z"]
+    assert traces_of([ahead(loader), ahead(loader)], 2) == ["BB", "zeB", "zbBB", "zeB", "z"]
+
+
+def test_an_epoch_that_is_left_early_is_heard_to_begin_anew() -> None:
+    loader = loader_of(40)
+    assert traces_of([_first(loader, 4), _first(loader, 4)], 2) == [
+        "BB", "zBB", "zbBB", "zBB", "z",
+    ]  # fmt: skip
+
+
+def test_a_new_loader_of_the_same_data_is_another_epoch_of_it() -> None:
+    loader = loader_of(16)
+    again = DataLoader(loader.dataset, batch_size=4)
+    assert traces_of([loader, again], 2) == ["BB", "zBB", "zebBB", "zBB", "ze"]
+
+
+def test_an_evaluation_is_no_epoch() -> None:
+    loader, other = loader_of(16), loader_of(8)
+    model = nn.Linear(3, 1)
+    with audit.watch() as report, torch.no_grad():
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        evaluations = 0
+        for _ in range(3):
+            for (inputs,) in loader:
+                with torch.enable_grad():
+                    model(inputs).mean().backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                evaluations += len([model(one) for (one,) in other]) == 2
+    assert evaluations == 3 * 4
+    assert {each.trace for each in report.history.optimizers[0].stretches} == {"B", "zB", "zebB"}

@@ -16,5 +16,5 @@ def closure():
     return loss
 
 
-for _ in range(24):
+for _ in range(12):
     optimizer.step(closure)

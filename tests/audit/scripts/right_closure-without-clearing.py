@@ -20,5 +20,5 @@ def closure():
     return loss
 
 
-for _ in range(24):
+for _ in range(12):
     optimizer.step(closure)

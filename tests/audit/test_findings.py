@@ -1,34 +1,45 @@
-"""Windows of accumulation: what their traces tell, and where they tell too little."""
+"""What the rules find in synthetic histories, and where these tell too little."""
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
-from gradlab import audit
 from gradlab.audit import findings
-from gradlab.audit.history import History, OptimizerHistory
+from gradlab.audit.history import History, Measured, OptimizerHistory
 from gradlab.audit.loss import Loss
+from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.places import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
 
-def history_of(traces: Iterable[str], pending: str = "", loss: Loss | None = None) -> History:
-    optimizer = OptimizerHistory("SGD", 2)
+HERE = Place("train.py", 7)
+USUAL = ["zB"] * 24
+
+
+def history_of(
+    traces: Sequence[str], pending: str = "", loss: Loss | None = None, measured: Sequence[Measured] = ()
+) -> History:
+    """Return what is known of an optimizer by the traces of its updates; it steps HERE, and its losses are alike."""
+    optimizer = OptimizerHistory("SGD", 2, measured=list(measured), pending=pending)
     for trace in traces:
         optimizer.add_update(trace)
         optimizer.add_losses(trace, [loss] if loss else [])
-    optimizer.pending = pending
+    optimizer.seen_at("S", HERE)
     return History([optimizer])
 
 
-def found(traces: Iterable[str], pending: str = "", loss: Loss | None = None) -> list[tuple[str, str]]:
+def ids(history: History) -> list[str]:
+    return [each.id for each in findings.find(history)]
+
+
+# Of traces
+
+
+def found(traces: Sequence[str], pending: str = "", loss: Loss | None = None) -> list[tuple[str, str]]:
     return [(each.id, each.severity) for each in findings.find(history_of(traces, pending, loss))]
 
 
@@ -40,6 +51,8 @@ def epochs(number: int, *lengths: int, between: str = "", before: str = "eb") ->
 
 
 LEAKS, DROPPED = ("last-window-leaks", "warning"), ("last-window-dropped", "warning")
+
+
 OFF = ("first-window-off-by-one", "warning")
 
 
@@ -126,104 +139,72 @@ def test_what_traces_tell_of_clipping_and_of_schedulers(trace: str, expected: li
     assert found([trace] * 2) == []
 
 
-# How batches are given
+# Of updates measured
 
 
-def loader_of(samples: int) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(torch.randn(samples, 3)), batch_size=4)
+def test_two_updates_are_too_few_to_say_never() -> None:
+    kept = [Measured(nth, (1.0,)) for nth in (2, 3)]
+    assert findings.find(history_of(["B"] * 3, measured=kept)) == []
+    (found,) = findings.find(history_of(["B"] * 4, measured=[*kept, Measured(4, (1.0,))]))
+    assert (found.id, found.since_update, found.places) == ("never-cleared", 2, (HERE,))
 
 
-def ahead(batches: Iterable[Any]) -> Iterator[Any]:
-    """Yield batches, the next one fetched already, as some frameworks do."""
-    rest = iter(batches)
-    last = next(rest)
-    for each in rest:
-        yield last
-        last = each
-    yield last
+def test_a_gradient_that_was_gone_once_was_not_never_cleared() -> None:
+    kept = [Measured(nth, (1.0,)) for nth in range(2, 9)]
+    assert findings.find(history_of(["B"] * 9, measured=[*kept, Measured(9, (0.0,))])) == []
 
 
-def traces_of(passes: Iterable[Iterable[Any]], every: int) -> list[str]:
-    model = nn.Linear(3, 1)
-    with audit.watch() as report:
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        for batches in passes:
-            nth = 0
-            for nth, (inputs,) in enumerate(batches, 1):
-                model(inputs).mean().backward()
-                if nth % every == 0:
-                    optimizer.step()
-                    optimizer.zero_grad()
-            if nth % every:
-                optimizer.step()
-                optimizer.zero_grad()
-    (seen,) = report.history.optimizers
-    return [*chain.from_iterable([trace] * times for trace, times in seen.traces()), seen.pending]
+# Of parameters and graphs
 
 
-def test_the_end_and_the_next_beginning_of_an_epoch_are_heard() -> None:
-    loader = loader_of(12)
-    assert traces_of([loader, loader], 2) == ["BB", "zBe", "zbBB", "zBe", "z"]
-    assert traces_of([ahead(loader), ahead(loader)], 2) == ["BB", "zeB", "zbBB", "zeB", "z"]
+def test_a_loss_that_leaks_must_do_so_each_time() -> None:
+    history = history_of(["BoB"] * 24)
+    mixed = [Crossing(nth, True, (HERE,), "Adam") for nth in (1, 2, 3)]
+    history.optimizers[0].seen.crossings = mixed[:2]
+    assert ids(history) == []
+    history.optimizers[0].seen.crossings = mixed
+    assert ids(history) == ["leaking-loss"]
+    history.optimizers[0].seen.crossings = [*mixed, Crossing(4, False, (HERE,), "Adam")]
+    assert ids(history) == []
 
 
-def test_an_epoch_that_is_left_early_is_heard_to_begin_anew() -> None:
-    loader = loader_of(40)
-    assert traces_of([_first(loader, 4), _first(loader, 4)], 2) == [
-        "BB", "zBB", "zbBB", "zBB", "z",
-    ]  # fmt: skip
+@pytest.mark.parametrize(("times", "found"), [(2, []), (3, ["frozen-parameter-moves", "gradient-not-finite"])])
+def test_what_befalls_a_parameter_must_be_seen_three_times(times: int, found: list[str]) -> None:
+    parameter = Parameter((2,), 0)
+    history = history_of(USUAL)
+    history.optimizers[0].seen.moved[0, 0] = Moved(parameter, 3, zeros=True, times=times)
+    history.optimizers[0].seen.not_finite = NotFinite(4, [parameter], 1, 3, times)
+    assert ids(history) == found
 
 
-def _first(batches: Iterable[Any], number: int) -> Iterator[Any]:
-    for nth, each in enumerate(batches, 1):
-        yield each
-        if nth == number:
-            return
+@pytest.mark.parametrize(("looks", "found"), [(2, []), (3, ["graph-kept"])])
+def test_graphs_must_have_grown_at_three_looks(looks: int, found: list[str]) -> None:
+    history = history_of(USUAL)
+    history.graphs[HERE] = Graphs(HERE, 1, 10, 60, looks)
+    assert ids(history) == found
 
 
-def test_a_loader_made_anew_for_each_epoch_is_one_of_the_same_data() -> None:
-    loader = loader_of(16)
-    again = DataLoader(loader.dataset, batch_size=4)
-    assert traces_of([loader, again], 2) == ["BB", "zBB", "zebBB", "zBB", "ze"]
+@pytest.mark.parametrize(
+    ("unseen", "training", "severity"),
+    [("layers", True, "error"), ("layers", False, "note"), ("", True, "warning"), ("", False, "note")],
+)
+def test_how_much_it_matters_that_no_optimizer_holds_it(unseen: str, training: bool, severity: str) -> None:
+    history = history_of(USUAL)
+    history.unowned.append(Unowned(Parameter((1,), None, "a of B", unseen, training), 1, (HERE,)))
+    assert [each.severity for each in findings.find(history)] == [severity]
 
 
-def test_an_evaluation_is_no_epoch() -> None:
-    loader, other = loader_of(16), loader_of(8)
-    model = nn.Linear(3, 1)
-    with audit.watch() as report, torch.no_grad():
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        for _ in range(3):
-            for (inputs,) in loader:
-                with torch.enable_grad():
-                    model(inputs).mean().backward()
-                optimizer.step()
-                optimizer.zero_grad()
-                assert len([model(one) for (one,) in other]) == 2
-    assert {each.trace for each in report.history.optimizers[0].stretches} == {"B", "zB", "zebB"}
-
-
-def test_losses_are_read_where_an_update_takes_several_passes_though_it_is_not_measured() -> None:
-    model = nn.Linear(3, 1)
-    with audit.watch(1000) as report:
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        for nth in range(1, 41):
-            (model(torch.ones(2, 3)).mean() / 4).backward()
-            if nth % 4 == 0 or nth % 10 == 0:
-                optimizer.step()
-                optimizer.zero_grad()
-    (seen,) = report.history.optimizers
-    assert sum(times for times, _ in seen.losses.values()) == seen.updates > len(seen.measured)
-
-
-def test_the_sum_is_told_in_the_report() -> None:
-    model = nn.Linear(3, 1)
-    with audit.watch() as report:
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-        for nth, (inputs,) in enumerate(loader_of(64), 1):
-            model(inputs).sum().backward()
-            if nth % 4 == 0:
-                optimizer.step()
-                optimizer.zero_grad()
-    assert [each.mode for each in report.optimizers] == ["accumulate:4:sum"]
-    assert "summed" in report.optimizers[0].meaning
-    assert report.findings == []
+@pytest.mark.parametrize(
+    ("trace", "measured", "found"),
+    [
+        ("LLL", Measured(1, (1.0,), (1.0, 1.0), moved=True), True),
+        ("zLLL", Measured(1, (0.0,), (1.0, 1.0), moved=True), True),
+        ("L", Measured(1, (1.0,)), True),
+        ("zLLL", Measured(1, (0.0,), (1.0, 1.0)), False),  # at the same weights: one call, that accumulates
+        ("zLzL", Measured(1, (0.0,), (0.0,), moved=True), False),
+        ("zLLzLL", Measured(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
+    ],
+)
+def test_a_closure_adds_up_where_weights_move_and_all_is_left(trace: str, measured: Measured, found: bool) -> None:
+    history = history_of([trace] * 24, measured=[measured._replace(update=nth) for nth in (2, 3, 4)])
+    assert ids(history) == ["closure-without-clearing"] * found

@@ -1,0 +1,38 @@
+"""How parameters are named."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gradlab.audit import names
+
+
+def test_a_parameter_is_named_as_its_model_names_it() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+            self.extra = [nn.Linear(1, 1)]
+            self.scales = {"one": nn.Parameter(torch.ones(1))}
+
+    net, alone = Net(), nn.Parameter(torch.ones(2, 3))
+    known = dict(net.named_parameters())
+    told = names.parameters_of([*known.values(), net.extra[0].bias, net.scales["one"], alone])
+    assert [each.name for each in told] == [
+        *(f"{name} of Net" for name in known), "extra[0].bias of Net", "scales['one'] of Net", "",
+    ]  # fmt: skip
+    assert [each.unseen for each in told][4:] == ["extra", "scales", ""]
+    assert str(told[-1]) == "parameter of shape (2, 3)"
+
+
+def test_a_module_in_a_list_and_registered_is_seen_by_its_model() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = [nn.Linear(1, 1)]
+            self.first = self.blocks[0]
+
+    net = Net()
+    (told,) = names.parameters_of([net.first.weight])
+    assert (told.name, told.unseen) == ("first.weight of Net", "")

@@ -1,0 +1,40 @@
+"""Which code is the user's own."""
+
+from __future__ import annotations
+
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gradlab.audit import places
+from gradlab.cli import app
+from tests.audit.training import NEVER_CLEARING, NEVER_CLEARING_LINES
+
+
+@pytest.mark.usefixtures("_main_restored")
+def test_an_installed_package_is_the_users_own_when_audited(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = folder / "site-packages"
+    (installed / "trains_itself" / "run").mkdir(parents=True)
+    for name, text in (
+        ("__init__", ""),
+        ("loop", NEVER_CLEARING),
+        ("run/__init__", ""),
+        ("run/all", "import trains_itself.loop"),
+    ):
+        (installed / "trains_itself" / f"{name}.py").write_text(text)
+    (installed / "other.py").touch()
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.setattr(places, "_audited", set())  # nothing public forgets what is audited
+    done = CliRunner().invoke(app, ["audit", "--json", "-m", "trains_itself.run.all"])
+    (found,) = json.loads(done.stdout)["findings"]
+    assert {each["file"] for each in found["places"]} == {str(installed / "trains_itself" / "loop.py")}
+    assert [each["line"] for each in found["places"]] == NEVER_CLEARING_LINES
+    assert not places.is_users(str(installed / "other.py"))
+
+
+def test_files_beside_an_environments_folders_are_the_users_own() -> None:
+    assert places.is_users(str(Path(sysconfig.get_path("data")) / "train.py"))
+    assert not places.is_users(str(Path(sysconfig.get_path("purelib")) / "train.py"))
