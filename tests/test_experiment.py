@@ -194,8 +194,8 @@ FAULTS = [
     ("[optimizer]\nmomentum = [[1]]", 3, "optimizer.momentum must be a number, a string, true, false or a list of"),
     ("[optimizer]\nmomentum = {x = 1}", 3, "optimizer.momentum must be a number, a string, true, false or a list"),
     ("optimizer = 'sgd'", 2, "optimizer must be"),
-    ("[task_options]\nsampels = 3", 2, "task 'noisy_line': unknown option 'sampels'; did you mean 'samples'? Known:"),
-    ("[task_options]\nsamples = 'x'", 2, "task 'noisy_line': option samples must be an integer, got 'x'"),
+    ("[task_options]\nsampels = 3", 3, "task 'noisy_line': unknown option 'sampels'; did you mean 'samples'? Known:"),
+    ("[task_options]\nsamples = 'x'", 3, "task 'noisy_line': option samples must be an integer, got 'x'"),
     ("[task_options]\nnoise = [[1]]", 3, "task_options.noise must be a number, a string, true, false or a list of"),
     ("task_options = 3", 2, "task_options must be"),
     ("[expect.zero_gard]\nsteps = 3", 2, "unknown mode 'zero_gard'; did you mean 'zero_grad'?"),
@@ -242,11 +242,105 @@ def test_a_fault_is_spoken_of_in_the_words_of_toml(text: str) -> None:
         ),
         ("task = 3", 1, "task must be a string, got 3"),
         ("\ntask = 'mine.py:f'", 2, "task 'mine.py:f': there is no file mine.py"),
-        ("task = 'straight_line'\n[task_options]\nloss = 3", 2, "task 'straight_line': option loss must be a string"),
+        ("task = 'straight_line'\n[task_options]\nloss = 3", 3, "task 'straight_line': option loss must be a string"),
     ],
 )
 def test_a_fault_of_the_task_is_answered_with_file_line_and_what_is_wrong(text: str, line: int, said: str) -> None:
     assert complaint(text).startswith(f"mine.toml:{line}: {said}")
+
+
+# All faults at once: the whole of a file, and where each is with what begins what is said
+
+SEVERAL = [
+    ("taks = 'digits'", ["1: unknown key 'taks'; did you mean 'task'? Known: name, title, task, "]),
+    (
+        "task = 'digits'\n[optimiser]\nname = 'adam'\n[task_optons]\nx = 3",
+        [
+            "2: unknown key 'optimiser'; did you mean 'optimizer'?",
+            "4: unknown key 'task_optons'; did you mean 'task_o",
+        ],
+    ),
+    (
+        "epoch = 3\ntaks = 'digits'\nseeds = 3\n[optimizer]\nlr = -1\nmomentun = 0.5",
+        [
+            "1: unknown key 'epoch'; did you mean 'epochs'?",
+            "2: unknown key 'taks'; did you mean 'task'?",
+            "3: seeds must be a list, got 3",
+            "5: optimizer.lr must be greater than 0, got -1",
+            "6: optimizer 'SGD': unknown option 'momentun'; did you mean 'momentum'?",
+        ],
+    ),
+    (
+        "task = 'digit'\nmodes = ['hlve_grad', 'zero_gard']\n[task_options]\nhiden = 3\n[expect.halve_grad]\nstep = 3",
+        [
+            "1: unknown task 'digit'; did you mean 'digits'?",
+            "2: unknown mode 'hlve_grad'; did you mean 'halve_grad'?",
+            "2: unknown mode 'zero_gard'; did you mean 'zero_grad'?",
+            "6: unknown key 'expect.halve_grad.step'; did you mean 'steps'?",
+        ],
+    ),
+    (
+        "title=3\ntask='digits'\n[task_options]\nhiden=3\nbatch_size='x'\n[optimizer]\nnam='adam'\neps=1\nlr=0",
+        [
+            "1: title must be a string, got 3",
+            "4: task 'digits': unknown option 'hiden'; did you mean 'hidden'?",
+            "5: task 'digits': option batch_size must be an integer, got 'x'",
+            "7: unknown key 'optimizer.nam'; did you mean 'name'?",
+            "9: optimizer.lr must be greater than 0, got 0",
+        ],
+    ),
+    (
+        "task = 'digits'\nepochs = 3\nsteps = 4\n[optimizer]\nname = 'adamm'\nmomentun = 3",
+        ["3: give epochs or steps, not both", "5: unknown optimizer 'adamm'; did you mean 'Adam'?"],
+    ),
+    (
+        "modes = ['halve_grad']\n[vary]\nlearning_rat = [1]\nkep = [1]\nlr = [1]\nseed = [1]\noptimizer.x = [1]",
+        [
+            "1: task is missing",
+            "3: unknown key 'vary.learning_rat'; did you mean 'learning_rate'?",
+            "4: unknown key 'vary.kep'; did you mean 'keep'?",
+        ],
+    ),
+    (
+        "task = 'digits'\nmods = ['halve_grad']\n[expect.halve_grad]\nverdct = 'falls'\nsteps = 'x'",
+        [
+            "2: unknown key 'mods'; did you mean 'modes'?",
+            "4: unknown key 'expect.halve_grad.verdct'; did you mean 'verdict'?",
+            "5: expect.halve_grad.steps must be an integer, got 'x'",
+        ],
+    ),
+    (
+        "task = 'digits'\nengine = 'tensorflow'\ndevice = 'cuda'\n[optimizer]\nmomentum = 0.5",
+        ["3: engine 'tensorflow' does plain gradient", "5: engine 'tensorflow' does plain gradient"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), SEVERAL, ids=[text.replace("\n", " ") for text, _ in SEVERAL])
+def test_all_faults_are_told_in_the_order_of_lines(text: str, said: list[str]) -> None:
+    told = complaint(text).splitlines()
+    assert [line[: len(each)] for line, each in zip(told, (f"mine.toml:{each}" for each in said), strict=True)] == [
+        f"mine.toml:{each}" for each in said
+    ]
+
+
+def test_faults_of_the_command_line_follow_those_of_the_file() -> None:
+    told = complaint("taks = 'digits'", Override(("optimizer", "lr"), -1.0, "--lr"), set_("epoch=3")).splitlines()
+    assert [line.partition(";")[0] for line in told] == [
+        "mine.toml:1: unknown key 'taks'",
+        "--lr must be greater than 0, got -1.0",
+        "unknown key 'epoch'",
+    ]
+
+
+def test_a_task_misspelt_on_the_command_line_is_not_missing() -> None:
+    assert complaint("title = 'x'", set_("taks=digits")).startswith("unknown key 'taks'; did you mean 'task'?")
+
+
+def test_a_file_of_a_thousand_faults_is_told_ten() -> None:
+    told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(1000))).splitlines()
+    assert told[9] == "mine.toml:11: unknown key 'key9'."
+    assert told[10:] == ["there may be more: the rest is checked once these are corrected"]
 
 
 @pytest.mark.parametrize("digits", [20, 400, 5000])  # beyond 2⁶³; beyond a float; beyond what Python reads

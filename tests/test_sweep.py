@@ -189,6 +189,22 @@ def test_a_fault_of_a_file_is_told_by_its_line(text: str, said: str) -> None:
     assert str(raised.value).startswith(said)
 
 
+def test_all_faulty_axes_are_told_at_once() -> None:
+    with pytest.raises(GradlabError) as raised:
+        of_file("[vary]\nlr = 3\nmomentum = []\nevery = [1]\n", "keep=1:0:3")
+    assert [line[:20] for line in str(raised.value).splitlines()] == [
+        "mine.toml:3: vary.lr",
+        "mine.toml:4: vary.mo",
+        "--vary keep=1:0:3: L",
+    ]
+    with pytest.raises(GradlabError) as raised:
+        of_file("[vary]\nlr = [-1.0, -2.0]\nkeep = ['x']\n")
+    assert str(raised.value).splitlines() == [
+        "mine.toml:3: vary.lr must be greater than 0, got -1.0",
+        "mine.toml:4: vary.keep: keep must be a number, got 'x'",
+    ]
+
+
 def test_points_that_do_not_hold_together_are_refused_before_any_is_trained() -> None:
     with pytest.raises(
         GradlabError, match=r"--vary task and --vary task_options\.loss: task 'noisy_line': unknown op"

@@ -1,9 +1,9 @@
 """Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
 
+from gradlab.experiment.checking import ELSEWHERE, RULE
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, identity
 from gradlab.experiment.reading import (
     DEFAULT,
-    ELSEWHERE,
     Override,
     from_plain,
     from_task,
@@ -18,6 +18,7 @@ from gradlab.experiment.reading import (
 __all__ = [
     "DEFAULT",
     "ELSEWHERE",
+    "RULE",
     "Expected",
     "Experiment",
     "OptimizerSettings",
