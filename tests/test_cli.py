@@ -85,6 +85,9 @@ number = 3
 # What is asked, and what the answer says of it: the fault and what would work.
 FAULTS: list[tuple[str, str]] = [
     ("run nope", "unknown experiment 'nope'. Known: adam_linear, digits, diverging_loss,"),
+    ("run bad.py:kw", "bad.py:kw names a task: gradlab run --task bad.py:kw"),
+    ("sweep noisy_line", "noisy_line names a task: gradlab sweep --task noisy_line"),
+    ("sharpness pack.age:kw", "pack.age:kw names a task: gradlab sharpness --task pack.age:kw"),
     ("run digit", "unknown experiment 'digit'; did you mean 'digits'?"),
     ("run noisy_line", "gradlab run --task noisy_line"),
     ("run missing.toml", "there is no file missing.toml"),

@@ -413,9 +413,19 @@ def test_a_mistyped_experiment_is_answered_with_the_nearest_and_with_all_there_a
     assert str(raised.value) == f"unknown experiment 'diverging_los'; did you mean 'diverging_loss'? Known: {known}"
 
 
-def test_the_name_of_a_task_is_answered_with_how_to_run_one() -> None:
-    with pytest.raises(ExperimentError, match="\nthere is a task of that name: gradlab run --task noisy_line"):
-        load("noisy_line")
+@pytest.mark.parametrize(
+    "name", ["noisy_line", "Noisy-Line", "bad.py:kw", "sub/bad.py:kw", "bad.py:", "package.module:kw", "module:kw"]
+)
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_the_name_of_a_task_is_answered_with_how_to_run_one(name: str, command: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        load(name, command=command)
+    assert str(raised.value) == f"{name} names a task: gradlab {command} --task {name}"
+
+
+@pytest.mark.parametrize("name", ["digits", "Straight-Line"])
+def test_an_experiment_goes_before_a_task_of_its_name(name: str) -> None:
+    assert locate(name).suffix == ".toml"
 
 
 def test_a_file_of_ones_own_is_not_hidden_by_one_that_ships() -> None:

@@ -77,8 +77,8 @@ def run(
     """Train one model under several modes and compare: same weights, same batches."""
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
     _check_formats(plot)
-    outcome = _run(_chosen(experiment, task, [*overrides, *_given(seeds=seed, engine=engine)]), out, fresh=fresh,
-                   talk=not (json or quiet))  # fmt: skip
+    chosen = _chosen("run", experiment, task, [*overrides, *_given(seeds=seed, engine=engine)])
+    outcome = _run(chosen, out, fresh=fresh, talk=not (json or quiet))
     if json:
         print_json(_outcome_json(outcome))
     else:
@@ -133,7 +133,7 @@ def sweep(
         raise ExperimentError("--workers and --dask: train on this machine or on a cluster, not both")
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
     overrides += _given(seeds=list(range(seeds)) if seeds else seed)
-    chosen = _chosen(experiment, task, overrides)
+    chosen = _chosen("sweep", experiment, task, overrides)
     _check_formats(plot)
     grid = grid_of(chosen, vary or [], engine=engine, chosen_modes=bool(mode))
     outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
@@ -161,7 +161,7 @@ def sharpness(
 ) -> None:
     """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
     overrides = _overrides(mode=mode, task=task, batch_size=batch_size, set_=set_)
-    chosen = _chosen(experiment, task, overrides + _given(seed))
+    chosen = _chosen("sharpness", experiment, task, overrides + _given(seed))
     from gradlab import sharpness as measuring
 
     with redirect_stdout(sys.stderr):  # what a user's task prints is talk
@@ -219,13 +219,13 @@ def _given(seeds: list[int] | None = None, engine: str | None = None) -> list[Ov
     return found + ([Override(("engine",), engine, "--engine")] if engine is not None else [])
 
 
-def _chosen(experiment: str | None, task: str | None, overrides: list[Override]) -> Experiment:
-    """Return the experiment that was asked for."""
+def _chosen(command: str, experiment: str | None, task: str | None, overrides: list[Override]) -> Experiment:
+    """Return the experiment that was asked of the command."""
     from gradlab import experiment as experiments
 
     if task and experiment is None:
         return experiments.from_task(task, overrides)
-    return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides)
+    return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides, command)
 
 
 def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:

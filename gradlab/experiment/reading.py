@@ -12,6 +12,7 @@ from gradlab.errors import ExperimentError, shortened, unknown
 from gradlab.experiment.checking import Faults, checked
 from gradlab.shipped import folder as shipped_folder
 from gradlab.toml_text import LARGEST, excess, line_of
+from gradlab.user_code import has_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,13 +56,18 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(shipped_folder().glob("*.toml"))}
 
 
-def load(name: str, overrides: list[Override] | None = None) -> Experiment:
+def load(name: str, overrides: list[Override] | None = None, command: str = "run") -> Experiment:
     """Return the experiment in the TOML file `name`, or the one of that name that ships with gradlab.
+
+    Args:
+        name: of the file or the experiment.
+        overrides: what the command line puts over it.
+        command: of gradlab, for the message that a task's name needs --task.
 
     Raises:
         ExperimentError: there is none, it is not TOML, or something in it does not hold: file, line, key and value.
     """
-    return _Source.of_file(locate(name)).experiment(overrides or [])
+    return _Source.of_file(locate(name, command)).experiment(overrides or [])
 
 
 def place_of(experiment: Experiment, *key: str) -> str:
@@ -97,23 +103,29 @@ def from_task(task: str, overrides: list[Override] | None = None) -> Experiment:
     return _Source(None, "", {"name": name}).experiment([Override(("task",), task, "--task"), *(overrides or [])])
 
 
-def locate(name: str) -> Path:
-    """Return the file of the experiment `name`: a TOML file, or one that ships with gradlab."""
+def locate(name: str, command: str = "run") -> Path:
+    """Return the file of the experiment `name`: a TOML file, or one that ships with gradlab.
+
+    Raises:
+        ExperimentError: there is none; where the name is that of a task, how `command` takes one.
+    """
     known = shipped()
+    by_plain_name = {each.replace("-", "_").lower(): each for each in known}
     file = Path(name)
+    key = name.replace("-", "_").lower()
+    asked = f"gradlab {command} --task {shortened(name)}"
     if file.suffix == ".py":
-        raise ExperimentError(f"{shortened(name)} is no experiment; a task in it: --task {shortened(name)}:FUNCTION")
+        raise ExperimentError(f"{shortened(name)} is no experiment; a task in it: {asked}:FUNCTION")
+    if file.suffix != ".toml" and (has_form(name) or (key in tasks.BUILT_IN and key not in by_plain_name)):
+        raise ExperimentError(f"{shortened(name)} names a task: {asked}")
     if file.suffix == ".toml" or len(file.parts) != 1:
         if not file.is_file():
             what = f"{shortened(name)} is a folder" if file.is_dir() else f"there is no file {shortened(name)}"
             raise ExperimentError(f"{what}; experiments that ship: {', '.join(known)}")
         return file
-    by_plain_name = {each.replace("-", "_").lower(): each for each in known}
-    key = by_plain_name.get(name.replace("-", "_").lower())
-    if key is None:
-        hint = f"\nthere is a task of that name: gradlab run --task {name}" if name in tasks.BUILT_IN else ""
-        raise ExperimentError(unknown("experiment", name, known) + hint)
-    return known[key]
+    if key not in by_plain_name:
+        raise ExperimentError(unknown("experiment", name, known))
+    return known[by_plain_name[key]]
 
 
 def text_of(file: Path) -> str:
