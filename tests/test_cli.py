@@ -142,7 +142,7 @@ FAULTS: list[tuple[str, str]] = [
     ("run --seed 4294967296", "--seed must be less than 4294967296"),
     ("run --seed 1 --seed 1", "seed '1' is given twice"),
     ("run --set momentum", "--set momentum has no '='"),
-    ("run --set momentum=0.9", "unknown key 'momentum'; did you mean 'optimizer.momentum'?"),
+    ("run --set momentun=0.9", "unknown key 'momentun'; did you mean 'optimizer.momentum'?"),
     ("run --set optimizer.momentumm=0.9", "optimizer 'SGD': unknown option 'momentumm'; did you mean 'momentum'?"),
     ("run --set optimizer.momentum=-1", "optimizer 'SGD': Invalid momentum value: -1"),
     ("run --set optimizer.lr=high", "optimizer.lr must be a number, got 'high'"),

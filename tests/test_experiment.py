@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradlab import experiment as experiments
 from gradlab import modes
 from gradlab.errors import ExperimentError, GradlabError
-from gradlab.experiment import Experiment, Override, from_task, identity, load, locate, shipped
+from gradlab.experiment import Experiment, Override, from_task, identity, load, locate, overrides_of, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -610,6 +610,61 @@ def test_set_without_a_key_and_a_value_says_how_to_write_them(text: str) -> None
         ExperimentError, match=r"^--set .*: write --set KEY=VALUE, such as --set optimizer\.momentum=0\.9"
     ):
         Override.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("lr=0.1", ("optimizer", "lr")),
+        ("learning_rate=0.1", ("optimizer", "lr")),
+        ("momentum=0.1", ("optimizer", "momentum")),
+        ("batch_size=4", ("task_options", "batch_size")),
+        ("batch-size=4", ("task_options", "batch_size")),
+    ],
+)
+def test_set_takes_the_short_names_of_vary(text: str, key: tuple[str, ...]) -> None:
+    assert Override.parse(text).key == key
+
+
+@pytest.mark.parametrize(
+    ("texts", "mode"),
+    [
+        (["keep=0.5"], "keep=0.5,every=1"),
+        (["every=4"], "keep=0,every=4"),
+        (["keep=1", "every=4"], "keep=1,every=4"),
+        (["every=4", "lr=0.1", "keep=-0.25"], "keep=-0.25,every=4"),
+    ],
+)
+def test_set_keep_and_every_make_the_one_mode(texts: list[str], mode: str) -> None:
+    assert loaded(FULL + "[expect.zero_grad]\nsteps = 3", *overrides_of(texts)).modes == [mode]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["keep=half"], "--set keep: keep must be a number, got 'half'"),
+        (["keep=true"], "--set keep: keep must be a number, got True"),
+        (["keep=nan"], "--set keep: mode 'keep=nan': keep must be a finite number"),
+        (["keep=1" + "0" * 400], "--set keep: "),
+        (["every=1.5"], "--set every: every must be an integer, got 1.5"),
+        (["every=0"], "--set every: a mode with a step every 0 backward passes: must be at least 1"),
+        (
+            ["keep=0.5", "modes=['zero_grad']"],
+            "--set keep: the one mode is keep=0.5,every=1 then, but --set modes chooses modes; leave one of them out",
+        ),
+    ],
+)
+def test_set_keep_and_every_refuse_what_makes_no_mode(texts: list[str], said: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        overrides_of(texts)
+    assert str(raised.value).startswith(said)
+
+
+def test_set_keep_beside_a_mode_is_refused() -> None:
+    with pytest.raises(
+        ExperimentError, match=r"--set keep and --set every: the one mode is .* then, but --mode chooses modes"
+    ):
+        overrides_of(["keep=0.5", "every=2"], [Override(("modes",), ["halve_grad"], "--mode")])
 
 
 # Identity

@@ -225,7 +225,7 @@ def test_keep_and_every_take_the_place_of_modes() -> None:
         modes.rule(keep, every).name for keep in (0.0, 0.5) for every in (1, 4)
     ]
     with pytest.raises(ExperimentError, match="--vary keep makes the modes itself: leave --mode out, or keep"):
-        grid_of(from_task(LINE), ["keep=0,1"], chosen_modes=True)
+        grid_of(from_task(LINE), ["keep=0,1"], modes_by="--mode")
 
 
 def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
@@ -533,6 +533,8 @@ def test_failed_runs_make_the_exit_status_1_and_are_told_with_what_ended_them() 
         (["sweep"], "nothing varies: a sweep needs --vary KEY=RANGE"),
         (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed: give N of seeds"),
         (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "leave --mode out, or keep"),
+        (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "leave --set every out, or keep"),
+        (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "leave --set modes out, or keep"),
         (["sweep", "--vary", "lr=1,2", "--engine", "tensorflow"], "unknown engine of a sweep: 'tensorflow'"),
         (["sweep", "--vary", "lr=1,2", "--workers", "0"], "--workers"),
         (["sweep", "--vary", "optimizer.momentum=0,-1", "--workers", "1"], "Invalid momentum value: -1"),

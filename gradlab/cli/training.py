@@ -40,7 +40,15 @@ Steps = Annotated[int | None, typer.Option(help="Backward passes to train for.")
 Epochs = Annotated[int | None, typer.Option(help="Passes over the batches to train for.")]
 BatchSize = Annotated[int | None, typer.Option(help="The task's option batch_size.")]
 Seed = Annotated[list[int] | None, typer.Option(help="Seed of a run; give several for a band.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any key of the experiment file; lr, momentum and batch_size for short. keep=K and every=N set the "
+        "rule in place of the modes.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again what is done.")]
 Plot = Annotated[
@@ -135,7 +143,8 @@ def sweep(
     overrides += _given(seeds=list(range(seeds)) if seeds else seed)
     chosen = _chosen("sweep", experiment, task, overrides)
     _check_formats(plot)
-    grid = grid_of(chosen, vary or [], engine=engine, chosen_modes=bool(mode))
+    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
+    grid = grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
     outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
     if json:
         failed = {"failed": outcome.failed} if outcome.failed else {}
@@ -195,7 +204,7 @@ def _overrides(
     set_: list[str] | None = None,
 ) -> list[Override]:
     """Return what the options of run and sweep put over the experiment's file."""
-    from gradlab.experiment import Override
+    from gradlab.experiment import Override, overrides_of
 
     given: list[tuple[tuple[str, ...], object, str]] = [
         (("task",), task, "--task"),
@@ -207,8 +216,7 @@ def _overrides(
         (("task_options", "batch_size"), batch_size, "--batch-size"),
         (("device",), device, "--device"),
     ]
-    overrides = [Override(*each) for each in given if each[1] not in (None, [])]
-    return overrides + [Override.parse(text) for text in set_ or []]
+    return overrides_of(set_ or [], [Override(*each) for each in given if each[1] not in (None, [])])
 
 
 def _given(seeds: list[int] | None = None, engine: str | None = None) -> list[Override]:

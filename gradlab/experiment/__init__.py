@@ -1,6 +1,6 @@
 """Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
 
-from gradlab.experiment.checking import ELSEWHERE, RULE
+from gradlab.experiment.checking import ELSEWHERE, RULE, check_rule
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, identity
 from gradlab.experiment.reading import (
     DEFAULT,
@@ -9,6 +9,7 @@ from gradlab.experiment.reading import (
     from_task,
     load,
     locate,
+    overrides_of,
     place_of,
     plain,
     shipped,
@@ -23,11 +24,13 @@ __all__ = [
     "Experiment",
     "OptimizerSettings",
     "Override",
+    "check_rule",
     "from_plain",
     "from_task",
     "identity",
     "load",
     "locate",
+    "overrides_of",
     "place_of",
     "plain",
     "shipped",

@@ -209,16 +209,16 @@ def _known(key: Key) -> list[str]:
 def _near(key: Key) -> Key | None:
     """Return the key that an unknown one may stand for."""
     *path, last = key
-    if last in ELSEWHERE:
-        return tuple(ELSEWHERE[last].split("."))
-    near = nearest(last, _known(key))
-    return (*path, near) if near else None
+    near = nearest(last, [*_known(key), *(() if path else ELSEWHERE)])
+    if path or near not in ELSEWHERE:
+        return (*path, near) if near else None
+    return tuple(ELSEWHERE[near].split("."))
 
 
 def _unknown_key(key: Key) -> str:
     *path, last = key
-    near = ELSEWHERE.get(last) or nearest(last, _known(key))
-    guess = f"; did you mean '{near}'?" if near else "."
+    near = _near(key)
+    guess = f"; did you mean '{'.'.join(near[len(path) :])}'?" if near else "."
     prefix = ".".join(path) + "." if path else ""
     return f"unknown key '{prefix}{shortened(last)}'{guess} Known: {', '.join(_known(key))}"
 
@@ -340,6 +340,14 @@ def _check_varied(vary: dict[str, Any], faults: Faults) -> None:
             guess = f"; did you mean '{near}'?" if near else ""
             wrong = f"unknown key 'vary.{shortened(key)}'{guess or '.'} Known: {', '.join(known)}"
             faults.add(("vary", key), ExperimentError(wrong))
+
+
+def check_rule(key: str, value: object) -> None:
+    """Raise ExperimentError where the value is none of keep or every, whichever the key is."""
+    if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}")
+    if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
+        raise ExperimentError(f"every must be an integer, got {shortened(repr(value))}")
 
 
 def _no_doubles(kind: str, values: list[Any]) -> None:

@@ -7,15 +7,15 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab import tasks
-from gradlab.errors import ExperimentError, shortened, unknown
-from gradlab.experiment.checking import Faults, checked
+from gradlab import modes, tasks
+from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
+from gradlab.experiment.checking import ELSEWHERE, RULE, Faults, check_rule, checked
 from gradlab.shipped import folder as shipped_folder
 from gradlab.toml_text import LARGEST, excess, line_of
 from gradlab.user_code import has_form
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from gradlab.experiment.model import Experiment
 
@@ -31,7 +31,10 @@ class Override(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Override:
-        """Return what `--set KEY=VALUE` says: a line of TOML, or a VALUE that needs no quotes where it is a string."""
+        """Return what `--set KEY=VALUE` says: a line of TOML, or a VALUE that needs no quotes where it is a string.
+
+        The KEY may be a short name of `ELSEWHERE`; keep and every stay as they are, for `overrides_of`.
+        """
         if wrong := excess(text):
             raise ExperimentError(f"--set {shortened(text)} {wrong} for an experiment")
         name, equals, value = text.partition("=")
@@ -46,9 +49,38 @@ class Override(NamedTuple):
                 key = (*key, part)
             if not key:
                 break
-            return cls(key, found, f"--set {shortened('.'.join(key))}")
+            flag = f"--set {shortened('.'.join(key))}"
+            short = key[0].replace("-", "_")
+            return cls(
+                tuple(ELSEWHERE[short].split(".")) if key[1:] == () and short in ELSEWHERE else key, found, flag
+            )
         wrong = f"--set {shortened(text)}" if equals else f"--set {shortened(text)} has no '='"
         raise ExperimentError(f"{wrong}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
+
+
+def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[Override]:
+    """Return what each `--set KEY=VALUE` says after `others`; keep and every together make the one mode.
+
+    Raises:
+        ExperimentError: one is not of that form, or is no keep or every; or others choose the modes already.
+    """
+    found = [*others, *map(Override.parse, texts)]
+    rule = {each.key[0]: each for each in found if len(each.key) == 1 and each.key[0] in RULE}
+    if not rule:
+        return found
+    flag = " and ".join(each.flag for each in rule.values())
+    try:
+        for key, each in rule.items():
+            check_rule(key, each.value)
+        values: dict[str, Any] = {key: each.value for key, each in rule.items()}
+        mode = modes.rule(**values).name
+    except (GradlabError, OverflowError) as error:
+        raise ExperimentError(f"{flag}: {error}") from None
+    if chosen := next((each.flag for each in found if each.key == ("modes",)), None):
+        raise ExperimentError(
+            f"{flag}: the one mode is {mode} then, but {chosen} chooses modes; leave one of them out"
+        )
+    return [*(each for each in found if each not in rule.values()), Override(("modes",), [mode], flag)]
 
 
 def shipped() -> dict[str, Path]:

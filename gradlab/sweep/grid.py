@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
-from gradlab.experiment import RULE
+from gradlab.experiment import RULE, check_rule
 from gradlab.store import run_of
 from gradlab.toml_text import excess
 
@@ -140,7 +140,7 @@ class Grid(NamedTuple):
 
 
 def grid_of(
-    experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, chosen_modes: bool = False
+    experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, modes_by: str = ""
 ) -> Grid:
     """Return the grid of an experiment: what its file varies, and what the command line does, `KEY=RANGE` each.
 
@@ -148,7 +148,7 @@ def grid_of(
         experiment: a checked one.
         flags: as after --vary; one takes the place of the file's axis of the same key.
         engine: what trains; None for the experiment's own, or the one that trains most runs a second.
-        chosen_modes: whether the command line names modes, which must not vary then.
+        modes_by: the flag by which the command line chooses modes, which must not vary then.
 
     Raises:
         GradlabError: nothing varies, or an axis or a value does not hold.
@@ -159,8 +159,11 @@ def grid_of(
             "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
         )
     ruled = [key for key in RULE if key in axes]
-    if ruled and chosen_modes:
-        raise ExperimentError(f"{told[ruled[0]]} makes the modes itself: leave --mode out, or {ruled[0]}")
+    if ruled and modes_by:
+        raise ExperimentError(
+            f"{told[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
+            "keep and every may have a single value each, such as --vary every=4"
+        )
     if engine is None and "engine" in experiment.model_fields_set:
         engine = experiment.engine
     engine = engine or DEFAULT_ENGINE
@@ -218,7 +221,7 @@ def _check(grid: Grid, told: Mapping[str, str]) -> None:
         try:
             for value in axis.values:
                 with _Told(told[axis.key]):
-                    _check_rule(axis.key, value)
+                    check_rule(axis.key, value)
                     alone.experiment_at((value,), told[axis.key])
         except GradlabError as error:
             faults.append(error)  # the first of the axis
@@ -257,13 +260,6 @@ class _Told:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, GradlabError) and not str(error).startswith(self.subject):
             raise type(error)(f"{self.subject}: {error}") from None
-
-
-def _check_rule(key: str, value: object) -> None:
-    if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}")
-    if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
-        raise ExperimentError(f"every must be an integer, got {shortened(repr(value))}")
 
 
 def _flat(vary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
