@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Verdict = Literal["falls", "rises", "oscillates", "diverges", "flat"]
 Axis = Literal["step", "update", "epoch"]
 
-BOUND = 1000.0  # times its first level: beyond it a curve diverges, even while it is finite
+BOUND = 1000.0  # times where it starts: beyond it a curve diverges, even while it is finite
+LEAP = 100.0  # times its first loss: a curve that stays beyond rises, whatever it does there
+LUCKY = 50  # one loss in so many may be far below all others by chance
 SWING = 0.25  # of its whole range: what a turn must exceed to count
 FEWEST = 4  # epochs, below which their means are taken at their word
 FEW = 20  # levels, below which their order tells more than their distance
@@ -120,13 +122,16 @@ def verdict_of(losses: Losses) -> Verdict:
     Then, in this order:
 
     diverges
-        a loss is not finite or beyond 10¹⁰⁰, or a level of the later half is 1000 times those of the first quarter.
+        a loss is not finite or beyond 10¹⁰⁰; or a level of the later half exceeds 1000 times those of the first
+        quarter; or the losses of the later half, all but one in 50, exceed 1000 times the first loss.
     flat
         its range is at most 10⁻⁵ of its height.
     oscillates
         it turns at least twice by more than a quarter of its range and six standard errors (more than six for more
         than eight levels, among which chance spreads wider), once at least in the later
         half; if the later half swings more than twice as wide as the earlier one, it rises.
+    rises
+        the losses of the later half, all but one in 50, exceed 100 times the first loss.
     flat or oscillates
         its last fifth is no further from its first level or fifth than chance explains, nor are its levels in order as
         chance has it once in twenty: it oscillates where they deviate from their mean by more than a fifth of it.
@@ -143,7 +148,7 @@ def verdict_of(losses: Losses) -> Verdict:
     half, fifth = len(levels) // 2, max(1, len(levels) // 5)
     earlier, later = levels[:half] or levels, levels[half:]
     begin = max(map(abs, levels[: len(levels) // 4 + 1]))
-    if begin and max(later) > BOUND * begin:
+    if (begin and max(later) > BOUND * begin) or (leap := _leap(values)) > BOUND:
         return "diverges"
     if high - low <= STILL * max(abs(low), abs(high)):
         return "flat"
@@ -151,6 +156,8 @@ def verdict_of(losses: Losses) -> Verdict:
     turns = _turns(levels, max(SWING * (high - low), clear * noise))
     if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
+    if leap > LEAP:
+        return "rises"
     start, end = levels[0], _mean(levels[-fifth:]) if noise else levels[-1]
     still = abs(end - _mean(levels[:fifth])) <= chance * noise * math.sqrt(2 / fifth)
     if noise and still and abs(end - start) <= chance * noise * math.sqrt(1 + 1 / fifth) and not _ordered(levels):
@@ -228,6 +235,16 @@ def _jitter(values: Sequence[float]) -> float:
         abs(before - 2 * here + after) for before, here, after in zip(values, values[1:], values[2:], strict=False)
     ]
     return median_low(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
+
+
+def _leap(values: Sequence[float]) -> float:
+    """Return how many times the first loss the losses of the later half are at least, all but one in `LUCKY`; or 0.
+
+    Where a curve leaps at the first update, only the first loss shows its start. Where that is a lucky sample of a
+    noisy curve, others are as low.
+    """
+    start, later = abs(values[0]), sorted(values[len(values) // 2 :])
+    return later[len(later) // LUCKY] / start if start else 0.0
 
 
 def _ordered(values: Sequence[float]) -> bool:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gradlab import shipped, user_code
 from gradlab.errors import ModeError, nearest, shortened, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from torch import nn
@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     Leave = Callable[[list[nn.Parameter], int], object]
 
 
-class Mode(NamedTuple):
+class _Values(NamedTuple):
+    name: str
+    keep: float = 0.0
+    every: int = 1
+    mean: bool = True
+    fill: bool = False  # clear by writing zeros; otherwise `.grad` becomes None (set_to_none=True)
+    by_batch: bool = False  # each batch of a window counts alike, however many items it has: the mean of means
+    own: user_code.FunctionName | None = None  # a user's function, which leaves in `.grad` what it likes instead
+    leave: Leave | None = None  # that function, once it is loaded
+
+
+class Mode(_Values):
     """What happens to `.grad` between two optimizer steps.
 
     With G the content of `.grad`, g the gradient of one backward pass and n the length of the window, an update sees
@@ -40,16 +51,36 @@ class Mode(NamedTuple):
         G ← keep·G + (c₁g₁ + … + cₙgₙ)/(c₁ + … + cₙ)
 
     A sum is that of the batches' means there, too.
+
+    The functions below and `parse` make modes. A name that `parse` reads comes with the values that `parse` gives it.
+
+    Raises:
+        ModeError: `parse` gives the name other values.
     """
 
-    name: str
-    keep: float = 0.0
-    every: int = 1
-    mean: bool = True
-    fill: bool = False  # clear by writing zeros; otherwise `.grad` becomes None (set_to_none=True)
-    by_batch: bool = False  # each batch of a window counts alike, however many items it has: the mean of means
-    own: user_code.FunctionName | None = None  # a user's function, which leaves in `.grad` what it likes instead
-    leave: Leave | None = None  # that function, once it is loaded
+    __slots__ = ()
+
+    def __new__(  # noqa: D102 - the class says it
+        cls,
+        name: str,
+        keep: float = 0.0,
+        every: int = 1,
+        mean: bool = True,
+        fill: bool = False,
+        by_batch: bool = False,
+        own: user_code.FunctionName | None = None,
+        leave: Leave | None = None,
+    ) -> Self:
+        made = super().__new__(cls, name, keep, every, mean, fill, by_batch, own, leave)
+        if name not in _names(made) and _is_spelling(name) and (meant := parse(name))[1:6] != made[1:6]:
+            call = f"gradlab.modes.parse({name!r})"
+            raise ModeError(f"mode '{name}' cannot have {_values(made)}; write {call}, which has {_values(meant)}")
+        return made
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> Self:  # type: ignore[override]  # typeshed binds it to the base
+        """Return the mode of these values, checked: `_replace` calls this."""
+        return cls(*iterable)
 
 
 def zero_grad(*, fill: bool = False) -> Mode:
@@ -154,8 +185,7 @@ def parse(word: str, folder: Path | None = None) -> Mode:
     >>> parse("Halve-Grad")
     Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False, own=None, leave=None)
     """
-    plain = re.sub(r"\s+", "", word).lower()
-    named = re.sub(r"-(?=[a-z])", "_", plain)  # the minus of a number stays
+    named = _plain(word)
     for pattern, build in _SPELLINGS:
         if found := pattern.fullmatch(named):
             return build(found)
@@ -219,6 +249,37 @@ def share_of_matched_lr(mode: Mode) -> float:
 def number(value: float) -> str:
     """Write a number as short as it can be without changing its value."""
     return repr(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
+
+
+def _is_spelling(name: str) -> bool:
+    return any(pattern.fullmatch(_plain(name)) for pattern, _ in _SPELLINGS)
+
+
+def _names(mode: Mode) -> set[str]:
+    """Return the canonical names of a mode of these values."""
+    keep, ending = number(mode.keep), _ending(mode.mean, mode.by_batch)
+    if mode.fill:
+        return {"zero_grad:fill"} if mode[1:4] == (0, 1, True) and not mode.by_batch else set()
+    names = {f"keep={keep},every={mode.every}{ending}"}
+    if mode.keep == 0:
+        names.add(f"accumulate:{mode.every}{ending}")
+    if mode.every == 1 and not ending and 0 <= mode.keep <= 1:
+        words = {0.0: "zero_grad", 0.5: "halve_grad", 1.0: "no_zero_grad"}
+        names |= {f"decay:{keep}", words.get(mode.keep, "")}
+    return names
+
+
+def _values(mode: Mode) -> str:
+    """Return the values of a mode in words, those at their default left out but for keep."""
+    shown = mode._asdict()
+    usual = Mode._field_defaults
+    return ", ".join(f"{key}={shown[key]}" for key in mode._fields[1:6] if key == "keep" or shown[key] != usual[key])
+
+
+def _plain(word: str) -> str:
+    """Return a word as the spellings have it."""
+    plain = re.sub(r"\s+", "", word).lower()
+    return re.sub(r"-(?=[a-z])", "_", plain)  # the minus of a number stays
 
 
 def _ending(mean: bool, by_batch: bool) -> str:

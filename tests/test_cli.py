@@ -85,6 +85,9 @@ number = 3
 # What is asked, and what the answer says of it: the fault and what would work.
 FAULTS: list[tuple[str, str]] = [
     ("run nope", "unknown experiment 'nope'. Known: adam_linear, digits, diverging_loss,"),
+    ("run bad.py:kw", "bad.py:kw names a task: gradlab run --task bad.py:kw"),
+    ("sweep noisy_line", "noisy_line names a task: gradlab sweep --task noisy_line"),
+    ("sharpness pack.age:kw", "pack.age:kw names a task: gradlab sharpness --task pack.age:kw"),
     ("run digit", "unknown experiment 'digit'; did you mean 'digits'?"),
     ("run noisy_line", "gradlab run --task noisy_line"),
     ("run missing.toml", "there is no file missing.toml"),
@@ -139,7 +142,7 @@ FAULTS: list[tuple[str, str]] = [
     ("run --seed 4294967296", "--seed must be less than 4294967296"),
     ("run --seed 1 --seed 1", "seed '1' is given twice"),
     ("run --set momentum", "--set momentum has no '='"),
-    ("run --set momentum=0.9", "unknown key 'momentum'; did you mean 'optimizer.momentum'?"),
+    ("run --set momentun=0.9", "unknown key 'momentun'; did you mean 'optimizer.momentum'?"),
     ("run --set optimizer.momentumm=0.9", "optimizer 'SGD': unknown option 'momentumm'; did you mean 'momentum'?"),
     ("run --set optimizer.momentum=-1", "optimizer 'SGD': Invalid momentum value: -1"),
     ("run --set optimizer.lr=high", "optimizer.lr must be a number, got 'high'"),

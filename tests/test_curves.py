@@ -121,6 +121,33 @@ def test_one_nan_among_many_steps_diverges(per_epoch: int) -> None:
     assert verdict(mini_batches(losses, per_epoch)) == "diverges"
 
 
+@pytest.mark.parametrize("per_epoch", [1, 29, 400])
+@pytest.mark.parametrize("end", [9e7, 1e5])
+def test_a_leap_at_the_first_update_diverges(per_epoch: int, end: float) -> None:
+    losses = [0.72, *(1e7 + (end - 1e7) * nth / 399 for nth in range(399))]
+    assert verdict(mini_batches(losses, per_epoch)) == "diverges"
+
+
+def test_a_leap_with_a_few_right_batches_diverges() -> None:
+    losses = [0.72, *(0.0 if nth % 60 == 0 else 1e7 for nth in range(1, 400))]
+    assert verdict(mini_batches(losses, 29)) == "diverges"
+
+
+@pytest.mark.parametrize(
+    "after", [lambda nth: 1e4 / (1 + nth / 20), lambda nth: 500.0 + nth % 7], ids=["fall", "flat"]
+)
+def test_a_leap_that_is_not_made_up_for_rises(after: Callable[[int], float]) -> None:
+    assert verdict(mini_batches([2.3, *map(after, range(400))], 29)) == "rises"
+
+
+@pytest.mark.parametrize("lucky", [1e-3, 1e-5])
+def test_a_lucky_first_sample_is_no_start(lucky: float) -> None:
+    level = verdicts(lambda at, noise: noise.gauss(0, 1) ** 2 if at else lucky, 1, 200)
+    fall = verdicts(lambda at, noise: math.exp(-5 * at) * noise.gauss(0, 1) ** 2 if at else lucky, 40, 5)
+    assert not level["diverges"]
+    assert fall == {"falls": len(SEEDS)}
+
+
 @pytest.mark.parametrize(("per_epoch", "epochs"), [(40, 5), (40, 1), (10, 10), (100, 4), (29, 10), (40, 50)])
 def test_noise_around_a_level_is_flat_for_most_seeds(per_epoch: int, epochs: int) -> None:
     # A verdict on chance errs at a rate: with four or five levels, where a real fall must still be seen, once in

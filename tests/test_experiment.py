@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradlab import experiment as experiments
 from gradlab import modes
 from gradlab.errors import ExperimentError, GradlabError
-from gradlab.experiment import Experiment, Override, from_task, identity, load, locate, shipped
+from gradlab.experiment import Experiment, Override, from_task, identity, load, locate, overrides_of, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,8 +194,8 @@ FAULTS = [
     ("[optimizer]\nmomentum = [[1]]", 3, "optimizer.momentum must be a number, a string, true, false or a list of"),
     ("[optimizer]\nmomentum = {x = 1}", 3, "optimizer.momentum must be a number, a string, true, false or a list"),
     ("optimizer = 'sgd'", 2, "optimizer must be"),
-    ("[task_options]\nsampels = 3", 2, "task 'noisy_line': unknown option 'sampels'; did you mean 'samples'? Known:"),
-    ("[task_options]\nsamples = 'x'", 2, "task 'noisy_line': option samples must be an integer, got 'x'"),
+    ("[task_options]\nsampels = 3", 3, "task 'noisy_line': unknown option 'sampels'; did you mean 'samples'? Known:"),
+    ("[task_options]\nsamples = 'x'", 3, "task 'noisy_line': option samples must be an integer, got 'x'"),
     ("[task_options]\nnoise = [[1]]", 3, "task_options.noise must be a number, a string, true, false or a list of"),
     ("task_options = 3", 2, "task_options must be"),
     ("[expect.zero_gard]\nsteps = 3", 2, "unknown mode 'zero_gard'; did you mean 'zero_grad'?"),
@@ -239,11 +239,105 @@ def test_a_fault_has_its_place_and_the_words_of_toml(text: str, line: int, said:
         ),
         ("task = 3", 1, "task must be a string, got 3"),
         ("\ntask = 'mine.py:f'", 2, "task 'mine.py:f': there is no file mine.py"),
-        ("task = 'straight_line'\n[task_options]\nloss = 3", 2, "task 'straight_line': option loss must be a string"),
+        ("task = 'straight_line'\n[task_options]\nloss = 3", 3, "task 'straight_line': option loss must be a string"),
     ],
 )
 def test_a_fault_of_the_task_is_answered_with_file_line_and_what_is_wrong(text: str, line: int, said: str) -> None:
     assert complaint(text).startswith(f"mine.toml:{line}: {said}")
+
+
+# All faults at once: the whole of a file, and where each is with what begins what is said
+
+SEVERAL = [
+    ("taks = 'digits'", ["1: unknown key 'taks'; did you mean 'task'? Known: name, title, task, "]),
+    (
+        "task = 'digits'\n[optimiser]\nname = 'adam'\n[task_optons]\nx = 3",
+        [
+            "2: unknown key 'optimiser'; did you mean 'optimizer'?",
+            "4: unknown key 'task_optons'; did you mean 'task_o",
+        ],
+    ),
+    (
+        "epoch = 3\ntaks = 'digits'\nseeds = 3\n[optimizer]\nlr = -1\nmomentun = 0.5",
+        [
+            "1: unknown key 'epoch'; did you mean 'epochs'?",
+            "2: unknown key 'taks'; did you mean 'task'?",
+            "3: seeds must be a list, got 3",
+            "5: optimizer.lr must be greater than 0, got -1",
+            "6: optimizer 'SGD': unknown option 'momentun'; did you mean 'momentum'?",
+        ],
+    ),
+    (
+        "task = 'digit'\nmodes = ['hlve_grad', 'zero_gard']\n[task_options]\nhiden = 3\n[expect.halve_grad]\nstep = 3",
+        [
+            "1: unknown task 'digit'; did you mean 'digits'?",
+            "2: unknown mode 'hlve_grad'; did you mean 'halve_grad'?",
+            "2: unknown mode 'zero_gard'; did you mean 'zero_grad'?",
+            "6: unknown key 'expect.halve_grad.step'; did you mean 'steps'?",
+        ],
+    ),
+    (
+        "title=3\ntask='digits'\n[task_options]\nhiden=3\nbatch_size='x'\n[optimizer]\nnam='adam'\neps=1\nlr=0",
+        [
+            "1: title must be a string, got 3",
+            "4: task 'digits': unknown option 'hiden'; did you mean 'hidden'?",
+            "5: task 'digits': option batch_size must be an integer, got 'x'",
+            "7: unknown key 'optimizer.nam'; did you mean 'name'?",
+            "9: optimizer.lr must be greater than 0, got 0",
+        ],
+    ),
+    (
+        "task = 'digits'\nepochs = 3\nsteps = 4\n[optimizer]\nname = 'adamm'\nmomentun = 3",
+        ["3: give epochs or steps, not both", "5: unknown optimizer 'adamm'; did you mean 'Adam'?"],
+    ),
+    (
+        "modes = ['halve_grad']\n[vary]\nlearning_rat = [1]\nkep = [1]\nlr = [1]\nseed = [1]\noptimizer.x = [1]",
+        [
+            "1: task is missing",
+            "3: unknown key 'vary.learning_rat'; did you mean 'learning_rate'?",
+            "4: unknown key 'vary.kep'; did you mean 'keep'?",
+        ],
+    ),
+    (
+        "task = 'digits'\nmods = ['halve_grad']\n[expect.halve_grad]\nverdct = 'falls'\nsteps = 'x'",
+        [
+            "2: unknown key 'mods'; did you mean 'modes'?",
+            "4: unknown key 'expect.halve_grad.verdct'; did you mean 'verdict'?",
+            "5: expect.halve_grad.steps must be an integer, got 'x'",
+        ],
+    ),
+    (
+        "task = 'digits'\nengine = 'tensorflow'\ndevice = 'cuda'\n[optimizer]\nmomentum = 0.5",
+        ["3: engine 'tensorflow' does plain gradient", "5: engine 'tensorflow' does plain gradient"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), SEVERAL, ids=[text.replace("\n", " ") for text, _ in SEVERAL])
+def test_all_faults_are_told_in_the_order_of_lines(text: str, said: list[str]) -> None:
+    told = complaint(text).splitlines()
+    assert [line[: len(each)] for line, each in zip(told, (f"mine.toml:{each}" for each in said), strict=True)] == [
+        f"mine.toml:{each}" for each in said
+    ]
+
+
+def test_faults_of_the_command_line_follow_those_of_the_file() -> None:
+    told = complaint("taks = 'digits'", Override(("optimizer", "lr"), -1.0, "--lr"), set_("epoch=3")).splitlines()
+    assert [line.partition(";")[0] for line in told] == [
+        "mine.toml:1: unknown key 'taks'",
+        "--lr must be greater than 0, got -1.0",
+        "unknown key 'epoch'",
+    ]
+
+
+def test_a_task_misspelt_on_the_command_line_is_not_missing() -> None:
+    assert complaint("title = 'x'", set_("taks=digits")).startswith("unknown key 'taks'; did you mean 'task'?")
+
+
+def test_a_file_of_a_thousand_faults_is_told_ten() -> None:
+    told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(1000))).splitlines()
+    assert told[9] == "mine.toml:11: unknown key 'key9'."
+    assert told[10:] == ["there may be more: the rest is checked once these are corrected"]
 
 
 @pytest.mark.parametrize("digits", [20, 400, 5000])  # beyond 2⁶³; beyond a float; beyond what Python reads
@@ -316,9 +410,19 @@ def test_a_mistyped_experiment_is_answered_with_the_nearest_and_with_all_there_a
     assert str(raised.value) == f"unknown experiment 'diverging_los'; did you mean 'diverging_loss'? Known: {known}"
 
 
-def test_the_name_of_a_task_is_answered_with_how_to_run_one() -> None:
-    with pytest.raises(ExperimentError, match="\nthere is a task of that name: gradlab run --task noisy_line"):
-        load("noisy_line")
+@pytest.mark.parametrize(
+    "name", ["noisy_line", "Noisy-Line", "bad.py:kw", "sub/bad.py:kw", "bad.py:", "package.module:kw", "module:kw"]
+)
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_the_name_of_a_task_is_answered_with_how_to_run_one(name: str, command: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        load(name, command=command)
+    assert str(raised.value) == f"{name} names a task: gradlab {command} --task {name}"
+
+
+@pytest.mark.parametrize("name", ["digits", "Straight-Line"])
+def test_an_experiment_goes_before_a_task_of_its_name(name: str) -> None:
+    assert locate(name).suffix == ".toml"
 
 
 def test_a_file_of_ones_own_is_not_hidden_by_one_that_ships() -> None:
@@ -503,6 +607,61 @@ def test_set_without_a_key_and_a_value_says_how_to_write_them(text: str) -> None
         ExperimentError, match=r"^--set .*: write --set KEY=VALUE, such as --set optimizer\.momentum=0\.9"
     ):
         Override.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("lr=0.1", ("optimizer", "lr")),
+        ("learning_rate=0.1", ("optimizer", "lr")),
+        ("momentum=0.1", ("optimizer", "momentum")),
+        ("batch_size=4", ("task_options", "batch_size")),
+        ("batch-size=4", ("task_options", "batch_size")),
+    ],
+)
+def test_set_takes_the_short_names_of_vary(text: str, key: tuple[str, ...]) -> None:
+    assert Override.parse(text).key == key
+
+
+@pytest.mark.parametrize(
+    ("texts", "mode"),
+    [
+        (["keep=0.5"], "keep=0.5,every=1"),
+        (["every=4"], "keep=0,every=4"),
+        (["keep=1", "every=4"], "keep=1,every=4"),
+        (["every=4", "lr=0.1", "keep=-0.25"], "keep=-0.25,every=4"),
+    ],
+)
+def test_set_keep_and_every_make_the_one_mode(texts: list[str], mode: str) -> None:
+    assert loaded(FULL + "[expect.zero_grad]\nsteps = 3", *overrides_of(texts)).modes == [mode]
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["keep=half"], "--set keep: keep must be a number, got 'half'"),
+        (["keep=true"], "--set keep: keep must be a number, got True"),
+        (["keep=nan"], "--set keep: mode 'keep=nan': keep must be a finite number"),
+        (["keep=1" + "0" * 400], "--set keep: "),
+        (["every=1.5"], "--set every: every must be an integer, got 1.5"),
+        (["every=0"], "--set every: a mode with a step every 0 backward passes: must be at least 1"),
+        (
+            ["keep=0.5", "modes=['zero_grad']"],
+            "--set keep: the one mode is keep=0.5,every=1 then, but --set modes chooses modes; leave one of them out",
+        ),
+    ],
+)
+def test_set_keep_and_every_refuse_what_makes_no_mode(texts: list[str], said: str) -> None:
+    with pytest.raises(ExperimentError) as raised:
+        overrides_of(texts)
+    assert str(raised.value).startswith(said)
+
+
+def test_set_keep_beside_a_mode_is_refused() -> None:
+    with pytest.raises(
+        ExperimentError, match=r"--set keep and --set every: the one mode is .* then, but --mode chooses modes"
+    ):
+        overrides_of(["keep=0.5", "every=2"], [Override(("modes",), ["halve_grad"], "--mode")])
 
 
 # Identity

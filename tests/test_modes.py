@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from gradlab.modes import Mode, parse
 from tests.table import MODES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 # The design's table and every other way to write it, with its name, keep, every, mean and fill.
@@ -100,6 +102,41 @@ def test_the_name_of_a_mode_names_it(mode: Mode) -> None:
 @given(BUILT, BUILT)
 def test_different_modes_have_different_names(one: Mode, other: Mode) -> None:
     assert (one == other) == (one.name == other.name)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Mode("no_zero_grad"), "mode 'no_zero_grad' cannot have keep=0.0; write gradlab.modes.parse('no_zero"),
+        (lambda: Mode("No-Zero-Grad"), "mode 'No-Zero-Grad' cannot have keep=0.0"),
+        (lambda: Mode("zero_grad", keep=0.5), "mode 'zero_grad' cannot have keep=0.5"),
+        (lambda: Mode("zero_grad", fill=True), "cannot have keep=0.0, fill=True"),
+        (lambda: Mode("zero_grad:fill"), "which has keep=0.0, fill=True"),
+        (lambda: Mode("accumulate:4"), "which has keep=0.0, every=4"),
+        (lambda: Mode("accumulate:4:sum", every=4), "which has keep=0.0, every=4, mean=False"),
+        (lambda: Mode("decay:0.9", 0.8), "mode 'decay:0.9' cannot have keep=0.8"),
+        (lambda: Mode("decay:2", 2.0), "what is kept must lie between 0 and 1"),
+        (lambda: Mode("keep=0.5,every=4", 0.5), "which has keep=0.5, every=4"),
+        (lambda: modes.halve_grad()._replace(keep=0.25), "mode 'halve_grad' cannot have keep=0.25"),
+    ],
+)
+def test_a_mode_has_the_values_that_its_name_says(make: Callable[[], Mode], said: str) -> None:
+    with pytest.raises(ModeError, match=re.escape(said)):
+        make()
+
+
+@given(BUILT)
+def test_a_mode_is_made_again_from_its_values(mode: Mode) -> None:
+    assert Mode(*mode) == mode
+
+
+def test_a_mode_may_have_a_name_of_its_own() -> None:
+    assert Mode("mine", keep=0.3).keep == 0.3
+
+
+def test_a_pickled_mode_is_equal() -> None:
+    pickled = pickle.dumps(modes.no_zero_grad())
+    assert pickle.loads(pickled) == modes.no_zero_grad()  # noqa: S301 - our own
 
 
 def test_a_mistyped_mode_is_answered_with_the_nearest_and_with_all_there_are() -> None:

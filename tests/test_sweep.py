@@ -189,6 +189,22 @@ def test_a_fault_of_a_file_is_told_by_its_line(text: str, said: str) -> None:
     assert str(raised.value).startswith(said)
 
 
+def test_all_faulty_axes_are_told_at_once() -> None:
+    with pytest.raises(GradlabError) as raised:
+        of_file("[vary]\nlr = 3\nmomentum = []\nevery = [1]\n", "keep=1:0:3")
+    assert [line[:20] for line in str(raised.value).splitlines()] == [
+        "mine.toml:3: vary.lr",
+        "mine.toml:4: vary.mo",
+        "--vary keep=1:0:3: L",
+    ]
+    with pytest.raises(GradlabError) as raised:
+        of_file("[vary]\nlr = [-1.0, -2.0]\nkeep = ['x']\n")
+    assert str(raised.value).splitlines() == [
+        "mine.toml:3: vary.lr must be greater than 0, got -1.0",
+        "mine.toml:4: vary.keep: keep must be a number, got 'x'",
+    ]
+
+
 def test_points_that_do_not_hold_together_are_refused_before_any_is_trained() -> None:
     with pytest.raises(
         GradlabError, match=r"--vary task and --vary task_options\.loss: task 'noisy_line': unknown op"
@@ -209,7 +225,7 @@ def test_keep_and_every_take_the_place_of_modes() -> None:
         modes.rule(keep, every).name for keep in (0.0, 0.5) for every in (1, 4)
     ]
     with pytest.raises(ExperimentError, match="--vary keep makes the modes itself: leave --mode out, or keep"):
-        grid_of(from_task(LINE), ["keep=0,1"], chosen_modes=True)
+        grid_of(from_task(LINE), ["keep=0,1"], modes_by="--mode")
 
 
 def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
@@ -517,6 +533,8 @@ def test_failed_runs_make_the_exit_status_1_and_are_told_with_what_ended_them() 
         (["sweep"], "nothing varies: a sweep needs --vary KEY=RANGE"),
         (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed: give N of seeds"),
         (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "leave --mode out, or keep"),
+        (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "leave --set every out, or keep"),
+        (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "leave --set modes out, or keep"),
         (["sweep", "--vary", "lr=1,2", "--engine", "tensorflow"], "unknown engine of a sweep: 'tensorflow'"),
         (["sweep", "--vary", "lr=1,2", "--workers", "0"], "--workers"),
         (["sweep", "--vary", "optimizer.momentum=0,-1", "--workers", "1"], "Invalid momentum value: -1"),

@@ -673,6 +673,15 @@ def test_a_task_that_cannot_tell_its_parameters_is_an_error_of_the_task() -> Non
         tasks.check_options(tasks.find("builtins:dict"), {})
 
 
+def test_all_faulty_options_of_a_task_are_told_at_once() -> None:
+    with pytest.raises(TaskError) as raised:
+        tasks.check_options(own("pass", "seed, width: int, depth: int"), {"widht": 3, "depth": "x"})
+    assert str(raised.value).splitlines() == [
+        "task 'mine.py:own': unknown option 'widht'; did you mean 'width'? Known: width, depth",
+        "task 'mine.py:own': option depth must be an integer, got 'x'",
+    ]
+
+
 # Building
 
 

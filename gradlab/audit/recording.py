@@ -118,10 +118,20 @@ class Recorder:
                 self.thread = me
             elif self.thread != me and _is_of_script(me):
                 self._hear_no_more()
+            if len(self._watched) > 1 and self._several_train(me):
+                self._hear_no_more()
         hears = not self._deaf  # it may have become so meanwhile
         if not hears:
             turn.release()
         return hears
+
+    def _several_train(self, me: int) -> bool:
+        """Say whether this thread has an optimizer, and another thread that is alive has one too.
+
+        Reading the gradients of that one could crash: its thread may clear them meanwhile.
+        """
+        owners = {each.thread for each in self._watched.values()} - {None}
+        return len(owners) > 1 and me in owners and len(owners & {each.ident for each in threading.enumerate()}) > 1
 
     def _leaves(self) -> None:
         if not self.depth:
@@ -129,10 +139,12 @@ class Recorder:
         self._turn.release()
 
     def _hear_no_more(self) -> None:
-        """Look at no gradient any more: several threads train at once."""
+        """Look at no gradient any more: several threads train at once.
+
+        The gradients in `_before` stay referenced: releasing one while another thread's pass replaces it can crash.
+        """
         self._deaf = self.history.at_once = True
         self.alone = self.calm = None
-        self._before = []
 
     def next_due(self, update: int) -> int:
         """Return the next update after this one, the way to which is to be measured."""
@@ -259,9 +271,11 @@ class Recorder:
             self.history.backwards += 1
             self._leave_calm()
             before, self._before = self._before, []
-            for each, groups, seen, samples in before:
+            while before:  # which leaves no reference to a gradient once another thread may begin a pass
+                each, groups, seen, samples = before.pop(0)
                 if any_grad(groups) if seen is None else any_changed(seen):
                     _got_gradient(each, groups, seen, samples)
+                del seen
             if self._loss is not None:
                 self._loss_was(self._loss)
         except Exception as error:  # as `unfelt` does, less a call
@@ -297,7 +311,7 @@ class Recorder:
             if watched.in_step and steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
                 watched.nested += 1
                 return
-            watched.in_step, watched.nested = True, 0
+            watched.in_step, watched.nested, watched.thread = True, 0, get_ident()
             watched.none_found = watched.finds_none(groups)
             watched.measure_next = watched.history.updates + 2 >= watched.due
             if watched.measuring or watched.measure_next:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import weakref
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,9 @@ class Watched:
         self.lines: list[Place | None] = []  # then one for each letter
         self.held = False  # whether there was a gradient when last it was looked at
         self.in_step = False
+        here = threading.current_thread()
+        # That took its last step; until then the one that made it, unless the main thread made it for another.
+        self.thread = None if here is threading.main_thread() else here.ident
         self.nested = 0  # calls of step within step
         self.none_found = False  # by the step under way
         self.probes: list[tuple[int, int]] = []

@@ -41,7 +41,15 @@ Steps = Annotated[int | None, typer.Option(help="Backward passes to train for.")
 Epochs = Annotated[int | None, typer.Option(help="Passes over the batches to train for.")]
 BatchSize = Annotated[int | None, typer.Option(help="The task's option batch_size.")]
 Seed = Annotated[list[int] | None, typer.Option(help="Seed of a run; give several for a band.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the experiment file.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any key of the experiment file; lr, momentum and batch_size for short. keep=K and every=N set the "
+        "rule in place of the modes.",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Train again what is done.")]
 Plot = Annotated[
@@ -78,8 +86,8 @@ def run(
     """Train one model under several modes and compare: same weights, same batches."""
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
     _check_formats(plot)
-    outcome = _run(_chosen(experiment, task, [*overrides, *_given(seeds=seed, engine=engine)]), out, fresh=fresh,
-                   talk=not (json or quiet))  # fmt: skip
+    chosen = _chosen("run", experiment, task, [*overrides, *_given(seeds=seed, engine=engine)])
+    outcome = _run(chosen, out, fresh=fresh, talk=not (json or quiet))
     if json:
         print_json(_outcome_json(outcome))
     else:
@@ -134,9 +142,10 @@ def sweep(
         raise ExperimentError("--workers and --dask: train on this machine or on a cluster, not both")
     overrides = _overrides(mode, task, optimizer, lr, steps, epochs, batch_size, device, set_)
     overrides += _given(seeds=list(range(seeds)) if seeds else seed)
-    chosen = _chosen(experiment, task, overrides)
+    chosen = _chosen("sweep", experiment, task, overrides)
     _check_formats(plot)
-    grid = grid_of(chosen, vary or [], engine=engine, chosen_modes=bool(mode))
+    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
+    grid = grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
     outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
     if json:
         failed = {"failed": outcome.failed} if outcome.failed else {}
@@ -162,7 +171,7 @@ def sharpness(
 ) -> None:
     """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
     overrides = _overrides(mode=mode, task=task, batch_size=batch_size, set_=set_)
-    chosen = _chosen(experiment, task, overrides + _given(seed))
+    chosen = _chosen("sharpness", experiment, task, overrides + _given(seed))
     from gradlab import sharpness as measuring
 
     with redirect_stdout(sys.stderr):  # what a user's task prints is talk
@@ -196,7 +205,7 @@ def _overrides(
     set_: list[str] | None = None,
 ) -> list[Override]:
     """Return what the options of run and sweep put over the experiment's file."""
-    from gradlab.experiment import Override
+    from gradlab.experiment import Override, overrides_of
 
     given: list[tuple[tuple[str, ...], object, str]] = [
         (("task",), task, "--task"),
@@ -208,8 +217,7 @@ def _overrides(
         (("task_options", "batch_size"), batch_size, "--batch-size"),
         (("device",), device, "--device"),
     ]
-    overrides = [Override(*each) for each in given if each[1] not in (None, [])]
-    return overrides + [Override.parse(text) for text in set_ or []]
+    return overrides_of(set_ or [], [Override(*each) for each in given if each[1] not in (None, [])])
 
 
 def _given(seeds: list[int] | None = None, engine: str | None = None) -> list[Override]:
@@ -220,13 +228,13 @@ def _given(seeds: list[int] | None = None, engine: str | None = None) -> list[Ov
     return found + ([Override(("engine",), engine, "--engine")] if engine is not None else [])
 
 
-def _chosen(experiment: str | None, task: str | None, overrides: list[Override]) -> Experiment:
-    """Return the experiment that was asked for."""
+def _chosen(command: str, experiment: str | None, task: str | None, overrides: list[Override]) -> Experiment:
+    """Return the experiment that was asked of the command."""
     from gradlab import experiment as experiments
 
     if task and experiment is None:
         return experiments.from_task(task, overrides)
-    return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides)
+    return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides, command)
 
 
 def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:

@@ -1,14 +1,15 @@
 """Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
 
+from gradlab.experiment.checking import ELSEWHERE, RULE, check_rule
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, identity
 from gradlab.experiment.reading import (
     DEFAULT,
-    ELSEWHERE,
     Override,
     from_plain,
     from_task,
     load,
     locate,
+    overrides_of,
     place_of,
     plain,
     shipped,
@@ -18,15 +19,18 @@ from gradlab.experiment.reading import (
 __all__ = [
     "DEFAULT",
     "ELSEWHERE",
+    "RULE",
     "Expected",
     "Experiment",
     "OptimizerSettings",
     "Override",
+    "check_rule",
     "from_plain",
     "from_task",
     "identity",
     "load",
     "locate",
+    "overrides_of",
     "place_of",
     "plain",
     "shipped",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from gradlab import curves, modes, runs, tasks, training
 from gradlab.ensemble import CannotStackError
 from gradlab.errors import GradlabError, shortened
+from gradlab.experiment import RULE
 from gradlab.store import Block
 from gradlab.sweep import stacked
 from gradlab.sweep.cell import Cell, Step
-from gradlab.sweep.grid import RULE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
+from gradlab.experiment import RULE, check_rule
 from gradlab.store import run_of
 from gradlab.toml_text import excess
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 MOST_RUNS = 1_000_000  # of a sweep: each has its line in what is exported
 ENGINES = ("loop", "ensemble")  # that train sweeps; another one also stands in cells.TOGETHER
 DEFAULT_ENGINE = "ensemble"
-RULE = ("keep", "every")  # of the rule itself, in place of the experiment's modes
 _RANGE = re.compile(r"[^:,]*\d[^:,]*:[^,]*")  # LOW:HIGH:COUNT, right or wrong; a task of a user begins with no digit
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _FORM = "a range LOW:HIGH:COUNT or LOW:HIGH:COUNT:log, such as 1e-3:4:33:log, or values A,B,…"
@@ -140,7 +140,7 @@ class Grid(NamedTuple):
 
 
 def grid_of(
-    experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, chosen_modes: bool = False
+    experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, modes_by: str = ""
 ) -> Grid:
     """Return the grid of an experiment: what its file varies, and what the command line does, `KEY=RANGE` each.
 
@@ -148,34 +148,22 @@ def grid_of(
         experiment: a checked one.
         flags: as after --vary; one takes the place of the file's axis of the same key.
         engine: what trains; None for the experiment's own, or the one that trains most runs a second.
-        chosen_modes: whether the command line names modes, which must not vary then.
+        modes_by: the flag by which the command line chooses modes, which must not vary then.
 
     Raises:
         GradlabError: nothing varies, or an axis or a value does not hold.
     """
-    told: dict[str, str] = {}  # how a fault of an axis is told: of the flag, or of the place in the file
-    axes: dict[str, Axis] = {}
-    for key, value in _flat(experiment.vary):
-        place = experiments.place_of(experiment, "vary", *key.split("."))
-        axis = _axis(key, value, f"{place}vary.{key}")
-        axes[axis.key], told[axis.key] = axis, f"{place}vary.{key}"
-    given: set[str] = set()
-    for text in flags:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ExperimentError(f"--vary {shortened(text)}: write --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log")
-        axis = _axis(key, value, f"--vary {shortened(key)}")
-        if axis.key in given:
-            raise ExperimentError(f"--vary {axis.key} is given twice")
-        given.add(axis.key)
-        axes[axis.key], told[axis.key] = axis, f"--vary {axis.key}"
+    axes, told = _axes_of(experiment, flags)
     if not axes:
         raise ExperimentError(
             "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
         )
     ruled = [key for key in RULE if key in axes]
-    if ruled and chosen_modes:
-        raise ExperimentError(f"{told[ruled[0]]} makes the modes itself: leave --mode out, or {ruled[0]}")
+    if ruled and modes_by:
+        raise ExperimentError(
+            f"{told[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
+            "keep and every may have a single value each, such as --vary every=4"
+        )
     if engine is None and "engine" in experiment.model_fields_set:
         engine = experiment.engine
     engine = engine or DEFAULT_ENGINE
@@ -191,21 +179,64 @@ def grid_of(
     return grid
 
 
+def _axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axis], dict[str, str]]:
+    """Return the axes by key, and how a fault of each is told: of the flag, or of the place in the file.
+
+    Raises:
+        GradlabError: axes do not hold: all that is wrong.
+    """
+    told: dict[str, str] = {}
+    axes: dict[str, Axis] = {}
+    faults: list[GradlabError] = []
+    for key, value in _flat(experiment.vary):
+        subject = f"{experiments.place_of(experiment, 'vary', *key.split('.'))}vary.{key}"
+        try:
+            axis = _axis(key, value, subject)
+        except GradlabError as error:
+            faults.append(error)
+        else:
+            axes[axis.key], told[axis.key] = axis, subject
+    given: set[str] = set()
+    for text in flags:
+        try:
+            axis = _axis_of_flag(text)
+            if axis.key in given:
+                raise ExperimentError(f"--vary {axis.key} is given twice")
+        except GradlabError as error:
+            faults.append(error)
+        else:
+            given.add(axis.key)
+            axes[axis.key], told[axis.key] = axis, f"--vary {axis.key}"
+    _raise(faults)
+    return axes, told
+
+
 def _check(grid: Grid, told: Mapping[str, str]) -> None:
     """Raise a GradlabError where there are too many runs, or where a value or a point does not hold."""
     if grid.runs > MOST_RUNS:
         raise ExperimentError(f"{grid.runs:,} runs are too many for one sweep; at most {MOST_RUNS:,}")
+    faults: list[GradlabError] = []
     for axis in grid.axes:
         alone = grid._replace(axes=(axis,))
-        for value in axis.values:
-            with _Told(told[axis.key]):
-                _check_rule(axis.key, value)
-                alone.experiment_at((value,), told[axis.key])
+        try:
+            for value in axis.values:
+                with _Told(told[axis.key]):
+                    check_rule(axis.key, value)
+                    alone.experiment_at((value,), told[axis.key])
+        except GradlabError as error:
+            faults.append(error)  # the first of the axis
+    _raise(faults)
     if len(grid.axes) > 1:
         together = " and ".join(told.values())
         for values in grid.points_of_training():
             with _Told(together):
                 grid.experiment_at(values, together)
+
+
+def _raise(faults: Sequence[GradlabError]) -> None:
+    """Raise one error that reports all of these, if there are any."""
+    if faults:
+        raise faults[0] if len(faults) == 1 else ExperimentError("\n".join(map(str, faults)))
 
 
 def _places(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -231,13 +262,6 @@ class _Told:
             raise type(error)(f"{self.subject}: {error}") from None
 
 
-def _check_rule(key: str, value: object) -> None:
-    if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}")
-    if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
-        raise ExperimentError(f"every must be an integer, got {shortened(repr(value))}")
-
-
 def _flat(vary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
     """Yield the keys of `[vary]`, dotted, with what they give."""
     for key, value in vary.items():
@@ -245,6 +269,14 @@ def _flat(vary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, obje
             yield from _flat(value, f"{before}{key}.")
         else:
             yield before + key, value
+
+
+def _axis_of_flag(text: str) -> Axis:
+    """Return the axis that `--vary KEY=RANGE` names."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ExperimentError(f"--vary {shortened(text)}: write --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log")
+    return _axis(key, value, f"--vary {shortened(key)}")
 
 
 def _axis(key: str, given: object, told: str) -> Axis:

@@ -8,7 +8,7 @@ whoever only lists or checks tasks does not wait for it.
 from gradlab.tasks.builtin import BUILT_IN, digits, linear_4x3, noisy_line, straight_line
 from gradlab.tasks.fairness import Start, draw_for_themselves, start_of, watched
 from gradlab.tasks.heads import heads_in_turn
-from gradlab.tasks.loading import TaskName, build, check_options, find, load
+from gradlab.tasks.loading import TaskName, build, check_options, faults_of_options, find, load
 from gradlab.tasks.sequences import echo, mixed_lengths
 from gradlab.tasks.task import Minibatches, Task, mapped
 
@@ -23,6 +23,7 @@ __all__ = [
     "digits",
     "draw_for_themselves",
     "echo",
+    "faults_of_options",
     "find",
     "heads_in_turn",
     "linear_4x3",

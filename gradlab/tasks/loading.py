@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gradlab import user_code
-from gradlab.errors import TaskError, kind_of, shortened, unknown
+from gradlab.errors import TaskError, kind_of, nearest, shortened, unknown
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.task import Task
 
@@ -49,7 +49,18 @@ def check_options(task: TaskName, options: Mapping[str, object]) -> None:
     """Check `options` against the signature of the task's function; a user's own is imported for that.
 
     Raises:
-        TaskError: an option that the task does not take, one that it needs, or one of the wrong type.
+        TaskError: options that the task does not take or that have another type, and those that it needs.
+    """
+    faults = [fault for _, fault in faults_of_options(task, options)]
+    if faults:
+        raise faults[0] if len(faults) == 1 else TaskError("\n".join(map(str, faults)))
+
+
+def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator[tuple[str, TaskError]]:
+    """Yield each option that does not hold, and the error that says so.
+
+    Raises:
+        TaskError: the task does not import, or tells no parameters, or takes no seed.
     """
     try:
         parameters = dict(inspect.signature(load(task)).parameters)
@@ -59,14 +70,16 @@ def check_options(task: TaskName, options: Mapping[str, object]) -> None:
         raise TaskError(f"task '{task.name}' must take a seed: def {task.function}(seed: int, …) -> Task")
     named = {key: each for key, each in parameters.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    meant = set()
     for key, value in options.items():
-        if key in named:
-            _check_type(task, key, value, named[key].annotation)
-        elif not takes_any:
-            raise TaskError(f"task '{task.name}': {unknown('option', key, named)}")
+        if key not in named and not takes_any:
+            meant.add(nearest(key, named))
+            yield key, TaskError(f"task '{task.name}': {unknown('option', key, named)}")
+        elif key in named and (wrong := _wrong_type(task, value, named[key].annotation)):
+            yield key, TaskError(f"task '{task.name}': option {key} must be {wrong}")
     for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in options:
-            raise TaskError(f"task '{task.name}' needs the option {key}: --set task_options.{key}=…")
+        if parameter.default is parameter.empty and key not in options and key not in meant:
+            yield key, TaskError(f"task '{task.name}' needs the option {key}: --set task_options.{key}=…")
 
 
 def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
@@ -111,14 +124,14 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
-def _check_type(task: TaskName, key: str, value: object, annotation: object) -> None:
+def _wrong_type(task: TaskName, value: object, annotation: object) -> str:
+    """Say what the value of an option must be, and what it is; "" where it is that."""
     kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     if kind not in _KINDS:
-        return
+        return ""
     wanted, words = _KINDS[kind]
-    if (
-        task.function == task.name and kind == "int" and isinstance(value, int) and value < 1
-    ):  # true of all built-in ones
-        raise TaskError(f"task '{task.name}': option {key} must be at least 1, got {value}")
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
-        raise TaskError(f"task '{task.name}': option {key} must be {words}, got {shortened(repr(value))}")
+    built_in = task.function == task.name
+    if built_in and kind == "int" and isinstance(value, int) and value < 1:  # true of all built-in ones
+        return f"at least 1, got {value}"
+    fits = isinstance(value, wanted) and not (isinstance(value, bool) and kind != "bool")
+    return "" if fits else f"{words}, got {shortened(repr(value))}"
