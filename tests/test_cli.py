@@ -239,16 +239,6 @@ def settings_of(answer: Any) -> Any:
     return strict((Path(answer["runs"][0]["folder"]) / "run.json").read_text())["settings"]
 
 
-@pytest.mark.usefixtures("files")
-@pytest.mark.parametrize("command", [["run"], ["sweep", "--vary", "lr=0.1,0.2", "--engine", "loop", "--workers", "1"]])
-def test_where_all_runs_failed_no_picture_is_offered(command: list[str]) -> None:
-    answer = gives(*command, "--task", "own.py:raises", "-m", "zero_grad", "--plot", "a.png", exit_status=1)
-    assert not Path("a.png").exists()
-    again = gives(*command, "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)
-    assert "failed" in answer.stderr
-    assert "gradlab plot" not in again.stderr
-
-
 # Faults
 
 
@@ -365,6 +355,26 @@ def test_run_answers_on_stdout_and_talks_on_stderr() -> None:
         "3/3 halve_grad seed 42: done",
         "picture: gradlab plot runs/noisy_line",
     ]
+
+
+FAILING = """
+import torch
+from gradlab import Task
+def own(seed, whole: int = 0):
+    def loss(model, batch):
+        calls.append(batch)
+        return model(batch).square().mean() if len(calls) <= whole else 1 / 0
+    calls = []
+    return Task(model=torch.nn.Linear(1, 1), batches=[torch.ones(1, 1)], loss=loss)
+"""
+
+
+@pytest.mark.parametrize(("whole", "hints"), [(0, 0), (3, 1)])
+def test_run_hints_at_a_picture_where_there_is_a_row(whole: int, hints: int) -> None:
+    Path("failing.py").write_text(FAILING)
+    task = ["--task", "failing.py:own", "--set", f"task_options.whole={whole}"]
+    answer = gives("run", *task, "-m", "zero_grad", "--steps", "9", exit_status=1)
+    assert answer.stderr.count("picture: gradlab plot") == hints
 
 
 def test_run_tells_the_mean_loss_of_each_epoch_in_words() -> None:

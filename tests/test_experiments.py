@@ -94,7 +94,7 @@ def test_smoke_fails_when_two_modes_are_swapped_in_the_code(
     def swapped(word: str, _folder: Path | None = None) -> Mode:
         asked = parse(word)
         wrong = {one: other, other: one}.get(asked.name)
-        return parse(wrong)._replace(name=asked.name) if wrong else asked
+        return tuple.__new__(Mode, (asked.name, *parse(wrong)[1:])) if wrong else asked  # what no call can make
 
     monkeypatch.setattr("gradlab.modes.parse", swapped)
     outcome = runs.run(experiment.load("smoke"))

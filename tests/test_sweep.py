@@ -517,6 +517,42 @@ def test_sweep_says_in_a_few_lines_how_its_runs_ended(monkeypatch: pytest.Monkey
     assert gives(*SWEEP, "--quiet").stderr == ""
 
 
+ALL_FAIL = [
+    "sweep",
+    "--task",
+    "mine.py:mine",
+    "--vary",
+    "lr=0.1,0.2",
+    "-m",
+    "zero_grad",
+    "--steps",
+    "3",
+    "--workers",
+    "1",
+]
+
+
+@pytest.mark.parametrize("plot", [[], ["--plot", "loss.png"]], ids=["hint", "plot"])
+def test_a_sweep_of_failed_runs_alone_has_no_picture(plot: list[str]) -> None:
+    Path("mine.py").write_text(MINE.replace("{each_step}", "1 / 0"))
+    answer = gives(*ALL_FAIL, *plot, exit_status=1)
+    assert "failed 2" in answer.stdout
+    assert "picture" not in answer.stderr
+    assert "to draw" not in answer.stderr
+
+
+def test_a_sweep_without_a_number_hints_at_no_picture() -> None:
+    words = ["sweep", "--task", LINE, "--vary", "optimizer.nesterov=false,true", "--set", "momentum=0.5"]
+    answer = gives(*words, "-m", "zero_grad", "--steps", "3", "--workers", "1")
+    assert "picture" not in answer.stderr
+
+
+def test_a_sweep_that_cannot_be_drawn_is_refused_before_it_is_trained() -> None:
+    words = ["sweep", "--task", LINE, "--vary", "schedule=linear,cosine", "--plot", "loss.png"]
+    assert "there is no axis to draw along" in gives(*words, exit_status=2).stderr
+    assert not Path("runs").exists()
+
+
 def test_failed_runs_make_the_exit_status_1_and_are_told_with_what_ended_them() -> None:
     Path("mine.py").write_text(MINE.replace("{each_step}", "if seed == 1: 1 / 0"))
     command = ["sweep", "--task", "mine.py:mine", "--vary", "lr=0.1,0.2", "-m", "zero_grad", "--seeds", "2",

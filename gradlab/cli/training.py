@@ -13,11 +13,11 @@ from gradlab.cli.app import Json, Out, app
 from gradlab.cli.ending import DONE, FAILED, Stopped
 from gradlab.cli.reading import by_error, draw, draw_sweeps, result_json
 from gradlab.cli.saying import answer, console_, print_json, say
-from gradlab.errors import ExperimentError
+from gradlab.errors import ExperimentError, PlotError
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from gradlab import sweep as sweeps
     from gradlab.experiment import Experiment, Override
@@ -92,7 +92,7 @@ def run(
         print_json(_outcome_json(outcome))
     else:
         _show_outcome(outcome, quiet=quiet, drawn=bool(plot))
-    if plot and any(each.rows for each in outcome.runs):
+    if plot and _has_rows(outcome):
         draw(_group(outcome), plot, quiet=json or quiet)
     raise typer.Exit(DONE if outcome.ok else FAILED)
 
@@ -146,6 +146,10 @@ def sweep(
     _check_formats(plot)
     modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
     grid = grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
+    if plot:
+        from gradlab import plotting
+
+        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.modes)
     outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
     if json:
         failed = {"failed": outcome.failed} if outcome.failed else {}
@@ -154,7 +158,7 @@ def sweep(
         print_json(shown | {"cached": outcome.cached} | failed)
     else:
         _show_sweep(outcome, quiet=quiet, drawn=bool(plot))
-    if plot and set(outcome.ended) - {"failed"}:
+    if plot and _has_ended(outcome):
         draw_sweeps([outcome.folder], plot, quiet=json or quiet)
     raise typer.Exit(FAILED if outcome.failed else DONE)
 
@@ -309,8 +313,12 @@ def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
     before = sum(run.cached for run in outcome.runs)
     if before:
         say(f"{before} of {counted(len(outcome.runs), 'run')} done before and not trained again (--fresh does)")
-    if not drawn and any(run.rows for run in outcome.runs):
+    if not drawn and _has_rows(outcome):
         say(f"picture: gradlab plot {outcome.folder}")
+
+
+def _has_rows(outcome: Outcome) -> bool:
+    return any(each.rows for each in outcome.runs)
 
 
 def _outcome_json(outcome: Outcome) -> dict[str, Any]:
@@ -340,8 +348,23 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
     if outcome.cached:
         whole = counted(outcome.record.runs, "run")
         say(f"{outcome.cached:,} of {whole} done before and not trained again (--fresh does)")
-    if not drawn and set(outcome.ended) - {"failed"}:
+    if not drawn and _has_ended(outcome) and _has_panels(outcome.record.values, outcome.record.modes):
         say(f"picture: gradlab plot {outcome.folder.path}")
+
+
+def _has_ended(outcome: sweeps.Outcome) -> bool:
+    """Say whether a run has a verdict."""
+    return any(count for word, count in outcome.ended.items() if word != "failed")
+
+
+def _has_panels(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> bool:
+    from gradlab import plotting
+
+    try:
+        plotting.check_axes(axes, modes)
+    except PlotError:
+        return False
+    return True
 
 
 def _watcher(runs: int) -> Bar | Lines:

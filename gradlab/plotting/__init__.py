@@ -2,7 +2,7 @@
 
 from gradlab.plotting.figure import check_formats, draw, rendered
 from gradlab.plotting.labels import LABEL
-from gradlab.plotting.panels import Phase, Profile, Section, panels_of
+from gradlab.plotting.panels import Phase, Profile, Section, check_axes, panels_of
 from gradlab.plotting.phase import draw_phases
 from gradlab.plotting.predicted import without_theory
 
@@ -11,6 +11,7 @@ __all__ = [
     "Phase",
     "Profile",
     "Section",
+    "check_axes",
     "check_formats",
     "draw",
     "draw_phases",

@@ -99,6 +99,21 @@ def panels_of(
         PlotError: no axis has numbers to draw along, or there would be too many panels.
     """
     table = _Table(axes, modes, seeds, status, verdict, last_loss)
+    across, apart = check_axes(axes, modes)
+    own_edge = across[0] in _LR and all(_word(key) in _SAME_EDGE for key in apart)
+    known = [each for each in edges if 0 < each < math.inf] if own_edge else []
+    panels = [dict(zip(apart, values, strict=True)) for values in product(*apart.values())]
+    if len(across) == 1:
+        return [_profile(table, across[0], at, known) for at in panels]
+    return [_phase(table, across[0], across[1], at, known if across[1] in _KEEP else []) for at in panels]
+
+
+def check_axes(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return along which axes, one or two, a sweep is drawn, and what tells its panels apart.
+
+    Raises:
+        PlotError: no axis has numbers to draw along, or there would be too many panels.
+    """
     varied = {key: list(values) for key, values in axes.items() if len(values) > 1}
     numeric = sorted((key for key in varied if _are_numbers(varied[key])), key=_place)
     if not numeric:
@@ -110,12 +125,7 @@ def panels_of(
     if len(across) == 2 and len(modes) > 1:
         apart["mode"] = list(modes)
     _check_few(apart)
-    own_edge = across[0] in _LR and all(_word(key) in _SAME_EDGE for key in apart)
-    known = [each for each in edges if 0 < each < math.inf] if own_edge else []
-    panels = [dict(zip(apart, values, strict=True)) for values in product(*apart.values())]
-    if len(across) == 1:
-        return [_profile(table, across[0], at, known) for at in panels]
-    return [_phase(table, across[0], across[1], at, known if across[1] in _KEEP else []) for at in panels]
+    return across, apart
 
 
 class _Table(NamedTuple):
