@@ -28,6 +28,14 @@ class Difference(NamedTuple):
         """Whether the interval leaves out 0."""
         return abs(self.mean) > self.half
 
+    def rounded(self) -> tuple[str, str]:
+        """Return both with two digits, or with as many as show that the interval excludes 0."""
+        for digits in range(2, 18):
+            mean, half = f"{self.mean:+.{digits}g}", f"{self.half:.{digits}g}"
+            if not self.clear or abs(float(mean)) > float(half):
+                break
+        return mean, half
+
 
 def paired_difference(these: Sequence[float], those: Sequence[float]) -> Difference | None:
     """Return the mean of these − those with its 95 % interval, taken over pairs: the nth of both have the same seed.

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from gradlab.intervals import Difference
     from gradlab.results import Checked, Result
     from gradlab.rows import Row
     from gradlab.sharpness import Bound, Report
@@ -315,16 +314,7 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
     if found is None:
         return Text("")
     colour = "" if not found.clear else "green" if found.mean < 0 else "red"
-    return Text(_difference_text(found) + ("*" if found.clear else " "), colour)
-
-
-def _difference_text(found: Difference) -> str:
-    """Return mean ± half of the interval in as many digits, 2 or more, as show whether the interval excludes 0."""
-    for digits in range(2, 17):
-        mean, half = f"{found.mean:+.{digits}g}", f"{found.half:.{digits}g}"
-        if (abs(float(mean)) > float(half)) == found.clear:
-            break
-    return f"{mean}±{half}"
+    return Text("±".join(found.rounded()) + ("*" if found.clear else " "), colour)
 
 
 def _fitting(

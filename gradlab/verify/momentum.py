@@ -140,7 +140,7 @@ def _faster() -> Measured:
 
 
 def _interval(found: Difference) -> str:
-    return f"{found.mean:+.2g} ± {found.half:.2g}"
+    return " ± ".join(found.rounded())
 
 
 def _adam_forgives() -> Measured:
