@@ -25,8 +25,7 @@ lint: $(READY)  ## format, lint, types
 	$(BIN)/mypy
 
 check: lint $(CHECKED)  ## what CI runs: format, lint, types, all tests, coverage
-	$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered
-	$(PYTEST) -m slow
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh

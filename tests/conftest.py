@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,25 @@ if TYPE_CHECKING:
 
 settings.register_profile("gradlab", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gradlab")
+
+
+# Slow tests that reach code which no quick test reaches: TensorFlow, Dask, and workers of a sweep.
+COVER_MORE = ("test_tape", "test_clusters", "test_sweeps")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the other slow tests out of coverage: measuring it takes what runs in Python half as long again."""
+    for item in items:
+        if item.get_closest_marker("slow") and item.path.stem not in COVER_MORE:
+            item.add_marker(pytest.mark.no_cover)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _frozen() -> None:
+    """Import torch and leave what it brings out of garbage collections, which would go through it again and again."""
+    import torch  # noqa: F401 - that it is there
+
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

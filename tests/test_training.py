@@ -215,7 +215,7 @@ def test_with_adam_it_is_not_adams_momentum() -> None:
 # (b) Every mode × task × optimizer is the slow loop
 
 
-@each_end
+@pytest.mark.parametrize("end", [ENDS[0], pytest.param(ENDS[1], marks=pytest.mark.slow)], ids=["epochs", "steps"])
 @each_optimizer
 @each_task
 @each_mode

@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _small_heap() -> Iterator[None]:
+def _small_heap() -> None:
     """Hide torch's own objects from the audit, which collects garbage and searches the heap: 0.1 s each time."""
     import torch
 
     torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)  # the first optimizer imports the compiler
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
