@@ -19,11 +19,13 @@ Verdict = Literal["falls", "rises", "oscillates", "diverges", "flat"]
 Axis = Literal["step", "update", "epoch"]
 
 BOUND = 1000.0  # times where it starts: beyond it a curve diverges, even while it is finite
-LEAP = 100.0  # times its first loss: a curve that stays beyond rises, whatever it does there
-LUCKY = 50  # one loss in so many may be far below all others by chance
+LEAP = 1e5  # the same for the first loss of mini-batches: beyond it that is not small by chance
+CLIMB = 3.0  # times its first loss, from which on a curve rises, if that is not small by chance
+OUTLIERS = 50  # one loss in 50 may be far below all others
+TAIL = 0.1  # of their median: where losses are below it by chance, so may the first be
 SWING = 0.25  # of its whole range: what a turn must exceed to count
 FEWEST = 4  # epochs, below which their means are taken at their word
-FEW = 20  # levels, below which their order tells more than their distance
+FEW = 20  # levels, below which their order tells more than their distance; losses, below which any may be chance
 STILL = 1e-5  # of its height: what a curve must exceed to move at all
 BOUNCE = 0.2  # of its mean: the standard deviation from which on a curve without a trend oscillates
 
@@ -123,7 +125,8 @@ def verdict_of(losses: Losses) -> Verdict:
 
     diverges
         a loss is not finite or beyond 10¹⁰⁰; or a level of the later half exceeds 1000 times those of the first
-        quarter; or the losses of the later half, all but one in 50, exceed 1000 times the first loss.
+        quarter; or the losses of the later half that are not 0, all but one in 50, exceed the first loss 1000 times
+        (10⁵ times where the first loss may be small by chance: where one in 50 is below a tenth of their median).
     flat
         its range is at most 10⁻⁵ of its height.
     oscillates
@@ -131,7 +134,8 @@ def verdict_of(losses: Losses) -> Verdict:
         than eight levels, among which chance spreads wider), once at least in the later
         half; if the later half swings more than twice as wide as the earlier one, it rises.
     rises
-        the losses of the later half, all but one in 50, exceed 100 times the first loss.
+        on mini-batches, the losses of the later half that are not 0, all but one in 50, exceed the first loss 3 times,
+        and that is not small by chance, as above.
     flat or oscillates
         its last fifth is no further from its first level or fifth than chance explains, nor are its levels in order as
         chance has it once in twenty: it oscillates where they deviate from their mean by more than a fifth of it.
@@ -148,7 +152,8 @@ def verdict_of(losses: Losses) -> Verdict:
     half, fifth = len(levels) // 2, max(1, len(levels) // 5)
     earlier, later = levels[:half] or levels, levels[half:]
     begin = max(map(abs, levels[: len(levels) // 4 + 1]))
-    if (begin and max(later) > BOUND * begin) or (leap := _leap(values)) > BOUND:
+    leap, chancy = _leap(values)
+    if begin and (max(later) > BOUND * begin or leap > (LEAP if noise and chancy else BOUND)):
         return "diverges"
     if high - low <= STILL * max(abs(low), abs(high)):
         return "flat"
@@ -156,7 +161,7 @@ def verdict_of(losses: Losses) -> Verdict:
     turns = _turns(levels, max(SWING * (high - low), clear * noise))
     if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
-    if leap > LEAP:
+    if noise and leap > CLIMB and not chancy:
         return "rises"
     start, end = levels[0], _mean(levels[-fifth:]) if noise else levels[-1]
     still = abs(end - _mean(levels[:fifth])) <= chance * noise * math.sqrt(2 / fifth)
@@ -237,14 +242,20 @@ def _jitter(values: Sequence[float]) -> float:
     return median_low(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
 
 
-def _leap(values: Sequence[float]) -> float:
-    """Return how many times the first loss the losses of the later half are at least, all but one in `LUCKY`; or 0.
+def _leap(values: Sequence[float]) -> tuple[float, bool]:
+    """Compare the losses of the later half with the first loss: a curve that leaps at once shows its start only there.
 
-    Where a curve leaps at the first update, only the first loss shows its start. Where that is a lucky sample of a
-    noisy curve, others are as low.
+    Losses of 0, those of right samples, are left out.
+
+    Returns:
+        The ratio to the first loss that all of them exceed but one in `OUTLIERS`; and whether the first loss may be
+        small by chance, since such losses occur later, too.
     """
-    start, later = abs(values[0]), sorted(values[len(values) // 2 :])
-    return later[len(later) // LUCKY] / start if start else 0.0
+    start, later = abs(values[0]), sorted(each for each in values[len(values) // 2 :] if each)
+    if not start or not later:
+        return 0.0, True
+    low = later[len(later) // OUTLIERS]
+    return low / start, len(later) < FEW or low < TAIL * median(later)
 
 
 def _ordered(values: Sequence[float]) -> bool:

@@ -72,9 +72,10 @@ class Mode(_Values):
         leave: Leave | None = None,
     ) -> Self:
         made = super().__new__(cls, name, keep, every, mean, fill, by_batch, own, leave)
-        if name not in _names(made) and _is_spelling(name) and (meant := parse(name))[1:6] != made[1:6]:
-            call = f"gradlab.modes.parse({name!r})"
-            raise ModeError(f"mode '{name}' cannot have {_values(made)}; write {call}, which has {_values(meant)}")
+        if _is_spelling(name) and (meant := parse(name))[1:6] != made[1:6]:
+            values = zip(cls._fields[1:6], meant[1:6], made[1:6], strict=True)
+            wrong = ", ".join(f"{key}={right}, not {given}" for key, right, given in values if right != given)
+            raise ModeError(f"mode '{name}' has {wrong}; gradlab.modes.parse({name!r}) makes it")
         return made
 
     @classmethod
@@ -83,19 +84,24 @@ class Mode(_Values):
         return cls(*iterable)
 
 
+def _named(name: str, keep: float = 0.0, every: int = 1, **values: Any) -> Mode:
+    """Return a mode whose name is that of its values, unchecked: to check a name, `Mode` parses it."""
+    return tuple.__new__(Mode, _Values(name, keep, every, **values))
+
+
 def zero_grad(*, fill: bool = False) -> Mode:
     """G ← g. What `optimizer.zero_grad()` does; `fill` is its set_to_none=False."""
-    return Mode("zero_grad:fill" if fill else "zero_grad", keep=0.0, fill=fill)
+    return _named("zero_grad:fill" if fill else "zero_grad", keep=0.0, fill=fill)
 
 
 def no_zero_grad() -> Mode:
     """G ← G + g. The line that was forgotten: every gradient since the start counts for ever."""
-    return Mode("no_zero_grad", keep=1.0)
+    return _named("no_zero_grad", keep=1.0)
 
 
 def halve_grad() -> Mode:
     """G ← G/2 + g. `p.grad = p.grad / 2` after each step."""
-    return Mode("halve_grad", keep=0.5)
+    return _named("halve_grad", keep=0.5)
 
 
 def decay(keep: float) -> Mode:
@@ -106,13 +112,13 @@ def decay(keep: float) -> Mode:
     if not 0 <= keep <= 1:
         wanted = number(keep)
         raise ModeError(f"mode 'decay:{wanted}': what is kept must lie between 0 and 1; beyond, write 'keep={wanted}'")
-    return Mode(f"decay:{number(keep)}", keep=keep)
+    return _named(f"decay:{number(keep)}", keep=keep)
 
 
 def accumulate(every: int, *, mean: bool = True, by_batch: bool = False) -> Mode:
     """G ← (g₁ + … + gₙ)/n, n = every: gradient accumulation; without `mean` the sum, `by_batch` the mean of means."""
     name = f"accumulate:{_at_least_one(every)}{_ending(mean, by_batch)}"
-    return Mode(name, every=every, mean=mean, by_batch=by_batch)
+    return _named(name, every=every, mean=mean, by_batch=by_batch)
 
 
 def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True, by_batch: bool = False) -> Mode:
@@ -120,14 +126,14 @@ def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True, by_batch: bool
     if not math.isfinite(keep):
         raise ModeError(f"mode 'keep={keep}': keep must be a finite number")
     name = f"keep={number(keep)},every={_at_least_one(every)}{_ending(mean, by_batch)}"
-    return Mode(name, keep=keep, every=every, mean=mean, by_batch=by_batch)
+    return _named(name, keep=keep, every=every, mean=mean, by_batch=by_batch)
 
 
 def own(function: user_code.FunctionName, every: int = 1, *, mean: bool = True, by_batch: bool = False) -> Mode:
     """G ← what a user's function left + (g₁ + … + gₙ)/n, n = every: for what the rule does not cover."""
     ending = _ending(mean, by_batch)
     name = function.name + (f",every={every}" if _at_least_one(every) > 1 or ending else "") + ending
-    return Mode(name, every=every, mean=mean, by_batch=by_batch, own=function)
+    return _named(name, every=every, mean=mean, by_batch=by_batch, own=function)
 
 
 # The words that name a mode: spelling, what it builds, and where it is met.
@@ -253,27 +259,6 @@ def number(value: float) -> str:
 
 def _is_spelling(name: str) -> bool:
     return any(pattern.fullmatch(_plain(name)) for pattern, _ in _SPELLINGS)
-
-
-def _names(mode: Mode) -> set[str]:
-    """Return the canonical names of a mode of these values."""
-    keep, ending = number(mode.keep), _ending(mode.mean, mode.by_batch)
-    if mode.fill:
-        return {"zero_grad:fill"} if mode[1:4] == (0, 1, True) and not mode.by_batch else set()
-    names = {f"keep={keep},every={mode.every}{ending}"}
-    if mode.keep == 0:
-        names.add(f"accumulate:{mode.every}{ending}")
-    if mode.every == 1 and not ending and 0 <= mode.keep <= 1:
-        words = {0.0: "zero_grad", 0.5: "halve_grad", 1.0: "no_zero_grad"}
-        names |= {f"decay:{keep}", words.get(mode.keep, "")}
-    return names
-
-
-def _values(mode: Mode) -> str:
-    """Return the values of a mode in words, those at their default left out but for keep."""
-    shown = mode._asdict()
-    usual = Mode._field_defaults
-    return ", ".join(f"{key}={shown[key]}" for key in mode._fields[1:6] if key == "keep" or shown[key] != usual[key])
 
 
 def _plain(word: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 
+OURS = False  # whether the process is gradlab's own, as its commands and workers are, and not a caller's
+
 
 def import_torch() -> None:
-    """Import torch, unless that is done, and leave all that is there by then out of later garbage collections.
+    """Import torch once, and in a process of our own exclude what exists by then from later garbage collections.
 
-    Torch brings some 170,000 objects, which are there to stay. Collections would go through them several times
-    while it is imported, now and then in a training, and once more at the end of the process.
+    Torch brings some 170,000 objects, which stay. Collections would go through them several times during the import,
+    now and then in a training, and once more at the end of the process.
     """
     if "torch" in sys.modules:
         return
@@ -19,7 +21,8 @@ def import_torch() -> None:
     try:
         import torch  # noqa: F401 - this is what takes long
 
-        gc.freeze()
+        if OURS:
+            gc.freeze()
     finally:
         if collecting:
             gc.enable()

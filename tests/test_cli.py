@@ -617,8 +617,8 @@ def test_plot_of_a_run_without_rows_is_a_fault_of_one_line() -> None:
 
 TWO_STEPS = ["run", "--task", "noisy_line", "--steps", "2", "-m", "zero_grad", "--quiet"]
 COUNTED = (
-    "not shown: 1 run in runs/noisy_line with other settings; "
-    "`gradlab list --json` names the folders, `gradlab show` takes one\n"
+    "Not shown: 1 run in runs/noisy_line with other settings, or copies. "
+    "`gradlab list --json` names their folders; give these to show, plot or export.\n"
 )
 
 
@@ -646,11 +646,10 @@ def test_runs_given_by_their_folders_are_all_that_is_shown() -> None:
 
 
 def test_the_line_on_other_runs_names_the_folder_that_list_takes() -> None:
-    gives(*TWO_STEPS, "--lr", "0.02", "--out", "a/b")
-    gives(*TWO_STEPS, "--out", "a/b")
-    assert (
-        "1 run in a/b/noisy_line with other settings; `gradlab list --out a/b --json`" in gives("show", "a/b").stderr
-    )
+    gives(*TWO_STEPS, "--lr", "0.02", "--out", "a b/c")
+    gives(*TWO_STEPS, "--out", "a b/c")
+    said = gives("show", "a b/c").stderr
+    assert "1 run in a b/c/noisy_line with other settings, or copies. `gradlab list --out 'a b/c' --json`" in said
 
 
 def test_after_a_run_that_was_done_its_group_is_shown_and_drawn() -> None:

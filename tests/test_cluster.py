@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +122,8 @@ def test_a_worker_with_other_versions_trains_nothing() -> None:
 # A cluster that cannot be used
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("distributed") is None, reason="Dask is not installed: pip install '.[dask]'")
 def test_an_address_where_nothing_answers_is_told_in_seconds_and_nothing_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

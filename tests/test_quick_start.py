@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gradlab import quick_start
 from gradlab.quick_start import import_torch
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.delitem(sys.modules, "torch")
     monkeypatch.setattr(builtins, "__import__", noting)
     monkeypatch.setattr(gc, "freeze", lambda: noted.append("frozen"))
+    monkeypatch.setattr(quick_start, "OURS", True)
     return noted
 
 
@@ -44,6 +46,12 @@ def test_nothing_is_collected_while_torch_is_imported(seen: list[str]) -> None:
     import_torch()
     assert seen == ["torch imported, collecting False", "frozen"]
     assert gc.isenabled()
+
+
+def test_nothing_is_frozen_in_a_callers_process(seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_start, "OURS", False)
+    import_torch()
+    assert seen == ["torch imported, collecting False"]
 
 
 @pytest.mark.usefixtures("_not_collecting")

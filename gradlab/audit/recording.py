@@ -118,20 +118,18 @@ class Recorder:
                 self.thread = me
             elif self.thread != me and _is_of_script(me):
                 self._hear_no_more()
-            if len(self._watched) > 1 and self._several_train(me):
-                self._hear_no_more()
         hears = not self._deaf  # it may have become so meanwhile
         if not hears:
             turn.release()
         return hears
 
-    def _several_train(self, me: int) -> bool:
-        """Say whether this thread has an optimizer, and another thread that is alive has one too.
+    def _elsewhere(self) -> set[int | None]:
+        """Return the other threads that are alive and have an optimizer.
 
-        Reading the gradients of that one could crash: its thread may clear them meanwhile.
+        Its gradients are not read in this thread: that can crash where its own thread clears them meanwhile.
         """
-        owners = {each.thread for each in self._watched.values()} - {None}
-        return len(owners) > 1 and me in owners and len(owners & {each.ident for each in threading.enumerate()}) > 1
+        others = {each.thread for each in self._watched.values()} - {None, get_ident()}
+        return others and others & {each.ident for each in threading.enumerate()}
 
     def _leaves(self) -> None:
         if not self.depth:
@@ -222,9 +220,10 @@ class Recorder:
                 self.failed("_look_ahead", error)
             if self.depth > 1:
                 return
+            elsewhere = self._elsewhere() if len(self._watched) > 1 else ()
             for each in list(self._watched.values()):
                 optimizer = each.optimizer()
-                if optimizer is None:
+                if optimizer is None or each.thread in elsewhere:
                     continue
                 groups = optimizer.param_groups
                 if each.in_step and not steps_under_way(optimizer):  # it has raised

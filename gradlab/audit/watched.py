@@ -49,7 +49,7 @@ class Watched:
         self.held = False  # whether there was a gradient when last it was looked at
         self.in_step = False
         here = threading.current_thread()
-        # That took its last step; until then the one that made it, unless the main thread made it for another.
+        # The thread of the last step; before that the one that made it, None if that was the main thread.
         self.thread = None if here is threading.main_thread() else here.ident
         self.nested = 0  # calls of step within step
         self.none_found = False  # by the step under way

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -416,10 +417,10 @@ def runs_at(folders: list[Path] | None) -> list[RunFolder]:
     groups = [store.group_at(folder) for folder in given]
     for there, others in {group.runs[0].path.parent: group.others for group in groups if group.others}.items():
         above = Path(os.path.normpath(there / ".."))  # also of the current folder
-        out = "" if above == store.RUNS else f" --out {above}"
+        out = "" if above == store.RUNS else f" --out {shlex.quote(str(above))}"
         say(
-            f"not shown: {counted(others, 'run')} in {there} with other settings; "
-            f"`gradlab list{out} --json` names the folders, `gradlab show` takes one"
+            f"Not shown: {counted(others, 'run')} in {there} with other settings, or copies. "
+            f"`gradlab list{out} --json` names their folders; give these to show, plot or export."
         )
     return list(dict.fromkeys(run for group in groups for run in group.runs))
 

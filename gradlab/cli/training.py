@@ -273,9 +273,10 @@ def _heeding_signals(train: Callable[[Stop], Done], watcher: Bar | Lines | Sweep
     Raises:
         Stopped: one came; what to say, and the exit status.
     """
-    from gradlab import runs
+    from gradlab import quick_start, runs
     from gradlab.signals import SignalledError, Signals
 
+    quick_start.OURS = True
     stop = runs.Stop()
     signals = Signals(stop)
     try:

@@ -268,7 +268,8 @@ def newest_sweep(path: Path) -> SweepFolder | None:
     if not runs and not sweep:
         newest = experiments(path)
         return newest_sweep(newest[0].path) if newest else None
-    return sweep if sweep and here.written() == changed(sweep.record_file) else None
+    last_of_runs = max(map(changed, [*(run.record_file for run in runs), here.asked_file]))
+    return sweep if sweep and changed(sweep.record_file) >= last_of_runs else None
 
 
 def _plain_name(name: str, longest: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes
 from gradlab.errors import GradlabError, StoreError
 from gradlab.store.files import changed, read_json
+from gradlab.store.recorded import now
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -69,7 +70,7 @@ def asked_in(file: Path) -> tuple[Asked, float] | None:
         return None
     if not all(isinstance(values[key], kind) for key, kind in kinds.items()):
         return None
-    if not all(isinstance(mode, str) for mode in values["modes"]):
+    if not all(isinstance(mode, str) for mode in values["modes"]) or values["at"] > now():  # by a clock that was wrong
         return None
     return Asked(**values), changed(file)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that checks for it holds it for an instant
-GLANCE = 0.03  # seconds a reader waits on Windows, where two readers that check at once exclude one another
+GLANCE = 0.2  # seconds a reader waits on Windows, where two readers that check at once exclude one another
 BEHIND = 2**31 - 2  # position of the byte: the last that msvcrt can lock
 
 

@@ -17,9 +17,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from gradlab import errors
+from gradlab import errors, quick_start
 from gradlab.errors import GradlabError
-from gradlab.quick_start import import_torch
 from gradlab.runs import TELL_EVERY, StoppedError
 from gradlab.sweep.cells import train_cell
 
@@ -228,7 +227,8 @@ def _work(parent: Connection, grid: Grid) -> None:
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         os.dup2(2, 1)  # what a user's task prints is talk
-    import_torch()
+    quick_start.OURS = True
+    quick_start.import_torch()
     import torch
 
     torch.set_num_threads(grid.experiment["threads"])

@@ -85,6 +85,15 @@ def test_trainings_in_threads_one_after_the_other_are_heard() -> None:
     assert (found(report), report.history.at_once) == (["never-cleared"], False)  # at the same lines
 
 
+def test_a_training_beside_a_thread_that_has_trained_is_heard() -> None:
+    with audit.watch() as report:
+        train()
+        in_thread(train)
+        train()
+    assert [each.mode for each in report.optimizers] == ["no_zero_grad"] * 3
+    assert (found(report), report.history.at_once) == (["never-cleared"], False)
+
+
 def test_a_pass_in_autograds_own_thread_is_part_of_the_outer() -> None:
     """As on a GPU, where what was checkpointed is run again in a thread that no script has started."""
     over = threading.Event()

@@ -80,14 +80,16 @@ def refused_at_once(*words: str) -> Result:
     return ended
 
 
+@pytest.mark.no_cover  # which takes time
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_bad_experiment_is_refused_at_once(name: str) -> None:
     file = Path("bad.toml")
     file.write_bytes(EXPERIMENTS[name])
     message = refused_at_once("run", "bad.toml").stderr
     assert message.startswith("bad.toml")
-    assert 1 <= len(message.splitlines()) <= MOST_FAULTS + 1
-    assert len(message) < 2000
+    several = MOST_FAULTS + 1 if name.startswith("thousands") or name == "fault after thousands of keys" else 2
+    assert 1 <= len(message.splitlines()) <= several
+    assert len(message) < 250 * several
     assert file.read_bytes() == EXPERIMENTS[name]
     assert list(Path().iterdir()) == [file]
 
@@ -123,6 +125,7 @@ def test_a_bad_record_is_refused_in_two_lines_by_list_show_plot_and_export(name:
     assert not Path("a.csv").exists()
 
 
+@pytest.mark.no_cover  # as above
 @pytest.mark.parametrize("name", ["lists in lists", "sixty megabytes", "seed beyond all"])
 def test_a_bad_record_is_refused_at_once(name: str) -> None:
     run_folder(BAD_RECORDS[name])
@@ -160,7 +163,7 @@ def test_a_bad_note_of_what_was_asked_for_hides_no_run(content: bytes) -> None:
     answer = CliRunner().invoke(app, ["show", "runs/line", "--json"])
     assert answer.exit_code == 0
     assert [each["folder"] for each in json.loads(answer.stdout)["runs"]] == [str(run)]
-    assert answer.stderr.startswith("not shown: 1 run in runs/line")
+    assert answer.stderr.startswith("Not shown: 1 run in runs/line")
 
 
 def refused(make: Callable[[], object]) -> str:
