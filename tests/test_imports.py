@@ -348,3 +348,7 @@ def test_nothing_that_trains_imports_the_compiler() -> None:
     found, looked_for, noted = json.loads(Path("found.json").read_text())
     assert found == [[143, 1], [0, 0], [0, 0], [0, 0]], done.stderr[-2000:]
     assert (looked_for, noted) == (False, True), Path("notes/compiler").read_text()
+    stacked = [json.loads(file.read_text()) for file in Path("runs/noisy_line").glob("*/run.json")]
+    assert [each["settings"]["engine"] for each in stacked] == ["ensemble"] * 3
+    assert len({each["seconds"] for each in stacked}) == 1, "trained as one stack, not one by one"
+    assert "by the plain loop" not in done.stderr
