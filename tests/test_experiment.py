@@ -340,7 +340,7 @@ def test_a_message_has_the_first_ten_mistakes_of_a_thousand() -> None:
     assert told[10:] == ["These are the first 10 mistakes."]
 
 
-def test_a_message_has_ten_mistakes_without_saying_that_there_are_more() -> None:
+def test_ten_mistakes_are_not_called_the_first_ten() -> None:
     told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(10))).splitlines()
     assert [line.partition(".toml:")[2].partition(":")[0] for line in told] == [str(nth) for nth in range(2, 12)]
 
