@@ -16,7 +16,7 @@ run: $(READY)  ## train the diverging loss under three modes and draw it
 
 install: $(READY)  ## make .venv with gradlab in it
 
-test: $(READY)  ## the tests that take no longer than they must
+test: $(READY)  ## the quick tests
 	$(PYTEST) -m "not slow"
 
 lint: $(READY)  ## format, lint, types
@@ -38,7 +38,7 @@ bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit,
 soak: $(READY)  ## kill runs at random for ten minutes: do they all end in the same rows?
 	$(BIN)/python -m tests.faults.soak
 
-figures: $(CHECKED)  ## train the shipped experiments and draw experiments/figures/ anew
+figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/figures/
 	for name in diverging_loss straight_line digits own_mode adam_linear set_to_none unequal_batches truncated_bptt \
 		halving halving_matched_lr optimizers; do \
 		$(BIN)/gradlab run $$name --quiet && \

@@ -1,4 +1,4 @@
-"""Classes of torch.optim without their provisions for torch.compile, which import the compiler: a second of CPU time.
+"""Classes of torch.optim that do not import torch.compile's compiler, which costs a second of CPU time.
 
 Torch keeps its compiler out of four methods of an optimizer and breaks graphs around `step`; both import
 `torch._dynamo` at the first call. An optimizer that nothing compiles needs neither.
@@ -20,7 +20,7 @@ _KEPT_FROM_COMPILER = ("add_param_group", "load_state_dict", "state_dict", "zero
 
 
 def eager(kind: type[Any]) -> type[Any]:
-    """Return a subclass of this class of torch.optim that computes the same and leaves the compiler unimported.
+    """Return a subclass of this class of torch.optim that computes the same and does not import the compiler.
 
     It bears the name of `kind`; copied or pickled, its instances become instances of `kind`. A method that is not as
     torch wraps it, such as one that somebody has patched, is inherited. Where no method can be replaced, or while

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +18,7 @@ import gradlab
 from gradlab import experiment as experiments
 from gradlab.cli import app
 from gradlab.modes import WORDS
+from gradlab.store import RunFolder
 from gradlab.tasks import BUILT_IN
 
 if TYPE_CHECKING:
@@ -688,6 +690,15 @@ def test_list_has_the_rows_so_far_of_a_run_that_is_not_done(here: Path) -> None:
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:3]))
     (line,) = [line.split() for line in gives("list").stdout.splitlines() if "interrupted" in line]
     assert line[:6] == ["noisy_line", record["mode"], str(record["seed"]), "0.01", "interrupted", "3"]
+
+
+def test_list_has_the_rows_so_far_of_a_run_that_is_running(here: Path) -> None:
+    folder = RunFolder(min(here.glob("runs/*/*/")))
+    record = folder.read()
+    folder.write(replace(record, status="running", rows=None))
+    with folder.log(keep=3):
+        (line,) = [line.split() for line in gives("list").stdout.splitlines() if "running" in line]
+    assert line[:6] == ["noisy_line", record.mode, str(record.seed), "0.01", "running", "3"]
 
 
 def test_list_json_has_exactly_its_keys(trained: Path) -> None:

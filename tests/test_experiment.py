@@ -314,7 +314,7 @@ SEVERAL = [
 
 
 @pytest.mark.parametrize(("text", "said"), SEVERAL, ids=[text.replace("\n", " ") for text, _ in SEVERAL])
-def test_all_faults_are_told_in_the_order_of_lines(text: str, said: list[str]) -> None:
+def test_all_mistakes_are_reported_in_the_order_of_lines(text: str, said: list[str]) -> None:
     told = complaint(text).splitlines()
     assert [line[: len(each)] for line, each in zip(told, (f"mine.toml:{each}" for each in said), strict=True)] == [
         f"mine.toml:{each}" for each in said
@@ -334,10 +334,15 @@ def test_a_task_misspelt_on_the_command_line_is_not_missing() -> None:
     assert complaint("title = 'x'", set_("taks=digits")).startswith("unknown key 'taks'; did you mean 'task'?")
 
 
-def test_a_file_of_a_thousand_faults_is_told_ten() -> None:
+def test_a_message_has_the_first_ten_mistakes_of_a_thousand() -> None:
     told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(1000))).splitlines()
     assert told[9] == "mine.toml:11: unknown key 'key9'."
-    assert told[10:] == ["there may be more: the rest is checked once these are corrected"]
+    assert told[10:] == ["These are the first 10 mistakes."]
+
+
+def test_ten_mistakes_are_not_called_the_first_ten() -> None:
+    told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(10))).splitlines()
+    assert [line.partition(".toml:")[2].partition(":")[0] for line in told] == [str(nth) for nth in range(2, 12)]
 
 
 @pytest.mark.parametrize("digits", [20, 400, 5000])  # beyond 2⁶³; beyond a float; beyond what Python reads
@@ -640,6 +645,7 @@ def test_set_keep_and_every_make_the_one_mode(texts: list[str], mode: str) -> No
     ("texts", "said"),
     [
         (["keep=half"], "--set keep: keep must be a number, got 'half'"),
+        (["keep=.5"], "--set keep: keep must be a number, got '.5'; write 0.5"),
         (["keep=true"], "--set keep: keep must be a number, got True"),
         (["keep=nan"], "--set keep: mode 'keep=nan': keep must be a finite number"),
         (["keep=1" + "0" * 400], "--set keep: "),
@@ -647,7 +653,7 @@ def test_set_keep_and_every_make_the_one_mode(texts: list[str], mode: str) -> No
         (["every=0"], "--set every: a mode with a step every 0 backward passes: must be at least 1"),
         (
             ["keep=0.5", "modes=['zero_grad']"],
-            "--set keep: the one mode is keep=0.5,every=1 then, but --set modes chooses modes; leave one of them out",
+            "--set keep sets the mode, so --set modes cannot be used. Remove one.",
         ),
     ],
 )
@@ -658,9 +664,7 @@ def test_set_keep_and_every_refuse_what_makes_no_mode(texts: list[str], said: st
 
 
 def test_set_keep_beside_a_mode_is_refused() -> None:
-    with pytest.raises(
-        ExperimentError, match=r"--set keep and --set every: the one mode is .* then, but --mode chooses modes"
-    ):
+    with pytest.raises(ExperimentError, match="--set keep and --set every set the mode, so --mode cannot be used"):
         overrides_of(["keep=0.5", "every=2"], [Override(("modes",), ["halve_grad"], "--mode")])
 
 
@@ -865,7 +869,13 @@ def test_an_experiment_written_as_toml_is_loaded_equal_and_with_the_same_identit
     assert identities(other) == identities(one)
 
 
-@pytest.mark.parametrize(("word", "hint"), [("mine.py", "--task mine.py:FUNCTION"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("mine.py", "'mine.py' is not an experiment. To run a task in it: gradlab run --task mine.py:FUNCTION"),
+        (".", "is a folder"),
+    ],
+)
 def test_what_is_no_experiment_file_is_answered_with_what_to_write(word: str, hint: str) -> None:
     with pytest.raises(ExperimentError, match=re.escape(hint)):
         locate(word if word != "." else "./")

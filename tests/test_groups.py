@@ -92,7 +92,7 @@ def test_the_group_with_the_latest_start_is_shown() -> None:
     assert shown() == ["late", "first"]
 
 
-def test_of_two_starts_in_one_second_the_record_written_last_counts() -> None:
+def test_of_starts_in_one_second_the_record_written_last_counts() -> None:
     one, other = write("one"), write("other", settings=SETTINGS | {"epochs": 3})
     os.utime(one.record_file, (2000, 2000))
     os.utime(other.record_file, (1000, 1000))
@@ -109,7 +109,7 @@ def test_runs_under_way_are_of_the_group() -> None:
     assert shown() == ["done", "running", "failed"]
 
 
-def test_the_group_of_given_runs_is_theirs_whatever_started_since() -> None:
+def test_the_group_of_given_runs_ignores_later_starts() -> None:
     old, _ = write("old"), write("old too", seed=2)
     write("new", second=1, settings=SETTINGS | {"epochs": 3})
     assert [run.path.name for run in EXPERIMENT.group([old]).runs] == ["old", "old too"]
@@ -128,7 +128,7 @@ def test_a_copied_folder_is_not_a_second_run() -> None:
     assert (shown(), EXPERIMENT.group().others) == (["run-copy"], 1)
 
 
-def test_a_mode_of_ones_own_is_shown_by_its_newest_source() -> None:
+def test_your_own_mode_is_shown_by_its_newest_source() -> None:
     for seed, source in [(1, "old"), (2, "old"), (1, "new")]:
         write(f"{source}{seed}", "mine.py:clear", seed, source == "new", settings=SETTINGS | {"mode_source": source})
     write("zero")
@@ -163,7 +163,7 @@ def test_of_commands_with_as_many_modes_the_latest_has_the_order() -> None:
     assert shown() == ["halve", "zero"]
 
 
-def test_commands_with_a_mode_each_are_shown_in_the_order_of_their_starts() -> None:
+def test_commands_with_one_mode_each_are_shown_as_started() -> None:
     for second, mode in enumerate(reversed(MODES)):
         write(mode, mode, second=second, modes=[mode])
     assert shown() == MODES[::-1]
@@ -186,7 +186,7 @@ def test_a_run_started_after_that_shows_its_own_group() -> None:
     assert shown() == ["new"]
 
 
-def test_a_group_asked_for_again_is_shown_whole_and_in_the_new_order() -> None:
+def test_a_group_asked_for_again_is_whole_and_in_the_new_order() -> None:
     zero, _ = write("zero"), write("no", "no_zero_grad", 2, 1)
     EXPERIMENT.note_asked(zero, ["no_zero_grad", "zero_grad", "halve_grad"], match_lr=False)
     assert shown() == ["no", "zero"]
@@ -243,7 +243,7 @@ def test_a_folder_of_an_earlier_version_is_read() -> None:
     assert (shown(), EXPERIMENT.group().others) == (MODES, 1)
 
 
-def test_matched_learning_rates_of_an_earlier_version_are_one_setting() -> None:
+def test_matched_lrs_of_an_earlier_version_are_one_setting() -> None:
     write_old("zero", "zero_grad", 0)
     write_old("halve", "halve_grad", 1, matched(0.01))
     assert shown() == ["zero", "halve"]

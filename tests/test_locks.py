@@ -72,7 +72,7 @@ def test_a_second_writer_is_refused_and_named_on_windows(run: RunFolder) -> None
 
 
 @pytest.mark.usefixtures("_windows")
-def test_a_run_is_running_as_long_as_its_process_lives_on_windows(run: RunFolder) -> None:
+def test_on_windows_a_run_is_running_while_its_process_lives(run: RunFolder) -> None:
     with writer() as process:
         assert run.read().status == "running"
         process.kill()

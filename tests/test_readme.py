@@ -15,7 +15,8 @@ from gradlab.modes import parse
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def blocks(language: str) -> list[str]:
@@ -54,9 +55,20 @@ def test_what_the_readme_shows_of_run_is_what_run_prints() -> None:
 
 def test_every_make_target_of_the_readme_is_in_the_makefile() -> None:
     named = set(re.findall(r"\bmake ([a-z]+)\b", " ".join(commands())) + re.findall(r"`make ([a-z]+)`", README))
-    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
     assert {"run", "test", "check", "smoke", "bench", "clean"} <= named
-    assert named <= targets
+    assert named <= TARGETS
+
+
+def test_every_test_that_contributing_names_is_there() -> None:
+    named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", CONTRIBUTING)
+    assert named
+    assert [each for each in named if f"def {each[1]}(" not in (ROOT / each[0]).read_text(encoding="utf-8")] == []
+
+
+def test_every_make_target_of_contributing_is_in_the_makefile() -> None:
+    named = re.findall(r"(?:^|`)make ([a-z]+)\b", CONTRIBUTING, re.MULTILINE)
+    assert {"test", "lint", "check"} <= set(named)
+    assert set(named) <= TARGETS
 
 
 def test_the_tree_of_the_readme_names_every_module_and_no_other() -> None:

@@ -189,7 +189,7 @@ def test_a_fault_of_a_file_is_told_by_its_line(text: str, said: str) -> None:
     assert str(raised.value).startswith(said)
 
 
-def test_all_faulty_axes_are_told_at_once() -> None:
+def test_all_faulty_axes_are_reported_at_once() -> None:
     with pytest.raises(GradlabError) as raised:
         of_file("[vary]\nlr = 3\nmomentum = []\nevery = [1]\n", "keep=1:0:3")
     assert [line[:20] for line in str(raised.value).splitlines()] == [
@@ -547,7 +547,7 @@ def test_a_sweep_without_a_number_hints_at_no_picture() -> None:
     assert "picture" not in answer.stderr
 
 
-def test_a_sweep_that_cannot_be_drawn_is_refused_before_it_is_trained() -> None:
+def test_a_sweep_that_cannot_be_drawn_is_not_trained() -> None:
     words = ["sweep", "--task", LINE, "--vary", "schedule=linear,cosine", "--plot", "loss.png"]
     assert "there is no axis to draw along" in gives(*words, exit_status=2).stderr
     assert not Path("runs").exists()

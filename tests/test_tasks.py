@@ -673,7 +673,7 @@ def test_a_task_that_cannot_tell_its_parameters_is_an_error_of_the_task() -> Non
         tasks.check_options(tasks.find("builtins:dict"), {})
 
 
-def test_all_faulty_options_of_a_task_are_told_at_once() -> None:
+def test_all_faulty_options_of_a_task_are_reported_at_once() -> None:
     with pytest.raises(TaskError) as raised:
         tasks.check_options(own("pass", "seed, width: int, depth: int"), {"widht": 3, "depth": "x"})
     assert str(raised.value).splitlines() == [

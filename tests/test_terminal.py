@@ -297,7 +297,7 @@ def test_runs_that_differ_have_different_lines(width: int) -> None:
     assert max(map(cell_len, shown(table, width))) <= width
 
 
-def test_a_seed_that_all_runs_share_gives_way_to_one_that_differs() -> None:
+def test_a_shared_seed_gives_way_to_one_that_differs() -> None:
     lines = shown(run_list(runs_of("line", ("zero_grad", 1, 0.01), ("zero_grad", 1, 0.02)), 31), 31)
     assert lines[1].split() == ["mode", "lr", "status"]
 

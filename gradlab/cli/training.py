@@ -46,8 +46,7 @@ Set = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Set any key of the experiment file; lr, momentum and batch_size for short. keep=K and every=N set the "
-        "rule in place of the modes.",
+        help="Override a key of the experiment file (short: lr, momentum, batch_size, keep, every).",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="Where to train: cpu, cuda, mps.")]
@@ -249,7 +248,7 @@ def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
 
 
 def _group(outcome: Outcome) -> list[RunFolder]:
-    """Return the runs to draw: those of the command, and all that differ from them in mode and seed alone."""
+    """Return the runs to draw: those of the command, and all that differ from them only in mode and seed."""
     from gradlab import store
 
     return store.ExperimentFolder(outcome.folder).group([store.RunFolder(run.folder) for run in outcome.runs]).runs

@@ -98,7 +98,7 @@ def _dispatching_to(recording: _Recording) -> AbstractContextManager[object]:
     """Return what has all operations recorded while it is entered."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
+    class _RecordingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
             return False  # to keep the compiler out, torch would import it
@@ -106,5 +106,5 @@ def _dispatching_to(recording: _Recording) -> AbstractContextManager[object]:
         def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return recording.call(func, args, kwargs or {})
 
-    made: AbstractContextManager[object] = Mode()  # type: ignore[no-untyped-call]  # torch's
+    made: AbstractContextManager[object] = _RecordingMode()  # type: ignore[no-untyped-call]  # torch's
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,12 +79,12 @@ class Faults:
         """Note a fault of a key.
 
         Raises:
-            ExperimentError: there are as many as a message takes.
+            ExperimentError: there are more than a message takes.
         """
         given = self.file is None or any(flag[: len(key)] == key[: len(flag)] for flag in self.flags)
-        self.found.append(_Fault(key, None if given else line_of(self.text, key), error))
         if len(self.found) == MOST_FAULTS:
-            raise ExperimentError(f"{self._told()}\nthere may be more: the rest is checked once these are corrected")
+            raise ExperimentError(f"{self._report()}\nThese are the first {MOST_FAULTS} mistakes.")
+        self.found.append(_Fault(key, None if given else line_of(self.text, key), error))
 
     def at(self, *key: str) -> _At:
         """Return a context that notes what is raised in it as a fault of the key, and ends there."""
@@ -98,9 +99,9 @@ class Faults:
         if len(self.found) == 1 and self.found[0].line is None:
             raise self.found[0].error
         if self.found:
-            raise ExperimentError(self._told())
+            raise ExperimentError(self._report())
 
-    def _told(self) -> str:
+    def _report(self) -> str:
         """Return all faults, by line, then those of the command line; what is known is listed once."""
         at_end = len(self.text) + 2
         ordered = sorted(self.found, key=lambda each: at_end if each.line is None else each.line)
@@ -345,9 +346,18 @@ def _check_varied(vary: dict[str, Any], faults: Faults) -> None:
 def check_rule(key: str, value: object) -> None:
     """Raise ExperimentError where the value is none of keep or every, whichever the key is."""
     if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}")
+        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}{_hint_of(value)}")
     if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
         raise ExperimentError(f"every must be an integer, got {shortened(repr(value))}")
+
+
+def _hint_of(value: object) -> str:
+    """Return how TOML writes a number such as '.5'; "" of what is none."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    return f"; write {number}" if math.isfinite(number) else ""
 
 
 def _no_doubles(kind: str, values: list[Any]) -> None:

@@ -77,9 +77,8 @@ def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[
     except (GradlabError, OverflowError) as error:
         raise ExperimentError(f"{flag}: {error}") from None
     if chosen := next((each.flag for each in found if each.key == ("modes",)), None):
-        raise ExperimentError(
-            f"{flag}: the one mode is {mode} then, but {chosen} chooses modes; leave one of them out"
-        )
+        verb = "sets" if len(rule) == 1 else "set"
+        raise ExperimentError(f"{flag} {verb} the mode, so {chosen} cannot be used. Remove one.")
     return [*(each for each in found if each not in rule.values()), Override(("modes",), [mode], flag)]
 
 
@@ -147,7 +146,7 @@ def locate(name: str, command: str = "run") -> Path:
     key = name.replace("-", "_").lower()
     asked = f"gradlab {command} --task {shortened(name)}"
     if file.suffix == ".py":
-        raise ExperimentError(f"{shortened(name)} is no experiment; a task in it: {asked}:FUNCTION")
+        raise ExperimentError(f"'{shortened(name)}' is not an experiment. To run a task in it: {asked}:FUNCTION")
     if file.suffix != ".toml" and (has_form(name) or (key in tasks.BUILT_IN and key not in by_plain_name)):
         raise ExperimentError(f"{shortened(name)} names a task: {asked}")
     if file.suffix == ".toml" or len(file.parts) != 1:

@@ -92,7 +92,7 @@ class Grid(NamedTuple):
         """Return the experiment at a point, its modes those of the point.
 
         Raises:
-            GradlabError: it does not hold; `flag` is what that is told of.
+            GradlabError: it does not hold; the message names `flag`.
         """
         changed: dict[tuple[str, ...], Any] = {
             axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE
@@ -153,7 +153,7 @@ def grid_of(
     Raises:
         GradlabError: nothing varies, or an axis or a value does not hold.
     """
-    axes, told = _axes_of(experiment, flags)
+    axes, subjects = _axes_of(experiment, flags)
     if not axes:
         raise ExperimentError(
             "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
@@ -161,7 +161,7 @@ def grid_of(
     ruled = [key for key in RULE if key in axes]
     if ruled and modes_by:
         raise ExperimentError(
-            f"{told[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
+            f"{subjects[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
             "keep and every may have a single value each, such as --vary every=4"
         )
     if engine is None and "engine" in experiment.model_fields_set:
@@ -175,17 +175,17 @@ def grid_of(
         experiments.plain(experiment), str(folder.absolute()) if folder else None, engine,
         tuple(axes.values()), words, tuple(experiment.seeds),
     )  # fmt: skip
-    _check(grid, told)
+    _check(grid, subjects)
     return grid
 
 
 def _axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axis], dict[str, str]]:
-    """Return the axes by key, and how a fault of each is told: of the flag, or of the place in the file.
+    """Return the axes by key, and how a message names each: by its flag, or by its place in the file.
 
     Raises:
         GradlabError: axes do not hold: all that is wrong.
     """
-    told: dict[str, str] = {}
+    subjects: dict[str, str] = {}
     axes: dict[str, Axis] = {}
     faults: list[GradlabError] = []
     for key, value in _flat(experiment.vary):
@@ -195,7 +195,7 @@ def _axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Ax
         except GradlabError as error:
             faults.append(error)
         else:
-            axes[axis.key], told[axis.key] = axis, subject
+            axes[axis.key], subjects[axis.key] = axis, subject
     given: set[str] = set()
     for text in flags:
         try:
@@ -206,12 +206,12 @@ def _axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Ax
             faults.append(error)
         else:
             given.add(axis.key)
-            axes[axis.key], told[axis.key] = axis, f"--vary {axis.key}"
+            axes[axis.key], subjects[axis.key] = axis, f"--vary {axis.key}"
     _raise(faults)
-    return axes, told
+    return axes, subjects
 
 
-def _check(grid: Grid, told: Mapping[str, str]) -> None:
+def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
     """Raise a GradlabError where there are too many runs, or where a value or a point does not hold."""
     if grid.runs > MOST_RUNS:
         raise ExperimentError(f"{grid.runs:,} runs are too many for one sweep; at most {MOST_RUNS:,}")
@@ -220,16 +220,16 @@ def _check(grid: Grid, told: Mapping[str, str]) -> None:
         alone = grid._replace(axes=(axis,))
         try:
             for value in axis.values:
-                with _Told(told[axis.key]):
+                with _Naming(subjects[axis.key]):
                     check_rule(axis.key, value)
-                    alone.experiment_at((value,), told[axis.key])
+                    alone.experiment_at((value,), subjects[axis.key])
         except GradlabError as error:
             faults.append(error)  # the first of the axis
     _raise(faults)
     if len(grid.axes) > 1:
-        together = " and ".join(told.values())
+        together = " and ".join(subjects.values())
         for values in grid.points_of_training():
-            with _Told(together):
+            with _Naming(together):
                 grid.experiment_at(values, together)
 
 
@@ -248,8 +248,8 @@ def _places(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(digits))
 
 
-class _Told:
-    """Tells a fault of what it is a fault of, unless it says so already."""
+class _Naming:
+    """Puts the subject before the message of an error that does not name it."""
 
     def __init__(self, subject: str) -> None:
         self.subject = subject
@@ -279,51 +279,53 @@ def _axis_of_flag(text: str) -> Axis:
     return _axis(key, value, f"--vary {shortened(key)}")
 
 
-def _axis(key: str, given: object, told: str) -> Axis:
+def _axis(key: str, given: object, subject: str) -> Axis:
     """Return the axis of a key, from a list of values or a text."""
     plain = key.strip().replace("-", "_")
     plain = _SHORT.get(experiments.ELSEWHERE.get(plain, plain), plain)
     if plain in _NO_AXIS:
-        raise ExperimentError(f"{told}: {plain} is no axis; {_NO_AXIS[plain]}")
+        raise ExperimentError(f"{subject}: {plain} is no axis; {_NO_AXIS[plain]}")
     if not all(plain.split(".")):
-        raise ExperimentError(f"{told}: {shortened(key)} is no key of an experiment")
+        raise ExperimentError(f"{subject}: {shortened(key)} is no key of an experiment")
     log = False
     if isinstance(given, str):
-        values, log = _parsed(given, told)
+        values, log = _parsed(given, subject)
     elif isinstance(given, list):
         values = given
     else:
-        raise ExperimentError(f"{told} must be {_FORM} as a string, or a list of values, got {shortened(repr(given))}")
+        raise ExperimentError(
+            f"{subject} must be {_FORM} as a string, or a list of values, got {shortened(repr(given))}"
+        )
     if not values:
-        raise ExperimentError(f"{told} has no value; write {_FORM}")
+        raise ExperimentError(f"{subject} has no value; write {_FORM}")
     if plain in ("keep", "lr"):
         values = [float(each) if type(each) is int else each for each in values]
-    _no_doubles(values, told)
+    _no_doubles(values, subject)
     return Axis(plain, tuple(values), log)
 
 
-def _no_doubles(values: Sequence[Any], told: str) -> None:
+def _no_doubles(values: Sequence[Any], subject: str) -> None:
     seen = set()
     for value in values:
         plain = repr(float(value) if type(value) is int else value)
         if plain in seen:
-            raise ExperimentError(f"{told}: {shortened(value)} is given twice")
+            raise ExperimentError(f"{subject}: {shortened(value)} is given twice")
         seen.add(plain)
 
 
-def _parsed(text: str, told: str) -> tuple[list[Any], bool]:
+def _parsed(text: str, subject: str) -> tuple[list[Any], bool]:
     """Return the values that a text names, and whether they are equal ratios."""
     text = text.strip()
     if wrong := excess(text):
-        raise ExperimentError(f"{told} {wrong} for an experiment; write {_FORM}")
+        raise ExperimentError(f"{subject} {wrong} for an experiment; write {_FORM}")
     if _RANGE.fullmatch(text):
-        return _ranged(text, told)
+        return _ranged(text, subject)
     try:
         values: list[Any] = tomllib.loads(f"values=[{text}]")["values"]
     except (ValueError, RecursionError):
         values = [_single(part.strip()) for part in text.split(",")]
     if "" in values:
-        raise ExperimentError(f"{told} has an empty value: {shortened(text) or 'nothing'}; write {_FORM}")
+        raise ExperimentError(f"{subject} has an empty value: {shortened(text) or 'nothing'}; write {_FORM}")
     return values, False
 
 
@@ -335,12 +337,12 @@ def _single(text: str) -> Any:
         return text
 
 
-def _ranged(text: str, told: str) -> tuple[list[Any], bool]:
+def _ranged(text: str, subject: str) -> tuple[list[Any], bool]:
     """Return the values from LOW to HIGH, both exact, in equal steps or equal ratios."""
     low, high, *more = (part.strip() for part in text.split(":"))
     counted = more[0] if more else ""
     log = more[1:] == ["log"]
-    wrong = f"{told}={shortened(text)}" if told.startswith("--") else f"{told} = {shortened(text)}"
+    wrong = f"{subject}={shortened(text)}" if subject.startswith("--") else f"{subject} = {shortened(text)}"
     if not _NUMBER.fullmatch(low) or not _NUMBER.fullmatch(high) or not counted.isdecimal() or more[1:] not in (
         [], ["log"]
     ):  # fmt: skip

@@ -60,7 +60,7 @@ def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator
     """Yield each option that does not hold, and the error that says so.
 
     Raises:
-        TaskError: the task does not import, or tells no parameters, or takes no seed.
+        TaskError: the task does not import, or has parameters that cannot be read, or takes no seed.
     """
     try:
         parameters = dict(inspect.signature(load(task)).parameters)

@@ -38,7 +38,7 @@ for nth in range(1, {updates} + 1):
     assert bool(report.history.graphs) == found
 
 
-def test_nonfinite_gradients_are_told_by_update_and_parameter() -> None:
+def test_nonfinite_gradients_are_reported_with_their_update() -> None:
     report = watched("""
 model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
 scale = nn.Parameter(torch.ones(1))
@@ -122,7 +122,7 @@ for nth in range(12):
     assert modes == ["accumulate:3:sum", "zero_grad", "zero_grad", "accumulate:2:sum"]
 
 
-def test_groups_that_are_added_count_for_what_is_told() -> None:
+def test_groups_that_are_added_count_in_the_report() -> None:
     source = """
 first, second, third = (nn.Linear(2, 2) for _ in range(3))
 optimizer = torch.optim.SGD(first.parameters(), lr=0.01)

@@ -140,7 +140,7 @@ def amid_a_pass(what: str, *, clearing: bool) -> audit.Report:
 
 @pytest.mark.parametrize("clearing", [False, True])
 @pytest.mark.parametrize("what", ["backward", "step", "clearing", "model"])
-def test_a_call_in_another_thread_amid_a_pass_ends_the_hearing(what: str, clearing: bool) -> None:
+def test_a_call_in_another_thread_during_a_pass_ends_listening(what: str, clearing: bool) -> None:
     report = amid_a_pass(what, clearing=clearing)
     assert report.history.at_once
     assert report.optimizers[0].updates == 8

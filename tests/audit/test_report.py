@@ -114,7 +114,7 @@ def test_a_script_that_takes_no_step_is_told_so() -> None:
     assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
 
 
-def test_without_findings_the_number_of_measurements_is_told() -> None:
+def test_without_findings_the_number_of_measurements_is_shown() -> None:
     def told(sample: int | None, updates: int) -> list[str]:
         model = torch.nn.Linear(2, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -112,6 +112,9 @@ def test_runs_started_at_once_in_one_folder_are_all_seen() -> None:
         exported = CliRunner().invoke(app, ["export", out])
         assert [row["seed"] for row in csv.DictReader(exported.stdout.splitlines())] == sorted(seeds * 2)
         assert exported.stderr == ""
+        drawn = CliRunner().invoke(app, ["plot", out, "-o", "a.svg"])
+        assert (drawn.exit_code, drawn.stdout, drawn.stderr) == (0, "a.svg\n", "")
+        assert "median and range of 8 seeds" in Path("a.svg").read_text()
         assert len(json.loads(CliRunner().invoke(app, ["show", out, "--json"]).stdout)["runs"]) == len(seeds)
     injected("writers of one folder at once", 4 * len(seeds))
 
