@@ -61,9 +61,11 @@ def table_of(results: Sequence[Result], width: int) -> Table:
         if _needed(shown, lines) <= width:
             break
     table = _fitting(shown, optional, lines, width, numbers=("first", "last", "best", "last epoch", against))
-    table.title, table.title_justify = (f"loss, median of {seeds} seeds" if seeds > 1 else None), "left"
+    title = f"loss, median of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
+    table.title, table.title_justify = title, "left"
     if against in shown:
-        told = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=seeds)
+        pairs = _span(len(_paired(runs, by_mode[0])[0]) for runs in by_mode[1:])
+        told = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=pairs)
         table.caption, table.caption_justify = _text(told, "table.caption"), "left"
     return table
 
@@ -307,14 +309,24 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
     """Return how much the mode's last epoch lies above that of the first mode, over pairs of one seed."""
     if runs is first:
         return Text("")
-    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.rows} for each in (runs, first)]
-    seeds = sorted(losses[0].keys() & losses[1].keys())
-    these, those = ([loss for seed in seeds if (loss := each[seed]) is not None] for each in losses)
-    found = paired_difference(these, those)
+    found = paired_difference(*_paired(runs, first))
     if found is None:
         return Text("")
     colour = "" if not found.clear else "green" if found.mean < 0 else "red"
     return Text("±".join(found.rounded()) + ("*" if found.clear else " "), colour)
+
+
+def _paired(runs: Sequence[Result], first: Sequence[Result]) -> list[list[float]]:
+    """Return the losses of the last epoch of both, of the seeds that both have."""
+    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.rows} for each in (runs, first)]
+    seeds = sorted(losses[0].keys() & losses[1].keys())
+    return [[loss for seed in seeds if (loss := each[seed]) is not None] for each in losses]
+
+
+def _span(counts: Iterable[int]) -> str:
+    """Return what all counts are, or their range."""
+    found = sorted(counts)
+    return f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
 
 
 def _fitting(

@@ -634,6 +634,7 @@ def test_set_takes_the_short_names_of_vary(text: str, key: tuple[str, ...]) -> N
         (["keep=0.5"], "keep=0.5,every=1"),
         (["every=4"], "keep=0,every=4"),
         (["keep=1", "every=4"], "keep=1,every=4"),
+        (["keep=0.1", "keep=0.2"], "keep=0.2,every=1"),
         (["every=4", "lr=0.1", "keep=-0.25"], "keep=-0.25,every=4"),
     ],
 )

@@ -175,27 +175,34 @@ def test_commands_with_one_mode_each_are_shown_as_started() -> None:
 def test_a_command_that_finds_all_done_shows_their_group() -> None:
     old = write("old")
     write("new", second=1, settings=SETTINGS | {"epochs": 3})
-    EXPERIMENT.note_asked(old, MODES, match_lr=False)
+    EXPERIMENT.note_asked([old], MODES, match_lr=False)
     assert (shown(), EXPERIMENT.group().others) == (["old"], 1)
+
+
+def test_a_mode_of_the_user_asked_for_again_is_the_one_shown() -> None:
+    old = write("old", "um.py:f", settings=SETTINGS | {"mode_source": "1"})
+    write("new", "um.py:f", second=1, settings=SETTINGS | {"mode_source": "2"})
+    EXPERIMENT.note_asked([write("zero"), old], ["zero_grad", "um.py:f"], match_lr=False)
+    assert shown() == ["zero", "old"]
 
 
 def test_a_run_started_after_that_shows_its_own_group() -> None:
     old = write("old")
-    EXPERIMENT.note_asked(old, MODES, match_lr=False)
+    EXPERIMENT.note_asked([old], MODES, match_lr=False)
     write("new", settings=SETTINGS | {"epochs": 3}, started="2100-01-01T00:00:00+00:00")
     assert shown() == ["new"]
 
 
 def test_a_group_asked_for_again_is_whole_and_in_the_new_order() -> None:
     zero, _ = write("zero"), write("no", "no_zero_grad", 2, 1)
-    EXPERIMENT.note_asked(zero, ["no_zero_grad", "zero_grad", "halve_grad"], match_lr=False)
+    EXPERIMENT.note_asked([zero], ["no_zero_grad", "zero_grad", "halve_grad"], match_lr=False)
     assert shown() == ["no", "zero"]
 
 
 def test_a_link_or_pipe_for_experiment_json_is_not_read() -> None:
     write("old")
     write("new", second=1, settings=SETTINGS | {"epochs": 3})
-    EXPERIMENT.note_asked(RunFolder(EXPERIMENT.path / "old"), MODES, match_lr=False)
+    EXPERIMENT.note_asked([RunFolder(EXPERIMENT.path / "old")], MODES, match_lr=False)
     EXPERIMENT.asked_file.rename("elsewhere")
     EXPERIMENT.asked_file.symlink_to(Path("elsewhere").absolute())
     assert shown() == ["new"]

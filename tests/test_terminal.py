@@ -246,6 +246,14 @@ def test_a_difference_has_the_digits_that_show_its_sign(mean: float, spread: flo
     assert cell in " ".join(shown(table_of([*pairs, *apart], 120), 120)).split()
 
 
+def test_pairs_and_seeds_are_counted_for_each_mode() -> None:
+    runs = [result([1.0, 1.0], seed=seed) for seed in range(6)]
+    others = [result([2.0, 2.0 + seed], "halve_grad", seed) for seed in range(2)]
+    lines = " ".join(shown(table_of([*runs, *others], 120), 120))
+    assert "median of 2 to 6 seeds" in lines
+    assert "over 2 pairs of one seed" in lines
+
+
 def test_without_expectations_nothing_is_said() -> None:
     assert expectation_lines([]) == []
 

@@ -79,7 +79,8 @@ def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[
     if chosen := next((each.flag for each in found if each.key == ("modes",)), None):
         verb = "sets" if len(rule) == 1 else "set"
         raise ExperimentError(f"{flag} {verb} the mode, so {chosen} cannot be used. Remove one.")
-    return [*(each for each in found if each not in rule.values()), Override(("modes",), [mode], flag)]
+    others = [each for each in found if len(each.key) > 1 or each.key[0] not in RULE]
+    return [*others, Override(("modes",), [mode], flag)]
 
 
 def shipped() -> dict[str, Path]:

@@ -61,7 +61,7 @@ def run(
             folder.drop_if_empty()
             raise
     else:
-        folder.note_asked(plans[0].folder, mode_names(experiment), match_lr=experiment.match_lr)
+        folder.note_asked([each.folder for each in plans], mode_names(experiment), match_lr=experiment.match_lr)
     results: dict[Path, Result] = {}
     for each in _trained(experiment, plans, watcher, stop or Stop()):
         result = results[each.folder.path] = result_of(each.folder, cached=each.done)

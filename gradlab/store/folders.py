@@ -19,10 +19,11 @@ from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 RUNS = Path("runs")
 _RECORD, _ROWS, _ASKED = "run.json", "metrics.jsonl", "experiment.json"
+_MOST_ASKED = 1000  # runs in experiment.json
 _LONGEST = 255  # bytes of a name, on every file system in use
 
 
@@ -178,18 +179,19 @@ class ExperimentFolder:
         with suppress(OSError):
             self.path.rmdir()
 
-    def note_asked(self, run: RunFolder, modes: list[str], *, match_lr: bool) -> None:
+    def note_asked(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
         """Note that a command asked for runs that are done: it starts none, and yet theirs is the group to show.
 
         Args:
-            run: one of them.
+            runs: these.
             modes: of the command, in its order.
             match_lr: of the command.
 
         Raises:
             StoreError: it cannot be written.
         """
-        replace_json(self.asked_file, Asked(run.path.name, now(), modes, match_lr)._asdict() | {"format": FORMAT})
+        names = [run.path.name for run in runs[:_MOST_ASKED]]
+        replace_json(self.asked_file, Asked(names, now(), modes, match_lr)._asdict() | {"format": FORMAT})
 
     def group(self, among: Iterable[RunFolder] = ()) -> Group:
         """Return the group of the run that was started or asked for last; where any are given, of one of these.

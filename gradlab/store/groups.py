@@ -36,16 +36,16 @@ class Group(NamedTuple):
 class Asked(NamedTuple):
     """A command that found all its runs done: the content of experiment.json.
 
-    It counts as a start of that run and hides none: without it, the group of the last start is shown.
+    It counts as a start of these runs and hides none: without it, the group of the last start is shown.
 
     Attributes:
-        run: the name of the folder of one of them.
+        runs: the names of their folders, of thousands the first.
         at: UTC, ISO 8601.
         modes: of the command, in its order.
         match_lr: of the command.
     """
 
-    run: str
+    runs: list[str]
     at: str
     modes: list[str]
     match_lr: bool
@@ -62,7 +62,7 @@ _BEGAN = attrgetter("began")
 
 def asked_in(file: Path) -> tuple[Asked, float] | None:
     """Return what an experiment.json says and when it was written; None where it is none, or an earlier version's."""
-    kinds = {"run": str, "at": str, "modes": list, "match_lr": bool}
+    kinds = {"runs": list, "at": str, "modes": list, "match_lr": bool}
     try:
         content: Any = read_json(file)
         values = {key: content[key] for key in kinds}
@@ -70,7 +70,9 @@ def asked_in(file: Path) -> tuple[Asked, float] | None:
         return None
     if not all(isinstance(values[key], kind) for key, kind in kinds.items()):
         return None
-    if not all(isinstance(mode, str) for mode in values["modes"]) or values["at"] > now():  # by a clock that was wrong
+    if (
+        not all(isinstance(each, str) for each in values["modes"] + values["runs"]) or values["at"] > now()
+    ):  # by a clock that was wrong
         return None
     return Asked(**values), changed(file)
 
@@ -103,7 +105,7 @@ def _run(folder: RunFolder, noted: tuple[Asked, float] | None) -> _Run:
     run = _Run(folder, (record.started, changed(folder.record_file)), record)
     if noted:
         asked, written = noted
-        if folder.path.name == asked.run and (asked.at, written) > run.began:
+        if folder.path.name in asked.runs and (asked.at, written) > run.began:
             return _Run(folder, (asked.at, written), replace(record, modes=asked.modes, match_lr=asked.match_lr))
     return run
 

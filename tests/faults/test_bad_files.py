@@ -132,7 +132,7 @@ def test_a_bad_record_is_refused_at_once(name: str) -> None:
     refused_at_once("show", "runs")
 
 
-NOTE = {"format": 1, "run": "old", "at": "2100-01-01T00:00:00+00:00", "modes": [], "match_lr": False}
+NOTE = {"format": 1, "runs": ["old"], "at": "2100-01-01T00:00:00+00:00", "modes": [], "match_lr": False}
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,15 @@ NOTE = {"format": 1, "run": "old", "at": "2100-01-01T00:00:00+00:00", "modes": [
         b"3",
         b'{"format": 1, "title": "", "runs": ["old"]}',
         b'{"runs": ["../../etc"]}',
-        json.dumps(NOTE | {"run": "../line/old"}).encode(),
-        json.dumps(NOTE | {"run": ["old"]}).encode(),
+        json.dumps(NOTE | {"runs": ["../line/old"]}).encode(),
+        json.dumps(NOTE | {"runs": "old"}).encode(),
         json.dumps(NOTE | {"at": 3000}).encode(),
         json.dumps(NOTE | {"modes": "zero_grad"}).encode(),
         json.dumps(NOTE | {"modes": [["zero_grad"]]}).encode(),
         json.dumps(NOTE | {"match_lr": None}).encode(),
+        json.dumps(NOTE).encode(),  # of a clock that was wrong
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_a_bad_note_of_what_was_asked_for_hides_no_run(content: bytes) -> None:
     settings_ = RECORD["settings"] | {"epochs": 9}
