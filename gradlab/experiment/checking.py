@@ -150,7 +150,7 @@ def _typed(values: dict[str, Any], faults: Faults) -> Experiment:
 
 
 def _key_of(fault: Any, values: object) -> Key:
-    """Return where in the values a fault is: pydantic's place goes on within lists and into the types it tried."""
+    """Return where in the values a fault is; pydantic's place also names list items and the types that it tried."""
     key: Key = ()
     for part in fault["loc"]:
         if not isinstance(values, dict) or part not in values:

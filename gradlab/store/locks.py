@@ -28,7 +28,7 @@ class _Locks(NamedTuple):
 
     Attributes:
         hold: locks it until it is closed.
-        check: does so too, where nobody but other readers holds it.
+        check: locks it for a reader, if only readers hold it.
         glance: seconds for which a reader tries to check.
     """
 
