@@ -276,6 +276,11 @@ def test_a_fault_found_before_training_leaves_no_run() -> None:
     assert not list(Path("runs").glob("*/*"))
 
 
+def test_the_hint_at_a_picture_can_be_pasted() -> None:
+    answer = gives(*LINE, "-m", "zero_grad", "--out", "a b")
+    assert answer.stderr.splitlines()[-1] == "picture: gradlab plot 'a b/noisy_line'"
+
+
 def test_a_run_in_a_folder_with_brackets_in_its_name_says_where_its_logs_are() -> None:
     answer = gives(*LINE, "-m", "zero_grad", "--out", "a[bold]b[/]c")
     assert "logs: a[bold]b[/]c/noisy_line" in answer.stdout

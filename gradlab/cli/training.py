@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -314,7 +315,7 @@ def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
     if before:
         say(f"{before} of {counted(len(outcome.runs), 'run')} done before and not trained again (--fresh does)")
     if not drawn and _has_rows(outcome):
-        say(f"picture: gradlab plot {outcome.folder}")
+        say(f"picture: gradlab plot {shlex.quote(str(outcome.folder))}")
 
 
 def _has_rows(outcome: Outcome) -> bool:
@@ -349,7 +350,7 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
         whole = counted(outcome.record.runs, "run")
         say(f"{outcome.cached:,} of {whole} done before and not trained again (--fresh does)")
     if not drawn and _has_ended(outcome) and _has_panels(outcome.record.values, outcome.record.modes):
-        say(f"picture: gradlab plot {outcome.folder.path}")
+        say(f"picture: gradlab plot {shlex.quote(str(outcome.folder.path))}")
 
 
 def _has_ended(outcome: sweeps.Outcome) -> bool:
