@@ -64,9 +64,9 @@ def table_of(results: Sequence[Result], width: int) -> Table:
     title = f"loss, median of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
     table.title, table.title_justify = title, "left"
     if against in shown:
-        pairs = _span(len(_paired(runs, by_mode[0])[0]) for runs in by_mode[1:])
-        told = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=pairs)
-        table.caption, table.caption_justify = _text(told, "table.caption"), "left"
+        pairs = _span(len(_common_seeds(runs, by_mode[0])) for runs in by_mode[1:])
+        caption = DIFFERENCE.format(mode=by_mode[0][0].mode, seeds=pairs)
+        table.caption, table.caption_justify = _text(caption, "table.caption"), "left"
     return table
 
 
@@ -309,18 +309,20 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
     """Return how much the mode's last epoch lies above that of the first mode, over pairs of one seed."""
     if runs is first:
         return Text("")
-    found = paired_difference(*_paired(runs, first))
+    seeds = _common_seeds(runs, first)
+    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.seed in seeds} for each in (runs, first)]
+    these, those = ([loss for seed in seeds if (loss := each[seed]) is not None] for each in losses)
+    found = paired_difference(these, those)
     if found is None:
         return Text("")
     colour = "" if not found.clear else "green" if found.mean < 0 else "red"
     return Text("±".join(found.rounded()) + ("*" if found.clear else " "), colour)
 
 
-def _paired(runs: Sequence[Result], first: Sequence[Result]) -> list[list[float]]:
-    """Return the losses of the last epoch of both, of the seeds that both have."""
-    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.rows} for each in (runs, first)]
-    seeds = sorted(losses[0].keys() & losses[1].keys())
-    return [[loss for seed in seeds if (loss := each[seed]) is not None] for each in losses]
+def _common_seeds(runs: Sequence[Result], first: Sequence[Result]) -> list[int]:
+    """Return the seeds of which both have rows."""
+    these, those = ({run.seed for run in each if run.rows} for each in (runs, first))
+    return sorted(these & those)
 
 
 def _span(counts: Iterable[int]) -> str:
