@@ -15,7 +15,7 @@ Three stages narrow the search:
 2. both modes, on learning rates around those that passed;
 3. both modes, at learning rates and noise levels that are written with few digits, in float64.
 
-The best are then trained by the real loop, `gradlab.training.train`, and printed with what that gives.
+The best are then trained by the real loop, `gradlab.engines.loop.train`, and printed with what that gives.
 
     python experiments/search_diverging_loss.py
     python experiments/search_diverging_loss.py --inputs 2 --samples 40 60 80 --batch-size 1 2 --seeds 10000 --digits 3
@@ -35,10 +35,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 import numpy as np
 import torch
 
+from gradlab.engines.loop import train
 from gradlab.modes import Mode, halve_grad, no_zero_grad, zero_grad
 from gradlab.tasks.builtin import noisy_line
 from gradlab.tasks.loading import build, find
-from gradlab.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

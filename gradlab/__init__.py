@@ -3,32 +3,58 @@
 Names are imported when they are first used, so that `import gradlab` costs next to nothing.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gradlab import audit as audit
+    from gradlab import modes as modes
+    from gradlab import plotting as plotting
+    from gradlab import tasks as tasks
+    from gradlab import verify as verify
+    from gradlab.analysis import curves as curves
+    from gradlab.analysis import theory as theory
+    from gradlab.engines.loop import train as train
     from gradlab.errors import GradlabError as GradlabError
     from gradlab.modes import Mode as Mode
     from gradlab.rows import Row as Row
     from gradlab.tasks.task import Task as Task
-    from gradlab.training import train as train
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "GradlabError": "gradlab.errors",
-    "Mode": "gradlab.modes",
-    "Row": "gradlab.rows",
-    "Task": "gradlab.tasks.task",
-    "train": "gradlab.training",
+_PLACES = {
+    "GradlabError": "gradlab.errors:GradlabError",
+    "Mode": "gradlab.modes:Mode",
+    "Row": "gradlab.rows:Row",
+    "Task": "gradlab.tasks.task:Task",
+    "audit": "gradlab.audit",
+    "curves": "gradlab.analysis.curves",
+    "modes": "gradlab.modes",
+    "plotting": "gradlab.plotting",
+    "tasks": "gradlab.tasks",
+    "theory": "gradlab.analysis.theory",
+    "train": "gradlab.engines.loop:train",
+    "verify": "gradlab.verify",
 }
-__all__ = ["GradlabError", "Mode", "Row", "Task", "__version__", "audit", "train"]
+__all__ = [
+    "GradlabError",
+    "Mode",
+    "Row",
+    "Task",
+    "__version__",
+    "audit",
+    "curves",
+    "modes",
+    "plotting",
+    "tasks",
+    "theory",
+    "train",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name == "audit":  # a package of its own: gradlab.audit.watch()
-        return import_module("gradlab.audit")
-    if name not in _HOME:
+    if name not in _PLACES:
         raise AttributeError(f"module 'gradlab' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+    from pkgutil import resolve_name
+
+    return resolve_name(_PLACES[name])

@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from gradlab.eager import eager
 from gradlab.errors import OptimizerError, shortened, unknown
+from gradlab.startup import without_compiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -155,7 +155,7 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
     if name == VANILLA:
         return Vanilla(trained, options["lr"])
     try:
-        made = eager(getattr(torch.optim, name))(trained, **given)
+        made = without_compiler(getattr(torch.optim, name))(trained, **given)
     except Exception as error:  # torch checks values in many ways, not all of them a ValueError
         raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
     if name == "SparseAdam":

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradlab import curves
-from gradlab.results import Result
+from gradlab.analysis import curves
+from gradlab.analysis.results import Result
 from gradlab.rows import Row
 
 if TYPE_CHECKING:

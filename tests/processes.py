@@ -37,8 +37,8 @@ _FORKS.set_forkserver_preload(
         "gradlab.runs",
         "gradlab.plotting",
         "gradlab.store",
-        "gradlab.terminal",
-        "gradlab.progress",
+        "gradlab.terminal.tables",
+        "gradlab.terminal.progress",
     ]
 )
 

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from gradlab.cli import app
 from gradlab.errors import ClusterError, GradlabError, TaskError
 from gradlab.experiment import Override, from_task
-from gradlab.sweep import cells, cluster, grid_of, remote, shipping
-from gradlab.sweep.cluster import Cluster
+from gradlab.sweeps import cells, cluster, grid_of, remote, shipping
+from gradlab.sweeps.cluster import Cluster
 
 if TYPE_CHECKING:
-    from gradlab.sweep import Grid
+    from gradlab.sweeps import Grid
 
 MINE = """
 import torch

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradlab import curves
-from gradlab.curves import Curve, Verdict, band, curve, epoch_means, natural_axis, summarise, verdict
+from gradlab.analysis import curves
+from gradlab.analysis.curves import Curve, Verdict, band, curve, epoch_means, natural_axis, summarise, verdict
 from gradlab.rows import Row
 
 if TYPE_CHECKING:

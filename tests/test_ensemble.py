@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import ensemble, modes, optimizers, tasks, training
-from gradlab.ensemble import CannotStackError, Member, Training, World
+from gradlab import modes, optimizers, tasks
+from gradlab.engines import ensemble
+from gradlab.engines import loop as training
+from gradlab.engines.ensemble import CannotStackError, Member, Training, World
 from gradlab.tasks import Task, mapped
 from tests.table import MODES, OPTIMIZERS, TASKS, each_with_each
 
@@ -217,7 +219,7 @@ def test_batches_too_large_to_draw_ahead_are_drawn_one_by_one(monkeypatch: pytes
         return before(world, batches, most)
 
     monkeypatch.setattr(World, "drawn", noted)
-    monkeypatch.setattr(ensemble.drawing, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(ensemble.batches, "BLOCK_BYTES", 1)
     assert together(shuffled, [(modes.zero_grad(), seed) for seed in (1, 2)], sgd, steps=20) == expected
     assert set(drawn) == {1}
 

@@ -12,14 +12,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gradlab import curves, experiment, optimizers, runs, sweep, tasks
+from gradlab import experiment, optimizers, runs, tasks
+from gradlab import sweeps as sweep
+from gradlab.analysis import curves
+from gradlab.analysis.intervals import paired_difference
 from gradlab.cli import app
 from gradlab.experiment import Override
-from gradlab.intervals import paired_difference
 from gradlab.modes import Mode, parse
 
 if TYPE_CHECKING:
-    from gradlab.results import Result
+    from gradlab.analysis.results import Result
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 WITH = ["1.5", "1.4", "1.3", "1.2"]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gradlab import modes, tasks, training
+from gradlab import modes, tasks
+from gradlab.engines import loop as training
 from gradlab.optimizers import build
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,55 +22,63 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(gradlab.__file__).parent
 
-# The design's map, from the bottom up: a module imports only from the rows above its own.
+# The design's map, from the bottom up: a module imports only from the rows above its own, for types alone, too.
 LAYERS = [
-    {"gradlab", "errors", "quick_start", "shipped", "theory", "wording"},
-    {"user_code", "eager"},
-    {"modes", "tasks", "optimizers", "rows", "toml_text"},
-    {"experiment", "curves"},
-    {"training", "quadratic", "store", "intervals"},
-    {"results", "tape", "resuming"},
-    {"ensemble", "sharpness"},
-    {"runs", "plotting", "terminal", "progress", "verify", "audit"},
-    {"sweep", "signals"},
+    {"gradlab", "errors", "rows", "shipped", "startup", "wording"},
+    {"optimizers", "user_code"},
+    {"modes", "tasks"},
+    {"experiment"},
+    {"engines", "store"},
+    {"analysis"},
+    {"audit", "plotting", "runs", "verify"},
+    {"sweeps"},
+    {"terminal"},
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules}
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 HEAVY = {"torch", "numpy", "matplotlib", "sklearn", "scipy", "tensorflow", "dask", "distributed"}
+FILES = {
+    ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
 
 
 class Import(NamedTuple):
-    importer: str  # the file, as it is written in the map: "modes", "tasks"
-    imported: str  # of ours: as above; of others: the package
-    ours: bool
-    at_once: bool  # when the importer is imported, and not within a function
+    importer: str  # the module, as in gradlab.engines.loop
+    imported: str  # of ours: likewise; of others: the package
+    at_once: bool  # when the importer is imported, and not within a function or for types
+    for_types: bool
+
+    @property
+    def ours(self) -> bool:
+        return self.imported in FILES
 
 
-FILES = {".".join(file.relative_to(PACKAGE).with_suffix("").parts): file for file in sorted(PACKAGE.rglob("*.py"))}
-
-
-def of_ours(name: str) -> str:
+def part_of(module: str) -> str:
     """Return the word of the map for `gradlab.tasks.loading`: tasks."""
-    parts = name.split(".")
-    known = len(parts) > 1 and parts[1] != "__init__" and (parts[1] in FILES or f"{parts[1]}.__init__" in FILES)
-    return parts[1] if known else "gradlab"
+    return module.split(".")[1] if "." in module else module
 
 
-def imports_of(file: str) -> Iterator[Import]:
-    """Yield what `file` imports when it runs; what is imported for type checking alone does not count."""
-    importer = of_ours(f"gradlab.{file}")
-    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(FILES[file].read_text(encoding="utf-8")), True)]
+def module_of(name: str) -> str:
+    """Return the module that `gradlab.modes.Mode` stands in, and of others the package."""
+    while name not in FILES and "." in name:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imports_of(importer: str) -> Iterator[Import]:
+    """Yield all that a file imports."""
+    waiting: list[tuple[ast.AST, bool, bool]] = [(ast.parse(FILES[importer].read_text(encoding="utf-8")), True, False)]
     while waiting:
-        node, at_once = waiting.pop()
+        node, at_once, for_types = waiting.pop()
+        yield from (Import(importer, module_of(name), at_once, for_types) for name in names_in(node))
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            waiting += [(each, at_once) for each in node.orelse]
+            waiting += [(each, False, True) for each in node.body]
+            waiting += [(each, at_once, for_types) for each in node.orelse]
             continue
-        for name in names_in(node):
-            ours = name.partition(".")[0] == "gradlab"
-            yield Import(importer, of_ours(name) if ours else name.partition(".")[0], ours, at_once)
         inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        waiting += [(each, at_once and not inside) for each in ast.iter_child_nodes(node)]
+        waiting += [(each, at_once and not inside, for_types) for each in ast.iter_child_nodes(node)]
 
 
 def names_in(node: ast.AST) -> list[str]:
@@ -81,29 +90,55 @@ def names_in(node: ast.AST) -> list[str]:
     return []
 
 
-ALL = [each for file in FILES for each in imports_of(file)]
+# The package itself names for types what it imports at first use.
+ALL = [each for file in FILES for each in imports_of(file) if not (each.importer == "gradlab" and each.for_types)]
 
 
 def test_every_module_has_its_place_in_the_map() -> None:
-    assert {of_ours(f"gradlab.{file}") for file in FILES} == set(LEVEL)
+    assert {part_of(module) for module in FILES} == set(LEVEL)
 
 
-def test_imports_point_one_way() -> None:
-    upwards = {
+def test_no_module_has_the_name_of_a_function_of_the_package() -> None:
+    assert not [module for module in FILES if module.rpartition(".")[2] in ("run", "sweep", "compare")]
+
+
+def test_imports_between_packages_point_one_way() -> None:
+    between = {
         (each.importer, each.imported)
         for each in ALL
-        if each.ours and each.importer != each.imported and LEVEL[each.imported] >= LEVEL[each.importer]
+        if each.ours and part_of(each.importer) != part_of(each.imported)
     }
-    assert not upwards
+    assert {each for each in between if LEVEL[part_of(each[1])] >= LEVEL[part_of(each[0])]} == set()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {module: {each.imported for each in ALL if each.ours and each.importer == module} for module in FILES}
+    TopologicalSorter({module: found - {module} for module, found in graph.items()}).prepare()  # raises CycleError
 
 
 def test_these_imports_were_seen_at_all() -> None:
-    seen = {(each.importer, each.imported, each.at_once) for each in ALL}
-    assert {("experiment", "modes", True), ("cli", "runs", False), ("runs", "torch", False)} <= seen
+    seen = {each[:3] for each in ALL}
+    assert {
+        ("gradlab.experiment.model", "gradlab.modes", True),
+        ("gradlab.runs.lifecycle", "torch", False),
+        ("gradlab.engines.loop", "gradlab.tasks", False),  # for types
+    } <= seen
 
 
-def test_training_knows_neither_the_store_nor_the_theory() -> None:
-    assert {each.imported for each in ALL if each.importer == "training" and each.ours} <= {"errors", "rows"}
+def test_the_loop_knows_neither_the_store_nor_the_theory() -> None:
+    needed = {"gradlab.errors", "gradlab.modes", "gradlab.optimizers", "gradlab.rows", "gradlab.tasks"}
+    assert {each.imported for each in ALL if each.importer == "gradlab.engines.loop" and each.ours} <= needed
+
+
+def test_theory_imports_the_standard_library_alone() -> None:
+    found = {each.imported.partition(".")[0] for each in ALL if each.importer == "gradlab.analysis.theory"}
+    assert "math" in found
+    assert found <= sys.stdlib_module_names
+
+
+def test_the_audit_stands_on_modes_errors_and_wording() -> None:
+    of_audit = [each for each in ALL if part_of(each.importer) == "audit" and each.ours]
+    assert {part_of(each.imported) for each in of_audit} == {"audit", "errors", "modes", "wording"}
 
 
 def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
@@ -113,24 +148,24 @@ def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
 @pytest.mark.parametrize(
     "module",
     [
+        "analysis.curves",
+        "analysis.results",
+        "analysis.theory",
+        "cli",
         "errors",
-        "theory",
-        "shipped",
-        "user_code",
+        "experiment",
         "modes",
         "rows",
-        "toml_text",
-        "experiment",
+        "shipped",
         "store",
-        "curves",
-        "results",
         "terminal",
-        "progress",
-        "cli",
+        "user_code",
     ],
 )
 def test_these_modules_never_import_what_is_slow(module: str) -> None:
-    assert not [each for each in ALL if each.importer == module and each.imported in HEAVY]
+    files = [file for file in FILES if f"{file}.".startswith(f"gradlab.{module}.")]
+    assert files
+    assert not [each for each in ALL if each.importer in files and each.imported in HEAVY and not each.for_types]
 
 
 # As processes: one interpreter runs these commands in turn and reports what each of them imports

@@ -9,7 +9,7 @@ from statistics import fmean
 import pytest
 from scipy.stats import t, ttest_rel  # type: ignore[import-untyped]  # scipy carries no types
 
-from gradlab.intervals import Difference, paired_difference, t975
+from gradlab.analysis.intervals import Difference, paired_difference, t975
 
 
 @pytest.mark.parametrize("freedom", [*range(1, 31)])

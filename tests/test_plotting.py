@@ -24,7 +24,7 @@ from gradlab.errors import PlotError
 from gradlab.modes import parse
 from gradlab.plotting import LABEL, draw, labels, rendered, without_theory
 from gradlab.plotting.lines import lines_of
-from gradlab.plotting.predicted import prediction
+from gradlab.plotting.theory_curves import prediction
 from gradlab.rows import Row
 from gradlab.store import RunFolder, RunRecord
 

@@ -11,10 +11,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradlab import modes, progress
-from gradlab.progress import Bar, Lines, SweepBar, SweepLines
+from gradlab import modes
 from gradlab.runs import Plan
 from gradlab.store import RunFolder
+from gradlab.terminal import progress
+from gradlab.terminal.progress import Bar, Lines, SweepBar, SweepLines
 from tests.making import result
 
 WIDTHS = [120, 80, 60, 40]

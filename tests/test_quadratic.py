@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradlab import experiment as experiments
-from gradlab import quadratic, runs, tasks
+from gradlab import runs, tasks
+from gradlab.analysis import quadratic
+from gradlab.analysis.quadratic import MANY, measured, obstacle
 from gradlab.experiment import Override
-from gradlab.quadratic import MANY, measured, obstacle
 from gradlab.tasks import Minibatches, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.results import Outcome
+    from gradlab.analysis.results import Outcome
 
 X = torch.linspace(0, 2, 12).unsqueeze(1)
 Y = X.sin()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gradlab.analysis.results import Checked, Outcome, Result, checked, result_of
 from gradlab.experiment import Expected
-from gradlab.results import Checked, Outcome, Result, checked, result_of
 from gradlab.rows import Row
 from gradlab.store import RunFolder, RunRecord
 

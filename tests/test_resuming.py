@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import modes, optimizers, resuming, tasks
-from gradlab.resuming import CannotGoOnError, Generators, Saved, Training, packed, unpacked
+from gradlab import modes, optimizers, tasks
+from gradlab.engines import resuming
+from gradlab.engines.loop import Cursor, train
+from gradlab.engines.resuming import CannotGoOnError, Generators, Saved, Training, packed, unpacked
 from gradlab.tasks import Minibatches, Task
-from gradlab.training import Cursor, train
 from tests.table import MODES, OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from gradlab import experiment as experiments
-from gradlab import results, runs, store, tasks
+from gradlab import runs, store, tasks
+from gradlab.analysis import results
 from gradlab.errors import (
     ExperimentError,
     GradlabError,
@@ -22,11 +23,11 @@ from gradlab.errors import (
     UnfairTaskError,
 )
 from gradlab.experiment import Experiment, Override
-from gradlab.runs import several
+from gradlab.runs import experiment_runs
 from gradlab.tasks import Task
 
 if TYPE_CHECKING:
-    from gradlab.results import Outcome, Result
+    from gradlab.analysis.results import Outcome, Result
 
 MODES = ["zero_grad", "no_zero_grad", "accumulate:4"]
 
@@ -372,7 +373,7 @@ def test_the_run_trains_on_the_experiment_s_device(monkeypatch: pytest.MonkeyPat
         return task
 
     monkeypatch.setattr(Task, "to", moved)
-    monkeypatch.setattr(several, "prepare", lambda _: None)  # which would look for the device
+    monkeypatch.setattr(experiment_runs, "prepare", lambda _: None)  # which would look for the device
     runs.run(line(modes=["zero_grad"], device="cuda:1"))
     assert devices == ["cuda:1"]
 

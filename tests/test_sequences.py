@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gradlab import modes, tasks, training
+from gradlab import modes, tasks
+from gradlab.engines import loop as training
 from gradlab.errors import TaskError
 from gradlab.tasks import Task
 from gradlab.tasks.fairness import hash_of

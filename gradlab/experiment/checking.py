@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from gradlab import modes, optimizers, tasks
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, shortened
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
-from gradlab.toml_text import line_of
+from gradlab.experiment.toml_text import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes, tasks
 from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
 from gradlab.experiment.checking import ELSEWHERE, RULE, Faults, check_rule, checked
+from gradlab.experiment.toml_text import LARGEST, excess, line_of
 from gradlab.shipped import folder as shipped_folder
-from gradlab.toml_text import LARGEST, excess, line_of
 from gradlab.user_code import has_form
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from gradlab.plotting.figure import check_formats, draw, rendered
 from gradlab.plotting.labels import LABEL
 from gradlab.plotting.panels import Phase, Profile, Section, check_axes, panels_of
-from gradlab.plotting.phase import draw_phases
-from gradlab.plotting.predicted import without_theory
+from gradlab.plotting.phase_diagram import draw_phases
+from gradlab.plotting.theory_curves import without_theory
 
 __all__ = [
     "LABEL",

@@ -8,11 +8,11 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from gradlab import curves
+from gradlab.analysis import curves
 from gradlab.errors import PlotError, printable, shortened, unknown
 from gradlab.plotting.labels import leaves_at, name_lines, width_of
 from gradlab.plotting.lines import Line, finite_points, flat, lines_of
-from gradlab.plotting.predicted import prediction
+from gradlab.plotting.theory_curves import prediction
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradlab import curves
+    from gradlab.analysis import curves
     from gradlab.plotting.lines import Line
 
 LABEL = 10.0  # points

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab import curves
+from gradlab.analysis import curves
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 Here training meets the store: everything below computes or writes, everything above shows.
 """
 
-from gradlab.runs.several import plan, prepare, run
-from gradlab.runs.under_way import (
+from gradlab.runs.experiment_runs import plan, prepare, run
+from gradlab.runs.lifecycle import (
     TELL_EVERY,
     Plan,
     Stop,

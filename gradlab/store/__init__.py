@@ -22,9 +22,9 @@ from gradlab.store.folders import (
     newest_sweep,
 )
 from gradlab.store.groups import Group
-from gradlab.store.recorded import now
-from gradlab.store.records import FORMAT, RunRecord
+from gradlab.store.record_files import now
 from gradlab.store.row_log import RowLog, Rows
+from gradlab.store.run_record import FORMAT, RunRecord
 from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of, sweep_at, sweeps_in
 
 __all__ = [

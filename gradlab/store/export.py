@@ -12,7 +12,7 @@ from gradlab.rows import Row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from gradlab.store.records import RunRecord
+    from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
 
 

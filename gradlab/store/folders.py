@@ -13,9 +13,9 @@ from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_check
 from gradlab.store.files import changed, make_folder, replace_json
 from gradlab.store.groups import Asked, Group, asked_in, newest_group
 from gradlab.store.locks import is_locked
-from gradlab.store.recorded import being_written, current_record, now, parsed_record, read_if_there, write_record
-from gradlab.store.records import FORMAT, RunRecord, checked
+from gradlab.store.record_files import being_written, current_record, now, parsed_record, read_if_there, write_record
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
+from gradlab.store.run_record import FORMAT, RunRecord, checked
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes
 from gradlab.errors import GradlabError, StoreError
 from gradlab.store.files import changed, read_json
-from gradlab.store.recorded import now
+from gradlab.store.record_files import now
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from gradlab.store.folders import RunFolder
-    from gradlab.store.records import RunRecord
+    from gradlab.store.run_record import RunRecord
 
 
 class Group(NamedTuple):

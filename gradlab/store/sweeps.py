@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
 from gradlab import modes
-from gradlab.curves import Verdict
+from gradlab.analysis.curves import Verdict
 from gradlab.errors import StoreError, shortened
 from gradlab.store.files import make_folder, strict_json, unwritable
 from gradlab.store.locks import open_locked
-from gradlab.store.recorded import being_written, current_record, parsed_record, read_if_there, write_record
+from gradlab.store.record_files import being_written, current_record, parsed_record, read_if_there, write_record
 from gradlab.store.row_log import loss_in, strict_decoder
 
 if TYPE_CHECKING:

@@ -238,7 +238,8 @@ def _clipped(bound: float, *, each: bool) -> list[Tensor]:
     """Train ten windows of four, .grad clipped to the norm `bound` after each backward pass or once a window."""
     from torch.nn.utils import clip_grad_norm_
 
-    from gradlab import optimizers, training
+    from gradlab import optimizers
+    from gradlab.engines import loop as training
 
     task = _cut([8] * 12)
     optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05})

@@ -6,16 +6,17 @@ import math
 from statistics import fmean, median
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab import curves, modes, quadratic, theory
-from gradlab.intervals import Difference, paired_difference
+from gradlab import modes
+from gradlab.analysis import curves, quadratic, theory
+from gradlab.analysis.intervals import Difference, paired_difference
 from gradlab.verify.claim import HOLDS, Claim, Measured
 from gradlab.verify.trial import Trial, apart, built, equal, flat, grads_of, in_double, trial
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gradlab.analysis.quadratic import Quadratic
     from gradlab.modes import Mode
-    from gradlab.quadratic import Quadratic
     from gradlab.tasks import Task
 
 # Mini-batches of one sample with eight inputs: learning rates, and the steps after which the growth is plain at each.
@@ -51,7 +52,8 @@ def _angles(mode: Mode) -> list[float]:
     """Return the angle in degrees between `.grad` as each update sees it and the gradient of its batch."""
     import torch
 
-    from gradlab import optimizers, training
+    from gradlab import optimizers
+    from gradlab.engines import loop as training
     from gradlab.tasks import Task
 
     task = built("noisy_line", 0, inputs=8, batch_size=4)
@@ -134,7 +136,8 @@ def _full_batch(steps: int = 2000) -> FullBatch:
     """
     import torch
 
-    from gradlab import optimizers, training
+    from gradlab import optimizers
+    from gradlab.engines import loop as training
 
     found, task = _quadratic(), _line()
     parameters, lr = list(task.model.parameters()), 1 / max(found.curvatures)
@@ -169,7 +172,8 @@ def _growth(lr: float, updates: int) -> Difference:
     import torch
     from torch import nn
 
-    from gradlab import optimizers, training
+    from gradlab import optimizers
+    from gradlab.engines import loop as training
     from gradlab.tasks import Task
 
     groups, runs = 12, 400_000 // updates

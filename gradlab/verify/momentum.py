@@ -6,8 +6,9 @@ import math
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab import curves, modes, theory
-from gradlab.intervals import Difference, paired_difference
+from gradlab import modes
+from gradlab.analysis import curves, theory
+from gradlab.analysis.intervals import Difference, paired_difference
 from gradlab.verify.claim import HOLDS, Claim, Figure, Measured
 from gradlab.verify.trial import Trial, apart, built, noisy_line, same, trial
 

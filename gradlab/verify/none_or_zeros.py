@@ -193,7 +193,8 @@ def _saves_time() -> Measured:
 
 def _idle_movement(*, fill: bool, **options: float) -> float:
     """Return how far the head that a step does not use moves in it, all steps together."""
-    from gradlab import optimizers, training
+    from gradlab import optimizers
+    from gradlab.engines import loop as training
 
     task = built("heads_in_turn", 0, heads=2)
     heads = [list(task.model.get_submodule(f"heads.{nth}").parameters()) for nth in range(2)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from gradlab import modes, tape
+from gradlab import modes
+from gradlab.engines import tensorflow as tape
 from gradlab.verify.claim import HOLDS, Claim, Figure, Measured
 from gradlab.verify.trial import apart, built, trial, weights_of
 

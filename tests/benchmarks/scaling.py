@@ -23,12 +23,12 @@ from gradlab import store
 from gradlab.experiment import Override, from_task, identity
 from gradlab.runs import Stop
 from gradlab.store import Block, SweepRecord
-from gradlab.sweep import cells_of, cluster, grid_of, remote, settings_of, shipping
+from gradlab.sweeps import cells_of, cluster, grid_of, remote, settings_of, shipping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from gradlab.sweep import Grid
+    from gradlab.sweeps import Grid
 
 SIDES = {10**4: (25, 50), 10**5: (125, 100), 10**6: (250, 500)}  # lr × keep, with 8 seeds
 CHUNK = 128

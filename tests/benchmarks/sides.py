@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from gradlab import Mode, Task, modes, train
-from gradlab.ensemble import Member, TracedSteps, Training
-from gradlab.ensemble import train as train_ensemble
-from gradlab.ensemble.drawing import World
-from gradlab.ensemble.memory import keep_freed_memory
+from gradlab.engines.ensemble import Member, TracedSteps, Training
+from gradlab.engines.ensemble import train as train_ensemble
+from gradlab.engines.ensemble.batches import World
+from gradlab.engines.ensemble.memory import keep_freed_memory
 from gradlab.tasks.loading import seed_everything
 from tests.benchmarks.mlp import mlp
 from tests.benchmarks.turns import Cost, now, peak_memory

@@ -20,8 +20,8 @@ import torch
 from gradlab import experiment, runs, tasks
 
 if TYPE_CHECKING:
+    from gradlab.analysis.results import Result
     from gradlab.experiment import Experiment
-    from gradlab.results import Result
 
 GOAL = 1.05
 EPOCHS = 120

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from gradlab import store, sweep
+from gradlab import store
+from gradlab import sweeps as sweep
 from gradlab.experiment import Override, from_task
-from gradlab.sweep import cluster, grid_of, shipping
-from gradlab.sweep.cluster import Cluster
+from gradlab.sweeps import cluster, grid_of, shipping
+from gradlab.sweeps.cluster import Cluster
 from tests.faults.test_sweeps import COMMAND, ENVIRONMENT, injected, lines, see_ended
 from tests.processes import PATIENCE
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gradlab.runs import Stop
-    from gradlab.sweep import Ended, Grid
+    from gradlab.sweeps import Ended, Grid
 
 psutil = pytest.importorskip("psutil")  # which distributed needs
 pytest.importorskip("distributed")
@@ -181,7 +182,7 @@ def waiting(address: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     command = [*COMMAND, "--optimizer", "vanilla", "--engine", "loop", "--dask", address]
     script = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweep import running; "
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweeps import running; "
         "running.LOOP_CHUNK = 1; from gradlab.cli import main; main()"
     )
     process = subprocess.Popen(

@@ -16,18 +16,19 @@ import pytest
 import torch
 
 from gradlab import experiment as experiments
-from gradlab import resuming, runs, store
+from gradlab import runs, store
+from gradlab.engines import resuming
+from gradlab.engines.resuming import CannotGoOnError
 from gradlab.errors import StoreError
 from gradlab.experiment import Experiment, Override
-from gradlab.resuming import CannotGoOnError
-from gradlab.runs import under_way
+from gradlab.runs import lifecycle
 from tests.faults.table import injected
 from tests.table import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.results import Outcome
+    from gradlab.analysis.results import Outcome
     from gradlab.rows import Row
 
 # Tasks whose state a checkpoint must hold or find again: generators, buffers, batches that tell their size.
@@ -89,7 +90,7 @@ STEPS = 120
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(under_way, "SPARED", 0)
+    monkeypatch.setattr(lifecycle, "SPARED", 0)
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:

@@ -20,12 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests
-from gradlab import store, sweep
+from gradlab import store
+from gradlab import sweeps as sweep
 from gradlab.errors import StoreError
 from gradlab.experiment import Override, from_task
 from gradlab.store import Block, SweepFolder, SweepRecord
 from gradlab.store.sweeps import block_line
-from gradlab.sweep import executors, grid_of, running
+from gradlab.sweeps import grid_of, running
+from gradlab.sweeps import workers as executors
 from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
 from tests.processes import PATIENCE, start
@@ -33,7 +35,7 @@ from tests.processes import PATIENCE, start
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.sweep import Grid
+    from gradlab.sweeps import Grid
     from tests.processes import Process
 
 MINE = """
@@ -181,7 +183,7 @@ def test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word() -> Non
 def test_a_worker_ends_with_the_process_that_started_it_however_that_ends() -> None:
     # A sweep with workers would do the same, but each of its processes imports torch, which takes seconds.
     script = (
-        "import multiprocessing, os, signal\nfrom gradlab.sweep.executors import _end_with_parent\n"
+        "import multiprocessing, os, signal\nfrom gradlab.sweeps.workers import _end_with_parent\n"
         "process = multiprocessing.get_context('spawn').Process(target=_end_with_parent)\n"
         "process.start()\nprint(process.pid, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -1,0 +1,116 @@
+"""What came of runs: a result each, read from its folder, and what an experiment expected of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.analysis import curves
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from gradlab.experiment import Expected
+    from gradlab.rows import Row
+    from gradlab.store import RunFolder
+
+
+class Result(NamedTuple):
+    """A run when it has ended."""
+
+    mode: str
+    seed: int
+    status: str
+    verdict: curves.Verdict | None
+    steps: int
+    updates: int
+    first_loss: float | None
+    last_loss: float | None
+    best_loss: float | None
+    seconds: float | None
+    cached: bool
+    folder: Path
+    rows: list[Row]
+    error: str = ""
+    damaged: Sequence[str] = ()  # of each line of its log that is no row: which one, and what stands there
+
+
+class Checked(NamedTuple):
+    """One expectation of the experiment, held against one run."""
+
+    mode: str
+    seed: int
+    key: str
+    expected: Any
+    got: Any
+    ok: bool
+
+
+class Outcome(NamedTuple):
+    """What `run` did."""
+
+    experiment: str
+    title: str
+    folder: Path
+    runs: list[Result]
+    expectations: list[Checked]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all runs are done and all expectations hold."""
+        return all(run.status == "done" for run in self.runs) and all(each.ok for each in self.expectations)
+
+
+def result_of(run: RunFolder, *, cached: bool) -> Result:
+    """Return the result of a run from what its folder holds."""
+    record, logged = run.read(), run.rows()
+    record, lack = run.standing(record, logged)
+    status, rows = record.status, logged.rows
+    summary = curves.summarise(rows)
+    return Result(
+        mode=record.mode,
+        seed=record.seed,
+        status=status,
+        verdict=summary.verdict if status == "done" else None,
+        steps=summary.steps,
+        updates=summary.updates if status == "done" else rows[-1].update if rows else 0,
+        first_loss=summary.first_loss,
+        last_loss=summary.last_loss,
+        best_loss=summary.best_loss,
+        seconds=record.seconds,
+        cached=cached,
+        folder=run.path,
+        rows=rows,
+        error=record.error or lack,
+        damaged=tuple(logged.damaged),
+    )
+
+
+def checked(expect: Mapping[str, Expected], results: list[Result]) -> Iterator[Checked]:
+    """Hold the runs against what is expected of their modes."""
+    for result in results:
+        expected = expect.get(result.mode)
+        for key, value in expected.claims().items() if expected else ():
+            got, ok = _held(key, value, result)
+            yield Checked(result.mode, result.seed, key, value, got, ok)
+
+
+def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
+    """Return what the run has for the key of an expectation, and whether that is as expected."""
+    if key == "epoch_losses":
+        decimals = max(_decimals(each) for each in value)
+        means = curves.epoch_means(result.rows)[: len(value)]
+        return means, [f"{mean:.{decimals}f}" for mean in means] == [f"{want:.{decimals}f}" for want in value]
+    loss, _, side = key.rpartition("_")
+    if side not in ("below", "above"):
+        got = getattr(result, key)
+        return got, got == value
+    got = getattr(result, loss)
+    return got, got is not None and (got < value if side == "below" else got > value)
+
+
+def _decimals(number: float) -> int:
+    """Return how many decimals the number is written with, one at least."""
+    exponent = Decimal(repr(number)).as_tuple().exponent
+    return max(1, -exponent) if isinstance(exponent, int) else 1

@@ -1,0 +1,302 @@
+"""The same training in TensorFlow: `tf.GradientTape` in the place of `loss.backward()`.
+
+"What is TensorFlow's zero_grad?" There is none, for there is nothing to clear: `tape.gradient` *returns* the gradient
+of what the tape has seen, a fresh one at each call. PyTorch's `backward` *adds* to `.grad`, which lasts until somebody
+clears it. So plain TensorFlow is mode `zero_grad`; whoever sums the returned gradients by hand, as one does to
+accumulate them, and never starts from nothing again has written `no_zero_grad`.
+
+Every mode is written by hand here: the same weights, batches and rule as in `gradlab.engines.loop`, with the gradients
+in a list instead of in `.grad`. TensorFlow (`pip install 'gradlab[tensorflow]'`) is imported when a training begins.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from functools import reduce
+from itertools import count
+from typing import TYPE_CHECKING, Any, cast
+
+from gradlab.engines.loop import length_of, no_batch, windows
+from gradlab.errors import ExperimentError, GradlabError, TaskError, kind_of, shortened
+from gradlab.rows import Row
+from gradlab.wording import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import torch
+    from torch import nn
+
+    from gradlab.modes import Mode
+    from gradlab.tasks import Task
+
+    Apply = Callable[[Any], Any]  # a layer of TensorFlow: from a tensor to a tensor
+    Loss = Callable[[Any, Any], Any]  # from outputs and targets to a scalar
+    Variables = dict[torch.Tensor, Any]  # the tf.Variable of each parameter
+
+_ENGINE = "engine 'tensorflow'"
+
+
+def train(
+    task: Task, mode: Mode, lr: float, *, epochs: int | None = None, steps: int | None = None, threads: int = 1
+) -> Iterator[Row]:
+    """Train as `gradlab.engines.loop.train` does, by plain gradient descent in TensorFlow, and yield the same rows.
+
+    In the end the trained weights are in `task.model` too; its `.grad` is never touched. That zero_grad:fill clears by
+    zeros makes no difference here.
+
+    Raises:
+        TaskError: the model or the loss has no counterpart here, the loss of the first batch is not the one that torch
+            computes, or an epoch has no batch.
+        GradlabError: TensorFlow is not to be had, or was started before with another number of threads.
+    """
+    tf = start(threads)
+    assert epochs is not None or steps is not None, "training needs an end"
+    model, variables = _model(task)
+    criterion = _criterion(task)
+    weights = [variable for parameter, variable in variables.items() if parameter.requires_grad]
+    nothing = [tf.zeros_like(w) for w in weights]
+    gradients = nothing  # what PyTorch holds in .grad
+    length = length_of(task.batches)
+    step = update = 0
+    for epoch in count() if epochs is None else range(epochs):
+        first = step
+        left = None if steps is None else steps - step
+        for batch, (window, due) in windows(task.batches, mode.every, length, left):
+            expected = _by_torch(task, batch) if step == 0 else None
+            inputs, targets = batch
+            with tf.GradientTape() as tape:
+                loss = criterion(model(_tensor(inputs)), _tensor(targets))
+                share = loss / window if mode.mean else loss
+            fresh = tape.gradient(share, weights)  # of this batch alone
+            gradients = [G + g for G, g in zip(gradients, fresh, strict=True)]  # what backward() does by itself
+            row = Row(step, update, epoch, float(loss))
+            if expected is not None:
+                _check_same(row.loss, expected)
+            if due:
+                for w, gradient in zip(weights, gradients, strict=True):
+                    w.assign_sub(lr * gradient)  # not Keras's SGD: it rounds lr to float32 whatever the weights are
+                gradients = [mode.keep * G for G in gradients] if mode.keep else nothing  # 0 × infinity is no number
+                update += 1
+            yield row
+            step += 1
+        if step == first:
+            raise no_batch(epoch)
+        if step == steps:
+            break
+    _copy_back(variables)
+
+
+def start(threads: int = 1) -> Any:
+    """Return TensorFlow, started on the CPU with so many threads, as results may depend on them.
+
+    Raises:
+        GradlabError: it is not installed, does not import, or was started before with another number of threads.
+    """
+    tf = _tensorflow()
+    try:
+        tf.config.set_visible_devices([], "GPU")
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # what is set already may be set again, but not changed
+        wanted = counted(threads, "thread")
+        raise ExperimentError(
+            f"TensorFlow is running already, and not on the CPU with {wanted}: train in a process of its own"
+        ) from None
+    return tf
+
+
+def _tensorflow() -> Any:
+    """Import TensorFlow without the lines it writes to stderr, and with sums in the same order on every run."""
+    if importlib.util.find_spec("tensorflow") is None:  # at once, without the seconds of the import
+        raise GradlabError(f"{_ENGINE} needs TensorFlow, which is not installed\npip install 'gradlab[tensorflow]'")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when it is imported for the first time
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise GradlabError(f"TensorFlow is installed but does not import: {shortened(error, 200)}") from None
+    return tf
+
+
+def _tensor(value: torch.Tensor) -> Any:
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(value.detach().cpu().numpy())
+
+
+# What is converted must be what torch would train
+
+
+def _by_torch(task: Task, batch: Any) -> torch.Tensor:
+    """Return the loss of the batch as the task itself computes it, without a trace in `.grad`."""
+    import torch
+
+    with torch.no_grad():
+        loss = task.loss(task.model, batch)
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise TaskError(f"{_ENGINE} needs the loss that Task.supervised makes, a scalar tensor, got {kind_of(loss)}")
+    return loss
+
+
+def _check_same(loss: float, expected: torch.Tensor) -> None:
+    """Raise TaskError where the converted loss is another than torch's by more than rounding.
+
+    That is the root of the type's precision, relative to the loss, as sums of many terms are rounded in another order;
+    a loss of which nothing but rounding is left is one below a hundred times that precision.
+    """
+    import torch
+
+    wanted, precision = expected.item(), torch.finfo(expected.dtype).eps
+    if math.isclose(loss, wanted, rel_tol=precision**0.5, abs_tol=100 * precision):
+        return
+    if not (math.isnan(loss) and math.isnan(wanted)):
+        raise TaskError(
+            f"{_ENGINE} would train another loss: converted, that of the first batch is {loss:.6g}, but the task's "
+            f"own is {wanted:.6g}\nit must be criterion(model(inputs), targets), as Task.supervised makes it"
+        )
+
+
+# Models
+
+
+def _model(task: Task) -> tuple[Apply, Variables]:
+    """Return the model as a function of TensorFlow, and the variables that hold its weights."""
+    variables: Variables = {}
+    apply = _layer(task.model, variables)
+    for name, parameter in task.model.named_parameters():
+        if parameter not in variables:  # as under torch.nn.utils.weight_norm
+            raise TaskError(f"{_ENGINE} cannot convert the model's parameter '{name}': no Linear holds it")
+    return apply, variables
+
+
+# Where a module keeps what runs beside its forward.
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def _layer(module: nn.Module, variables: Variables, place: str = "") -> Apply:
+    """Convert a layer, or the layers of a Sequential; `place` is where it stands in the model, such as "0.2"."""
+    from torch import nn
+
+    where = f"layer {place} of the model" if place else "model"
+    _check_hooks(module, where)
+    if type(module) is nn.Sequential:
+        layers = [_layer(each, variables, f"{place}.{nth}".lstrip(".")) for nth, each in enumerate(module)]
+        return lambda x: reduce(lambda between, layer: layer(between), layers, x)
+    known = _layers()
+    if type(module) not in known:  # nor is a subclass known: it may do something else
+        able = _names([*known, nn.Sequential])
+        raise TaskError(f"{_ENGINE} cannot convert the {where}, a {type(module).__name__}; it can convert {able}")
+    return known[type(module)](module, variables)
+
+
+def _check_hooks(module: nn.Module, where: str) -> None:
+    """Raise TaskError where something runs beside the module's forward, or in its stead."""
+    of_parameters = [parameter for parameter in module.parameters(recurse=False) if parameter._backward_hooks]  # noqa: SLF001 - torch tells hooks in no other way
+    if "forward" in vars(module) or of_parameters or any(getattr(module, name, None) for name in _HOOKS):
+        raise TaskError(f"{_ENGINE} cannot convert the {where}: it has a hook, which is code for torch")
+
+
+def _layers() -> dict[type, Callable[[Any, Variables], Apply]]:
+    import tensorflow as tf
+    from torch import nn
+
+    return {
+        nn.Linear: _linear,
+        nn.ReLU: lambda *_: tf.nn.relu,
+        nn.Tanh: lambda *_: tf.tanh,
+        nn.Sigmoid: lambda *_: tf.sigmoid,
+        nn.Flatten: _flatten,
+    }
+
+
+def _linear(module: nn.Linear, variables: Variables) -> Apply:
+    """Return x ↦ x·Wᵀ + b, for x of shape (…, inputs) and W of shape (outputs, inputs), as torch keeps it."""
+    import tensorflow as tf
+
+    bias = cast("torch.Tensor | None", module.bias)
+    for parameter in (module.weight, bias):
+        if parameter is not None and parameter not in variables:  # weights that are shared are one variable
+            variables[parameter] = tf.Variable(_tensor(parameter))
+    w = variables[module.weight]
+    b = 0 if bias is None else variables[bias]
+    return lambda x: (tf.matmul(x, w, transpose_b=True) if len(x.shape) > 1 else tf.linalg.matvec(w, x)) + b
+
+
+def _flatten(module: nn.Flatten, _: Variables) -> Apply:
+    import tensorflow as tf
+
+    def flatten(x: Any) -> Any:
+        start, end = module.start_dim % len(x.shape), module.end_dim % len(x.shape)
+        return tf.reshape(x, [*x.shape[:start], -1, *x.shape[end + 1 :]])
+
+    return flatten
+
+
+def _copy_back(variables: Variables) -> None:
+    import torch
+
+    with torch.no_grad():
+        for parameter, variable in variables.items():
+            parameter.copy_(torch.tensor(variable.numpy()))
+
+
+# Losses
+
+
+def _criterion(task: Task) -> Loss:
+    import tensorflow as tf
+    from torch import nn
+
+    if task.criterion is None:
+        raise TaskError(
+            f"{_ENGINE} needs a task made by Task.supervised(model, batches, criterion), whose loss it can convert\n"
+            "a loss of your own is code for torch: train it with engine 'loop'"
+        )
+    known: dict[type, Loss] = {
+        nn.MSELoss: lambda outputs, targets: tf.reduce_mean(tf.square(_difference(outputs, targets))),
+        nn.L1Loss: lambda outputs, targets: tf.reduce_mean(tf.abs(_difference(outputs, targets))),
+        nn.CrossEntropyLoss: _cross_entropy,
+    }
+    kind: type = type(task.criterion)
+    able = f"it can convert {_names(known)}"
+    if kind not in known:
+        name = getattr(task.criterion, "__name__", kind.__name__)
+        raise TaskError(f"{_ENGINE} cannot convert the criterion {shortened(name)}; {able}")
+    usual = kind()
+    for option in ("reduction", "weight", "ignore_index", "label_smoothing"):
+        given = getattr(task.criterion, option, None)
+        if given is not getattr(usual, option, None) and given != getattr(usual, option, None):
+            raise TaskError(f"{_ENGINE} cannot convert {kind.__name__} with {option}={given}; {able}, without options")
+    return known[kind]
+
+
+def _difference(outputs: Any, targets: Any) -> Any:
+    if outputs.dtype != targets.dtype:
+        raise TaskError(
+            f"{_ENGINE} converts MSELoss and L1Loss of outputs and targets of one type, "
+            f"got {outputs.dtype.name} and {targets.dtype.name}"
+        )
+    return outputs - targets
+
+
+def _cross_entropy(outputs: Any, targets: Any) -> Any:
+    import tensorflow as tf
+
+    if not targets.dtype.is_integer or (len(outputs.shape), len(targets.shape)) != (2, 1):
+        raise TaskError(
+            f"{_ENGINE} converts CrossEntropyLoss of outputs (n, classes) and class numbers (n,), "
+            f"got {tuple(outputs.shape)} and {targets.dtype.name} {tuple(targets.shape)}"
+        )
+    if len(targets) and not 0 <= int(tf.reduce_min(targets)) <= int(tf.reduce_max(targets)) < outputs.shape[1]:
+        raise TaskError(
+            f"{_ENGINE} converts CrossEntropyLoss of class numbers from 0 to {outputs.shape[1] - 1}, "
+            f"got {int(tf.reduce_min(targets))} to {int(tf.reduce_max(targets))}; leave out rows that are ignored"
+        )
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs))
+
+
+def _names(kinds: Iterable[type]) -> str:
+    return ", ".join(kind.__name__ for kind in kinds)

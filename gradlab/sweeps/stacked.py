@@ -1,0 +1,142 @@
+"""Cells trained as one stack; how many runs of one, and whether its step is compiled, found by measuring."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab import modes, optimizers, runs, tasks
+from gradlab.engines import ensemble
+from gradlab.engines.ensemble.chunk_size import best, seconds_a_run_step
+from gradlab.engines.ensemble.memory import keep_freed_memory
+from gradlab.sweeps.cell import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch.nn import Parameter
+
+    from gradlab.experiment import Experiment
+    from gradlab.sweeps.cell import Cell
+    from gradlab.sweeps.grid import Grid
+
+LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
+PAYS = 60.0  # seconds of stacked training, below which compiling is not even tried
+COMPILED_SIZES = (128, 512)  # each is compiled to be measured; without Python in between, fewer runs fill the cache
+GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
+
+
+class Plan(NamedTuple):
+    """How a sweep is trained, which its record says: results depend on it, in their last digits.
+
+    Attributes:
+        chunk: runs of a cell at most.
+        compiled: whether the step is compiled.
+        said: why compiling, which would have paid, cannot be had; else "".
+    """
+
+    chunk: int
+    compiled: bool = False
+    said: str = ""
+
+
+def train(cell: Cell) -> Iterator[Step]:
+    """Yield the steps of all runs of a cell, trained as one stack.
+
+    Raises:
+        CannotStackError: the plain loop alone can train them.
+    """
+    training = _training(cell)
+    experiment = cell.experiment
+    ends = {"epochs": experiment.epochs, "steps": experiment.steps}
+    for each in ensemble.train(training, **ends, clip_norm=experiment.clip_norm):
+        yield Step(each.update, each.epoch, each.losses, each.items)
+
+
+def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid: Grid) -> Plan:
+    """Measure how many runs are best trained at once, and whether compiling their step pays.
+
+    Args:
+        alike: the numbers of the most runs that may be trained at once.
+        cell_of: returns the cell of such runs.
+        grid: of the sweep.
+
+    Raises:
+        CannotStackError: the plain loop alone can train them.
+        GradlabError: what a user can fix.
+    """
+    cell = cell_of(alike[:1])
+    steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment) or 1000
+    most = max(1, min(len(alike), LOSSES // steps))
+
+    def seconds(size: int, *, compiled: bool = False) -> float:
+        part = cell_of(alike[:size])
+        return seconds_a_run_step(_training(part._replace(compiled=compiled)))
+
+    chunk, found = best(seconds, most)
+    total = found[chunk] * steps * grid.runs
+    if total < PAYS:
+        return Plan(chunk)
+    begin = time.monotonic()
+    try:
+        size, faster = best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
+    except ensemble.CannotStackError as error:
+        return Plan(chunk, said=str(error))
+    if fault := _steps_of(*_task_of(cell.experiment), compiled=True).fault:
+        return Plan(chunk, said=fault)
+    gained = total - faster[size] * steps * grid.runs
+    return Plan(size, compiled=True) if gained > GAIN * (time.monotonic() - begin) else Plan(chunk)
+
+
+def _training(cell: Cell) -> ensemble.Training:
+    """Return the runs of a cell, stacked."""
+    keep_freed_memory()
+    experiment, mode = cell.experiment, cell.modes[0]
+    name, seeds = experiment.optimizer.name, list(dict.fromkeys(cell.seeds))
+    each = [json.dumps(one.optimizer_options(of)) for one, of in zip(cell.experiments, cell.modes, strict=True)]
+    options = list(dict.fromkeys(each))
+    why = next(filter(None, (_obstacle_before(mode, name, one) for one in options)), "")
+    found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
+    if why := why or (ensemble.obstacle_of(found, mode) if found else ""):
+        raise ensemble.CannotStackError(why)
+    worlds = [ensemble.World(cell.build(seed), resumable=False) for seed in seeds]
+    members = [
+        ensemble.Member(mode, seeds.index(seed), options.index(one))
+        for mode, seed, one in zip(cell.modes, cell.seeds, each, strict=True)
+    ]
+    steps = _steps_of(*_task_of(experiment), compiled=cell.compiled) if found and found.traceable else None
+    schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
+    builds = [partial(_optimizer, name, json.loads(one)) for one in options]
+    return ensemble.Training(worlds, members, builds, schedule, traced=steps)
+
+
+def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
+    return optimizers.build(name, parameters, options)
+
+
+@lru_cache(maxsize=1000)
+def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
+    return ensemble.obstacle_before(mode, partial(_optimizer, name, json.loads(options)))
+
+
+def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:
+    """Return what decides the tasks of an experiment."""
+    return experiment.task_name, experiment.task_source, json.dumps(experiment.task_options), experiment.device
+
+
+@lru_cache(maxsize=1000)
+def _rehearsed(
+    task: tasks.TaskName, _source: str | None, options: str, device: str, seeds: tuple[int, ...]
+) -> ensemble.Rehearsal:
+    built = (tasks.build(task, seed, json.loads(options)).to(device) for seed in seeds)
+    return ensemble.rehearsed(list(built))
+
+
+@lru_cache(maxsize=1000)
+def _steps_of(
+    _task: tasks.TaskName, _source: str | None, _options: str, _device: str, *, compiled: bool
+) -> ensemble.TracedSteps:
+    """Return the traced steps of one task: its loss is part of them."""
+    return ensemble.TracedSteps(compiled=compiled)

@@ -1,0 +1,1 @@
+"""What a terminal shows: tables, progress, signals. It returns text and prints nothing."""

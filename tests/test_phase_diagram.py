@@ -1,0 +1,386 @@
+"""Phase diagrams: a sweep's table becomes panels, drawn with what diverged hatched and theory's edge over it."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, QuadMesh
+from matplotlib.colors import to_rgba
+from matplotlib.patches import PathPatch
+from matplotlib.text import Text
+
+from gradlab.analysis import theory
+from gradlab.errors import PlotError
+from gradlab.plotting import Phase, Profile, Section, draw_phases, panels_of, rendered
+from gradlab.plotting.phase_diagram import BEYOND, DENSE, EDGE, SPARSE, is_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LAMBDAS = [2.0, 2.5, 3.0]
+
+
+def spaced(first: float, last: float, number: int) -> list[float]:
+    """Return numbers from first to last, each a factor above the one before."""
+    return [first * (last / first) ** (nth / (number - 1)) for nth in range(number)]
+
+
+def columns(axes: dict[str, Sequence[float]], lambdas: Sequence[float], steps: int = 60) -> dict[str, Any]:
+    """Return the table of a sweep over lr × keep as theory has it, a λ for each seed."""
+    status, verdict, losses = [], [], []
+    for lr in axes["lr"]:
+        for keep in axes["keep"]:
+            for curvature in lambdas:
+                losses.append(theory.loss_trajectory(lr, [curvature], keep, steps)[-1])
+                stable = theory.outcome(lr, curvature, keep) != "diverges"
+                verdict.append("falls" if stable else "diverges")
+                status.append("done")
+    return {
+        "axes": axes, "modes": ["keep"], "seeds": range(len(lambdas)),
+        "status": status, "verdict": verdict, "last_loss": losses,
+    }  # fmt: skip
+
+
+def swept(number: int = 9, lambdas: Sequence[float] = LAMBDAS, lrs: tuple[float, float] = (0.01, 4.0)) -> Phase:
+    keeps = [nth / (number - 1) for nth in range(number)]
+    table = columns({"lr": spaced(*lrs, number), "keep": keeps}, lambdas)
+    (panel,) = panels_of(**table, edges=lambdas)
+    assert isinstance(panel, Phase)
+    return panel
+
+
+def numbered(axes: dict[str, Any], modes: Sequence[str] = ("keep",), seeds: int = 1, **more: Any) -> list[Any]:
+    """Return the panels of a sweep in which each run's last loss is its index."""
+    runs = math.prod(map(len, axes.values())) * len(modes) * seeds
+    table = {"status": ["done"] * runs, "verdict": ["falls"] * runs, "last_loss": [float(n) for n in range(runs)]}
+    return list(panels_of(axes, modes, range(seeds), **{**table, **more}))
+
+
+def maps_of(figure: Figure) -> list[tuple[Axes, QuadMesh]]:
+    """Return the panels that have cells, without the colour bar."""
+    found = [(axes, each) for axes in figure.axes for each in axes.collections if isinstance(each, QuadMesh)]
+    return [(axes, each) for axes, each in found if axes.get_position().width > 0.05]
+
+
+def hatched(axes: Axes, hatch: str) -> set[tuple[float, float]]:
+    """Return the middles of the cells that have this hatch, in the axes' own scale."""
+    found = set()
+    for patch in axes.patches:
+        if isinstance(patch, PathPatch) and patch.get_hatch() == hatch:
+            corners = np.asarray(patch.get_path().vertices).reshape(-1, 5, 2)
+            (x0, y0), (x1, y1) = corners[:, 0].T, corners[:, 2].T
+            found |= set(zip(np.sqrt(x0 * x1).tolist(), ((y0 + y1) / 2).tolist(), strict=True))
+    return found
+
+
+def words_of(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def boxes_of(figure: Figure, axes: Axes) -> Any:
+    """Return where the formula stands, and the panel, in pixels."""
+    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]  # matplotlib's
+    (label,) = [text for text in axes.texts if text.get_text() == EDGE]
+    return label.get_window_extent(), axes.get_window_extent()
+
+
+# From a table to panels
+
+
+def test_the_lr_goes_right_and_keep_up_whatever_their_order_and_values_ascend() -> None:
+    lrs, keeps = [0.1, 0.01, 1.0], [1.0, 0.0]
+    for axes in ({"lr": lrs, "keep": keeps}, {"keep": keeps, "lr": lrs}):
+        (panel,) = numbered(axes)
+        assert (panel.x_key, panel.y_key, panel.x, panel.y) == ("lr", "keep", [0.01, 0.1, 1.0], [0.0, 1.0])
+    (panel,) = numbered({"lr": lrs, "keep": keeps})
+    assert panel.loss == [[3.0, 1.0, 5.0], [2.0, 0.0, 4.0]]  # run = 2·(which lr) + (which keep)
+
+
+def test_keep_goes_up_beside_another_axis_too() -> None:
+    (panel,) = numbered({"keep": [0.0, 1.0], "batch_size": [1, 40]})
+    assert (panel.x_key, panel.y_key, panel.loss) == ("batch_size", "keep", [[0.0, 1.0], [2.0, 3.0]])
+
+
+def test_a_cell_has_the_median_of_its_seeds_and_the_share_that_diverged() -> None:
+    verdicts = ["falls", "diverges", "diverges", "falls", *["falls"] * 12]
+    losses = [4.0, math.inf, math.nan, 3.0, *[0.0] * 12]
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=4, verdict=verdicts, last_loss=losses)
+    assert panel.diverged == [[0.5, 0.0], [0.0, 0.0]]
+    assert panel.loss == [[4.0, 0.0], [0.0, 0.0]]  # the lower of the two in the middle
+
+
+def test_runs_that_are_missing_or_failed_do_not_count_and_a_cell_without_one_is_empty() -> None:
+    status = ["done", None, "failed", None, *["done"] * 4]
+    losses = [7.0, None, 5.0, None, *[1.0] * 4]
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=2, status=status, last_loss=losses)
+    assert panel.loss == [[7.0, 1.0], [None, 1.0]]
+    assert panel.diverged == [[0.0, 0.0], [None, 0.0]]
+
+
+def test_what_varies_besides_two_axes_becomes_panels_with_its_own_runs() -> None:
+    panels = numbered({"lr": [0.1, 1.0], "task_options.batch_size": [1, 40], "keep": [0.0, 0.5]}, edges=[2.0])
+    assert [panel.title for panel in panels] == ["batch_size=1", "batch_size=40"]
+    assert [panel.loss for panel in panels] == [[[0.0, 4.0], [1.0, 5.0]], [[2.0, 6.0], [3.0, 7.0]]]
+    assert [panel.edges for panel in panels] == [[2.0], [2.0]]
+
+
+def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
+    modes = ["zero_grad", "halve_grad"]
+    maps = numbered({"lr": [0.1, 1.0], "batch_size": [1, 40]}, modes)
+    assert [(panel.title, panel.y_key) for panel in maps] == [
+        ("zero_grad", "batch_size"),
+        ("halve_grad", "batch_size"),
+    ]
+    (curves,) = numbered({"lr": [1.0, 0.1], "epochs": [3]}, modes, seeds=3)
+    assert isinstance(curves, Profile)
+    assert curves.x == [0.1, 1.0]
+    assert [(each.mode, each.low, each.middle, each.high) for each in curves.sections] == [
+        ("zero_grad", [6.0, 0.0], [7.0, 1.0], [8.0, 2.0]),
+        ("halve_grad", [9.0, 3.0], [10.0, 4.0], [11.0, 5.0]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axes", "edged"),
+    [
+        ({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, True),
+        ({"optimizer.lr": [0.1, 1.0], "keep": [0.0, 1.0], "every": [1, 2]}, True),
+        ({"lr": [0.1, 1.0]}, True),
+        ({"lr": [0.1, 1.0], "keep": [0.0, 1.0], "task_options.samples": [4, 40]}, False),  # another λ in each panel
+        ({"lr": [0.1, 1.0], "momentum": [0.0, 0.9]}, False),
+        ({"keep": [0.0, 1.0], "batch_size": [1, 40]}, False),
+        ({"batch_size": [1, 40]}, False),
+    ],
+)
+def test_the_edge_is_drawn_where_the_axes_and_panels_have_it(axes: dict[str, Any], edged: bool) -> None:
+    assert {tuple(panel.edges) for panel in numbered(axes, edges=[2.0])} == {(2.0,) if edged else ()}
+
+
+def test_a_sharpness_that_bounds_no_lr_is_no_edge() -> None:
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, edges=[0.0, -1.0, math.inf, 3.0])
+    assert panel.edges == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"lr": [0.1]}, "no axis to draw along"),
+        ({"optimizer.name": ["SGD", "Adam"], "flag": [True, False]}, "no axis to draw along"),
+        ({"lr": [1, 2], "keep": [0, 1], "every": [1, 2, 3], "batch_size": [1, 2, 3]}, r"9 panels \(3 of every × 3 of"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_with_what_to_do(axes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlotError, match=message):
+        numbered(axes)
+
+
+@pytest.mark.parametrize(
+    ("values", "log"),
+    [
+        ([0.001, 0.01, 0.1], True),
+        ([1, 2, 4, 8], True),
+        ([0.0, 0.5, 1.0], False),
+        ([0.1, 0.2, 0.3, 0.4], False),
+        ([1, 40], True),
+        ([1, 4], False),
+        ([-1.0, 1.0], False),
+    ],
+)
+def test_an_axis_is_logarithmic_where_its_values_go_by_factors(values: list[float], log: bool) -> None:
+    assert is_log(values) is log
+
+
+# The picture
+
+
+def test_what_diverged_is_hatched_densely_where_most_did_and_sparsely_where_some_did() -> None:
+    panel = swept()
+    ((axes, _),) = maps_of(draw_phases([panel]))
+    for hatch, low, high in ((DENSE, 0.5, 1.0), (SPARSE, 0.0, 0.5)):
+        wanted = [
+            (x, y)
+            for y, row in zip(panel.y, panel.diverged, strict=True)
+            for x, share in zip(panel.x, row, strict=True)
+            if share is not None and low < share <= high
+        ]
+        assert wanted
+        assert np.array(sorted(hatched(axes, hatch))) == pytest.approx(np.array(sorted(wanted)))
+
+
+def test_half_of_the_seeds_is_some_and_none_is_not_hatched() -> None:
+    panel = Phase("", "lr", [0.01, 1.0], "keep", [0.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[0.5, 0.75], [0.25, 0.0]])
+    ((axes, _),) = maps_of(draw_phases([panel]))
+    assert {(round(x, 6), y) for x, y in hatched(axes, DENSE)} == {(1.0, 0.0)}
+    assert {(round(x, 6), y) for x, y in hatched(axes, SPARSE)} == {(0.01, 0.0), (0.01, 1.0)}
+
+
+def test_the_edge_is_that_of_theory_for_the_median_and_range_of_lambda() -> None:
+    ((axes, _),) = maps_of(draw_phases([swept()]))
+    first, last, middle = (np.asarray(line.get_xydata()) for line in axes.get_lines())
+    for line, curvature in ((first, 3.0), (last, 2.0), (middle, 2.5)):
+        assert [x for x, _ in line] == pytest.approx([2 * (1 + keep) / curvature for _, keep in line])
+    assert middle[-1, 1] == pytest.approx(1.0, abs=0.01)  # nothing beyond keep = 1
+
+
+def test_what_diverged_begins_at_the_edge_in_every_column_of_the_picture() -> None:
+    panel = swept(33, [2.5])
+    ((axes, _),) = maps_of(draw_phases([panel]))
+    gone = hatched(axes, DENSE)
+    assert len(gone) > 100
+    for x, y in gone:
+        assert x >= 2 * (1 + y) / 2.5 * (1 - 1e-9)
+    assert len(gone) == sum(x > 2 * (1 + y) / 2.5 for x in panel.x for y in panel.y)
+
+
+def test_a_border_is_drawn_around_what_diverged() -> None:
+    ((axes, _),) = maps_of(draw_phases([swept(3, [2.5], (0.1, 10.0))]))
+    (border,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    assert len(border.get_segments()) == 4  # lr 0.1 | 1 | 10: at keep 0 two columns diverge, else one; a step between
+
+
+def test_colours_span_what_did_not_diverge_and_panels_share_them() -> None:
+    one, other = swept(), swept(lambdas=[1.0])
+    figure = draw_phases([one, other])
+    (_, first), (_, second) = maps_of(figure)
+    settled = [
+        loss
+        for panel in (one, other)
+        for losses, shares in zip(panel.loss, panel.diverged, strict=True)
+        for loss, share in zip(losses, shares, strict=True)
+        if loss is not None and share is not None and share <= 0.5
+    ]
+    assert first.norm.vmax == second.norm.vmax == max(settled)
+    assert first.norm.vmin == second.norm.vmin == pytest.approx(max(settled) / 1e12)  # where all lower ones end
+
+
+def test_a_loss_beyond_the_scale_is_grey_where_it_diverged_and_in_the_top_colour_where_it_did_not() -> None:
+    loss: list[list[float | None]] = [[1.0 + 0.01 * nth for nth in range(60)], [1.0] * 60]
+    diverged: list[list[float | None]] = [[0.0] * 60, [0.0] * 60]
+    loss[0][5], loss[1][7], diverged[1][7] = 1e9, 1e9, 1.0
+    panel = Phase("", "lr", spaced(0.01, 1, 60), "keep", [0.0, 1.0], loss, diverged)
+    ((_, mesh),) = maps_of(draw_phases([panel]))
+    top = mesh.norm.vmax
+    assert isinstance(top, float)
+    assert top < 2
+    shown = np.asarray(mesh.get_array()).reshape(2, 60)
+    assert shown[0, 5] == top
+    assert mesh.cmap(mesh.norm(shown[1, 7])) == pytest.approx(to_rgba(BEYOND))
+
+
+def test_a_cell_without_runs_is_left_white_and_that_is_said() -> None:
+    panel = swept(5)
+    loss = [list(row) for row in panel.loss]
+    shares = [list(row) for row in panel.diverged]
+    loss[2][3] = shares[2][3] = None
+    figure = draw_phases([panel._replace(loss=loss, diverged=shares)])
+    ((_, mesh),) = maps_of(figure)
+    assert np.argwhere(np.ma.getmaskarray(np.ma.asarray(mesh.get_array())).reshape(5, 5)).tolist() == [[2, 3]]
+    assert "white: not run" in words_of(figure)
+    assert "white: not run" not in words_of(draw_phases([panel]))
+
+
+def test_where_all_diverged_there_is_no_colour_to_explain_and_the_edge_is_said_to_lie_elsewhere() -> None:
+    figure = draw_phases([swept(5, [2.0], (1e3, 4e3))._replace(loss=[[math.inf] * 5] * 5)])
+    ((axes, _),) = maps_of(figure)
+    assert len(hatched(axes, DENSE)) == 25
+    assert "last loss" not in words_of(figure)
+    assert f"beyond the picture: {EDGE}" in words_of(figure)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_picture_says_how_many_seeds_it_is_of(seeds: int) -> None:
+    words = words_of(draw_phases([swept(lambdas=LAMBDAS[:seeds])]))
+    assert ("median of 3 seeds" in words) == ("more than half of 3 seeds" in words) == (seeds == 3)
+    assert f"λ = {median(LAMBDAS[:seeds]):.3g}" in words
+
+
+@pytest.mark.parametrize(("width", "panels", "last"), [(1200, 1, 4.0), (500, 2, 4.0), (500, 1, 1.2)])
+def test_the_formula_stands_within_its_panel_left_of_an_edge_at_the_right_end(
+    width: int, panels: int, last: float
+) -> None:
+    figure = draw_phases([swept(9, lrs=(0.01, last))._replace(title=str(nth)) for nth in range(panels)], width=width)
+    maps = maps_of(figure)
+    assert len(maps) == panels
+    for axes, _ in maps:
+        label, panel = boxes_of(figure, axes)
+        assert panel.x0 <= label.x0
+        assert label.x1 <= panel.x1
+        assert panel.y0 <= label.y0
+        assert label.y1 <= panel.y1
+
+
+def test_an_edge_of_which_little_is_seen_is_named_below_the_title_alone() -> None:
+    figure = draw_phases([swept(9, lrs=(0.01, 0.85))], width=500)
+    ((axes, _),) = maps_of(figure)
+    assert EDGE not in [text.get_text() for text in axes.texts]
+    assert f"line: {EDGE}" in words_of(figure)
+
+
+@pytest.mark.parametrize(("panels", "rows"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2)])
+def test_panels_stand_side_by_side_and_six_in_two_rows_without_touching(panels: int, rows: int) -> None:
+    figure = draw_phases([swept(3)._replace(title=f"panel {nth}") for nth in range(panels)], title="All of them")
+    places = [axes.get_position() for axes, _ in maps_of(figure)]
+    assert len({round(place.y0, 6) for place in places}) == rows
+    assert not any(one.overlaps(other) for nth, one in enumerate(places) for other in places[:nth])
+    assert all(f"panel {nth}" in words_of(figure) for nth in range(panels)) == (panels > 1)
+    assert "All of them" in words_of(figure)
+
+
+def test_titles_are_text_and_no_formulas_and_long_ones_are_cut() -> None:
+    figure = draw_phases([swept(3)._replace(title="a $x^$ b")] * 2, title="$\\frac " + "long " * 100)
+    assert len(rendered(figure, ".png")) > 10_000
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_same_panels_give_the_same_bytes(suffix: str) -> None:
+    assert rendered(draw_phases([swept(3)], width=500), suffix) == rendered(draw_phases([swept(3)], width=500), suffix)
+
+
+CURVES = Profile(
+    "", "lr", [0.01, 0.1, 1.0],
+    [
+        Section("zero_grad", [1.0, 0.1, math.inf], [0.5, 0.05, 2.0], [2.0, 0.2, math.inf], [0.0, 0.0, 1.0]),
+        Section("halve_grad", [1.0, None, 0.4], [0.9, None, 0.3], [1.1, None, 0.5], [0.0, None, 0.0]),
+    ],
+    [2.0, 4.0, 5.0], 3,
+)  # fmt: skip
+
+
+def test_over_one_axis_there_is_a_curve_a_mode_with_crosses_where_it_diverged_and_its_edge() -> None:
+    figure = draw_phases([CURVES], title="Curves")
+    axes = figure.axes[0]
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in axes.get_lines()]
+    assert drawn[0][:2] == [[0.01, 1.0], [0.1, 0.1]]
+    assert math.isnan(drawn[0][2][1])
+    assert [x for x, _ in drawn[1]] == [1.0]  # the cross
+    assert [x for x, _ in drawn[2]] == [0.5, 0.5]  # 2/λ
+    assert [x for x, _ in drawn[5]] == [0.75, 0.75]  # 3/λ
+    assert [y for _, y in drawn[3]] == pytest.approx([1.0, math.nan, 0.4], nan_ok=True)
+    assert all(word in words_of(figure) for word in ("zero_grad", "halve_grad", "×: diverged", "range of 3 seeds"))
+
+
+def test_colours_of_modes_are_those_of_every_picture() -> None:
+    colours = [line.get_color() for line in draw_phases([CURVES]).axes[0].get_lines()]
+    assert colours == ["#0072B2"] * 3 + ["#009E73"] * 3
+
+
+@pytest.mark.parametrize(
+    ("panels", "message"),
+    [
+        (list, "one at least"),
+        (lambda: [swept(3), CURVES], "all maps or all curves"),
+        (lambda: [swept(3)] * 7, "7 panels are too many"),
+        (lambda: [swept(3)._replace(diverged=[[None] * 3] * 3)], "no run to draw yet"),
+    ],
+)
+def test_what_is_no_picture_is_refused(panels: Callable[[], list[Any]], message: str) -> None:
+    with pytest.raises(PlotError, match=message):
+        draw_phases(panels())
