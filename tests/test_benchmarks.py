@@ -24,7 +24,7 @@ CLOSE = 1e-5  # of the curve's height: sums in float32 are added in another orde
 
 
 @pytest.mark.skipif(find_spec("joblib") is None, reason="joblib comes with scikit-learn, or with the benchmarks")
-def test_the_loop_by_hand_and_the_pool_train_the_same_bit_for_bit() -> None:
+def test_hand_written_loop_and_pool_train_bit_for_bit_alike() -> None:
     assert sides.pool(CASE, processes=1).losses == sides.plain(CASE).losses
 
 
@@ -59,7 +59,7 @@ def test_jax_trains_what_the_loop_by_hand_trains() -> None:
     assert max(apart(theirs, sides.plain(case).losses)) < CLOSE
 
 
-def test_the_script_by_hand_trains_what_gradlab_trains_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hand_written_script_trains_what_gradlab_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain, "STEPS", 40)
     assert list(plain.MODES) == ["zero_grad", "no_zero_grad", "halve_grad"]
     for name, keep in plain.MODES.items():
@@ -69,14 +69,14 @@ def test_the_script_by_hand_trains_what_gradlab_trains_bit_for_bit(monkeypatch: 
         assert plain.train(keep, 1) == [row.loss for row in rows]
 
 
-def test_the_script_of_torch_func_trains_what_the_plain_one_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_func_script_trains_what_the_plain_one_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     for script in (plain, functional):
         monkeypatch.setattr(script, "STEPS", 40)
     expected = [[plain.train(keep, seed) for seed in range(plain.SEEDS)] for keep in plain.MODES.values()]
     assert torch.allclose(functional.train(), torch.tensor(expected), rtol=0, atol=CLOSE)
 
 
-def test_the_script_of_jax_begins_with_the_weights_and_batches_of_torch(folder: Path) -> None:
+def test_jax_script_starts_with_torch_weights_and_batches(folder: Path) -> None:
     import numpy as np
 
     whole_job.write_start(folder / "start.npz")
@@ -99,7 +99,7 @@ def test_a_ratio_is_the_median_of_those_of_each_round() -> None:
     assert found == turns.Compared((2, 1, 3), (4, 1, 30))
 
 
-def test_lines_of_code_are_neither_blank_nor_comments_nor_docstrings(folder: Path) -> None:
+def test_lines_of_code_exclude_blanks_comments_and_docstrings(folder: Path) -> None:
     (folder / "script.py").write_text(
         '"""One.\n\nTwo.\n"""\n\n# why\nx = [\n    1,\n]\n\n\ndef f():\n    """Do."""\n    return x\n'
     )

@@ -33,19 +33,19 @@ def epoch_means() -> dict[str, list[float]]:
     return {run.mode: curves.epoch_means(run.rows) for run in outcome.runs}
 
 
-def test_the_diverging_loss_is_that_of_the_example_to_one_decimal() -> None:
+def test_diverging_loss_matches_the_thread_to_one_decimal() -> None:
     means = epoch_means()
     assert [f"{mean:.1f}" for mean in means["zero_grad"][:4]] == WITH
     assert [f"{mean:.1f}" for mean in means["no_zero_grad"]] == WITHOUT
 
 
-def test_the_diverging_loss_is_further_from_the_edge_of_rounding_than_another_cpu_could_move_it() -> None:
+def test_diverging_loss_is_safe_from_rounding_on_other_cpus() -> None:
     means = epoch_means()
     nine = zip([*means["zero_grad"][:4], *means["no_zero_grad"]], [*WITH, *WITHOUT], strict=True)
     assert max(abs(mean - float(wanted)) for mean, wanted in nine) < 0.05 - 0.02
 
 
-def test_the_numbers_of_the_diverging_loss_stand_nowhere_in_the_package() -> None:
+def test_diverging_loss_values_are_not_hard_coded() -> None:
     texts = {file.name: file.read_text(encoding="utf-8") for file in EXPERIMENTS.parent.glob("gradlab/**/*.py")}
     assert "curves.py" in texts
     assert [name for name, text in texts.items() if re.search(r"1\.5.{0,4}1\.4.{0,4}1\.3", text)] == []
@@ -128,7 +128,7 @@ def optimizer_table() -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_adam_on_one_sample_at_a_time_rises_without_zero_grad_in_all_seeds_but_one() -> None:
+def test_adam_without_zero_grad_rises_in_all_seeds_but_one() -> None:
     found = trained("adam_linear", [0, 1])
     verdicts = {mode: [str(run.verdict) for run in each] for mode, each in found.items()}
     assert verdicts == {
@@ -150,7 +150,7 @@ def test_descent_by_hand_is_sgd_in_every_row_of_its_experiment() -> None:
 
 
 @pytest.mark.slow
-def test_cleared_to_zeros_is_faster_at_first_and_worse_in_the_end_where_heads_rest() -> None:
+def test_zeros_are_faster_at_first_and_worse_with_idle_heads() -> None:
     none, fill = trained("set_to_none", [2]).values()
     means = {run.mode: curves.epoch_means(run.rows) for run in (*none, *fill)}
     assert means["zero_grad:fill"][0] < 0.7 * means["zero_grad"][0]
@@ -158,7 +158,7 @@ def test_cleared_to_zeros_is_faster_at_first_and_worse_in_the_end_where_heads_re
 
 
 @pytest.mark.slow
-def test_four_micro_batches_of_8_are_a_batch_of_32_within_rounding() -> None:
+def test_four_micro_batches_of_8_equal_a_batch_of_32() -> None:
     (small,), (large,) = trained("fine_tuning")["accumulate:4"], trained("fine_tuning_batch_32")["zero_grad"]
     assert (small.steps, small.updates, large.updates) == (3 * 225, 3 * 57, 3 * 57)
     windows, batches = (curves.curve(run.rows, "update").y for run in (small, large))
@@ -183,7 +183,7 @@ def test_the_mean_of_means_settles_at_a_worse_loss() -> None:
 
 
 @pytest.mark.parametrize(("seed", "size"), [(0, 0.96), (2, 0.40)])
-def test_the_first_gradient_of_the_mean_of_means_is_off_by_what_the_finding_says(seed: int, size: float) -> None:
+def test_mean_of_means_gradient_is_off_as_the_finding_says(seed: int, size: float) -> None:
     task = tasks.build(tasks.find("mixed_lengths"), seed, {})
     (table,) = task.model.parameters()
     pairs = [task.loss(task.model, tokens) for tokens in islice(task.batches, 4)]
@@ -194,7 +194,7 @@ def test_the_first_gradient_of_the_mean_of_means_is_off_by_what_the_finding_says
 
 
 @pytest.mark.slow
-def test_a_sequence_in_chunks_is_learned_by_one_update_and_by_one_a_chunk() -> None:
+def test_chunked_sequence_is_learned_by_either_update_schedule() -> None:
     found = trained("truncated_bptt", [0])
     assert [f"{last_epochs(each)[0]:.2f}" for each in found.values()] == ["0.05", "0.05"]
     assert [str(run.verdict) for (run,) in found.values()] == ["falls", "falls"]
@@ -203,7 +203,7 @@ def test_a_sequence_in_chunks_is_learned_by_one_update_and_by_one_a_chunk() -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "sign"), [("halving", -1), ("halving_matched_lr", 1)])
-def test_what_is_kept_learns_faster_at_the_same_lr_and_slower_at_the_same_effective_one(name: str, sign: int) -> None:
+def test_halving_is_faster_at_one_lr_slower_at_one_effective_lr(name: str, sign: int) -> None:
     cleared, *kept = (last_epochs(each)[0] for each in trained(name, [0]).values())
     differences = [sign * (each - cleared) for each in kept]
     assert 0 < differences[0] < differences[1] < differences[2]  # the more is kept, the more of either
@@ -214,7 +214,7 @@ def test_what_is_kept_learns_faster_at_the_same_lr_and_slower_at_the_same_effect
     ("name", "kept"),
     [("halving", 3), ("halving_matched_lr", 3), ("digits", 1), ("own_mode", 1)],
 )
-def test_paired_differences_of_three_seeds_lie_in_the_intervals_of_the_findings(name: str, kept: int) -> None:
+def test_paired_differences_lie_in_the_published_intervals(name: str, kept: int) -> None:
     text = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     finding = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
     told = {
@@ -240,7 +240,7 @@ def test_the_verdicts_by_optimizer_are_those_of_its_table(cells: list[str]) -> N
     assert [str(run.verdict) for (run,) in found.values()] == [words.split(", ")[0] for words in verdicts]
 
 
-def test_the_table_of_optimizers_holds_all_that_there_are_but_two_that_need_special_parameters() -> None:
+def test_optimizer_table_lists_all_but_two_special_optimizers() -> None:
     assert {cells[0] for cells in optimizer_table()} == set(optimizers.names()) - {"Muon", "SparseAdam"}
 
 
@@ -257,7 +257,7 @@ def mapped(name: str, lrs: str, keeps: str, seeds: list[int], steps: int) -> dic
     return dict(zip(points, found.column("verdict", grid.runs), strict=True))
 
 
-def test_on_full_batches_every_column_diverges_from_the_edge_of_theory_on_within_the_spacing_of_the_grid() -> None:
+def test_full_batches_diverge_at_the_theoretical_edge() -> None:
     verdicts = mapped("phase_full_batch", "0.25:4:17:log", "0:1:9", [0, 5], 200)
     lrs, keeps, seeds = (sorted(set(each)) for each in zip(*verdicts, strict=True))
     spacing = lrs[1] / lrs[0]
@@ -272,7 +272,7 @@ def test_on_full_batches_every_column_diverges_from_the_edge_of_theory_on_within
             assert edge / spacing < lrs[gone.index(True)] < edge * spacing**2, (seed, keep)
 
 
-def test_on_single_samples_no_lr_is_safe_where_all_is_kept_and_the_edge_is_far_below_that_of_full_batches() -> None:
+def test_single_samples_have_no_safe_lr_at_keep_1() -> None:
     verdicts = mapped("phase_mini_batches", "0.1:1:2", "0.5:1:2", [0, 1], 240)
     assert {verdict for (_, keep, _), verdict in verdicts.items() if keep == 1} == {"diverges"}
     assert {verdict for (lr, keep, _), verdict in verdicts.items() if (lr, keep) == (1.0, 0.5)} == {"diverges"}
@@ -286,7 +286,7 @@ def test_what_varies_is_refused_by_run_which_names_sweep(name: str) -> None:
     assert f"experiment '{name}' varies lr, keep: it is one for `gradlab sweep`" in answer.stderr
 
 
-def test_the_findings_of_the_maps_name_the_grid_that_their_files_have() -> None:
+def test_map_findings_name_the_grid_of_their_files() -> None:
     text = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     for name in ("phase_full_batch", "phase_mini_batches", "phase_digits"):
         grid = sweep.grid_of(experiment.load(name))
@@ -295,7 +295,7 @@ def test_the_findings_of_the_maps_name_the_grid_that_their_files_have() -> None:
         assert f"{lrs} × {keeps} × {len(grid.seeds)} = {grid.runs:,} runs" in row
 
 
-def test_the_measurement_of_set_to_none_finds_the_bytes_of_the_gradients() -> None:
+def test_set_to_none_measurement_finds_the_gradient_bytes() -> None:
     spec = spec_from_file_location("measure_set_to_none", EXPERIMENTS / "measure_set_to_none.py")
     assert spec
     assert spec.loader

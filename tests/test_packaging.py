@@ -10,7 +10,7 @@ from zipfile import ZipFile
 ROOT = Path(__file__).parent.parent
 
 
-def test_a_wheel_holds_every_module_and_every_experiment_and_nothing_of_the_tests(folder: Path) -> None:
+def test_wheel_holds_all_modules_and_experiments_and_no_tests(folder: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
@@ -22,7 +22,7 @@ def test_a_wheel_holds_every_module_and_every_experiment_and_nothing_of_the_test
     assert names == modules | experiments | {"gradlab/py.typed"}
 
 
-def test_shipped_experiments_are_found_by_name_where_a_wheel_was_unpacked(folder: Path) -> None:
+def test_unpacked_wheel_finds_shipped_experiments_by_name(folder: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
