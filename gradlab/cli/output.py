@@ -1,4 +1,4 @@
-"""What the command line says: answers on stdout, talk on stderr."""
+"""What the command line prints: results on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+def print_result(text: object, end: str = "\n") -> None:
+    """Print a line of the result to stdout."""
+    print(printable(text), end=end)
+
+
 def print_json(document: object) -> None:
-    """Print one strict JSON document."""
+    """Print one strict JSON document to stdout."""
     from gradlab.store import strict_json
 
     print(strict_json(document, indent=2, ascii_only=True))
 
 
-def console_() -> Console:
-    """Return what tables are printed on."""
+def stdout_console() -> Console:
+    """Return the console that prints tables to stdout."""
     from rich.console import Console
 
     return Console(highlight=False)
 
 
-def answer(text: object, end: str = "\n") -> None:
-    """Print a line of the answer."""
-    print(printable(text), end=end)
-
-
-def say(text: str) -> None:
-    """Say it on stderr; where nobody listens, the work goes on."""
+def print_message(text: str) -> None:
+    """Print a line to stderr; where nobody reads it, the work continues."""
     try:
         if sys.stderr:  # None where the caller has closed it, and print would write to stdout
             print(printable(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
-        drop(sys.stderr)
+        discard_output(sys.stderr)
 
 
-def tell(messages: Sequence[str], most: int = 3) -> None:
-    """Say the first of these messages, and how many more there are."""
+def print_messages(messages: Sequence[str], most: int = 3) -> None:
+    """Print the first of these messages to stderr, and how many more there are."""
     for nth, message in enumerate(messages[:most], 1):
         more = len(messages) - most
-        say(f"{message} (and {more} more)" if nth == most and more > 0 else message)
+        print_message(f"{message} (and {more} more)" if nth == most and more > 0 else message)
 
 
-def drop(stream: TextIO) -> None:
-    """Let Python find nothing to complain of when it flushes the stream at its end."""
+def discard_output(stream: TextIO) -> None:
+    """Send the rest of the stream's output nowhere, so that Python can flush it at its end."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,92 @@
+"""gradlab run: train one model under several modes and compare them."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gradlab.cli.app import app
+from gradlab.cli.exit import DONE, FAILED
+from gradlab.cli.options import (
+    RUNS,
+    ExperimentName,
+    ExperimentOptions,
+    Fresh,
+    Json,
+    Out,
+    Plot,
+    Quiet,
+    takes_experiment_options,
+)
+from gradlab.cli.output import print_json, print_message, print_result, stdout_console
+from gradlab.cli.pictures import check_formats, draw_runs
+from gradlab.cli.run_results import failed_runs, result_json
+from gradlab.cli.training_session import progress_display, training_session
+from gradlab.wording import counted
+
+if TYPE_CHECKING:
+    from gradlab.analysis.results import Outcome
+
+
+@app.command()
+@takes_experiment_options(without=["seeds"])
+def run(
+    experiment: ExperimentName = None,
+    *,
+    out: Out = RUNS,
+    plot: Plot = None,
+    fresh: Fresh = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    **options: Any,
+) -> None:
+    """Train one model under several modes and compare: same weights, same batches."""
+    check_formats(plot)
+    chosen = ExperimentOptions(**options).experiment(experiment, "run")
+    from gradlab import runs, store
+    from gradlab.terminal.progress import RunProgress
+
+    show_progress = not (json or quiet)
+    progress = RunProgress(progress_display(), len(chosen.modes) * len(chosen.seeds)) if show_progress else None
+    with training_session(progress) as stop:
+        outcome = runs.run(chosen, out, fresh=fresh, watcher=progress, stop=stop)
+    has_rows = any(each.rows for each in outcome.runs)
+    if json:
+        print_json(_outcome_json(outcome))
+    else:
+        _print_outcome(outcome, quiet=quiet)
+        if has_rows and not plot and not quiet:
+            print_message(f"picture: gradlab plot {shlex.quote(str(outcome.folder))}")
+    if plot and has_rows:  # with all runs that differ from these only in mode and seed
+        group = store.ExperimentFolder(outcome.folder).group([store.RunFolder(each.folder) for each in outcome.runs])
+        draw_runs(group.runs, plot, quiet=json or quiet)
+    raise typer.Exit(DONE if outcome.ok else FAILED)
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "experiment": outcome.experiment,
+        "folder": str(outcome.folder),
+        "runs": [result_json(each) for each in outcome.runs],
+        "expectations": [each._asdict() for each in outcome.expectations],
+    }
+
+
+def _print_outcome(outcome: Outcome, *, quiet: bool) -> None:
+    from gradlab.terminal.run_table import epoch_lines, expectation_lines, run_table
+
+    console = stdout_console()
+    for line in [] if quiet else epoch_lines(outcome.runs):
+        print_result(line)
+    console.print(run_table(outcome.runs, console.width))
+    for expectation in expectation_lines(outcome.expectations):
+        console.print(expectation)
+    for error, failed in failed_runs(outcome.runs).items():
+        print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
+    print_result(f"logs: {outcome.folder}")
+    cached = sum(each.cached for each in outcome.runs)
+    if cached and not quiet:
+        of_runs = counted(len(outcome.runs), "run")
+        print_message(f"{cached} of {of_runs} done before and not trained again (--fresh does)")
