@@ -21,7 +21,7 @@ from gradlab.analysis import theory
 from gradlab.cli import app
 from gradlab.engines import loop as training
 from gradlab.errors import ClaimError
-from gradlab.terminal import tables as terminal
+from gradlab.terminal import claim_results as terminal
 from gradlab.verify import CLAIMS, Claim, Finding, Measured
 from gradlab.verify.claim import answer_of
 from gradlab.verify.trial import noisy_line
