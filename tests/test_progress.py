@@ -15,7 +15,7 @@ from gradlab import modes
 from gradlab.runs import Plan
 from gradlab.store import RunFolder
 from gradlab.terminal import progress
-from gradlab.terminal.progress import Bar, Lines, RunProgress, SweepProgress
+from gradlab.terminal.progress import ProgressBar, ProgressLines, RunProgress, SweepProgress
 from tests.making import result
 
 WIDTHS = [120, 80, 60, 40]
@@ -27,7 +27,7 @@ def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
 
 def test_without_a_terminal_each_end_of_a_run_is_a_line() -> None:
     said: list[str] = []
-    lines = RunProgress(Lines(said.append), 2)
+    lines = RunProgress(ProgressLines(said.append), 2)
     lines.begins(plan(), 10, 0)
     lines.at(1)
     lines.ends(result([2.0, 1.0]))
@@ -38,7 +38,7 @@ def test_without_a_terminal_each_end_of_a_run_is_a_line() -> None:
 
 def test_a_reused_run_has_no_line_and_counts() -> None:
     said: list[str] = []
-    lines = RunProgress(Lines(said.append), 2)
+    lines = RunProgress(ProgressLines(said.append), 2)
     lines.ends(result([2.0, 1.0])._replace(cached=True))
     assert not said
     lines.ends(result([2.0, 1.0], "halve_grad"))
@@ -48,7 +48,7 @@ def test_a_reused_run_has_no_line_and_counts() -> None:
 def test_without_a_terminal_a_long_run_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
-    lines = RunProgress(Lines(said.append), 1)
+    lines = RunProgress(ProgressLines(said.append), 1)
     lines.begins(plan(), 10, 0)
     lines.at(5)
     lines.begins(plan(), None, 0)
@@ -59,7 +59,7 @@ def test_without_a_terminal_a_long_run_has_lines(monkeypatch: pytest.MonkeyPatch
 
 def test_a_short_run_has_no_line_before_its_end() -> None:
     said: list[str] = []
-    lines = RunProgress(Lines(said.append), 1)
+    lines = RunProgress(ProgressLines(said.append), 1)
     lines.begins(plan(), 10, 0)
     for step in range(10):
         lines.at(step)
@@ -70,7 +70,7 @@ def test_a_short_run_has_no_line_before_its_end() -> None:
 @pytest.mark.parametrize("steps", [10_000_000, None])
 def test_the_bar_fits_the_terminal_and_disappears(width: int, steps: int | None) -> None:
     console = Console(width=width, file=StringIO(), force_terminal=True, legacy_windows=False)
-    display = Bar(console)
+    display = ProgressBar(console)
     bar = RunProgress(display, runs=12)
     bar.begins(plan("accumulate:4:sum", seed=123), steps, 0)
     bar.at(1_234_567)
@@ -87,7 +87,7 @@ def test_the_bar_fits_the_terminal_and_disappears(width: int, steps: int | None)
 
 def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
     console = Console(width=80, file=StringIO(), force_terminal=True)
-    display = Bar(console)
+    display = ProgressBar(console)
     bar = RunProgress(display, runs=1)
     bar.ends(result([1.0]))
     bar.close()
@@ -98,7 +98,7 @@ def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
 def test_runs_trained_at_once_are_shown_together(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
-    lines = RunProgress(Lines(said.append), 12)
+    lines = RunProgress(ProgressLines(said.append), 12)
     lines.begins(plan(), 10, 0, 10)
     lines.at(5)
     assert re.fullmatch(r"1-10/12 10 runs at once: step 5 of 10, [\d,]+ run-steps/s, \d:\d\d left", said[0])
@@ -111,7 +111,7 @@ def test_runs_trained_at_once_are_shown_together(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_bar_of_a_sweep_is_one_line_with_rate_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = StringIO()
-    display = Bar(Console(file=out, force_terminal=True, width=width))
+    display = ProgressBar(Console(file=out, force_terminal=True, width=width))
     bar = SweepProgress(display)
     bar.begins(8712, 500)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
@@ -129,7 +129,7 @@ def test_the_bar_of_a_sweep_is_one_line_with_rate_and_time_left(width: int, monk
 
 def test_without_a_terminal_a_long_sweep_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    lines = Lines(said.append)
+    lines = ProgressLines(said.append)
     sweep = SweepProgress(lines)
     sweep.begins(100, 20)
     sweep.at(10, 30.0)
@@ -148,7 +148,7 @@ def test_without_a_terminal_a_long_sweep_has_lines(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_sweep_has_no_rate_before_it_is_measured(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = StringIO()
-    display = Bar(Console(file=out, force_terminal=True, width=width))
+    display = ProgressBar(Console(file=out, force_terminal=True, width=width))
     bar = SweepProgress(display)
     bar.begins(54, 0)
     later = time.monotonic() + 40  # processes have started since
@@ -163,7 +163,7 @@ def test_a_sweep_has_no_rate_before_it_is_measured(width: int, monkeypatch: pyte
 
 def test_a_narrow_bar_of_a_run_has_no_rate_before_its_first_step() -> None:
     out = StringIO()
-    display = Bar(Console(file=out, force_terminal=True, width=40))
+    display = ProgressBar(Console(file=out, force_terminal=True, width=40))
     bar = RunProgress(display, runs=1)
     bar.begins(plan(), 10, 0)
     display.progress.refresh()

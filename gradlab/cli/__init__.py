@@ -3,8 +3,7 @@
 from gradlab.cli.app import app
 
 # isort: off
-# Each module adds its command to the application; help lists them in this order.
-from gradlab.cli import (
+from gradlab.cli import (  # noqa: F401 - each adds its command to the application; help lists them in this order
     audit_command,
     plot_command,
     list_command,
@@ -20,21 +19,6 @@ from gradlab.cli import (
 )
 # isort: on
 
-main = app
+__all__ = ["app", "main"]
 
-__all__ = [
-    "app",
-    "audit_command",
-    "experiments_command",
-    "export_command",
-    "list_command",
-    "main",
-    "modes_command",
-    "plot_command",
-    "run_command",
-    "sharpness_command",
-    "show_command",
-    "sweep_command",
-    "tasks_command",
-    "verify_command",
-]
+main = app

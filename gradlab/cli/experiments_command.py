@@ -8,8 +8,7 @@ import typer
 
 from gradlab.cli.app import app
 from gradlab.cli.options import Json
-from gradlab.cli.output import print_json, print_result
-from gradlab.cli.word_lists import print_word_list
+from gradlab.cli.output import print_json, print_result, print_word_list
 
 
 @app.command()

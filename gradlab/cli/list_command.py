@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from gradlab.cli import options
 from gradlab.cli.app import app
 from gradlab.cli.exit import AT_FAULT
-from gradlab.cli.options import RUNS, Json, Out
 from gradlab.cli.output import print_json, print_message, print_messages, stdout_console
 from gradlab.errors import GradlabError
 
@@ -23,7 +23,7 @@ Read = TypeVar("Read")
 
 
 @app.command(name="list")
-def list_(out: Out = RUNS, json: Json = False) -> None:
+def list_(out: options.Out = options.RUNS, json: options.Json = False) -> None:
     """List the runs there are, the experiment run last first."""
     from gradlab import store
 

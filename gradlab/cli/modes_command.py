@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradlab.cli.app import app
 from gradlab.cli.options import Json
-from gradlab.cli.word_lists import print_word_list
+from gradlab.cli.output import print_word_list
 
 
 @app.command()

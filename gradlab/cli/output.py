@@ -28,6 +28,16 @@ def print_json(document: object) -> None:
     print(strict_json(document, indent=2, ascii_only=True))
 
 
+def print_word_list(words: dict[str, str], kind: str, *, as_json: bool) -> None:
+    """Print names and their meanings to stdout, as a table or as one JSON document."""
+    if as_json:
+        print_json({kind: [{"name": name, "what": meaning} for name, meaning in words.items()]})
+        return
+    from gradlab.terminal.lists import word_list
+
+    stdout_console().print(word_list(words))
+
+
 def stdout_console() -> Console:
     """Return the console that prints tables to stdout."""
     from rich.console import Console

@@ -13,18 +13,6 @@ if TYPE_CHECKING:
     from gradlab.store import RunFolder, SweepFolder
 
 
-def check_formats(files: list[Path] | None) -> None:
-    """Refuse, before hours of training, files that could not be drawn after them.
-
-    Raises:
-        PlotError: a file has no suffix of a known format.
-    """
-    if files:
-        from gradlab import plotting
-
-        plotting.check_formats(files)
-
-
 def draw_runs(
     runs: list[RunFolder],
     output: list[Path] | None,

@@ -7,22 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gradlab.cli import options
 from gradlab.cli.app import app
 from gradlab.cli.exit import DONE, FAILED
-from gradlab.cli.options import (
-    RUNS,
-    ExperimentName,
-    ExperimentOptions,
-    Fresh,
-    Json,
-    Out,
-    Plot,
-    Quiet,
-    takes_experiment_options,
-)
 from gradlab.cli.output import print_json, print_message, print_result, stdout_console
-from gradlab.cli.pictures import check_formats, draw_runs
-from gradlab.cli.run_results import failed_runs, result_json
+from gradlab.cli.pictures import draw_runs
+from gradlab.cli.run_results import failed_runs, print_runs, result_json
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.wording import counted
 
@@ -31,20 +21,24 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@takes_experiment_options(without=["seeds"])
+@options.takes_experiment_options(options.EXPERIMENT_OPTIONS.keys() - {"seeds"})
 def run(
-    experiment: ExperimentName = None,
+    experiment: options.ExperimentName = None,
     *,
-    out: Out = RUNS,
-    plot: Plot = None,
-    fresh: Fresh = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    **options: Any,
+    out: options.Out = options.RUNS,
+    plot: options.Plot = None,
+    fresh: options.Fresh = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **values: Any,
 ) -> None:
     """Train one model under several modes and compare: same weights, same batches."""
-    check_formats(plot)
-    chosen = ExperimentOptions(**options).experiment(experiment, "run")
+    overrides = options.overrides_in(values)
+    if plot:
+        from gradlab import plotting
+
+        plotting.check_formats(plot)
+    chosen = options.choose_experiment("run", experiment, values["task"], overrides)
     from gradlab import runs, store
     from gradlab.terminal.progress import RunProgress
 
@@ -75,14 +69,11 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print_outcome(outcome: Outcome, *, quiet: bool) -> None:
-    from gradlab.terminal.run_table import epoch_lines, expectation_lines, run_table
+    from gradlab.terminal.run_table import expectation_lines
 
-    console = stdout_console()
-    for line in [] if quiet else epoch_lines(outcome.runs):
-        print_result(line)
-    console.print(run_table(outcome.runs, console.width))
+    print_runs(outcome.runs, epochs=not quiet)
     for expectation in expectation_lines(outcome.expectations):
-        console.print(expectation)
+        stdout_console().print(expectation)
     for error, failed in failed_runs(outcome.runs).items():
         print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
     print_result(f"logs: {outcome.folder}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.cli.output import print_result, stdout_console
+
 if TYPE_CHECKING:
     from gradlab.analysis.results import Result
 
@@ -16,6 +18,16 @@ def result_json(result: Result) -> dict[str, Any]:
     )
     more = {key: getattr(result, key) for key in ("error", "damaged") if getattr(result, key)}
     return {key: getattr(result, key) for key in keys} | {"folder": str(result.folder)} | more
+
+
+def print_runs(results: list[Result], *, epochs: bool = True) -> None:
+    """Print the table of runs, after the mean loss of each epoch."""
+    from gradlab.terminal.run_table import epoch_lines, run_table
+
+    for line in epoch_lines(results) if epochs else []:
+        print_result(line)
+    console = stdout_console()
+    console.print(run_table(results, console.width))
 
 
 def failed_runs(results: list[Result]) -> dict[str, list[Result]]:

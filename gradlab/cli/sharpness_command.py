@@ -8,22 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
+from gradlab.cli import options
 from gradlab.cli.app import app
-from gradlab.cli.options import ExperimentName, ExperimentOptions, Json, takes_experiment_options
 from gradlab.cli.output import print_json, stdout_console
 
 
 @app.command()
-@takes_experiment_options(only=["mode", "task", "batch_size", "seed", "set_"])
+@options.takes_experiment_options({"mode", "task", "batch_size", "seed", "set_"})
 def sharpness(
-    experiment: ExperimentName = None,
+    experiment: options.ExperimentName = None,
     *,
     seed: Annotated[list[int] | None, typer.Option(help="Seed of the task; give several for their median.")] = None,
-    json: Json = False,
-    **options: Any,
+    json: options.Json = False,
+    **values: Any,
 ) -> None:
     """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
-    chosen = ExperimentOptions(seed=seed, **options).experiment(experiment, "sharpness")
+    overrides = options.overrides_in(values | {"seed": seed})
+    chosen = options.choose_experiment("sharpness", experiment, values["task"], overrides)
     from gradlab.analysis import sharpness as measuring
 
     with redirect_stdout(sys.stderr):  # what a user's task prints

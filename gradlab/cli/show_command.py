@@ -10,7 +10,7 @@ import typer
 from gradlab.cli.app import app
 from gradlab.cli.options import Json
 from gradlab.cli.output import print_json, print_message, print_messages, print_result, stdout_console
-from gradlab.cli.run_results import failed_runs, result_json
+from gradlab.cli.run_results import failed_runs, print_runs, result_json
 from gradlab.cli.stored_runs import select_runs
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def show(
 
 def _show_runs(folder: Path, *, as_json: bool) -> None:
     from gradlab.analysis.results import result_of
-    from gradlab.terminal.run_table import epoch_lines, run_table
 
     runs = select_runs([folder])
     results = [result_of(run, cached=True) for run in runs]
@@ -43,10 +42,7 @@ def _show_runs(folder: Path, *, as_json: bool) -> None:
         print_json(shown | {"runs": [result_json(each) for each in results]})
         return
     _print_settings(record, without=("mode", "seed"))
-    for line in epoch_lines(results):
-        print_result(line)
-    console = stdout_console()
-    console.print(run_table(results, console.width))
+    print_runs(results)
     for error in failed_runs(results):
         print_message(error)
     for each in results:

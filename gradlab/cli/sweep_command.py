@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gradlab.cli import options
 from gradlab.cli.app import app
 from gradlab.cli.exit import DONE, FAILED
-from gradlab.cli.options import (
-    RUNS,
-    ExperimentName,
-    ExperimentOptions,
-    Fresh,
-    Json,
-    Out,
-    Plot,
-    Quiet,
-    takes_experiment_options,
-)
 from gradlab.cli.output import print_json, print_message, print_result, stdout_console
-from gradlab.cli.pictures import check_formats, draw_sweeps
+from gradlab.cli.pictures import draw_sweeps
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.errors import ExperimentError, PlotError
 from gradlab.wording import counted
@@ -31,9 +21,9 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@takes_experiment_options()
+@options.takes_experiment_options(options.EXPERIMENT_OPTIONS)
 def sweep(
-    experiment: ExperimentName = None,
+    experiment: options.ExperimentName = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,23 +41,24 @@ def sweep(
         str | None,
         typer.Option(metavar="ADDRESS", help="A Dask scheduler, on whose workers to train instead: tcp://HOST:8786."),
     ] = None,
-    out: Out = RUNS,
-    plot: Plot = None,
-    fresh: Fresh = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    **options: Any,
+    out: options.Out = options.RUNS,
+    plot: options.Plot = None,
+    fresh: options.Fresh = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **values: Any,
 ) -> None:
     """Train a grid of runs, thousands at once, and see where they converge, oscillate and diverge."""
-    given = ExperimentOptions(**options)
+    overrides = options.overrides_in(values)
     if workers and dask is not None:
         raise ExperimentError("--workers and --dask: train on this machine or on a cluster, not both")
-    chosen = given.experiment(experiment, "sweep")
-    check_formats(plot)
+    chosen = options.choose_experiment("sweep", experiment, values["task"], overrides)
     from gradlab import plotting, sweeps
     from gradlab.terminal.progress import SweepProgress
 
-    modes_by = next((each.flag for each in given.overrides() if each.key == ("modes",)), "")
+    if plot:
+        plotting.check_formats(plot)
+    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
     grid = sweeps.grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
     if plot:
         plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.modes)

@@ -6,7 +6,7 @@ from inspect import getdoc, signature
 
 from gradlab.cli.app import app
 from gradlab.cli.options import Json
-from gradlab.cli.word_lists import print_word_list
+from gradlab.cli.output import print_word_list
 
 
 @app.command()

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.runs import Stop
-    from gradlab.terminal.progress import Bar, Lines, RunProgress, SweepProgress
+    from gradlab.terminal.progress import ProgressBar, ProgressLines, TrainingProgress
 
 
 @contextmanager
-def training_session(progress: RunProgress | SweepProgress | None) -> Iterator[Stop]:
+def training_session(progress: TrainingProgress | None) -> Iterator[Stop]:
     """Yield what Ctrl-C and SIGTERM ask to stop the training; close the progress when that ends.
 
     What a user's task prints goes to stderr.
@@ -33,13 +33,13 @@ def training_session(progress: RunProgress | SweepProgress | None) -> Iterator[S
         yield stop
 
 
-def progress_display() -> Bar | Lines:
+def progress_display() -> ProgressBar | ProgressLines:
     """Return a bar where stderr is a terminal, and lines of text elsewhere."""
     from rich.console import Console
 
-    from gradlab.terminal.progress import Bar, Lines
+    from gradlab.terminal.progress import ProgressBar, ProgressLines
 
     console = Console(stderr=True)
     # FORCE_COLOR makes no terminal of a log file
     is_terminal = console.is_terminal and sys.stderr and sys.stderr.isatty()
-    return Bar(console) if is_terminal else Lines(print_message)
+    return ProgressBar(console) if is_terminal else ProgressLines(print_message)

@@ -19,47 +19,39 @@ INTERVAL = 10.0  # seconds between two lines
 
 
 class Status(NamedTuple):
-    """How far the training is.
-
-    Attributes:
-        done: of `total`, which is None where it is not known.
-        what: is trained, before the bar.
-        measured: the rate and the time left, behind the bar; nothing until they are known.
-        narrow: all of it, where there is no room for a bar.
-        line: all of it, as a line of text.
-    """
+    """How far a training is."""
 
     done: float
-    total: float | None
-    what: str
-    measured: list[str]
-    narrow: str
-    line: str
+    total: float | None  # where it is known
+    what: str  # is trained, before the bar
+    measured: list[str]  # rate and time left, behind the bar
+    narrow: str  # all of it, where there is no room for a bar
+    line: str  # all of it, in a log file
 
 
-class Bar:
+class ProgressBar:
     """On a terminal: one line with a bar, the rate and the time left, which disappears at the end."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
-        self.narrow = console.width < NARROW
-        columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
-        if not self.narrow:
-            columns += [BarColumn(None), TextColumn("{task.fields[measured]}")]
-        self.progress = Progress(*columns, console=console, transient=True, expand=not self.narrow)
-        self.task = self.progress.add_task("importing torch", total=None, measured="")
+        narrow = console.width < NARROW
+        text = TextColumn(f"{{task.{'fields[narrow]' if narrow else 'description'}}}", markup=False)
+        columns = [text] if narrow else [text, BarColumn(None), TextColumn("{task.fields[measured]}")]
+        self.progress = Progress(*columns, console=console, transient=True, expand=not narrow)
+        self.task = self.progress.add_task("importing torch", total=None, measured="", narrow="importing torch")
         self.progress.start()
 
     def update(self, status: Status) -> None:
         """Show how far it is."""
-        if self.narrow:
-            self.progress.update(self.task, description=status.narrow)
-        else:
-            measured = "  ".join(status.measured)
-            self.progress.update(
-                self.task, description=status.what, total=status.total, completed=status.done, measured=measured
-            )
+        self.progress.update(
+            self.task,
+            description=status.what,
+            total=status.total,
+            completed=status.done,
+            measured="  ".join(status.measured),
+            narrow=status.narrow,
+        )
 
     begin = update
 
@@ -75,14 +67,14 @@ class Bar:
         self.progress.stop()
 
 
-class Lines:
+class ProgressLines:
     """In a log file: a line of text every ten seconds, and one when a run ends."""
 
     def __init__(self, print_message: Callable[[str], object]) -> None:
         self.print = self.log = print_message
         self.due = 0.0
 
-    def begin(self, status: Status) -> None:  # noqa: ARG002 - the first line comes later
+    def begin(self, _status: Status) -> None:
         """Wait until the first line is due."""
         self.due = time.monotonic() + INTERVAL
 
@@ -96,18 +88,32 @@ class Lines:
         """Do nothing: no line has to be removed."""
 
 
-class RunProgress:
-    """The progress of an experiment's runs: which are under way, steps per second, and the time left for all runs."""
+class TrainingProgress:
+    """What a command shows of a training."""
 
-    def __init__(self, display: Bar | Lines, runs: int) -> None:
+    def __init__(self, display: ProgressBar | ProgressLines) -> None:
         self.display = display
+
+    def says(self, text: str) -> None:
+        """Show a message."""
+        self.display.print(text)
+
+    def close(self) -> None:
+        """Remove what is left on the screen."""
+        self.display.close()
+
+
+class RunProgress(TrainingProgress):
+    """Which of an experiment's runs are under way, the steps per second, and the time left for all runs."""
+
+    def __init__(self, display: ProgressBar | ProgressLines, runs: int) -> None:
+        super().__init__(display)
         self.runs = runs
         self.ended = 0
         self.at_once = 1  # runs that are under way
         self.what = ""
         self.steps: int | None = None  # of a run, where that is known
-        self.done = 0
-        self.before = 0  # steps that a resumed run had done already
+        self.done = self.before = 0  # steps of a run, and those that a resumed run had done already
         self.start = time.monotonic()
 
     def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
@@ -128,14 +134,6 @@ class RunProgress:
         if not result.cached:
             self.display.log(f"{self.ended}/{self.runs} {result.mode} seed {result.seed}: {result.status}")
 
-    def says(self, text: str) -> None:
-        """Show a message."""
-        self.display.print(text)
-
-    def close(self) -> None:
-        """Remove what is left on the screen."""
-        self.display.close()
-
     @property
     def status(self) -> Status:
         """How far all runs are; the time left assumes that the others take as long as this one."""
@@ -153,11 +151,11 @@ class RunProgress:
         return Status(done, total, f"{number} {self.what}", measured, " ".join([number, *measured]), line)
 
 
-class SweepProgress:
-    """The progress of a sweep: runs done, steps of all runs per second, and the time left."""
+class SweepProgress(TrainingProgress):
+    """How many runs of a sweep are done, the steps of all runs per second, and the time left."""
 
-    def __init__(self, display: Bar | Lines) -> None:
-        self.display = display
+    def __init__(self, display: ProgressBar | ProgressLines) -> None:
+        super().__init__(display)
         self.total = self.steps = 0
         self.done = 0.0
         self.first: tuple[float, int, float] | None = None  # when steps were reported first, how many, and runs done
@@ -174,14 +172,6 @@ class SweepProgress:
             self.first = time.monotonic(), steps, done
         self.display.update(self.status)
 
-    def says(self, text: str) -> None:
-        """Show a message."""
-        self.display.print(text)
-
-    def close(self) -> None:
-        """Remove what is left on the screen."""
-        self.display.close()
-
     @property
     def status(self) -> Status:
         """How far the sweep is; without rate and time left until a second has been measured."""
@@ -193,10 +183,8 @@ class SweepProgress:
             measured.append(f"{(self.steps - steps) / seconds:,.0f} run-steps/s")
             if self.done > done:
                 measured.append(_time_left((self.total - self.done) * seconds / (self.done - done)))
-        narrow = " ".join([count, *measured]).replace("run-steps", "steps")
-        return Status(
-            self.done, self.total, f"{count} runs", measured, narrow, ", ".join([f"{count} runs", *measured])
-        )
+        what, narrow = f"{count} runs", " ".join([count, *measured]).replace("run-steps", "steps")
+        return Status(self.done, self.total, what, measured, narrow, ", ".join([what, *measured]))
 
 
 def _time_left(seconds: float) -> str:
