@@ -491,6 +491,12 @@ def test_set_reaches_every_key_as_toml_or_as_a_plain_string() -> None:
     assert settings["seed"] == 7
 
 
+def test_seed_wins_over_set_and_set_over_the_other_options() -> None:
+    answer = document(*LINE, "--set", "seeds=[5]", "--seed", "6", "--set", "optimizer.lr=0.5", "--lr", "0.1")
+    assert {run["seed"] for run in answer["runs"]} == {6}
+    assert settings_of(answer)["optimizer"]["lr"] == 0.5
+
+
 def test_batch_size_is_the_option_of_the_task() -> None:
     answer = document("run", "--task", "noisy_line", "--batch-size", "20", "--epochs", "1")
     assert settings_of(answer)["task_options"]["batch_size"] == 20
@@ -791,12 +797,40 @@ def test_experiments_prints_toml_that_can_be_run(name: str) -> None:
 # Help
 
 
-COMMANDS = ["run", "plot", "list", "show", "export", "modes", "tasks", "experiments"]
+COMMANDS = [
+    "run",
+    "sweep",
+    "sharpness",
+    "plot",
+    "list",
+    "show",
+    "export",
+    "verify",
+    "modes",
+    "tasks",
+    "experiments",
+    "audit",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help(command: str) -> None:
     assert f"Usage: gradlab {command}" in gives(command, "--help").stdout
+
+
+SHARED = "mode task optimizer lr steps epochs batch-size seed"
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("run", f"{SHARED} set engine device out plot fresh json quiet"),
+        ("sweep", f"vary {SHARED} seeds set engine device workers dask out plot fresh json quiet"),
+        ("sharpness", "mode task batch-size seed set json"),
+    ],
+)
+def test_help_lists_shared_options_among_those_of_the_command(command: str, names: str) -> None:
+    assert re.findall(r"^│ +--([a-z-]+)", gives(command, "--help").stdout, re.MULTILINE) == [*names.split(), "help"]
 
 
 def test_help_names_every_command() -> None:

@@ -30,7 +30,7 @@ def print_runs(results: list[Result], *, epochs: bool = True) -> None:
     console.print(run_table(results, console.width))
 
 
-def failed_runs(results: list[Result]) -> dict[str, list[Result]]:
+def runs_by_error(results: list[Result]) -> dict[str, list[Result]]:
     """Return the runs that failed, by the error that ended them."""
     found: dict[str, list[Result]] = {}
     for result in results:

@@ -26,7 +26,7 @@ def verify(
 ) -> None:
     """Test what is said of zero_grad(), live: each claim holds, holds when …, or does not hold."""
     from gradlab import verify as claims
-    from gradlab.terminal.claim_results import finding_block, findings_line
+    from gradlab.terminal.claim_results import claim_block, claims_line
 
     chosen, findings = claims.chosen(only), []
     console = stdout_console()
@@ -34,12 +34,12 @@ def verify(
         with nullcontext() if json or quiet else _progress(f"claim {nth}/{len(chosen)} {claim.name}"):
             findings.append(claims.measure(claim))
         if not json:
-            console.print(finding_block(findings[-1]))
+            console.print(claim_block(findings[-1]))
     if json:
         keys = ("name", "statement", "answer", "figures", "ok")
         print_json({"claims": [{key: getattr(each, key) for key in keys} for each in findings]})
     else:
-        console.print(findings_line(findings))
+        console.print(claims_line(findings))
     raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
 
 
