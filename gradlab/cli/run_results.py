@@ -12,12 +12,9 @@ if TYPE_CHECKING:
 
 def result_json(result: Result) -> dict[str, Any]:
     """Return a result as JSON shows it."""
-    keys = (
-        *("mode", "seed", "status", "verdict", "steps", "updates", "first_loss", "last_loss", "best_loss"),
-        *("seconds", "cached"),
-    )
-    more = {key: getattr(result, key) for key in ("error", "damaged") if getattr(result, key)}
-    return {key: getattr(result, key) for key in keys} | {"folder": str(result.folder)} | more
+    shown = result._asdict() | {"folder": str(result.folder)}
+    del shown["rows"]
+    return {key: value for key, value in shown.items() if value or key not in ("error", "damaged")}
 
 
 def print_runs(results: list[Result], *, epochs: bool = True) -> None:
