@@ -22,7 +22,7 @@ from gradlab.errors import ExperimentError, GradlabError, StoreError, TaskError
 from gradlab.experiment import Override, from_task, load
 from gradlab.sweeps import Step, cells, grid_of, running
 from gradlab.sweeps.stacked import Plan
-from gradlab.terminal.tables import sweep_lines
+from gradlab.terminal.sweep_summary import sweep_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

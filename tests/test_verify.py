@@ -21,7 +21,7 @@ from gradlab.analysis import theory
 from gradlab.cli import app
 from gradlab.engines import loop as training
 from gradlab.errors import ClaimError
-from gradlab.terminal import tables as terminal
+from gradlab.terminal import claim_results as terminal
 from gradlab.verify import CLAIMS, Claim, Finding, Measured
 from gradlab.verify.claim import answer_of
 from gradlab.verify.trial import noisy_line
@@ -435,7 +435,7 @@ def test_a_finding_fits_the_terminal_and_loses_no_word(width: int) -> None:
     for claim in CLAIMS.values():
         finding = Finding(claim.name, claim.statement, claim.documented, {"a number": 1.5}, ok=True, documented="")
         console = Console(width=width, record=True, file=StringIO())
-        console.print(terminal.finding_block(finding))
+        console.print(terminal.claim_block(finding))
         text = console.export_text()
         assert max(map(len, text.splitlines())) <= width
         for words in (claim.statement, claim.documented, "1.5 a number"):

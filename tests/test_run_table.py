@@ -1,84 +1,55 @@
-"""The terminal: tables that fit, sparklines, the mean loss of each epoch in words, progress."""
+"""The table of runs: columns that fit, sparklines, the mean loss of each epoch in words."""
 
 from __future__ import annotations
 
 import math
-from io import StringIO
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
 
-from gradlab import modes
 from gradlab.analysis import curves
 from gradlab.analysis.intervals import t975
 from gradlab.analysis.results import Checked
-from gradlab.runs import Plan
-from gradlab.store import RunFolder, RunRecord
-from gradlab.terminal import tables as terminal
-from gradlab.terminal.tables import epoch_lines, expectation_lines, loss_text, run_list, sparkline, table_of
+from gradlab.terminal.fitted_table import number_text
+from gradlab.terminal.run_table import epoch_lines, expectation_lines, run_table, sparkline
 from tests.making import result
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-ALL_MODES = ["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad", "decay:0.9", "accumulate:4:sum",
-             "keep=-0.123456,every=12:sum"]  # fmt: skip
-WIDTHS = [120, 80, 60, 40]
-
-
-def shown(what: RenderableType, width: int = 80, *, colour: bool = False) -> list[str]:
-    """Return the lines that a console of `width` columns shows."""
-    console = Console(
-        width=width, file=StringIO(), force_terminal=colour, color_system="truecolor" if colour else None
-    )
-    console.print(what)
-    assert isinstance(console.file, StringIO)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
-
-
-def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
-    return Plan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
-
+from tests.screen import MODES, WIDTHS, shown
 
 # The table of a run
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_the_table_fits_the_width_and_tells_every_mode_and_verdict(width: int, seeds: int) -> None:
+def test_the_table_fits_the_width_and_has_every_mode(width: int, seeds: int) -> None:
     curve = {"falls": [4.0, 4.0, 2.0, 2.0, 1.0, 1.0], "diverges": [1.0, 1e6, 1e9, math.nan, math.nan, math.inf]}
     results = [
         result(curve["diverges" if nth % 2 else "falls"], mode, seed)
-        for nth, mode in enumerate(ALL_MODES)
+        for nth, mode in enumerate(MODES)
         for seed in range(seeds)
     ]
-    lines = shown(table_of(results, width), width)
+    lines = shown(run_table(results, width), width)
     assert max(map(cell_len, lines)) <= width
     text = "".join(lines).replace(" ", "")
-    assert all(mode in text or mode[:9] in text for mode in ALL_MODES)
+    assert all(mode in text or mode[:9] in text for mode in MODES)
     assert (text.count("falls"), text.count("diverges")) == (4, 3)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_a_table_of_differing_verdicts_fits_the_width_and_counts_them(width: int) -> None:
+def test_differing_verdicts_are_counted_and_fit_the_width(width: int) -> None:
     all_kinds = [[2.0, 1.0], [1.0, 2.0], [1.0, math.nan], [1.0, 1.0], [5.0, 1.0, 5.0, 1.0]]
     results = [result(losses, "accumulate:4", seed, per_epoch=1) for seed, losses in enumerate(all_kinds)]
-    lines = shown(table_of(results, width), width)
+    lines = shown(run_table(results, width), width)
     assert max(map(cell_len, lines)) <= width
     text = " ".join(" ".join(lines).split())
     for verdict in ("falls 1", "rises 1", "diverges 1", "flat 1", "oscillates 1"):
         assert verdict in text
 
 
-def test_the_table_of_one_seed_tells_first_last_best_and_last_epoch() -> None:
+def test_the_run_table_one_seed_has_four_losses() -> None:
     run = result([4.0, 2.0, 0.25, 1.5])
-    lines = shown(table_of([run], 120), 120)
+    lines = shown(run_table([run], 120), 120)
     assert lines[0].split() == ["mode", "first", "last", "best", "last", "epoch", "curve", "verdict"]
     assert lines[1].split() == [
         "zero_grad",
@@ -99,52 +70,50 @@ def test_the_table_of_one_seed_tells_first_last_best_and_last_epoch() -> None:
         (40, "mode last epoch verdict"),
     ],
 )
-def test_in_a_narrow_table_of_mini_batches_the_last_epoch_outlives_losses_of_single_steps(
-    width: int, columns: str
-) -> None:
+def test_a_narrow_run_table_mini_batches_keeps_the_last_epoch(width: int, columns: str) -> None:
     modes = ["zero_grad", "no_zero_grad", "halve_grad", "accumulate:4"]
     losses = [1234.0, 0.001, 1.23e-9, 0.01234] * 8
     results = [result([loss + seed for loss in losses], mode, seed) for mode in modes for seed in range(3)]
-    assert " ".join(shown(table_of(results, width), width)[1].split()) == columns
+    assert " ".join(shown(run_table(results, width), width)[1].split()) == columns
 
 
-def test_in_a_narrow_table_of_full_batches_the_last_loss_outlives_the_others() -> None:
+def test_a_narrow_run_table_full_batches_keeps_the_last_loss() -> None:
     results = [result([1234.5, 0.001234], mode, per_epoch=1) for mode in ("zero_grad", "no_zero_grad")]
-    assert shown(table_of(results, 36), 36)[0].split() == ["mode", "last", "verdict"]
+    assert shown(run_table(results, 36), 36)[0].split() == ["mode", "last", "verdict"]
 
 
 def test_a_fragment_of_an_epoch_is_not_the_last_epoch() -> None:
     run = result([1.0, 2.0, 3.0, 6.0, 2.0, 2.0, 2.0, 4.0, 10.0], per_epoch=4)
-    assert shown(table_of([run], 120), 120)[1].split()[4:6] == ["4", "▁█"]
+    assert shown(run_table([run], 120), 120)[1].split()[4:6] == ["4", "▁█"]
 
 
-def test_the_table_of_full_batches_has_no_mean_of_the_last_epoch() -> None:
-    assert "epoch" not in shown(table_of([result([4.0, 2.0], per_epoch=1)], 120), 120)[0]
+def test_the_run_table_full_batches_has_no_mean_of_the_last_epoch() -> None:
+    assert "epoch" not in shown(run_table([result([4.0, 2.0], per_epoch=1)], 120), 120)[0]
 
 
-def test_the_table_of_several_seeds_tells_the_median() -> None:
+def test_the_run_table_several_seeds_has_medians() -> None:
     results = [result([first, last], seed=nth) for nth, (first, last) in enumerate([(9, 3), (7, 1), (8, 2)])]
-    lines = shown(table_of(results, 120), 120)
+    lines = shown(run_table(results, 120), 120)
     assert lines[0] == "loss, median of 3 seeds"
     assert lines[2].split()[:3] == ["zero_grad", "8", "2"]
 
 
 def test_in_a_median_a_loss_that_is_nan_counts_as_the_worst() -> None:
     results = [result([1.0, last], seed=nth) for nth, last in enumerate([math.nan, 2.0, 1.0])]
-    assert shown(table_of(results, 120), 120)[2].split()[2] == "2"
+    assert shown(run_table(results, 120), 120)[2].split()[2] == "2"
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
 def test_a_run_that_is_not_done_shows_its_status_for_a_verdict(status: str) -> None:
-    assert shown(table_of([result([2.0, 1.0], status=status)], 80))[1].split()[-1] == status
+    assert shown(run_table([result([2.0, 1.0], status=status)], 80))[1].split()[-1] == status
 
 
 def test_a_run_without_rows_is_a_line_of_the_table() -> None:
-    assert shown(table_of([result([], status="failed")], 80))[1].split() == ["zero_grad", "failed"]
+    assert shown(run_table([result([], status="failed")], 80))[1].split() == ["zero_grad", "failed"]
 
 
-def test_a_verdict_has_its_colour_on_a_terminal_and_none_elsewhere() -> None:
-    table = table_of([result([1.0, math.nan])], 80)
+def test_a_verdict_is_coloured_on_a_terminal_only() -> None:
+    table = run_table([result([1.0, math.nan])], 80)
     assert "\x1b[1;31mdiverges" in "".join(shown(table, colour=True))
     assert "\x1b" not in "".join(shown(table))
 
@@ -182,7 +151,7 @@ def test_a_sparkline_of_the_smallest_numbers_does_not_raise(high: float, low: fl
 
 
 @given(st.lists(st.floats(-1e300, 1e300), min_size=2, max_size=16).filter(lambda each: max(each) / 2 > min(each) / 2))
-def test_a_sparkline_is_full_at_its_highest_and_empty_at_its_lowest(values: list[float]) -> None:
+def test_a_sparkline_spans_from_lowest_to_highest_block(values: list[float]) -> None:
     line = sparkline(values, 16)
     assert line[values.index(max(values))] == "█"
     assert line[values.index(min(values))] == "▁"
@@ -191,7 +160,7 @@ def test_a_sparkline_is_full_at_its_highest_and_empty_at_its_lowest(values: list
 # Words
 
 
-def test_epoch_lines_say_the_mean_loss_of_each_epoch_mode_after_mode() -> None:
+def test_epoch_lines_have_the_mean_loss_of_each_epoch() -> None:
     results = [result([1.0, 2.0, 0.5, 0.5]), result([1.0, 2.0, 9.94, 9.96], "no_zero_grad")]
     assert epoch_lines(results) == [
         "zero_grad:",
@@ -223,7 +192,7 @@ def test_there_are_no_epoch_lines_for_several_seeds() -> None:
     [(None, ""), (1.0, "1"), (0.123456, "0.1235"), (123456.0, "1.235e+05"), (math.nan, "nan"), (-math.inf, "-inf")],
 )
 def test_a_loss_has_four_significant_digits(loss: float | None, text: str) -> None:
-    assert loss_text(loss) == text
+    assert number_text(loss) == text
 
 
 def test_expectations_that_hold_are_counted() -> None:
@@ -231,7 +200,7 @@ def test_expectations_that_hold_are_counted() -> None:
     assert [line.plain for line in expectation_lines(held)] == ["2 expectations hold"]
 
 
-def test_each_expectation_that_fails_says_what_was_expected_and_what_came() -> None:
+def test_a_failed_expectation_names_what_was_expected_and_got() -> None:
     checked = [Checked("zero_grad", 1, "steps", 4, 4, ok=True), Checked("halve_grad", 2, "steps", 4, 5, ok=False)]
     assert [line.plain for line in expectation_lines(checked)] == ["expected halve_grad seed 2: steps = 4, got 5"]
 
@@ -245,86 +214,16 @@ def test_a_difference_has_the_digits_that_show_its_sign(mean: float, spread: flo
     half = spread / t975(1)  # two differences, mean − half and mean + half, have the interval mean ± spread
     pairs = [result([1.0, 1.0], seed=seed) for seed in (1, 2)]
     apart = [result([1 + mean + sign * half] * 2, "halve_grad", seed) for seed, sign in ((1, -1), (2, 1))]
-    assert cell in " ".join(shown(table_of([*pairs, *apart], 120), 120)).split()
+    assert cell in " ".join(shown(run_table([*pairs, *apart], 120), 120)).split()
 
 
 def test_pairs_and_seeds_are_counted_for_each_mode() -> None:
     runs = [result([1.0, 1.0], seed=seed) for seed in range(6)]
     others = [result([2.0, 2.0 + seed], "halve_grad", seed) for seed in range(2)]
-    lines = " ".join(shown(table_of([*runs, *others], 120), 120))
+    lines = " ".join(shown(run_table([*runs, *others], 120), 120))
     assert "median of 2 to 6 seeds" in lines
     assert "over 2 pairs of one seed" in lines
 
 
-def test_without_expectations_nothing_is_said() -> None:
+def test_without_expectations_there_are_no_lines() -> None:
     assert expectation_lines([]) == []
-
-
-# Lists
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_list_of_runs_fits_the_width_and_names_experiment_and_mode(width: int) -> None:
-    records = [
-        RunRecord("a_long_name_of_an_experiment", mode, 4294967295, "abc", {}, "interrupted", rows=123456,
-                  started="2026-01-02T03:04:05+00:00")
-        for mode in ALL_MODES
-    ]  # fmt: skip
-    lines = shown(run_list(records, width), width)
-    assert max(map(cell_len, lines)) <= width
-    assert all(mode[:9] in "".join(lines) for mode in ALL_MODES)
-
-
-def runs_of(name: str, *grid: tuple[str, int, float]) -> list[RunRecord]:
-    started = "2026-01-02T03:04:05+00:00"
-    return [
-        RunRecord(name, mode, seed, "abc", {"optimizer": {"lr": lr}}, "interrupted", rows=1234, started=started)
-        for mode, seed, lr in grid
-    ]
-
-
-def test_a_narrow_list_of_runs_has_a_table_per_experiment() -> None:
-    lines = shown(
-        run_list([*runs_of("line", ("zero_grad", 7, 0.5)), *runs_of("digits", ("halve_grad", 7, 0.5))], 40), 40
-    )
-    assert [line.split() for line in lines] == [
-        ["runs", "of", "line"],
-        ["mode", "seed", "lr", "status"],
-        ["zero_grad", "7", "0.5", "interrupted"],
-        ["runs", "of", "digits"],
-        ["mode", "seed", "lr", "status"],
-        ["halve_grad", "7", "0.5", "interrupted"],
-    ]
-
-
-@pytest.mark.parametrize("width", [20, 30, 40, 60])
-def test_runs_that_differ_have_different_lines(width: int) -> None:
-    grid = [(mode, seed, lr) for mode in ("zero_grad", "no_zero_grad") for seed in (1, 2) for lr in (0.01, 0.02)]
-    table = run_list(runs_of("line", *grid), width).renderables[0]
-    assert isinstance(table, Table)
-    cells = [[str(cell) for cell in column.cells] for column in table.columns]
-    assert len(set(zip(*cells, strict=True))) == len(grid)
-    assert max(map(cell_len, shown(table, width))) <= width
-
-
-def test_a_shared_seed_gives_way_to_one_that_differs() -> None:
-    lines = shown(run_list(runs_of("line", ("zero_grad", 1, 0.01), ("zero_grad", 1, 0.02)), 31), 31)
-    assert lines[1].split() == ["mode", "lr", "status"]
-
-
-def test_a_wide_list_of_runs_tells_all_of_each() -> None:
-    record = RunRecord(
-        "line", "zero_grad", 7, "abc", {"optimizer": {"lr": 0.5}}, "done", rows=0, started="2026-01-02T03:04:05+00:00"
-    )
-    assert [line.split() for line in shown(run_list([record], 120), 120)] == [
-        ["experiment", "mode", "seed", "lr", "status", "rows", "started"],
-        ["line", "zero_grad", "7", "0.5", "done", "0", "2026-01-02", "03:04"],
-    ]
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_list_of_words_fits_the_width_and_shows_brackets_as_they_are(width: int) -> None:
-    lines = shown(terminal.word_list(modes.WORDS | {"x[bold]": "y[/bold]"}), width)
-    assert max(map(cell_len, lines)) <= width
-    assert "x[bold]" in "".join(lines)
-    assert "y[/bold]" in "".join(lines)

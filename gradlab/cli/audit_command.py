@@ -1,4 +1,4 @@
-"""The command that watches a training script of the user's own: audit."""
+"""gradlab audit: what a training script does with its gradients."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def audit(
     interrupts = context.find_root().with_resource(Interrupts())  # as long as another document might be written
     try:
         status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
-    except BaseException:  # what comes instead of a report, an answer of ours too
+    except BaseException:  # an error message goes to stdout instead of a report, with --json
         streams.take_back()
         raise
     finally:
