@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gradlab.analysis.results import Checked, Outcome, Result, checked, result_of
+from gradlab.analysis.results import Checked, ExperimentResult, Result, check_expectations, result_of
 from gradlab.experiment import Expected
 from gradlab.rows import Row
 from gradlab.store import RunFolder, RunRecord
@@ -32,7 +32,7 @@ def result(rows: list[Row] = ROWS, mode: str = "zero_grad", seed: int = 1, statu
 
 
 def held(claims: dict[str, Any], rows: list[Row] = ROWS) -> list[Checked]:
-    return list(checked({"zero_grad": Expected.model_validate(claims)}, [result(rows)]))
+    return list(check_expectations({"zero_grad": Expected.model_validate(claims)}, [result(rows)]))
 
 
 def test_a_result_tells_what_the_record_and_the_rows_say() -> None:
@@ -126,12 +126,12 @@ def test_no_expectation_holds_of_a_run_without_rows(key: str, value: Any) -> Non
 
 def test_an_expectation_is_held_against_each_seed_of_its_mode_alone() -> None:
     results = [result(seed=1), result(seed=2), result(mode="halve_grad")]
-    found = list(checked({"zero_grad": Expected(steps=4)}, results))
+    found = list(check_expectations({"zero_grad": Expected(steps=4)}, results))
     assert [(each.mode, each.seed) for each in found] == [("zero_grad", 1), ("zero_grad", 2)]
 
 
 def test_without_expectations_nothing_is_held() -> None:
-    assert list(checked({}, [result()])) == []
+    assert list(check_expectations({}, [result()])) == []
 
 
 @pytest.mark.parametrize(
@@ -139,5 +139,5 @@ def test_without_expectations_nothing_is_held() -> None:
 )
 def test_an_outcome_is_ok_when_all_runs_are_done_and_all_expectations_hold(status: str, holds: bool, ok: bool) -> None:
     expectation = Checked("zero_grad", 1, "steps", 4, 4, holds)
-    made = Outcome("line", "", Path(), [result(), result(seed=2, status=status)], [expectation])
+    made = ExperimentResult("line", "", Path(), [result(), result(seed=2, status=status)], [expectation])
     assert made.ok is ok

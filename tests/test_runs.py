@@ -12,7 +12,7 @@ import torch
 
 from gradlab import experiment as experiments
 from gradlab import runs, store, tasks
-from gradlab.analysis import results
+from gradlab.analysis import groups, results
 from gradlab.errors import (
     ExperimentError,
     GradlabError,
@@ -27,7 +27,7 @@ from gradlab.runs import experiment_runs
 from gradlab.tasks import Task
 
 if TYPE_CHECKING:
-    from gradlab.analysis.results import Outcome, Result
+    from gradlab.analysis.results import ExperimentResult, Result
 
 MODES = ["zero_grad", "no_zero_grad", "accumulate:4"]
 
@@ -58,7 +58,7 @@ def own(inside: str = "", criterion: str = "torch.nn.MSELoss()", modes: list[str
     return experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in values.items()])
 
 
-def cached(outcome: Outcome) -> list[bool]:
+def cached(outcome: ExperimentResult) -> list[bool]:
     return [run.cached for run in outcome.runs]
 
 
@@ -79,7 +79,7 @@ class Heard:
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
+    def begins(self, plan: runs.RunPlan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
         self.told.append((f"begins {plan.mode.name}", steps if done == 0 else (steps, done)))
 
     def says(self, text: str) -> None:
@@ -237,14 +237,14 @@ def test_the_experiment_s_folder_stands_for_all_modes_and_seeds_of_the_settings_
     runs.run(line(modes=["zero_grad"]))
     runs.run(line(modes=["zero_grad"], seeds=[7]))
     last = runs.run(line(modes=["halve_grad"]))
-    found = [(run.read().mode, run.read().seed) for run in store.group_at(last.folder).runs]
+    found = [(run.read().mode, run.read().seed) for run in groups.group_at(last.folder).runs]
     assert found == [("zero_grad", 1), ("zero_grad", 7), ("halve_grad", 1)]
 
 
 def test_runs_of_other_settings_do_not_stand_for_the_experiment() -> None:
     runs.run(line(modes=["zero_grad"], epochs=3))
     last = runs.run(line(modes=["halve_grad"]))
-    assert [run.read().mode for run in store.group_at(last.folder).runs] == ["halve_grad"]
+    assert [run.read().mode for run in groups.group_at(last.folder).runs] == ["halve_grad"]
 
 
 # Runs that do not end well
@@ -355,7 +355,7 @@ def test_a_run_whose_rows_are_not_all_there_is_not_taken_for_done() -> None:
 
 def test_two_processes_do_not_write_one_run() -> None:
     folder = store.RunFolder(Path("a run"))
-    store.make_run(folder)
+    folder.make()
     with folder.log(), pytest.raises(StoreError, match="is being written by another gradlab"):
         folder.log()
 
@@ -610,16 +610,18 @@ def test_where_learning_rates_are_matched_each_mode_trains_at_its_share() -> Non
 def test_runs_at_matched_learning_rates_stand_for_one_picture() -> None:
     runs.run(line(modes=["zero_grad"], match_lr=True))
     outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
-    assert len(store.ExperimentFolder(outcome.folder).group().runs) == 2
+    assert len(groups.newest_group(store.ExperimentFolder(outcome.folder)).runs) == 2
     outcome = runs.run(line(modes=["decay:0.9"]))
-    assert len(store.ExperimentFolder(outcome.folder).group().runs) == 2  # zero_grad is the same with and without
+    assert (
+        len(groups.newest_group(store.ExperimentFolder(outcome.folder)).runs) == 2
+    )  # zero_grad is the same with and without
 
 
 @pytest.mark.parametrize("first", [["no_zero_grad", "zero_grad"], ["zero_grad", "no_zero_grad"]], ids=str)
 def test_a_run_that_cannot_be_compared_keeps_no_other_from_the_picture(first: list[str]) -> None:
     runs.run(line(modes=first))
     outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
-    shown = {run.read().mode for run in store.ExperimentFolder(outcome.folder).group().runs}
+    shown = {run.read().mode for run in groups.newest_group(store.ExperimentFolder(outcome.folder)).runs}
     assert shown == {"zero_grad", "halve_grad"}
 
 

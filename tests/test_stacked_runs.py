@@ -18,17 +18,17 @@ from gradlab import experiment as experiments
 from gradlab import modes, optimizers, runs, store
 from gradlab.engines import ensemble
 from gradlab.engines.ensemble import Member, Training, World
-from gradlab.engines.resuming import CannotGoOnError
+from gradlab.engines.resuming import CannotResumeError
 from gradlab.errors import StoreError, TaskError, UnfairTaskError
 from gradlab.experiment import Experiment, Override
-from gradlab.runs import lifecycle, stacked_runs
+from gradlab.runs import job, stacked_runs
 from gradlab.tasks import loading
 from tests.table import OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
     from gradlab.rows import Row
 
 # Tasks whose batches come from generators of every kind: the global ones must be switched from seed to seed.
@@ -117,7 +117,7 @@ class Heard:
         self.ended: list[str] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
+    def begins(self, plan: runs.RunPlan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
         self.begun.append((steps, done, runs))
 
     def at(self, steps: int) -> None: ...
@@ -129,12 +129,12 @@ class Heard:
         self.ended.append(f"{result.mode} {result.seed} {result.status}")
 
 
-def rows_of(outcome: Outcome) -> list[list[Row]]:
+def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
     assert [run.status for run in outcome.runs] == ["done"] * len(outcome.runs)
     return [run.rows for run in outcome.runs]
 
 
-def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[Outcome, Heard]:
+def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[ExperimentResult, Heard]:
     heard = Heard()
     return runs.run(experiment, Path(out), watcher=heard, **more), heard
 
@@ -185,7 +185,7 @@ def test_matched_rates_part_the_runs_into_stacks_of_one_rate_each() -> None:
 
 
 def test_no_more_runs_are_stacked_than_are_wanted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacked_runs, "AT_ONCE", 3)
+    monkeypatch.setattr(stacked_runs, "MOST_STACKED", 3)
     _, heard = ran(chosen("own_generator", ["zero_grad", "halve_grad"], [1, 2, 3, 4]))
     assert [runs for _, _, runs in heard.begun] == [3, 3, 2]
 
@@ -333,7 +333,7 @@ def test_the_checkpoint_of_one_run_goes_on_with_others_or_alone() -> None:
 def test_runs_at_different_steps_do_not_go_on_together() -> None:
     stopped = begun("in_turn", STACKS[0], {"name": "SGD", "lr": 0.1})
     saved = [ensemble.snapshots(stopped) for _ in ensemble.train(stopped, steps=2)]
-    with pytest.raises(CannotGoOnError, match="do not stand at one step"):
+    with pytest.raises(CannotResumeError, match="do not stand at one step"):
         begun("in_turn", STACKS[0], {"name": "SGD", "lr": 0.1}, [*saved[0][:4], *saved[1][4:]])
 
 
@@ -348,7 +348,7 @@ def stopped(experiment: Experiment, step: int, says: str = "9 runs at once stopp
 
     def appended(log: store.RowLog, row: Row) -> None:
         append(log, row)
-        stop.asked = row.step + 1 == step
+        stop.requested = row.step + 1 == step
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
@@ -420,7 +420,7 @@ def test_a_run_that_has_begun_in_the_plain_loop_goes_on_there() -> None:
 
     def appended(log: store.RowLog, row: Row) -> None:
         append(log, row)
-        stop.asked = row.step == 30
+        stop.requested = row.step == 30
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
@@ -457,7 +457,7 @@ def killed(work: Callable[[], object], moment: float, stack: int) -> bool:
 def test_runs_killed_again_and_again_end_in_the_rows_of_an_undisturbed_stack(
     task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "SPARED", 0)
+    monkeypatch.setattr(job, "SPARED", 0)
     experiment = long(task, steps=100, seeds=[1, 2], checkpoint_every=0.05)
     expected = rows_of(ran(experiment, "undisturbed")[0])
     began = time.monotonic()
@@ -476,8 +476,8 @@ def test_runs_killed_again_and_again_end_in_the_rows_of_an_undisturbed_stack(
 
 def test_a_second_writer_of_any_of_the_runs_is_refused_and_the_others_are_left_as_they_are() -> None:
     experiment = chosen("own_generator", ["zero_grad", "halve_grad"])
-    folders = [plan.folder for plan in runs.plan(experiment, store.ExperimentFolder(Path("runs/own_generator")))]
-    store.make_run(folders[2])
+    folders = [plan.folder for plan in runs.plan_runs(experiment, store.ExperimentFolder(Path("runs/own_generator")))]
+    folders[2].make()
     with folders[2].log(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.locks, "PATIENCE", 0.0)
         with pytest.raises(StoreError, match="is being written by another"):

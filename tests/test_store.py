@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import store
+from gradlab.analysis.groups import RunGroup, group_at, newest_group
 from gradlab.errors import StoreError
 from gradlab.rows import Row
-from gradlab.store import ExperimentFolder, Group, RowLog, RunFolder, RunRecord
+from gradlab.store import ExperimentFolder, RowLog, RunFolder, RunRecord
 from gradlab.store.row_log import row_line
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def kept(experiment: str, *modes: str) -> ExperimentFolder:
     folder = store.experiment_folder(Path("runs"), experiment)
     runs = [folder.run(mode, 1, "0123456789ab") for mode in modes]
     for mode, run in zip(modes, runs, strict=True):
-        store.make_run(run)
+        run.make()
         run.write(replace(RECORD, experiment=experiment, mode=mode, modes=list(modes)))
     return folder
 
@@ -615,7 +616,7 @@ def test_a_run_where_a_file_is_cannot_be_made() -> None:
     folder = store.experiment_folder(Path("runs"), "line").run("zero_grad", 1, "abc")
     folder.path.touch()
     with pytest.raises(StoreError, match=r"zero_grad-seed1-abc cannot be written"):
-        store.make_run(folder)
+        folder.make()
 
 
 def test_making_a_folder_leaves_nothing_in_it() -> None:
@@ -631,20 +632,20 @@ def test_a_run_folder_is_named_by_mode_seed_and_identity_without_a_colon() -> No
 
 def test_runs_at_a_run_folder_is_that_run() -> None:
     run = kept("line", "zero_grad", "halve_grad").runs()[0]
-    assert store.group_at(run.path) == Group([run])
+    assert group_at(run.path) == RunGroup([run])
 
 
 def test_an_experiment_s_folder_stands_for_its_runs() -> None:
     folder = kept("line", "zero_grad", "halve_grad")
-    assert store.group_at(folder.path) == folder.group()
+    assert group_at(folder.path) == newest_group(folder)
 
 
 def test_the_out_folder_stands_for_its_newest_experiment() -> None:
     old, new = kept("b", "zero_grad"), kept("a", "halve_grad")
     os.utime(old.runs()[0].record_file, (1000, 1000))
-    assert store.group_at(Path("runs")).runs == new.runs()
+    assert group_at(Path("runs")).runs == new.runs()
     os.utime(new.runs()[0].record_file, (500, 500))
-    assert store.group_at(Path("runs")).runs == old.runs()
+    assert group_at(Path("runs")).runs == old.runs()
 
 
 def test_experiments_are_listed_the_newest_first() -> None:
@@ -676,13 +677,13 @@ def test_runs_at_where_there_is_none_says_what_is_there_and_what_would_work(path
     Path("empty").mkdir()
     Path("file").touch()
     with pytest.raises(StoreError, match=wrong) as caught:
-        store.group_at(Path(path))
+        group_at(Path(path))
     assert "gradlab" in str(caught.value)
 
 
 def test_runs_at_a_name_that_no_folder_can_have_is_an_error_that_names_it() -> None:
     with pytest.raises(StoreError, match="nnnnn"):
-        store.group_at(Path("n" * 300))
+        group_at(Path("n" * 300))
 
 
 # CSV

@@ -18,7 +18,7 @@ from gradlab import modes
 from gradlab.analysis import curves
 from gradlab.analysis.intervals import t975
 from gradlab.analysis.results import Checked
-from gradlab.runs import Plan
+from gradlab.runs import RunPlan
 from gradlab.store import RunFolder, RunRecord
 from gradlab.terminal import tables as terminal
 from gradlab.terminal.tables import epoch_lines, expectation_lines, loss_text, run_list, sparkline, table_of
@@ -42,8 +42,8 @@ def shown(what: RenderableType, width: int = 80, *, colour: bool = False) -> lis
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
-    return Plan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
+def plan(mode: str = "zero_grad", seed: int = 1) -> RunPlan:
+    return RunPlan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
 
 
 # The table of a run

@@ -126,7 +126,7 @@ def list_(out: Out = Path("runs"), json: Json = False) -> None:
     found, damaged, lacking = [], [], []
     for each in runs:
         try:
-            record, lack = each.standing(each.read())
+            record, lack = each.verified_record(each.read())
             found.append((each, _with_rows(each, record)))
             lacking += [lack] if lack else []
         except GradlabError as error:
@@ -410,11 +410,12 @@ def runs_at(folders: list[Path] | None) -> list[RunFolder]:
     Say how many runs of an experiment's folder are not among them, because their settings differ.
     """
     from gradlab import store
+    from gradlab.analysis.groups import group_at
 
     given = folders or [store.RUNS]
     if len(given) > 1:  # runs/NAME/* matches files of ours too
         given = [folder for folder in given if not folder.is_file()]
-    groups = [store.group_at(folder) for folder in given]
+    groups = [group_at(folder) for folder in given]
     for there, others in {group.runs[0].path.parent: group.others for group in groups if group.others}.items():
         above = Path(os.path.normpath(there / ".."))  # also of the current folder
         out = "" if above == store.RUNS else f" --out {shlex.quote(str(above))}"
@@ -429,7 +430,7 @@ def read(runs: Iterable[RunFolder]) -> Iterator[tuple[RunRecord, list[Row]]]:
     """Yield the record and the rows of each run; tell of damaged lines and go on without them."""
     for run in runs:
         record, logged = run.read(), run.rows()
-        record, lack = run.standing(record, logged)
+        record, lack = run.verified_record(record, logged)
         tell(logged.damaged)
         tell([lack] if lack else [])
         yield record, logged.rows

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gradlab import sweeps
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
     from gradlab.experiment import Experiment, Override
     from gradlab.runs import Stop
     from gradlab.store import RunFolder
@@ -241,18 +241,19 @@ def _chosen(command: str, experiment: str | None, task: str | None, overrides: l
     return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides, command)
 
 
-def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:
+def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> ExperimentResult:
     from gradlab import runs
 
     watcher = _watcher(len(chosen.modes) * len(chosen.seeds)) if talk else None
     return _heeding_signals(lambda stop: runs.run(chosen, out, fresh=fresh, watcher=watcher, stop=stop), watcher)
 
 
-def _group(outcome: Outcome) -> list[RunFolder]:
+def _group(outcome: ExperimentResult) -> list[RunFolder]:
     """Return the runs to draw: those of the command, and all that differ from them only in mode and seed."""
-    from gradlab import store
+    from gradlab.analysis.groups import newest_group
+    from gradlab.store import ExperimentFolder, RunFolder
 
-    return store.ExperimentFolder(outcome.folder).group([store.RunFolder(run.folder) for run in outcome.runs]).runs
+    return newest_group(ExperimentFolder(outcome.folder), [RunFolder(run.folder) for run in outcome.runs]).runs
 
 
 def _sweep(
@@ -296,7 +297,7 @@ def _heeding_signals(train: Callable[[Stop], Done], watcher: Bar | Lines | Sweep
 # Showing
 
 
-def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
+def _show_outcome(outcome: ExperimentResult, *, quiet: bool, drawn: bool) -> None:
     from gradlab.terminal.tables import epoch_lines, expectation_lines, table_of
 
     console = console_()
@@ -318,11 +319,11 @@ def _show_outcome(outcome: Outcome, *, quiet: bool, drawn: bool) -> None:
         say(f"picture: gradlab plot {shlex.quote(str(outcome.folder))}")
 
 
-def _has_rows(outcome: Outcome) -> bool:
+def _has_rows(outcome: ExperimentResult) -> bool:
     return any(each.rows for each in outcome.runs)
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: ExperimentResult) -> dict[str, Any]:
     return {
         "experiment": outcome.experiment,
         "folder": str(outcome.folder),

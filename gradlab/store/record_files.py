@@ -1,13 +1,16 @@
-"""What the records of runs and of sweeps have in common: how one is written and read, and who is writing."""
+"""What the records of runs and of sweeps have in common: how one is written, validated and read, and who writes it."""
 
 from __future__ import annotations
 
 import os
 import platform
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from gradlab.errors import ModeError, StoreError, shortened
 from gradlab.store.files import read_bytes, read_json, replace_json
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(Protocol):
-    """A record: a frozen dataclass that says how what it is of stands, and who writes that."""
+    """A record: a frozen dataclass, with the status of a run or a sweep and the process that writes it."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -36,6 +39,7 @@ class Recorded(Protocol):
         """While it is running: the process, {"pid", "host"}."""
 
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Recorded)
 
 
@@ -55,29 +59,44 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def parsed_record(file: Path, kind: type[R], version: int, check: Callable[[R], R], what: str) -> R:
-    """Return the record in a file as it stands there.
+def parsed_record(
+    file: Path, kind: type[T], version: int, what: str, check: Callable[[T], T] = lambda record: record
+) -> T:
+    """Return the record in a file, validated: it may have been edited by hand.
 
     Args:
         file: of the record.
-        kind: its class.
+        kind: its class, a dataclass whose annotations pydantic validates; other keys are ignored.
         version: of the format that is read.
-        check: returns the record, or raises what is wrong with it.
-        what: it is called where it is none, such as "a run's record".
+        what: the file is expected to be, such as "a run's record".
+        check: returns the record, or raises what is wrong with it beyond its types.
 
     Raises:
-        StoreError: there is none, or it is not one that this version reads.
+        StoreError: the file does not exist, or is not a record that this version reads.
     """
     content = read_json(file)
-    if not isinstance(content, dict) or content.get("format") != version:
-        found = content.get("format") if isinstance(content, dict) else None
-        told = f"has format {shortened(repr(found))}; this version of gradlab reads format {version}"
-        raise StoreError(f"{file} {told}")
-    known = {each.name for each in fields(kind)}
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != version:
+        raise StoreError(f"{file} has format {shortened(repr(found))}; this version of gradlab reads format {version}")
     try:
-        return check(kind(**{key: value for key, value in content.items() if key in known}))
+        return check(_adapter(kind).validate_python(content))  # type: ignore[arg-type]  # every class is hashable
+    except ValidationError as error:
+        why = _first_fault(error)
     except (TypeError, ValueError, KeyError, OverflowError, ModeError) as error:
-        raise StoreError(f"{file} is not {what}: {shortened(error, 120)}") from None
+        why = str(error)
+    raise StoreError(f"{file} is not {what}: {shortened(why, 120)}")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _first_fault(error: ValidationError) -> str:
+    """Return the first of pydantic's faults in a line."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(map(str, fault["loc"]))
+    return f"{name} is missing" if fault["type"] == "missing" else f"{name} is {shortened(repr(fault['input']))}"
 
 
 def current_record(read: Callable[[], R], written: Path) -> R:

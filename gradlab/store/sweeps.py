@@ -244,7 +244,7 @@ class SweepFolder:
                 path.rmdir()
 
     def _recorded(self) -> SweepRecord:
-        return parsed_record(self.record_file, SweepRecord, FORMAT, _checked, "a sweep's record")
+        return parsed_record(self.record_file, SweepRecord, FORMAT, "a sweep's record", _checked)
 
 
 class BlockLog:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gradlab.analysis.results import Result
-    from gradlab.runs import Plan
+    from gradlab.runs import RunPlan
 
 NARROW = 60  # columns below which there is no room for a bar
 EVERY = 10.0  # seconds between two plain lines
@@ -31,7 +31,7 @@ class Pace:
         self.before = 0  # steps that a run which goes on had done already
         self.start = time.monotonic()
 
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int) -> None:
+    def begins(self, plan: RunPlan, steps: int | None, done: int, runs: int) -> None:
         """Note the run, or the runs, that begin."""
         self.what = plan.title if runs == 1 else f"{runs} runs at once"
         self.steps, self.done, self.before, self.at_once = steps, done, done, runs
@@ -81,7 +81,7 @@ class Bar:
         self.bar = self.progress.add_task("importing torch", total=None, pace="")
         self.progress.start()
 
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
+    def begins(self, plan: RunPlan, steps: int | None, done: int, runs: int = 1) -> None:
         """Show the run, or the runs, that begin."""
         self.pace.begins(plan, steps, done, runs)
         self._show()
@@ -124,7 +124,7 @@ class Lines:
         self.pace = Pace(runs)
         self.due = 0.0
 
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
+    def begins(self, plan: RunPlan, steps: int | None, done: int, runs: int = 1) -> None:
         """Note the run, or the runs, that begin."""
         self.pace.begins(plan, steps, done, runs)
         self.due = time.monotonic() + EVERY

@@ -51,8 +51,8 @@ class Signals:
         if self.number is not None:
             end_at_once(128 + number)
         self.number = number
-        self.stop.asked = True
-        if not self.stop.heard:
+        self.stop.requested = True
+        if not self.stop.checked_after_steps:
             raise SignalledError
 
 

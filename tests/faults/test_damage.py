@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from gradlab.cli import app
 from gradlab.errors import StoreError
 from gradlab.rows import Row
-from gradlab.store import ExperimentFolder, RunFolder, RunRecord, make_run
+from gradlab.store import ExperimentFolder, RunFolder, RunRecord
 from tests.faults.table import injected
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ lines = st.lists(st.binary(max_size=40) | st.builds(lambda value: json.dumps(val
 def made(name: str = "run") -> RunFolder:
     """Make a run that is done, of twelve rows."""
     folder = RunFolder(Path(name))
-    make_run(folder)
+    folder.make()
     with folder.log() as log:
         for row in ROWS:
             log.append(row)
@@ -62,7 +62,7 @@ def test_a_log_torn_at_any_byte_keeps_all_whole_rows_and_is_mended_by_the_next_a
         expected = ROWS[: content[:end].count(b"\n")]
         assert folder.rows()[:2] == (expected, [])
         assert folder.whole_rows() == len(expected)
-        assert folder.lacks(RECORD)
+        assert folder.fault_of_rows(RECORD)
         if end % 25 == 0:
             log = folder.log(keep=len(expected))
             with log:
@@ -83,7 +83,7 @@ def test_no_flipped_bit_of_a_log_passes_for_a_whole_run() -> None:
         content[nth // 8] ^= 1 << nth % 8
         folder.rows_file.write_bytes(content)
         rows, damaged, _ = folder.rows()
-        assert folder.lacks(record)
+        assert folder.fault_of_rows(record)
         hit = whole[: nth // 8].count(b"\n")  # the line of the flipped bit
         assert folder.whole_rows() >= hit
         assert rows[:hit] == ROWS[:hit]
@@ -112,7 +112,7 @@ def test_a_block_of_zeros_costs_the_lines_it_touches_alone() -> None:
 
 def test_no_bytes_make_reading_a_log_fail() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     seen = 0
 
     @given(lines)
@@ -130,7 +130,7 @@ def test_no_bytes_make_reading_a_log_fail() -> None:
 
 def test_no_bytes_make_reading_a_record_fail_otherwise_than_in_one_line() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     seen = 0
 
     @given(st.binary(max_size=60) | st.builds(lambda value: json.dumps(value).encode(), documents), st.booleans())
@@ -164,7 +164,7 @@ def test_no_flipped_bit_of_a_record_is_a_traceback() -> None:
         content[at] ^= 1 << bit
         folder.record_file.write_bytes(content)
         with suppress(StoreError):
-            folder.standing(folder.read())
+            folder.verified_record(folder.read())
     injected("flipped bit in a record", len(flips))
 
 

@@ -21,7 +21,7 @@ from gradlab import experiment, runs
 from gradlab.cli import app
 from gradlab.errors import StoreError, TaskError
 from gradlab.experiment import Override
-from gradlab.store import RunFolder, RunRecord, make_run
+from gradlab.store import RunFolder, RunRecord
 from tests.faults.table import injected
 from tests.processes import PATIENCE, gradlab, start
 
@@ -121,7 +121,7 @@ def test_runs_started_at_once_in_one_folder_are_all_seen() -> None:
 
 def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     reads, writes = os.pipe()
     script = (
         "import os, signal, sys, time\nfrom pathlib import Path\nfrom gradlab.store import RunFolder\n"
@@ -145,7 +145,7 @@ def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() ->
 
 def test_a_reader_of_the_status_never_keeps_a_writer_from_starting() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     folder.rows_file.touch()
     folder.write(RunRecord("line", "zero_grad", 1, "abc", {}, "running"))
     ended = threading.Event()

@@ -17,18 +17,17 @@ import torch
 
 from gradlab import experiment as experiments
 from gradlab import runs, store
-from gradlab.engines import resuming
-from gradlab.engines.resuming import CannotGoOnError
+from gradlab.engines.resuming import CannotResumeError, Checkpoint
 from gradlab.errors import StoreError
 from gradlab.experiment import Experiment, Override
-from gradlab.runs import lifecycle
+from gradlab.runs import job
 from tests.faults.table import injected
 from tests.table import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
     from gradlab.rows import Row
 
 # Tasks whose state a checkpoint must hold or find again: generators, buffers, batches that tell their size.
@@ -90,7 +89,7 @@ STEPS = 120
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "SPARED", 0)
+    monkeypatch.setattr(job, "SPARED", 0)
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
@@ -111,7 +110,7 @@ def in_child(work: Callable[[], object]) -> int:
     return child
 
 
-def rows_of(outcome: Outcome) -> list[list[Row]]:
+def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
     assert [run.status for run in outcome.runs] == ["done"] * len(outcome.runs)
     return [run.rows for run in outcome.runs]
 
@@ -132,7 +131,7 @@ class Heard:
         self.begun: list[int] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
+    def begins(self, plan: runs.RunPlan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
         self.begun.append(done)
 
     def at(self, steps: int) -> None: ...
@@ -150,7 +149,7 @@ def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path
 
     def appended(log: store.RowLog, row: Row) -> None:
         append(log, row)
-        stop.asked = row.step + 1 == step
+        stop.requested = row.step + 1 == step
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
@@ -176,8 +175,8 @@ def one() -> Experiment:
     return chosen("dropout_and_global_shuffle", ["accumulate:4"], OPTIMIZERS[1])
 
 
-def loaded(file: Path) -> resuming.Saved:
-    return resuming.unpacked(store.load_checkpoint(file))
+def loaded(file: Path) -> Checkpoint:
+    return Checkpoint.from_bytes(store.load_checkpoint(file))
 
 
 # Killed
@@ -278,7 +277,7 @@ def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(monkeypatch: pytest.
 
 def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
     stopped(one(), 20)
-    stop = runs.Stop(asked=True)
+    stop = runs.Stop(requested=True)
     with pytest.raises(runs.StoppedError, match="stopped between two runs"):
         runs.run(one(), Path("runs"), stop=stop)
     appended = store.RowLog.append
@@ -286,7 +285,7 @@ def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
 
     def append(log: store.RowLog, row: Row) -> None:
         appended(log, row)
-        stop.asked = row.step == 9
+        stop.requested = row.step == 9
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", append)
@@ -300,7 +299,7 @@ def test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run()
 
     class Dying(Heard):
         def begins(self, *_: object) -> None:
-            stop.asked = True
+            stop.requested = True
 
     Path("mine.py").write_text(
         TASKS + "\ndef dying(seed):\n    def loss(model, batch):\n        raise RuntimeError('worker killed')\n"
@@ -416,7 +415,7 @@ def test_a_checkpoint_of_another_version_or_run_is_not_used(key: str) -> None:
     saved = loaded(folder.checkpoints()[0])
     folder.clear_checkpoints()
     other: Any = {"torch": "1.0"} if key == "versions" else "another"
-    folder.save_checkpoint(50, resuming.packed(saved._replace(**{key: other})))
+    folder.save_checkpoint(50, saved._replace(**{key: other}).to_bytes())
     rows, heard = gone_on(one())
     assert heard.begun == [0]
     assert rows == undisturbed(one())
@@ -430,7 +429,7 @@ def test_a_checkpoint_from_elsewhere_runs_no_code() -> None:
         saved = io.BytesIO()
         torch.save(hostile, saved)
         folder.save_checkpoint(50, saved.getvalue())
-        with pytest.raises(CannotGoOnError, match="is not a checkpoint"):
+        with pytest.raises(CannotResumeError, match="is not a checkpoint"):
             loaded(file)
     gone_on(one())
     assert not Path("was_run").exists()
