@@ -193,7 +193,7 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("make", "mode"), each_with_each(TASKS, MODES))
-def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: str) -> None:
+def test_training_resumes_exactly_after_every_step(make: Any, mode: str) -> None:
     optimizer = {"name": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
     expected, left = ended(begun(make, mode, optimizer))
     watched = begun(make, mode, optimizer)
@@ -209,7 +209,7 @@ def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: 
 
 
 @pytest.mark.parametrize("optimizer", [{"name": name, **options} for name, options in OPTIMIZERS], ids=str)
-def test_so_it_is_with_every_optimizer(optimizer: dict[str, Any]) -> None:
+def test_training_resumes_exactly_with_every_optimizer(optimizer: dict[str, Any]) -> None:
     check_every_step(own_generator, "accumulate:4", optimizer)
 
 
@@ -228,7 +228,7 @@ def check_every_step(make: Any, mode: str, optimizer: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["NAdam", "ASGD", "Adam", "RAdam"])
-def test_an_optimizer_keeps_the_types_of_its_state_under_a_double_model(name: str) -> None:
+def test_an_optimizer_keeps_the_types_of_its_state(name: str) -> None:
     def double() -> Task:
         task = own_generator()
         x, y = data()
@@ -249,7 +249,7 @@ def _noted_loss(model: nn.Module, batch: tuple[Tensor, Tensor], system: object) 
     return nn.functional.mse_loss(model(batch[0]), batch[1])
 
 
-def test_a_mode_of_ones_own_is_told_which_update_it_was() -> None:
+def test_a_resumed_own_mode_gets_the_right_update() -> None:
     def leave(parameters: list[nn.Parameter], update: int) -> None:
         for parameter in parameters:
             assert parameter.grad is not None
@@ -276,7 +276,7 @@ def saved_after(make: Any, step: int) -> dict[str, Any]:
     return copy.deepcopy(stopped.training.snapshot())
 
 
-def test_a_task_that_draws_other_batches_the_second_time_cannot_go_on() -> None:
+def test_a_task_that_draws_other_batches_cannot_resume() -> None:
     drawn = iter(range(1000))
 
     def counting() -> Task:
@@ -292,7 +292,7 @@ def test_a_task_that_draws_other_batches_the_second_time_cannot_go_on() -> None:
         ended(begun(counting, "zero_grad", {"name": "SGD", "lr": 0.05}, state))
 
 
-def test_an_error_of_the_task_that_goes_on_is_its_own_and_says_nothing_of_the_checkpoint() -> None:
+def test_an_error_of_the_resumed_task_is_its_own() -> None:
     broken: list[bool] = []
 
     def failing() -> Task:
@@ -322,20 +322,20 @@ def test_a_checkpoint_with_a_value_that_none_has_is_refused(change: dict[str, An
         Checkpoint.from_bytes(saved._replace(**change).to_bytes())
 
 
-def test_another_model_cannot_go_on() -> None:
+def test_another_model_cannot_resume() -> None:
     state = saved_after(own_generator, 3)
     with pytest.raises(CannotResumeError, match="other weights or buffers"):
         begun(fixed_batches_with_dropout_and_statistics, "zero_grad", {"name": "SGD", "lr": 0.05}, state)
 
 
-def test_a_model_with_other_hidden_buffers_cannot_go_on() -> None:
+def test_a_model_with_other_hidden_buffers_cannot_resume() -> None:
     state = saved_after(a_hidden_buffer, 1)
     state["buffers"] = {}
     with pytest.raises(CannotResumeError, match="other weights or buffers"):
         begun(a_hidden_buffer, "zero_grad", {"name": "SGD", "lr": 0.05}, state)
 
 
-def test_a_task_that_holds_other_generators_cannot_go_on() -> None:
+def test_a_task_with_other_generators_cannot_resume() -> None:
     state = saved_after(own_generator, 3)
     state["generators"]["begin"]["own"] = []
     with pytest.raises(CannotResumeError, match="it held 0 generators of the task, which has 1 now"):

@@ -53,7 +53,7 @@ def made(name: str = "run") -> RunFolder:
     return folder
 
 
-def test_a_log_torn_at_any_byte_keeps_all_whole_rows_and_is_mended_by_the_next_append() -> None:
+def test_a_torn_log_keeps_all_whole_rows() -> None:
     folder = made()
     whole = folder.rows_file.read_bytes()
     content = whole.replace(b'"step":3', '"é":0,"step":3'.encode())  # a character of two bytes
@@ -128,7 +128,7 @@ def test_no_bytes_make_reading_a_log_fail() -> None:
     injected("any bytes for a log", seen)
 
 
-def test_no_bytes_make_reading_a_record_fail_otherwise_than_in_one_line() -> None:
+def test_any_bytes_for_a_record_fail_in_one_line_at_most() -> None:
     folder = RunFolder(Path("run"))
     folder.make()
     seen = 0
@@ -168,7 +168,7 @@ def test_no_flipped_bit_of_a_record_is_a_traceback() -> None:
     injected("flipped bit in a record", len(flips))
 
 
-def test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing() -> None:
+def test_a_link_in_place_of_a_file_is_never_followed() -> None:
     folder = made("line/run")
     record = folder.read()
     uses: list[tuple[Path, Callable[[], object], Callable[[], object]]] = [
@@ -232,7 +232,7 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line() -> None:
     injected("file for a folder", len(places))
 
 
-def test_the_folder_of_a_mode_of_any_name_is_one_short_visible_name_within_the_experiment() -> None:
+def test_a_mode_of_any_name_gets_a_short_visible_folder() -> None:
     seen = 0
     names = st.text(min_size=1, max_size=300) | st.sampled_from(
         ["é" * 300, "../../etc", ".hidden", "a\nb", "a\\b", "\udcff"]

@@ -78,7 +78,7 @@ def only_run() -> RunFolder:
     return RunFolder(file.parent)
 
 
-def test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_a_killed_one_is_free_at_once() -> None:
+def test_a_second_writer_exits_2_until_the_first_is_killed() -> None:
     with waiting() as process:
         assert only_run().read().status == "running"
         before = only_run().rows_file.read_bytes()
@@ -119,7 +119,7 @@ def test_runs_started_at_once_in_one_folder_are_all_seen() -> None:
     injected("writers of one folder at once", 4 * len(seeds))
 
 
-def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() -> None:
+def test_a_child_left_by_a_killed_process_keeps_no_lock() -> None:
     folder = RunFolder(Path("run"))
     folder.make()
     reads, writes = os.pipe()
@@ -143,7 +143,7 @@ def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() ->
     injected("forked child with the lock", 1)
 
 
-def test_a_reader_of_the_status_never_keeps_a_writer_from_starting() -> None:
+def test_a_reader_of_the_status_never_blocks_a_writer() -> None:
     folder = RunFolder(Path("run"))
     folder.make()
     folder.rows_file.touch()
@@ -188,7 +188,7 @@ def test_a_task_that_ends_the_process_is_never_counted_as_done() -> None:
     injected("user's code ends the process", len(rows))
 
 
-def test_a_record_that_cannot_be_written_does_not_hide_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_record_does_not_hide_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     write = RunFolder.write
 
     def full(self: RunFolder, record: RunRecord) -> None:

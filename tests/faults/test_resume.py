@@ -184,7 +184,7 @@ def loaded(file: Path) -> Checkpoint:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nth", range(len(MODES)))
-def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: int) -> None:
+def test_a_killed_run_ends_in_the_rows_of_an_undisturbed_one(nth: int) -> None:
     experiment = chosen(NAMES[nth % len(NAMES)], [MODES[nth]], OPTIMIZERS[nth % len(OPTIMIZERS)])
     expected = undisturbed(experiment)
     began = time.monotonic()
@@ -203,7 +203,7 @@ def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: 
     injected("SIGKILL while training", kills)
 
 
-def test_a_task_that_finds_no_memory_fails_its_own_run_and_keeps_its_rows() -> None:
+def test_a_task_without_memory_fails_its_run_and_keeps_rows() -> None:
     Path("mine.py").write_text(
         TASKS + "\ndef hungry(seed):\n    task, seen = batch_norm(seed), []\n"
         "    def loss(model, batch):\n        seen.append(torch.empty(2**len(seen), 2**16))\n"
@@ -227,7 +227,7 @@ def test_a_task_that_finds_no_memory_fails_its_own_run_and_keeps_its_rows() -> N
 # Stopped
 
 
-def test_a_run_that_was_stopped_goes_on_there_and_leaves_no_checkpoint() -> None:
+def test_a_stopped_run_resumes_and_leaves_no_checkpoint() -> None:
     folder = stopped(one(), 50)
     rows, heard = gone_on(one())
     assert heard.begun == [50]
@@ -275,7 +275,7 @@ def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(monkeypatch: pytest.
     assert calls[calls.index("checkpoint") - 1] == "rows"
 
 
-def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
+def test_a_stopped_fresh_run_says_how_to_continue() -> None:
     stopped(one(), 20)
     stop = runs.Stop(requested=True)
     with pytest.raises(runs.StoppedError, match="stopped between two runs"):
@@ -294,7 +294,7 @@ def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
     assert gone_on(one())[1].begun == [10]
 
 
-def test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run() -> None:
+def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
     stop = runs.Stop()
 
     class Dying(Heard):
@@ -312,7 +312,7 @@ def test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run()
     assert json.loads(record.read_text())["status"] == "interrupted"
 
 
-def test_a_checkpoint_that_cannot_be_read_for_now_is_kept_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_checkpoint_is_kept_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = store.RunFolder(stopped(one(), 90))
     rows = folder.rows_file.read_bytes()
     for fault in (MemoryError(), OSError(24, "Too many open files")):
@@ -351,7 +351,7 @@ def test_a_checkpoint_cut_off_anywhere_is_not_loaded() -> None:
     injected("torn checkpoint", len(lengths))
 
 
-def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used() -> None:
+def test_a_damaged_newest_checkpoint_falls_back_to_the_last() -> None:
     folder = stopped(one(), 50)
     stopped(one(), 90)
     newest, before = store.RunFolder(folder).checkpoints()
@@ -366,7 +366,7 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used() -> None
 @pytest.mark.parametrize(
     "content", [b"", b"no checkpoint", b"gradlab checkpoint 2 00\n"], ids=["empty", "text", "newer"]
 )
-def test_where_no_checkpoint_checks_out_the_run_begins_again(content: bytes) -> None:
+def test_without_a_sound_checkpoint_the_run_starts_anew(content: bytes) -> None:
     for file in store.RunFolder(stopped(one(), 50)).checkpoints():
         file.write_bytes(content)
     rows, heard = gone_on(one())
@@ -387,7 +387,7 @@ def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
     injected("log shorter than the checkpoint", 1)
 
 
-def test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled() -> None:
+def test_rows_beyond_the_checkpoint_are_cut_off() -> None:
     folder = store.RunFolder(stopped(one(), 50))
     with folder.rows_file.open("ab") as log:
         log.write(b'{"step":50,"update":13,"epoch":10,"loss":1e9}\n{"step":51,"upd')
@@ -397,7 +397,7 @@ def test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled() -> None:
     injected("rows beyond the checkpoint", 1)
 
 
-def test_a_row_that_was_changed_before_the_checkpoint_is_not_gone_on_from() -> None:
+def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
     folder = store.RunFolder(stopped(one(), 90))
     lines = folder.rows_file.read_bytes().splitlines(keepends=True)
     lines[5] = b'{"step":5,"update":1,"epoch":1,"loss":7.5}\n'
