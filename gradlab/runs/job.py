@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gradlab.runs.starts import SeedStarts
     from gradlab.store import RowLog, RunRecord
 
+    StartEngine = Callable[["Job", Sequence[Checkpoint]], "TrainingSteps"]
+
 TELL_EVERY = 0.1  # seconds between two reports to a watcher
 SPARED = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at most
 TASK_ERRORS = (Exception, SystemExit, GeneratorExit)  # what a user's task may raise; it ends its own run only
@@ -108,23 +110,22 @@ class Job:
             task = tasks.watched(experiment.task_name, seed, task, self.starts.found[seed].start)
         return task.to(experiment.device)
 
-    def train(
-        self, checkpoints: Sequence[Checkpoint], begin: Callable[[Job, Sequence[Checkpoint]], TrainingSteps]
-    ) -> None:
+    def train(self, checkpoints: Sequence[Checkpoint], start_engine: StartEngine) -> None:
         """Train the runs from these checkpoints, one of each, or from their start; record how they end.
 
         What the task raises fails the run of a single job, and is not raised. A stacked job raises it.
 
         Args:
             checkpoints: of one step; empty for the start.
-            begin: returns the training that an engine offers.
+            start_engine: returns the steps that the engine will train.
 
         Raises:
             CannotResumeError: the runs cannot resume from these checkpoints.
             StoppedError: a stop was requested.
             GradlabError: what a user can fix.
         """
-        step = checkpoints[0].step if checkpoints else 0
+        step, process = checkpoints[0].step if checkpoints else 0, os.getpid()
+        records, error = self.records, None
         with ExitStack() as opened:
             # Opened before anything is changed: the logs keep other processes out.
             logs = [opened.enter_context(plan.folder.log(step)) for plan in self.plans]
@@ -132,7 +133,14 @@ class Job:
                 check_rows(log, checkpoint)
             for plan in self.plans:
                 plan.folder.clear_checkpoints(after=step)
-            records, error = self._train(checkpoints, begin, logs)
+            try:
+                records = [self._started(*run) for run in zip(self.plans, records, strict=True)]
+                records = self._log_steps(start_engine(self, checkpoints), checkpoints, records, logs)
+            except BaseException as raised:
+                records, error = self._ended_by(raised, records)
+            finally:
+                if os.getpid() != process:  # a child that the task forked came back here: the runs are its parent's
+                    os._exit(1)
             for plan, record in zip(self.plans, records, strict=True):
                 _leave_record(plan, record, error)
             if error:
@@ -141,35 +149,15 @@ class Job:
                 if record.status == "done":
                     plan.folder.clear_checkpoints()
 
-    def _train(
-        self,
-        checkpoints: Sequence[Checkpoint],
-        begin: Callable[[Job, Sequence[Checkpoint]], TrainingSteps],
-        logs: list[RowLog],
-    ) -> tuple[list[RunRecord], BaseException | None]:
-        """Train the runs; return the records of how they ended, and what to raise."""
-        records, process = self.records, os.getpid()
-        raised: BaseException | None = None
-        try:
-            for nth, plan in enumerate(self.plans):
-                if plan.seed not in self.starts.found:  # which takes a while to find
-                    plan.folder.write(records[nth])
-                start, known = self.starts.of(plan)
-                self.starts.check_finished_runs(plan)
-                started = replace(records[nth], weights=start.weights, first_batch=start.batches[0], quadratic=known)
-                records = [*records[:nth], started, *records[nth + 1 :]]
-                plan.folder.write(started)
-            rows, seconds = self._log_steps(begin(self, checkpoints), checkpoints, logs)
-            for log in logs:
-                log.sync()
-            done = [replace(record, status="done", rows=rows, seconds=seconds) for record in records]
-            records = [replace(record, rows_sha256=log.sha256) for record, log in zip(done, logs, strict=True)]
-        except BaseException as error:
-            records, raised = self._ended_by(error, records)
-        finally:
-            if os.getpid() != process:  # a child that the task forked came back here: the runs are its parent's
-                os._exit(1)
-        return records, raised
+    def _started(self, plan: RunPlan, record: RunRecord) -> RunRecord:
+        """Return the record with the start of the run, once it is written."""
+        if plan.seed not in self.starts.found:  # it takes a while to find
+            plan.folder.write(record)
+        start, known = self.starts.of(plan)
+        self.starts.check_finished_runs(plan)
+        record = replace(record, weights=start.weights, first_batch=start.batches[0], quadratic=known)
+        plan.folder.write(record)
+        return record
 
     def _ended_by(
         self, error: BaseException, records: list[RunRecord]
@@ -189,18 +177,16 @@ class Job:
         return [replace(record, status="failed", error=text) for record in records], error if fixable else None
 
     def _log_steps(
-        self, training: TrainingSteps, checkpoints: Sequence[Checkpoint], logs: list[RowLog]
-    ) -> tuple[int, float]:
-        """Train and log all steps; return how many rows each run has, and the seconds that they took.
+        self, training: TrainingSteps, checkpoints: Sequence[Checkpoint], records: list[RunRecord], logs: list[RowLog]
+    ) -> list[RunRecord]:
+        """Train and log all steps; return the records of the runs, which are done.
 
         Raises:
             StoppedError: a stop was requested.
         """
         steps, total, states, rows_of = training
-        logged, seconds = (
-            checkpoints[0].step if checkpoints else 0,
-            max((each.seconds for each in checkpoints), default=0.0),
-        )
+        logged = checkpoints[0].step if checkpoints else 0
+        seconds = max((each.seconds for each in checkpoints), default=0.0)
         append = logs[0].append if rows_of is None else partial(_append, logs, rows_of)
         watcher, stop, every = self.watcher, self.stop, self.experiment.checkpoint_every
         if watcher:
@@ -222,9 +208,13 @@ class Job:
                 if stop.requested:
                     raise self._stopped(f"after {logged} steps", "goes on from there" if states else "trains it again")
                 due = min(now + TELL_EVERY, save_at)
+            seconds += time.monotonic() - begun
         finally:
             stop.checked_after_steps = False
-        return logged, seconds + time.monotonic() - begun
+        for log in logs:
+            log.sync()
+        done = [replace(record, status="done", rows=logged, seconds=seconds) for record in records]
+        return [replace(record, rows_sha256=log.sha256) for record, log in zip(done, logs, strict=True)]
 
     def _save_checkpoints(
         self, states: Iterable[dict[str, Any]], logs: list[RowLog], step: int, seconds: float

@@ -83,7 +83,7 @@ def versions_of(experiment: Experiment) -> dict[str, str]:
 def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
     """Return whether the run is recorded as done with these settings, and no row is missing."""
     try:
-        record = run.read()
-        return record.status == "done" and record.settings == settings and not run.fault_of_rows(record)
+        record, _ = run.verified_record(run.read())
     except GradlabError:
         return False
+    return record.status == "done" and record.settings == settings

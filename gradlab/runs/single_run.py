@@ -25,7 +25,7 @@ def train_run(job: Job) -> None:
     job.plans[0].folder.make()
     for checkpoints in _resume_points(job):
         try:
-            job.train(checkpoints, _begin)
+            job.train(checkpoints, _start_engine)
         except CannotResumeError as error:
             job.notify(f"cannot go on from step {checkpoints[0].step if checkpoints else 0}: {error}")
         else:
@@ -46,7 +46,7 @@ def _resume_points(job: Job) -> Iterator[list[Checkpoint]]:
     yield []
 
 
-def _begin(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
+def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
     """Return the training of the run by the experiment's engine."""
     experiment, (plan,) = job.experiment, job.plans
     task = job.build_task(plan.seed, resumed=bool(checkpoints))

@@ -85,7 +85,7 @@ class _StackTrainer:
             return [*left, *job.plans], reason
         for common in _resume_points(job, list(compress(checkpoints, stacked))):
             try:
-                job.train(common, self._begin)
+                job.train(common, self._start_engine)
             except CannotResumeError as error:
                 job.notify(f"cannot go on from step {common[0].step if common else 0}: {error}")
             except (StoreError, StoppedError):
@@ -115,7 +115,7 @@ class _StackTrainer:
             return f"the task raises {type(error).__name__}"
         return ensemble.obstacle_of(self._rehearsals[seeds], mode)
 
-    def _begin(self, job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
+    def _start_engine(self, job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         """Return the training of the stack."""
         experiment, seeds, mode = job.experiment, _seeds(job), job.plans[0].mode
         # Each is made before the next build seeds all generators again.

@@ -22,7 +22,7 @@ from gradlab.store.folders import (
 from gradlab.store.record_files import now
 from gradlab.store.row_log import RowLog, Rows
 from gradlab.store.run_record import FORMAT, LastRequest, RunRecord
-from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of, sweep_at, sweeps_in
+from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of
 
 __all__ = [
     "FORMAT",
@@ -49,7 +49,5 @@ __all__ = [
     "now",
     "run_of",
     "strict_json",
-    "sweep_at",
-    "sweeps_in",
     "write_bytes",
 ]

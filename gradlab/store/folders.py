@@ -97,15 +97,10 @@ class RunFolder:
         Raises:
             StoreError: the file of rows cannot be read.
         """
-        fault = self.fault_of_rows(record, rows) if record.status == "done" else ""
+        fault = self._fault_of_rows(record, rows) if record.status == "done" else ""
         return (replace(record, status="failed"), f"{fault}; `gradlab run` trains it again") if fault else (record, "")
 
-    def fault_of_rows(self, record: RunRecord, rows: Rows | None = None) -> str:
-        """Return what is wrong with the rows of a run recorded as done; "" where they are those that were logged.
-
-        Raises:
-            StoreError: the file of rows cannot be read.
-        """
+    def _fault_of_rows(self, record: RunRecord, rows: Rows | None) -> str:
         if rows is None:
             logged = self._logged()
             if record.rows_sha256 == hashlib.sha256(logged).hexdigest():

@@ -62,7 +62,7 @@ def test_a_torn_log_keeps_all_whole_rows() -> None:
         expected = ROWS[: content[:end].count(b"\n")]
         assert folder.rows()[:2] == (expected, [])
         assert folder.whole_rows() == len(expected)
-        assert folder.fault_of_rows(RECORD)
+        assert folder.verified_record(RECORD)[1]
         if end % 25 == 0:
             log = folder.log(keep=len(expected))
             with log:
@@ -83,7 +83,7 @@ def test_no_flipped_bit_of_a_log_passes_for_a_whole_run() -> None:
         content[nth // 8] ^= 1 << nth % 8
         folder.rows_file.write_bytes(content)
         rows, damaged, _ = folder.rows()
-        assert folder.fault_of_rows(record)
+        assert folder.verified_record(record)[1]
         hit = whole[: nth // 8].count(b"\n")  # the line of the flipped bit
         assert folder.whole_rows() >= hit
         assert rows[:hit] == ROWS[:hit]
