@@ -13,53 +13,32 @@ from gradlab.errors import StoreError
 from gradlab.store.checkpoints import write_checkpoint
 from gradlab.store.files import make_folder, modified_at, replace_json
 from gradlab.store.locks import is_locked
-from gradlab.store.record_files import being_written, current_record, now, parsed_record, read_if_there, write_record
+from gradlab.store.record_files import RecordedFolder, now, parsed_record
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
-from gradlab.store.run_record import FORMAT, LastRequest, RunRecord
+from gradlab.store.run_record import LastRequest, RunRecord
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RUNS = Path("runs")
-_RECORD, _ROWS, _REQUEST = "run.json", "metrics.jsonl", "experiment.json"
+_REQUEST = "experiment.json"
 _MOST_REQUESTED = 1000  # runs in experiment.json
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
 _CHECKPOINTS_KEPT = 2  # the one before is used when the newest is damaged
 _LONGEST = 255  # bytes of a name, on every file system in use
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(RecordedFolder[RunRecord]):
     """The folder of one run, and the names of the files in it."""
 
-    path: Path
-
-    @property
-    def record_file(self) -> Path:
-        """run.json."""
-        return self.path / _RECORD
+    record_name, log_name = "run.json", "metrics.jsonl"
+    kind, what = RunRecord, "a run's record"
 
     @property
     def rows_file(self) -> Path:
         """metrics.jsonl."""
-        return self.path / _ROWS
-
-    def write(self, record: RunRecord) -> None:
-        """Replace the record atomically; while it says "running", with the name of this process.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-        write_record(self.record_file, record)
-
-    def read(self) -> RunRecord:
-        """Return the record; one that says "running" while no process writes the rows is that of an interrupted run.
-
-        Raises:
-            StoreError: there is none, or it is not one that this version reads.
-        """
-        return current_record(self._recorded, self.rows_file)
+        return self.log_file
 
     def log(self, keep: int = 0) -> RowLog:
         """Return what appends rows after the first `keep`, those of steps 0 to keep-1; all others are cut off.
@@ -71,7 +50,7 @@ class RunFolder:
         try:
             return RowLog(self.rows_file, keep)
         except BlockingIOError:
-            raise being_written(self.rows_file, self._recorded) from None
+            raise self.being_written() from None
 
     def rows(self) -> Rows:
         """Return the rows logged so far, none where none is; a last line without its end is left out.
@@ -79,7 +58,7 @@ class RunFolder:
         Raises:
             StoreError: the file cannot be read.
         """
-        return rows_in(self._logged(), self.rows_file)
+        return rows_in(self.logged(), self.rows_file)
 
     def whole_rows(self) -> int:
         """Return how many rows there are that can be gone on from: of steps 0, 1, 2, …, up to the first damaged line.
@@ -87,7 +66,7 @@ class RunFolder:
         Raises:
             StoreError: the file cannot be read.
         """
-        return whole_rows(self._logged())
+        return whole_rows(self.logged())
 
     def verified_record(self, record: RunRecord, rows: Rows | None = None) -> tuple[RunRecord, str]:
         """Return the record, and what is wrong with its rows; a run recorded as done that lacks rows has failed.
@@ -102,7 +81,7 @@ class RunFolder:
 
     def _fault_of_rows(self, record: RunRecord, rows: Rows | None) -> str:
         if rows is None:
-            logged = self._logged()
+            logged = self.logged()
             if record.rows_sha256 == hashlib.sha256(logged).hexdigest():
                 return ""
             rows = rows_in(logged, self.rows_file)
@@ -113,14 +92,6 @@ class RunFolder:
         if record.rows_sha256 not in ("", rows.sha256):
             return f"{self.rows_file} holds other rows than were logged"
         return ""
-
-    def make(self) -> None:
-        """Make the folder.
-
-        Raises:
-            StoreError: nothing can be written there.
-        """
-        make_folder(self.path)
 
     def checkpoints(self) -> list[Path]:
         """Return the files of its checkpoints, the one of the latest step first."""
@@ -151,12 +122,6 @@ class RunFolder:
         names = [(_CHECKPOINT.fullmatch(file.name), file) for file in self.path.glob("checkpoint-*.pt")]
         return [(int(name[1]), file) for name, file in names if name]
 
-    def _recorded(self) -> RunRecord:
-        return parsed_record(self.record_file, RunRecord, FORMAT, "a run's record")
-
-    def _logged(self) -> bytes:
-        return read_if_there(self.rows_file)
-
 
 @dataclass(frozen=True)
 class ExperimentFolder:
@@ -181,7 +146,7 @@ class ExperimentFolder:
 
     def runs(self) -> list[RunFolder]:
         """Return the folders of runs in it, by name."""
-        return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{_RECORD}"))]
+        return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{RunFolder.record_name}"))]
 
     def sweeps(self) -> list[SweepFolder]:
         """Return the sweeps in it, the one written last first."""
@@ -209,7 +174,7 @@ class ExperimentFolder:
     def last_request(self) -> LastRequest | None:
         """Return the last request for finished runs; None where there is none, or it is damaged or from the future."""
         try:
-            request = parsed_record(self.request_file, LastRequest, FORMAT, "a request")
+            request = parsed_record(self.request_file, LastRequest, "a request")
         except StoreError:
             return None
         return request if request.at <= now() else None
@@ -250,7 +215,7 @@ def newest_sweep(path: Path) -> SweepFolder | None:
     A sweep stands for itself; an experiment for its last sweep, unless runs were trained since; a folder of
     experiments for the newest of these.
     """
-    if (itself := sweep_at(path)) or (path / _RECORD).exists() or not path.is_dir():
+    if (itself := sweep_at(path)) or RunFolder(path).record_file.exists() or not path.is_dir():
         return itself
     experiment = ExperimentFolder(path)
     runs, sweep = experiment.runs(), next(iter(experiment.sweeps()), None)

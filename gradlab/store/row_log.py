@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from contextlib import suppress
+from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 from weakref import WeakSet
@@ -70,7 +71,7 @@ class RowLog:
         self._whole = len(kept)  # bytes of whole lines written
         self._hash = hashlib.sha256(kept)
         _open.add(self)
-        self._writer = threading.Thread(target=self._write_now_and_then, name="rows", daemon=True)
+        self._writer = threading.Thread(target=self._write_periodically, name="rows", daemon=True)
         self._writer.start()
 
     @property
@@ -142,14 +143,14 @@ class RowLog:
             if kind is None:
                 raise
         finally:
-            self.let_go()
+            self.close()
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close the file, so that another process may write it."""
         _open.discard(self)
         handle, self._handle = self._handle, -1
         if handle >= 0:
-            with suppress(OSError):  # what was written is on the disk, or that it is not was told
+            with suppress(OSError):  # what was written is on the disk, or the fault was reported
                 os.close(handle)
 
     def _kept(self, keep: int) -> bytes:
@@ -158,10 +159,10 @@ class RowLog:
             return b""
         with os.fdopen(self._handle, "rb", closefd=False) as stream:
             content = stream.read()
-        found, end = _begin(content, keep)
-        if found < keep:
-            raise StoreError(f"{self.file} begins with {found} whole rows where {keep} are to be kept")
-        return content[:end]
+        lines = list(islice(_whole_lines(content), keep))
+        if len(lines) < keep:
+            raise StoreError(f"{self.file} begins with {len(lines)} whole rows where {keep} are to be kept")
+        return b"".join(lines)
 
     def _wrote(self, content: bytes) -> None:
         self._whole += len(content)
@@ -172,24 +173,24 @@ class RowLog:
         with suppress(OSError):
             os.ftruncate(self._handle, self._whole)
 
-    def _write_now_and_then(self) -> None:
+    def _write_periodically(self) -> None:
         while not self._closed.wait(WRITE_EVERY):
             try:
                 self.flush()
             except OSError:
-                return  # told at the next row
+                return  # reported at the next row
 
 
 _open: WeakSet[RowLog] = WeakSet()
 
 
-def _let_go_all() -> None:
+def _close_all() -> None:
     for log in list(_open):
-        log.let_go()
+        log.close()
 
 
 if hasattr(os, "register_at_fork"):  # a DataLoader's workers would hold the lock for as long as they live
-    os.register_at_fork(after_in_child=_let_go_all)
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def rows_in(content: bytes, file: Path) -> Rows:
@@ -207,7 +208,7 @@ def rows_in(content: bytes, file: Path) -> Rows:
 
 def whole_rows(content: bytes) -> int:
     """Return how many rows a file begins with that are whole and those of steps 0, 1, 2, and so on."""
-    return _begin(content, None)[0]
+    return sum(1 for _ in _whole_lines(content))
 
 
 def row_line(row: Row) -> str:
@@ -217,27 +218,24 @@ def row_line(row: Row) -> str:
     return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}{items}}}\n'
 
 
-def _begin(content: bytes, most: int | None) -> tuple[int, int]:
-    """Return how many rows, `most` at most, of steps 0, 1, 2, … it begins with, and how many bytes they take."""
-    count = end = 0
-    for line, row in islice(_lines(content), most):
-        if row is None or row.step != count:
-            break
-        count, end = count + 1, end + len(line)
-    return count, end
+def _whole_lines(content: bytes) -> Iterator[bytes]:
+    """Yield the lines that the content begins with, as long as they are rows of steps 0, 1, 2, and so on."""
+    for step, (line, row) in enumerate(_lines(content)):
+        if row is None or row.step != step:
+            return
+        yield line
 
 
 def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
-    """Yield each line that has its end, and the row that it says, or None where it says none."""
-    begin = 0
-    while end := content.find(b"\n", begin) + 1:
-        line = content[begin:end]
+    """Yield each line that has its end, with the row in it, or None where it is not a row."""
+    for line in BytesIO(content):
+        if not line.endswith(b"\n"):
+            return
         try:
             row = _row(strict_decoder.decode(line.decode()))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             row = None
         yield line, row
-        begin = end
 
 
 def _row(line: dict[str, Any]) -> Row:

@@ -29,6 +29,9 @@ def _check_quadratic(content: dict[str, Any]) -> dict[str, Any]:
 
 
 Shown = Annotated[str, Field(max_length=1000), AfterValidator(_check_printable)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
+Seconds = Annotated[float, Field(strict=True, ge=0, lt=10**15)]
 Number = Annotated[float, Field(strict=True, gt=-HUGE, lt=HUGE)]  # whose square does not overflow
 _NUMBERS = TypeAdapter(list[Number])
 _CURVATURES = TypeAdapter(Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1)])
@@ -40,7 +43,7 @@ class RunRecord:
 
     experiment: Shown
     mode: Shown
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+    seed: Seed
     identity: str
     settings: dict[str, Any]  # all that decides the rows, in canonical form
     status: Shown  # running, done, interrupted, failed
@@ -49,8 +52,8 @@ class RunRecord:
     first_batch: str = ""
     versions: dict[str, Any] = field(default_factory=dict)
     started: Shown = ""  # UTC, ISO 8601
-    seconds: Annotated[float, Field(strict=True, ge=0, lt=10**15)] | None = None  # spent in the training loop
-    rows: Annotated[int, Field(strict=True, ge=0, le=10**15)] | None = None  # once it is done
+    seconds: Seconds | None = None  # spent in the training loop
+    rows: Count | None = None  # once it is done
     rows_sha256: str = ""  # of metrics.jsonl, once it is done
     # What theory needs of its loss; {} if that is no quadratic, None: unknown
     quadratic: Annotated[dict[str, Any], AfterValidator(_check_quadratic)] | None = None

@@ -135,7 +135,7 @@ def test_a_child_left_by_a_killed_process_keeps_no_lock() -> None:
     try:
         assert process.wait(PATIENCE) == -signal.SIGKILL
         os.kill(child, 0)  # it lives
-        folder.log().let_go()
+        folder.log().close()
     finally:
         os.kill(child, signal.SIGKILL)
         os.close(reads)
