@@ -151,7 +151,7 @@ class Job:
 
     def _started(self, plan: RunPlan, record: RunRecord) -> RunRecord:
         """Return the record with the start of the run, once it is written."""
-        if plan.seed not in self.starts.found:  # it takes a while to find
+        if not self.stacked:  # a stack knows its starts; to find one takes a while
             plan.folder.write(record)
         start, known = self.starts.of(plan)
         self.starts.check_finished_runs(plan)
