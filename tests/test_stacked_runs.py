@@ -453,7 +453,7 @@ def killed(work: Callable[[], object], moment: float, stack: int) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["global_shuffle", "all_generators"])
 def test_killed_stacks_end_in_the_rows_of_an_undisturbed_one(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "SPARED", 0)
+    monkeypatch.setattr(job, "CHECKPOINT_SPACING", 0)
     experiment = long(task, steps=100, seeds=[1, 2], checkpoint_every=0.05)
     expected = rows_of(ran(experiment, "undisturbed")[0])
     began = time.monotonic()

@@ -579,6 +579,19 @@ def test_a_damaged_record_is_an_error_of_one_line(
     assert len(str(caught.value)) < 250
 
 
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"seed": "one"}, "seed is 'one'"), ({"seed": "(removed)"}, "seed is missing"), ({"modes": [0]}, "modes.0 is 0")],
+    ids=str,
+)
+def test_the_error_of_a_damaged_record_names_the_key(change: dict[str, object], fault: str) -> None:
+    folder = made()
+    folder.write(RECORD)
+    _edited(**change)(folder)
+    with pytest.raises(StoreError, match=rf"run\.json is not a run's record: {fault}$"):
+        folder.read()
+
+
 def test_a_format_of_a_later_version_says_which_one_is_read() -> None:
     folder = made()
     folder.write(replace(RECORD, format=7))

@@ -66,7 +66,7 @@ def run(
         if plan.done:
             plan.folder.remove_stale_checkpoints()
         else:
-            train_run(job.of([plan]))
+            train_run(job.subset([plan]))
         end(plan)
     found = [results[plan.folder.path] for plan in plans]
     expectations = list(check_expectations(experiment.expect, found))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     StartEngine = Callable[["Job", Sequence[Checkpoint]], "TrainingSteps"]
 
 TELL_EVERY = 0.1  # seconds between two reports to a watcher
-SPARED = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at most
+CHECKPOINT_SPACING = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at most
 TASK_ERRORS = (Exception, SystemExit, GeneratorExit)  # what a user's task may raise; it ends its own run only
 _NO_TASK_ERRORS = (StoreError, StoppedError, CannotResumeError)
 
@@ -93,7 +93,7 @@ class Job:
         """The name of the job in messages."""
         return self.plans[0].title if len(self.plans) == 1 else f"{len(self.plans)} runs at once"
 
-    def of(self, plans: list[RunPlan], *, stacked: bool = False) -> Job:
+    def subset(self, plans: list[RunPlan], *, stacked: bool = False) -> Job:
         """Return the job of some of the runs."""
         return replace(self, plans=plans, stacked=stacked)
 
@@ -204,7 +204,7 @@ class Job:
                     watcher.at(logged)
                 if states and (now >= save_at or stop.requested):
                     self._save_checkpoints(states(), logs, logged, seconds + now - begun)
-                    save_at = time.monotonic() + max(every, SPARED * (time.monotonic() - now))
+                    save_at = time.monotonic() + max(every, CHECKPOINT_SPACING * (time.monotonic() - now))
                 if stop.requested:
                     raise self._stopped(f"after {logged} steps", "goes on from there" if states else "trains it again")
                 due = min(now + TELL_EVERY, save_at)

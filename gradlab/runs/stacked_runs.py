@@ -39,7 +39,7 @@ def train_stacks(job: Job) -> Iterator[RunPlan]:
     trainer, reported = _StackTrainer(), set()
     for plans in _stacks(job.experiment, job.plans):
         job.stop.raise_between_runs()
-        left, reason = trainer.train(job.of(plans, stacked=True))
+        left, reason = trainer.train(job.subset(plans, stacked=True))
         if reason and reason not in reported:
             reported.add(reason)
             if job.watcher:
@@ -80,7 +80,7 @@ class _StackTrainer:
         left = [plan for plan, is_stacked in zip(job.plans, stacked, strict=True) if not is_stacked]
         if left == job.plans:
             return left, ""
-        job = job.of(list(compress(job.plans, stacked)), stacked=True)
+        job = job.subset(list(compress(job.plans, stacked)), stacked=True)
         if reason := self._obstacle(job):
             return [*left, *job.plans], reason
         for common in _resume_points(job, list(compress(checkpoints, stacked))):

@@ -61,7 +61,7 @@ class RunFolder(RecordedFolder[RunRecord]):
         return rows_in(self.logged(), self.rows_file)
 
     def whole_rows(self) -> int:
-        """Return how many rows there are that can be gone on from: of steps 0, 1, 2, …, up to the first damaged line.
+        """Return how many rows a run could resume after: those of steps 0, 1, 2, …, up to the first damaged line.
 
         Raises:
             StoreError: the file cannot be read.

@@ -89,7 +89,7 @@ STEPS = 120
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "SPARED", 0)
+    monkeypatch.setattr(job, "CHECKPOINT_SPACING", 0)
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
