@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 from collections import deque
-from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from gradlab.errors import StoreError, shortened
 from gradlab.rows import Row
 from gradlab.store.files import unwritable
-from gradlab.store.locks import open_locked
+from gradlab.store.line_log import LineLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 WRITE_EVERY = 0.5  # seconds
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -42,7 +39,7 @@ class Rows(NamedTuple):
     sha256: str
 
 
-class RowLog:
+class RowLog(LineLog):
     """Appends rows to the file of a run, in whole lines and at the latest half a second after they were logged.
 
     A thread of its own writes them: a system call a row costs a small model several percent of its step.
@@ -55,24 +52,12 @@ class RowLog:
             StoreError: it cannot be written, or begins with fewer whole rows; then it stays as it is.
             BlockingIOError: another process writes it.
         """
-        self.file = file
         self._pending: deque[Row] = deque()  # appended to by one thread and emptied by another, both atomically
         self._fault: OSError | None = None
         self._writing, self._closed = threading.Lock(), threading.Event()
-        self._handle = open_locked(file)
-        try:
-            kept = self._kept(keep)
-            os.ftruncate(self._handle, len(kept))
-        except BaseException as error:
-            os.close(self._handle)
-            if isinstance(error, OSError):
-                raise unwritable(file, error) from None
-            raise
-        self._whole = len(kept)  # bytes of whole lines written
-        self._hash = hashlib.sha256(kept)
-        _open.add(self)
-        self._writer = threading.Thread(target=self._write_periodically, name="rows", daemon=True)
-        self._writer.start()
+        self._hash = hashlib.sha256()
+        super().__init__(file, partial(_first_rows, keep, file) if keep else None)
+        threading.Thread(target=self._write_periodically, name="rows", daemon=True).start()
 
     @property
     def sha256(self) -> str:
@@ -99,79 +84,24 @@ class RowLog:
             if self._fault:
                 raise self._fault
             rows: list[Row] = []
-            written = 0
             try:
                 while self._pending:
                     rows.append(self._pending.popleft())
-                content = "".join(map(row_line, rows)).encode()
-                while written < len(content):
-                    written += os.write(self._handle, content[written:])
+                self._write("".join(map(row_line, rows)).encode())
             except OSError as fault:
                 self._fault = fault
-                self._wrote(content[: content.rfind(b"\n", 0, written) + 1])
-                self._cut_back()
                 raise
             except BaseException:  # Ctrl-C in between: as if nothing had been written yet
                 self._pending.extendleft(reversed(rows))
-                self._cut_back()
                 raise
-            self._wrote(content)
 
-    def sync(self) -> None:
-        """Write what is logged, down to the disk.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-        try:
-            self.flush()
-            os.fsync(self._handle)
-        except OSError as error:
-            raise unwritable(self.file, error) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._closed.set()
-        try:
-            self._writer.join()
-            self.sync()
-        except StoreError:
-            if kind is None:
-                raise
-        finally:
-            self.close()
+        super().__exit__(*raised)  # type: ignore[arg-type]  # the three that Python passes
 
-    def close(self) -> None:
-        """Close the file, so that another process may write it."""
-        _open.discard(self)
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            with suppress(OSError):  # what was written is on the disk, or the fault was reported
-                os.close(handle)
-
-    def _kept(self, keep: int) -> bytes:
-        """Return the lines of the first `keep` rows."""
-        if not keep:
-            return b""
-        with os.fdopen(self._handle, "rb", closefd=False) as stream:
-            content = stream.read()
-        lines = list(islice(_whole_lines(content), keep))
-        if len(lines) < keep:
-            raise StoreError(f"{self.file} begins with {len(lines)} whole rows where {keep} are to be kept")
-        return b"".join(lines)
-
-    def _wrote(self, content: bytes) -> None:
-        self._whole += len(content)
-        self._hash.update(content)
-
-    def _cut_back(self) -> None:
-        """Leave no torn line."""
-        with suppress(OSError):
-            os.ftruncate(self._handle, self._whole)
+    def _wrote(self, lines: bytes) -> None:
+        super()._wrote(lines)
+        self._hash.update(lines)
 
     def _write_periodically(self) -> None:
         while not self._closed.wait(WRITE_EVERY):
@@ -181,16 +111,12 @@ class RowLog:
                 return  # reported at the next row
 
 
-_open: WeakSet[RowLog] = WeakSet()
-
-
-def _close_all() -> None:
-    for log in list(_open):
-        log.close()
-
-
-if hasattr(os, "register_at_fork"):  # a DataLoader's workers would hold the lock for as long as they live
-    os.register_at_fork(after_in_child=_close_all)
+def _first_rows(keep: int, file: Path, content: bytes) -> bytes:
+    """Return the lines of the first `keep` rows."""
+    lines = list(islice(_whole_lines(content), keep))
+    if len(lines) < keep:
+        raise StoreError(f"{file} begins with {len(lines)} whole rows where {keep} are to be kept")
+    return b"".join(lines)
 
 
 def rows_in(content: bytes, file: Path) -> Rows:

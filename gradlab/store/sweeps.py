@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections import Counter
@@ -15,9 +14,9 @@ from pydantic import Field, StrictBool, model_validator
 
 from gradlab import modes
 from gradlab.analysis.curves import Verdict
-from gradlab.errors import StoreError, shortened
+from gradlab.errors import shortened
 from gradlab.store.files import strict_json, unwritable
-from gradlab.store.locks import open_locked
+from gradlab.store.line_log import LineLog
 from gradlab.store.record_files import RecordedFolder
 from gradlab.store.row_log import loss_in, strict_decoder
 from gradlab.store.run_record import Count, Seconds, Seed, Shown  # noqa: TC001 - pydantic evaluates them
@@ -25,7 +24,6 @@ from gradlab.store.run_record import Count, Seconds, Seed, Shown  # noqa: TC001 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 SWEEP = "sweep.json"
 FORMAT = 1
@@ -223,7 +221,7 @@ class SweepFolder(RecordedFolder[SweepRecord]):
                 path.rmdir()
 
 
-class BlockLog:
+class BlockLog(LineLog):
     """Appends blocks to the file of results, in whole lines, one after the other; one process at a time."""
 
     def __init__(self, file: Path, *, fresh: bool = False) -> None:
@@ -233,17 +231,8 @@ class BlockLog:
             StoreError: it cannot be written; then it stays as it is.
             BlockingIOError: another process writes it.
         """
-        self.file = file
-        self._synced = time.monotonic()
-        self._handle = open_locked(file)
-        try:
-            self._whole = 0 if fresh else self._whole_lines()
-            os.ftruncate(self._handle, self._whole)
-        except BaseException as error:
-            os.close(self._handle)
-            if isinstance(error, OSError):
-                raise unwritable(file, error) from None
-            raise
+        super().__init__(file, None if fresh else lambda content: content[: content.rfind(b"\n") + 1])
+        self._sync_at = time.monotonic() + SYNC_EVERY
 
     def append(self, block: Block) -> None:
         """Write a block, whole or not at all, and now and then all that is written down to the disk.
@@ -251,52 +240,13 @@ class BlockLog:
         Raises:
             StoreError: the disk does not take it.
         """
-        line = block_line(block)
-        written = 0
         try:
-            while written < len(line):
-                written += os.write(self._handle, line[written:])
-            self._whole += len(line)
-            if time.monotonic() - self._synced >= SYNC_EVERY:
-                self.sync()
+            self._write(block_line(block))
         except OSError as error:
             raise unwritable(self.file, error) from None
-        finally:
-            if written < len(line):
-                with suppress(OSError):
-                    os.ftruncate(self._handle, self._whole)
-
-    def sync(self) -> None:
-        """Let what is written reach the disk.
-
-        Raises:
-            StoreError: it does not.
-        """
-        try:
-            os.fsync(self._handle)
-        except OSError as error:
-            raise unwritable(self.file, error) from None
-        self._synced = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
+        if time.monotonic() >= self._sync_at:
             self.sync()
-        except StoreError:
-            if kind is None:
-                raise
-        finally:
-            with suppress(OSError):
-                os.close(self._handle)
-
-    def _whole_lines(self) -> int:
-        """Return how many bytes of the file are whole lines."""
-        with os.fdopen(self._handle, "rb", closefd=False) as stream:
-            return stream.read().rfind(b"\n") + 1
+            self._sync_at = time.monotonic() + SYNC_EVERY
 
 
 def block_line(block: Block) -> bytes:
