@@ -20,12 +20,11 @@ from gradlab.store.folders import (
     newest_sweep,
 )
 from gradlab.store.record_files import now
-from gradlab.store.row_log import RowLog, Rows
-from gradlab.store.run_record import FORMAT, LastRequest, RunRecord
+from gradlab.store.row_log import RowLog
+from gradlab.store.run_record import LastRequest, RunRecord
 from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of
 
 __all__ = [
-    "FORMAT",
     "RUNS",
     "Block",
     "BlockLog",
@@ -33,7 +32,6 @@ __all__ = [
     "LastRequest",
     "Results",
     "RowLog",
-    "Rows",
     "Run",
     "RunFolder",
     "RunRecord",
