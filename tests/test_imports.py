@@ -120,7 +120,7 @@ def test_these_imports_were_seen_at_all() -> None:
     seen = {each[:3] for each in ALL}
     assert {
         ("gradlab.experiment.model", "gradlab.modes", True),
-        ("gradlab.runs.lifecycle", "torch", False),
+        ("gradlab.runs.setup", "torch", False),
         ("gradlab.engines.loop", "gradlab.tasks", False),  # for types
     } <= seen
 

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gradlab import modes
-from gradlab.runs import Plan
+from gradlab.runs import RunPlan
 from gradlab.store import RunFolder
 from gradlab.terminal import progress
 from gradlab.terminal.progress import ProgressBar, ProgressLines, RunProgress, SweepProgress
@@ -21,8 +21,8 @@ from tests.making import result
 WIDTHS = [120, 80, 60, 40]
 
 
-def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
-    return Plan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
+def plan(mode: str = "zero_grad", seed: int = 1) -> RunPlan:
+    return RunPlan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
 
 
 def test_without_a_terminal_each_end_of_a_run_is_a_line() -> None:

@@ -24,7 +24,7 @@ from gradlab.tasks import Minibatches, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
 
 X = torch.linspace(0, 2, 12).unsqueeze(1)
 Y = X.sin()
@@ -292,7 +292,7 @@ def own(source: str = OWN, *, dropout: str = "", **values: Any) -> experiments.E
     return experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in given.items()])
 
 
-def recorded(outcome: Outcome) -> list[Any]:
+def recorded(outcome: ExperimentResult) -> list[Any]:
     return [json.loads((run.folder / "run.json").read_text())["quadratic"] for run in outcome.runs]
 
 

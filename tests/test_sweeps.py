@@ -417,7 +417,7 @@ class _StopAfter:
         self.began = total, done
 
     def at(self, steps: int, done: float) -> None:
-        self.stop.asked |= done >= self.runs_done and steps > 0
+        self.stop.requested |= done >= self.runs_done and steps > 0
 
     def says(self, text: str) -> None:
         self.said.append(text)

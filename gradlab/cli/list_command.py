@@ -60,7 +60,7 @@ def _readable(folders: Iterable[Folder], read: Callable[[Folder], Read], damaged
 
 def _read_run(run: RunFolder) -> tuple[RunFolder, RunRecord, str]:
     """Return the run with its record, which has the number of rows so far, and what its log lacks."""
-    record, lack = run.standing(run.read())
+    record, lack = run.verified_record(run.read())
     return run, replace(record, rows=run.whole_rows()) if record.rows is None else record, lack
 
 

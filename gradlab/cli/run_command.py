@@ -17,7 +17,7 @@ from gradlab.cli.training_session import progress_display, training_session
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
 
 
 @app.command()
@@ -40,6 +40,7 @@ def run(
         plotting.check_formats(plot)
     chosen = options.choose_experiment("run", experiment, values["task"], overrides)
     from gradlab import runs, store
+    from gradlab.analysis.groups import newest_group
     from gradlab.terminal.progress import RunProgress
 
     show_progress = not (json or quiet)
@@ -54,12 +55,13 @@ def run(
         if has_rows and not plot and not quiet:
             print_message(f"picture: gradlab plot {shlex.quote(str(outcome.folder))}")
     if plot and has_rows:  # with all runs that differ from these only in mode and seed
-        group = store.ExperimentFolder(outcome.folder).group([store.RunFolder(each.folder) for each in outcome.runs])
+        folders = [store.RunFolder(each.folder) for each in outcome.runs]
+        group = newest_group(store.ExperimentFolder(outcome.folder), folders)
         draw_runs(group.runs, plot, quiet=json or quiet)
     raise typer.Exit(DONE if outcome.ok else FAILED)
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: ExperimentResult) -> dict[str, Any]:
     return {
         "experiment": outcome.experiment,
         "folder": str(outcome.folder),
@@ -68,7 +70,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _print_outcome(outcome: Outcome, *, quiet: bool) -> None:
+def _print_outcome(outcome: ExperimentResult, *, quiet: bool) -> None:
     from gradlab.terminal.run_table import expectation_lines
 
     print_runs(outcome.runs, epochs=not quiet)

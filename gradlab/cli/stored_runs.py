@@ -23,11 +23,12 @@ def select_runs(folders: list[Path] | None) -> list[RunFolder]:
     Print how many runs of an experiment's folder are not among them, because their settings differ.
     """
     from gradlab import store
+    from gradlab.analysis.groups import group_at
 
     given = folders or [store.RUNS]
     if len(given) > 1:  # runs/NAME/* matches files of ours too
         given = [folder for folder in given if not folder.is_file()]
-    groups = [store.group_at(folder) for folder in given]
+    groups = [group_at(folder) for folder in given]
     for experiment, others in {group.runs[0].path.parent: group.others for group in groups if group.others}.items():
         above = Path(os.path.normpath(experiment / ".."))  # also of the current folder
         out = "" if above == store.RUNS else f" --out {shlex.quote(str(above))}"
@@ -42,7 +43,7 @@ def read_runs(runs: Iterable[RunFolder]) -> Iterator[tuple[RunRecord, list[Row]]
     """Yield the record and the rows of each run, without damaged lines, which a message names."""
     for run in runs:
         record, logged = run.read(), run.rows()
-        record, lack = run.standing(record, logged)
+        record, lack = run.verified_record(record, logged)
         print_messages(logged.damaged)
         print_messages([lack] if lack else [])
         yield record, logged.rows

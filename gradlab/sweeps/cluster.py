@@ -141,7 +141,7 @@ class _Sweep:
                 kind, nth, *rest = self.heard.get(timeout=TELL_EVERY)
             except Empty:
                 kind = "nothing"
-            if stop.asked:
+            if stop.requested:
                 raise StoppedError
             if kind == "at" and nth in self.away:
                 self.begun.add(nth)

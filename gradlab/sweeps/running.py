@@ -244,7 +244,7 @@ class _Sweep(NamedTuple):
         self.folder.write(sweep.record)
         status = "interrupted"
         lost, how = 0, ""
-        self.stop.heard = True
+        self.stop.checked_after_steps = True
         try:
             for ended in executor(self.grid, cells, progress.tell, self.stop):
                 if ended.block is None:
@@ -260,7 +260,7 @@ class _Sweep(NamedTuple):
                 f"stopped after {done:,} of {self.grid.runs:,} runs; {command} goes on from there"
             ) from None
         finally:
-            self.stop.heard = False
+            self.stop.checked_after_steps = False
             self.log.sync()
             results = self.folder.results()
             record = sweep.standing(status, results, progress)

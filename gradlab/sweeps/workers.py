@@ -80,7 +80,7 @@ def here(
 
         def now_and_then(steps: int, share: float, nth: int = nth) -> None:
             nonlocal due
-            if stop.asked:
+            if stop.requested:
                 raise StoppedError
             if (now := time.monotonic()) >= due:
                 due = now + TELL_EVERY
@@ -128,7 +128,7 @@ class Workers:
                     worker.begin(waiting[0], cells[waiting.popleft()])
             busy = {worker.reads: worker for worker in self.workers if worker.cell is not None}
             heard = connection.wait(list(busy), TELL_EVERY)
-            if stop.asked:
+            if stop.requested:
                 raise StoppedError
             for reads in heard:
                 worker = busy[reads]  # type: ignore[index]  # what `wait` was given is what it returns

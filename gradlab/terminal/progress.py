@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gradlab.analysis.results import Result
-    from gradlab.runs import Plan
+    from gradlab.runs import RunPlan
 
 NARROW = 60  # columns below which there is no room for a bar
 INTERVAL = 10.0  # seconds between two lines
@@ -116,7 +116,7 @@ class RunProgress(TrainingProgress):
         self.done = self.before = 0  # steps of a run, and those that a resumed run had done already
         self.start = time.monotonic()
 
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
+    def begins(self, plan: RunPlan, steps: int | None, done: int, runs: int = 1) -> None:
         """Show the run, or the runs, that begin."""
         self.what = plan.title if runs == 1 else f"{runs} runs at once"
         self.steps, self.done, self.before, self.at_once = steps, done, done, runs

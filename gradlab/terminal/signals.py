@@ -42,8 +42,8 @@ def stop_on_signals() -> Iterator[Stop]:
         if received:
             _end_at_once(128 + number)
         received.append(number)
-        stop.asked = True
-        if not stop.heard:
+        stop.requested = True
+        if not stop.checked_after_steps:
             raise Interrupted("stopped; the same command trains what is missing", 128 + number)
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.engines.loop import length_of, windows
-from gradlab.engines.resuming import Generators, noted
+from gradlab.engines.resuming import Generators, rewindable
 from gradlab.tasks import draw_for_themselves, mapped
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class World:
 
     def __init__(self, task: Task, *, resumable: bool = True) -> None:
         self.generators = Generators(task)
-        self.task = noted(task, self.generators) if resumable else task
+        self.task = rewindable(task, self.generators) if resumable else task
         self.shares = not draw_for_themselves(task.batches)
         self.state = self.generators.now()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradlab.engines.resuming import CannotGoOnError, plain, put_back_optimizer, state_dict_of
+from gradlab.engines.resuming import CannotResumeError, load_optimizer, state_dict_of, to_plain_values
 from gradlab.tasks.fairness import hash_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def snapshots(training: Training) -> list[dict[str, Any]]:
     the batch drawn last. All are copies.
     """
     batches = [hash_of(batch) for batch in training.batches]
-    begins = [plain(world.generators.begin) for world in training.worlds]
+    begins = [to_plain_values(world.generators.begin) for world in training.worlds]
     found: dict[int, dict[str, Any]] = {}
     if training.stack.whole:
         training.stack.whole.settle()
@@ -64,12 +64,12 @@ def restore(states: Sequence[Mapping[str, Any]], training: Training) -> None:
     pass began; it then calls `caught_up`.
 
     Raises:
-        CannotGoOnError: the states are not of one step, or of other models or tasks than these; from the training,
+        CannotResumeError: the states are not of one step, or of other models or tasks than these; from the training,
             too, when a task draws other batches.
     """
     first = states[0]
     if any((state["place"], state["told"]) != (first["place"], first["told"]) for state in states):
-        raise CannotGoOnError("its runs do not stand at one step")
+        raise CannotResumeError("its runs do not stand at one step")
     for group, optimizer, scheduler in _groups(training):
         _put_back(group, optimizer, scheduler, [states[member] for member in group.members])
     if training.stack.whole:
@@ -84,7 +84,7 @@ def restore(states: Sequence[Mapping[str, Any]], training: Training) -> None:
 
     def caught_up(batches: list[Any]) -> None:
         if [hash_of(batch) for batch in batches] != [of_task[task]["batch"] for task in sorted(of_task)]:
-            raise CannotGoOnError("the task does not draw the same batches again")
+            raise CannotResumeError("the task does not draw the same batches again")
 
     training.caught_up = caught_up
 
@@ -121,7 +121,7 @@ def _put_back(
             grads = [state["grad"].get(name) for state in states]
             each.grad = None if all(grad is None for grad in grads) else _stack(grads, each)
     if states[0]["optimizer"] is not None:
-        put_back_optimizer(_joined([state["optimizer"] for state in states], group), optimizer)
+        load_optimizer(_joined([state["optimizer"] for state in states], group), optimizer)
     if states[0]["scheduler"] is not None:
         scheduler.load_state_dict(states[0]["scheduler"])  # type: ignore[union-attr]  # what gave one takes it
 
@@ -132,7 +132,7 @@ def _stack(slices: list[Tensor | None], like: Tensor) -> Tensor:
 
     there = [each for each in slices if each is not None]
     if len(there) < len(slices) or any(each.shape != like.shape[1:] for each in there):
-        raise CannotGoOnError("the model has other weights now, or its runs differ in which of them are used")
+        raise CannotResumeError("the model has other weights now, or its runs differ in which of them are used")
     return torch.stack(there).to(like.device)
 
 
@@ -140,7 +140,7 @@ def _joined(optimizers: list[Mapping[str, Any]], group: Group) -> dict[str, Any]
     """Return the state of the optimizer of a group from those of its runs, the opposite of `_sliced`."""
     first = optimizers[0]
     if any(hash_of(each["shared"]) != hash_of(first["shared"]) for each in optimizers):
-        raise CannotGoOnError("its runs have taken steps of different number")
+        raise CannotResumeError("its runs have taken steps of different number")
     state = {index: dict(values) for index, values in first["shared"].items()}
     for index, parameter in enumerate(group.parameters.values()):
         for name in first["own"].get(index, {}):
