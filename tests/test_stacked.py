@@ -17,7 +17,7 @@ from gradlab.sweeps import grid_of, stacked
 
 if TYPE_CHECKING:
     from gradlab.engines import ensemble
-    from gradlab.sweeps import Grid, Outcome
+    from gradlab.sweeps import Grid, SweepResult
 
 
 def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more: Any) -> Grid:
@@ -26,11 +26,11 @@ def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more:
     return grid_of(made, vary, engine=engine)
 
 
-def trained(chosen: Grid, name: str = "runs", **more: Any) -> Outcome:
+def trained(chosen: Grid, name: str = "runs", **more: Any) -> SweepResult:
     return sweep.run(chosen, Path(name), workers=1, **more)
 
 
-def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
+def columns(outcome: SweepResult, *names: str) -> list[list[Any]]:
     results = outcome.folder.results()
     return [results.column(name, outcome.record.runs) for name in names]
 
@@ -75,7 +75,7 @@ def test_its_results_do_not_depend_on_when_its_cells_are_trained() -> None:
     found = {tuple(block.run): block for block in trained(chosen, chunk=4).folder.results().blocks}
     assert len(found) == 4
     for cell in reversed(found):
-        assert sweep.train_cell(chosen, cell) == found[cell]
+        assert sweep.train_cell(sweep.cell_of(chosen, cell)) == found[cell]
 
 
 def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:

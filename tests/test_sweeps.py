@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner
@@ -20,14 +20,14 @@ from gradlab.cli import app
 from gradlab.engines import loop as training
 from gradlab.errors import ExperimentError, GradlabError, StoreError, TaskError
 from gradlab.experiment import Override, from_task, load
-from gradlab.sweeps import Step, cells, grid_of, running
-from gradlab.sweeps.stacked import Plan
+from gradlab.sweeps import cells, grid_of, running
+from gradlab.sweeps.stacked import StackPlan
 from gradlab.terminal.tables import sweep_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.sweeps import Cell, Grid, Outcome
+    from gradlab.sweeps import Grid, LoadedCell, SweepResult
 
 LINE = "noisy_line"
 QUICK = {"steps": 12, "task_options.samples": 5, "task_options.batch_size": 2}
@@ -62,11 +62,11 @@ def mine(each_step: str = "pass", *vary: str, **more: Any) -> Grid:
     return grid(*(vary or ("lr=0.01,0.1",)), task="mine.py:mine", **more)
 
 
-def here(chosen: Grid, **more: Any) -> Outcome:
+def here(chosen: Grid, **more: Any) -> SweepResult:
     return sweep.run(chosen, workers=1, **more)
 
 
-def lines(outcome: Outcome) -> list[bytes]:
+def lines(outcome: SweepResult) -> list[bytes]:
     return sorted(outcome.folder.results_file.read_bytes().splitlines())
 
 
@@ -224,7 +224,7 @@ def test_a_grid_without_axes_or_with_too_many_runs_is_refused() -> None:
 def test_keep_and_every_take_the_place_of_modes() -> None:
     chosen = grid("keep=0,0.5", "every=1,4", seeds=[7])
     assert [chosen.run(nth).mode for nth in range(4)] == [
-        modes.rule(keep, every).name for keep in (0.0, 0.5) for every in (1, 4)
+        modes.rule(keep, every) for keep in (0.0, 0.5) for every in (1, 4)
     ]
     with pytest.raises(ExperimentError, match="--vary keep makes the modes itself: leave --mode out, or keep"):
         grid_of(from_task(LINE), ["keep=0,1"], modes_by="--mode")
@@ -233,13 +233,13 @@ def test_keep_and_every_take_the_place_of_modes() -> None:
 def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
     chosen = grid("lr=1,2", "batch_size=1,2,3", modes=["zero_grad", "halve_grad"], seeds=[5, 3])
     by_hand = [
-        ((lr, size), mode, seed)
+        ((lr, size), modes.parse(mode), seed)
         for lr in (1.0, 2.0)
         for size in (1, 2, 3)
         for mode in ("zero_grad", "halve_grad")
         for seed in (5, 3)
     ]
-    assert [tuple(chosen.run(nth)) for nth in range(chosen.runs)] == by_hand
+    assert [tuple(chosen.run(nth)[1:]) for nth in range(chosen.runs)] == by_hand
 
 
 # Cells
@@ -287,7 +287,7 @@ def test_modes_of_matched_lr_are_stacked_together() -> None:
 # Runs end as they do by themselves
 
 
-def summaries(outcome: Outcome) -> list[tuple[Any, ...]]:
+def summaries(outcome: SweepResult) -> list[tuple[Any, ...]]:
     names = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
     results, total = outcome.folder.results(), outcome.record.runs
     return list(zip(*(results.column(name, total) for name in names), strict=True))
@@ -351,7 +351,14 @@ def test_a_task_that_is_another_at_each_call_is_refused() -> None:
     assert (folder.read().status, folder.read().done) == ("interrupted", 0)
 
 
-def in_step(cell: Cell) -> Iterator[Step]:
+class Step(NamedTuple):
+    update: int
+    epoch: int
+    losses: list[float]
+    items: None = None
+
+
+def in_step(cell: LoadedCell) -> Iterator[Step]:
     """Train all runs of a cell at once, as an engine that stacks them does, by loops that take turns."""
     each = []
     for mode, seed, experiment in zip(cell.modes, cell.seeds, cell.experiments, strict=True):
@@ -364,8 +371,8 @@ def in_step(cell: Cell) -> Iterator[Step]:
 
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cells.TOGETHER, "ensemble", in_step)
-    monkeypatch.setattr("gradlab.sweeps.stacked.planned", lambda *_: Plan(2))
+    monkeypatch.setattr("gradlab.sweeps.stacked.train", in_step)
+    monkeypatch.setattr("gradlab.sweeps.stacked.planned", lambda *_: StackPlan(2))
 
 
 @pytest.mark.usefixtures("stacked")

@@ -149,7 +149,7 @@ def sweep(
     if plot:
         from gradlab import plotting
 
-        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.modes)
+        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.words)
     outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
     if json:
         failed = {"failed": outcome.failed} if outcome.failed else {}
@@ -257,7 +257,7 @@ def _group(outcome: Outcome) -> list[RunFolder]:
 
 def _sweep(
     grid: sweeps.Grid, out: Path, workers: int | None, dask: str | None, *, fresh: bool, talk: bool
-) -> sweeps.Outcome:
+) -> sweeps.SweepResult:
     from gradlab import sweeps
 
     watcher = _sweep_watcher() if talk else None
@@ -331,7 +331,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
+def _show_sweep(outcome: sweeps.SweepResult, *, quiet: bool, drawn: bool) -> None:
     from gradlab.terminal.tables import sweep_lines
 
     console = console_()
@@ -353,7 +353,7 @@ def _show_sweep(outcome: sweeps.Outcome, *, quiet: bool, drawn: bool) -> None:
         say(f"picture: gradlab plot {shlex.quote(str(outcome.folder.path))}")
 
 
-def _has_ended(outcome: sweeps.Outcome) -> bool:
+def _has_ended(outcome: sweeps.SweepResult) -> bool:
     """Say whether a run has a verdict."""
     return any(count for word, count in outcome.ended.items() if word != "failed")
 

@@ -25,7 +25,7 @@ from gradlab.store.groups import Group
 from gradlab.store.record_files import now
 from gradlab.store.row_log import RowLog, Rows
 from gradlab.store.run_record import FORMAT, RunRecord
-from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of, sweep_at, sweeps_in
+from gradlab.store.sweeps import Block, BlockLog, Results, SweepFolder, SweepRecord, sweep_at, sweeps_in
 
 __all__ = [
     "FORMAT",
@@ -37,7 +37,6 @@ __all__ = [
     "Results",
     "RowLog",
     "Rows",
-    "Run",
     "RunFolder",
     "RunRecord",
     "SweepFolder",
@@ -51,7 +50,6 @@ __all__ = [
     "make_run",
     "newest_sweep",
     "now",
-    "run_of",
     "strict_json",
     "sweep_at",
     "sweeps_in",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
@@ -14,16 +15,16 @@ from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
 from gradlab.experiment import RULE, check_rule
 from gradlab.experiment.toml_text import excess
-from gradlab.store import run_of
+from gradlab.sweeps.numbering import Run, numbered, rule_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gradlab.experiment import Experiment
-    from gradlab.store import Run
+    from gradlab.modes import Mode
 
 MOST_RUNS = 1_000_000  # of a sweep: each has its line in what is exported
-ENGINES = ("loop", "ensemble")  # that train sweeps; another one also stands in cells.TOGETHER
+ENGINES = ("loop", "ensemble")  # that train sweeps
 DEFAULT_ENGINE = "ensemble"
 _RANGE = re.compile(r"[^:,]*\d[^:,]*:[^,]*")  # LOW:HIGH:COUNT, right or wrong; a task of a user begins with no digit
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
@@ -66,7 +67,7 @@ class Grid(NamedTuple):
         folder: of its file, where a user's task is looked for first.
         engine: what trains.
         axes: what varies.
-        modes: the words that name them; none where keep or every vary, which make the mode then.
+        modes: of the runs, not loaded; none where keep or every vary, which make the mode then.
         seeds: of the runs.
         compiled: whether the step is compiled, which is found when a sweep begins and stands in its record.
     """
@@ -75,7 +76,7 @@ class Grid(NamedTuple):
     folder: str | None
     engine: str
     axes: tuple[Axis, ...]
-    modes: tuple[str, ...]
+    modes: tuple[Mode, ...]
     seeds: tuple[int, ...]
     compiled: bool = False
 
@@ -84,9 +85,15 @@ class Grid(NamedTuple):
         """How many runs there are."""
         return math.prod(len(axis.values) for axis in self.axes) * max(1, len(self.modes)) * len(self.seeds)
 
+    @property
+    def words(self) -> list[str]:
+        """The modes as the experiment names them."""
+        return list(self.experiment["modes"]) if self.modes else []
+
     def run(self, number: int) -> Run:
         """Return the run of that number."""
-        return run_of(number, {axis.key: axis.values for axis in self.axes}, self.modes, self.seeds)
+        axes = {axis.key: axis.values for axis in self.axes}
+        return Run(number, *numbered(number, axes, self.modes, self.seeds))
 
     def experiment_at(self, values: Sequence[Any], flag: str = "") -> Experiment:
         """Return the experiment at a point, its modes those of the point.
@@ -97,7 +104,8 @@ class Grid(NamedTuple):
         changed: dict[tuple[str, ...], Any] = {
             axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE
         }
-        changed["modes",] = list(self.modes) or [self._mode(values)]
+        point = {axis.key: value for axis, value in zip(self.axes, values, strict=True)}
+        changed["modes",] = self.words or [rule_at(point).name]
         return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
 
     def points(self) -> Iterator[tuple[Any, ...]]:
@@ -108,35 +116,6 @@ class Grid(NamedTuple):
         """Yield the points that differ in more than keep: that trains anywhere, unless it sets the lr."""
         one = not self.experiment["match_lr"]
         return product(*(axis.values[:1] if axis.key == "keep" and one else axis.values for axis in self.axes))
-
-    def part(self, numbers: Sequence[int]) -> tuple[Grid, list[int]]:
-        """Return the grid of what these runs need alone, however large this one is, and their numbers in it."""
-        sizes = [*(len(axis.values) for axis in self.axes), max(1, len(self.modes)), len(self.seeds)]
-        places = [_places(number, sizes) for number in numbers]
-        kept = [sorted(set(column)) for column in zip(*places, strict=True)]
-        axes = [
-            axis._replace(values=tuple(axis.values[nth] for nth in those))
-            for axis, those in zip(self.axes, kept, strict=False)
-        ]
-        seeds = tuple(self.seeds[nth] for nth in kept[-1])
-        part = self._replace(
-            experiment=self.experiment | {"seeds": list(seeds)},
-            axes=tuple(axes),
-            modes=tuple(self.modes[nth] for nth in kept[-2]) if self.modes else (),
-            seeds=seeds,
-        )
-        at = [{nth: new for new, nth in enumerate(those)} for those in kept]
-        found = []
-        for place in places:
-            number = 0
-            for nth, each in zip(place, at, strict=True):
-                number = number * len(each) + each[nth]
-            found.append(number)
-        return part, found
-
-    def _mode(self, values: Sequence[Any]) -> str:
-        """Return the word of the mode at a point, where keep or every vary."""
-        return run_of(0, {axis.key: [value] for axis, value in zip(self.axes, values, strict=True)}, (), [0]).mode
 
 
 def grid_of(
@@ -170,10 +149,9 @@ def grid_of(
     if engine not in ENGINES:
         raise ExperimentError(unknown("engine of a sweep:", engine, ENGINES))
     folder = experiment.folder
-    words = () if ruled else tuple(experiment.modes)
     grid = Grid(
         experiments.plain(experiment), str(folder.absolute()) if folder else None, engine,
-        tuple(axes.values()), words, tuple(experiment.seeds),
+        tuple(axes.values()), () if ruled else tuple(experiment.parsed_modes), tuple(experiment.seeds),
     )  # fmt: skip
     _check(grid, subjects)
     return grid
@@ -220,7 +198,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
         alone = grid._replace(axes=(axis,))
         try:
             for value in axis.values:
-                with _Naming(subjects[axis.key]):
+                with _naming(subjects[axis.key]):
                     check_rule(axis.key, value)
                     alone.experiment_at((value,), subjects[axis.key])
         except GradlabError as error:
@@ -229,7 +207,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
     if len(grid.axes) > 1:
         together = " and ".join(subjects.values())
         for values in grid.points_of_training():
-            with _Naming(together):
+            with _naming(together):
                 grid.experiment_at(values, together)
 
 
@@ -239,27 +217,15 @@ def _raise(faults: Sequence[GradlabError]) -> None:
         raise faults[0] if len(faults) == 1 else ExperimentError("\n".join(map(str, faults)))
 
 
-def _places(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return the digits of a number in a system of these sizes, the last counting fastest."""
-    digits = []
-    for size in reversed(sizes):
-        number, digit = divmod(number, size)
-        digits.append(digit)
-    return tuple(reversed(digits))
-
-
-class _Naming:
-    """Puts the subject before the message of an error that does not name it."""
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-
-    def __enter__(self) -> None:
-        """Nothing is to be done before."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, GradlabError) and not str(error).startswith(self.subject):
-            raise type(error)(f"{self.subject}: {error}") from None
+@contextmanager
+def _naming(subject: str) -> Iterator[None]:
+    """Put the subject before the message of an error that does not name it."""
+    try:
+        yield
+    except GradlabError as error:
+        if str(error).startswith(subject):
+            raise
+        raise type(error)(f"{subject}: {error}") from None
 
 
 def _flat(vary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:

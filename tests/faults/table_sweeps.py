@@ -30,9 +30,9 @@ FAULTS = [
           "test_a_worker_ends_with_the_process_that_started_it_however_that_ends"),
     Fault("killed process of a Dask worker", "SIGKILL in the process that trains a cell on a Dask cluster, at each "
           "try", 2, "the runs of the cell that always ends its process, which are told",
-          "test_a_process_that_is_killed_on_a_worker_costs_its_cell_alone_which_is_tried_again"),
+          "test_a_killed_process_of_a_dask_worker_costs_its_cell_alone"),
     Fault("Ctrl-C with Dask", "SIGINT to a sweep that trains on a Dask cluster", 1, CELLS,
-          "test_ctrl_c_stops_what_is_trained_on_the_cluster_and_keeps_whole_blocks"),
+          "test_ctrl_c_stops_a_cluster_and_keeps_whole_blocks"),
     Fault("killed Dask worker", "SIGKILL to a Dask worker that trains a cell", 1, NOTHING,
-          "test_a_worker_that_is_killed_costs_its_cells_alone_which_are_tried_elsewhere"),
+          "test_the_cells_of_a_killed_dask_worker_are_trained_elsewhere"),
 ]  # fmt: skip

@@ -27,7 +27,7 @@ from gradlab.experiment import Override, from_task
 from gradlab.store import Block, SweepFolder, SweepRecord
 from gradlab.store.sweeps import block_line
 from gradlab.sweeps import grid_of, running
-from gradlab.sweeps import workers as executors
+from gradlab.sweeps import workers as processes
 from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
 from tests.processes import PATIENCE, start
@@ -157,7 +157,7 @@ def test_stacked_cells_end_in_the_same_bits_wherever_a_sweep_was_cut_off() -> No
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = grid("pass", KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
-    monkeypatch.setattr(executors, "TRIES", 2)
+    monkeypatch.setattr(processes, "TRIES", 2)
     outcome = sweep.run(chosen, workers=2, chunk=1)
     assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
     assert outcome.how == "the process that trained it was ended by SIGKILL"
@@ -298,7 +298,7 @@ def test_a_record_of_a_sweep_edited_by_hand_is_read_or_refused_in_a_line(key: st
     except StoreError as error:
         assert "\n" not in str(error)  # noqa: PT017 - it may be read as well
     else:
-        assert [record.run(nth) for nth in range(record.runs)]
+        assert list(map(sweep.numbering_of(record), range(record.runs)))
     injected("any JSON in a sweep's record", 200)
 
 
