@@ -39,7 +39,7 @@ LOOK = 30.0  # seconds that looking at all workers may take
 REFRESH = 2.0  # seconds between two looks at which workers there are
 ALONE = 60.0  # seconds to wait for workers to come back when all are gone
 AHEAD = 2  # cells for each that is trained at a time: the next one is there when one ends
-EVENTS = 100.0  # reports of progress by all workers in a second, at most
+REPORT_EVERY = 2.0  # seconds between two reports of a cell: hundreds of workers report to one scheduler
 IDLE = 10.0  # seconds a process waits for another cell: torch need not be imported again, and nothing stays for long
 
 
@@ -57,10 +57,6 @@ class Cluster:
         Raises:
             ClusterError: there is no such scheduler, no worker, or one that cannot train what is trained here.
         """
-        try:
-            import distributed  # noqa: F401 - it sets up its loggers, which is to be over
-        except ImportError:
-            raise ClusterError("--dask needs the package distributed: pip install 'gradlab[dask]'") from None
         with ExitStack() as stack:
             stack.callback(logging.disable, logging.root.manager.disable)
             logging.disable()  # what a user can do about what Dask reports is told in a line
@@ -96,11 +92,11 @@ class Cluster:
         self.client.subscribe_topic(topic, lambda event: heard.put(tuple(event[1])))
         try:
             while waiting or away:
-                room, every = self._room(grid.experiment["threads"])
+                room = self._room(grid.experiment["threads"])
                 while waiting and len(away) < room:
                     nth = waiting.popleft()
-                    sent = shipped(cell_of(grid, cells[nth])), topic, nth, every
-                    away[nth] = self.client.submit(train_on_worker, *sent, pure=False, retries=TRIES - 1)
+                    sent = shipped(cell_of(grid, cells[nth]))
+                    away[nth] = self.client.submit(train_on_worker, sent, topic, nth, pure=False, retries=TRIES - 1)
                     self.client.loop.add_callback(wait_for, nth)
                 with suppress(Empty):
                     nth, *found = heard.get(timeout=TELL_EVERY)
@@ -121,8 +117,8 @@ class Cluster:
                 self.client.cancel(list(away.values()))
                 self.client.run(end_idle, on_error="ignore", callback_timeout=CONNECT)
 
-    def _room(self, threads: int) -> tuple[int, float]:
-        """Return how many cells of so many threads each keep all workers busy, and the seconds between two reports.
+    def _room(self, threads: int) -> int:
+        """Return how many cells of so many threads each keep all workers busy.
 
         Raises:
             ClusterError: the scheduler is gone, or all workers are.
@@ -137,7 +133,7 @@ class Cluster:
                     "what has ended is kept, and the same command goes on when there are some again"
                 )
         # With several threads each, more than can be trained at a time would be trained by the threads of others.
-        return self._at_once * AHEAD if threads == 1 else self._at_once, max(1.0, self._at_once / EVENTS)
+        return self._at_once * AHEAD if threads == 1 else self._at_once
 
     def threads(self) -> dict[str, int]:
         """Return how many threads each worker has, by its address.
@@ -201,7 +197,10 @@ def _cannot_import(who: str, error: ImportError) -> str:
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """Yield a client of the scheduler at an address, or of the one that has written such a file."""
-    from distributed import Client, Security, connect
+    try:
+        from distributed import Client, Security, connect
+    except ImportError:
+        raise ClusterError("--dask needs the package distributed: pip install 'gradlab[dask]'") from None
 
     async def knock(scheduler: str) -> None:  # a client that is begun in vain takes its time to end
         there = await connect(scheduler, timeout=CONNECT, **Security().get_connection_args("client"))
@@ -235,14 +234,13 @@ class ProcessEndedError(Exception):
     """The process that trained a cell is gone: Dask lets it be tried again."""
 
 
-def train_on_worker(shipment: Shipment, topic: str, nth: int, every: float) -> Block | GradlabError:
+def train_on_worker(shipment: Shipment, topic: str, nth: int) -> Block | GradlabError:
     """Train a cell on the Dask worker that this is called on, in a process of its own.
 
     Args:
         shipment: the cell.
         topic: of the events that report progress: (nth, steps, share).
         nth: the place of the cell in the sweep.
-        every: seconds between two of these.
 
     Returns:
         What came of the runs, or what a user can fix: Dask would retry what is raised.
@@ -254,23 +252,18 @@ def train_on_worker(shipment: Shipment, topic: str, nth: int, every: float) -> B
 
     worker = get_worker()
     key = worker.get_current_task()
-    report = throttled(lambda steps, share: worker.log_event(topic, (nth, steps, share)), every)
+    report = throttled(lambda steps, share: worker.log_event(topic, (nth, steps, share)), REPORT_EVERY)
     multiprocessing.current_process().daemon = False  # a worker of a nanny is one, and could start no process
     process = _idle_process() or TrainingProcess(IDLE)
     process.begin(train_shipment, (shipment, Path(worker.local_directory) / "gradlab"))
     with suppress(EOFError, OSError):
         while (task := worker.state.tasks.get(key)) and task.state in ("executing", "long-running"):
-            if not process.pipe.poll(TELL_EVERY):
-                continue
-            try:
+            if process.pipe.poll(TELL_EVERY):
                 message = process.receive()
-            except GradlabError as error:
-                _idle.append(process)
-                return error
-            if isinstance(message, Block):
-                _idle.append(process)
-                return message
-            report(*message)
+                if isinstance(message, Block | GradlabError):
+                    _idle.append(process)
+                    return message
+                report(*message)
     raise ProcessEndedError(process.end())
 
 

@@ -121,16 +121,15 @@ def run(
             there = results.by_run()
             cells = [cell for cell in cells_of(grid, record.chunk) if not all(run in there for run in cell)]
             progress = _Progress(cells, grid.runs - sum(map(len, cells)), watcher)
+            ended: Iterator[Ended] = iter(())
+            stop = stop or runs.Stop()
             if cells:
-                record = _ready(grid, folder, record, progress.cached)
-                if executor is None:
+                if executor is None:  # its processes import torch while this one prepares
                     count = min(workers or _cores(record.threads), len(cells))
                     executor = stack.enter_context(Workers(count)) if count > 1 else train_in_process
-                stop = stop or runs.Stop()
-                ended = executor(grid, cells, progress.reports, stop)
-                record, results = _train(folder, record, log, progress, ended, stop)
-            else:
-                record = _updated(folder, record, "done", results)
+                record = _prepared(grid, folder, record, progress.cached)
+                ended = executor(grid, cells, progress.on_progress, stop)
+            record, results = _train(folder, record, log, progress, ended, stop)
             if record.status == "done" and record.sharpness is None:  # last of all, or by the next command
                 record = replace(record, sharpness=_sharpness(grid, says))
                 folder.write(record)
@@ -229,7 +228,7 @@ def _planned(grid: Grid, says: Callable[[str], object]) -> stacked.StackPlan:
     return plan
 
 
-def _ready(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int) -> SweepRecord:
+def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int) -> SweepRecord:
     """Write and return the record with the versions its runs are trained by, once all points can be trained.
 
     Raises:
@@ -270,31 +269,23 @@ def _train(
         for each in ended:
             if each.block:
                 log.append(each.block)
-            progress.ends(each)
+            progress.add(each)
         status = "interrupted" if progress.lost else "done"
     finally:
         stop.heard = False
         log.sync()
         results = folder.results()
-        record = _updated(folder, record, status, results, progress)
+        there = results.by_run()
+        record = replace(
+            record,
+            status=status,
+            done=len(there),
+            failed=sum(block.status[nth] == "failed" for block, nth in there.values()),
+            run_steps=record.run_steps + progress.steps,
+            seconds=record.seconds + progress.seconds,
+        )
+        folder.write(record)
     return record, results
-
-
-def _updated(
-    folder: SweepFolder, record: SweepRecord, status: str, results: Results, progress: _Progress | None = None
-) -> SweepRecord:
-    """Write and return the record as it stands now."""
-    there = results.by_run()
-    record = replace(
-        record,
-        status=status,
-        done=len(there),
-        failed=sum(block.status[nth] == "failed" for block, nth in there.values()),
-        run_steps=record.run_steps + (progress.steps if progress else 0),
-        seconds=record.seconds + (progress.seconds if progress else 0.0),
-    )
-    folder.write(record)
-    return record
 
 
 def _sharpness(grid: Grid, says: Callable[[str], object]) -> dict[str, Any]:
@@ -334,12 +325,12 @@ class _Progress:
         """Since the first cell began; 0 where none is done."""
         return time.monotonic() - self.begin if self.begin is not None and self.steps else 0.0
 
-    def reports(self, nth: int, steps: int, share: float) -> None:
+    def on_progress(self, nth: int, steps: int, share: float) -> None:
         """Count a cell that is under way."""
         self.under_way[nth] = steps, share * len(self.cells[nth])
-        self._tell()
+        self._report()
 
-    def ends(self, cell: Ended) -> None:
+    def add(self, cell: Ended) -> None:
         """Count a cell that has ended."""
         self.under_way.pop(cell.nth, None)
         if cell.block:
@@ -347,9 +338,9 @@ class _Progress:
             self.done += len(self.cells[cell.nth])
         else:
             self.lost, self.how = self.lost + len(self.cells[cell.nth]), cell.error
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         begins = self.begin is None
         self.begin = self.begin or time.monotonic()
         if self.watcher:

@@ -155,6 +155,8 @@ class Workers:
                     else:
                         yield Ended(nth, None, how)
                     continue
+                if isinstance(message, GradlabError):
+                    raise message
                 if isinstance(message, Block):
                     idle.append(process)
                     yield Ended(busy.pop(process), message)
@@ -179,16 +181,13 @@ class TrainingProcess:
         with suppress(OSError):
             self.pipe.send((train, cell))
 
-    def receive(self) -> Block | tuple[int, float]:
-        """Wait for what it says: the block, or the steps so far and the share of the cell that is done.
+    def receive(self) -> Block | GradlabError | tuple[int, float]:
+        """Return the block, or what a user can fix; before, now and then, the steps so far and the share that is done.
 
         Raises:
             EOFError, OSError: the process is gone.
-            GradlabError: what a user can fix.
         """
-        message: Block | tuple[int, float] | GradlabError = self.pipe.recv()
-        if isinstance(message, GradlabError):
-            raise message
+        message: Block | GradlabError | tuple[int, float] = self.pipe.recv()
         return message
 
     def end(self) -> str:
