@@ -121,7 +121,7 @@ def test_a_worker_with_other_versions_trains_nothing() -> None:
 def test_an_address_where_nothing_answers_fails_in_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT", 0.2)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.2)
     command = ["sweep", "--task", "noisy_line", "--vary", "lr=0.1,0.2", "--dask"]
     for address, said in [
         ("tcp://127.0.0.1:9", "--dask tcp://127.0.0.1:9: nothing answers there within 0.2 seconds\n"),
@@ -189,7 +189,7 @@ MISSING = ModuleNotFoundError("No module named 'gradlab'")
 def test_workers_without_the_same_versions_are_refused(
     client: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT", 0.0)
+    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.0)
     found = Cluster("tcp://a:1")
     found.client = client
     with pytest.raises(GradlabError) as raised:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
-ENOUGH = 1024  # runs of a cell that has several seeds: more of them save little, and whoever is killed loses the cell
+MOST_OF_SEVERAL_SEEDS = (
+    1024  # runs of a cell that has several seeds: more of them save little, and whoever is killed loses the cell
+)
 
 
 class Cell(NamedTuple):
@@ -97,7 +99,7 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
         if len(ordered) > chunk:
             cells += [tuple(part) for one in by_seed for part in _parts(one, chunk)]
         else:
-            together = max(1, min(chunk, ENOUGH) // len(ordered))
+            together = max(1, min(chunk, MOST_OF_SEVERAL_SEEDS) // len(ordered))
             cells += [tuple(chain(*part)) for part in _parts(by_seed, together)]
     return cells
 

@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     from gradlab.sweeps.grid import Grid
     from gradlab.sweeps.workers import OnCellProgress
 
-CONNECT = 5.0  # seconds to wait for the scheduler, and as many for its workers
-LOOK = 30.0  # seconds that looking at all workers may take
-REFRESH = 2.0  # seconds between two looks at which workers there are
-ALONE = 60.0  # seconds to wait for workers to come back when all are gone
-AHEAD = 2  # cells for each that is trained at a time: the next one is there when one ends
+CONNECT_TIMEOUT = 5.0  # seconds to wait for the scheduler, and as many for its workers
+CALL_TIMEOUT = 30.0  # seconds that looking at all workers may take
+LOOK_EVERY = 2.0  # seconds between two looks at which workers there are
+NO_WORKERS_TIMEOUT = 60.0  # seconds to wait for workers to come back when all are gone
+CELLS_PER_THREAD = 2  # cells for each that is trained at a time: the next one is there when one ends
 REPORT_EVERY = 2.0  # seconds between two reports of a cell: hundreds of workers report to one scheduler
-IDLE = 10.0  # seconds a process waits for another cell: torch need not be imported again, and nothing stays for long
+IDLE_TIMEOUT = (
+    10.0  # seconds a process waits for another cell: torch need not be imported again, and nothing stays for long
+)
 
 
 class Cluster:
@@ -79,17 +81,17 @@ class Cluster:
         from distributed import CancelledError
 
         shipped, topic = shipping(grid), f"gradlab-{uuid.uuid4().hex}"
-        heard: SimpleQueue[tuple[Any, ...]] = SimpleQueue()  # (nth, steps, share) or (nth, what came of the cell)
+        inbox: SimpleQueue[tuple[Any, ...]] = SimpleQueue()  # (nth, steps, share) or (nth, what came of the cell)
         waiting = deque(range(len(cells)))
         away: dict[int, Future[Any]] = {}
 
         async def wait_for(nth: int) -> None:  # in the thread of the client
             try:
-                heard.put((nth, await self.client.gather(away[nth], asynchronous=True)))
-            except Exception as error:  # it is told apart where it is heard
-                heard.put((nth, error))
+                inbox.put((nth, await self.client.gather(away[nth], asynchronous=True)))
+            except Exception as error:  # it is told apart where it is read
+                inbox.put((nth, error))
 
-        self.client.subscribe_topic(topic, lambda event: heard.put(tuple(event[1])))
+        self.client.subscribe_topic(topic, lambda event: inbox.put(tuple(event[1])))
         try:
             while waiting or away:
                 room = self._room(grid.experiment["threads"])
@@ -99,7 +101,7 @@ class Cluster:
                     away[nth] = self.client.submit(train_on_worker, sent, topic, nth, pure=False, retries=TRIES - 1)
                     self.client.loop.add_callback(wait_for, nth)
                 with suppress(Empty):
-                    nth, *found = heard.get(timeout=TELL_EVERY)
+                    nth, *found = inbox.get(timeout=TELL_EVERY)
                     if len(found) == 1:
                         del away[nth]
                         if isinstance(found[0], CancelledError):  # by others, or as the scheduler is gone
@@ -115,7 +117,7 @@ class Cluster:
             with suppress(OSError, RuntimeError):  # the cluster may be gone, which is known by now
                 self.client.unsubscribe_topic(topic)
                 self.client.cancel(list(away.values()))
-                self.client.run(end_idle, on_error="ignore", callback_timeout=CONNECT)
+                self.client.run(end_idle, on_error="ignore", callback_timeout=CONNECT_TIMEOUT)
 
     def _room(self, threads: int) -> int:
         """Return how many cells of so many threads each keep all workers busy.
@@ -124,16 +126,16 @@ class Cluster:
             ClusterError: the scheduler is gone, or all workers are.
         """
         if (now := time.monotonic()) >= self._look_due:
-            self._look_due = now + REFRESH
+            self._look_due = now + LOOK_EVERY
             self._at_once = sum(max(1, count // threads) for count in self.threads().values())
             self._seen = now if self._at_once else self._seen
-            if now - self._seen > ALONE:
+            if now - self._seen > NO_WORKERS_TIMEOUT:
                 raise ClusterError(
                     f"all workers of {self.address} are gone\n"
                     "what has ended is kept, and the same command goes on when there are some again"
                 )
         # With several threads each, more than can be trained at a time would be trained by the threads of others.
-        return self._at_once * AHEAD if threads == 1 else self._at_once
+        return self._at_once * CELLS_PER_THREAD if threads == 1 else self._at_once
 
     def threads(self) -> dict[str, int]:
         """Return how many threads each worker has, by its address.
@@ -142,7 +144,7 @@ class Cluster:
             ClusterError: the scheduler does not answer.
         """
         try:
-            found: dict[str, int] = self.client.nthreads(callback_timeout=LOOK)
+            found: dict[str, int] = self.client.nthreads(callback_timeout=CALL_TIMEOUT)
         except (OSError, ValueError, RuntimeError):  # TimeoutError and CommClosedError are OSErrors; a closed client
             raise ClusterError(
                 f"the scheduler at {self.address} no longer answers\n"
@@ -152,7 +154,7 @@ class Cluster:
 
     def _check_workers(self) -> None:
         """Raise a ClusterError unless there are workers, and each has the versions that are here."""
-        due = time.monotonic() + CONNECT
+        due = time.monotonic() + CONNECT_TIMEOUT
         while not self.threads():
             if time.monotonic() >= due:
                 raise ClusterError(
@@ -160,11 +162,13 @@ class Cluster:
                 )
             time.sleep(TELL_EVERY)
         try:
-            found: dict[str, Any] = self.client.run(versions, on_error="return", callback_timeout=LOOK)
+            found: dict[str, Any] = self.client.run(versions, on_error="return", callback_timeout=CALL_TIMEOUT)
         except OSError:
-            raise ClusterError(f"the workers of {self.address} do not answer within {LOOK:g} seconds") from None
+            raise ClusterError(
+                f"the workers of {self.address} do not answer within {CALL_TIMEOUT:g} seconds"
+            ) from None
         try:  # it reads what is sent, and trains nothing
-            self.client.run_on_scheduler(versions, callback_timeout=LOOK)
+            self.client.run_on_scheduler(versions, callback_timeout=CALL_TIMEOUT)
         except ImportError as error:
             raise ClusterError(_cannot_import("the scheduler", error)) from None
         for address, installed in found.items():
@@ -203,17 +207,17 @@ def _connected(address: str) -> Iterator[Client]:
         raise ClusterError("--dask needs the package distributed: pip install 'gradlab[dask]'") from None
 
     async def knock(scheduler: str) -> None:  # a client that is begun in vain takes its time to end
-        there = await connect(scheduler, timeout=CONNECT, **Security().get_connection_args("client"))
+        there = await connect(scheduler, timeout=CONNECT_TIMEOUT, **Security().get_connection_args("client"))
         await there.close()
 
     try:
         scheduler = json.loads(Path(address).read_text())["address"] if address.endswith(".json") else address
         asyncio.run(knock(scheduler))
-        client: Client = Client(scheduler, timeout=CONNECT, set_as_default=False)
+        client: Client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except FileNotFoundError:
         raise ClusterError(f"--dask {shortened(address)}: there is no such file of a scheduler") from None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
-        nobody = f"nothing answers there within {CONNECT:g} seconds"
+        nobody = f"nothing answers there within {CONNECT_TIMEOUT:g} seconds"
         why = nobody if isinstance(error, OSError) else shortened(error, 150)
         raise ClusterError(
             f"--dask {shortened(address)}: {why}\n"
@@ -222,7 +226,7 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         yield client
     finally:
-        client.close(timeout=CONNECT)
+        client.close(timeout=CONNECT_TIMEOUT)
 
 
 # On a worker
@@ -254,7 +258,7 @@ def train_on_worker(shipment: Shipment, topic: str, nth: int) -> Block | Gradlab
     key = worker.get_current_task()
     report = throttled(lambda steps, share: worker.log_event(topic, (nth, steps, share)), REPORT_EVERY)
     multiprocessing.current_process().daemon = False  # a worker of a nanny is one, and could start no process
-    process = _idle_process() or TrainingProcess(IDLE)
+    process = _idle_process() or TrainingProcess(IDLE_TIMEOUT)
     process.begin(train_shipment, (shipment, Path(worker.local_directory) / "gradlab"))
     with suppress(EOFError, OSError):
         while (task := worker.state.tasks.get(key)) and task.state in ("executing", "long-running"):

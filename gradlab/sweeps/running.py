@@ -135,9 +135,9 @@ def run(
                 folder.write(record)
             return _result(folder, record, results, progress.cached)._replace(lost=progress.lost, how=progress.how)
         except runs.StoppedError:
-            told = f"stopped after {progress.cached + progress.done:,} of {grid.runs:,} runs"
+            message = f"stopped after {progress.cached + progress.done:,} of {grid.runs:,} runs"
             command = "the same command without --fresh" if fresh else "the same command"
-            raise runs.StoppedError(f"{told}; {command} goes on from there") from None
+            raise runs.StoppedError(f"{message}; {command} goes on from there") from None
         except BaseException:
             folder.drop_if_empty()
             raise

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from gradlab.sweeps.cells import LoadedCell
     from gradlab.sweeps.grid import Grid
 
-LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
-PAYS = 60.0  # seconds of stacked training, below which compiling is not even tried
+MOST_LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
+COMPILE_FROM = 60.0  # seconds of stacked training, below which compiling is not even tried
 COMPILED_SIZES = (128, 512)  # each is compiled to be measured; without Python in between, fewer runs fill the cache
-GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
+COMPILE_GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
 
 
 class StackPlan(NamedTuple):
@@ -66,7 +66,7 @@ def planned(grid: Grid, alike: Sequence[int]) -> StackPlan:
     """
     cell = load(cell_of(grid, alike[:1]))
     steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment) or 1000
-    most = max(1, min(len(alike), LOSSES // steps))
+    most = max(1, min(len(alike), MOST_LOSSES // steps))
 
     def seconds(size: int, *, compiled: bool = False) -> float:
         part = load(cell_of(grid, alike[:size]))
@@ -74,7 +74,7 @@ def planned(grid: Grid, alike: Sequence[int]) -> StackPlan:
 
     chunk, found = best(seconds, most)
     total = found[chunk] * steps * grid.runs
-    if total < PAYS:
+    if total < COMPILE_FROM:
         return StackPlan(chunk)
     begin = time.monotonic()
     try:
@@ -84,7 +84,7 @@ def planned(grid: Grid, alike: Sequence[int]) -> StackPlan:
     if fault := _steps_of(*_task_of(cell.experiment), compiled=True).fault:
         return StackPlan(chunk, no_compiler=fault)
     gained = total - faster[size] * steps * grid.runs
-    return StackPlan(size, compiled=True) if gained > GAIN * (time.monotonic() - begin) else StackPlan(chunk)
+    return StackPlan(size, compiled=True) if gained > COMPILE_GAIN * (time.monotonic() - begin) else StackPlan(chunk)
 
 
 def _training(cell: LoadedCell) -> ensemble.Training:

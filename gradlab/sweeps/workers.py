@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TRIES = 3  # of a cell whose process ended without a word
-PATIENCE = 0.5  # seconds a process may take to end when it is told to
+END_TIMEOUT = 0.5  # seconds a process may take to end when it is told to
 
 
 class Ended(NamedTuple):
@@ -172,7 +172,7 @@ class TrainingProcess:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, idle), name="gradlab", daemon=True)
-        with _deaf_to_ctrl_c():
+        with _ctrl_c_blocked():
             self.process.start()
         theirs.close()
 
@@ -192,9 +192,9 @@ class TrainingProcess:
 
     def end(self) -> str:
         """Let it be gone, and say how it ended."""
-        self.process.join(PATIENCE / 10)  # it may be at its end already
+        self.process.join(END_TIMEOUT / 10)  # it may be at its end already
         self.process.terminate()
-        self.process.join(PATIENCE)
+        self.process.join(END_TIMEOUT)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
@@ -216,7 +216,7 @@ def end_all(processes: Sequence[TrainingProcess]) -> None:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
+def _ctrl_c_blocked() -> Iterator[None]:
     """Start processes that Ctrl-C does not reach, from their first instruction on: this one hears it."""
     if not hasattr(signal, "pthread_sigmask"):  # not on Windows
         yield

@@ -132,7 +132,7 @@ def alone(chosen: Grid) -> list[bytes]:
     return lines(sweep.run(chosen, Path("alone"), workers=1, chunk=1).folder)
 
 
-def test_results_are_those_of_this_machine_without_the_users_file(
+def test_dask_results_equal_local_ones_without_the_users_file(
     dask: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = grid(RAISES, modes=["zero_grad", "mine.py:thirds,every=2"])
@@ -164,7 +164,7 @@ def test_results_are_those_of_this_machine_without_the_users_file(
     assert lines(there.folder) == here
     with Cluster(dask.address) as cluster_:
         assert set(cluster_.client.run(lambda: len(multiprocessing.active_children())).values()) == {0}
-    assert (sent, ended, most) == (16, 16, cluster.AHEAD * 2)  # of the threads of the workers
+    assert (sent, ended, most) == (16, 16, cluster.CELLS_PER_THREAD * 2)  # of the threads of the workers
 
 
 def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
