@@ -52,7 +52,7 @@ def cell(chosen: Grid) -> cells.Cell:
 
 def test_what_a_cell_ships_does_not_grow_with_the_grid() -> None:
     big = grid("noisy_line", "lr=1e-3:1:200:log", "keep=0:1:50", "batch_size=1,2", seeds=list(range(50)))
-    shipment = shipping.shipping(big)(cells.cell_of(big, cells.cells_of(big, 8)[0]))
+    shipment = shipping.shipper(big)(cells.cell_of(big, cells.cells_of(big, 8)[0]))
     assert len(pickle.dumps(shipment)) < 2000 < len(pickle.dumps(big))
 
 
@@ -61,7 +61,7 @@ def test_results_are_the_same_where_the_users_files_are_not() -> None:
     chosen = grid("mine.py:mine", modes=["zero_grad", "mine.py:thirds,every=2:sum"])
     here = sweeps.train_cell(cell(chosen))
     assert here.status == ["done", "failed", "done"] * 4
-    shipment = pickle.loads(pickle.dumps(shipping.shipping(chosen)(cell(chosen))))  # noqa: S301 - ours
+    shipment = pickle.loads(pickle.dumps(shipping.shipper(chosen)(cell(chosen))))  # noqa: S301 - ours
     Path("mine.py").unlink()
     there = trained(shipment)
     assert there == here
@@ -71,7 +71,7 @@ def test_results_are_the_same_where_the_users_files_are_not() -> None:
 
 def test_a_file_is_used_in_its_place_only_where_it_is_the_same() -> None:
     Path("mine.py").write_text(MINE)
-    shipment = shipping.shipping(grid("mine.py:mine"))(cell(grid("mine.py:mine")))
+    shipment = shipping.shipper(grid("mine.py:mine"))(cell(grid("mine.py:mine")))
     trained(shipment)
     assert not Path("elsewhere").exists()
     Path("mine.py").write_text("raise OSError")
@@ -87,7 +87,7 @@ def test_files_of_one_name_are_kept_apart() -> None:
         Path(folder).mkdir()
         Path(folder, "mine.py").write_text(MINE.replace(".mean()", f".mean() * {factor}"))
     chosen = grid("a/mine.py:mine", "task=a/mine.py:mine,b/mine.py:mine", seeds=[0], modes=["zero_grad"])
-    shipment = shipping.shipping(chosen)(cell(chosen))
+    shipment = shipping.shipper(chosen)(cell(chosen))
     for folder in "ab":
         Path(folder, "mine.py").unlink()
     parts = [shipment._replace(cell=shipment.cell._replace(runs=[run])) for run in shipment.cell.runs]
@@ -99,7 +99,7 @@ def test_files_of_one_name_are_kept_apart() -> None:
 def test_another_module_on_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("of_mine.py").write_text(MINE)
     monkeypatch.syspath_prepend(Path.cwd())
-    shipment = shipping.shipping(grid("of_mine:mine"))(cell(grid("of_mine:mine")))
+    shipment = shipping.shipper(grid("of_mine:mine"))(cell(grid("of_mine:mine")))
     assert trained(shipment).status == ["done", "failed", "done"] * 6
     Path("of_mine.py").write_text(MINE + "# changed")
     with pytest.raises(TaskError, match="task 'of_mine:mine' is another one on a worker than here"):
@@ -107,7 +107,7 @@ def test_another_module_on_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_worker_with_other_versions_trains_nothing() -> None:
-    shipment = shipping.shipping(grid())(cell(grid()))
+    shipment = shipping.shipper(grid())(cell(grid()))
     other = shipment._replace(versions=shipment.versions | {"torch": "1.0"})
     with pytest.raises(ClusterError, match=r"a worker has torch .*, and here is torch 1\.0: results depend on it"):
         trained(other)
@@ -156,8 +156,9 @@ class Answering:
     def __init__(self, workers: dict[str, Any], scheduler: Exception | None = None) -> None:
         self.workers, self.scheduler = workers, scheduler
 
-    def nthreads(self, **_: Any) -> dict[str, int]:
-        return dict.fromkeys(self.workers, 1)
+    def wait_for_workers(self, *_: Any, **__: Any) -> None:
+        if not self.workers:
+            raise TimeoutError
 
     def run(self, *_: Any, **__: Any) -> dict[str, Any]:
         return self.workers
@@ -186,10 +187,7 @@ MISSING = ModuleNotFoundError("No module named 'gradlab'")
         ),
     ],
 )
-def test_workers_without_the_same_versions_are_refused(
-    client: Any, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.0)
+def test_workers_without_the_same_versions_are_refused(client: Any, said: str) -> None:
     found = Cluster("tcp://a:1")
     found.client = client
     with pytest.raises(GradlabError) as raised:

@@ -149,7 +149,7 @@ def sweep(
     if plot:
         from gradlab import plotting
 
-        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.words)
+        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.mode_names)
     outcome = _sweep(grid, out, workers, dask, fresh=fresh, talk=not (json or quiet))
     if json:
         failed = {"failed": outcome.failed} if outcome.failed else {}
@@ -341,7 +341,7 @@ def _show_sweep(outcome: sweeps.SweepResult, *, quiet: bool, drawn: bool) -> Non
     for error, count in outcome.errors.items():
         say(f"{counted(count, 'run')} failed:\n{error}")
     if outcome.lost:
-        say(f"{counted(outcome.lost, 'run')} not trained: {outcome.how}; the same command tries again")
+        say(f"{counted(outcome.lost, 'run')} not trained: {outcome.lost_reason}; the same command tries again")
     if quiet:
         return
     for why, count in outcome.by_loop.items():

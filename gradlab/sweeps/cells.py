@@ -122,7 +122,7 @@ def cell_of(grid: Grid, numbers: Sequence[int]) -> Cell:
     return Cell(common, [grid.run(number) for number in numbers])
 
 
-def load(cell: Cell) -> LoadedCell:
+def load_cell(cell: Cell) -> LoadedCell:
     """Return the cell ready to be trained.
 
     Raises:

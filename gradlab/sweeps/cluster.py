@@ -22,7 +22,7 @@ from gradlab.errors import ClusterError, GradlabError, shortened
 from gradlab.runs import TELL_EVERY, StoppedError
 from gradlab.store import Block
 from gradlab.sweeps.cells import cell_of
-from gradlab.sweeps.shipping import Shipment, check_versions, shipping, train_shipment, versions
+from gradlab.sweeps.shipping import Shipment, check_versions, shipper, train_shipment, versions
 from gradlab.sweeps.workers import TRIES, Ended, TrainingProcess, end_all, throttled
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Cluster:
         """
         from distributed import CancelledError
 
-        shipped, topic = shipping(grid), f"gradlab-{uuid.uuid4().hex}"
+        ship, topic = shipper(grid), f"gradlab-{uuid.uuid4().hex}"
         inbox: SimpleQueue[tuple[Any, ...]] = SimpleQueue()  # (nth, steps, share) or (nth, what came of the cell)
         waiting = deque(range(len(cells)))
         away: dict[int, Future[Any]] = {}
@@ -97,7 +97,7 @@ class Cluster:
                 room = self._room(grid.experiment["threads"])
                 while waiting and len(away) < room:
                     nth = waiting.popleft()
-                    sent = shipped(cell_of(grid, cells[nth]))
+                    sent = ship(cell_of(grid, cells[nth]))
                     away[nth] = self.client.submit(train_on_worker, sent, topic, nth, pure=False, retries=TRIES - 1)
                     self.client.loop.add_callback(wait_for, nth)
                 with suppress(Empty):
@@ -154,13 +154,12 @@ class Cluster:
 
     def _check_workers(self) -> None:
         """Raise a ClusterError unless there are workers, and each has the versions that are here."""
-        due = time.monotonic() + CONNECT_TIMEOUT
-        while not self.threads():
-            if time.monotonic() >= due:
-                raise ClusterError(
-                    f"the scheduler at {self.address} has no workers; start one: dask worker {self.address}"
-                )
-            time.sleep(TELL_EVERY)
+        try:
+            self.client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
+        except TimeoutError:
+            raise ClusterError(
+                f"the scheduler at {self.address} has no workers; start one: dask worker {self.address}"
+            ) from None
         try:
             found: dict[str, Any] = self.client.run(versions, on_error="return", callback_timeout=CALL_TIMEOUT)
         except OSError:

@@ -15,7 +15,7 @@ from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
 from gradlab.experiment import RULE, check_rule
 from gradlab.experiment.toml_text import excess
-from gradlab.sweeps.numbering import Run, numbered, rule_at
+from gradlab.sweeps.numbering import Run, decode, mode_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,14 +86,14 @@ class Grid(NamedTuple):
         return math.prod(len(axis.values) for axis in self.axes) * max(1, len(self.modes)) * len(self.seeds)
 
     @property
-    def words(self) -> list[str]:
+    def mode_names(self) -> list[str]:
         """The modes as the experiment names them."""
         return list(self.experiment["modes"]) if self.modes else []
 
     def run(self, number: int) -> Run:
         """Return the run of that number."""
         axes = {axis.key: axis.values for axis in self.axes}
-        return Run(number, *numbered(number, axes, self.modes, self.seeds))
+        return Run(number, *decode(number, axes, self.modes, self.seeds))
 
     def experiment_at(self, values: Sequence[Any], flag: str = "") -> Experiment:
         """Return the experiment at a point, its modes those of the point.
@@ -105,7 +105,7 @@ class Grid(NamedTuple):
             axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE
         }
         point = {axis.key: value for axis, value in zip(self.axes, values, strict=True)}
-        changed["modes",] = self.words or [rule_at(point).name]
+        changed["modes",] = self.mode_names or [mode_at(point).name]
         return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
 
     def points(self) -> Iterator[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ class Run(NamedTuple):
     seed: int
 
 
-def numbered(
+def decode(
     number: int, axes: Mapping[str, Sequence[Any]], chosen: Sequence[M], seeds: Sequence[int]
 ) -> tuple[tuple[Any, ...], M | Mode, int]:
     """Return the values of the axes, the mode and the seed of a run.
@@ -49,7 +49,7 @@ def numbered(
     for each in reversed(list(axes.values())):
         rest, nth = divmod(rest, len(each))
         values.insert(0, each[nth])
-    mode = chosen[nth_mode] if chosen else rule_at(dict(zip(axes, values, strict=True)))
+    mode = chosen[nth_mode] if chosen else mode_at(dict(zip(axes, values, strict=True)))
     return tuple(values), mode, seeds[seed]
 
 
@@ -58,13 +58,13 @@ def numbering_of(record: SweepRecord) -> Callable[[int], tuple[tuple[Any, ...], 
     axes = record.values
 
     def run_at(number: int) -> tuple[tuple[Any, ...], str, int]:
-        values, mode, seed = numbered(number, axes, record.modes, record.seeds)
+        values, mode, seed = decode(number, axes, record.modes, record.seeds)
         return values, mode if isinstance(mode, str) else mode.name, seed
 
     return run_at
 
 
-def rule_at(point: Mapping[str, Any]) -> Mode:
+def mode_at(point: Mapping[str, Any]) -> Mode:
     """Return the mode that keep and every make at a point, given as values by key."""
     return _rule(point.get("keep", 0.0), point.get("every", 1))
 

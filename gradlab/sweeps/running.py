@@ -17,7 +17,7 @@ from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
 from gradlab.store import SweepRecord
 from gradlab.sweeps import stacked
-from gradlab.sweeps.cells import LOOP_CHUNK, cells_of
+from gradlab.sweeps.cells import cells_of
 from gradlab.sweeps.cluster import Cluster
 from gradlab.sweeps.workers import Workers, train_in_process
 
@@ -54,7 +54,8 @@ class SweepResult(NamedTuple):
         ended: how many runs ended with which verdict, or failed.
         errors: what ended runs that failed, and how many each.
         by_loop: why runs were trained by the plain loop where another engine was to, and how many each.
-        lost: how many runs could not be trained, for the processes that were at them ended; and how these did.
+        lost: how many runs could not be trained.
+        lost_reason: how the processes that trained these ended.
     """
 
     folder: SweepFolder
@@ -64,7 +65,7 @@ class SweepResult(NamedTuple):
     errors: dict[str, int]
     by_loop: dict[str, int]
     lost: int = 0
-    how: str = ""
+    lost_reason: str = ""
 
     @property
     def failed(self) -> int:
@@ -133,7 +134,9 @@ def run(
             if record.status == "done" and record.sharpness is None:  # last of all, or by the next command
                 record = replace(record, sharpness=_sharpness(grid, says))
                 folder.write(record)
-            return _result(folder, record, results, progress.cached)._replace(lost=progress.lost, how=progress.how)
+            return _result(folder, record, results, progress.cached)._replace(
+                lost=progress.lost, lost_reason=progress.lost_reason
+            )
         except runs.StoppedError:
             message = f"stopped after {progress.cached + progress.done:,} of {grid.runs:,} runs"
             command = "the same command without --fresh" if fresh else "the same command"
@@ -162,7 +165,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         **({"match_lr": True} if first.match_lr else {}),
         **({"mode_sources": sources} if any(sources) else {}),
         "vary": [[axis.key, list(axis.values)] for axis in grid.axes],
-        "modes": grid.words,
+        "modes": grid.mode_names,
         "seeds": list(grid.seeds),
         "engine": grid.engine,
     }
@@ -191,14 +194,16 @@ def _begun(folder: SweepFolder, settings: dict[str, Any]) -> SweepRecord | None:
 
 
 def _new_record(grid: Grid, settings: dict[str, Any], chunk: int | None, says: Callable[[str], object]) -> SweepRecord:
-    plan = stacked.StackPlan(chunk) if chunk else _planned(grid, says)
+    plan = stacked.StackPlan(chunk) if chunk else stacked.planned(grid)
+    if plan.no_compiler:
+        says(f"the step is not compiled, which would have paid: {plan.no_compiler}")
     return SweepRecord(
         experiment=grid.experiment["name"],
         title=grid.experiment["title"],
         identity=identity(settings),
         settings=settings,
         axes=[axis._asdict() | {"values": list(axis.values)} for axis in grid.axes],
-        modes=grid.words,
+        modes=grid.mode_names,
         seeds=list(grid.seeds),
         chunk=plan.chunk,
         compiled=plan.compiled,
@@ -208,24 +213,6 @@ def _new_record(grid: Grid, settings: dict[str, Any], chunk: int | None, says: C
         threads=grid.experiment["threads"],
         started=store.now(),
     )
-
-
-def _planned(grid: Grid, says: Callable[[str], object]) -> stacked.StackPlan:
-    """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble."""
-    if grid.engine != "ensemble":
-        return stacked.StackPlan(LOOP_CHUNK)
-    alike = max(cells_of(grid, grid.runs), key=len)
-    runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
-    try:
-        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-            plan = stacked.planned(grid, alike)
-    except GradlabError:
-        raise
-    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why
-        return stacked.StackPlan(LOOP_CHUNK)
-    if plan.no_compiler:
-        says(f"the step is not compiled, which would have paid: {plan.no_compiler}")
-    return plan
 
 
 def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int) -> SweepRecord:
@@ -316,7 +303,7 @@ class _Progress:
     def __init__(self, cells: Sequence[tuple[int, ...]], cached: int, watcher: Watcher | None) -> None:
         self.cells, self.cached, self.watcher = cells, cached, watcher
         self.steps = self.done = self.lost = 0
-        self.how = ""
+        self.lost_reason = ""
         self.under_way: dict[int, tuple[int, float]] = {}
         self.begin: float | None = None  # when the first cell began: what imports took before is no training
 
@@ -337,7 +324,7 @@ class _Progress:
             self.steps += sum(cell.block.steps)
             self.done += len(self.cells[cell.nth])
         else:
-            self.lost, self.how = self.lost + len(self.cells[cell.nth]), cell.error
+            self.lost, self.lost_reason = self.lost + len(self.cells[cell.nth]), cell.error
         self._report()
 
     def _report(self) -> None:

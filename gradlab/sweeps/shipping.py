@@ -40,7 +40,7 @@ class Shipment(NamedTuple):
     versions: dict[str, str]
 
 
-def shipping(grid: Grid) -> Callable[[Cell], Shipment]:
+def shipper(grid: Grid) -> Callable[[Cell], Shipment]:
     """Return the function that ships a cell; a user's files are read once for all cells of a sweep.
 
     Raises:
@@ -56,10 +56,10 @@ def shipping(grid: Grid) -> Callable[[Cell], Shipment]:
     modules = {each: sha256 for each, sha256 in sources.items() if each.module}
     installed = versions()
 
-    def shipped(cell: Cell) -> Shipment:
+    def ship(cell: Cell) -> Shipment:
         return Shipment(_renamed(cell, lambda word: whole.get(word, word), {}), files, modules, installed)
 
-    return shipped
+    return ship
 
 
 def train_shipment(sent: tuple[Shipment, Path], on_progress: OnProgress) -> Block:

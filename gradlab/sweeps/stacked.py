@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import redirect_stdout
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +13,8 @@ from gradlab import modes, optimizers, runs, tasks
 from gradlab.engines import ensemble
 from gradlab.engines.ensemble.chunk_size import best, seconds_a_run_step
 from gradlab.engines.ensemble.memory import keep_freed_memory
-from gradlab.sweeps.cells import cell_of, load
+from gradlab.errors import GradlabError
+from gradlab.sweeps.cells import LOOP_CHUNK, cell_of, cells_of, load_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,23 +56,33 @@ def train(cell: LoadedCell) -> Iterator[ensemble.Losses]:
     yield from ensemble.train(_training(cell), **ends, clip_norm=experiment.clip_norm)
 
 
-def planned(grid: Grid, alike: Sequence[int]) -> StackPlan:
-    """Measure how many runs are best trained at once, and whether compiling their step pays.
-
-    Args:
-        grid: of the sweep.
-        alike: the numbers of the most runs that may be trained at once.
+def planned(grid: Grid) -> StackPlan:
+    """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble.
 
     Raises:
-        CannotStackError: the plain loop alone can train them.
         GradlabError: what a user can fix.
     """
-    cell = load(cell_of(grid, alike[:1]))
+    if grid.engine != "ensemble":
+        return StackPlan(LOOP_CHUNK)
+    alike = max(cells_of(grid, grid.runs), key=len)
+    runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
+    try:
+        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+            return _measured(grid, alike)
+    except GradlabError:
+        raise
+    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why
+        return StackPlan(LOOP_CHUNK)
+
+
+def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
+    """Return the plan by which the runs of these numbers, the most that may be trained at once, train fastest."""
+    cell = load_cell(cell_of(grid, alike[:1]))
     steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment) or 1000
     most = max(1, min(len(alike), MOST_LOSSES // steps))
 
     def seconds(size: int, *, compiled: bool = False) -> float:
-        part = load(cell_of(grid, alike[:size]))
+        part = load_cell(cell_of(grid, alike[:size]))
         return seconds_a_run_step(_training(part._replace(compiled=compiled)))
 
     chunk, found = best(seconds, most)

@@ -13,7 +13,7 @@ from gradlab.engines.ensemble import CannotStackError
 from gradlab.errors import GradlabError, shortened
 from gradlab.store import Block
 from gradlab.sweeps import stacked
-from gradlab.sweeps.cells import load
+from gradlab.sweeps.cells import load_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ def train_cell(cell: Cell, on_progress: OnProgress = lambda *_: None) -> Block:
 def _trained(cell: Cell, on_progress: OnProgress) -> Block:
     import torch
 
-    loaded = load(cell)
+    loaded = load_cell(cell)
     torch.set_num_threads(loaded.experiment.threads)  # results depend on it: part of the settings
     why = ""
     if cell.grid.engine == "ensemble":

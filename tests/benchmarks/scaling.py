@@ -67,8 +67,8 @@ def by_files(runs: int, folder: Path) -> None:
     """Measure what does not need a cluster."""
     chosen = timed("grid", lambda: grid(runs))
     cells = timed("cells", lambda: cells_of(chosen, CHUNK))
-    shipped = shipping.shipping(chosen)
-    packed = [pickle.dumps(shipped(cell_of(chosen, cell))) for cell in cells[:10]]
+    ship = shipping.shipper(chosen)
+    packed = [pickle.dumps(ship(cell_of(chosen, cell))) for cell in cells[:10]]
     print(f"  {len(cells):,} cells; each ships {max(map(len, packed)):,} bytes "  # noqa: T201
           f"and returns {len(pickle.dumps(block(cells[0]))):,}")  # fmt: skip
     sweep = store.SweepFolder(folder / "noisy_line" / "sweep-made-up")

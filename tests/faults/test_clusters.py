@@ -174,7 +174,7 @@ def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
     chosen = grid(KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
     there = sweep.run(chosen, dask=dask.address, chunk=1)
     assert (there.lost, there.failed, there.record.status) == (1, 1, "interrupted")
-    assert there.how == "the process that trained it was ended by SIGKILL"
+    assert there.lost_reason == "the process that trained it was ended by SIGKILL"
     assert there.folder.results().column("run", 2) == [0, None]
     assert all(worker.poll() is None for worker in dask.workers)
     injected("killed process of a Dask worker", 2)
@@ -185,8 +185,8 @@ def waiting(address: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     command = [*COMMAND, "--optimizer", "vanilla", "--engine", "loop", "--dask", address]
     script = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweeps import running; "
-        "running.LOOP_CHUNK = 1; from gradlab.cli import main; main()"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweeps import stacked; "
+        "stacked.LOOP_CHUNK = 1; from gradlab.cli import main; main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, *command], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,

@@ -26,7 +26,7 @@ from gradlab.errors import StoreError
 from gradlab.experiment import Override, from_task
 from gradlab.store import Block, SweepFolder, SweepRecord
 from gradlab.store.sweeps import block_line
-from gradlab.sweeps import grid_of, running
+from gradlab.sweeps import grid_of, stacked
 from gradlab.sweeps import workers as processes
 from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
@@ -113,7 +113,7 @@ def waiting(workers: str) -> Iterator[Process]:
 
 
 def test_a_killed_sweep_resumes_to_the_undisturbed_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "LOOP_CHUNK", 8)
+    monkeypatch.setattr(stacked, "LOOP_CHUNK", 8)
     chosen = grid(WAITS)
     Path("go").touch()
     undisturbed = sweep.run(chosen, Path("undisturbed"), workers=1)
@@ -160,7 +160,7 @@ def test_a_killed_worker_costs_its_cell_alone(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(processes, "TRIES", 2)
     outcome = sweep.run(chosen, workers=2, chunk=1)
     assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
-    assert outcome.how == "the process that trained it was ended by SIGKILL"
+    assert outcome.lost_reason == "the process that trained it was ended by SIGKILL"
     assert outcome.folder.results().column("run", 2) == [0, None]
     alone = sweep.run(grid("pass", seeds=(1,))._replace(axes=chosen.axes), Path("alone"), workers=1, chunk=1)
     assert lines(outcome.folder) == lines(alone.folder)
