@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
 MOST_OF_SEVERAL_SEEDS = (
-    1024  # runs of a cell that has several seeds: more of them save little, and whoever is killed loses the cell
+    1024  # runs of a cell that has several seeds: more save little, and a killed process loses its whole cell
 )
 
 
@@ -78,7 +78,7 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
 
     Runs of a cell differ in what is kept, in options of the optimizer and in seed alone; where each is trained by
     itself, not in these options, so that several processes share even a small sweep. Those of one seed stand
-    together, and are cut apart only where they alone are more than `chunk`: whoever shares a seed shares its batches.
+    together, and are cut apart only where they alone are more than `chunk`: runs of one seed share its batches.
     """
     alike: dict[Any, list[tuple[Any, int]]] = {}
     seeds = len(grid.seeds)
@@ -110,7 +110,7 @@ def _is_option(axis: Axis, *or_: str) -> bool:
 
 
 def _parts(items: list[T], most: int) -> Iterator[list[T]]:
-    """Cut a list into parts of at most so many, as equal in length as can be."""
+    """Cut a list into parts of at most so many, as equal in length as possible."""
     parts = math.ceil(len(items) / most)
     return (items[nth * len(items) // parts : (nth + 1) * len(items) // parts] for nth in range(parts))
 

@@ -61,7 +61,7 @@ class Cluster:
         """
         with ExitStack() as stack:
             stack.callback(logging.disable, logging.root.manager.disable)
-            logging.disable()  # what a user can do about what Dask reports is told in a line
+            logging.disable()  # gradlab reports what a user can do about it, in a line
             self.client: Client = stack.enter_context(_connected(self.address))
             self._check_workers()
             self._stack = stack.pop_all()
@@ -88,7 +88,7 @@ class Cluster:
         async def wait_for(nth: int) -> None:  # in the thread of the client
             try:
                 inbox.put((nth, await self.client.gather(away[nth], asynchronous=True)))
-            except Exception as error:  # it is told apart where it is read
+            except Exception as error:  # `_ended` knows which
                 inbox.put((nth, error))
 
         self.client.subscribe_topic(topic, lambda event: inbox.put(tuple(event[1])))
@@ -249,7 +249,7 @@ def train_on_worker(shipment: Shipment, topic: str, nth: int) -> Block | Gradlab
         What came of the runs, or what a user can fix: Dask would retry what is raised.
 
     Raises:
-        ProcessEndedError: the process ended without a word, or nobody waits for the cell any more.
+        ProcessEndedError: the process died, or nobody waits for the cell any more.
     """
     from distributed import get_worker
 

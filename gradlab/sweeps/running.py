@@ -95,7 +95,7 @@ def run(
         executor: where to train instead.
         dask: the address of a Dask scheduler, on whose workers to train instead.
         chunk: runs of a cell at most, of a sweep that begins; default what suits the engine.
-        watcher: who is told how far it is.
+        watcher: receives progress and messages.
         stop: a wish to stop.
 
     Raises:
@@ -109,7 +109,7 @@ def run(
         return finished
     says = watcher.says if watcher else lambda _: None
     with ExitStack() as stack:
-        if dask is not None:  # first of all: a cluster that is not there is told of before anything is measured
+        if dask is not None:  # first: a missing cluster is reported before anything is measured
             executor = stack.enter_context(Cluster(dask))
         folder.make()
         log = stack.enter_context(folder.log(fresh=fresh))

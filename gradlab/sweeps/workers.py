@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     OnCellProgress = Callable[[int, int, float], object]
 
 T = TypeVar("T")
-TRIES = 3  # of a cell whose process ended without a word
-END_TIMEOUT = 0.5  # seconds a process may take to end when it is told to
+TRIES = 3  # of a cell whose process dies
+END_TIMEOUT = 0.5  # seconds a process may take to end after SIGTERM
 
 
 class Ended(NamedTuple):
@@ -46,8 +46,8 @@ class Ended(NamedTuple):
 
     Attributes:
         nth: which one, in the order given.
-        block: what came of its runs; None where the processes that trained it ended without a word, time and again.
-        error: how they ended then.
+        block: results of its runs; None where its process died at every try.
+        error: how the process ended then.
     """
 
     nth: int
@@ -108,7 +108,7 @@ def throttled(report: OnProgress, every: float = TELL_EVERY) -> OnProgress:
 class Workers:
     """Processes of this machine, each of which trains one cell after the other; called, an `Executor`.
 
-    They import torch from when they are entered, and are gone when it is left.
+    They start, and import torch, when it is entered, and end when it is left.
     """
 
     def __init__(self, count: int) -> None:
@@ -116,11 +116,8 @@ class Workers:
         self.processes: list[TrainingProcess] = []
 
     def __enter__(self) -> Self:
-        try:
-            self.processes = [TrainingProcess() for _ in range(self.count)]
-        except BaseException:
-            self.__exit__()
-            raise
+        for _ in range(self.count):
+            self.processes.append(TrainingProcess())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +130,7 @@ class Workers:
         waiting, tries = deque(range(len(cells))), [0] * len(cells)
         idle, busy = self.processes.copy(), dict[TrainingProcess, int]()
         while waiting or busy:
-            while len(self.processes) < min(self.count, len(waiting)):  # one has ended without a word
+            while len(self.processes) < min(self.count, len(waiting)):  # one has died
                 self.processes.append(TrainingProcess())
                 idle.append(self.processes[-1])
             while waiting and idle:
@@ -177,7 +174,7 @@ class TrainingProcess:
         theirs.close()
 
     def begin(self, train: Callable[[T, OnProgress], Block], cell: T) -> None:
-        """Let it train a cell by this function; that the process is gone is known when it is listened to."""
+        """Let it train a cell by this function; a dead process is noticed by `receive`."""
         with suppress(OSError):
             self.pipe.send((train, cell))
 
@@ -191,8 +188,8 @@ class TrainingProcess:
         return message
 
     def end(self) -> str:
-        """Let it be gone, and say how it ended."""
-        self.process.join(END_TIMEOUT / 10)  # it may be at its end already
+        """End the process, and say how it ended."""
+        self.process.join(END_TIMEOUT / 10)  # it may be ending by itself
         self.process.terminate()
         self.process.join(END_TIMEOUT)
         if self.process.exitcode is None:
@@ -208,7 +205,7 @@ class TrainingProcess:
 
 
 def end_all(processes: Sequence[TrainingProcess]) -> None:
-    """Let processes be gone."""
+    """End processes, all at once."""
     for each in processes:
         each.process.terminate()
     for each in processes:
@@ -217,7 +214,7 @@ def end_all(processes: Sequence[TrainingProcess]) -> None:
 
 @contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach, from their first instruction on: this one hears it."""
+    """Start processes that Ctrl-C does not reach, from their first instruction on: this one handles it."""
     if not hasattr(signal, "pthread_sigmask"):  # not on Windows
         yield
         return
