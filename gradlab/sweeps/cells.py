@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from gradlab.experiment import Experiment
     from gradlab.modes import Mode
-    from gradlab.sweeps.grid import Axis, Grid
+    from gradlab.sweeps.axes import Axis
+    from gradlab.sweeps.grid import Grid
     from gradlab.sweeps.numbering import Run
 
 T = TypeVar("T")
