@@ -17,7 +17,7 @@ from gradlab.sweeps import grid_of, stacked
 
 if TYPE_CHECKING:
     from gradlab.engines import ensemble
-    from gradlab.sweeps import Grid, Outcome
+    from gradlab.sweeps import Grid, SweepResult
 
 
 def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more: Any) -> Grid:
@@ -26,11 +26,11 @@ def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more:
     return grid_of(made, vary, engine=engine)
 
 
-def trained(chosen: Grid, name: str = "runs", **more: Any) -> Outcome:
+def trained(chosen: Grid, name: str = "runs", **more: Any) -> SweepResult:
     return sweep.run(chosen, Path(name), workers=1, **more)
 
 
-def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
+def columns(outcome: SweepResult, *names: str) -> list[list[Any]]:
     results = outcome.folder.results()
     return [results.column(name, outcome.record.runs) for name in names]
 
@@ -57,7 +57,7 @@ def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
     ],
     ids=["grid", "modes", "adam", "heads", "items"],
 )
-def test_a_sweep_of_stacks_ends_as_one_of_single_runs_does(vary: list[str], more: dict[str, Any]) -> None:
+def test_a_sweep_of_stacks_ends_as_one_of_single_runs(vary: list[str], more: dict[str, Any]) -> None:
     together, alone = trained(grid(*vary, **more)), trained(grid(*vary, engine="loop", **more))
     assert not together.by_loop
     assert {block.engine for block in together.folder.results().blocks} == {"ensemble"}
@@ -75,10 +75,10 @@ def test_its_results_do_not_depend_on_when_its_cells_are_trained() -> None:
     found = {tuple(block.run): block for block in trained(chosen, chunk=4).folder.results().blocks}
     assert len(found) == 4
     for cell in reversed(found):
-        assert sweep.train_cell(chosen, cell) == found[cell]
+        assert sweep.train_cell(sweep.cell_of(chosen, cell)) == found[cell]
 
 
-def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
+def test_what_cannot_be_stacked_is_trained_by_the_loop() -> None:
     found = trained(grid("lr=0.01,0.1", task="echo", steps=12, modes=["zero_grad"]))
     assert list(found.by_loop.values()) == [4]
     assert {block.engine for block in found.folder.results().blocks} == {"loop"}
@@ -89,7 +89,7 @@ def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
     assert "trained one by one, by the plain loop: " in told.stderr
 
 
-def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunk_size_is_measured_once_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked, "seconds_a_run_step", lambda training: 1e-6 / len(training.stack.members) ** 0.01)
     found = trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3))
     assert found.record.chunk == 16  # of 44; the others gain less than a tenth
@@ -130,7 +130,7 @@ def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pyt
         raise RuntimeError("no compiler at hand")
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    monkeypatch.setattr(stacked, "PAYS", 0.0)
+    monkeypatch.setattr(stacked, "COMPILE_FROM", 0.0)
     # The fault is remembered for a task with these options: no other test has 17 samples.
     more: dict[str, Any] = {"steps": 5, "task_options.samples": 17}
     found = trained(grid("keep=0,1", **more), watcher=Watcher())

@@ -27,8 +27,10 @@ def export(
     if sweeps and len(folders) > 1:
         raise StoreError(f"{sweeps[0].path} is a sweep, whose columns are its own; export it by itself")
     if sweeps:
+        from gradlab.sweeps import numbering_of
+
         record, results = sweeps[0].read(), sweeps[0].results()
-        lines = store.csv_of_sweep(record, results)
+        lines = store.csv_of_sweep(record, results, numbering_of(record))
         print_missing_runs(record, results)
     else:
         lines = store.csv_of(read_runs(select_runs(folders)))

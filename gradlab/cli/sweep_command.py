@@ -17,7 +17,7 @@ from gradlab.errors import ExperimentError, PlotError
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from gradlab.sweeps import Outcome
+    from gradlab.sweeps import SweepResult
 
 
 @app.command()
@@ -61,7 +61,7 @@ def sweep(
     modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
     grid = sweeps.grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
     if plot:
-        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.modes)
+        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.mode_names)
     progress = None if json or quiet else SweepProgress(progress_display())
     with training_session(progress) as stop:
         outcome = sweeps.run(grid, out, fresh=fresh, workers=workers, dask=dask, watcher=progress, stop=stop)
@@ -76,13 +76,13 @@ def sweep(
     raise typer.Exit(FAILED if outcome.failed else DONE)
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: SweepResult) -> dict[str, Any]:
     rate = outcome.record.rate and round(outcome.record.rate, 1)
     shown = {"folder": str(outcome.folder.path), "runs": outcome.record.runs, "run_steps_per_second": rate}
     return shown | {"cached": outcome.cached} | ({"failed": outcome.failed} if outcome.failed else {})
 
 
-def _print_outcome(outcome: Outcome, *, quiet: bool) -> None:
+def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
     from gradlab.terminal.sweep_summary import sweep_lines
 
     console = stdout_console()
@@ -92,7 +92,8 @@ def _print_outcome(outcome: Outcome, *, quiet: bool) -> None:
     for error, count in outcome.errors.items():
         print_message(f"{counted(count, 'run')} failed:\n{error}")
     if outcome.lost:
-        print_message(f"{counted(outcome.lost, 'run')} not trained: {outcome.how}; the same command tries again")
+        lost = counted(outcome.lost, "run")
+        print_message(f"{lost} not trained: {outcome.lost_reason}; the same command tries again")
     if quiet:
         return
     for why, count in outcome.by_loop.items():
@@ -102,12 +103,12 @@ def _print_outcome(outcome: Outcome, *, quiet: bool) -> None:
         print_message(f"{outcome.cached:,} of {of_runs} done before and not trained again (--fresh does)")
 
 
-def _has_verdict(outcome: Outcome) -> bool:
+def _has_verdict(outcome: SweepResult) -> bool:
     """Say whether a run of the sweep ended with a verdict."""
     return any(count for word, count in outcome.ended.items() if word != "failed")
 
 
-def _can_be_drawn(outcome: Outcome) -> bool:
+def _can_be_drawn(outcome: SweepResult) -> bool:
     from gradlab import plotting
 
     try:

@@ -22,7 +22,7 @@ from gradlab.store.folders import (
 from gradlab.store.record_files import now
 from gradlab.store.row_log import RowLog
 from gradlab.store.run_record import LastRequest, RunRecord
-from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of
+from gradlab.store.sweeps import Block, BlockLog, Results, SweepFolder, SweepRecord
 
 __all__ = [
     "RUNS",
@@ -32,7 +32,6 @@ __all__ = [
     "LastRequest",
     "Results",
     "RowLog",
-    "Run",
     "RunFolder",
     "RunRecord",
     "SweepFolder",
@@ -45,7 +44,6 @@ __all__ = [
     "modified_at",
     "newest_sweep",
     "now",
-    "run_of",
     "strict_json",
     "write_bytes",
 ]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self, get_args
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, StrictBool, model_validator
 
-from gradlab import modes
-from gradlab.analysis.curves import Verdict
 from gradlab.errors import shortened
 from gradlab.store.files import strict_json, unwritable
 from gradlab.store.line_log import LineLog
@@ -22,7 +22,6 @@ from gradlab.store.row_log import loss_in, strict_decoder
 from gradlab.store.run_record import Count, Seconds, Seed, Shown  # noqa: TC001 - pydantic evaluates them
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 SWEEP = "sweep.json"
@@ -30,7 +29,6 @@ FORMAT = 1
 SYNC_EVERY = 1.0  # seconds between two times that results are sent down to the disk
 MOST_RUNS = 10**7
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
-_VERDICTS = {None, *get_args(Verdict)}
 
 
 class Block(NamedTuple):
@@ -52,48 +50,13 @@ class Block(NamedTuple):
     engine: str
     run: list[int]
     status: list[str]
-    verdict: list[Verdict | None]
+    verdict: list[str | None]
     steps: list[int]
     first_loss: list[float | None]
     last_loss: list[float | None]
     best_loss: list[float | None]
     error: list[str]
     why: str = ""
-
-
-class Run(NamedTuple):
-    """A run of a sweep: a point of the grid, a mode and a seed.
-
-    Attributes:
-        values: of the axes, in their order.
-        mode: the word that names it.
-        seed: of the run.
-    """
-
-    values: tuple[Any, ...]
-    mode: str
-    seed: int
-
-
-def run_of(number: int, axes: Mapping[str, Sequence[Any]], words: Sequence[str], seeds: Sequence[int]) -> Run:
-    """Return the run that a number means: points in the product of the axes, then modes, then seeds, these fastest.
-
-    Args:
-        number: from 0.
-        axes: key and values of each, in order.
-        words: of the modes; where there are none, keep and every of the point are the rule itself.
-        seeds: of the runs of a mode.
-    """
-    rest, seed = divmod(number, len(seeds))
-    place, mode = divmod(rest, max(1, len(words)))
-    values: list[Any] = []
-    for each in reversed(list(axes.values())):
-        place, nth = divmod(place, len(each))
-        values.insert(0, each[nth])
-    if words:
-        return Run(tuple(values), words[mode], seeds[seed])
-    here = dict(zip(axes, values, strict=True))
-    return Run(tuple(values), modes.rule(here.get("keep", 0.0), here.get("every", 1)).name, seeds[seed])
 
 
 class Results(NamedTuple):
@@ -155,10 +118,6 @@ class SweepRecord:
     sharpness: dict[str, Any] | None = None  # once it is measured: λ of each seed; {} where no edge is known
     writer: dict[str, Any] = field(default_factory=dict)  # while it is running: the process, {"pid", "host"}
     format: int = FORMAT
-
-    def run(self, number: int) -> Run:
-        """Return the run of that number."""
-        return run_of(number, self.values, self.modes, self.seeds)
 
     @property
     def values(self) -> dict[str, list[Any]]:
@@ -273,21 +232,15 @@ def sweeps_in(experiment: Path) -> list[SweepFolder]:
 
 def _results_in(content: bytes, file: Path) -> Results:
     blocks, damaged = [], []
-    for nth, line in enumerate(_lines(content), 1):
+    for nth, line in enumerate(BytesIO(content), 1):
+        if not line.endswith(b"\n"):  # the last one, torn
+            break
         try:
-            blocks.append(_block_in(line))
+            blocks.append(_block_in(line[:-1]))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            text = line[:200].decode(errors="replace")
+            text = line[:-1][:200].decode(errors="replace")
             damaged.append(f"{file}:{nth}: not a block: {shortened(text)}")
     return Results(blocks, damaged)
-
-
-def _lines(content: bytes) -> Iterator[bytes]:
-    """Yield each line that has its end, without that."""
-    begin = 0
-    while (end := content.find(b"\n", begin)) >= 0:
-        yield content[begin:end]
-        begin = end + 1
 
 
 def _block_in(line: bytes) -> Block:
@@ -307,10 +260,12 @@ def _block_in(line: bytes) -> Block:
         raise ValueError("its columns are not of one length")
     if not all(type(each) is int and 0 <= each < MOST_RUNS for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps are counts")
-    if not set(block.status) <= {"done", "failed"} or not set(block.verdict) <= _VERDICTS:
-        raise ValueError("a status or a verdict that there is none of")
-    if not all(isinstance(each, str) for each in (block.engine, block.why, *block.error)):
-        raise TypeError("an error is a text")
+    if not set(block.status) <= {"done", "failed"}:
+        raise ValueError("a status that there is none of")
+    if not all(
+        isinstance(each, str) for each in (block.engine, block.why, *block.error, *filter(None, block.verdict))
+    ):
+        raise TypeError("a verdict or an error is no text")
     return block
 
 
@@ -325,8 +280,10 @@ def _check_grid(record: SweepRecord) -> None:
             raise TypeError(f"an axis is {shortened(repr(axis))}")
         total *= len(axis["values"])
     for keep in record.values.get("keep", []):
-        modes.rule(keep)
+        if not math.isfinite(keep):
+            raise ValueError(f"keep is {keep}")
     for every in record.values.get("every", []):
-        modes.rule(0.0, every)
+        if every < 1:
+            raise ValueError(f"every is {every}")
     if not 0 < record.runs == total <= MOST_RUNS:
         raise ValueError(f"the number of runs is {record.runs}")
