@@ -73,23 +73,31 @@ def only_record() -> dict[str, Any]:
     return content
 
 
-class Heard:
-    """A watcher that remembers what it was told."""
+class Heard(runs.Progress):
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
 
-    def begins(self, plan: runs.RunPlan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
-        self.told.append((f"begins {plan.mode.name}", steps if done == 0 else (steps, done)))
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,
+    ) -> None:
+        self.told.append((f"start {title}", steps if done_steps == 0 else (steps, done_steps)))
 
-    def says(self, text: str) -> None:
-        self.told.append(("says", text))
+    def on_message(self, text: str) -> None:
+        self.told.append(("message", text))
 
-    def at(self, steps: int) -> None:
-        self.told.append(("at", steps))
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
+        self.told.append(("progress", steps))
 
-    def ends(self, result: Result) -> None:
-        self.told.append((f"ends {result.mode}", result.status))
+    def on_end(self, result: Result) -> None:
+        self.told.append((f"end {result.mode}", result.status))
 
 
 # What comes of a run
@@ -428,7 +436,7 @@ def test_an_unwritable_folder_is_refused_before_training() -> None:
     Path("runs").touch()
     heard = Heard()
     with pytest.raises(StoreError, match="cannot be written"):
-        runs.run(line(), watcher=heard)
+        runs.run(line(), progress=heard)
     assert heard.told == []
 
 
@@ -448,21 +456,24 @@ def test_expectations_are_checked_for_finished_runs() -> None:
     assert not runs.run(line(expect={"zero_grad": {"steps": 11}})).ok
 
 
-def test_a_watcher_hears_each_run_begin_with_its_steps_and_end() -> None:
+def test_progress_reports_start_steps_and_end_of_each_run() -> None:
     heard = Heard()
-    runs.run(line(modes=["zero_grad", "halve_grad"]), watcher=heard)
-    told = [each for each in heard.told if each[0] != "at"]
+    runs.run(line(modes=["zero_grad", "halve_grad"]), progress=heard)
+    told = [each for each in heard.told if each[0] != "progress"]
     assert told == [
-        ("begins zero_grad", 10), ("ends zero_grad", "done"), ("begins halve_grad", 10), ("ends halve_grad", "done")
-    ]  # fmt: skip
-    assert ("at", 1) in heard.told
+        ("start zero_grad seed 1", 10),
+        ("end zero_grad", "done"),
+        ("start halve_grad seed 1", 10),
+        ("end halve_grad", "done"),
+    ]
+    assert ("progress", 1) in heard.told
 
 
-def test_a_watcher_hears_finished_runs_end() -> None:
+def test_progress_reports_the_end_of_reused_runs() -> None:
     runs.run(line(modes=["zero_grad"]))
     heard = Heard()
-    runs.run(line(modes=["zero_grad"]), watcher=heard)
-    assert heard.told == [("ends zero_grad", "done")]
+    runs.run(line(modes=["zero_grad"]), progress=heard)
+    assert heard.told == [("end zero_grad", "done")]
 
 
 def test_a_finished_run_with_another_start_is_refused() -> None:

@@ -63,7 +63,7 @@ class Recording:
     def step(self) -> None:
         self.seen.append(gradient(self.task).clone())
 
-    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002 - as an optimizer's
+    def zero_grad(self, set_to_none: bool = True) -> None:
         self.task.model.zero_grad()
 
 

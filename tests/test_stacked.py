@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from gradlab import runs
 from gradlab import sweeps as sweep
 from gradlab.cli import app
 from gradlab.experiment import Override, from_task
@@ -116,15 +117,11 @@ def test_a_step_is_compiled_where_that_pays(
 
 
 def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Watcher:
+    class Messages(runs.Progress):
         said: list[str] = []  # noqa: RUF012 - of this one
 
-        def says(self, text: str) -> None:
+        def on_message(self, text: str) -> None:
             self.said.append(text)
-
-        def begins(self, total: int, done: int) -> None: ...
-
-        def at(self, steps: int, done: float) -> None: ...
 
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler at hand")
@@ -133,9 +130,9 @@ def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pyt
     monkeypatch.setattr(stacked, "COMPILE_FROM", 0.0)
     # The fault is remembered for a task with these options: no other test has 17 samples.
     more: dict[str, Any] = {"steps": 5, "task_options.samples": 17}
-    found = trained(grid("keep=0,1", **more), watcher=Watcher())
+    found = trained(grid("keep=0,1", **more), progress=Messages())
     assert not found.record.compiled
-    assert Watcher.said == ["the step is not compiled, which would have paid: no compiler at hand"]
+    assert Messages.said == ["the step is not compiled, which would have paid: no compiler at hand"]
 
 
 def test_the_edge_is_recorded_where_there_is_one() -> None:

@@ -109,23 +109,29 @@ def chosen(task: str, words: list[str], seeds: list[int] | None = None, **more: 
     return experiments.from_task(name, [Override((key,), value, key) for key, value in values.items()])
 
 
-class Heard:
-    """A watcher that remembers what it was told."""
+class Heard(runs.Progress):
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int | None, int, int]] = []  # steps, done, runs
         self.ended: list[str] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.RunPlan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
-        self.begun.append((steps, done, runs))
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,
+    ) -> None:
+        self.begun.append((steps, done_steps, runs))
 
-    def at(self, steps: int) -> None: ...
-
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.said.append(text)
 
-    def ends(self, result: Any) -> None:
+    def on_end(self, result: Any) -> None:
         self.ended.append(f"{result.mode} {result.seed} {result.status}")
 
 
@@ -136,7 +142,7 @@ def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
 
 def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[ExperimentResult, Heard]:
     heard = Heard()
-    return runs.run(experiment, Path(out), watcher=heard, **more), heard
+    return runs.run(experiment, Path(out), progress=heard, **more), heard
 
 
 # What comes of runs

@@ -413,27 +413,35 @@ def test_fresh_trains_all_again() -> None:
     assert (again.cached, lines(again)) == (0, before)
 
 
-class _StopAfter:
-    """A watcher that asks for a stop once so many runs are done."""
+class _StopAfter(runs.Progress):
+    """Asks for a stop once so many runs are done."""
 
     def __init__(self, runs_done: int, stop: runs.Stop) -> None:
         self.runs_done, self.stop = runs_done, stop
         self.said: list[str] = []
 
-    def begins(self, total: int, done: int) -> None:
-        self.began = total, done
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,
+    ) -> None:
+        self.began = runs, done_runs
 
-    def at(self, steps: int, done: float) -> None:
-        self.stop.requested |= done >= self.runs_done and steps > 0
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
+        self.stop.requested |= done_runs >= self.runs_done and steps > 0
 
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.said.append(text)
 
 
 def stopped(chosen: Grid, after: int, **more: Any) -> str:
     stop = runs.Stop()
     with pytest.raises(runs.StoppedError) as raised:
-        here(chosen, stop=stop, watcher=_StopAfter(after, stop), **more)
+        here(chosen, stop=stop, progress=_StopAfter(after, stop), **more)
     return str(raised.value)
 
 
@@ -469,9 +477,9 @@ def test_a_damaged_block_is_reported_and_its_cell_retrained() -> None:
     undisturbed = lines(first)
     file = first.folder.results_file
     file.write_bytes(file.read_bytes().replace(b"done", b"dine", 1))
-    watcher = _StopAfter(1000, runs.Stop())
-    again = here(chosen, watcher=watcher)
-    (said,) = watcher.said
+    progress = _StopAfter(1000, runs.Stop())
+    again = here(chosen, progress=progress)
+    (said,) = progress.said
     assert said.startswith(f"{file}:1: not a block: ")
     assert again.cached == 27 - 3
     assert set(undisturbed) <= set(lines(again))

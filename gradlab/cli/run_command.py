@@ -46,7 +46,7 @@ def run(
     show_progress = not (json or quiet)
     progress = RunProgress(progress_display(), len(chosen.modes) * len(chosen.seeds)) if show_progress else None
     with training_session(progress) as stop:
-        outcome = runs.run(chosen, out, fresh=fresh, watcher=progress, stop=stop)
+        outcome = runs.run(chosen, out, fresh=fresh, progress=progress, stop=stop)
     has_rows = any(each.rows for each in outcome.runs)
     if json:
         print_json(_outcome_json(outcome))

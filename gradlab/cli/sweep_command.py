@@ -64,7 +64,7 @@ def sweep(
         plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.mode_names)
     progress = None if json or quiet else SweepProgress(progress_display())
     with training_session(progress) as stop:
-        outcome = sweeps.run(grid, out, fresh=fresh, workers=workers, dask=dask, watcher=progress, stop=stop)
+        outcome = sweeps.run(grid, out, fresh=fresh, workers=workers, dask=dask, progress=progress, stop=stop)
     if json:
         print_json(_outcome_json(outcome))
     else:

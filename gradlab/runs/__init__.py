@@ -4,17 +4,18 @@ Here training meets the store: everything below computes or writes, everything a
 """
 
 from gradlab.runs.experiment_runs import run
-from gradlab.runs.job import TELL_EVERY, Watcher, failure
+from gradlab.runs.job import failure
 from gradlab.runs.plan import RunPlan, plan_runs, versions_of
+from gradlab.runs.progress import REPORT_EVERY, Progress
 from gradlab.runs.setup import optimizer_of, prepare, scheduler_of, steps_of
 from gradlab.runs.stopping import Stop, StoppedError
 
 __all__ = [
-    "TELL_EVERY",
+    "REPORT_EVERY",
+    "Progress",
     "RunPlan",
     "Stop",
     "StoppedError",
-    "Watcher",
     "failure",
     "optimizer_of",
     "plan_runs",

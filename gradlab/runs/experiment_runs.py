@@ -8,8 +8,9 @@ from gradlab import store
 from gradlab.analysis.results import ExperimentResult, check_expectations, result_of
 from gradlab.errors import ExperimentError, GradlabError
 from gradlab.experiment import Experiment, place_of
-from gradlab.runs.job import Job, Watcher
+from gradlab.runs.job import Job
 from gradlab.runs.plan import RunPlan, mode_names, plan_runs
+from gradlab.runs.progress import Progress
 from gradlab.runs.setup import prepare
 from gradlab.runs.single_run import train_run
 from gradlab.runs.stacked_runs import train_stacks
@@ -27,7 +28,7 @@ def run(
     out: Path = store.RUNS,
     *,
     fresh: bool = False,
-    watcher: Watcher | None = None,
+    progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> ExperimentResult:
     """Run all modes and seeds of `experiment` under `out`; finished ones are read, not trained, unless `fresh`.
@@ -48,13 +49,12 @@ def run(
         _prepare(experiment, folder)
     else:
         folder.save_request([plan.folder for plan in plans], mode_names(experiment), match_lr=experiment.match_lr)
-    job = Job(experiment, missing, SeedStarts(experiment, plans), watcher, stop or Stop())
+    job = Job(experiment, missing, SeedStarts(experiment, plans), progress or Progress(), stop or Stop())
     results: dict[Path, Result] = {}
 
     def end(plan: RunPlan) -> None:
         result = results[plan.folder.path] = result_of(plan.folder, cached=plan.done)
-        if watcher:
-            watcher.ends(result)
+        job.progress.on_end(result)
 
     if experiment.engine == "ensemble":  # all stacks before the runs that the plain loop trains
         for plan in train_stacks(job):

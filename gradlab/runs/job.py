@@ -11,19 +11,19 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import tasks
 from gradlab.engines.resuming import CannotResumeError, Checkpoint
 from gradlab.errors import GradlabError, StoreError, shortened, users_frames, users_traceback
 from gradlab.runs.checkpointing import check_rows
 from gradlab.runs.plan import RunPlan, new_record
+from gradlab.runs.progress import REPORT_EVERY, Progress
 from gradlab.runs.stopping import Stop, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from gradlab.analysis.results import Result
     from gradlab.experiment import Experiment
     from gradlab.rows import Row
     from gradlab.runs.starts import SeedStarts
@@ -31,29 +31,9 @@ if TYPE_CHECKING:
 
     StartEngine = Callable[["Job", Sequence[Checkpoint]], "TrainingSteps"]
 
-TELL_EVERY = 0.1  # seconds between two reports to a watcher
 CHECKPOINT_SPACING = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at most
 TASK_ERRORS = (Exception, SystemExit, GeneratorExit)  # what a user's task may raise; it ends its own run only
 _NO_TASK_ERRORS = (StoreError, StoppedError, CannotResumeError)
-
-
-class Watcher(Protocol):
-    """Who is told how far the runs are."""
-
-    def begins(self, plan: RunPlan, steps: int | None, done: int, runs: int = 1) -> None:
-        """Hear that a run begins, of so many steps where that is known, of which some are done already.
-
-        Where several are trained at once, `plan` is the first of these `runs`.
-        """
-
-    def at(self, steps: int) -> None:
-        """Hear how many of its steps are done, some ten times a second at most."""
-
-    def says(self, text: str) -> None:
-        """Hear what else there is to tell a user of a run."""
-
-    def ends(self, result: Result) -> None:
-        """Hear that the run has ended, or was done before."""
 
 
 class TrainingSteps(NamedTuple):
@@ -79,7 +59,7 @@ class Job:
     experiment: Experiment
     plans: list[RunPlan]
     starts: SeedStarts
-    watcher: Watcher | None
+    progress: Progress
     stop: Stop
     stacked: bool = False
 
@@ -98,9 +78,8 @@ class Job:
         return replace(self, plans=plans, stacked=stacked)
 
     def notify(self, text: str) -> None:
-        """Report something about the runs to the watcher."""
-        if self.watcher:
-            self.watcher.says(f"{self.title}: {text}")
+        """Report a message about the runs."""
+        self.progress.on_message(f"{self.title}: {text}")
 
     def build_task(self, seed: int, *, resumed: bool) -> tasks.Task:
         """Return the task of a seed on the experiment's device; where it starts anew, its start is checked."""
@@ -188,9 +167,8 @@ class Job:
         logged = checkpoints[0].step if checkpoints else 0
         seconds = max((each.seconds for each in checkpoints), default=0.0)
         append = logs[0].append if rows_of is None else partial(_append, logs, rows_of)
-        watcher, stop, every = self.watcher, self.stop, self.experiment.checkpoint_every
-        if watcher:
-            watcher.begins(self.plans[0], total, logged, len(self.plans))
+        stop, every = self.stop, self.experiment.checkpoint_every
+        self.progress.on_start(self.title, len(self.plans), total, done_steps=logged)
         begun = due = time.monotonic()
         save_at = begun + every
         stop.checked_after_steps = True
@@ -200,14 +178,13 @@ class Job:
                 logged += 1
                 if (now := time.monotonic()) < due and not stop.requested:
                     continue
-                if watcher:
-                    watcher.at(logged)
+                self.progress.on_progress(logged)
                 if states and (now >= save_at or stop.requested):
                     self._save_checkpoints(states(), logs, logged, seconds + now - begun)
                     save_at = time.monotonic() + max(every, CHECKPOINT_SPACING * (time.monotonic() - now))
                 if stop.requested:
                     raise self._stopped(f"after {logged} steps", "goes on from there" if states else "trains it again")
-                due = min(now + TELL_EVERY, save_at)
+                due = min(now + REPORT_EVERY, save_at)
             seconds += time.monotonic() - begun
         finally:
             stop.checked_after_steps = False

@@ -42,8 +42,7 @@ def train_stacks(job: Job) -> Iterator[RunPlan]:
         left, reason = trainer.train(job.subset(plans, stacked=True))
         if reason and reason not in reported:
             reported.add(reason)
-            if job.watcher:
-                job.watcher.says(f"trained one by one, by the plain loop: {reason}")
+            job.progress.on_message(f"trained one by one, by the plain loop: {reason}")
         yield from (plan for plan in plans if plan not in left)
 
 

@@ -9,7 +9,7 @@ from gradlab.sweeps.axes import Axis
 from gradlab.sweeps.cells import LOOP_CHUNK, Cell, LoadedCell, cell_of, cells_of
 from gradlab.sweeps.grid import DEFAULT_ENGINE, ENGINES, Grid, grid_of
 from gradlab.sweeps.numbering import Run, numbering_of
-from gradlab.sweeps.running import SweepResult, Watcher, run, settings_of
+from gradlab.sweeps.running import SweepResult, run, settings_of
 from gradlab.sweeps.training import train_cell
 from gradlab.sweeps.workers import Ended, Executor, Workers, train_in_process
 
@@ -25,7 +25,6 @@ __all__ = [
     "LoadedCell",
     "Run",
     "SweepResult",
-    "Watcher",
     "Workers",
     "cell_of",
     "cells_of",

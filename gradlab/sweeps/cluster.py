@@ -19,7 +19,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from gradlab.errors import ClusterError, GradlabError, shortened
-from gradlab.runs import TELL_EVERY, StoppedError
+from gradlab.runs import REPORT_EVERY as POLL_EVERY
+from gradlab.runs import StoppedError
 from gradlab.store import Block
 from gradlab.sweeps.cells import cell_of
 from gradlab.sweeps.shipping import Shipment, check_versions, shipper, train_shipment, versions
@@ -101,7 +102,7 @@ class Cluster:
                     away[nth] = self.client.submit(train_on_worker, sent, topic, nth, pure=False, retries=TRIES - 1)
                     self.client.loop.add_callback(wait_for, nth)
                 with suppress(Empty):
-                    nth, *found = inbox.get(timeout=TELL_EVERY)
+                    nth, *found = inbox.get(timeout=POLL_EVERY)
                     if len(found) == 1:
                         del away[nth]
                         if isinstance(found[0], CancelledError):  # by others, or as the scheduler is gone
@@ -261,7 +262,7 @@ def train_on_worker(shipment: Shipment, topic: str, nth: int) -> Block | Gradlab
     process.begin(train_shipment, (shipment, Path(worker.local_directory) / "gradlab"))
     with suppress(EOFError, OSError):
         while (task := worker.state.tasks.get(key)) and task.state in ("executing", "long-running"):
-            if process.pipe.poll(TELL_EVERY):
+            if process.pipe.poll(POLL_EVERY):
                 message = process.receive()
                 if isinstance(message, Block | GradlabError):
                     _idle.append(process)

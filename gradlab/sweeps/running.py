@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import runs, store
 from gradlab.analysis import sharpness
@@ -29,19 +29,6 @@ if TYPE_CHECKING:
     from gradlab.store import BlockLog, Results, SweepFolder
     from gradlab.sweeps.grid import Grid
     from gradlab.sweeps.workers import Ended, Executor
-
-
-class Watcher(Protocol):
-    """Who is told how far a sweep is."""
-
-    def begins(self, total: int, done: int) -> None:
-        """Hear how many runs there are, and how many were there before."""
-
-    def at(self, steps: int, done: float) -> None:
-        """Hear how many steps of all runs have been trained, and how many runs are done, with those under way."""
-
-    def says(self, text: str) -> None:
-        """Hear what else there is to tell a user."""
 
 
 class SweepResult(NamedTuple):
@@ -82,7 +69,7 @@ def run(
     executor: Executor | None = None,
     dask: str | None = None,
     chunk: int | None = None,
-    watcher: Watcher | None = None,
+    progress: runs.Progress | None = None,
     stop: runs.Stop | None = None,
 ) -> SweepResult:
     """Train the runs of a grid that are not there yet, cell by cell, and record them in one folder under `out`.
@@ -95,7 +82,7 @@ def run(
         executor: where to train instead.
         dask: the address of a Dask scheduler, on whose workers to train instead.
         chunk: runs of a cell at most, of a sweep that begins; default what suits the engine.
-        watcher: receives progress and messages.
+        progress: receives progress and messages.
         stop: a wish to stop.
 
     Raises:
@@ -107,7 +94,8 @@ def run(
     folder = store.SweepFolder(out / name / f"sweep-{identity(settings)}")
     if not fresh and (finished := _finished(folder, grid)) is not None:
         return finished
-    says = watcher.says if watcher else lambda _: None
+    progress = progress or runs.Progress()
+    says = progress.on_message
     with ExitStack() as stack:
         if dask is not None:  # first: a missing cluster is reported before anything is measured
             executor = stack.enter_context(Cluster(dask))
@@ -121,24 +109,24 @@ def run(
                 says(f"{message}; its runs are trained again")
             there = results.by_run()
             cells = [cell for cell in cells_of(grid, record.chunk) if not all(run in there for run in cell)]
-            progress = _Progress(cells, grid.runs - sum(map(len, cells)), watcher)
+            state = _SweepState(cells, grid.runs - sum(map(len, cells)), progress)
             ended: Iterator[Ended] = iter(())
             stop = stop or runs.Stop()
             if cells:
                 if executor is None:  # its processes import torch while this one prepares
                     count = min(workers or _cores(record.threads), len(cells))
                     executor = stack.enter_context(Workers(count)) if count > 1 else train_in_process
-                record = _prepared(grid, folder, record, progress.cached)
-                ended = executor(grid, cells, progress.on_progress, stop)
-            record, results = _train(folder, record, log, progress, ended, stop)
+                record = _prepared(grid, folder, record, state.cached)
+                ended = executor(grid, cells, state.on_progress, stop)
+            record, results = _train(folder, record, log, state, ended, stop)
             if record.status == "done" and record.sharpness is None:  # last of all, or by the next command
                 record = replace(record, sharpness=_sharpness(grid, says))
                 folder.write(record)
-            return _result(folder, record, results, progress.cached)._replace(
-                lost=progress.lost, lost_reason=progress.lost_reason
+            return _result(folder, record, results, state.cached)._replace(
+                lost=state.lost, lost_reason=state.lost_reason
             )
         except runs.StoppedError:
-            message = f"stopped after {progress.cached + progress.done:,} of {grid.runs:,} runs"
+            message = f"stopped after {state.cached + state.done:,} of {grid.runs:,} runs"
             command = "the same command without --fresh" if fresh else "the same command"
             raise runs.StoppedError(f"{message}; {command} goes on from there") from None
         except BaseException:
@@ -245,7 +233,7 @@ def _train(
     folder: SweepFolder,
     record: SweepRecord,
     log: BlockLog,
-    progress: _Progress,
+    progress: _SweepState,
     ended: Iterator[Ended],
     stop: runs.Stop,
 ) -> tuple[SweepRecord, Results]:
@@ -297,11 +285,11 @@ def _has_edge(grid: Grid, first: Experiment) -> bool:
     return not obstacle(first.settings(first.parsed_modes[0], grid.seeds[0]))
 
 
-class _Progress:
+class _SweepState:
     """Adds up how far the cells are."""
 
-    def __init__(self, cells: Sequence[tuple[int, ...]], cached: int, watcher: Watcher | None) -> None:
-        self.cells, self.cached, self.watcher = cells, cached, watcher
+    def __init__(self, cells: Sequence[tuple[int, ...]], cached: int, progress: runs.Progress) -> None:
+        self.cells, self.cached, self.progress = cells, cached, progress
         self.steps = self.done = self.lost = 0
         self.lost_reason = ""
         self.under_way: dict[int, tuple[int, float]] = {}
@@ -328,13 +316,11 @@ class _Progress:
         self._report()
 
     def _report(self) -> None:
-        begins = self.begin is None
-        self.begin = self.begin or time.monotonic()
-        if self.watcher:
-            if begins:
-                self.watcher.begins(self.cached + sum(map(len, self.cells)), self.cached)
-            steps, done = (sum(each) for each in zip((0, 0.0), *self.under_way.values(), strict=True))
-            self.watcher.at(int(self.steps + steps), self.cached + self.done + done)
+        if self.begin is None:
+            self.begin = time.monotonic()
+            self.progress.on_start("sweep", self.cached + sum(map(len, self.cells)), done_runs=self.cached)
+        steps, done = (sum(each) for each in zip((0, 0.0), *self.under_way.values(), strict=True))
+        self.progress.on_progress(int(self.steps + steps), self.cached + self.done + done)
 
 
 def _result(folder: SweepFolder, record: SweepRecord, results: Results, cached: int) -> SweepResult:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from gradlab import startup
 from gradlab.errors import GradlabError
-from gradlab.runs import TELL_EVERY, StoppedError
+from gradlab.runs import REPORT_EVERY, StoppedError
 from gradlab.store import Block
 from gradlab.sweeps.cells import cell_of
 from gradlab.sweeps.training import train_cell
@@ -92,7 +92,7 @@ def train_in_process(
         yield Ended(nth, train_cell(cell_of(grid, cell), go_on))
 
 
-def throttled(report: OnProgress, every: float = TELL_EVERY) -> OnProgress:
+def throttled(report: OnProgress, every: float = REPORT_EVERY) -> OnProgress:
     """Return a function that passes on what it is called with at most once in so many seconds."""
     due = 0.0
 
@@ -138,7 +138,7 @@ class Workers:
                 nth = busy[process] = waiting.popleft()
                 tries[nth] += 1
                 process.begin(train_cell, cell_of(grid, cells[nth]))
-            ready = connection.wait([process.pipe for process in busy], TELL_EVERY)
+            ready = connection.wait([process.pipe for process in busy], REPORT_EVERY)
             if stop.requested:
                 raise StoppedError
             for process in [process for process in busy if process.pipe in ready]:

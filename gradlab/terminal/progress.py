@@ -6,13 +6,14 @@ import math
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab.runs.progress import Progress
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
 
     from gradlab.analysis.results import Result
-    from gradlab.runs import RunPlan
 
 NARROW = 60  # columns below which there is no room for a bar
 INTERVAL = 10.0  # seconds between two lines
@@ -33,12 +34,13 @@ class ProgressBar:
     """On a terminal: one line with a bar, the rate and the time left, which disappears at the end."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
 
         narrow = console.width < NARROW
         text = TextColumn(f"{{task.{'fields[narrow]' if narrow else 'description'}}}", markup=False)
         columns = [text] if narrow else [text, BarColumn(None), TextColumn("{task.fields[measured]}")]
-        self.progress = Progress(*columns, console=console, transient=True, expand=not narrow)
+        self.progress = RichProgress(*columns, console=console, transient=True, expand=not narrow)
         self.task = self.progress.add_task("importing torch", total=None, measured="", narrow="importing torch")
         self.progress.start()
 
@@ -88,13 +90,13 @@ class ProgressLines:
         """Do nothing: no line has to be removed."""
 
 
-class TrainingProgress:
+class TrainingProgress(Progress):
     """What a command shows of a training."""
 
     def __init__(self, display: ProgressBar | ProgressLines) -> None:
         self.display = display
 
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         """Show a message."""
         self.display.print(text)
 
@@ -116,19 +118,27 @@ class RunProgress(TrainingProgress):
         self.done = self.before = 0  # steps of a run, and those that a resumed run had done already
         self.start = time.monotonic()
 
-    def begins(self, plan: RunPlan, steps: int | None, done: int, runs: int = 1) -> None:
-        """Show the run, or the runs, that begin."""
-        self.what = plan.title if runs == 1 else f"{runs} runs at once"
-        self.steps, self.done, self.before, self.at_once = steps, done, done, runs
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,  # noqa: ARG002 - only for sweeps
+    ) -> None:
+        """Show the run or the stack that starts."""
+        self.what, self.at_once = title, runs
+        self.steps, self.done, self.before = steps, done_steps, done_steps
         self.start = time.monotonic()
         self.display.begin(self.status)
 
-    def at(self, steps: int) -> None:
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:  # noqa: ARG002 - only for sweeps
         """Show how far it is."""
         self.done = steps
         self.display.update(self.status)
 
-    def ends(self, result: Result) -> None:
+    def on_end(self, result: Result) -> None:
         """Count the run, and show how it ended unless it was done before."""
         self.ended += 1
         if not result.cached:
@@ -160,16 +170,24 @@ class SweepProgress(TrainingProgress):
         self.done = 0.0
         self.first: tuple[float, int, float] | None = None  # when steps were reported first, how many, and runs done
 
-    def begins(self, total: int, done: int) -> None:
-        """Show the sweep that begins."""
-        self.total, self.steps, self.done, self.first = total, 0, float(done), None
+    def on_start(
+        self,
+        title: str,  # noqa: ARG002 - a sweep is shown by its number of runs
+        runs: int,
+        steps: int | None = None,  # noqa: ARG002 - differs between runs
+        *,
+        done_steps: int = 0,  # noqa: ARG002 - only for single runs
+        done_runs: int = 0,
+    ) -> None:
+        """Show the sweep that starts."""
+        self.total, self.steps, self.done, self.first = runs, 0, float(done_runs), None
         self.display.begin(self.status)
 
-    def at(self, steps: int, done: float) -> None:
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
         """Show how far it is; the time before the first steps, when processes start, does not count for the rate."""
-        self.steps, self.done = steps, done
+        self.steps, self.done = steps, done_runs
         if steps and self.first is None:
-            self.first = time.monotonic(), steps, done
+            self.first = time.monotonic(), steps, done_runs
         self.display.update(self.status)
 
     @property

@@ -124,22 +124,18 @@ def killed(experiment: Experiment, out: Path, moment: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
-class Heard:
-    """A watcher that remembers where runs went on from, and what it was told."""
+class Heard(runs.Progress):
+    """Remembers from where runs resumed, and all messages."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.RunPlan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
-        self.begun.append(done)
+    def on_start(self, *_: object, done_steps: int = 0, **__: object) -> None:
+        self.begun.append(done_steps)
 
-    def at(self, steps: int) -> None: ...
-
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.said.append(text)
-
-    def ends(self, result: object) -> None: ...
 
 
 def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path:
@@ -162,7 +158,7 @@ def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path
 
 def gone_on(experiment: Experiment) -> tuple[list[Row], Heard]:
     heard = Heard()
-    (rows,) = rows_of(runs.run(experiment, Path("runs"), watcher=heard))
+    (rows,) = rows_of(runs.run(experiment, Path("runs"), progress=heard))
     return rows, heard
 
 
@@ -253,7 +249,7 @@ def test_the_seconds_of_all_its_parts_are_counted() -> None:
 def test_what_is_trained_anew_goes_on_from_nothing() -> None:
     stopped(one(), 50)
     heard = Heard()
-    runs.run(one(), Path("runs"), fresh=True, watcher=heard)
+    runs.run(one(), Path("runs"), fresh=True, progress=heard)
     assert heard.begun == [0]
 
 
@@ -298,7 +294,7 @@ def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
     stop = runs.Stop()
 
     class Dying(Heard):
-        def begins(self, *_: object) -> None:
+        def on_start(self, *_: object, **__: object) -> None:
             stop.requested = True
 
     Path("mine.py").write_text(
@@ -307,7 +303,7 @@ def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
     )
     experiment = experiments.from_task("mine.py:dying")
     with pytest.raises(runs.StoppedError, match="amid a step; the same command goes on from its last checkpoint"):
-        runs.run(experiment, Path("runs"), watcher=Dying(), stop=stop)
+        runs.run(experiment, Path("runs"), progress=Dying(), stop=stop)
     (record,) = Path("runs").glob("*/*/run.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
 
