@@ -264,7 +264,7 @@ def test_a_file_or_module_and_a_name_are_a_mode_of_ones_own(
     found = parse(word)
     assert found[:6] == (name, 0.0, every, mean, False, by_batch)
     assert found.own
-    assert found.leave is None
+    assert found.rewrite_grad is None
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_mode_of_ones_own_that_is_not_there_is_refused_in_a_line(word: str, me
 
 
 def test_the_example_that_ships_is_found_from_anywhere() -> None:
-    assert modes.load(parse("own_mode.py:clear_now_and_then")).leave
+    assert modes.load(parse("own_mode.py:clear_now_and_then")).rewrite_grad
 
 
 def test_a_task_is_not_looked_for_among_what_ships() -> None:

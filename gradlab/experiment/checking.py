@@ -402,4 +402,4 @@ def _check_matched(optimizer: str, parsed: list[Mode]) -> None:
             "does not grow with what is kept in .grad"
         )
     for mode in parsed:
-        modes.share_of_matched_lr(mode)
+        modes.matched_lr_scale(mode)

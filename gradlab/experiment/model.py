@@ -132,7 +132,7 @@ class Experiment(_Section):
         if not self.match_lr:
             return options
         # 0.005, where floats make 0.05·(1 − 0.9) less
-        lr = float(f"{options['lr'] * modes.share_of_matched_lr(mode):.12g}")
+        lr = float(f"{options['lr'] * modes.matched_lr_scale(mode):.12g}")
         return {**options, "lr": lr}
 
     def settings(self, mode: Mode, seed: int) -> dict[str, Any]:

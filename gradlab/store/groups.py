@@ -133,7 +133,7 @@ def _common(record: RunRecord, *, matched: bool) -> tuple[dict[str, Any], float 
     if not isinstance(lr, float) or not math.isfinite(lr):  # edited by hand
         return settings, None
     try:
-        share = modes.share_of_matched_lr(modes.parse(record.mode))
+        share = modes.matched_lr_scale(modes.parse(record.mode))
     except GradlabError:  # a mode without an effective lr, which is matched with no other
         return settings, None
     before = float(f"{lr / share:.9g}")  # of the lr, twelve digits were kept

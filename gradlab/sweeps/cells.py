@@ -82,7 +82,7 @@ def _parts(items: list[T], most: int) -> Iterator[list[T]]:
 def _shape(word: str, folder: str | None, *, matched: bool) -> tuple[Any, float]:
     """Return what of a mode decides more than how much is kept, and its share of the lr."""
     mode = modes.parse(word, Path(folder) if folder else None)
-    share = modes.share_of_matched_lr(mode) if matched else 1.0
+    share = modes.matched_lr_scale(mode) if matched else 1.0
     return (mode.every, mode.mean, mode.fill, mode.by_batch, mode.name if mode.own else None), share
 
 
