@@ -327,7 +327,7 @@ def verify(
     """Test what is said of zero_grad(), live: each claim holds, holds when …, or does not hold."""
     from gradlab import verify as claims
 
-    chosen, findings = claims.chosen(only), []
+    chosen, findings = claims.select(only), []
     console = console_()
     for nth, claim in enumerate(chosen, 1):
         try:

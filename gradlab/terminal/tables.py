@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gradlab.analysis.sharpness import Bound, Report
     from gradlab.rows import Row
     from gradlab.store import RunRecord, SweepRecord
-    from gradlab.verify import Finding
+    from gradlab.verify import ClaimResult
 
 COLOURS = {"falls": "green", "flat": "cyan", "oscillates": "yellow", "rises": "red", "diverges": "bold red"}
 ANSWER_COLOURS = {"holds": "green", "holds when": "yellow", "does not hold": "red", "skipped": "cyan"}
@@ -223,7 +223,7 @@ def _lr_here(bound: Bound) -> Text:
     return Text(f"{bound.lr:g}", "red" if above else "")
 
 
-def finding_block(finding: Finding) -> Group:
+def finding_block(finding: ClaimResult) -> Group:
     """Return what was found of a claim: its name, its statement, the answer and the numbers it rests on."""
     answer = Text(finding.answer, ANSWER_COLOURS.get(finding.kind, "bold red"))
     if not finding.ok:
@@ -237,7 +237,7 @@ def finding_block(finding: Finding) -> Group:
     return Group(Text(finding.name, "bold"), Padding(Group(*below), (0, 0, 1, 2)))
 
 
-def findings_line(findings: Sequence[Finding]) -> Text:
+def findings_line(findings: Sequence[ClaimResult]) -> Text:
     """Return the sum of all: how many claims hold, hold when …, do not hold, and whether that is as documented."""
     words = {  # of one, of several
         "holds": ("holds", "hold"),
