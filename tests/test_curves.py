@@ -318,8 +318,8 @@ def test_a_band_goes_on_over_the_curves_that_are_longest() -> None:
 @given(st.lists(st.lists(st.floats(), max_size=12), min_size=1, max_size=6))
 def test_no_losses_make_a_band_raise_and_its_median_lies_in_its_range(runs: list[list[float]]) -> None:
     made = band([curve(full_batch(losses), "step") for losses in runs])
-    assert len(made.x) == len(made.middle) == max(map(len, runs))
-    assert all(low <= middle <= high for low, middle, high in zip(made.low, made.middle, made.high, strict=True))
+    assert len(made.x) == len(made.median) == max(map(len, runs))
+    assert all(low <= middle <= high for low, middle, high in zip(made.low, made.median, made.high, strict=True))
 
 
 @given(

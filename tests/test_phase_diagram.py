@@ -142,7 +142,7 @@ def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
     (curves,) = numbered({"lr": [1.0, 0.1], "epochs": [3]}, modes, seeds=3)
     assert isinstance(curves, Profile)
     assert curves.x == [0.1, 1.0]
-    assert [(each.mode, each.low, each.middle, each.high) for each in curves.sections] == [
+    assert [(each.mode, each.low, each.median, each.high) for each in curves.sections] == [
         ("zero_grad", [6.0, 0.0], [7.0, 1.0], [8.0, 2.0]),
         ("halve_grad", [9.0, 3.0], [10.0, 4.0], [11.0, 5.0]),
     ]

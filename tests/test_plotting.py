@@ -551,7 +551,7 @@ def test_no_numbers_that_a_record_may_hold_keep_theory_from_being_computed(
     (line,) = lines_of(runs, "step")
     predicted = prediction(line, "step")
     assert predicted
-    assert len(predicted.middle) == steps
+    assert len(predicted.median) == steps
 
 
 SGD = {"name": "SGD", "lr": 0.1}

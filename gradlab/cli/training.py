@@ -179,7 +179,7 @@ def sharpness(
     from gradlab.analysis import sharpness as measuring
 
     with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-        found = measuring.report(chosen, dict(measuring.seeds_of(chosen)))
+        found = measuring.report(chosen, dict(measuring.measure_seeds(chosen)))
     if json:
         print_json(measuring.document(found))
     else:

@@ -136,10 +136,10 @@ def _axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> 
 
 def _scale(lines: Sequence[Line]) -> tuple[float, float, bool]:
     """Return bottom and top of the loss axis, and whether it is logarithmic."""
-    finite = [y for line in lines for y in (*line.band.low, *line.band.middle, *line.band.high) if abs(y) < HUGE]
+    finite = [y for line in lines for y in (*line.band.low, *line.band.median, *line.band.high) if abs(y) < HUGE]
     if not finite:
         return 0.0, 1.0, False
-    start = max((abs(line.band.middle[0]) for line in lines if line.finite), default=1.0) or 1.0
+    start = max((abs(line.band.median[0]) for line in lines if line.finite), default=1.0) or 1.0
     ceiling = CEILING * start
     low, high = min(finite), min(max(finite), ceiling)
     positive = [y for y in finite if y > 0]
@@ -155,7 +155,7 @@ def _draw_line(axes: Axes, line: Line, *, broad: bool, dashes: bool) -> None:
     n, band = line.finite, line.band
     few = n <= 12
     axes.plot(
-        band.x[:n], band.middle[:n], color=line.colour,
+        band.x[:n], band.median[:n], color=line.colour,
         linestyle=line.dash if dashes and not line.under else "-",
         linewidth=2.0 + 5.0 * min(line.under, 4) if line.under else 4.5 if broad else 2.0,
         alpha=0.3 if line.under else 0.4 if broad else None,
@@ -166,13 +166,13 @@ def _draw_line(axes: Axes, line: Line, *, broad: bool, dashes: bool) -> None:
         top = axes.get_ylim()[1] * 10
         high = [min(y, top) for y in band.high[:n]]
         axes.fill_between(band.x[:n], band.low[:n], high, color=line.colour, alpha=0.15, linewidth=0, zorder=2)
-    if n < len(band.middle):
+    if n < len(band.median):
         axes.plot(*leaves_at(axes, line), marker="X", markersize=9, color=line.colour, clip_on=False, zorder=5)
 
 
 def _draw_theory(axes: Axes, line: Line, predicted: curves.Band) -> None:
     n = finite_points(predicted)
-    axes.plot(predicted.x[:n], predicted.middle[:n], color=line.colour, linestyle=(0, (4, 2)), linewidth=1.3, zorder=4)
+    axes.plot(predicted.x[:n], predicted.median[:n], color=line.colour, linestyle=(0, (4, 2)), linewidth=1.3, zorder=4)
 
 
 def _dress(

@@ -37,8 +37,8 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
     low, high = axes.get_ylim()
     ends = []
     for line in lines:
-        whole = line.finite == len(line.band.middle)
-        x, y = (line.band.x[-1], line.band.middle[-1]) if whole else leaves_at(axes, line)
+        whole = line.finite == len(line.band.median)
+        x, y = (line.band.x[-1], line.band.median[-1]) if whole else leaves_at(axes, line)
         right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
         ends.append((float(right_at), float(up_at)))
     spaces = [LABEL * 1.35 * (1 + name.count("\n")) for name in names]
@@ -63,7 +63,7 @@ def leaves_at(axes: Axes, line: Line) -> tuple[float, float]:
     top = axes.get_ylim()[1]
     if not line.finite:
         return line.band.x[0], top
-    return line.band.x[line.finite - 1], min(line.band.middle[line.finite - 1], top)
+    return line.band.x[line.finite - 1], min(line.band.median[line.finite - 1], top)
 
 
 def _label(line: Line, axis: curves.Axis) -> str:
@@ -71,8 +71,8 @@ def _label(line: Line, axis: curves.Axis) -> str:
     name = printable(line.name).replace(",every", ", every")
     parts = textwrap.wrap(name, 26, break_long_words=False, max_lines=MOST_LINES, placeholder=" …")
     parts = [part if len(part) <= LONGEST else part[: LONGEST - 1] + "…" for part in parts]
-    if line.finite < len(line.band.middle):
-        what = "beyond 1e100" if math.isfinite(line.band.middle[line.finite]) else "not finite"
+    if line.finite < len(line.band.median):
+        what = "beyond 1e100" if math.isfinite(line.band.median[line.finite]) else "not finite"
         parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
     return "\n".join(parts)
 

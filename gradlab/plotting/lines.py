@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 def finite_points(band: curves.Band) -> int:
     """Return how many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
-    return next((nth for nth, y in enumerate(band.middle) if not abs(y) < HUGE), len(band.middle))
+    return next((nth for nth, y in enumerate(band.median) if not abs(y) < HUGE), len(band.median))
 
 
 def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
@@ -81,7 +81,7 @@ def _hides(upper: Line, lower: Line) -> bool:
     n = len(lower.band.x)
     if list(upper.band.x[:n]) != list(lower.band.x):
         return False
-    ys = zip(lower.band.middle, upper.band.middle[:n], strict=True)
+    ys = zip(lower.band.median, upper.band.median[:n], strict=True)
     return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
 
 

@@ -51,7 +51,7 @@ class Section(NamedTuple):
     """A curve over one axis: last loss of a mode, median and range over the seeds, and the share that diverged."""
 
     mode: str
-    middle: Numbers
+    median: Numbers
     low: Numbers
     high: Numbers
     diverged: Numbers

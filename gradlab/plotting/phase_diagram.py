@@ -359,7 +359,7 @@ def _draw_profiles(panels: Sequence[Profile], title: str, width: int) -> Figure:
     sections = [section for panel in panels for section in panel.sections]
     settled, all_ = [], []
     for section in sections:
-        for low, middle, high, share in zip(section.low, section.middle, section.high, section.diverged, strict=True):
+        for low, middle, high, share in zip(section.low, section.median, section.high, section.diverged, strict=True):
             if low is not None and middle is not None and high is not None and share is not None:
                 settled += ([low, middle] if share <= DIVERGED else []) + ([high] if share == 0 else [])
                 all_.append(middle)
@@ -402,7 +402,7 @@ def _draw_section(axes: Axes, panel: Profile, line: Line, top: float, crosses: f
             value if here and value is not None and value < HUGE else math.nan
             for value, here in zip(values, kept, strict=True)
         ]
-        for values in (section.middle, section.low, section.high)
+        for values in (section.median, section.low, section.high)
     )
     axes.plot(
         panel.x, middle, color=line.colour, linestyle=line.dash, linewidth=2.0, marker="o", markersize=3.5, zorder=3

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradlab import modes
 from gradlab.analysis import curves, theory
-from gradlab.analysis.quadratic import obstacle
+from gradlab.analysis.quadratic import why_no_theory
 from gradlab.errors import ModeError, PlotError
 from gradlab.plotting.lines import lines_of
 from gradlab.rows import Row
@@ -51,7 +51,7 @@ def why_not(line: Line) -> str:
 
 
 def _why_not(record: RunRecord, rows: Sequence[Row]) -> str:
-    if reason := obstacle(record.settings):
+    if reason := why_no_theory(record.settings):
         return reason
     if not _follows_rule(record.mode):
         return f"{record.mode} does not follow the rule of keep and every"

@@ -125,7 +125,7 @@ def begin_of(experiment: Experiment, plan: Plan) -> Begin:
     numbers, and the build before a training sets all generators back.
     """
     start = tasks.start_of(experiment.task_name, plan.seed, experiment.task_options)
-    if quadratic.obstacle(plan.settings):
+    if quadratic.why_no_theory(plan.settings):
         return Begin(start, None)
     if len(start.batches) > 1:
         return Begin(start, {})
@@ -133,7 +133,7 @@ def begin_of(experiment: Experiment, plan: Plan) -> Begin:
         built = tasks.build(experiment.task_name, plan.seed, experiment.task_options)
     except Exception:  # the task's function is a user's: what it raises is told when it is called for training
         return Begin(start, {})
-    found = quadratic.measured(built)
+    found = quadratic.measure(built)
     return Begin(start, found._asdict() if found else {})
 
 

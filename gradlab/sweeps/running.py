@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import runs, store
 from gradlab.analysis import sharpness
-from gradlab.analysis.quadratic import obstacle
+from gradlab.analysis.quadratic import why_no_theory
 from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
 from gradlab.store import SweepRecord
@@ -301,7 +301,7 @@ class _Sweep(NamedTuple):
             return {}
         try:
             with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-                found = dict(sharpness.seeds_of(first))
+                found = dict(sharpness.measure_seeds(first))
         except GradlabError as error:
             self.say(f"no edge of stability will be drawn: {error}")
             return {}
@@ -337,7 +337,7 @@ def _has_edge(grid: Grid, first: Experiment) -> bool:
     varied = {axis.path[-1] for axis in grid.axes}
     if "lr" not in varied or first.match_lr or varied & {"name", "task", "momentum", "dampening", "weight_decay"}:
         return False
-    return not obstacle(first.settings(first.parsed_modes[0], grid.seeds[0]))
+    return not why_no_theory(first.settings(first.parsed_modes[0], grid.seeds[0]))
 
 
 class _Progress:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gradlab.analysis.results import Checked, Result
-    from gradlab.analysis.sharpness import Bound, Report
+    from gradlab.analysis.sharpness import LrBound, SharpnessReport
     from gradlab.rows import Row
     from gradlab.store import RunRecord, SweepRecord
     from gradlab.verify import ClaimResult
@@ -192,7 +192,7 @@ def epoch_lines(results: Sequence[Result], most: int = 10) -> list[str]:
     return lines
 
 
-def sharpness_block(report: Report, width: int) -> Group:
+def sharpness_block(report: SharpnessReport, width: int) -> Group:
     """Return λ of each seed and their median, the largest stable lr of each mode, and what there is to say of them."""
     seeds = Table(box=None, show_header=False)
     seeds.add_column()
@@ -212,14 +212,14 @@ def sharpness_block(report: Report, width: int) -> Group:
     return Group(head, seeds, Text(""), table, *([Text("")] if notes else []), *notes)
 
 
-def _largest(bound: Bound) -> str:
-    if bound.largest is None:
+def _largest(bound: LrBound) -> str:
+    if bound.largest_stable_lr is None:
         return "not known"
-    return {0.0: "none", math.inf: "any"}.get(bound.largest, f"{bound.largest:.4g}")
+    return {0.0: "none", math.inf: "any"}.get(bound.largest_stable_lr, f"{bound.largest_stable_lr:.4g}")
 
 
-def _lr_here(bound: Bound) -> Text:
-    above = bound.largest is not None and bound.lr >= bound.largest
+def _lr_here(bound: LrBound) -> Text:
+    above = bound.largest_stable_lr is not None and bound.lr >= bound.largest_stable_lr
     return Text(f"{bound.lr:g}", "red" if above else "")
 
 
@@ -315,8 +315,8 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
     found = paired_difference(these, those)
     if found is None:
         return Text("")
-    colour = "" if not found.clear else "green" if found.mean < 0 else "red"
-    return Text("±".join(found.rounded()) + ("*" if found.clear else " "), colour)
+    colour = "" if not found.significant else "green" if found.mean < 0 else "red"
+    return Text("±".join(found.rounded()) + ("*" if found.significant else " "), colour)
 
 
 def _common_seeds(runs: Sequence[Result], first: Sequence[Result]) -> list[int]:

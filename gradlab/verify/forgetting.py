@@ -119,7 +119,7 @@ def _full_batch_line() -> Task:
 
 
 def _quadratic() -> Quadratic:
-    found = quadratic.measured(_full_batch_line())
+    found = quadratic.measure(_full_batch_line())
     assert found, "squared error of a line is a quadratic"
     return found
 
@@ -203,9 +203,9 @@ def _loss_rises() -> Measurement:
             _mean_square_growth(lr, updates),
             theory.mean_square_growth(lr, 1.0, 2.0, 1.0),
         )  # λ 1, variance 2
-        matches_theory = matches_theory and abs(measured.mean - growth) < measured.half
+        matches_theory = matches_theory and abs(measured.mean - growth) < measured.half_width
         figures[f"one random input, lr {lr:g}: mean square grows a step, times"] = (
-            f"{measured.mean:.5f} ± {measured.half:.5f}"
+            f"{measured.mean:.5f} ± {measured.half_width:.5f}"
         )
         figures[f"theory of that, lr {lr:g}"] = f"{growth:.5f}"
     falls = max(_rises(modes.zero_grad(), 0.01)) < 1

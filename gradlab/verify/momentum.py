@@ -94,7 +94,7 @@ class HalvingGain(NamedTuple):
     @property
     def gains(self) -> bool:
         """Whether halving is clearly ahead at the same lr."""
-        return self.same_lr.clear and self.same_lr.mean < 0
+        return self.same_lr.significant and self.same_lr.mean < 0
 
 
 def _halving_gain(lr: float) -> HalvingGain:
@@ -121,11 +121,11 @@ def _ratio(part: list[float], whole: list[float]) -> Difference | None:
     The interval is that of the mean of part − share·whole: a ratio to first order (Cochran, "Sampling Techniques").
     """
     base = paired_difference(whole, [0.0] * len(whole))
-    if base is None or not base.clear:
+    if base is None or not base.significant:
         return None
     share = fmean(part) / base.mean
     off = paired_difference(part, [share * each for each in whole])
-    return off and Difference(share, off.half / abs(base.mean))
+    return off and Difference(share, off.half_width / abs(base.mean))
 
 
 def _halving_learns_faster() -> Measurement:
@@ -143,12 +143,14 @@ def _halving_learns_faster() -> Measurement:
         {
             "both have the same lr (its step is twice as long)": all(each.gains for each in found.values()),
             "the effective lr is the same (a tenth of the gain at most is left, or lost)": any(
-                share.mean + share.half >= NEGLIGIBLE for share in shares
+                share.mean + share.half_width >= NEGLIGIBLE for share in shares
             ),
         },
         figures,
         {
-            "a tenth of the gain at most is lost": all(share.mean - share.half > -NEGLIGIBLE for share in shares),
+            "a tenth of the gain at most is lost": all(
+                share.mean - share.half_width > -NEGLIGIBLE for share in shares
+            ),
             "lr/2 halved is an effective lr": all(math.isclose(theory.effective_lr(lr / 2, 0.5), lr) for lr in found),
         },
     )
