@@ -1,35 +1,19 @@
-"""All that can go wrong and that a user can put right.
+"""Errors that a user can fix.
 
-An error is one or two lines: what was asked, what is wrong, what would work. It is raised where it is known and caught
-once, by the command line.
+Their messages have one or two lines: what was asked, what is wrong, what would work. They are raised where the mistake
+is known and caught once, by the command line.
 """
 
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 
 class GradlabError(Exception):
-    """The root of what a user can fix.
-
-    ::
-
-        GradlabError
-        ├── ModeError           a word that names no mode, or a number a mode cannot have
-        ├── TaskError           a task that is not there, does not import or is not built as it should be
-        │   └── UnfairTaskError a task that does not give every mode the same start
-        ├── OptimizerError      an optimizer that torch does not have, or an option that it does not take
-        ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
-        ├── ClaimError          a name that no claim has
-        ├── ClusterError        a Dask cluster that is not there, or whose workers cannot train what is trained here
-        ├── StoreError          a folder or file of runs that cannot be read or written
-        │   └── DamagedError    a file that does not hold what was written
-        ├── PlotError           a picture that cannot be drawn of these rows, or not in that format
-        └── AuditError          a script that cannot be run under the audit
-    """
+    """The base class of everything that a user can fix."""
 
 
 class ModeError(GradlabError):
@@ -74,6 +58,12 @@ class PlotError(GradlabError):
 
 class AuditError(GradlabError):
     """A script that cannot be run under the audit."""
+
+
+def raise_together(errors: Sequence[GradlabError], kind: type[GradlabError]) -> None:
+    """Raise one error as it is, and several as a single error of this kind, a line each."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else kind("\n".join(map(str, errors)))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -123,7 +113,7 @@ def kind_of(value: object) -> str:
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
-def place_of(error: BaseException) -> str | None:
+def user_location(error: BaseException) -> str | None:
     """Return `file:line` of the user's own code that raised, or None where there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"

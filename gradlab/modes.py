@@ -153,21 +153,24 @@ DEFAULT = ("zero_grad", "no_zero_grad", "halve_grad")
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
 _SUFFIX = r"(:sum|:means)?"
-_SUFFIX_VALUES: dict[str | None, dict[str, bool]] = {None: {}, ":sum": {"mean": False}, ":means": {"by_batch": True}}
+_DIVISIONS: dict[str | None, dict[str, bool]] = {None: {}, ":sum": {"mean": False}, ":means": {"by_batch": True}}
 _SPELLINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Mode]]] = [
     (re.compile(r"zero_grad"), lambda _: zero_grad()),
     (re.compile(r"zero_grad:fill"), lambda _: zero_grad(fill=True)),
     (re.compile(r"no_zero_grad"), lambda _: no_zero_grad()),
     (re.compile(r"halve_grad"), lambda _: halve_grad()),
     (re.compile(rf"decay:({_NUMBER})"), lambda found: decay(float(found[1]))),
-    (re.compile(rf"accumulate:(\d{{1,9}}){_SUFFIX}"), lambda found: accumulate(int(found[1]), **_SUFFIX_VALUES[found[2]])),
+    (
+        re.compile(rf"accumulate:(\d{{1,9}}){_SUFFIX}"),
+        lambda found: accumulate(int(found[1]), **_DIVISIONS[found[2]]),
+    ),
     (
         re.compile(rf"keep=({_NUMBER})(?:,every=(\d{{1,9}}))?{_SUFFIX}"),
-        lambda found: rule(float(found[1]), int(found[2] or 1), **_SUFFIX_VALUES[found[3]]),
+        lambda found: rule(float(found[1]), int(found[2] or 1), **_DIVISIONS[found[3]]),
     ),
     (
         re.compile(rf"every=(\d{{1,9}})(?:,keep=({_NUMBER}))?{_SUFFIX}"),
-        lambda found: rule(float(found[2] or 0), int(found[1]), **_SUFFIX_VALUES[found[3]]),
+        lambda found: rule(float(found[2] or 0), int(found[1]), **_DIVISIONS[found[3]]),
     ),
 ]
 
@@ -199,9 +202,9 @@ def parse(word: str, folder: Path | None = None) -> Mode:
         form, example = _FAMILY_FORMS[family]
         raise ModeError(f"mode '{shortened(word)}' is not of the form {form}, such as {example}")
     found = None if family in WORDS else _OWN_SPELLING.fullmatch(word.strip())
-    if found and user_code.has_form(found["function"]) and nearest(normalised, ["zero_grad:fill"]) is None:
+    if found and user_code.is_function_name(found["function"]) and nearest(normalised, ["zero_grad:fill"]) is None:
         function = user_code.find(found["function"], folder, "mode", last=shipped.folder())
-        return own(function, int(found["every"] or 1), **_SUFFIX_VALUES[found[3]])
+        return own(function, int(found["every"] or 1), **_DIVISIONS[found[3]])
     several = "\nseveral modes: --mode A --mode B" if "," in word else ""
     raise ModeError(unknown("mode", word, [*WORDS, "package.module:NAME"]) + several)
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gradlab.errors import GradlabError, ModeError, TaskError, place_of, shortened, unknown
+from gradlab.errors import GradlabError, ModeError, TaskError, shortened, unknown, user_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ class FunctionName(NamedTuple):
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
 
 
-def has_form(name: str) -> bool:
+def is_function_name(name: str) -> bool:
     """Say whether `name` has the form of a function's: FILE.py:NAME or package.module:NAME."""
     place, colon, function = name.rpartition(":")
     if place.endswith(".py"):
@@ -102,7 +102,7 @@ def _loaded(named: FunctionName, source: str | None) -> Callable[..., object]:
     try:
         module = _import_file(named.file) if named.file else _import_module(cast("str", named.module), source)
     except (Exception, SystemExit) as error:
-        where = place_of(error) or str(named.file or named.module)
+        where = user_location(error) or str(named.file or named.module)
         what = f"{type(error).__name__}: {shortened(error, 200)}"
         raise named.error(f" does not import\n{where}: {what}") from error
     function = getattr(module, named.function, None)

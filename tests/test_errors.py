@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import errors
-from gradlab.errors import GradlabError, nearest, place_of, shortened, unknown, users_traceback
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-def drawn_tree() -> Iterator[tuple[str, str]]:
-    """Yield each class that the docstring of the root draws, with the one it is drawn under."""
-    above: list[tuple[int, str]] = []
-    for line in (GradlabError.__doc__ or "").splitlines():
-        if found := re.match(r"^[\s│├└─]*?(\w+Error)(?:\s|$)", line):
-            while above and above[-1][0] >= found.start(1):
-                above.pop()
-            yield found[1], above[-1][1] if above else "Exception"
-            above.append((found.start(1), found[1]))
-
-
-def defined_tree() -> Iterator[tuple[str, str]]:
-    for name, each in vars(errors).items():
-        if isinstance(each, type) and issubclass(each, Exception):
-            yield name, each.__bases__[0].__name__
+from gradlab.errors import (
+    ExperimentError,
+    GradlabError,
+    ModeError,
+    TaskError,
+    nearest,
+    raise_together,
+    shortened,
+    unknown,
+    user_location,
+    users_traceback,
+)
 
 
 def raised_by(code: str, file: str = "mine.py") -> BaseException:
@@ -43,8 +32,19 @@ def raised_by(code: str, file: str = "mine.py") -> BaseException:
     return raised.value
 
 
-def test_the_tree_that_is_drawn_is_the_tree_that_is_defined() -> None:
-    assert sorted(drawn_tree()) == sorted(defined_tree())
+def test_every_error_of_the_package_is_a_gradlab_error() -> None:
+    found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
+    assert len(found) > 10
+    assert all(issubclass(each, GradlabError) for each in found)
+
+
+def test_several_errors_are_raised_as_one_and_one_as_it_is() -> None:
+    one, other = ModeError("first"), TaskError("second")
+    raise_together([], ExperimentError)
+    with pytest.raises(ModeError, match="^first$"):
+        raise_together([one], ExperimentError)
+    with pytest.raises(ExperimentError, match="^first\nsecond$"):
+        raise_together([one, other], ExperimentError)
 
 
 def test_unknown_says_what_was_asked_what_is_near_and_what_there_is() -> None:
@@ -83,26 +83,26 @@ def test_a_short_printable_text_is_not_changed(text: str) -> None:
 
 def test_the_place_of_an_error_is_the_line_of_the_users_file() -> None:
     error = raised_by("x = 1\ny = x / 0\n")
-    assert place_of(error) == "mine.py:2"
+    assert user_location(error) == "mine.py:2"
 
 
 def test_the_place_of_an_error_raised_in_the_library_is_the_users_line_that_called_it() -> None:
     error = raised_by("import json\n\njson.loads('{')\n")
-    assert place_of(error) == "mine.py:3"
+    assert user_location(error) == "mine.py:3"
 
 
 def test_the_place_of_a_syntax_error_is_where_the_syntax_is_wrong() -> None:
     error = raised_by("x = 1\n\ndef f(:\n")
-    assert place_of(error) == "mine.py:3"
+    assert user_location(error) == "mine.py:3"
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
-    assert place_of(ValueError("never raised")) is None
+    assert user_location(ValueError("never raised")) is None
 
 
 def test_an_error_of_gradlab_itself_has_no_place_in_gradlab() -> None:
     code = "from gradlab import modes\nmodes.parse('nonsense')\n"
-    assert place_of(raised_by(code)) == "mine.py:2"
+    assert user_location(raised_by(code)) == "mine.py:2"
 
 
 def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame() -> None:

@@ -449,7 +449,7 @@ def test_an_experiment_that_ships_expects_something_of_its_own_modes_alone(name:
 
 
 def test_the_default_experiment_ships() -> None:
-    assert experiments.DEFAULT in shipped()
+    assert experiments.DEFAULT_EXPERIMENT in shipped()
 
 
 # A task alone

@@ -307,7 +307,7 @@ def experiments(
     from gradlab import experiment
 
     if name:
-        toml = experiment.text_of(experiment.locate(name))
+        toml = experiment.read_text(experiment.locate(name))
         if json:
             print_json({"name": name, "toml": toml})
         else:

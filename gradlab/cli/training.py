@@ -238,7 +238,7 @@ def _chosen(command: str, experiment: str | None, task: str | None, overrides: l
 
     if task and experiment is None:
         return experiments.from_task(task, overrides)
-    return experiments.load(experiments.DEFAULT if experiment is None else experiment, overrides, command)
+    return experiments.load(experiments.DEFAULT_EXPERIMENT if experiment is None else experiment, overrides, command)
 
 
 def _run(chosen: Experiment, out: Path, *, fresh: bool, talk: bool) -> Outcome:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from gradlab.modes import RewriteGrad, Mode
+    from gradlab.modes import Mode, RewriteGrad
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 

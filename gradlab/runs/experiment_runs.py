@@ -8,7 +8,7 @@ from gradlab import modes, optimizers, store, tasks
 from gradlab.analysis.results import Outcome, checked, result_of
 from gradlab.engines import tensorflow as tape
 from gradlab.errors import ExperimentError, GradlabError
-from gradlab.experiment import Experiment, identity, place_of
+from gradlab.experiment import Experiment, identity, location_of
 from gradlab.runs.lifecycle import Begin, Plan, Stop, StoppedError, Watcher, mode_names
 from gradlab.runs.single_run import train_run
 from gradlab.runs.stacked_runs import Together
@@ -51,7 +51,7 @@ def run(
         GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
     """
     if experiment.vary:
-        place, keys = place_of(experiment, "vary"), ", ".join(experiment.vary)
+        place, keys = location_of(experiment, "vary"), ", ".join(experiment.vary)
         raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: it is one for `gradlab sweep`")
     folder = store.experiment_folder(out, experiment.name)
     plans = plan(experiment, folder, fresh=fresh)

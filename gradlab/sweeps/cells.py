@@ -16,7 +16,7 @@ from gradlab.analysis import curves
 from gradlab.engines import loop as training
 from gradlab.engines.ensemble import CannotStackError
 from gradlab.errors import GradlabError, shortened
-from gradlab.experiment import RULE
+from gradlab.experiment import RULE_KEYS
 from gradlab.store import Block
 from gradlab.sweeps import stacked
 from gradlab.sweeps.cell import Cell, Step
@@ -52,7 +52,7 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
         word = grid.run(group * seeds).mode
         shape, share = _shape(word, grid.folder, matched=matched)
         options = share, tuple(at for at, axis in zip(place, grid.axes, strict=False) if _is_option(axis))
-        point = tuple(at for at, axis in zip(place, grid.axes, strict=False) if not _is_option(axis, *RULE))
+        point = tuple(at for at, axis in zip(place, grid.axes, strict=False) if not _is_option(axis, *RULE_KEYS))
         key = (point, shape, None if grid.engine in TOGETHER else options)
         alike.setdefault(key, []).append((options, group * seeds))
     cells = []
@@ -113,7 +113,7 @@ def train_cell(grid: Grid, indices: Sequence[int], tell: Callable[[int, float], 
 def cell_of(grid: Grid, indices: Sequence[int]) -> Cell:
     """Return the runs of these numbers as what an engine is given."""
     chosen = [grid.run(index) for index in indices]
-    kept = [nth for nth, axis in enumerate(grid.axes) if axis.key in RULE]
+    kept = [nth for nth, axis in enumerate(grid.axes) if axis.key in RULE_KEYS]
     found: dict[Any, Experiment] = {}  # one for all that differ in what is kept: reading one takes a moment
     experiments = []
     for run in chosen:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
-from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
-from gradlab.experiment import RULE, check_rule
-from gradlab.experiment.toml_text import excess
+from gradlab.errors import ExperimentError, GradlabError, raise_together, shortened, unknown
+from gradlab.experiment import RULE_KEYS, check_rule
+from gradlab.experiment.toml_text import why_too_large
 from gradlab.store import run_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _NO_AXIS = {  # keys of an experiment, or nearly, that no axis has: what to do i
     **dict.fromkeys(("engine", "device", "threads"), "all runs of a sweep have the same"),
     **dict.fromkeys(("name", "title", "expect", "vary", "checkpoint_every"), "it decides nothing of a run"),
 }
-_SHORT = {long: short for short, long in experiments.ELSEWHERE.items() if short != "learning_rate"}
+_SHORT = {long: short for short, long in experiments.SHORT_KEYS.items() if short != "learning_rate"}
 
 
 class Axis(NamedTuple):
@@ -55,7 +55,7 @@ class Axis(NamedTuple):
     @property
     def path(self) -> tuple[str, ...]:
         """The names of the tables on the way to the key, and its own."""
-        return tuple(experiments.ELSEWHERE.get(self.key, self.key).split("."))
+        return tuple(experiments.SHORT_KEYS.get(self.key, self.key).split("."))
 
 
 class Grid(NamedTuple):
@@ -95,7 +95,7 @@ class Grid(NamedTuple):
             GradlabError: it does not hold; the message names `flag`.
         """
         changed: dict[tuple[str, ...], Any] = {
-            axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE
+            axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE_KEYS
         }
         changed["modes",] = list(self.modes) or [self._mode(values)]
         return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
@@ -158,7 +158,7 @@ def grid_of(
         raise ExperimentError(
             "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
         )
-    ruled = [key for key in RULE if key in axes]
+    ruled = [key for key in RULE_KEYS if key in axes]
     if ruled and modes_by:
         raise ExperimentError(
             f"{subjects[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
@@ -172,7 +172,7 @@ def grid_of(
     folder = experiment.folder
     words = () if ruled else tuple(experiment.modes)
     grid = Grid(
-        experiments.plain(experiment), str(folder.absolute()) if folder else None, engine,
+        experiments.to_plain(experiment), str(folder.absolute()) if folder else None, engine,
         tuple(axes.values()), words, tuple(experiment.seeds),
     )  # fmt: skip
     _check(grid, subjects)
@@ -189,7 +189,7 @@ def _axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Ax
     axes: dict[str, Axis] = {}
     faults: list[GradlabError] = []
     for key, value in _flat(experiment.vary):
-        subject = f"{experiments.place_of(experiment, 'vary', *key.split('.'))}vary.{key}"
+        subject = f"{experiments.location_of(experiment, 'vary', *key.split('.'))}vary.{key}"
         try:
             axis = _axis(key, value, subject)
         except GradlabError as error:
@@ -207,7 +207,7 @@ def _axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Ax
         else:
             given.add(axis.key)
             axes[axis.key], subjects[axis.key] = axis, f"--vary {axis.key}"
-    _raise(faults)
+    raise_together(faults, ExperimentError)
     return axes, subjects
 
 
@@ -225,18 +225,12 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
                     alone.experiment_at((value,), subjects[axis.key])
         except GradlabError as error:
             faults.append(error)  # the first of the axis
-    _raise(faults)
+    raise_together(faults, ExperimentError)
     if len(grid.axes) > 1:
         together = " and ".join(subjects.values())
         for values in grid.points_of_training():
             with _Naming(together):
                 grid.experiment_at(values, together)
-
-
-def _raise(faults: Sequence[GradlabError]) -> None:
-    """Raise one error that reports all of these, if there are any."""
-    if faults:
-        raise faults[0] if len(faults) == 1 else ExperimentError("\n".join(map(str, faults)))
 
 
 def _places(number: int, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -282,7 +276,7 @@ def _axis_of_flag(text: str) -> Axis:
 def _axis(key: str, given: object, subject: str) -> Axis:
     """Return the axis of a key, from a list of values or a text."""
     plain = key.strip().replace("-", "_")
-    plain = _SHORT.get(experiments.ELSEWHERE.get(plain, plain), plain)
+    plain = _SHORT.get(experiments.SHORT_KEYS.get(plain, plain), plain)
     if plain in _NO_AXIS:
         raise ExperimentError(f"{subject}: {plain} is no axis; {_NO_AXIS[plain]}")
     if not all(plain.split(".")):
@@ -316,7 +310,7 @@ def _no_doubles(values: Sequence[Any], subject: str) -> None:
 def _parsed(text: str, subject: str) -> tuple[list[Any], bool]:
     """Return the values that a text names, and whether they are equal ratios."""
     text = text.strip()
-    if wrong := excess(text):
+    if wrong := why_too_large(text):
         raise ExperimentError(f"{subject} {wrong} for an experiment; write {_FORM}")
     if _RANGE.fullmatch(text):
         return _ranged(text, subject)
