@@ -41,9 +41,9 @@ def test_every_error_of_the_package_is_a_gradlab_error() -> None:
 def test_several_errors_are_raised_as_one_and_one_as_it_is() -> None:
     one, other = ModeError("first"), TaskError("second")
     raise_together([], ExperimentError)
-    with pytest.raises(ModeError, match="^first$"):
+    with pytest.raises(ModeError, match=r"^first$"):
         raise_together([one], ExperimentError)
-    with pytest.raises(ExperimentError, match="^first\nsecond$"):
+    with pytest.raises(ExperimentError, match=r"^first\nsecond$"):
         raise_together([one, other], ExperimentError)
 
 

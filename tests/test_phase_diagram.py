@@ -1,4 +1,4 @@
-"""Phase diagrams: a sweep's table becomes panels, drawn with what diverged hatched and theory's edge over it."""
+"""PhaseMap diagrams: a sweep's table becomes panels, drawn with what diverged hatched and theory's edge over it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from matplotlib.text import Text
 
 from gradlab.analysis import theory
 from gradlab.errors import PlotError
-from gradlab.plotting import Phase, Profile, Section, draw_phases, panels_of, rendered
-from gradlab.plotting.phase_diagram import BEYOND, DENSE, EDGE, SPARSE, is_log
+from gradlab.plotting import PhaseMap, Profile, ProfileCurve, draw_phases, panels_of, rendered
+from gradlab.plotting.phase_maps import BEYOND, DENSE, SPARSE
+from gradlab.plotting.scales import is_log
+from gradlab.plotting.stability_edge import EDGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,11 +51,11 @@ def columns(axes: dict[str, Sequence[float]], lambdas: Sequence[float], steps: i
     }  # fmt: skip
 
 
-def swept(number: int = 9, lambdas: Sequence[float] = LAMBDAS, lrs: tuple[float, float] = (0.01, 4.0)) -> Phase:
+def swept(number: int = 9, lambdas: Sequence[float] = LAMBDAS, lrs: tuple[float, float] = (0.01, 4.0)) -> PhaseMap:
     keeps = [nth / (number - 1) for nth in range(number)]
     table = columns({"lr": spaced(*lrs, number), "keep": keeps}, lambdas)
-    (panel,) = panels_of(**table, edges=lambdas)
-    assert isinstance(panel, Phase)
+    (panel,) = panels_of(**table, sharpness=lambdas)
+    assert isinstance(panel, PhaseMap)
     return panel
 
 
@@ -126,10 +128,10 @@ def test_runs_that_are_missing_or_failed_do_not_count_and_a_cell_without_one_is_
 
 
 def test_what_varies_besides_two_axes_becomes_panels_with_its_own_runs() -> None:
-    panels = numbered({"lr": [0.1, 1.0], "task_options.batch_size": [1, 40], "keep": [0.0, 0.5]}, edges=[2.0])
+    panels = numbered({"lr": [0.1, 1.0], "task_options.batch_size": [1, 40], "keep": [0.0, 0.5]}, sharpness=[2.0])
     assert [panel.title for panel in panels] == ["batch_size=1", "batch_size=40"]
     assert [panel.loss for panel in panels] == [[[0.0, 4.0], [1.0, 5.0]], [[2.0, 6.0], [3.0, 7.0]]]
-    assert [panel.edges for panel in panels] == [[2.0], [2.0]]
+    assert [panel.sharpness for panel in panels] == [[2.0], [2.0]]
 
 
 def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
@@ -142,7 +144,7 @@ def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
     (curves,) = numbered({"lr": [1.0, 0.1], "epochs": [3]}, modes, seeds=3)
     assert isinstance(curves, Profile)
     assert curves.x == [0.1, 1.0]
-    assert [(each.mode, each.low, each.median, each.high) for each in curves.sections] == [
+    assert [(each.mode, each.low, each.median, each.high) for each in curves.curves] == [
         ("zero_grad", [6.0, 0.0], [7.0, 1.0], [8.0, 2.0]),
         ("halve_grad", [9.0, 3.0], [10.0, 4.0], [11.0, 5.0]),
     ]
@@ -161,12 +163,12 @@ def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
     ],
 )
 def test_the_edge_is_drawn_where_the_axes_and_panels_have_it(axes: dict[str, Any], edged: bool) -> None:
-    assert {tuple(panel.edges) for panel in numbered(axes, edges=[2.0])} == {(2.0,) if edged else ()}
+    assert {tuple(panel.sharpness) for panel in numbered(axes, sharpness=[2.0])} == {(2.0,) if edged else ()}
 
 
 def test_a_sharpness_that_bounds_no_lr_is_no_edge() -> None:
-    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, edges=[0.0, -1.0, math.inf, 3.0])
-    assert panel.edges == [3.0]
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, sharpness=[0.0, -1.0, math.inf, 3.0])
+    assert panel.sharpness == [3.0]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_what_diverged_is_hatched_densely_where_most_did_and_sparsely_where_some
 
 
 def test_half_of_the_seeds_is_some_and_none_is_not_hatched() -> None:
-    panel = Phase("", "lr", [0.01, 1.0], "keep", [0.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[0.5, 0.75], [0.25, 0.0]])
+    panel = PhaseMap("", "lr", [0.01, 1.0], "keep", [0.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[0.5, 0.75], [0.25, 0.0]])
     ((axes, _),) = maps_of(draw_phases([panel]))
     assert {(round(x, 6), y) for x, y in hatched(axes, DENSE)} == {(1.0, 0.0)}
     assert {(round(x, 6), y) for x, y in hatched(axes, SPARSE)} == {(0.01, 0.0), (0.01, 1.0)}
@@ -265,7 +267,7 @@ def test_a_loss_beyond_the_scale_is_grey_where_it_diverged_and_in_the_top_colour
     loss: list[list[float | None]] = [[1.0 + 0.01 * nth for nth in range(60)], [1.0] * 60]
     diverged: list[list[float | None]] = [[0.0] * 60, [0.0] * 60]
     loss[0][5], loss[1][7], diverged[1][7] = 1e9, 1e9, 1.0
-    panel = Phase("", "lr", spaced(0.01, 1, 60), "keep", [0.0, 1.0], loss, diverged)
+    panel = PhaseMap("", "lr", spaced(0.01, 1, 60), "keep", [0.0, 1.0], loss, diverged)
     ((_, mesh),) = maps_of(draw_phases([panel]))
     top = mesh.norm.vmax
     assert isinstance(top, float)
@@ -347,8 +349,8 @@ def test_the_same_panels_give_the_same_bytes(suffix: str) -> None:
 CURVES = Profile(
     "", "lr", [0.01, 0.1, 1.0],
     [
-        Section("zero_grad", [1.0, 0.1, math.inf], [0.5, 0.05, 2.0], [2.0, 0.2, math.inf], [0.0, 0.0, 1.0]),
-        Section("halve_grad", [1.0, None, 0.4], [0.9, None, 0.3], [1.1, None, 0.5], [0.0, None, 0.0]),
+        ProfileCurve("zero_grad", [1.0, 0.1, math.inf], [0.5, 0.05, 2.0], [2.0, 0.2, math.inf], [0.0, 0.0, 1.0], 0.0),
+        ProfileCurve("halve_grad", [1.0, None, 0.4], [0.9, None, 0.3], [1.1, None, 0.5], [0.0, None, 0.0], 0.5),
     ],
     [2.0, 4.0, 5.0], 3,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from gradlab import experiment, plotting, runs
 from gradlab.errors import PlotError
 from gradlab.modes import parse
-from gradlab.plotting import LABEL, draw, labels, rendered, without_theory
+from gradlab.plotting import LABEL_SIZE, draw, labels, rendered, without_theory
 from gradlab.plotting.lines import lines_of
 from gradlab.plotting.theory_curves import prediction
 from gradlab.rows import Row
@@ -81,7 +81,7 @@ def points(line: Line2D) -> list[list[float]]:
 def labels_of(figure: Figure) -> list[Text]:
     """Return the names at the curves, in the order of the curves: bold, and smaller than the title."""
     bold = [text for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
-    return [text for text in bold if float(text.get_fontsize()) <= LABEL]
+    return [text for text in bold if float(text.get_fontsize()) <= LABEL_SIZE]
 
 
 def boxes_of(figure: Figure, texts: Sequence[Text]) -> list[Bbox]:
@@ -674,13 +674,13 @@ def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -
 
 
 def test_each_name_stands_where_it_would_unless_another_is_in_its_way() -> None:
-    assert labels._apart([5.0, 50.0, 52.0, 90.0], [10.0] * 4, 100.0) == [5.0, 46.0, 56.0, 90.0]
+    assert labels._spread([5.0, 50.0, 52.0, 90.0], [10.0] * 4, 100.0) == [5.0, 46.0, 56.0, 90.0]
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(1, 10)), min_size=1, max_size=8), st.floats(80, 200))
 def test_places_are_apart_and_within_the_space(wanted: list[tuple[float, float]], space: float) -> None:
     heights = [height for _, height in wanted]
-    places = labels._apart([at for at, _ in wanted], heights, space)
+    places = labels._spread([at for at, _ in wanted], heights, space)
     assert len(places) == len(wanted)
     assert all(-0.1 <= place <= space + 0.1 for place in places)
     order = sorted(range(len(places)), key=lambda nth: places[nth])

@@ -192,7 +192,9 @@ def band(curves: Sequence[Curve]) -> Band:
         [each.y[nth] if math.isfinite(each.y[nth]) else math.inf for each in curves if nth < len(each.y)]
         for nth in range(len(longest.x))
     ]
-    return Band(longest.x, *(list(map(of, columns)) for of in (median, min, max)))
+    return Band(
+        longest.x, [median(each) for each in columns], [min(each) for each in columns], [max(each) for each in columns]
+    )
 
 
 def levels(rows: Sequence[Row]) -> list[float]:

@@ -104,7 +104,7 @@ def draw_sweeps(
             status=results.column("status", record.runs),
             verdict=results.column("verdict", record.runs),
             last_loss=results.column("last_loss", record.runs),
-            edges=(record.sharpness or {}).get("eigenvalues", []),
+            sharpness=(record.sharpness or {}).get("eigenvalues", []),
         )
         named = record.title or record.experiment
         panels += [panel._replace(title=panel.title or named) if len(sweeps) > 1 else panel for panel in found]

@@ -254,10 +254,9 @@ def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
 
 def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
     """Check the optimizer and its options; return its name, or None where it is unknown."""
-    name: str | None = None
     with faults.collect("optimizer", "name"):
         name = optimizers.find(experiment.optimizer.name)
-    if name is None or faults.has_fault("optimizer", "name"):
+    if faults.has_fault("optimizer", "name"):
         return None
     wrong: dict[str, GradlabError] = {}
     for option, value in experiment.optimizer.options.items():
@@ -267,10 +266,10 @@ def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
             wrong[option] = error
     misspelt = next((option for option in wrong if nearest(option, ["name"])), None)
     if misspelt:  # which optimizer has these options is not known
-        name, wrong = None, {misspelt: ExperimentError(f"unknown key 'optimizer.{misspelt}'; did you mean 'name'?")}
+        wrong = {misspelt: ExperimentError(f"unknown key 'optimizer.{misspelt}'; did you mean 'name'?")}
     for option, fault in wrong.items():
         faults.add(("optimizer", option), fault)
-    return name
+    return None if misspelt else name
 
 
 def _check_combination(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
@@ -304,11 +303,10 @@ def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: str
 def _check_task(experiment: Experiment, faults: Faults) -> None:
     if faults.has_fault("task"):
         return
-    task = None
     with faults.collect("task"):
         task = tasks.find(experiment.task, experiment.folder)
     # A user's own task is imported for this, so it waits until there is something to train.
-    if task and task.name in tasks.BUILT_IN:
+    if not faults.has_fault("task") and task.name in tasks.BUILT_IN:
         for option, wrong in tasks.faults_of_options(task, experiment.task_options):
             faults.add(("task_options", option), wrong)
 

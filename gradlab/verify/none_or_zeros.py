@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from functools import partial
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,7 @@ def _saves_time() -> Measurement:
     wide = {fill: _mlp(1024, 4) for fill in (True, False)}
     optimizers = {fill: torch.optim.SGD(model.parameters()) for fill, model in wide.items()}
 
-    def time_clearing(*, fill: bool, returned: bool) -> float:
+    def time_clearing(fill: bool, *, returned: bool) -> float:
         """Time the call; unless memory is `returned` by it, something else holds it, as a caching allocator does."""
         grads = [torch.ones_like(each) for each in wide[fill].parameters()]
         for each, grad in zip(wide[fill].parameters(), grads, strict=True):
@@ -145,11 +146,8 @@ def _saves_time() -> Measurement:
     steps = {fill: _training_step(128, 4, 1024, fill=fill)[1] for fill in (True, False)}
     for fill in (True, False):  # the first call of each costs more
         steps[fill]()
-        time_clearing(fill=fill, returned=False)
-    call, returning = (
-        _ratio_quartiles(24, lambda fill, returned=returned: time_clearing(fill=fill, returned=returned))
-        for returned in (False, True)
-    )
+        time_clearing(fill, returned=False)
+    call, returning = (_ratio_quartiles(24, partial(time_clearing, returned=each)) for each in (False, True))
     whole = _ratio_quartiles(40, lambda fill: _cpu_seconds(steps[fill]))
     return Measurement(
         {
@@ -168,7 +166,7 @@ def _saves_time() -> Measurement:
 # What is learned
 
 
-def _idle_movement(*, fill: bool, **options: float) -> float:
+def _idle_movement(*, fill: bool, **options: Any) -> float:
     """Return how far the head that a step does not use moves in it, all steps together."""
     task = build_task("heads_in_turn", 0, heads=2)
     heads = [task.model.get_submodule(f"heads.{nth}") for nth in range(2)]
@@ -182,7 +180,7 @@ def _idle_movement(*, fill: bool, **options: float) -> float:
 
 
 def _trains_the_same() -> Measurement:
-    settings: dict[str, dict[str, float]] = {"SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adam": {}}
+    settings: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adam": {}}
     identical = []
     for name, options in settings.items():
         zeros, none = (
