@@ -47,7 +47,7 @@ def test_several_errors_are_raised_as_one_and_one_as_it_is() -> None:
         raise_together([one, other], ExperimentError)
 
 
-def test_unknown_says_what_was_asked_what_is_near_and_what_there_is() -> None:
+def test_unknown_reports_the_name_the_nearest_and_the_known() -> None:
     assert unknown("task", "digit", ["noisy_line", "digits"]) == (
         "unknown task 'digit'; did you mean 'digits'? Known: noisy_line, digits"
     )
@@ -61,7 +61,7 @@ def test_unknown_says_so_where_there_is_nothing_to_know() -> None:
     assert unknown("option", "width", []) == "unknown option 'width'. Known: none"
 
 
-def test_the_nearest_is_found_whatever_the_case_and_returned_as_it_is_written() -> None:
+def test_nearest_ignores_case_and_returns_the_known_spelling() -> None:
     assert nearest("adamw", ["Adam", "AdamW", "SGD"]) == "AdamW"
 
 
@@ -86,12 +86,12 @@ def test_the_place_of_an_error_is_the_line_of_the_users_file() -> None:
     assert user_location(error) == "mine.py:2"
 
 
-def test_the_place_of_an_error_raised_in_the_library_is_the_users_line_that_called_it() -> None:
+def test_an_error_in_the_library_is_located_at_the_users_call() -> None:
     error = raised_by("import json\n\njson.loads('{')\n")
     assert user_location(error) == "mine.py:3"
 
 
-def test_the_place_of_a_syntax_error_is_where_the_syntax_is_wrong() -> None:
+def test_a_syntax_error_is_located_at_its_own_line() -> None:
     error = raised_by("x = 1\n\ndef f(:\n")
     assert user_location(error) == "mine.py:3"
 
@@ -105,7 +105,7 @@ def test_an_error_of_gradlab_itself_has_no_place_in_gradlab() -> None:
     assert user_location(raised_by(code)) == "mine.py:2"
 
 
-def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame() -> None:
+def test_a_users_traceback_has_only_frames_of_their_code() -> None:
     text = users_traceback(raised_by("import json\ndef load():\n    return json.loads('{')\nload()\n"))
     assert 'File "mine.py", line 4' in text
     assert "return json.loads('{')" in text
@@ -114,5 +114,5 @@ def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame
     assert "<frozen" not in text
 
 
-def test_the_users_traceback_of_an_error_without_frames_of_theirs_is_the_error_alone() -> None:
+def test_a_users_traceback_without_their_frames_is_the_error() -> None:
     assert users_traceback(ValueError("never raised")) == "ValueError: never raised"

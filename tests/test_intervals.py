@@ -52,7 +52,7 @@ def test_chance_alone_is_clear_in_about_one_case_of_twenty() -> None:
 
 
 @pytest.mark.parametrize("these", [[], [1.0], [1.0, math.nan], [math.inf, 1.0]])
-def test_too_few_pairs_or_losses_that_are_not_finite_have_no_difference(these: list[float]) -> None:
+def test_too_few_pairs_or_infinite_losses_have_no_difference(these: list[float]) -> None:
     assert paired_difference(these, [1.0, 2.0][: len(these)]) is None
 
 

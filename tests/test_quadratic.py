@@ -72,7 +72,7 @@ class Liar(New):
 # The numbers
 
 
-def test_the_numbers_of_a_least_squares_fit_are_those_of_linear_algebra() -> None:
+def test_least_squares_has_the_numbers_of_linear_algebra() -> None:
     torch.manual_seed(3)
     inputs, targets, model = torch.randn(20, 3), torch.randn(20, 1), nn.Linear(3, 1)
     found = measure(fitted(model, batches=[(inputs, targets)]))
@@ -87,7 +87,7 @@ def test_the_numbers_of_a_least_squares_fit_are_those_of_linear_algebra() -> Non
     assert found.floor == pytest.approx(residuals[0] / 20, rel=1e-12)
 
 
-def test_a_sum_of_squares_has_its_own_curvatures_amplitudes_and_floor() -> None:
+def test_a_sum_of_squares_has_known_curvatures_and_floor() -> None:
     scale = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
     found = measure(of_weights(lambda w: 0.25 + (0.5 * scale * (w - 1) ** 2).sum(), 2.0, 0.0, 4.0))
     assert found
@@ -194,7 +194,7 @@ def test_more_parameters_than_a_moment_s_work_are_not_looked_at() -> None:
     assert measure(task(MAX_PARAMETERS + 1)) is None
 
 
-def test_where_epochs_have_several_batches_none_is_drawn_and_no_loss_computed() -> None:
+def test_with_several_batches_an_epoch_nothing_is_computed() -> None:
     class Batches:
         def __len__(self) -> int:
             return 2
@@ -205,7 +205,7 @@ def test_where_epochs_have_several_batches_none_is_drawn_and_no_loss_computed() 
     assert measure(fitted(nn.Linear(1, 1), batches=Batches())) is None
 
 
-def test_batches_that_do_not_tell_their_number_are_counted_by_drawing_two_at_most() -> None:
+def test_batches_without_a_length_are_counted_by_drawing_two() -> None:
     class Batches:
         def __init__(self, number: int) -> None:
             self.number, self.drawn = number, 0
@@ -296,7 +296,7 @@ def recorded(outcome: Outcome) -> list[Any]:
     return [json.loads((run.folder / "run.json").read_text())["quadratic"] for run in outcome.runs]
 
 
-def test_runs_of_one_seed_record_the_same_quadratic_and_seeds_their_own() -> None:
+def test_runs_of_a_seed_record_one_quadratic() -> None:
     one, two, other, another = recorded(runs.run(own(seeds=[1, 2])))
     assert set(one) == {"curvatures", "amplitudes", "floor"}
     assert (one, two) == (other, another)
@@ -319,7 +319,7 @@ def test_runs_without_theory_record_none(values: dict[str, Any], expected: objec
 @pytest.mark.parametrize(
     ("values", "calls"), [({}, 5), ({"task_options": {"batch_size": 3}}, 4), ({"clip_norm": 1.0}, 4)]
 )
-def test_a_task_is_built_once_more_a_seed_only_where_it_may_be_a_quadratic(values: dict[str, Any], calls: int) -> None:
+def test_a_task_is_built_again_only_where_theory_may_hold(values: dict[str, Any], calls: int) -> None:
     chosen = own(**values)
     runs.run(chosen)
     assert tasks.load(chosen.task_name).__globals__["calls"] == calls
@@ -333,7 +333,7 @@ def test_looking_does_not_change_a_row(dropout: str, monkeypatch: pytest.MonkeyP
     assert [run.rows for run in looked.runs] == [run.rows for run in left.runs]
 
 
-def test_a_task_that_fails_only_when_it_is_looked_at_is_trained_all_the_same() -> None:
+def test_a_task_that_fails_only_when_measured_is_trained() -> None:
     source = OWN.replace("    x =", "    if calls == 3:\n        raise ValueError(calls)\n    x =")
     outcome = runs.run(own(source))
     assert [run.status for run in outcome.runs] == ["done", "done"]

@@ -91,14 +91,14 @@ def dense(task: Task) -> Tensor:
     "spectrum",
     [(3.0,), (0.5, 2.0, 8.0), (-100.0, 1.0, 2.0), (-3.0, -2.0, -1.0), (0.0, 0.0), (4.0, 4.0, 1.0), (1e-9, 1e-10)],
 )
-def test_the_largest_of_a_known_spectrum_is_found_even_where_a_negative_one_is_larger_in_modulus(
+def test_the_largest_eigenvalue_is_found_beside_a_negative_one(
     spectrum: tuple[float, ...],
 ) -> None:
     found = measure(with_spectrum(*spectrum))
     assert found.eigenvalue == pytest.approx(max(spectrum), rel=EXACT, abs=1e-14)
 
 
-def test_it_is_found_with_restarts_in_more_dimensions_than_vectors_are_kept() -> None:
+def test_the_eigenvalue_is_found_with_restarts() -> None:
     generator = torch.Generator().manual_seed(1)
     matrix = torch.randn(400, 400, generator=generator, dtype=torch.float64)
     matrix = matrix + matrix.T
@@ -136,7 +136,7 @@ def test_of_an_mlp_it_is_that_of_the_dense_hessian() -> None:
     assert found.eigenvalue == pytest.approx(values[-1].item(), rel=1e-6)
 
 
-def test_of_digits_it_is_what_lobpcg_finds_of_products_in_float64() -> None:
+def test_sharpness_of_digits_is_what_lobpcg_finds() -> None:
     task = tasks.build(tasks.find("digits"), 3, {"hidden": 4, "batch_size": 1797})
     found = measure(task)
     pixels, labels = next(iter(task.batches))
@@ -176,7 +176,7 @@ def test_a_shuffled_last_batch_that_is_shorter_makes_no_noise() -> None:
     assert measure(task).residual <= TOLERANCE * measure(task).eigenvalue
 
 
-def test_the_start_vector_changes_the_eigenvalue_by_less_than_the_tolerance() -> None:
+def test_the_start_vector_matters_less_than_the_tolerance() -> None:
     found = [measure(mlp(), seed=seed).eigenvalue for seed in range(5)]
     assert max(found) - min(found) <= TOLERANCE * min(found)
     assert measure(mlp(), seed=1) == measure(mlp(), seed=1)
@@ -198,7 +198,7 @@ def test_it_is_measured_in_the_precision_of_the_model(dtype: torch.dtype) -> Non
 # Models of all kinds
 
 
-def test_weights_that_are_not_trained_are_no_directions_and_unused_ones_are_flat() -> None:
+def test_frozen_weights_are_no_directions_and_unused_ones_flat() -> None:
     task = with_spectrum(2.0, 5.0)
     task.model.register_parameter("unused", nn.Parameter(torch.ones(3)))
     task.model.register_parameter("frozen", nn.Parameter(torch.ones(3), requires_grad=False))
@@ -234,7 +234,7 @@ def test_batch_norm_normalises_by_the_batch_as_in_training() -> None:
     assert found == pytest.approx(torch.linalg.eigvalsh(dense(task))[-1].item(), rel=1e-6)
 
 
-def test_looking_leaves_model_gradients_and_generators_as_they_were() -> None:
+def test_measuring_restores_model_gradients_and_generators() -> None:
     task = mlp(nn.BatchNorm1d(5), nn.Dropout(0.5))
     shuffled = Minibatches(torch.ones(12, 2, dtype=torch.float64), torch.ones(12, 1), 4, torch.Generator())
     task = Task(task.model, shuffled, task.loss)
@@ -307,7 +307,7 @@ def test_what_has_no_sharpness_is_an_error_of_one_line(task: Task, message: str)
     assert "\n" not in str(caught.value)
 
 
-def test_what_does_not_settle_is_an_error_that_says_how_near_it_came() -> None:
+def test_no_convergence_is_an_error_with_the_residual() -> None:
     with pytest.raises(TaskError, match=r"not settled after 2 products .*: \S+ ± "):
         measure(with_spectrum(1.0, 2.0, 3.0, 4.0), max_products=2)
 
@@ -342,7 +342,7 @@ def losses(mode: str, options: dict[str, Any], steps: int = 400) -> list[float]:
         ("zero_grad", {"momentum": 1.0}),
     ],
 )
-def test_below_the_largest_stable_lr_training_stays_and_above_it_runs_away(mode: str, options: dict[str, Any]) -> None:
+def test_training_is_stable_below_the_edge_and_not_above(mode: str, options: dict[str, Any]) -> None:
     (bound,) = report(modes=[mode], optimizer={"name": "SGD", **options}).bounds
     assert bound.largest_stable_lr
     below, above = (losses(mode, {"lr": share * bound.largest_stable_lr, **options}) for share in (0.9, 1.1))
@@ -357,14 +357,14 @@ def test_no_lr_is_stable_where_too_much_is_kept(mode: str) -> None:
     assert "at every lr" in bound.why
 
 
-def test_on_mini_batches_no_lr_is_safe_where_all_is_kept_and_a_window_of_all_batches_is_none() -> None:
+def test_on_mini_batches_no_lr_is_stable_at_keep_1() -> None:
     found = report("noisy_line", modes=["zero_grad", "no_zero_grad", "keep=1,every=40", "keep=1,every=39"])
     assert [bound.largest_stable_lr == 0 for bound in found.bounds] == [False, True, False, True]
     assert "oscillates for ever" in found.bounds[2].why
     assert any("40 batches" in note for note in found.notes())
 
 
-def test_a_summed_window_bears_as_much_less_as_it_has_batches_in_its_epoch() -> None:
+def test_a_summed_window_divides_the_lr_by_its_batches() -> None:
     found = report("noisy_line", modes=["zero_grad", "accumulate:4", "accumulate:4:sum", "accumulate:100:sum"])
     plain = found.bounds[0].largest_stable_lr
     assert plain == pytest.approx(theory.largest_stable_lr(found.eigenvalue, 0.0))
@@ -406,7 +406,7 @@ def raises(seed: int) -> Task:
 """
 
 
-def test_the_command_tells_each_seed_their_median_and_the_lr_of_each_mode() -> None:
+def test_the_command_reports_seeds_median_and_lr_of_modes() -> None:
     args = ["sharpness", "--task", "noisy_line", "--seed", "0", "--seed", "1", "--seed", "2", "-m", "halve_grad"]
     told = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
     each = [found["sharpness"] for found in told["seeds"]]

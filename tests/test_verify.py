@@ -62,7 +62,7 @@ def test_the_answer_is_the_documented_one_with_its_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mean-of-means", "truncated-bptt", "printed-adam-example-runs"])
-def test_a_claim_has_the_same_numbers_whatever_was_measured_before(name: str) -> None:
+def test_a_claims_numbers_do_not_depend_on_earlier_claims(name: str) -> None:
     first = found(name)
     torch.manual_seed(12345)
     torch.rand(7)
@@ -285,7 +285,7 @@ def test_with_the_code_beneath_it_broken_the_claim_is_not_ok(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "answer"), [(name, answer) for name, turns in TURNS.items() for answer in turns])
-def test_what_is_broken_beneath_a_claim_turns_just_the_answer_it_bears_on(
+def test_a_break_changes_only_the_answer_that_depends_on_it(
     name: str, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     TURNS[name][answer](monkeypatch)
@@ -343,7 +343,7 @@ def test_what_is_skipped_is_ok_and_says_what_would_help(monkeypatch: pytest.Monk
     assert (finding.answer, finding.kind, finding.ok) == ("skipped: pip install it", "skipped", True)
 
 
-def test_a_measurement_leaves_threads_and_generators_as_they_were() -> None:
+def test_a_measurement_restores_threads_and_generators() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -353,7 +353,7 @@ def test_a_measurement_leaves_threads_and_generators_as_they_were() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_names_are_taken_with_either_dash_in_the_order_of_the_claims() -> None:
+def test_claims_are_selected_with_either_dash_in_their_order() -> None:
     assert [claim.name for claim in verify.select(["Mean_of_means", "backward-accumulates"])] == CHEAP
 
 
@@ -365,7 +365,7 @@ def test_a_name_that_no_claim_has_is_an_error_with_a_guess() -> None:
 # The documents
 
 
-def test_the_document_has_each_claim_with_its_statement_and_its_answer() -> None:
+def test_the_document_has_every_claim_with_its_answer() -> None:
     text = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+?) \|", text, re.MULTILINE)
     assert rows == [(claim.name, claim.statement, claim.documented) for claim in CLAIMS.values()]
@@ -392,14 +392,14 @@ def only(*names: str) -> list[str]:
     return [word for name in names for word in ("--only", name)]
 
 
-def test_the_command_exits_0_and_sums_up_when_all_is_as_documented() -> None:
+def test_the_command_exits_0_when_all_is_as_documented() -> None:
     done = CliRunner().invoke(app, ["verify", *only(*CHEAP)])
     assert done.exit_code == 0
     assert "2 claims: 1 holds, 1 does not hold; all as documented" in " ".join(done.stdout.split())
     assert done.stderr.splitlines() == ["claim 1/2 backward-accumulates", "claim 2/2 mean-of-means"]
 
 
-def test_the_command_exits_1_and_says_which_answer_is_not_the_documented_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_exits_1_and_reports_a_differing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, holds, fails)
     done = CliRunner().invoke(app, ["verify"])
     assert done.exit_code == 1
