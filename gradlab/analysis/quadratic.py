@@ -93,20 +93,7 @@ def _measure(task: Task) -> Quadratic | None:
         return None
     loss_at = _loss_function(task, [batches[0] for batches in passes])
     start = parameters_to_vector(trained).detach().double()
-    return _diagonalise(start, _expand_at(start, loss_at), loss_at)
-
-
-class _Expansion(NamedTuple):
-    """The second-order expansion of the loss at a point."""
-
-    loss: float
-    gradient: Tensor  # shape (n,)
-    hessian: Tensor  # shape (n, n)
-
-    def predict(self, move: Tensor) -> tuple[float, float]:
-        """Return the loss after a move, and the size of the terms that it is the sum of."""
-        linear, square = (self.gradient @ move).item(), (move @ self.hessian @ move).item() / 2
-        return self.loss + linear + square, abs(self.loss) + abs(linear) + abs(square)
+    return _fit(start, loss_at)
 
 
 def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Tensor]:
@@ -137,27 +124,22 @@ def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Ten
     return loss_at
 
 
-def _expand_at(point: Tensor, loss_at: Callable[[Tensor], Tensor]) -> _Expansion:
-    import torch
-
-    point = point.clone().requires_grad_()
-    loss = loss_at(point)
-    (gradient,) = torch.autograd.grad(loss, point, create_graph=True)
-    rows = [torch.autograd.grad(each, point, retain_graph=True)[0] for each in gradient]
-    return _Expansion(loss.item(), gradient.detach(), torch.stack(rows))
-
-
-def _diagonalise(start: Tensor, expansion: _Expansion, loss_at: Callable[[Tensor], Tensor]) -> Quadratic | None:
+def _fit(start: Tensor, loss_at: Callable[[Tensor], Tensor]) -> Quadratic | None:
     """Return the quadratic along the eigenvectors of its Hessian, if it has a minimum and the loss follows it."""
     import torch
 
-    curvatures, axes = torch.linalg.eigh(expansion.hessian)
-    gradients = axes.T @ expansion.gradient
+    point = start.clone().requires_grad_()
+    loss = loss_at(point)
+    (gradient,) = torch.autograd.grad(loss, point, create_graph=True)
+    hessian = torch.stack([torch.autograd.grad(each, point, retain_graph=True)[0] for each in gradient])
+    value, gradient = loss.item(), gradient.detach()
+    curvatures, axes = torch.linalg.eigh(hessian)
+    gradients = axes.T @ gradient
     largest = curvatures.abs().max()
     bent = curvatures > ZERO_CURVATURE * largest
     amplitudes = gradients[bent] / curvatures[bent]
     reach = 1 + start.abs().max() + amplitudes.norm()
-    level = TOLERANCE * (largest * reach + expansion.gradient.norm())
+    level = TOLERANCE * (largest * reach + gradient.norm())
     if not bent.any() or curvatures.min() < -ZERO_CURVATURE * largest or (gradients[~bent].abs() > level).any():
         return None
     down = -axes[:, bent] @ amplitudes
@@ -166,8 +148,8 @@ def _diagonalise(start: Tensor, expansion: _Expansion, loss_at: Callable[[Tensor
     with torch.no_grad():
         floor = loss_at(start + down).item()
         for move in (down, *(reach * far * way for far, way in zip(PROBE_DISTANCES, directions, strict=True))):
-            expected, size = expansion.predict(move)
-            if not abs(loss_at(start + move).item() - expected) <= TOLERANCE * size:
+            terms = value, (gradient @ move).item(), (move @ hessian @ move).item() / 2
+            if not abs(loss_at(start + move).item() - sum(terms)) <= TOLERANCE * sum(map(abs, terms)):
                 return None
     found = Quadratic(curvatures[bent].tolist(), amplitudes.tolist(), floor)
     return found if all(abs(each) < HUGE for each in (*found.curvatures, *found.amplitudes, floor)) else None

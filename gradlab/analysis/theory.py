@@ -301,10 +301,7 @@ def _roots(lr: float, curvature: float, keep: float) -> _Roots:
 
 
 def _error_over_power(found: _Roots, t: int) -> float:
-    """Return S_{t+1} − keep·S_t over firstᵗ, as the sum qᵗ + (1 − q)·p·S_t written in terms that do not cancel.
-
-    With S as in `trajectory`.
-    """
+    """Return S_{t+1} − keep·S_t over firstᵗ, as the sum qᵗ + (1 − q)·p·S_t written in terms that do not cancel."""
     if found.angle:
         return math.cos(t * found.angle) + found.weight * math.sin(t * found.angle) / math.sin(found.angle)
     if found.ratio_gap == 0:  # S_t = t·pᵗ⁻¹

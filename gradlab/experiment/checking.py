@@ -64,7 +64,7 @@ def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: 
         "epochs": 10 if experiment.epochs is None and experiment.steps is None else experiment.epochs,
         "expect": expect,
     }
-    return experiment.model_copy(update=updates).with_modes(parsed)
+    return experiment.model_copy(update=updates).located(folder, file, parsed)
 
 
 class _Fault(NamedTuple):
@@ -237,8 +237,10 @@ def _value_text(value: object) -> str:
 def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
     """Check the name, the modes and the seeds; return the modes."""
     parsed: list[Mode] = []
-    with faults.collect("seeds"):
-        _check_number_of_runs(len(experiment.modes), len(experiment.seeds))
+    if (runs := len(experiment.modes) * len(experiment.seeds)) > MAX_RUNS:
+        given = f"{len(experiment.modes):,} modes × {len(experiment.seeds):,} seeds are {runs:,} runs"
+        most = f"too many for one experiment; at most {MAX_RUNS:,}"
+        faults.add(("seeds",), ExperimentError(f"{given}, {most}"))
     with faults.collect("name"):
         _check_folder_name(experiment.name)
     for word in experiment.modes:
@@ -277,9 +279,9 @@ def _check_combination(experiment: Experiment, parsed: list[Mode], optimizer: st
     with faults.collect("match_lr"):
         if experiment.match_lr:
             _check_matched(optimizer, parsed)
-    with faults.collect("schedule"):
-        if experiment.schedule is not None and optimizer == optimizers.VANILLA:
-            raise OptimizerError(f"schedule '{experiment.schedule}' needs an optimizer of torch.optim, such as sgd")
+    if experiment.schedule is not None and optimizer == optimizers.VANILLA:
+        wrong = f"schedule '{experiment.schedule}' needs an optimizer of torch.optim, such as sgd"
+        faults.add(("schedule",), OptimizerError(wrong))
     if experiment.engine == "tensorflow":
         _check_tensorflow(experiment, parsed, optimizer, faults)
 
@@ -362,12 +364,6 @@ def _refuse_duplicates(kind: str, values: list[Any]) -> None:
         if value in seen:
             raise ExperimentError(f"{kind} '{value}' is given twice")
         seen.add(value)
-
-
-def _check_number_of_runs(modes: int, seeds: int) -> None:
-    if modes * seeds > MAX_RUNS:
-        asked = f"{modes:,} modes × {seeds:,} seeds are {modes * seeds:,} runs"
-        raise ExperimentError(f"{asked}, too many for one experiment; at most {MAX_RUNS:,}")
 
 
 def _check_folder_name(name: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from gradlab import modes, tasks, user_code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gradlab.modes import Mode
@@ -107,16 +107,10 @@ class Experiment(_Section):
         """The modes, in the order given."""
         return self._modes
 
-    def located(self, folder: Path | None, file: Path | None) -> Experiment:
-        """Return the experiment as read from a file in `folder`."""
+    def located(self, folder: Path | None, file: Path | None, parsed: Sequence[Mode] = ()) -> Experiment:
+        """Return the experiment as read from a file in `folder`, with its modes as validation parsed them."""
         copy = self.model_copy()
-        copy._folder, copy._file = folder, file  # noqa: SLF001 - of the same class
-        return copy
-
-    def with_modes(self, parsed: list[Mode]) -> Experiment:
-        """Return the experiment with its modes as validation parsed them."""
-        copy = self.model_copy()
-        copy._modes = parsed  # noqa: SLF001 - of the same class
+        copy._folder, copy._file, copy._modes = folder, file, list(parsed)  # noqa: SLF001 - of the same class
         return copy
 
     @cached_property

@@ -55,29 +55,23 @@ def _train_epochs(sizes: Sequence[int], mode: Mode, epochs: int = 5, *, normalis
     return train(_regression(sizes, normalised=normalised), mode, steps=epochs * len(sizes), lr=0.05)
 
 
-def _first_update(sizes: Sequence[int], mode: Mode, lr: float = 0.05) -> Tensor:
-    """Return how far the first update moves the weights."""
-    return _movement(_regression(sizes), mode, steps=mode.every, lr=lr)
-
-
-def _movement(task: Task, mode: Mode, *, steps: int, lr: float = 0.05) -> Tensor:
-    """Return how far training moves the weights."""
+def _movement(sizes: Sequence[int], mode: Mode, steps: int | None = None, *, counted: bool = False) -> Tensor:
+    """Return how far training moves the weights, by default that of the first update."""
+    task = _regression(sizes, counted=counted)
     start = as_vector(task.model.parameters())
-    return as_vector(train(task, mode, steps=steps, lr=lr).weights) - start
+    return as_vector(train(task, mode, steps=steps or mode.every, lr=0.05).weights) - start
 
 
 def _equals_large() -> Measurement:
     large, micro = [32] * 3, [8] * 12
     whole = _train_epochs(large, modes.zero_grad())
-    divided = max_difference(_train_epochs(micro, modes.accumulate(4)).weights, whole.weights)
-    undivided = max_difference(_train_epochs(micro, modes.accumulate(4, mean=False)).weights, whole.weights)
+    divided = _train_epochs(micro, modes.accumulate(4)).distance(whole)
+    undivided = _train_epochs(micro, modes.accumulate(4, mean=False)).distance(whole)
     factor = float(
-        _first_update(micro, modes.accumulate(4, mean=False)).norm() / _first_update(large, modes.zero_grad()).norm()
+        _movement(micro, modes.accumulate(4, mean=False)).norm() / _movement(large, modes.zero_grad()).norm()
     )
-    normalised = max_difference(
-        _train_epochs(micro, modes.accumulate(4), normalised=True).weights,
-        _train_epochs(large, modes.zero_grad(), normalised=True).weights,
-    )
+    normalised_whole = _train_epochs(large, modes.zero_grad(), normalised=True)
+    normalised = _train_epochs(micro, modes.accumulate(4), normalised=True).distance(normalised_whole)
     return Measurement(
         {
             "each loss is divided by N and all are of one size": divided < ROUNDING,
@@ -97,10 +91,10 @@ def _equals_large() -> Measurement:
 def _mean_of_means() -> Measurement:
     """Compare the first update of 32 rows in four micro-batches with that of the whole, by each way to divide."""
     equal, unequal = [8] * 12, [26, 2, 2, 2] * 3
-    whole = _first_update([32] * 3, modes.zero_grad())
+    whole = _movement([32] * 3, modes.zero_grad())
 
     def error(sizes: Sequence[int], mode: Mode, *, counted: bool) -> float:
-        return relative_error(_movement(_regression(sizes, counted=counted), mode, steps=4), whole)
+        return relative_error(_movement(sizes, mode, 4, counted=counted), whole)
 
     alike = error(equal, modes.accumulate(4), counted=False)
     means = error(unequal, modes.accumulate(4, by_batch=True), counted=True)
@@ -136,7 +130,7 @@ def _two_updates_divided_by_n(every: int) -> tuple[Tensor, Tensor]:
 
 def _two_updates(sizes: Sequence[int], mode: Mode, first: int) -> tuple[Tensor, Tensor]:
     """Return how far the two updates of an epoch move the weights, the first of which comes after `first` batches."""
-    middle, end = (_movement(_regression(sizes), mode, steps=steps) for steps in (first, len(sizes)))
+    middle, end = (_movement(sizes, mode, steps) for steps in (first, len(sizes)))
     return middle, end - middle
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
-from gradlab import modes
+from gradlab import modes, optimizers
 from gradlab.verify.claim import Claim, FigureValue, Measurement
 from gradlab.verify.training import (
     all_equal,
@@ -23,14 +24,10 @@ if TYPE_CHECKING:
 
 def _train_clearing(where: str, optimizer: str, steps: int = 200) -> tuple[list[float], list[Tensor]]:
     """Train with zero_grad() before backward(), after step(), or between the two; return losses and weights."""
-    from itertools import cycle, islice
-
-    from gradlab import optimizers
-
     task = small_noisy_line()
     made = optimizers.build(optimizer, task.model.parameters(), {"lr": 0.01})
     losses = []
-    for batch in islice((batch for epoch in cycle([task.batches]) for batch in epoch), steps):
+    for batch in islice(chain.from_iterable(repeat(task.batches)), steps):
         loss = task.loss(task.model, batch)
         if where == "before":
             made.zero_grad()

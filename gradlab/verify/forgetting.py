@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from statistics import fmean, median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gradlab import modes, optimizers
 from gradlab.analysis import curves, quadratic, theory
@@ -124,20 +124,15 @@ def _quadratic() -> Quadratic:
     return found
 
 
-class FullBatch(NamedTuple):
-    """What no_zero_grad did on the full batch over many steps."""
-
-    verdict: str
-    highest: float  # the largest loss of the last tenth over the largest of the first
-    drift: float  # of the conserved quantity, relative
-    off_theory: float  # the largest difference to the closed form, relative to the first loss
-
-
-def _run_full_batch(steps: int = 2000) -> FullBatch:
-    """Train without zero_grad at lr 1/λ, and hold the losses against the closed form.
+def _full_batch(steps: int = 2000) -> tuple[str, float, float, float]:
+    """Train without zero_grad on the full batch at lr 1/λ, and compare with the closed form.
 
     Over all directions together λw² is twice the loss above its floor and λ·w·G is the gradient times G, so that the
-    conserved quantity is seen without looking along the eigenvectors.
+    conserved quantity follows without the eigenvectors.
+
+    Returns:
+        The verdict; the largest loss of the last tenth over that of the first; the relative drift of the conserved
+        quantity; and the largest difference to the closed form over the first loss.
     """
     import torch
 
@@ -156,7 +151,7 @@ def _run_full_batch(steps: int = 2000) -> FullBatch:
             quantity.append(2 * (loss.item() - found.floor) + lr * float(kept @ kept) + lr * float(gradient @ kept))
     losses = [row.loss for row in rows]
     exact = theory.loss_trajectory(lr, found.curvatures, 1.0, steps - 1, found.amplitudes, found.floor)
-    return FullBatch(
+    return (
         curves.verdict(rows),
         max(losses[-(steps // 10) :]) / max(losses[: steps // 10]),
         (max(quantity) - min(quantity)) / quantity[0],
@@ -199,24 +194,22 @@ def _loss_rises() -> Measurement:
         rises = rises and min(kept) > 3
         figures[f"mini-batches, lr {lr:g}: loss grows at least, times"] = min(kept)
     for lr, updates in {0.1: 40, 0.01: 200}.items():
-        measured, growth = (
-            _mean_square_growth(lr, updates),
-            theory.mean_square_growth(lr, 1.0, 2.0, 1.0),
-        )  # λ 1, variance 2
+        measured = _mean_square_growth(lr, updates)
+        growth = theory.mean_square_growth(lr, 1.0, 2.0, 1.0)  # λ 1, variance 2
         matches_theory = matches_theory and abs(measured.mean - growth) < measured.half_width
         figures[f"one random input, lr {lr:g}: mean square grows a step, times"] = (
             f"{measured.mean:.5f} ± {measured.half_width:.5f}"
         )
         figures[f"theory of that, lr {lr:g}"] = f"{growth:.5f}"
     falls = max(_rises(modes.zero_grad(), 0.01)) < 1
-    full = _run_full_batch()
+    verdict, highest, drift, off_theory = _full_batch()
     figures |= {
-        "full batch, 2000 steps": full.verdict,
-        "full batch: highest late loss over highest early": full.highest,
-        "full batch: drift of the conserved quantity": full.drift,
-        "full batch: off the closed form": full.off_theory,
+        "full batch, 2000 steps": verdict,
+        "full batch: highest late loss over highest early": highest,
+        "full batch: drift of the conserved quantity": drift,
+        "full batch: off the closed form": off_theory,
     }
-    bounded = full.verdict == "oscillates" and full.highest < 1.01 and full.drift < 1e-9
+    bounded = verdict == "oscillates" and highest < 1.01 and drift < 1e-9
     return Measurement(
         {
             "the batches are mini-batches (sooner or later, at every lr tried)": rises,
@@ -226,7 +219,7 @@ def _loss_rises() -> Measurement:
         {
             "with zero_grad it falls": falls,
             "one random input grows as theory says": matches_theory,
-            "the full batch follows the closed form": full.off_theory < 1e-9,
+            "the full batch follows the closed form": off_theory < 1e-9,
         },
     )
 

@@ -13,7 +13,6 @@ from gradlab.verify.claim import HOLDS, Claim, FigureValue, Measurement
 from gradlab.verify.training import (
     TrainedModel,
     build_task,
-    max_difference,
     small_noisy_line,
     train,
     trained_alike,
@@ -40,25 +39,19 @@ def _is_momentum(mode: Mode, momentum: float) -> Measurement:
         kept = _train_line(mode, double=double)
         torchs = _train_line(modes.zero_grad(), double=double, momentum=momentum)
         alike.append(trained_alike(kept, torchs))
-        figures[f"{name}, 250 steps: weights differ by"] = max_difference(kept.weights, torchs.weights)
+        figures[f"{name}, 250 steps: weights differ by"] = kept.distance(torchs)
         figures[f"{name}: losses differ by"] = max(abs(a - b) for a, b in zip(kept.losses, torchs.losses, strict=True))
     return Measurement({"": all(alike)}, figures)
 
 
 def _keep_is_momentum() -> Measurement:
     half: dict[str, Any] = {"momentum": 0.5}
-    plain = max_difference(_train_line(modes.halve_grad()).weights, _train_line(modes.zero_grad(), **half).weights)
-    decay = max_difference(
-        _train_line(modes.halve_grad(), weight_decay=0.1).weights,
-        _train_line(modes.zero_grad(), weight_decay=0.1, **half).weights,
-    )
-    nesterov = max_difference(
-        _train_line(modes.halve_grad()).weights, _train_line(modes.zero_grad(), nesterov=True, **half).weights
-    )
-    adam = max_difference(
-        _train_line(modes.halve_grad(), optimizer="Adam", betas=(0.0, 0.999)).weights,
-        _train_line(modes.zero_grad(), optimizer="Adam", betas=(0.5, 0.999)).weights,
-    )
+    plain = _train_line(modes.halve_grad()).distance(_train_line(modes.zero_grad(), **half))
+    decayed = _train_line(modes.zero_grad(), weight_decay=0.1, **half)
+    decay = _train_line(modes.halve_grad(), weight_decay=0.1).distance(decayed)
+    nesterov = _train_line(modes.halve_grad()).distance(_train_line(modes.zero_grad(), nesterov=True, **half))
+    adam_with_momentum = _train_line(modes.zero_grad(), optimizer="Adam", betas=(0.5, 0.999))
+    adam = _train_line(modes.halve_grad(), optimizer="Adam", betas=(0.0, 0.999)).distance(adam_with_momentum)
     return Measurement(
         {
             "it is plain SGD": plain == 0,

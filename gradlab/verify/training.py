@@ -29,6 +29,10 @@ class TrainedModel(NamedTuple):
         """The loss of each step."""
         return [row.loss for row in self.rows]
 
+    def distance(self, other: TrainedModel) -> float:
+        """Return the largest difference between two corresponding weights."""
+        return max_difference(self.weights, other.weights)
+
 
 def build_task(name: str, seed: int, **options: object) -> Task:
     """Return a built-in task after seeding every generator."""
