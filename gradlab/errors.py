@@ -21,7 +21,7 @@ class ModeError(GradlabError):
 
 
 class TaskError(GradlabError):
-    """A task that is not there, does not import, or does not return a `Task`."""
+    """A task that does not exist, does not import, or does not return a `Task`."""
 
 
 class UnfairTaskError(TaskError):
@@ -33,15 +33,15 @@ class OptimizerError(GradlabError):
 
 
 class ExperimentError(GradlabError):
-    """An experiment file, or a value on the command line, that does not hold."""
+    """An experiment file, or a value on the command line, that is invalid."""
 
 
 class ClaimError(GradlabError):
-    """A name that no claim about `zero_grad()` has."""
+    """A name of no claim about `zero_grad()`."""
 
 
 class ClusterError(GradlabError):
-    """A Dask cluster that is not there, or whose workers cannot train what is trained here."""
+    """A Dask cluster that cannot be reached, or whose workers cannot train these runs."""
 
 
 class StoreError(GradlabError):
@@ -49,7 +49,7 @@ class StoreError(GradlabError):
 
 
 class DamagedError(StoreError):
-    """A file that does not hold what was written."""
+    """A file whose content is not what gradlab wrote."""
 
 
 class PlotError(GradlabError):
@@ -67,7 +67,7 @@ def raise_together(errors: Sequence[GradlabError], kind: type[GradlabError]) -> 
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no `kind`, which one it may have meant, and which ones there are.
+    """Return the message that `name` is no `kind`, with the nearest known name and all known ones.
 
     >>> unknown("mode", "hlve_grad", ["zero_grad", "halve_grad"])
     "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero_grad, halve_grad"
@@ -79,7 +79,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that looks most like `name`, case aside, or None where none does."""
+    """Return the known name most similar to `name`, ignoring case, or None where none is similar."""
     by_lower = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[close[0]] if close else None
@@ -91,20 +91,19 @@ def shortened(text: object, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-# What a terminal obeys or is fooled by: control characters but for tab and line feed, halves of surrogate pairs, other
-# ends of lines, and the signs that turn the direction of writing round.
+# Control characters except tab and line feed, halves of surrogate pairs, other line ends, and marks of text direction
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: object) -> str:
-    """Return `text`, lines and all, without what a terminal would take for a command: files come from anywhere."""
+    """Return `text` without terminal commands, its lines kept: files come from anywhere."""
     return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def kind_of(value: object) -> str:
-    """Name the type of a value with its article.
+    """Return the type of a value with its article.
 
     >>> kind_of(3), kind_of("x"), kind_of(None)
     ('an int', 'a str', 'None')
@@ -114,7 +113,7 @@ def kind_of(value: object) -> str:
 
 
 def user_location(error: BaseException) -> str | None:
-    """Return `file:line` of the user's own code that raised, or None where there is none."""
+    """Return `file:line` of the user's own code that raised, or None where none did."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = users_frames(error)
@@ -129,7 +128,7 @@ def users_traceback(error: BaseException) -> str:
 
 
 def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return the frames of `error` that stand in no installed package, nor in Python, nor here."""
+    """Return the frames of `error` outside of installed packages, Python and gradlab."""
     elsewhere = [Path(__file__).parent, *(Path(path) for path in sysconfig.get_paths().values())]
     return [
         frame

@@ -45,14 +45,14 @@ class Mode(_ModeFields):
         G ← keep·G + (g₁ + … + gₙ)/n        (mean: each loss is divided by n)
         G ← keep·G + (g₁ + … + gₙ)          (not mean: the sum)
 
-    where n is `every`, or less in a window that the end of the epoch or of the run cuts short. Where the task tells
-    how many items c each batch has, the mean is over the items of the window, unless `by_batch`:
+    where n is `every`, or less in a window that the end of the epoch or of the run cuts short. Where the task counts
+    the items c of each batch, the mean is over the items of the window, unless `by_batch`:
 
         G ← keep·G + (c₁g₁ + … + cₙgₙ)/(c₁ + … + cₙ)
 
     A sum is that of the batches' means there, too.
 
-    The functions below and `parse` make modes. A name that `parse` reads comes with the values that `parse` gives it.
+    The functions below and `parse` make modes. A name that `parse` knows must have the values that `parse` gives it.
 
     Raises:
         ModeError: `parse` gives the name other values.
@@ -189,7 +189,7 @@ def parse(word: str, folder: Path | None = None) -> Mode:
     it is not imported.
 
     Raises:
-        ModeError: no mode has that name, or its number is out of range, or there is no such file.
+        ModeError: no mode has that name, its number is out of range, or its file does not exist.
 
     >>> parse("Halve-Grad")
     Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False, own=None, rewrite_grad=None)
@@ -203,7 +203,7 @@ def parse(word: str, folder: Path | None = None) -> Mode:
         raise ModeError(f"mode '{shortened(word)}' is not of the form {form}, such as {example}")
     found = None if family in WORDS else _OWN_SPELLING.fullmatch(word.strip())
     if found and user_code.is_function_name(found["function"]) and nearest(normalised, ["zero_grad:fill"]) is None:
-        function = user_code.find(found["function"], folder, "mode", last=shipped.folder())
+        function = user_code.find(found["function"], folder, "mode", fallback=shipped.folder())
         return own(function, int(found["every"] or 1), **_DIVISIONS[found[3]])
     several = "\nseveral modes: --mode A --mode B" if "," in word else ""
     raise ModeError(unknown("mode", word, [*WORDS, "package.module:NAME"]) + several)
@@ -225,7 +225,7 @@ def load(mode: Mode) -> Mode:
             raise mode.own.error(f": a call of {name} does nothing: it is a {kind} function; no {avoid}")
     try:
         inspect.signature(rewrite_grad).bind([], 0)
-    except (TypeError, ValueError):  # the latter of what tells no signature
+    except (TypeError, ValueError):  # the latter where it has no signature
         wanted = f"def {mode.own.function}(parameters, update)"
         raise mode.own.error(f" must take the parameters and the number of the update: {wanted}") from None
     return mode._replace(rewrite_grad=rewrite_grad)

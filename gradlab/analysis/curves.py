@@ -65,7 +65,7 @@ class Curve(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Several seeds of a mode: median and range at each x; what is not finite counts as +inf."""
+    """Several seeds of a mode: median and range at each x; losses that are not finite count as +inf."""
 
     x: list[float]
     median: list[float]
@@ -211,7 +211,7 @@ def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
     if len(losses.ends) == len(values) > 1:
         return values, 0.0, 0.0
     spans = _spans(losses.ends)
-    if 1 < len(spans) < FEWEST_EPOCHS:  # too few for chance to be told from anything
+    if 1 < len(spans) < FEWEST_EPOCHS:  # too few to estimate noise
         return [_mean_over(losses, *span) for span in spans], 0.0, 0.0
     if len(spans) < FEWEST_EPOCHS:
         size = max(1, len(values) // max(8, math.isqrt(len(values))))
@@ -223,7 +223,7 @@ def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
     jitter = _jitter(means)
     if spans[0][1] > 1 and within <= jitter:
         return means, within, 3.0
-    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider, as Student's t is, where few levels tell
+    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider for few levels, as Student's t
 
 
 def _jitter(values: Sequence[float]) -> float:

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from gradlab.tasks import Task
 
 MAX_PARAMETERS = 200  # above it a Hessian takes more than a moment
-# Of the size of what is compared. In float64 sums of a batch are right to some 1e-13 of it, and what is smaller than
-# 1e-9 drowns in the 1e-7 of a float32 training.
+# Relative. In float64 the sums of a batch are right to 1e-13, and 1e-9 drowns in the 1e-7 of a float32 training.
 TOLERANCE = 1e-9
-ZERO_CURVATURE = 1e-12  # of the largest curvature: what is smaller is 0, rounded
+ZERO_CURVATURE = 1e-12  # of the largest curvature: smaller ones are 0 but for rounding
 PROBE_DISTANCES = (0.1, 0.1, 1.0, 1.0, 10.0, 10.0)  # of the points that are compared, over that to the minimum
 
 
@@ -85,7 +84,7 @@ def _measure(task: Task) -> Quadratic | None:
     trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     if sum(parameter.numel() for parameter in trained) > MAX_PARAMETERS:
         return None
-    with suppress(TypeError):  # batches that do not tell their number are drawn
+    with suppress(TypeError):  # batches without a length are drawn
         if len(task.batches) != 1:  # type: ignore[arg-type]  # that is the TypeError
             return None
     passes = [[mapped(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # of λ: how far from an eigenvalue it may be. Its error is the square of that where others are apart
 MAX_PRODUCTS = 500  # Hessian-vector products, each a pass over the batches
-MAX_BASIS = 60  # vectors as long as all parameters together, in float64: what is kept in memory
-RESTART_BASIS = 12  # of them, when there is no room for more
+MAX_BASIS = 60  # vectors in memory, in float64 and as long as all parameters together
+RESTART_BASIS = 12  # vectors that a restart keeps
 
 
 class Sharpness(NamedTuple):
@@ -107,7 +107,7 @@ def measure(task: Task, *, seed: int = 0, tolerance: float = TOLERANCE, max_prod
 
     Raises:
         TaskError: the loss or a second derivative is not finite, the loss cannot be differentiated twice or is another
-            at each pass over the batches, or λ has not settled after so many products.
+            at each pass over the batches, or λ has not settled after that many products.
     """
     import torch
 

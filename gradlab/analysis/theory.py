@@ -195,7 +195,7 @@ def stationary_variance(lr: float, curvature: float, keep: float, noise_variance
         lr²·s²·(1 + keep) / ((1 − keep)·a·(2 + 2·keep − a))
 
     since the error is an autoregressive process of order 2 with coefficients 1 + keep − a and −keep and innovations
-    −lr·noise (Box & Jenkins, "Time Series Analysis", on AR(2)). The loss stands ½λ times this above its minimum.
+    −lr·noise (Box & Jenkins, "Time Series Analysis", on AR(2)). The loss is ½λ times this above its minimum.
     Where training does not converge without noise, the variance grows for ever: inf.
 
     Raises:

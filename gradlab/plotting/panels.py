@@ -18,7 +18,7 @@ DIVERGED = 0.5  # of the seeds: above it a cell counts as diverged
 _LR, _KEEP = ("lr", "optimizer.lr"), ("keep",)
 _SAME_SHARPNESS = {"batch_size", "steps", "epochs", "every"}  # panels over these share the λ of the full batch
 
-Numbers = list[float | None]  # None where there is no run
+Numbers = list[float | None]  # None without a run
 
 
 class PhaseMap(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where and by whom `.grad` is cleared: before or after, by the optimizer or by the model."""
+"""Where to clear `.grad`: before backward() or after step(), by the optimizer or by the model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _optimizer_or_model() -> Measurement:
     import torch
 
     def grads_after(steps: int, held: str, clear: str) -> list[Tensor]:
-        """Return what `.grad` holds when it has been cleared after each of so many steps at the same batch."""
+        """Return `.grad` after that many steps on one batch, cleared after each."""
         task = build_task("heads_in_turn", 0, heads=2)
         batch = next(iter(task.batches))
         model: nn.Module = task.model

@@ -1,4 +1,4 @@
-"""None or zeros: what setting `.grad` to None saves, and whether what is learned is the same."""
+"""None or zeros: memory and time saved by setting `.grad` to None, and whether training is the same."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def _error_name(action: Callable[[], object]) -> str:
 
 
 def _descend_as_printed(*, double: bool, steps: int, lr: float) -> list[Tensor]:
-    """Return the weights after so many steps of `w -= lr * w.grad` under no_grad."""
+    """Return the weights after that many steps of `w -= lr * w.grad` under no_grad."""
     import torch
 
     task = small_noisy_line(double=double)

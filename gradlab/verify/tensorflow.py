@@ -1,4 +1,4 @@
-"""TensorFlow's part in it: `tf.GradientTape` returns a fresh gradient, and what is kept is kept by hand."""
+"""TensorFlow: `tf.GradientTape` returns a fresh gradient, and keeping gradients is done by hand."""
 
 from __future__ import annotations
 
