@@ -349,7 +349,7 @@ def test_accumulating_by_items_and_modes_of_ones_own_are_no_part_of_a_stack() ->
     assert "by the items" in ensemble.obstacle([pairs], modes.accumulate(4), sgd)
     for mode in (modes.zero_grad(), modes.accumulate(4, mean=False), modes.accumulate(4, by_batch=True)):
         assert ensemble.obstacle([pairs], mode, sgd) == ""
-    own = modes.zero_grad()._replace(leave=lambda *_: None)
+    own = modes.zero_grad()._replace(rewrite_grad=lambda *_: None)
     assert "a mode of your own" in ensemble.obstacle([plain()], own, sgd)
 
 

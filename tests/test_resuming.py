@@ -258,7 +258,7 @@ def test_a_resumed_own_mode_gets_the_right_update() -> None:
     def training(cursor: Cursor | None = None) -> Iterator[Row]:
         torch.manual_seed(7)
         task = own_generator()
-        mode = modes.zero_grad()._replace(leave=leave)
+        mode = modes.zero_grad()._replace(rewrite_grad=leave)
         return train(task, mode, torch.optim.SGD(task.model.parameters(), 0.0), steps=4, cursor=cursor)
 
     cursor = Cursor()

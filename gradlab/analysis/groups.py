@@ -100,7 +100,7 @@ def _shared_settings(record: RunRecord, *, matched: bool | None) -> dict[str, An
     if not isinstance(lr, float) or not math.isfinite(lr):  # edited by hand
         return settings
     try:
-        share = modes.share_of_matched_lr(modes.parse(record.mode))
+        share = modes.matched_lr_scale(modes.parse(record.mode))
     except GradlabError:  # a mode without an effective lr, which is matched with no other
         return settings
     before = float(f"{lr / share:.9g}")  # of the lr, twelve digits were kept

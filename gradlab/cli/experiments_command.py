@@ -23,7 +23,7 @@ def experiments(
         titles = {each: experiment.load(each).title for each in experiment.shipped()}
         print_word_list(titles, "experiments", as_json=json)
         return
-    toml = experiment.text_of(experiment.locate(name))
+    toml = experiment.read_text(experiment.locate(name))
     if json:
         print_json({"name": name, "toml": toml})
     else:

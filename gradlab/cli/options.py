@@ -106,4 +106,4 @@ def choose_experiment(command: str, name: str | None, task: str | None, override
 
     if task and name is None:
         return experiments.from_task(task, overrides)
-    return experiments.load(experiments.DEFAULT if name is None else name, overrides, command)
+    return experiments.load(experiments.DEFAULT_EXPERIMENT if name is None else name, overrides, command)

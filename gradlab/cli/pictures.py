@@ -62,7 +62,7 @@ def draw_sweeps(
             status=results.column("status", record.runs),
             verdict=results.column("verdict", record.runs),
             last_loss=results.column("last_loss", record.runs),
-            edges=(record.sharpness or {}).get("eigenvalues", []),
+            sharpness=(record.sharpness or {}).get("eigenvalues", []),
         )
         names.append(record.title or record.experiment)
         panels += [panel._replace(title=panel.title or names[-1]) if len(sweeps) > 1 else panel for panel in found]

@@ -28,7 +28,7 @@ def sharpness(
     from gradlab.analysis import sharpness as measuring
 
     with redirect_stdout(sys.stderr):  # what a user's task prints
-        report = measuring.report(chosen, dict(measuring.seeds_of(chosen)))
+        report = measuring.report(chosen, dict(measuring.measure_seeds(chosen)))
     if json:
         print_json(measuring.document(report))
     else:

@@ -28,7 +28,7 @@ def verify(
     from gradlab import verify as claims
     from gradlab.terminal.claim_results import claim_block, claims_line
 
-    chosen, findings = claims.chosen(only), []
+    chosen, findings = claims.select(only), []
     console = stdout_console()
     for nth, claim in enumerate(chosen, 1):
         with nullcontext() if json or quiet else _progress(f"claim {nth}/{len(chosen)} {claim.name}"):

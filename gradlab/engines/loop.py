@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from gradlab.modes import Leave, Mode
+    from gradlab.modes import Mode, RewriteGrad
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
@@ -194,7 +194,7 @@ class Window:
 
 def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], update: int) -> Callable[[], object]:
     """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
-    if (own := mode.leave) is not None:
+    if (own := mode.rewrite_grad) is not None:
         return partial(_leave_by, mode, own, parameters, count(update))
     if mode.keep == 0:
         return partial(optimizer.zero_grad, set_to_none=not mode.fill)
@@ -209,7 +209,7 @@ def _leaving(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], u
     return leave
 
 
-def _leave_by(mode: Mode, own: Leave, parameters: list[nn.Parameter], updates: Iterator[int]) -> None:
+def _leave_by(mode: Mode, own: RewriteGrad, parameters: list[nn.Parameter], updates: Iterator[int]) -> None:
     """Let a user's function leave in `.grad` what it likes, as long as backward can add to it and a step follow it.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab import store
 from gradlab.analysis.results import ExperimentResult, check_expectations, result_of
 from gradlab.errors import ExperimentError, GradlabError
-from gradlab.experiment import Experiment, place_of
+from gradlab.experiment import Experiment, location_of
 from gradlab.runs.job import Job
 from gradlab.runs.plan import RunPlan, mode_names, plan_runs
 from gradlab.runs.progress import Progress
@@ -40,7 +40,7 @@ def run(
         GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
     """
     if experiment.vary:
-        place, keys = place_of(experiment, "vary"), ", ".join(experiment.vary)
+        place, keys = location_of(experiment, "vary"), ", ".join(experiment.vary)
         raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: it is one for `gradlab sweep`")
     folder = store.experiment_folder(out, experiment.name)
     plans = plan_runs(experiment, folder, fresh=fresh)

@@ -66,7 +66,7 @@ class SeedStarts:
 
         The loss is measured in a task that is built for this only: measuring draws batches and random numbers.
         """
-        if quadratic.obstacle(settings):
+        if quadratic.why_no_theory(settings):
             return None
         if len(start.batches) > 1:
             return {}
@@ -74,5 +74,5 @@ class SeedStarts:
             built = tasks.build(self._experiment.task_name, seed, self._experiment.task_options)
         except Exception:  # the task is the user's: the build for training will raise and report it
             return {}
-        found = quadratic.measured(built)
+        found = quadratic.measure(built)
         return found._asdict() if found else {}

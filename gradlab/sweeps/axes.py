@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, shortened
-from gradlab.experiment.toml_text import excess
+from gradlab.experiment.toml_text import why_too_large
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _NO_AXIS = {  # keys of an experiment, or nearly, that no axis has: what to do i
     **dict.fromkeys(("engine", "device", "threads"), "all runs of a sweep have the same"),
     **dict.fromkeys(("name", "title", "expect", "vary", "checkpoint_every"), "it decides nothing of a run"),
 }
-_SHORT = {long: short for short, long in experiments.ELSEWHERE.items() if short != "learning_rate"}
+_SHORT = {long: short for short, long in experiments.SHORT_KEYS.items() if short != "learning_rate"}
 
 
 class Axis(NamedTuple):
@@ -49,7 +49,7 @@ class Axis(NamedTuple):
     @property
     def path(self) -> tuple[str, ...]:
         """The names of the tables on the way to the key, and its own."""
-        return tuple(experiments.ELSEWHERE.get(self.key, self.key).split("."))
+        return tuple(experiments.SHORT_KEYS.get(self.key, self.key).split("."))
 
 
 def axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axis], dict[str, str]]:
@@ -62,7 +62,7 @@ def axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axi
     axes: dict[str, Axis] = {}
     faults: list[GradlabError] = []
     for key, value in _flat(experiment.vary):
-        subject = f"{experiments.place_of(experiment, 'vary', *key.split('.'))}vary.{key}"
+        subject = f"{experiments.location_of(experiment, 'vary', *key.split('.'))}vary.{key}"
         try:
             axis = _axis(key, value, subject)
         except GradlabError as error:
@@ -110,7 +110,7 @@ def _axis_of_flag(text: str) -> Axis:
 def _axis(key: str, given: object, subject: str) -> Axis:
     """Return the axis of a key, from a list of values or a text."""
     plain = key.strip().replace("-", "_")
-    plain = _SHORT.get(experiments.ELSEWHERE.get(plain, plain), plain)
+    plain = _SHORT.get(experiments.SHORT_KEYS.get(plain, plain), plain)
     if plain in _NO_AXIS:
         raise ExperimentError(f"{subject}: {plain} is no axis; {_NO_AXIS[plain]}")
     if not all(plain.split(".")):
@@ -144,7 +144,7 @@ def _no_doubles(values: Sequence[Any], subject: str) -> None:
 def _parsed(text: str, subject: str) -> tuple[list[Any], bool]:
     """Return the values that a text names, and whether they are equal ratios."""
     text = text.strip()
-    if wrong := excess(text):
+    if wrong := why_too_large(text):
         raise ExperimentError(f"{subject} {wrong} for an experiment; write {_FORM}")
     if _RANGE.fullmatch(text):
         return _ranged(text, subject)

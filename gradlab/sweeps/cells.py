@@ -9,7 +9,7 @@ from itertools import chain, product
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradlab import modes, tasks
-from gradlab.experiment import RULE
+from gradlab.experiment import RULE_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -88,9 +88,9 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
     for group, place in enumerate(places):
         mode = grid.run(group * seeds).mode
         shape = (mode.every, mode.mean, mode.fill, mode.by_batch, mode.name if mode.own else None)
-        share = modes.share_of_matched_lr(mode) if matched else 1.0
+        share = modes.matched_lr_scale(mode) if matched else 1.0
         options = share, tuple(at for at, axis in zip(place, grid.axes, strict=False) if _is_option(axis))
-        point = tuple(at for at, axis in zip(place, grid.axes, strict=False) if not _is_option(axis, *RULE))
+        point = tuple(at for at, axis in zip(place, grid.axes, strict=False) if not _is_option(axis, *RULE_KEYS))
         key = (point, shape, None if grid.engine == "ensemble" else options)
         alike.setdefault(key, []).append((options, group * seeds))
     cells = []
@@ -129,7 +129,7 @@ def load_cell(cell: Cell) -> LoadedCell:
     Raises:
         GradlabError: what a user can fix, of the task, the optimizer or the modes.
     """
-    kept = [nth for nth, axis in enumerate(cell.grid.axes) if axis.key in RULE]
+    kept = [nth for nth, axis in enumerate(cell.grid.axes) if axis.key in RULE_KEYS]
     found: dict[Any, Experiment] = {}  # one for all that differ in what is kept: checking one takes a moment
     experiments = []
     for run in cell.runs:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, unknown
-from gradlab.experiment import RULE, check_rule
+from gradlab.experiment import RULE_KEYS, check_rule
 from gradlab.sweeps.axes import MOST_RUNS, Axis, axes_of, raise_all
 from gradlab.sweeps.numbering import Run, decode, mode_at
 
@@ -67,7 +67,7 @@ class Grid(NamedTuple):
             GradlabError: it does not hold; the message names `flag`.
         """
         changed: dict[tuple[str, ...], Any] = {
-            axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE
+            axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE_KEYS
         }
         point = {axis.key: value for axis, value in zip(self.axes, values, strict=True)}
         changed["modes",] = self.mode_names or [mode_at(point).name]
@@ -102,7 +102,7 @@ def grid_of(
         raise ExperimentError(
             "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
         )
-    ruled = [key for key in RULE if key in axes]
+    ruled = [key for key in RULE_KEYS if key in axes]
     if ruled and modes_by:
         raise ExperimentError(
             f"{subjects[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
@@ -115,7 +115,7 @@ def grid_of(
         raise ExperimentError(unknown("engine of a sweep:", engine, ENGINES))
     folder = experiment.folder
     grid = Grid(
-        experiments.plain(experiment), str(folder.absolute()) if folder else None, engine,
+        experiments.to_plain(experiment), str(folder.absolute()) if folder else None, engine,
         tuple(axes.values()), () if ruled else tuple(experiment.parsed_modes), tuple(experiment.seeds),
     )  # fmt: skip
     _check(grid, subjects)

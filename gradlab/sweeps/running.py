@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import runs, store
 from gradlab.analysis import sharpness
-from gradlab.analysis.quadratic import obstacle
+from gradlab.analysis.quadratic import why_no_theory
 from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
 from gradlab.store import SweepRecord
@@ -270,7 +270,7 @@ def _sharpness(grid: Grid, says: Callable[[str], object]) -> dict[str, Any]:
         return {}
     try:
         with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-            found = dict(sharpness.seeds_of(first))
+            found = dict(sharpness.measure_seeds(first))
     except GradlabError as error:
         says(f"no edge of stability will be drawn: {error}")
         return {}
@@ -282,7 +282,7 @@ def _has_edge(grid: Grid, first: Experiment) -> bool:
     varied = {axis.path[-1] for axis in grid.axes}
     if "lr" not in varied or first.match_lr or varied & {"name", "task", "momentum", "dampening", "weight_decay"}:
         return False
-    return not obstacle(first.settings(first.parsed_modes[0], grid.seeds[0]))
+    return not why_no_theory(first.settings(first.parsed_modes[0], grid.seeds[0]))
 
 
 class _SweepState:

@@ -16,7 +16,7 @@ from gradlab.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gradlab.verify import Finding
+    from gradlab.verify import ClaimResult
 
 COLOURS = {"holds": "green", "holds when": "yellow", "does not hold": "red", "skipped": "cyan"}
 WORDS = {  # of one claim, of several
@@ -28,7 +28,7 @@ WORDS = {  # of one claim, of several
 }
 
 
-def claim_block(finding: Finding) -> Group:
+def claim_block(finding: ClaimResult) -> Group:
     """Return what was found of a claim: its name, its statement, the answer and the numbers it rests on."""
     answer = Text(finding.answer, COLOURS.get(finding.kind, "bold red"))
     if not finding.ok:
@@ -42,7 +42,7 @@ def claim_block(finding: Finding) -> Group:
     return Group(Text(finding.name, "bold"), Padding(below, (0, 0, 1, 2)))
 
 
-def claims_line(findings: Sequence[Finding]) -> Text:
+def claims_line(findings: Sequence[ClaimResult]) -> Text:
     """Return how many claims hold, hold when …, or do not hold, and whether that is as documented."""
     kinds = Counter(finding.kind for finding in findings)
     parts = [f"{n} {words[n > 1]}" for kind, words in WORDS.items() if (n := kinds[kind])]

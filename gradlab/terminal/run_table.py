@@ -128,8 +128,8 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
     found = paired_difference(these, those)
     if found is None:
         return Text("")
-    colour = "" if not found.clear else "green" if found.mean < 0 else "red"
-    return Text("±".join(found.rounded()) + ("*" if found.clear else " "), colour)
+    colour = "" if not found.significant else "green" if found.mean < 0 else "red"
+    return Text("±".join(found.rounded()) + ("*" if found.significant else " "), colour)
 
 
 def _common_seeds(runs: Sequence[Result], first: Sequence[Result]) -> list[int]:

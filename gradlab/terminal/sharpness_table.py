@@ -12,10 +12,10 @@ from rich.text import Text
 from gradlab.terminal.fitted_table import fitted_table, literal_text, number_text
 
 if TYPE_CHECKING:
-    from gradlab.analysis.sharpness import Bound, Report
+    from gradlab.analysis.sharpness import LrBound, SharpnessReport
 
 
-def sharpness_table(report: Report, width: int) -> Group:
+def sharpness_table(report: SharpnessReport, width: int) -> Group:
     """Return λ of each seed and their median, the largest stable lr of each mode, and the notes on them."""
     seeds = Table(box=None, show_header=False)
     seeds.add_column()
@@ -35,12 +35,12 @@ def sharpness_table(report: Report, width: int) -> Group:
     return Group(head, seeds, Text(""), table, *([Text("")] if notes else []), *notes)
 
 
-def _largest(bound: Bound) -> str:
-    if bound.largest is None:
+def _largest(bound: LrBound) -> str:
+    if bound.largest_stable_lr is None:
         return "not known"
-    return {0.0: "none", math.inf: "any"}.get(bound.largest, number_text(bound.largest))
+    return {0.0: "none", math.inf: "any"}.get(bound.largest_stable_lr, number_text(bound.largest_stable_lr))
 
 
-def _lr_here(bound: Bound) -> Text:
-    above = bound.largest is not None and bound.lr >= bound.largest
+def _lr_here(bound: LrBound) -> Text:
+    above = bound.largest_stable_lr is not None and bound.lr >= bound.largest_stable_lr
     return Text(f"{bound.lr:g}", "red" if above else "")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from gradlab.cli import app
 from gradlab.errors import ExperimentError, printable
 from gradlab.experiment import Override, load
-from gradlab.experiment.checking import MOST_FAULTS
+from gradlab.experiment.checking import MAX_FAULTS
 from tests.faults.runs_by_hand import RECORD, ROWS, run_folder
 from tests.faults.table_input import FAULTS
 
@@ -87,7 +87,7 @@ def test_a_bad_experiment_is_refused_at_once(name: str) -> None:
     file.write_bytes(EXPERIMENTS[name])
     message = refused_at_once("run", "bad.toml").stderr
     assert message.startswith("bad.toml")
-    several = MOST_FAULTS + 1 if name.startswith("thousands") or name == "fault after thousands of keys" else 2
+    several = MAX_FAULTS + 1 if name.startswith("thousands") or name == "fault after thousands of keys" else 2
     assert 1 <= len(message.splitlines()) <= several
     assert len(message) < 250 * several
     assert file.read_bytes() == EXPERIMENTS[name]

@@ -62,7 +62,7 @@ def obstacle(tasks: Sequence[Task], mode: Mode, build: Build) -> str:
 
 def obstacle_before(mode: Mode, build: Build) -> str:
     """Say what stands against it whatever the task is; "" for nothing."""
-    if mode.own is not None or mode.leave is not None:
+    if mode.own is not None or mode.rewrite_grad is not None:
         return "a mode of your own leaves in .grad what it likes"
     return "" if _is_elementwise(build) else "its optimizer does not treat each weight by itself"
 
