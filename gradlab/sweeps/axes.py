@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
-from gradlab.errors import ExperimentError, GradlabError, shortened
+from gradlab.errors import ExperimentError, GradlabError, raise_together, shortened
 from gradlab.experiment.toml_text import why_too_large
 
 if TYPE_CHECKING:
@@ -80,14 +80,8 @@ def axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axi
         else:
             given.add(axis.key)
             axes[axis.key], subjects[axis.key] = axis, f"--vary {axis.key}"
-    raise_all(faults)
+    raise_together(faults, ExperimentError)
     return axes, subjects
-
-
-def raise_all(faults: Sequence[GradlabError]) -> None:
-    """Raise one error that reports all of these, if there are any."""
-    if faults:
-        raise faults[0] if len(faults) == 1 else ExperimentError("\n".join(map(str, faults)))
 
 
 def _flat(vary: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, object]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
-from gradlab.errors import ExperimentError, GradlabError, unknown
+from gradlab.errors import ExperimentError, GradlabError, raise_together, unknown
 from gradlab.experiment import RULE_KEYS, check_rule
-from gradlab.sweeps.axes import MOST_RUNS, Axis, axes_of, raise_all
+from gradlab.sweeps.axes import MOST_RUNS, Axis, axes_of
 from gradlab.sweeps.numbering import Run, decode, mode_at
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
                     alone.experiment_at((value,), subjects[axis.key])
         except GradlabError as error:
             faults.append(error)  # the first of the axis
-    raise_all(faults)
+    raise_together(faults, ExperimentError)
     if len(grid.axes) > 1:
         together = " and ".join(subjects.values())
         for values in grid.points_of_training():
