@@ -36,8 +36,8 @@ def watch(sample: int | None = None) -> Iterator[Report]:
         sample: measure the way to the first two updates and to every so many-th; 1 is each. By default to the first
             eight, then to one in 23 up to the 184th, then to the next one after an eighth of those so far.
     """
-    from gradlab.audit import active
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks import active
+    from gradlab.audit.recording.recorder import Recorder
 
     recorder = Recorder(sample)
     active.begin(recorder)
@@ -56,9 +56,9 @@ def warn(sample: int | None = None) -> None:
     Args:
         sample: which updates are measured, as in `watch`.
     """
-    from gradlab.audit import active
     from gradlab.audit.findings import find
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks import active
+    from gradlab.audit.recording.recorder import Recorder
 
     if _warning:
         return

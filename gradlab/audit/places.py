@@ -8,10 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.patching import UNCOUNTED
-
 if TYPE_CHECKING:
     from types import FrameType
+
+# A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
+# torch warns of is told of the script's line, as it is without the audit.
+UNCOUNTED = "<gradlab importlib._bootstrap>"
 
 _INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # the prefix
 _OURS = str(Path(__file__).parent.parent)

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
-from gradlab.audit.keep import Keep, backwards_per_update, keep_of, mode_of
+from gradlab.audit.history.keep import Keep, backwards_per_update, keep_of, mode_of
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from gradlab.audit.findings import Finding
-    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History, OptimizerHistory
     from gradlab.audit.places import Place
 
     Item = TypeVar("Item")

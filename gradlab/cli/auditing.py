@@ -38,9 +38,9 @@ def audit(
     ] = False,
 ) -> None:
     """Run your training script and say what it does with its gradients."""
-    from gradlab.audit.command import Streams
-    from gradlab.audit.command import audit as audited
-    from gradlab.audit.running import Interrupts
+    from gradlab.audit.script.command import audit as audited
+    from gradlab.audit.script.signals import Interrupts
+    from gradlab.audit.script.streams import Streams
     from gradlab.store import strict_json
 
     def write(report: Report, status: int) -> None:

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from gradlab import audit
-from gradlab.audit import active
-from gradlab.audit.sensors import NEEDED, SENSORS
+from gradlab.audit.hooks import active
+from gradlab.audit.hooks.active import NEEDED, SENSORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
     Install = Callable[[Patches, list[Recorder]], None]
 

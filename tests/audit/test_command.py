@@ -269,7 +269,7 @@ def test_an_interrupt_while_threads_are_waited_for_is_reported(folder: Path) -> 
 
 SIGNAL_AROUND = """
 import os, signal, sys
-from gradlab.audit.command import Streams
+from gradlab.audit.script.streams import Streams
 from gradlab.audit.report import Report
 def around(owner, name, number=signal.SIGINT):
     own = getattr(owner, name)

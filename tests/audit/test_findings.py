@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradlab.audit import findings
-from gradlab.audit.history import History, Measured, OptimizerHistory
-from gradlab.audit.loss import Loss
-from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.history.history import History, Measured, OptimizerHistory
+from gradlab.audit.history.loss import Loss
+from gradlab.audit.history.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
 from gradlab.audit.places import Place
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradlab.audit.graphs import Mark, reached_from
+from gradlab.audit.recording.graphs import Mark, reached_from
 
 
 def test_what_a_loss_reaches_is_what_gets_gradient() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gradlab import audit
-from gradlab.audit.recording import Recorder
+from gradlab.audit.recording.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,12 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from gradlab import audit
-from gradlab.audit.recording import Recorder
+from gradlab.audit.recording.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
 
 UPDATES = 44
 ODD = (15, 16, 34)  # updates on the way to which something unusual happens: none of them is measured

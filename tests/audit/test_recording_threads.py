@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.history import AT_ONCE
+from gradlab.audit.history.history import AT_ONCE
 from tests.processes import gradlab
 
 if TYPE_CHECKING:

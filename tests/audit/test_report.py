@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch
+from gradlab.audit.history.history import History, Measured, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
-from gradlab.audit.recording import Recorder
+from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import NARROWEST, Report
 from tests.audit.training import loader_of, multiplied, train
 

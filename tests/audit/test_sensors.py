@@ -13,8 +13,8 @@ from torch.nn.utils import clip_grad, clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
 from gradlab import audit
-from gradlab.audit.recording import Recorder
-from gradlab.audit.sensors import clipping
+from gradlab.audit.hooks import clipping
+from gradlab.audit.recording.recorder import Recorder
 from tests.audit.training import loader_of
 
 if TYPE_CHECKING:

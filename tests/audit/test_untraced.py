@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.patching import UNCOUNTED
+from gradlab.audit.hooks.patching import UNCOUNTED
 
 OURS = str(Path(audit.__file__).parent)
 

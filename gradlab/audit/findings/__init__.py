@@ -15,7 +15,7 @@ from gradlab.audit.findings.finding import Finding, Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
 
 __all__ = ["RULES", "Finding", "Severity", "find"]
 

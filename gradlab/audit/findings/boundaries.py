@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.findings.windows import Window, Windows
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
 
 
 def first_window_off_by_one(history: History) -> Iterator[Finding]:

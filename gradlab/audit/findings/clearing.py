@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.evidence import LEAST, all_is_left, count, measured_of
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
-from gradlab.audit.keep import ALIKE, emptied_between, keep_of, mode_of
+from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of
+from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history import History, Measured, OptimizerHistory
+    from gradlab.audit.history.history import History, Measured, OptimizerHistory
     from gradlab.audit.places import Place
 
 COUNTED = "at {shown} of {measured} updates measured"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.findings.evidence import LEAST, count
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import last_try
-from gradlab.audit.keep import emptied_between, losses_apart
+from gradlab.audit.history.keep import emptied_between, losses_apart
+from gradlab.audit.history.trace import last_try
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History, OptimizerHistory
 
 EACH = re.compile(r"(?:Bc){2,}")
 EARLY = re.compile(r"c[^Bc]*B[^c]*")

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.evidence import LEAST
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
-from gradlab.audit.history import BACKWARDS, last_try
-from gradlab.audit.keep import ALIKE, losses_of, scaled_by_hand
-from gradlab.audit.loss import Loss
+from gradlab.audit.history.keep import ALIKE, losses_of, scaled_by_hand
+from gradlab.audit.history.loss import Loss
+from gradlab.audit.history.trace import BACKWARDS, last_try
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradlab.audit.findings.windows import Windows
-    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History, OptimizerHistory
 
 LEAST_TWICE = 3  # micro-batches: ½ stands before many a loss for reasons of its own
 

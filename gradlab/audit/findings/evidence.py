@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.keep import ALIKE
+from gradlab.audit.history.keep import ALIKE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.audit.history import Measured, OptimizerHistory
+    from gradlab.audit.history.history import Measured, OptimizerHistory
 
 LEAST = 3  # updates that must show it
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.evidence import LEAST
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import in_order
-from gradlab.audit.reach import LOOKS
+from gradlab.audit.history.history import in_order
+from gradlab.audit.recording.reach import LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gradlab.audit.findings.finding import Severity
-    from gradlab.audit.history import History
-    from gradlab.audit.parameters import Parameter, Unowned
+    from gradlab.audit.history.history import History
+    from gradlab.audit.history.parameters import Parameter, Unowned
 
 NAMED = 3  # parameters that are named, of many
 NOTHING_MEANT = "nothing, where it is meant"
@@ -23,7 +23,7 @@ NOTHING_MEANT = "nothing, where it is meant"
 def listed(parameters: Sequence[Parameter], count: int | None = None) -> str:
     """Return the first few of them by name, and how many more there are.
 
-    >>> from gradlab.audit.parameters import Parameter
+    >>> from gradlab.audit.history.parameters import Parameter
     >>> listed([Parameter((2,), 0), Parameter((3, 2), None, "weight of Linear")], 7)
     'parameter 0 of shape (2,), weight of Linear and 5 more'
     """

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.evidence import LEAST, all_is_left, measured_of
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import CLEARED, in_order
+from gradlab.audit.history.history import in_order
+from gradlab.audit.history.trace import CLEARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history import History, Measured
+    from gradlab.audit.history.history import History, Measured
 
 
 def _in_closure(trace: str) -> bool:

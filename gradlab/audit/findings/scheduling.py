@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.evidence import LEAST, count
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import last_try
+from gradlab.audit.history.trace import last_try
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
 
 EACH = re.compile(r"s?(?:Bs)+Bs?")
 

@@ -11,11 +11,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.findings.evidence import LEAST
-from gradlab.audit.history import last_try
-from gradlab.audit.keep import emptied_between, gathered_per_update, of_micro_batches
+from gradlab.audit.history.keep import emptied_between, gathered_per_update, of_micro_batches
+from gradlab.audit.history.trace import last_try
 
 if TYPE_CHECKING:
-    from gradlab.audit.history import OptimizerHistory
+    from gradlab.audit.history.history import OptimizerHistory
 
 EPOCHS = 2  # of which the windows must show it
 STRANGE = "Ly0"  # closures, models cleared in part, steps without gradient: of these nothing is said here

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gradlab.audit import active, running
-from gradlab.audit.recording import Recorder
+from gradlab.audit.hooks import active
+from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
+from gradlab.audit.script import running, signals
 from gradlab.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gradlab.audit.running import Interrupts
+    from gradlab.audit.script.signals import Interrupts
 
     Write = Callable[[Report, int], None]
 
@@ -60,11 +60,11 @@ def audit(
         if begun:
             late.append(None)
             return False
-        begun.append(running.TERMINATED)
-        write(report, running.TERMINATED)
+        begun.append(signals.TERMINATED)
+        write(report, signals.TERMINATED)
         return True
 
-    with running.sigterm_heard(terminated):
+    with signals.sigterm_heard(terminated):
         active.begin(recorder)
         try:
             status = _ended(name, args, interrupts, is_module=is_module)
@@ -72,12 +72,12 @@ def audit(
             active.end(recorder)
         if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
             return status
-        running.flush()
+        signals.flush()
         begun.append(status)
         write(report, status)
     if late:
-        running.end_at_once(running.TERMINATED)
-    return status or (running.INTERRUPTED if interrupts.came else FOUND if strict and not report.ok else 0)
+        signals.end_at_once(signals.TERMINATED)
+    return status or (signals.INTERRUPTED if interrupts.came else FOUND if strict and not report.ok else 0)
 
 
 def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
@@ -90,7 +90,7 @@ def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module:
     except KeyboardInterrupt as error:
         interrupts.hold()  # a second one may have come before the first line of it
         running.show(error)
-        return running.INTERRUPTED
+        return signals.INTERRUPTED
 
 
 def _run(name: str, args: Sequence[str], *, is_module: bool) -> int:
@@ -108,65 +108,3 @@ def _run(name: str, args: Sequence[str], *, is_module: bool) -> int:
         running.show(error)
         return 1
     return running.run(chosen, args)
-
-
-class Streams:
-    """The script's streams: as Python opens them; with `aside`, its stdout is stderr, so that ours is the answer's.
-
-    Args:
-        aside: see above.
-        errors: how stdout and stderr treat what they cannot encode, as Python has opened them; None where not known.
-
-    Attributes:
-        answer: writes a text to what was stdout, whatever the script has done to its own since.
-    """
-
-    def __init__(self, *, aside: bool, errors: Sequence[str | None] = (None, None)) -> None:
-        for stream, mode in zip((sys.stdout, sys.stderr), errors, strict=True):
-            if mode and hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors=mode)
-        self._own: Any = sys.stdout
-        self._talk = sys.stderr
-        self._aside = False  # whether sys.stdout is another object for a while
-        self._number: int | None = None
-        if not aside:
-            return
-        try:
-            if sys.stdout.fileno() == 1:  # what its C code and its children print, too
-                self._number = os.dup(1)
-                os.dup2(2, 1)
-                return
-        except (OSError, ValueError, AttributeError):
-            pass
-        sys.stdout, self._aside = sys.stderr, True
-
-    def answer(self, text: str) -> None:
-        """Write to what was stdout."""
-        if self._number is None:
-            self._own.write(text)
-            self._own.flush()
-            return
-        with open(self._number, "w", encoding="utf-8", closefd=False) as stream:  # a number, no path
-            stream.write(text)
-
-    def tell(self, text: str) -> None:
-        """Write a line to what was stderr; where nobody listens, so be it."""
-        with suppress(OSError, ValueError, AttributeError):
-            try:
-                self._talk.write(f"{text}\n")
-                self._talk.flush()
-            except RuntimeError:  # a signal came while something was being written to it: it takes no more
-                os.write(self._talk.fileno(), f"{text}\n".encode(self._talk.encoding, "backslashreplace"))
-
-    def take_back(self) -> None:
-        """Let stdout be itself again, for an answer that is not the report."""
-        if self._number is not None:
-            running.flush()
-            os.dup2(self._number, 1)
-
-    def restore(self) -> None:
-        """Give sys.stdout back where it was another object, and nothing in the place of one that the script closed."""
-        if self._aside:
-            sys.stdout = self._own
-        if getattr(sys.stdout, "closed", False):
-            sys.stdout = None  # as Python has it without a stdout

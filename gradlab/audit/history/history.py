@@ -2,22 +2,7 @@
 
 Of each optimizer there is a *trace*: what happened before each of its updates, in order, a letter each. Equal traces
 in a row are one stretch, so that a million equal updates take the room of one.
-
-| letter | what happened |
-|---|---|
-| B | a backward pass that reached a parameter of this optimizer |
-| L | the same, within its step: the closure of LBFGS |
-| z | its gradients were cleared by a call of zero_grad(), its own or a model's that holds all of its parameters |
-| y | some of them were, by that of a model that holds a part of its parameters |
-| n | they were found cleared, at a backward pass or at the step, without such a call: `p.grad = None` |
-| c | gradients of its parameters were clipped |
-| u | GradScaler.unscale_() |
-| k | GradScaler.step() that skipped the update |
-| s | a scheduler of it took a step |
-| e | a pass over a DataLoader ended, during which there was a backward pass |
-| b | a pass over a dataset began anew, during the last one over which there were updates |
-| o | another optimizer took a step |
-| 0 | the step found no gradient at all |
+The letters are explained in `trace`.
 """
 
 from __future__ import annotations
@@ -27,8 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.loss import UNKNOWN, Loss
-from gradlab.audit.parameters import Graphs, Parameters, Unowned
+from gradlab.audit.history.loss import UNKNOWN, Loss
+from gradlab.audit.history.parameters import Graphs, Parameters, Unowned
+from gradlab.audit.history.trace import gathered_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,9 +30,6 @@ MEMORIES = ("momentum", "weight_decay")  # settings of SGD by which keep is not 
 AT_ONCE = (
     "several threads train at once, which the audit does not follow: it tells what it saw before, and finds nothing"
 )
-
-BACKWARDS = "BL"
-CLEARED = "zn"
 
 
 @dataclass(slots=True)
@@ -184,48 +167,3 @@ class History:
 def in_order(places: Iterable[Place]) -> list[Place]:
     """Return each place once, by file and line."""
     return sorted(set(places))
-
-
-def own_part(trace: str) -> str:
-    """Return the part of a trace that led to this optimizer's update.
-
-    In a GAN, the generator's backward pass reaches the discriminator too, and is followed by the generator's step.
-
-    >>> own_part("BozB"), own_part("zB"), own_part("BoB"), own_part("Bo")
-    ('zB', 'zB', 'B', 'Bo')
-    """
-    for start in range(len(trace), 0, -1):
-        if trace[start - 1] == "o" and any(letter in trace[start:] for letter in BACKWARDS):
-            return trace[start:]
-    return trace
-
-
-def last_try(trace: str) -> str:
-    """Return what led to the update after the last one that GradScaler skipped.
-
-    >>> last_try("zBBuczkBBuc"), last_try("zB")
-    ('BBuc', 'zB')
-    """
-    part = own_part(trace)
-    return part[part.rfind("k") + 1 :]
-
-
-def backwards_in(trace: str) -> int:
-    """Return how many backward passes a trace counts.
-
-    >>> backwards_in("zBBe"), backwards_in("BozB")
-    (2, 1)
-    """
-    part = own_part(trace)
-    return sum(part.count(letter) for letter in BACKWARDS)
-
-
-def gathered_in(trace: str) -> int:
-    """Return how many backward passes went into the update: those after the last clearing.
-
-    >>> gathered_in("zBBB"), gathered_in("zBzBzB"), gathered_in("zBz")
-    (3, 1, 0)
-    """
-    part = own_part(trace)
-    start = max(part.rfind(letter) for letter in CLEARED) + 1
-    return sum(part.count(letter, start) for letter in BACKWARDS)

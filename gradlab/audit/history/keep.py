@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from operator import mul
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import modes
-from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
+from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.audit.history import OptimizerHistory
-    from gradlab.audit.loss import Loss
+    from gradlab.audit.history.history import OptimizerHistory
+    from gradlab.audit.history.loss import Loss
 
-ELEMENTS = 16  # of a gradient that are looked at, spread evenly over it
 ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
-OFF = 1e-3  # how far, squared and relative, a content may be off a multiple of the gradient and still be its share
-
-
-class Unread:
-    """Stands for elements of a gradient that were not read: to read them costs, and it tells whether they are left.
-
-    It is equal to itself alone.
-    """
-
-
-Sample = tuple[Any, ...] | Unread | None  # a few elements, real or complex, of a `.grad`; None where that is None
 
 
 class Keep(NamedTuple):
@@ -42,70 +28,6 @@ class Keep(NamedTuple):
     def steady(self) -> bool:
         """Whether it is one number rather than several."""
         return self.max - self.min <= ALIKE
-
-
-def sample(grad: Any) -> Sample:
-    """Return a few elements of a gradient as numbers; nothing is kept of the tensor.
-
-    Of a sparse one, elements of its values: the next content has the same indices if it is what was kept.
-    """
-    if grad is None:
-        return None
-    import torch
-
-    if grad.requires_grad:
-        grad = grad.detach()
-    if type(grad) is not torch.Tensor and hasattr(
-        grad, "to_local"
-    ):  # a DTensor: asking for all of it would talk to other processes
-        grad = grad.to_local()
-    if grad.is_cuda and torch.cuda.is_current_stream_capturing():
-        return ()
-    if grad.layout != torch.strided:
-        if grad.layout != torch.sparse_coo:
-            return ()
-        grad = grad._values()  # noqa: SLF001 - values() wants it coalesced, which costs a copy
-    size = grad.numel()
-    stride = max(1, size // ELEMENTS)
-    count = min(size, ELEMENTS)
-    spread = grad.as_strided((count,), (stride,)) if grad.is_contiguous() else grad.reshape(-1)[::stride][:count]
-    return tuple(spread.tolist())
-
-
-def is_zero(what: Sample) -> bool:
-    """Say whether there is nothing: None, or none but zeros among what was read."""
-    return not isinstance(what, Unread) and not (what and any(what))
-
-
-def share(now: Sample, then: Sample) -> float | None:
-    """Return k = ⟨now, then⟩/‖then‖²; None where `then` is nothing, or `now` is not a multiple of it.
-
-    >>> share((1.0, 2.0), (2.0, 4.0)), share(None, (2.0, 4.0)), share((1.0, -2.0), (2.0, 4.0))
-    (0.5, 0.0, None)
-    """
-    if isinstance(then, Unread) or isinstance(now, Unread):
-        return 0.0 if now is None else 1.0 if now is then else None
-    if not then or not any(then):
-        return None
-    if now is None:
-        return 0.0
-    square = inner(then, then)
-    if len(now) != len(then) or not 0 < square < math.inf:
-        return None
-    if now == then:  # not worth more time
-        return 1.0
-    along = inner(now, then) / square
-    off = sum(abs(a - along * b) ** 2 for a, b in zip(now, then, strict=True))
-    return along if off <= OFF * square else None
-
-
-def inner(a: Sample, b: Sample) -> float:
-    """Return the real part of the inner product, 0 where one is nothing."""
-    if not a or not b or isinstance(a, Unread) or isinstance(b, Unread):
-        return 0.0
-    if isinstance(a[0], complex) or isinstance(b[0], complex):
-        return float(sum((x * y.conjugate()).real for x, y in zip(a, b, strict=False)))
-    return cast("float", sum(map(mul, a, b)))
 
 
 def keep_of(history: OptimizerHistory) -> Keep | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from gradlab.audit.untraced import untraced
+from gradlab.audit.hooks.untraced import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
 SHORT = 16  # letters of a trace
 

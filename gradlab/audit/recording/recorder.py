@@ -22,11 +22,11 @@ import weakref
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
-from gradlab.audit.history import History, OptimizerHistory
-from gradlab.audit.loss import of_pass
+from gradlab.audit.history.history import History, OptimizerHistory
 from gradlab.audit.places import here
-from gradlab.audit.reach import Reach
-from gradlab.audit.watched import FIRST, Watched, any_changed, any_grad, passes_under_way, steps_under_way
+from gradlab.audit.recording.loss import of_pass
+from gradlab.audit.recording.reach import Reach
+from gradlab.audit.recording.watched import FIRST, Watched, any_changed, any_grad, passes_under_way, steps_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from gradlab.audit.keep import Sample
-    from gradlab.audit.loss import Loss
-    from gradlab.audit.watched import Groups, Seen
+    from gradlab.audit.history.loss import Loss
+    from gradlab.audit.recording.samples import Sample
+    from gradlab.audit.recording.watched import Groups, Seen
 
 P = ParamSpec("P")
 

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradlab.audit.patching import Arguments, Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Arguments, Patches
+    from gradlab.audit.recording.recorder import Recorder
 
 BY_NORM = ("_clip_grads_with_norm_", "clip_grad_norm_")  # since torch 2.6 the latter calls the former
 

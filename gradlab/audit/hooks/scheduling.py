@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
 
 @dataclass(slots=True)

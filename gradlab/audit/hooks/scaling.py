@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:

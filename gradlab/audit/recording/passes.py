@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in
-from gradlab.audit.keep import ALIKE
-from gradlab.audit.parameters import Crossing
+from gradlab.audit.history.keep import ALIKE
+from gradlab.audit.history.parameters import Crossing
+from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradlab.audit.graphs import Reached
     from gradlab.audit.places import Place
-    from gradlab.audit.watched import Watched
+    from gradlab.audit.recording.graphs import Reached
+    from gradlab.audit.recording.watched import Watched
 
 MOST_CROSSINGS = 512
 MOST_PASSES = 512  # of one window

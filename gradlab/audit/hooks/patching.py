@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.untraced import untraced
+from gradlab.audit.hooks.untraced import untraced
+from gradlab.audit.places import UNCOUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     Arguments = tuple[tuple[Any, ...], dict[str, Any]]
     Before = Callable[[tuple[Any, ...], dict[str, Any]], Arguments | None]
     After = Callable[[tuple[Any, ...], BaseException | None], None]
-
-# A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
-# torch warns of is told of the script's line, as it is without the audit.
-UNCOUNTED = "<gradlab importlib._bootstrap>"
 
 
 class Patches:

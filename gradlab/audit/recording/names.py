@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.parameters import Parameter
+from gradlab.audit.history.parameters import Parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,12 +5,24 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from gradlab.audit import arrival
-from gradlab.audit.patching import Patches
-from gradlab.audit.sensors import NEEDED, SENSORS
+from gradlab.audit.hooks import arrival, backward, clearing, clipping, epochs, scaling, scheduling, steps
+from gradlab.audit.hooks.patching import Patches
 
 if TYPE_CHECKING:
-    from gradlab.audit.recording import Recorder
+    from collections.abc import Callable
+
+    from gradlab.audit.recording.recorder import Recorder
+
+SENSORS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
+    backward.install,
+    steps.install,
+    clearing.install,
+    clipping.install,
+    scaling.install,
+    scheduling.install,
+    epochs.install,
+)
+NEEDED = (backward.install, steps.install)  # without them, what the others hear would be misunderstood
 
 _recorders: list[Recorder] = []
 _patches = Patches()

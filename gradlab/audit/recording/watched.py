@@ -9,11 +9,11 @@ import weakref
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from gradlab.audit.history import BACKWARDS, Measured, own_part
-from gradlab.audit.keep import Unread, inner, is_zero, sample, share
-from gradlab.audit.patching import UNCOUNTED
-from gradlab.audit.places import here
-from gradlab.audit.reach import Window, all_are_zero
+from gradlab.audit.history.history import Measured
+from gradlab.audit.history.trace import BACKWARDS, own_part
+from gradlab.audit.places import UNCOUNTED, here
+from gradlab.audit.recording.reach import Window
+from gradlab.audit.recording.samples import Unread, all_are_zero, inner, is_zero, sample, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from gradlab.audit.history import OptimizerHistory, Stretch
-    from gradlab.audit.keep import Sample
-    from gradlab.audit.loss import Loss
+    from gradlab.audit.history.history import OptimizerHistory, Stretch
+    from gradlab.audit.history.loss import Loss
     from gradlab.audit.places import Place
+    from gradlab.audit.recording.samples import Sample
 
     Groups = list[dict[str, Any]]
     Seen = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it

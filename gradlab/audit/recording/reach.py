@@ -6,28 +6,35 @@ weak references and a few numbers.
 
 from __future__ import annotations
 
-import cmath
 import gc
-import math
 import weakref
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.graphs import Mark, Reached, reached_from
-from gradlab.audit.keep import Sample, is_zero, sample
-from gradlab.audit.names import parameters_of
-from gradlab.audit.parameters import Graphs, Moved, NotFinite, Parameter, Unowned
-from gradlab.audit.passes import Pass, look_back, note_pass, note_step
+from gradlab.audit.history.parameters import Graphs, Moved, NotFinite, Parameter, Unowned
 from gradlab.audit.places import here
+from gradlab.audit.recording.graphs import Mark, Reached, reached_from
+from gradlab.audit.recording.names import parameters_of
+from gradlab.audit.recording.passes import Pass, look_back, note_pass, note_step
+from gradlab.audit.recording.samples import (
+    Sample,
+    _all_are_finite,
+    _content,
+    _is_finite,
+    _is_finite_loss,
+    _values,
+    is_zero,
+    sample,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor
 
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
     from gradlab.audit.places import Place
-    from gradlab.audit.watched import Groups, Watched
+    from gradlab.audit.recording.watched import Groups, Watched
 
     Key = tuple[int, int]  # a parameter of an optimizer: which group, and which of it
 
@@ -424,66 +431,3 @@ def _is_growing(marked: list[_Marked], looks: list[int], update: int) -> bool:
     if len(marked) < MANY or update - marked[0].update < SPAN:
         return False
     return [each.update for each in marked] == [each for each in looks if each >= marked[0].update]
-
-
-def all_are_zero(parameters: Iterable[Tensor]) -> bool:
-    """Say whether no `.grad` of these holds anything, as far as they can be looked at."""
-    for p in parameters:
-        if p.grad is None:
-            continue
-        content = _dense(p.grad)
-        if content is None or bool(content.any()):
-            return False
-    return True
-
-
-def _all_are_finite(grads: list[Tensor]) -> bool:
-    """Say whether all of these are finite for sure: by their norms, in one call, where they are of the usual kind."""
-    import torch
-
-    try:
-        with torch.no_grad():
-            norms: Any = torch._foreach_norm(grads)  # noqa: SLF001 - as clip_grad_norm_ does
-    except (RuntimeError, NotImplementedError, TypeError):  # none, of another layout, of a subclass
-        return not grads
-    return all(math.isfinite(norm.tolist()) for norm in norms)
-
-
-def _is_finite_loss(given: Any) -> bool:
-    """Say whether what is backwarded is one number, at hand, and finite."""
-    usual = type(given).__name__ == "Tensor" and given.is_cpu and given.dim() == 0
-    return usual and cmath.isfinite(given.item())
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Say whether all of a tensor is finite. The sum of what is finite may not be, and is looked at closer."""
-    content = _dense(tensor)
-    if content is None or not (content.is_floating_point() or content.is_complex()):
-        return True
-    return cmath.isfinite(content.sum().tolist()) or bool(content.isfinite().all())
-
-
-def _dense(tensor: Tensor) -> Any:
-    """Return what a tensor holds here, as a dense one; None where it cannot be looked at."""
-    import torch
-
-    content: Any = tensor.detach()
-    if hasattr(content, "to_local"):  # a DTensor: asking for all of it would talk to other processes
-        content = content.to_local()
-    if content.is_meta or (content.is_cuda and torch.cuda.is_current_stream_capturing()):
-        return None
-    if content.layout == torch.strided:
-        return content
-    return content._values() if content.is_sparse else None  # noqa: SLF001 - it need not be coalesced
-
-
-def _values(tensor: Tensor) -> object:
-    """Return numbers that differ when the tensor's values do; None where they are not finite or not to be seen."""
-    content = _dense(tensor)
-    total = math.nan if content is None else content.sum().tolist()
-    return (total, sample(content)) if cmath.isfinite(total) else None
-
-
-def _content(tensor: Tensor) -> object:
-    """Return what differs once the tensor has been written to, by whatever way; never equal where it is not finite."""
-    return tensor._version, _values(tensor) or object()  # noqa: SLF001 - nothing public tells

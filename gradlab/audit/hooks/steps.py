@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradlab.audit.untraced import untraced
+from gradlab.audit.hooks.untraced import untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch.optim import Optimizer
 
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:

@@ -13,20 +13,19 @@ import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.audit.places import audit_also, is_ours
 from gradlab.errors import AuditError, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
-    from types import CodeType, FrameType
-    from typing import Self
+    from types import CodeType
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
@@ -196,88 +195,6 @@ def _rest(trace: TracebackType | None) -> TracebackType | None:
     for each in reversed(frames):
         rest = TracebackType(rest, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return rest
-
-
-@contextmanager
-def sigterm_heard(terminated: Callable[[], bool]) -> Iterator[None]:
-    """Call `terminated` at SIGTERM, then end by 143; unless the script hears it itself, or somebody has it ignored.
-
-    Args:
-        terminated: says whether to end; else what was interrupted goes on.
-    """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    owner = os.getpid()
-
-    def came(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a worker that was forked: it ends as it would have
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        ends = True
-        try:
-            ends = terminated()
-        finally:
-            if ends:
-                end_at_once(TERMINATED)
-
-    signal.signal(signal.SIGTERM, came)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is came:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class Interrupts:
-    """Holds SIGINT back once a script has ended, so that the report is not lost to a second Ctrl-C.
-
-    As a context, it gives SIGINT back to whoever had it. Where it is ignored, it stays so.
-
-    Attributes:
-        came: whether one was held back.
-    """
-
-    def __init__(self) -> None:
-        self.came = False
-        self._before: Any = None  # what heard it
-
-    def hold(self) -> None:
-        """Hold it back from now on; not in another thread than the main one, where it never comes."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        while self._before is None and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
-            try:
-                self._before = signal.signal(signal.SIGINT, self._hear)
-            except KeyboardInterrupt:  # it was on its way
-                self.came = True
-
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        self.came = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None and signal.getsignal(signal.SIGINT) == self._hear:
-            signal.signal(signal.SIGINT, self._before)
-        self._before = None
-
-
-def end_at_once(status: int) -> NoReturn:
-    """End the process as a signal does: Python runs nothing more then, either."""
-    flush()
-    os._exit(status)
-
-
-def flush() -> None:
-    """Write out what the script has printed, as far as its streams let us."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(
-            OSError, ValueError, AttributeError, RuntimeError
-        ):  # the last one: a signal came as it was written
-            stream.flush()
 
 
 def _wait_for_threads() -> None:
