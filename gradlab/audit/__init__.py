@@ -40,11 +40,11 @@ def watch(sample: int | None = None) -> Iterator[Report]:
     from gradlab.audit.recording.recorder import Recorder
 
     recorder = Recorder(sample)
-    active.begin(recorder)
+    active.start(recorder)
     try:
         yield Report(recorder.history)
     finally:
-        active.end(recorder)
+        active.stop(recorder)
 
 
 def warn(sample: int | None = None) -> None:
@@ -62,10 +62,10 @@ def warn(sample: int | None = None) -> None:
 
     if _warning:
         return
-    told: set[str] = set()
+    warned: set[str] = set()
 
-    def tell() -> None:
-        from gradlab.audit.places import here
+    def warn_of_findings() -> None:
+        from gradlab.audit.places import user_location
 
         try:
             found = find(recorder.history)
@@ -73,17 +73,17 @@ def warn(sample: int | None = None) -> None:
             recorder.failed("find", error)
             return
         for each in found:
-            if each.severity == "note" or each.id in told:
+            if each.severity == "note" or each.id in warned:
                 continue
-            told.add(each.id)
-            place = here() or (each.places[0] if each.places else None)
+            warned.add(each.id)
+            place = user_location() or (each.places[0] if each.places else None)
             text = f"{each.id}: {each.message}. Instead: {each.instead}"
             file, line = place or ("", 0)
             warnings.warn_explicit(text, GradientWarning, file, line)
 
-    recorder = Recorder(sample, measured=tell)
+    recorder = Recorder(sample, on_measured=warn_of_findings)
     _warning.append(recorder)
-    active.begin(recorder)
+    active.start(recorder)
 
 
 _warning: list[object] = []  # the recorder of warn(), once it has been called

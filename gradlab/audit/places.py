@@ -27,29 +27,29 @@ class Place(NamedTuple):
     line: int
 
 
-def here() -> Place | None:
+def user_location() -> Place | None:
     """Return the line of the user's code that is being run, or None where none is on the stack."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
     while frame is not None:
-        if is_users(frame.f_code.co_filename):
+        if is_user_code(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return None
 
 
-def audit_also(path: str) -> None:
+def add_audited(path: str) -> None:
     """Take this file, or all below this folder, for the user's own from now on, though it be installed."""
     _audited.add(path)
-    is_users.cache_clear()
+    is_user_code.cache_clear()
 
 
 @lru_cache(maxsize=4096)
-def is_users(file: str) -> bool:
+def is_user_code(file: str) -> bool:
     """Say whether `file` is the user's own: not Python's, not installed but for what is audited, not ours.
 
     A notebook's cell is.
 
-    >>> is_users(__file__), is_users("<frozen runpy>"), is_users("<ipython-input-3>")
+    >>> is_user_code(__file__), is_user_code("<frozen runpy>"), is_user_code("<ipython-input-3>")
     (False, False, True)
     """
     if file.startswith("<"):

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
-from gradlab.audit.history.keep import Keep, backwards_per_update, keep_of, mode_of
+from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ TOGETHER = "\0"  # a space at which no line ends; no path holds it
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where a word longer than a line is broken: first what is best
 
 
-class Optimizer(NamedTuple):
+class OptimizerSummary(NamedTuple):
     """What was measured of one optimizer of the script."""
 
     kind: str  # the name of its class
     parameters: int
     updates: int
     backwards_per_update: int | None
-    keep: Keep | None  # None where it could not be measured
+    keep: MeasuredKeep | None  # None where it could not be measured
     mode: str | None  # None where no one mode tells it
     meaning: str  # in a sentence
 
@@ -52,7 +52,7 @@ class Report:
             self._folder = os.getcwd()  # noqa: PTH109 - the user's; a script may go elsewhere
 
     @property
-    def optimizers(self) -> list[Optimizer]:
+    def optimizers(self) -> list[OptimizerSummary]:
         """Of each optimizer that took a step what was measured."""
         return [_optimizer(each) for each in self.history.trained()]
 
@@ -69,7 +69,7 @@ class Report:
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text, in lines of at most so many columns; what is alike is told once."""
         found = self.findings
-        text = [f"gradlab audit: {'no verdict' if self.history.at_once else _sum(found)}"]
+        text = [f"gradlab audit: {'no verdict' if self.history.threads_at_once else _sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
         for alike in _alike(self.optimizers):
             text += [_head(alike), f"  {alike[0].meaning}"]
@@ -84,9 +84,9 @@ class Report:
 
     def _looked_at(self) -> list[str]:
         """Say how many updates were measured, where that is no more than half: what is rare may lie between them."""
-        updates = sum(each.updates for each in self.history.optimizers)
+        updates = self.history.updates
         measured = sum(each.times_measured for each in self.history.optimizers)
-        if 2 * measured > updates or not updates or self.history.at_once:
+        if 2 * measured > updates or not updates or self.history.threads_at_once:
             return []
         return [f"  measured at {measured:,} of {updates:,} updates; --sample 1 measures each"]
 
@@ -124,9 +124,9 @@ class Report:
         return str(self)
 
 
-def _optimizer(history: OptimizerHistory) -> Optimizer:
+def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
-    return Optimizer(
+    return OptimizerSummary(
         history.kind,
         history.parameters,
         history.updates,
@@ -137,11 +137,11 @@ def _optimizer(history: OptimizerHistory) -> Optimizer:
     )
 
 
-def _meaning(history: OptimizerHistory, keep: Keep | None, mode: str | None) -> str:
+def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
     if keep is None and all(measured.empty for measured in history.measured):
         return "its steps find no gradient"
     if keep is None:
-        amid = ": it steps within backward passes" if history.amid else ""
+        amid = ": it steps within backward passes" if history.steps_within_pass else ""
         return f"what is kept of the gradient could not be measured{amid}"
     if mode is None and keep.steady:
         return "kept from update to update, and cleared now and then"
@@ -167,7 +167,7 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
     return f": with this SGD it is momentum {share}" if history.kind == "SGD" and not own else ""
 
 
-def _alike(optimizers: list[Optimizer]) -> Iterable[list[Optimizer]]:
+def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
     """Yield optimizers by those that are told of in one line: equal ones; and many that differ in numbers alone."""
     for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
         yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
@@ -180,7 +180,7 @@ def _grouped(items: list[Item], key: Callable[[Item], Hashable]) -> list[list[It
     return list(groups.values())
 
 
-def _head(alike: list[Optimizer]) -> str:
+def _head(alike: list[OptimizerSummary]) -> str:
     first, keeps = alike[0], [each.keep for each in alike if each.keep]
     low, high = min(each.updates for each in alike), max(each.updates for each in alike)
     updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
@@ -192,7 +192,7 @@ def _head(alike: list[Optimizer]) -> str:
     )
 
 
-def _kept(keeps: list[Keep]) -> str:
+def _kept(keeps: list[MeasuredKeep]) -> str:
     if not keeps:
         return "keep not measured"
     low, high = f"{min(each.min for each in keeps):.3g}", f"{max(each.max for each in keeps):.3g}"

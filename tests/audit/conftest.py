@@ -35,7 +35,7 @@ def warning_recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder
     monkeypatch.setattr(audit, "_warning", recorders)
     yield recorders
     for recorder in recorders:
-        active.end(recorder)
+        active.stop(recorder)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import nn
 
 from gradlab import audit
 from gradlab.audit.hooks import active
-from gradlab.audit.hooks.active import NEEDED, SENSORS
+from gradlab.audit.hooks.active import NEEDED, HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,12 @@ def half_installed(install: Install) -> Install:
     return fails
 
 
-@pytest.mark.parametrize("install", SENSORS, ids=lambda each: each.__module__.rpartition(".")[2])
+@pytest.mark.parametrize("install", HOOKS, ids=lambda each: each.__module__.rpartition(".")[2])
 def test_a_sensor_that_fails_to_install_is_reported_and_not_felt(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = half_installed(install)
-    monkeypatch.setattr(active, "SENSORS", [failing if each is install else each for each in SENSORS])
+    monkeypatch.setattr(active, "HOOKS", [failing if each is install else each for each in HOOKS])
     monkeypatch.setattr(active, "NEEDED", [failing if each is install else each for each in NEEDED])
     backward = torch.autograd.backward
     with audit.watch(1) as report, audit.watch(1) as inner:

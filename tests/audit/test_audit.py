@@ -68,7 +68,7 @@ def test_no_tensor_is_kept_of_those_that_are_measured() -> None:
 
 
 def test_a_failure_of_the_watching_is_noted_and_not_felt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradlab.audit.recording.watched.sample", lambda _: 1 / 0)
+    monkeypatch.setattr("gradlab.audit.recording.samples.sample", lambda _: 1 / 0)
     with audit.watch(1) as report:
         train(multiplied(0.0))
     assert "ZeroDivisionError" in report.history.faults[0]

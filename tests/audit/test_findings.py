@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradlab.audit import findings
-from gradlab.audit.history.history import History, Measured, OptimizerHistory
+from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
 from gradlab.audit.history.loss import Loss
 from gradlab.audit.history.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
 from gradlab.audit.places import Place
@@ -21,14 +21,14 @@ USUAL = ["zB"] * 24
 
 
 def history_of(
-    traces: Sequence[str], pending: str = "", loss: Loss | None = None, measured: Sequence[Measured] = ()
+    traces: Sequence[str], pending: str = "", loss: Loss | None = None, measured: Sequence[MeasuredUpdate] = ()
 ) -> History:
     """Return what is known of an optimizer by the traces of its updates; it steps HERE, and its losses are alike."""
     optimizer = OptimizerHistory("SGD", 2, measured=list(measured), pending=pending)
     for trace in traces:
         optimizer.add_update(trace)
         optimizer.add_losses(trace, [loss] if loss else [])
-    optimizer.seen_at("S", HERE)
+    optimizer.add_place("S", HERE)
     return History([optimizer])
 
 
@@ -143,15 +143,15 @@ def test_what_traces_tell_of_clipping_and_of_schedulers(trace: str, expected: li
 
 
 def test_two_updates_are_too_few_to_say_never() -> None:
-    kept = [Measured(nth, (1.0,)) for nth in (2, 3)]
+    kept = [MeasuredUpdate(nth, (1.0,)) for nth in (2, 3)]
     assert findings.find(history_of(["B"] * 3, measured=kept)) == []
-    (found,) = findings.find(history_of(["B"] * 4, measured=[*kept, Measured(4, (1.0,))]))
+    (found,) = findings.find(history_of(["B"] * 4, measured=[*kept, MeasuredUpdate(4, (1.0,))]))
     assert (found.id, found.since_update, found.places) == ("never-cleared", 2, (HERE,))
 
 
 def test_a_gradient_that_was_gone_once_was_not_never_cleared() -> None:
-    kept = [Measured(nth, (1.0,)) for nth in range(2, 9)]
-    assert findings.find(history_of(["B"] * 9, measured=[*kept, Measured(9, (0.0,))])) == []
+    kept = [MeasuredUpdate(nth, (1.0,)) for nth in range(2, 9)]
+    assert findings.find(history_of(["B"] * 9, measured=[*kept, MeasuredUpdate(9, (0.0,))])) == []
 
 
 # Of parameters and graphs
@@ -197,14 +197,14 @@ def test_how_much_it_matters_that_no_optimizer_holds_it(unseen: str, training: b
 @pytest.mark.parametrize(
     ("trace", "measured", "found"),
     [
-        ("LLL", Measured(1, (1.0,), (1.0, 1.0), moved=True), True),
-        ("zLLL", Measured(1, (0.0,), (1.0, 1.0), moved=True), True),
-        ("L", Measured(1, (1.0,)), True),
-        ("zLLL", Measured(1, (0.0,), (1.0, 1.0)), False),  # at the same weights: one call, that accumulates
-        ("zLzL", Measured(1, (0.0,), (0.0,), moved=True), False),
-        ("zLLzLL", Measured(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
+        ("LLL", MeasuredUpdate(1, (1.0,), (1.0, 1.0), moved=True), True),
+        ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0), moved=True), True),
+        ("L", MeasuredUpdate(1, (1.0,)), True),
+        ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0)), False),  # at the same weights: one call, that accumulates
+        ("zLzL", MeasuredUpdate(1, (0.0,), (0.0,), moved=True), False),
+        ("zLLzLL", MeasuredUpdate(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
     ],
 )
-def test_a_closure_adds_up_where_weights_move_and_all_is_left(trace: str, measured: Measured, found: bool) -> None:
+def test_a_closure_adds_up_where_weights_move_and_all_is_left(trace: str, measured: MeasuredUpdate, found: bool) -> None:
     history = history_of([trace] * 24, measured=[measured._replace(update=nth) for nth in (2, 3, 4)])
     assert ids(history) == ["closure-without-clearing"] * found

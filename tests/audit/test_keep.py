@@ -6,7 +6,7 @@ import pytest
 
 from gradlab import audit
 from gradlab.audit.history import keep
-from gradlab.audit.history.history import Measured, OptimizerHistory, Stretch
+from gradlab.audit.history.history import MeasuredUpdate, OptimizerHistory, Stretch
 from gradlab.audit.recording import samples
 from tests.audit.training import multiplied, train
 
@@ -30,7 +30,7 @@ def test_keep_is_measured_as_the_share_that_was_left(share: float) -> None:
 
 @pytest.mark.parametrize(("lines", "batches", "so"), [(1, 0, True), (0, 0, False), (0, 2, True), (2, 2, False)])
 def test_passes_without_lines_are_micro_batches_if_fetched(lines: int, batches: int, so: bool) -> None:
-    measured = [Measured(nth, (0.0,), lines=lines) for nth in (1, 2, 3)]
+    measured = [MeasuredUpdate(nth, (0.0,), lines=lines) for nth in (1, 2, 3)]
     optimizer = OptimizerHistory("SGD", 2, updates=3, stretches=[Stretch("zBB", 1, 3)], measured=measured)
     optimizer.add_fetched(batches)
     assert keep.of_micro_batches(optimizer, 2) == so

@@ -171,7 +171,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", ["_look_ahead", "backward_begins", "backward_ends", "step_begins", "cleared"])
+@pytest.mark.parametrize("name", ["_look_at_loss", "backward_started", "backward_ended", "step_started", "cleared"])
 def test_passes_are_heard_after_one_that_was_interrupted(
     name: str, update: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +189,7 @@ def test_passes_are_heard_after_one_that_was_interrupted(
     assert report.history.faults == []
 
 
-@pytest.mark.parametrize("name", ["_look_ahead", "_ended", "_leave_calm"])
+@pytest.mark.parametrize("name", ["_look_at_loss", "_watched", "_leave_fast_pass"])
 @pytest.mark.usefixtures("_limit")
 def test_what_the_scripts_handler_of_a_signal_raises_is_raised(
     name: str, update: Callable[[], None], monkeypatch: pytest.MonkeyPatch

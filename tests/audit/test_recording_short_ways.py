@@ -448,18 +448,18 @@ def seen(name: str, *, short: bool) -> Seen:
     ways = set()
 
     class Way:
-        """Stands in the place of `Recorder.alone`, and tells what it was."""
+        """Stands in the place of `Recorder.fast_path`, and tells what it was."""
 
         def __get__(self, recorder: Any, _: object) -> Any:
-            alone = vars(recorder).get("alone")
+            alone = vars(recorder).get("fast_path")
             ways.add(alone is not None)
             return alone
 
         def __set__(self, recorder: Any, alone: Any) -> None:
-            vars(recorder)["alone"] = alone if short else None
+            vars(recorder)["fast_path"] = alone if short else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, "alone", Way(), raising=False)
+        patch.setattr(Recorder, "fast_path", Way(), raising=False)
         with audit.watch() as report:
             training = Training()
             TRAININGS[name](training)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.history.history import AT_ONCE
+from gradlab.audit.history.history import THREADS_AT_ONCE
 from tests.processes import gradlab
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ for _ in range(4):
     with audit.watch(1) as report:
         threads = [threading.Thread(target=train) for _ in range(2)]
         [each.start() for each in threads], [each.join() for each in threads]
-    print(report.history.at_once, report.findings, report.history.faults)
+    print(report.history.threads_at_once, report.findings, report.history.faults)
 """
 
 
@@ -75,14 +75,14 @@ def found(report: audit.Report) -> list[str]:
 def test_a_training_in_another_thread_than_the_main_is_heard() -> None:
     with audit.watch() as report:
         in_thread(train)
-    assert (found(report), report.history.at_once) == (["never-cleared"], False)
+    assert (found(report), report.history.threads_at_once) == (["never-cleared"], False)
 
 
 def test_trainings_in_threads_one_after_the_other_are_heard() -> None:
     with audit.watch() as report:
         in_thread(train, train)
     assert [each.mode for each in report.optimizers] == ["no_zero_grad", "no_zero_grad"]
-    assert (found(report), report.history.at_once) == (["never-cleared"], False)  # at the same lines
+    assert (found(report), report.history.threads_at_once) == (["never-cleared"], False)  # at the same lines
 
 
 def test_a_training_beside_a_thread_that_has_trained_is_heard() -> None:
@@ -91,7 +91,7 @@ def test_a_training_beside_a_thread_that_has_trained_is_heard() -> None:
         in_thread(train)
         train()
     assert [each.mode for each in report.optimizers] == ["no_zero_grad"] * 3
-    assert (found(report), report.history.at_once) == (["never-cleared"], False)
+    assert (found(report), report.history.threads_at_once) == (["never-cleared"], False)
 
 
 def test_a_pass_in_autograds_own_thread_is_part_of_the_outer() -> None:
@@ -110,7 +110,7 @@ def test_a_pass_in_autograds_own_thread_is_part_of_the_outer() -> None:
 
     with audit.watch() as report:
         train(within=of_autograd)
-    assert (found(report), report.history.at_once) == (["never-cleared"], False)
+    assert (found(report), report.history.threads_at_once) == (["never-cleared"], False)
     assert report.history.backwards == 12
 
 
@@ -142,7 +142,7 @@ def amid_a_pass(what: str, *, clearing: bool) -> audit.Report:
 @pytest.mark.parametrize("what", ["backward", "step", "clearing", "model"])
 def test_a_call_in_another_thread_during_a_pass_ends_listening(what: str, clearing: bool) -> None:
     report = amid_a_pass(what, clearing=clearing)
-    assert report.history.at_once
+    assert report.history.threads_at_once
     assert report.optimizers[0].updates == 8
     assert (report.findings, report.history.faults) == ([], [])
-    assert AT_ONCE in " ".join(map(str.strip, report.lines()))
+    assert THREADS_AT_ONCE in " ".join(map(str.strip, report.lines()))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.history.history import History, Measured, OptimizerHistory, Stretch
+from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import NARROWEST, Report
@@ -21,9 +21,9 @@ LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is
 
 def never_clearing(kind: str = "SGD", updates: int = 8, file: str = LONG, line: int = 7) -> OptimizerHistory:
     """Return what is seen of an optimizer whose gradients nothing clears."""
-    measured = [Measured(nth, (1.0,)) for nth in range(2, updates + 1)]
+    measured = [MeasuredUpdate(nth, (1.0,)) for nth in range(2, updates + 1)]
     seen = OptimizerHistory(kind, 4, updates=updates, stretches=[Stretch("B", 1, updates)], measured=measured)
-    seen.seen_at("S", Place(file, line))
+    seen.add_place("S", Place(file, line))
     return seen
 
 
@@ -145,7 +145,7 @@ def test_steps_within_the_pass_leave_keep_unmeasured() -> None:
 
 @pytest.mark.parametrize(("count", "found"), [(3, []), (4, ["partly-kept"])])
 def test_a_share_that_is_kept_is_told_once_four_updates_show_it(count: int, found: list[str]) -> None:
-    measured = [*(Measured(nth) for nth in range(1, 6)), *(Measured(nth, (0.5,)) for nth in range(6, 6 + count))]
+    measured = [*(MeasuredUpdate(nth) for nth in range(1, 6)), *(MeasuredUpdate(nth, (0.5,)) for nth in range(6, 6 + count))]
     seen = OptimizerHistory("SGD", 4, updates=10, stretches=[Stretch("B", 1, 10)], measured=measured)
     assert [each.id for each in report_of(seen).findings] == found
 

@@ -13,7 +13,7 @@ from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gather
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history.history import History, Measured, OptimizerHistory
+    from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
     from gradlab.audit.places import Place
 
 COUNTED = "at {shown} of {measured} updates measured"
@@ -104,12 +104,12 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
     Where no call was heard that does so, it rests on what was measured alone.
     """
 
-    def for_nothing(measured: Measured) -> bool:
+    def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
         alone = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
         return alone and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
 
-    def as_it_was(measured: Measured) -> bool:
+    def as_it_was(measured: MeasuredUpdate) -> bool:
         return measured.size is not None and abs(measured.size - 1) <= ALIKE
 
     for each in history.trained():

@@ -9,7 +9,7 @@ from gradlab.audit.history.keep import ALIKE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.audit.history.history import Measured, OptimizerHistory
+    from gradlab.audit.history.history import MeasuredUpdate, OptimizerHistory
 
 LEAST = 3  # updates that must show it
 
@@ -27,7 +27,7 @@ def count(history: OptimizerHistory, is_one: Callable[[str], bool]) -> Counted:
     return Counted(sum(each.times for each in stretches), stretches[0].first if stretches else 0)
 
 
-def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> list[Measured]:
+def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> list[MeasuredUpdate]:
     """Return what was measured on the way to the updates whose trace is one of these."""
     found, stretches = [], iter(history.stretches)
     stretch = next(stretches, None)

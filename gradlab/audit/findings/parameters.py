@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.evidence import LEAST
 from gradlab.audit.findings.finding import Finding
 from gradlab.audit.history.history import in_order
-from gradlab.audit.recording.reach import LOOKS
+from gradlab.audit.history.parameters import LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ from gradlab.audit.history.trace import CLEARED
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history.history import History, Measured
+    from gradlab.audit.history.history import History, MeasuredUpdate
 
 
 def _in_closure(trace: str) -> bool:
@@ -28,7 +28,7 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
     def once(trace: str) -> bool:
         return _in_closure(trace) and not (set(trace) & {*CLEARED, "y"})
 
-    def adds(measured: Measured) -> bool:
+    def adds(measured: MeasuredUpdate) -> bool:
         return measured.moved and all_is_left(measured.joins)
 
     for each in history.trained():

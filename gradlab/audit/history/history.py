@@ -27,7 +27,7 @@ MOST_FETCHED = 64  # different numbers
 MOST_LOSSES = 256  # kinds of windows; beyond, the first ones alone are counted
 
 MEMORIES = ("momentum", "weight_decay")  # settings of SGD by which keep is not just its momentum
-AT_ONCE = (
+THREADS_AT_ONCE = (
     "several threads train at once, which the audit does not follow: it tells what it saw before, and finds nothing"
 )
 
@@ -41,7 +41,7 @@ class Stretch:
     times: int
 
 
-class Measured(NamedTuple):
+class MeasuredUpdate(NamedTuple):
     """What was measured on the way to one update, in a few elements of a few parameters."""
 
     update: int  # the one that it led to
@@ -68,11 +68,10 @@ class OptimizerHistory:
     pending: str = ""  # the trace since the last update
     losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
     fetched: dict[int, int] = field(default_factory=dict)  # by how many batches DataLoaders gave: updates
-    measured: list[Measured] = field(default_factory=list)
+    measured: list[MeasuredUpdate] = field(default_factory=list)
     times_measured: int = 0  # however many of these were dropped since
-    places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter; S is the step
-    amid: bool = False  # it steps within backward passes, where what is kept cannot be measured
-    reached: set[int] = field(default_factory=set)  # which of its parameters a gradient ever reached, where watched
+    places: dict[str, Counter[Place]] = field(default_factory=dict)  # by the letter of the event
+    steps_within_pass: bool = False  # then what is kept cannot be measured
     seen: Parameters = field(default_factory=Parameters)  # of single ones
 
     def add_update(self, trace: str) -> None:
@@ -94,7 +93,7 @@ class OptimizerHistory:
                 if value and isinstance(value, int | float):
                     self.settings[name] = max(self.settings.get(name, 0.0), float(value))
 
-    def add_measured(self, measured: Measured) -> None:
+    def add_measured(self, measured: MeasuredUpdate) -> None:
         """Keep what was measured, thinned out where it grows long."""
         self.measured.append(measured)
         self.times_measured += 1
@@ -125,10 +124,10 @@ class OptimizerHistory:
         """How many batches DataLoaders usually gave for an update; 0 where they gave none, or long before."""
         return max(self.fetched, key=self.fetched.__getitem__, default=0)
 
-    def seen_at(self, letter: str, place: Place | None) -> None:
-        """Count the line that did what the letter means."""
+    def add_place(self, event: str, place: Place | None) -> None:
+        """Count the line that did this: the letter of an event."""
         if place:
-            self.places.setdefault(letter, Counter())[place] += 1
+            self.places.setdefault(event, Counter())[place] += 1
 
     def traces(self) -> Iterator[tuple[str, int]]:
         """Yield the trace before each update, and how many updates in a row had it."""
@@ -148,20 +147,27 @@ class History:
     backwards: int = 0
     faults: list[str] = field(default_factory=list)  # of the watching itself, which the script must not feel
     unwatched: int = 0  # optimizers, for there were too many
-    at_once: bool = False  # several threads trained at once: from then on nothing was heard
+    threads_at_once: bool = False  # several threads trained at once: nothing was recorded from then on
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # alive long after their backward pass, by its line
+
+    @property
+    def updates(self) -> int:
+        """How many updates all optimizers took."""
+        return sum(each.updates for each in self.optimizers)
 
     def trained(self) -> list[OptimizerHistory]:
         """Return the optimizers that took a step."""
         return [each for each in self.optimizers if each.updates]
 
     def remarks(self) -> list[str]:
-        """Return what is to be told of the watching itself, a sentence each."""
-        told = [AT_ONCE] if self.at_once else []
+        """Return remarks on the watching itself, a sentence each."""
+        remarks = [THREADS_AT_ONCE] if self.threads_at_once else []
         if self.unwatched:
-            told.append(f"beyond the first {len(self.optimizers)} optimizers, {self.unwatched} more were not watched")
-        return told
+            remarks.append(
+                f"beyond the first {len(self.optimizers)} optimizers, {self.unwatched} more were not watched"
+            )
+        return remarks
 
 
 def in_order(places: Iterable[Place]) -> list[Place]:

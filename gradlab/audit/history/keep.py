@@ -1,4 +1,4 @@
-"""Keep, as measured; and the mode that this amounts to."""
+"""MeasuredKeep, as measured; and the mode that this amounts to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
 
 
-class Keep(NamedTuple):
+class MeasuredKeep(NamedTuple):
     """The share of the last update's gradient that was left, over parameters and updates."""
 
     median: float
@@ -30,10 +30,10 @@ class Keep(NamedTuple):
         return self.max - self.min <= ALIKE
 
 
-def keep_of(history: OptimizerHistory) -> Keep | None:
+def keep_of(history: OptimizerHistory) -> MeasuredKeep | None:
     """Return keep as it was measured, None where it never was."""
     shares = [each for measured in history.measured for each in measured.kept]
-    return Keep(median(shares), min(shares), max(shares)) if shares else None
+    return MeasuredKeep(median(shares), min(shares), max(shares)) if shares else None
 
 
 def backwards_per_update(history: OptimizerHistory) -> int | None:

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from gradlab.audit.places import Place
 
 
+LOOKS = 3  # that must show it before a parameter is reported
+
+
 class Parameter(NamedTuple):
     """A parameter as it is told of."""
 

@@ -1,23 +1,28 @@
-"""Traces: what happened before an update, in order, a letter each.
-
-| letter | what happened |
-|---|---|
-| B | a backward pass that reached a parameter of this optimizer |
-| L | the same, within its step: the closure of LBFGS |
-| z | its gradients were cleared by a call of zero_grad(), its own or a model's that holds all of its parameters |
-| y | some of them were, by that of a model that holds a part of its parameters |
-| n | they were found cleared, at a backward pass or at the step, without such a call: `p.grad = None` |
-| c | gradients of its parameters were clipped |
-| u | GradScaler.unscale_() |
-| k | GradScaler.step() that skipped the update |
-| s | a scheduler of it took a step |
-| e | a pass over a DataLoader ended, during which there was a backward pass |
-| b | a pass over a dataset began anew, during the last one over which there were updates |
-| o | another optimizer took a step |
-| 0 | the step found no gradient at all |
-"""
+"""Traces: what happened before an update of one optimizer, in order, one letter per event."""
 
 from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """What can happen before an update; the value is its letter in a trace."""
+
+    BACKWARD = "B"  # a backward pass reached a parameter of this optimizer
+    CLOSURE_BACKWARD = "L"  # the same, within its step: the closure of LBFGS
+    CLEARED = "z"  # zero_grad() was called, its own or that of a model with all of its parameters
+    PARTLY_CLEARED = "y"  # zero_grad() was called of a model with some of its parameters
+    FOUND_CLEARED = "n"  # gradients were gone at a backward pass or step, without a call: `p.grad = None`
+    CLIPPED = "c"  # gradients of its parameters were clipped
+    UNSCALED = "u"  # GradScaler.unscale_()
+    SKIPPED = "k"  # GradScaler.step() skipped the update
+    SCHEDULED = "s"  # its scheduler took a step
+    EPOCH_ENDED = "e"  # a pass over a DataLoader ended, during which there was a backward pass
+    EPOCH_STARTED = "b"  # a pass over a dataset began again, after one with updates
+    OTHER_STEPPED = "o"  # another optimizer took a step
+    NO_GRADIENT = "0"  # the step found no gradient at all
+    STEPPED = "S"  # the step itself: in no trace, only for its line
+
 
 BACKWARDS = "BL"
 CLEARED = "zn"

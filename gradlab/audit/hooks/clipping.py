@@ -13,7 +13,7 @@ BY_NORM = ("_clip_grads_with_norm_", "clip_grad_norm_")  # since torch 2.6 the l
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Tell which parameters' gradients are clipped."""
+    """Record which parameters' gradients are clipped."""
     from torch import Tensor
     from torch.nn import utils
     from torch.nn.utils import clip_grad

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.history.trace import Event
+
 if TYPE_CHECKING:
     from gradlab.audit.hooks.patching import Patches
     from gradlab.audit.recording.recorder import Recorder
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Tell when gradients are unscaled, and when an update is skipped because they are not finite."""
+    """Record when gradients are unscaled, and when an update is skipped because they are not finite."""
     from torch.amp.grad_scaler import GradScaler
 
     under_way: list[tuple[Any, list[int]]] = []  # calls of step: the optimizer, and how many updates it had before
@@ -21,7 +23,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     def unscales(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)
         for recorder in recorders if optimizer is not None and args[0].is_enabled() else ():
-            recorder.happened("u", optimizer)
+            recorder.happened(Event.UNSCALED, optimizer)
 
     def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)
@@ -33,7 +35,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         optimizer, updates = under_way.pop()
         for recorder, before in zip(recorders, updates, strict=False):
             if error is None and recorder.updates_of(optimizer) == before:
-                recorder.happened("k", optimizer)
+                recorder.happened(Event.SKIPPED, optimizer)
 
     patches.around(GradScaler, "unscale_", unscales)
     patches.around(GradScaler, "step", begins, ends)

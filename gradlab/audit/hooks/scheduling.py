@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.history.trace import Event
+
 if TYPE_CHECKING:
     from gradlab.audit.hooks.patching import Patches
     from gradlab.audit.recording.recorder import Recorder
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Tell when a scheduler takes a step, to the optimizer that it is of."""
+    """Record when a scheduler takes a step, with its optimizer."""
     from torch.optim import lr_scheduler
 
     def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
@@ -19,7 +21,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         optimizer = getattr(args[0], "optimizer", None)
         if caller != "_initial_step" and optimizer is not None:
             for recorder in recorders:
-                recorder.happened("s", optimizer)
+                recorder.happened(Event.SCHEDULED, optimizer)
 
     for kind in vars(lr_scheduler).values():
         if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler):

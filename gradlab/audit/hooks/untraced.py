@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def untraced(function: Function, *, alone: bool = False) -> Function:
+def untraced(function: Function, *, calls_others: bool = False) -> Function:
     """Let torch.compile call this function when it comes upon it, and run it and all that it calls as it is.
 
     As torch.compiler.disable() would; but that imports the compiler, which takes a second that a script without it
@@ -18,7 +18,7 @@ def untraced(function: Function, *, alone: bool = False) -> Function:
 
     Args:
         function: one of ours.
-        alone: what it calls may be compiled: the function that it is put around.
+        calls_others: what it calls may be compiled: the function that it is put around.
     """
     import torch
 
@@ -27,6 +27,6 @@ def untraced(function: Function, *, alone: bool = False) -> Function:
     if hasattr(frames, "set_code_exec_strategy"):  # torch before 2.7 compiles them, to no harm but time
         action, strategy = frames._FrameAction, frames._FrameExecStrategy  # noqa: SLF001 - as above
         frames.set_code_exec_strategy(
-            function.__code__, strategy(action.SKIP, action.DEFAULT if alone else action.SKIP)
+            function.__code__, strategy(action.SKIP, action.DEFAULT if calls_others else action.SKIP)
         )
     return function

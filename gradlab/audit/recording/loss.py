@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history.loss import NOTHING, UNKNOWN, Loss
-from gradlab.audit.places import is_ours, is_users
+from gradlab.audit.places import is_ours, is_user_code
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -52,7 +52,7 @@ def _asked_by_user() -> bool:
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
     while frame is not None and (is_ours(frame.f_code.co_filename) or frame.f_code.co_filename.endswith(OF_TORCH)):
         frame = frame.f_back
-    return frame is not None and is_users(frame.f_code.co_filename)
+    return frame is not None and is_user_code(frame.f_code.co_filename)
 
 
 def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:

@@ -1,4 +1,4 @@
-"""What a parameter is called: found among the modules that are alive, when there is something to tell of it.
+"""What a parameter is called: found among the modules that are alive, when a finding needs it.
 
 That is a look at every object that Python's garbage collector knows, a tenth of a second; so it is taken a few times
 at most, and nothing has to be noted while modules are made and called.
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab.audit.history.parameters import Parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
 
-DEEPEST = 100
+DEEPEST = 100  # modules within each other
+MOST_TIMES = 16  # that names are looked for
 
 
 class _Held(NamedTuple):
@@ -27,15 +28,33 @@ class _Held(NamedTuple):
     aside: bool = False
 
 
-def parameters_of(tensors: Iterable[Tensor]) -> list[Parameter]:
-    """Return each of the tensors as it is told of, its number aside."""
+class Namer:
+    """Names parameters, a limited number of times."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more names are looked for."""
+        return self._times >= MOST_TIMES
+
+    def name(self, tensors: Sequence[Tensor]) -> list[Parameter]:
+        """Return each as a parameter, its number aside; without a name once exhausted."""
+        if self.exhausted:
+            return [Parameter(tuple(each.shape)) for each in tensors]
+        self._times += 1
+        return parameters_of(tensors)
+
+
+def parameters_of(tensors: Sequence[Tensor]) -> list[Parameter]:
+    """Return each tensor as a parameter, by the name that it has in the modules that are alive."""
     from torch import nn
 
-    wanted = list(tensors)
     # type(), not isinstance(): that asks the object for its __class__, which wakes lazy ones
     modules: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
-    holders = _holders(modules, {id(each) for each in wanted})
-    return [_told(each, holders) for each in wanted]
+    holders = _holders(modules, {id(each) for each in tensors})
+    return [_parameter(each, holders) for each in tensors]
 
 
 def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:
@@ -69,7 +88,7 @@ def _aside(attributes: dict[str, Any]) -> Iterator[tuple[int, bool, str]]:
                 yield id(each), True, f"{name}[{key!r}]"
 
 
-def _told(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:
+def _parameter(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:
     names: list[str] = []
     unseen, root = "", None
     held, training = holders.get(id(tensor)), True

@@ -7,35 +7,21 @@ from typing import TYPE_CHECKING
 from gradlab.audit.history.keep import ALIKE
 from gradlab.audit.history.parameters import Crossing
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in
+from gradlab.audit.recording.window import Pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gradlab.audit.places import Place
     from gradlab.audit.recording.graphs import Reached
-    from gradlab.audit.recording.watched import Watched
+    from gradlab.audit.recording.watched import WatchedOptimizer
 
 MOST_CROSSINGS = 512
 MOST_PASSES = 512  # of one window
 
 
-class Pass:
-    """A backward pass in the window of one optimizer."""
-
-    __slots__ = ("after", "others", "place", "reached", "stepped")
-
-    def __init__(
-        self, place: Place | None, reached: frozenset[int] | None, others: frozenset[int], *, after: bool
-    ) -> None:
-        self.place = place
-        self.reached = reached  # of the optimizer's parameters, by id; None where that is not known
-        self.others = others  # optimizers of which it reached something, too: ids of what is watched
-        self.after = after  # another optimizer had stepped for a pass of this window when it came
-        self.stepped: dict[int, str] = {}  # such that it reached and that have taken a step since: their kind, by id
-
-
-def note_pass(
-    watched: Watched,
+def add_pass(
+    watched: WatchedOptimizer,
     place: Place | None,
     reached: Reached,
     ids: frozenset[int],
@@ -43,7 +29,7 @@ def note_pass(
     *,
     nested: bool,
 ) -> None:
-    """Note a pass in the window of an optimizer, where it is measured and the pass reaches any of its parameters.
+    """Add a pass to the window of an optimizer, where it is measured and the pass reaches any of its parameters.
 
     Args:
         watched: the optimizer.
@@ -53,26 +39,26 @@ def note_pass(
         reaching: the optimizers of which it reaches any, by the id of what is watched.
         nested: whether it is taken within another pass.
     """
-    window, own = watched.window, ids.intersection(reached.leaves)
-    if nested and window.passes:  # what a checkpoint reaches, the pass around it does
-        last = window.passes[-1]
+    passes, own = watched.window.passes, ids.intersection(reached.leaves)
+    if nested and passes:  # what a checkpoint reaches, the pass around it does
+        last = passes[-1]
         last.reached = last.reached and last.reached | own
-    elif own and watched.measuring and len(window.passes) < MOST_PASSES:
-        after = any(each.stepped for each in window.passes)
+    elif own and watched.window.measurement and len(passes) < MOST_PASSES:
+        after_step = any(each.stepped for each in passes)
         others = reaching - {id(watched)}
-        window.passes.append(Pass(place, own if reached.whole else None, others, after=after))
+        passes.append(Pass(place, own if reached.whole else None, others, after_step=after_step))
 
 
-def note_step(passes: list[Pass], other: Watched) -> None:
+def add_step(passes: list[Pass], other: WatchedOptimizer, others_passes: list[Pass]) -> None:
     """Note that another optimizer has taken a step with what some of these passes left it."""
-    theirs = {each.place for each in other.window.passes if each.place}
+    places = {each.place for each in others_passes if each.place} if passes else ()
     for each in passes:
-        if each.place in theirs:
+        if each.place in places:
             each.stepped[id(other)] = other.history.kind
 
 
-def look_back(watched: Watched, passes: list[Pass]) -> None:
-    """Note what the passes of an update that was measured tell of whose losses they were."""
+def add_passes_to_history(watched: WatchedOptimizer, passes: list[Pass]) -> None:
+    """Note whose losses the passes of an update that was measured were of."""
     if len(passes) < 2:
         return
     _note_sets(watched, passes)
@@ -80,7 +66,7 @@ def look_back(watched: Watched, passes: list[Pass]) -> None:
         _note_crossing(watched, passes)
 
 
-def _note_crossing(watched: Watched, passes: list[Pass]) -> None:
+def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:
     """Note whether a pass that another optimizer's step followed has left anything to this one's step.
 
     Passes at one line are those of a loss that both train by; and one that reaches but a part of what the others do is
@@ -89,7 +75,7 @@ def _note_crossing(watched: Watched, passes: list[Pass]) -> None:
     """
     own = [each for each in passes if not each.stepped]
     others = [each for each in passes if each.stepped]
-    if not any(each.after for each in own) or not _are_by_the_same(own, others):
+    if not any(each.after_step for each in own) or not _are_by_the_same(own, others):
         return
     at = {each.place for each in own}
     all_of_it: set[int] = set()
@@ -116,20 +102,20 @@ def _are_by_the_same(own: list[Pass], others: list[Pass]) -> bool:
     return all(each.others <= stepped for each in own)
 
 
-def _note_sets(watched: Watched, passes: list[Pass]) -> None:
+def _note_sets(watched: WatchedOptimizer, passes: list[Pass]) -> None:
     """Note whether the passes of an update have reached different parameters: then they are no micro-batches.
 
     Micro-batches may pass by a branch, but by another one in each window; and they have the others in common.
     """
-    letters, window, seen = watched.history.stretches[-1].trace, watched.window, watched.history.seen
+    letters, seen = watched.history.stretches[-1].trace, watched.history.seen
     own = backwards_in(letters)
     sets = [each.reached for each in passes[-own:] if each.reached]
     if len(passes) != sum(map(letters.count, BACKWARDS)) or len(sets) != own or own < 2:
         return  # not all of them were looked at
     different = set(sets)
-    if window.sets is None and len(different) > 1:
-        window.sets = different
-    if len(different) > 1 and (different == window.sets or _are_disjoint(different)):
+    if watched.reached_sets is None and len(different) > 1:
+        watched.reached_sets = different
+    if len(different) > 1 and (different == watched.reached_sets or _are_disjoint(different)):
         seen.apart += 1
         seen.losses = len(different) if len({sets.count(each) for each in different}) == 1 else own
     else:

@@ -1,17 +1,19 @@
-"""A few numbers of tensors: what is left of a gradient, and what is finite."""
+"""Samples: a few elements of a few gradients, and which share of one is left in another."""
 
 from __future__ import annotations
 
-import cmath
 import math
+import weakref
 from operator import mul
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from torch import Tensor
 
+    from gradlab.audit.recording.groups import Groups, Key
+
+PROBES = 3  # parameters of an optimizer whose gradients are read
+UNCHANGED = 4  # updates in a row without surprise before elements of gradients are not read any more
 ELEMENTS = 16  # of a gradient that are looked at, spread evenly over it
 OFF = 1e-3  # how far, squared and relative, a content may be off a multiple of the gradient and still be its share
 
@@ -90,64 +92,50 @@ def inner(a: Sample, b: Sample) -> float:
     return cast("float", sum(map(mul, a, b)))
 
 
-def all_are_zero(parameters: Iterable[Tensor]) -> bool:
-    """Say whether no `.grad` of these holds anything, as far as they can be looked at."""
-    for p in parameters:
-        if p.grad is None:
-            continue
-        content = _dense(p.grad)
-        if content is None or bool(content.any()):
-            return False
-    return True
+class Probes:
+    """The gradients of a few parameters of one optimizer.
 
+    Attributes:
+        keys: the parameters.
+        unchanged: updates measured in a row before which all was None, one pass came, and nothing after it.
+    """
 
-def _all_are_finite(grads: list[Tensor]) -> bool:
-    """Say whether all of these are finite for sure: by their norms, in one call, where they are of the usual kind."""
-    import torch
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+        self.unchanged = 0
+        self._latest: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # gradient, its version, its sample
 
-    try:
-        with torch.no_grad():
-            norms: Any = torch._foreach_norm(grads)  # noqa: SLF001 - as clip_grad_norm_ does
-    except (RuntimeError, NotImplementedError, TypeError):  # none, of another layout, of a subclass
-        return not grads
-    return all(math.isfinite(norm.tolist()) for norm in norms)
+    def parameters(self, groups: Groups) -> list[Tensor]:
+        """Return the parameters; none where the groups have shrunk, and others are to be chosen."""
+        try:
+            return [groups[group]["params"][nth] for group, nth in self.keys]
+        except IndexError:
+            self.keys = []
+            return []
 
+    def first(self, groups: Groups) -> Tensor | None:
+        """Return a parameter that has had gradient, and so shows whether there is any; None where none is known."""
+        parameters = self.parameters(groups)
+        return parameters[0] if parameters else None
 
-def _is_finite_loss(given: Any) -> bool:
-    """Say whether what is backwarded is one number, at hand, and finite."""
-    usual = type(given).__name__ == "Tensor" and given.is_cpu and given.dim() == 0
-    return usual and cmath.isfinite(given.item())
+    def read(self, groups: Groups) -> list[Sample]:
+        """Return a sample of each; at first, choose parameters that have gradient."""
+        parameters = self.parameters(groups)
+        if not parameters:
+            params = [group["params"] for group in groups]
+            having = [(n, m) for n, each in enumerate(params) for m, p in enumerate(each) if p.grad is not None]
+            self.keys = having[:: max(1, math.ceil(len(having) / PROBES))]
+            parameters = self.parameters(groups)
+        before, self._latest = self._latest, []
+        for nth, p in enumerate(parameters):
+            grad = p.grad
+            version = -1 if grad is None else grad._version  # noqa: SLF001 - nothing public tells
+            known, known_version, what = before[nth] if nth < len(before) else (None, -2, None)
+            if known_version != version or (grad is not None and (known is None or known() is not grad)):
+                known, what = (None, None) if grad is None else (weakref.ref(grad), self._sample(grad))
+            self._latest.append((known, version, what))
+        return [what for _, _, what in self._latest]
 
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Say whether all of a tensor is finite. The sum of what is finite may not be, and is looked at closer."""
-    content = _dense(tensor)
-    if content is None or not (content.is_floating_point() or content.is_complex()):
-        return True
-    return cmath.isfinite(content.sum().tolist()) or bool(content.isfinite().all())
-
-
-def _dense(tensor: Tensor) -> Any:
-    """Return what a tensor holds here, as a dense one; None where it cannot be looked at."""
-    import torch
-
-    content: Any = tensor.detach()
-    if hasattr(content, "to_local"):  # a DTensor: asking for all of it would talk to other processes
-        content = content.to_local()
-    if content.is_meta or (content.is_cuda and torch.cuda.is_current_stream_capturing()):
-        return None
-    if content.layout == torch.strided:
-        return content
-    return content._values() if content.is_sparse else None  # noqa: SLF001 - it need not be coalesced
-
-
-def _values(tensor: Tensor) -> object:
-    """Return numbers that differ when the tensor's values do; None where they are not finite or not to be seen."""
-    content = _dense(tensor)
-    total = math.nan if content is None else content.sum().tolist()
-    return (total, sample(content)) if cmath.isfinite(total) else None
-
-
-def _content(tensor: Tensor) -> object:
-    """Return what differs once the tensor has been written to, by whatever way; never equal where it is not finite."""
-    return tensor._version, _values(tensor) or object()  # noqa: SLF001 - nothing public tells
+    def _sample(self, grad: Tensor) -> Sample:
+        """Return a few elements of a gradient; where these have long been of no use, only whether it is the same."""
+        return Unread() if self.unchanged >= UNCHANGED else sample(grad)

@@ -1,310 +1,225 @@
-"""What is under way in one optimizer that is watched: the window that leads to its next update."""
+"""One optimizer that is watched: the window that leads to its next update, and what is known of its gradients."""
 
 from __future__ import annotations
 
-import math
-import sys
 import threading
 import weakref
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.history.history import Measured
-from gradlab.audit.history.trace import BACKWARDS, own_part
-from gradlab.audit.places import UNCOUNTED, here
-from gradlab.audit.recording.reach import Window
-from gradlab.audit.recording.samples import Unread, all_are_zero, inner, is_zero, sample, share
+from gradlab.audit.history.trace import Event
+from gradlab.audit.places import user_location
+from gradlab.audit.recording.groups import any_has_gradient
+from gradlab.audit.recording.measurement import Measurement
+from gradlab.audit.recording.parameters import ParameterChecks
+from gradlab.audit.recording.samples import Probes, sample
+from gradlab.audit.recording.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
 
     from torch import Tensor
     from torch.optim import Optimizer
 
     from gradlab.audit.history.history import OptimizerHistory, Stretch
-    from gradlab.audit.history.loss import Loss
-    from gradlab.audit.places import Place
+    from gradlab.audit.recording.groups import Groups
+    from gradlab.audit.recording.names import Namer
     from gradlab.audit.recording.samples import Sample
 
-    Groups = list[dict[str, Any]]
-    Seen = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
+    Grads = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
 
-FIRST = 8  # updates that are all measured
-PLACED = 64  # updates measured of which the lines are asked for
-PLAIN = 4  # updates in a row that are alike before elements of gradients are not read any more
-PROBES = 3  # parameters of an optimizer whose gradients are looked at
-LONGEST = 2000  # letters of a trace
+WITH_LINES = 8  # first updates, of which the lines are asked for
+MOST_WITH_LINES = 64  # updates measured of which they are
 
 
-class Watched:
-    """What is under way in one optimizer: the window that leads to its next update."""
+class PassStart(NamedTuple):
+    """What one optimizer's gradients were when a backward pass began."""
 
-    def __init__(self, optimizer: Optimizer, history: OptimizerHistory, forget: Callable[[Any], None]) -> None:
+    watched: WatchedOptimizer
+    groups: Groups
+    grads: Grads | None  # None where no parameter had any
+    samples: list[Sample]  # where the update is measured
+
+
+class FastPath(NamedTuple):
+    """What `fast_paths` need of the only optimizer, where the way to its next update is not measured."""
+
+    watched: WatchedOptimizer
+    probe: weakref.ref[Tensor]  # a parameter that shows whether there is gradient
+    stretch: Stretch  # of equal traces: the latest
+
+
+class WatchedOptimizer:
+    """One optimizer that is watched.
+
+    Args:
+        optimizer: is held by a weak reference.
+        history: of the optimizer, to write to.
+        namer: names its parameters.
+        forget: is called when the optimizer is gone.
+
+    Attributes:
+        thread: of its last step; before that the one that made it, None if that was the main thread.
+        window: what happens on the way to its next update.
+        has_gradient: whether there was gradient when last it was looked at.
+        step_depth: calls of step within each other that are under way.
+        accumulates: whether the last update took several backward passes.
+        next_measured: the number of the next update that is measured, after the one under way.
+        reached_sets: what passes of one window reached, where that differed: ids of parameters.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, history: OptimizerHistory, namer: Namer, forget: Callable[[Any], None]
+    ) -> None:
         self.optimizer = weakref.ref(optimizer, forget)
         self.history = history
-        self.letters = ""
-        self.attentive = True  # whether to ask for lines of the user's code, in the window under way
-        self.lines: list[Place | None] = []  # then one for each letter
-        self.held = False  # whether there was a gradient when last it was looked at
-        self.in_step = False
-        here = threading.current_thread()
-        # The thread of the last step; before that the one that made it, None if that was the main thread.
-        self.thread = None if here is threading.main_thread() else here.ident
-        self.nested = 0  # calls of step within step
-        self.none_found = False  # by the step under way
-        self.probes: list[tuple[int, int]] = []
-        self.measuring = True  # the window under way
-        self.measure_next = False
-        self.window = Window()  # what its parameters are found to do
-        self.resting = False  # nothing but letters is noted, in the window under way
-        self.several = False  # whether the last update took several backward passes
-        self.losses: list[Loss] = []  # of the backward passes of the window, those that were read
-        self.fetched = 0  # batches given by DataLoaders up to the last update
-        self.heard = 0  # letters of the trace when the last loss was read
-        self.first: Callable[[], Tensor | None] = no_tensor  # a parameter that tells whether there is gradient
-        self.stretch: Stretch | None = None  # of equal traces: the latest
-        self.due = 2  # the next update that is measured, after the one under way and the one thereafter
-        self._plain = 0  # updates measured in a row before which all was None, one pass came, and nothing after it
-        self._empty = True  # there was no gradient at the last look
-        self._latest = ""  # the trace that led to the last update
-        self._looked: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # what the probes held last
-        self._begin(None)
+        thread = threading.current_thread()
+        self.thread = None if thread is threading.main_thread() else thread.ident
+        self.window = Window(Measurement(None), asks_for_lines=True, fetched_before=0)
+        self.checks = ParameterChecks(history, namer)
+        self.has_gradient = False
+        self.step_depth = 0
+        self.step_without_gradient = False
+        self.accumulates = False
+        self.next_measured = 2
+        self.reached_sets: set[frozenset[int]] | None = None
+        self._probes = Probes()
+        self._found: list[Sample] | None = None  # by the step under way
 
-    def _begin(self, last: list[Sample] | None) -> None:
-        self._last = last  # of the last update's gradient
-        self._after: list[Sample] | None = None  # what the latest backward pass left
-        self._kept: list[float | None] = []
-        self._joins: list[float] = []
-        self._weights: Sample = None
-        self._moved = False
-        self._bare = False  # one pass has come so far, before which there was no gradient
-        self.found: list[Sample] | None = None  # by the step
-
+    @property
     def groups(self) -> Groups:
-        """Return the optimizer's groups of parameters, none once it is gone."""
+        """The optimizer's groups of parameters, none once it is gone."""
         optimizer = self.optimizer()
         return optimizer.param_groups if optimizer is not None else []
 
+    @property
     def parameters(self) -> list[Tensor]:
-        """Return the optimizer's parameters, none once it is gone."""
-        return [p for group in self.groups() for p in group["params"]]
+        """The optimizer's parameters, none once it is gone."""
+        return [p for group in self.groups for p in group["params"]]
 
-    def rest(self, groups: Groups) -> None:
-        """Prepare for updates before each of which nothing but letters is noted."""
-        first = self._first(groups)
-        self.first = no_tensor if first is None else weakref.ref(first)
-        self.stretch = self.history.stretches[-1]
+    @property
+    def measures_next(self) -> bool:
+        """Whether the update after the one under way is measured."""
+        return self.history.updates + 2 >= self.next_measured
 
-    def _first(self, groups: Groups) -> Tensor | None:
-        """Return a parameter that has had gradient, and so tells whether there is any; None where none is known."""
-        probed = self._probed(groups)
-        return probed[0] if probed else None
+    def fast_path(self) -> FastPath | None:
+        """Return its fast path after a step, None where all is to be recorded in full."""
+        window, probe = self.window, self._probes.first(self.groups)
+        if window.measurement or window.asks_for_lines or self.checks.silent or probe is None:
+            return None
+        return FastPath(self, weakref.ref(probe), self.history.stretches[-1])
 
-    def _probed(self, groups: Groups) -> list[Tensor]:
-        """Return the parameters that are probed; none where the groups have shrunk, and others are to be chosen."""
-        try:
-            return [groups[group]["params"][nth] for group, nth in self.probes]
-        except IndexError:
-            self.probes = []
-            return []
+    def cleared(self) -> None:
+        """Note that a call has cleared its gradients."""
+        self.has_gradient = False
+        self.window.add(Event.CLEARED)
 
-    def happened(self, letter: str, *, again: bool = False) -> None:
-        """Add a letter to the trace; not the same twice in a row, unless `again`."""
-        if (again or not self.letters.endswith(letter)) and len(self.letters) < LONGEST:
-            self.letters += letter
-            if self.attentive:
-                self.lines.append(here())
+    # Backward passes
 
-    def look(self, groups: Groups) -> Seen | None:
-        """Return the parameters and what their `.grad` holds, or None where none holds any; note what was cleared."""
-        if not self.measuring and not self.held:
-            first = self._first(groups)
-            if first is not None and first.grad is None:
-                return None  # cleared by call, and seen to be: all of it is None, and a look at each costs time
-        seen: Seen = []
-        self._empty = True
+    def start_pass(self, groups: Groups) -> PassStart:
+        """Look at its gradients before a backward pass."""
+        measurement = self.window.measurement
+        if measurement and self.accumulates and (probe := self._probes.first(groups)) is not None:
+            measurement.weights_are(sample(probe))
+        probe = None if measurement or self.has_gradient else self._probes.first(groups)
+        if probe is not None and probe.grad is None:
+            return PassStart(self, groups, None, [])  # cleared by call: all is None, and a look at each costs time
+        grads: Grads = []
+        empty = True
         for group in groups:
             for p in group["params"]:
                 grad = p.grad
                 if grad is None:
-                    seen.append((p, None, -1))
+                    grads.append((p, None, -1))
                 else:
-                    self._empty = self._empty and not p.requires_grad  # zeros in a frozen one are nothing that is left
-                    seen.append((p, grad, grad._version))  # noqa: SLF001 - nothing public tells
-        if self.held and self._empty:
-            self.held = False
-            self.happened("n")
-        return seen
+                    empty = empty and not p.requires_grad  # zeros in a frozen one are nothing that is left
+                    grads.append((p, grad, grad._version))  # noqa: SLF001 - nothing public tells
+        if self.has_gradient and empty:
+            self._was_found_cleared()
+        if not measurement:
+            return PassStart(self, groups, grads, [])
+        return PassStart(self, groups, grads, [None] * len(self._probes.keys) if empty else self._probes.read(groups))
 
-    def before(self, groups: Groups) -> list[Sample]:
-        """Return what `samples` does, after a look."""
-        return [None] * len(self.probes) if self._empty else self.samples(groups)
-
-    def finds_none(self, groups: Groups) -> bool:
-        """Say whether a step finds no gradient at all; note when it was cleared."""
-        first = self._first(groups)
-        none = (first is None or first.grad is None) and not any_grad(groups)
-        if none and self.held:
-            self.held = False
-            self.happened("n")
-        return none
-
-    def samples(self, groups: Groups) -> list[Sample]:
-        """Return a few elements of the gradients of a few parameters."""
-        probed = self._probed(groups)
-        if not probed:
-            params = [group["params"] for group in groups]
-            there = [(n, m) for n, each in enumerate(params) for m, p in enumerate(each) if p.grad is not None]
-            stride = max(1, math.ceil(len(there) / PROBES))
-            self.probes = there[::stride]
-            probed = self._probed(groups)
-        before, self._looked = self._looked, []
-        for nth, p in enumerate(probed):
-            grad = p.grad
-            version = -1 if grad is None else grad._version  # noqa: SLF001 - nothing public tells
-            then, of_then, what = before[nth] if nth < len(before) else (None, -2, None)
-            if of_then != version or (grad is not None and (then is None or then() is not grad)):
-                then, what = (None, None) if grad is None else (weakref.ref(grad), self._read(grad))
-            self._looked.append((then, version, what))
-        return [what for _, _, what in self._looked]
-
-    def _read(self, grad: Tensor) -> Sample:
-        """Return a few elements of a gradient, unless they have long been of no use: only whether they are left is."""
-        return Unread() if self._plain >= PLAIN else sample(grad)
-
-    def weights_moved(self, groups: Groups) -> None:
-        """Note whether the weights have changed since the last backward pass of this window."""
-        first = self._first(groups)
-        if first is None:
+    def end_pass(self, start: PassStart) -> None:
+        """Note whether the pass has reached any of its parameters."""
+        grads = start.grads
+        if not (any_has_gradient(start.groups) if grads is None else _any_changed(grads)):
             return
-        now = sample(first)
-        self._moved |= self._after is not None and self._weights is not None and now != self._weights
-        self._weights = now
+        self.has_gradient = True
+        self.window.add(Event.CLOSURE_BACKWARD if self.step_depth else Event.BACKWARD, repeated=True)
+        if self.window.measurement and grads is not None:
+            self.window.measurement.backward_ended(start.samples, self._probes.read(start.groups))
 
-    def reached(self, seen: Seen) -> None:
-        """Note which parameters a backward pass has reached."""
-        self.history.reached.update(nth for nth, one in enumerate(seen) if any_changed([one]))
+    # Steps
 
-    def joined(self, before: list[Sample], after: list[Sample]) -> None:
-        """Measure what a backward pass found in `.grad`, and take what it left."""
-        self._bare = self._after is None and not any(before)
-        if self._after is None:
-            self._kept = [share(b, g) for b, g in zip(before, self._last or (), strict=False)]
-        else:
-            shares = [share(b, a) for b, a in zip(before, self._after, strict=False)]
-            self._kept = [
-                kept if part is None or kept is None else kept * part
-                for kept, part in zip(self._kept, shares, strict=False)
-            ]
-            known = [part for part in shares if part is not None]
-            self._joins += [median(known)] if known else []
-        self._after = after
+    def start_step(self, groups: Groups) -> None:
+        """Look at what a step is going to take."""
+        self.step_depth, self.thread = 1, threading.get_ident()
+        probe = self._probes.first(groups)
+        has_gradient = (probe is not None and probe.grad is not None) or any_has_gradient(groups)
+        if not has_gradient and self.has_gradient:
+            self._was_found_cleared()
+        self.step_without_gradient = not has_gradient
+        measured, measures_next = self.window.measurement is not None, self.measures_next
+        if measured or measures_next:
+            self._found = self._probes.read(groups)
+        few_are_enough = self.checks.trusted and measures_next  # where each update is measured
+        if self.checks.silent or (measured and not few_are_enough):
+            self.checks.step_started(groups, measured=measured)
 
-    def steps_amid_pass(self) -> None:
-        """Forget what was measured of the window: the pass that it ends in is not over, nor is its gradient whole."""
-        self.history.amid = True
-        self._kept, self._joins = [], []
+    def end_step(self, optimizer: Optimizer, fetched: int, *, within_pass: bool) -> Window:
+        """Count the update, begin the next window, and return the one that has ended.
 
-    def finish(self, fetched: int) -> None:
-        """Close the window with an update, and begin the next one; `fetched` is how many batches were given so far."""
-        lines = self.note_lines() if self.lines else 0
-        letters, history = self.letters, self.history
+        Args:
+            optimizer: this one.
+            fetched: batches given by DataLoaders so far.
+            within_pass: whether the step is within a backward pass.
+        """
+        window, history, groups = self.window, self.history, optimizer.param_groups
+        measurement, measures_next = window.measurement, self.measures_next
+        of_closure = Event.CLOSURE_BACKWARD in window.letters
+        if (measurement or measures_next) and (of_closure or hasattr(optimizer, "grad_scale")):
+            self._found = self._probes.read(groups)  # a closure, or fused: unscaled within the step
+        if self.step_without_gradient and not of_closure:
+            window.add(Event.NO_GRADIENT)
+        if window.asks_for_lines:
+            history.add_place(Event.STEPPED, user_location())
+        if within_pass:
+            history.steps_within_pass = True
+        if within_pass and measurement:
+            measurement.forget_shares()
+        lines = window.add_lines_to(history)
+        letters = window.letters
         history.add_update(letters)
-        if letters != self._latest:
-            self._latest, self.several = letters, letters.count("B") > 1 or letters.count("L") > 1
-        if self.losses:
-            history.add_losses(letters, self.losses)
-            self.losses = []
-        history.add_fetched(fetched - self.fetched)
-        self.fetched, self.heard, self.letters = fetched, 0, ""
-        if self.resting:
-            return
-        if self.measuring:
-            self.history.add_measured(self._measured(self.found or [], lines))
-        self._begin(self.found)
-        self.measuring = self.measure_next
-        few = len(self.history.measured) < PLACED
-        self.attentive = self.history.updates < FIRST or (self.measuring and few)
-        self.resting = not (self.measuring or self.attentive)
-
-    def note_lines(self) -> int:
-        """Write down the lines that led to the update, and return how many of them are backward passes."""
-        if not self.lines:
-            return 0
-        letters = own_part(self.letters)
-        own = list(zip(letters, self.lines[len(self.lines) - len(letters) :], strict=True))
-        for letter, place in own:
-            self.history.seen_at(letter, place)
-        self.lines = []
-        return len({place for letter, place in own if letter in BACKWARDS and place})
-
-    def _measured(self, found: list[Sample], lines: int) -> Measured:
-        after = self._after or []
-        kept = tuple(part for part in self._kept if part is not None)
-        plain = self._bare and after == found
-        self._plain = self._plain + 1 if plain else 0
-        if plain and self._plain > PLAIN:  # nothing was read
-            return Measured(self.history.updates, kept, (), 1.0, 1.0, lines=lines)
-        ss = sum(inner(each, each) for each in found)
-        aa, sa = ss, ss
-        if after != found:
-            aa = sum(inner(each, each) for each in after)
-            sa = sum(inner(s, a) for s, a in zip(found, after, strict=False))
-        nothing = all(map(is_zero, found))
-        empty = nothing and all_are_zero(self.parameters())  # and not those of frozen layers alone
-        known = 0 < aa < math.inf and ss < math.inf and nothing == empty
-        return Measured(
-            self.history.updates,
-            kept,
-            tuple(self._joins),
-            sa / aa if known else None,
-            sa / math.sqrt(aa * ss) if known and ss else None,
-            empty,
-            self._moved,
-            lines,
+        self.accumulates = letters.count(Event.BACKWARD) > 1 or letters.count(Event.CLOSURE_BACKWARD) > 1
+        history.add_losses(letters, window.losses)
+        history.add_fetched(fetched - window.fetched_before)
+        found, self._found = self._found, None
+        if measurement:
+            history.add_measured(
+                measurement.result(history.updates, found or [], self.parameters, self._probes, lines)
+            )
+        few = len(history.measured) < MOST_WITH_LINES
+        asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
+        self.window = Window(
+            Measurement(found) if measures_next else None, asks_for_lines=asks_for_lines, fetched_before=fetched
         )
+        return window
+
+    def close(self) -> None:
+        """Write down what has happened since the last update."""
+        self.history.pending = self.window.letters
+        self.window.add_lines_to(self.history)
+        self.window.letters = ""
+
+    def _was_found_cleared(self) -> None:
+        self.has_gradient = False
+        self.window.add(Event.FOUND_CLEARED)
 
 
-def no_tensor() -> None:
-    """Stand where there is no reference to a tensor."""
-
-
-def any_grad(groups: Groups) -> bool:
-    """Say whether any parameter has a gradient."""
-    for group in groups:
-        for p in group["params"]:
-            if p.grad is not None:
-                return True
-    return False
-
-
-def any_changed(seen: Seen) -> bool:
+def _any_changed(grads: Grads) -> bool:
     """Say whether new gradient has come into any `.grad` since."""
-    for p, grad, version in seen:
+    for p, grad, version in grads:
         now = p.grad
         if now is not None and (now is not grad or now._version != version):  # noqa: SLF001 - nothing public tells
             return True
     return False
-
-
-def steps_under_way(optimizer: Optimizer | None) -> int:
-    """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
-    count = 0
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "wrapper" and code.co_filename.endswith("optimizer.py"):
-            count += frame.f_locals.get("self") is optimizer
-        frame = frame.f_back
-    return count
-
-
-def passes_under_way() -> int:
-    """Return how many backward passes that are listened to are on the stack of this thread."""
-    count = 0
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
-    while frame is not None:
-        count += frame.f_code.co_filename == UNCOUNTED and "backward" in frame.f_code.co_freevars
-        frame = frame.f_back
-    return count

@@ -56,7 +56,7 @@ def audit(
 
     def terminated() -> bool:
         interrupts.hold()
-        active.end(recorder)
+        active.stop(recorder)
         if begun:
             late.append(None)
             return False
@@ -65,11 +65,11 @@ def audit(
         return True
 
     with signals.sigterm_heard(terminated):
-        active.begin(recorder)
+        active.start(recorder)
         try:
             status = _ended(name, args, interrupts, is_module=is_module)
         finally:
-            active.end(recorder)
+            active.stop(recorder)
         if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
             return status
         signals.flush()

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.places import audit_also, is_ours
+from gradlab.audit.places import add_audited, is_ours
 from gradlab.errors import AuditError, shortened
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def run(chosen: Script, args: Sequence[str]) -> int:
     """
     _become_main(chosen)
     for path in own_paths(chosen):
-        audit_also(path)
+        add_audited(path)
     sys.argv = [chosen.name if chosen.spec is None else chosen.file, *args]
     status = _executed(chosen)
     _wait_for_threads()
