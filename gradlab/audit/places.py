@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
+
+    from torch.optim import Optimizer
 
 # A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
 # torch warns of is told of the script's line, as it is without the audit.
@@ -27,14 +30,43 @@ class Place(NamedTuple):
     line: int
 
 
-def user_location() -> Place | None:
-    """Return the line of the user's code that is being run, or None where none is on the stack."""
+def _frames() -> Iterator[FrameType]:
+    """Yield the frames of the call stack, the innermost first."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
     while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def user_location() -> Place | None:
+    """Return the line of the user's code that is being run, or None where none is on the stack."""
+    for frame in _frames():
         if is_user_code(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno)
-        frame = frame.f_back
     return None
+
+
+def is_asked_by_user(between: tuple[str, ...]) -> bool:
+    """Say whether the user's code calls us, with nothing in between but files whose names end so, and ours."""
+    for frame in _frames():
+        file = frame.f_code.co_filename
+        if not is_ours(file) and not file.endswith(between):
+            return is_user_code(file)
+    return False
+
+
+def steps_under_way(optimizer: Optimizer | None) -> int:
+    """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
+    return sum(
+        frame.f_locals.get("self") is optimizer
+        for frame in _frames()
+        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename.endswith("optimizer.py")
+    )
+
+
+def passes_under_way() -> int:
+    """Return how many backward passes that are listened to are on the stack of this thread."""
+    return sum(frame.f_code.co_filename == UNCOUNTED and "backward" in frame.f_code.co_freevars for frame in _frames())
 
 
 def add_audited(path: str) -> None:

@@ -7,15 +7,12 @@ would compute it anew), and none is fetched from another device.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history.loss import NOTHING, UNKNOWN, Loss
-from gradlab.audit.places import is_ours, is_user_code
+from gradlab.audit.places import is_asked_by_user
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from torch import Tensor
 
 OF_TORCH = ("torch/_tensor.py", "torch/autograd/__init__.py", "torch\\_tensor.py", "torch\\autograd\\__init__.py")
@@ -28,11 +25,11 @@ TRANSPARENT = (
     "Unsqueeze",
     "Clone",
     "Alias",
-)  # what leaves the number as it is
+)  # these leave the number as it is
 REDUCTIONS = {1: "mean", 2: "sum"}  # as torch numbers them
 
 
-def of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> Loss:
+def loss_of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> Loss:
     """Return how the loss of a backward pass with these arguments is scaled."""
     try:
         root: Any = args[0] if args else kwargs.get("tensors")
@@ -42,17 +39,9 @@ def of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> L
         again = any(args[2:4]) or kwargs.get("retain_graph") or kwargs.get("create_graph")  # losses of one graph
         if given is not None or again or not hasattr(root, "grad_fn"):
             return UNKNOWN
-        return read(root, scaled=scaled, own=_asked_by_user())
+        return read(root, scaled=scaled, own=is_asked_by_user(OF_TORCH))
     except Exception:  # whatever it is: of this loss nothing is known
         return UNKNOWN
-
-
-def _asked_by_user() -> bool:
-    """Say whether the backward pass is taken by a line of the user's code, rather than by a framework's."""
-    frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
-    while frame is not None and (is_ours(frame.f_code.co_filename) or frame.f_code.co_filename.endswith(OF_TORCH)):
-        frame = frame.f_back
-    return frame is not None and is_user_code(frame.f_code.co_filename)
 
 
 def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:

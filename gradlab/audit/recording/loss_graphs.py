@@ -8,7 +8,7 @@ from gradlab.audit.places import user_location
 from gradlab.audit.recording.graphs import Mark, reached_from
 from gradlab.audit.recording.kept_graphs import KeptGraphs
 from gradlab.audit.recording.passes import add_pass
-from gradlab.audit.recording.tensors import is_finite_number
+from gradlab.audit.recording.samples import is_finite_number
 from gradlab.audit.recording.unowned import UnownedParameters
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.history import MeasuredUpdate
-from gradlab.audit.recording.samples import UNCHANGED, inner, is_zero, share
-from gradlab.audit.recording.tensors import all_are_zero
+from gradlab.audit.recording.samples import UNCHANGED, all_are_zero, inner, is_zero, share
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,19 +6,16 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.parameters import LOOKS, Moved, NotFinite, Parameter
-from gradlab.audit.recording.groups import keyed, number_of, present
-from gradlab.audit.recording.samples import is_zero, sample
-from gradlab.audit.recording.tensors import all_are_finite, fingerprint, is_finite
+from gradlab.audit.recording.samples import all_are_finite, fingerprint, is_finite, is_zero, sample
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
     from torch import Tensor
 
     from gradlab.audit.history.history import OptimizerHistory
-    from gradlab.audit.recording.groups import Groups, Key
     from gradlab.audit.recording.names import Namer
-    from gradlab.audit.recording.samples import Sample
+    from gradlab.audit.recording.samples import Groups, Key, Sample
 
 SILENT = 8  # updates without any gradient before a parameter is reported
 MOST_REPORTED = 256  # parameters
@@ -62,16 +59,16 @@ class ParameterChecks:
         if finite:
             self._finite_at = update
         elif update and self._history.seen.not_finite is None:
-            self._add_not_finite(groups, [key for key, p in keyed(groups) if not is_finite(p)])
+            self._add_not_finite(groups, [key for key, p in _keyed(groups) if not is_finite(p)])
 
     def loss_reaches(self, groups: Groups, leaves: Container[int]) -> None:
         """Strike off what gradient is about to reach, though it be cleared before the step."""
         if self.silent:
-            self._keep_silent([(key, id(p) not in leaves) for key, p in present(groups, self.silent)])
+            self._keep_silent([(key, id(p) not in leaves) for key, p in _present(groups, self.silent)])
 
     def silent_parameters(self, groups: Groups) -> list[Tensor]:
         """Return the parameters that require gradient and have had none so far."""
-        return [p for _, p in present(groups, self.silent)]
+        return [p for _, p in _present(groups, self.silent)]
 
     # Steps
 
@@ -83,14 +80,16 @@ class ParameterChecks:
             return
         self._history.note_groups(groups)
         count = self._history.parameters
-        for key, p in keyed(groups):
+        for key, p in _keyed(groups):
             if not p.requires_grad and p.grad is not None and key in self._trained:
                 self._frozen[key] = fingerprint(p), sample(p.grad)
         if count != self._counted or len(self._trained) < count:
-            self._trained.update(key for key, p in keyed(groups) if p.requires_grad)
+            self._trained.update(key for key, p in _keyed(groups) if p.requires_grad)
         if count != self._counted:
-            known = {*self.silent, *(key for key, _ in islice(keyed(groups), self._counted))}
-            self.silent += [key for key, p in keyed(groups) if p.grad is None and p.requires_grad and key not in known]
+            known = {*self.silent, *(key for key, _ in islice(_keyed(groups), self._counted))}
+            self.silent += [
+                key for key, p in _keyed(groups) if p.grad is None and p.requires_grad and key not in known
+            ]
             self._counted = count
 
     def step_ended(self, groups: Groups) -> None:
@@ -108,7 +107,7 @@ class ParameterChecks:
 
     def _strike_off_those_with_gradient(self, groups: Groups) -> None:
         if self.silent:
-            found = present(groups, self.silent)
+            found = _present(groups, self.silent)
             self._keep_silent([(key, p.grad is None and p.requires_grad) for key, p in found])
 
     def _keep_silent(self, parameters: list[tuple[Key, bool]]) -> None:
@@ -122,13 +121,13 @@ class ParameterChecks:
     def _add_silent(self, groups: Groups) -> None:
         if self._namer.exhausted:
             return
-        reported = [key for key, _ in present(groups, self.silent)][:MOST_REPORTED]
+        reported = [key for key, _ in _present(groups, self.silent)][:MOST_REPORTED]
         self._history.seen.silent.update(zip(reported, self._named(groups, reported), strict=True))
         self._history.seen.all_silent = len(self.silent) == self._counted
 
     def _named(self, groups: Groups, keys: list[Key]) -> list[Parameter]:
         named = self._namer.name([groups[group]["params"][nth] for group, nth in keys])
-        return [each._replace(number=number_of(groups, key)) for key, each in zip(keys, named, strict=True)]
+        return [each._replace(number=_number_of(groups, key)) for key, each in zip(keys, named, strict=True)]
 
     def _check_frozen(self, groups: Groups, key: Key, before: object, grad: Sample) -> None:
         """Note that a frozen parameter has moved: by zeros or by an old gradient, and not by one made by hand."""
@@ -149,7 +148,7 @@ class ParameterChecks:
         seen = self._history.seen.not_finite
         if seen.times >= LOOKS if seen else self.trusted:
             return
-        having = [(key, p) for key, p in keyed(groups) if p.grad is not None]
+        having = [(key, p) for key, p in _keyed(groups) if p.grad is not None]
         if not all_are_finite([p.grad for _, p in having if p.grad is not None]):
             wrong = [(key, p) for key, p in having if p.grad is not None and not is_finite(p.grad)]
             if not all(is_finite(p) for _, p in wrong):
@@ -165,3 +164,24 @@ class ParameterChecks:
         if keys:
             few = self._named(groups, keys[:FEW])
             self._history.seen.not_finite = NotFinite(self._history.updates, few, len(keys), self._finite_at)
+
+
+def _keyed(groups: Groups) -> Iterator[tuple[Key, Tensor]]:
+    """Yield every parameter and its key."""
+    for group, each in enumerate(groups):
+        for nth, p in enumerate(each["params"]):
+            yield (group, nth), p
+
+
+def _present(groups: Groups, keys: list[Key]) -> list[tuple[Key, Tensor]]:
+    """Return these parameters, except those by which the groups have shrunk."""
+    return [
+        ((group, nth), groups[group]["params"][nth])
+        for group, nth in keys
+        if group < len(groups) and nth < len(groups[group]["params"])
+    ]
+
+
+def _number_of(groups: Groups, key: Key) -> int:
+    """Return the number of a parameter among all of its optimizer, from 0."""
+    return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]

@@ -7,14 +7,15 @@ are held by weak references; of a gradient a few numbers are kept), and failures
 from __future__ import annotations
 
 import functools
+import signal
 import weakref
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gradlab.audit.history.history import History
 from gradlab.audit.history.trace import Event
-from gradlab.audit.recording.call_stack import is_of_signal_handler, passes_under_way, steps_under_way
-from gradlab.audit.recording.loss import of_pass
+from gradlab.audit.places import passes_under_way, steps_under_way
+from gradlab.audit.recording.loss import loss_of_pass
 from gradlab.audit.recording.loss_graphs import LossGraphs
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
@@ -30,37 +31,34 @@ if TYPE_CHECKING:
     from gradlab.audit.history.loss import Loss
     from gradlab.audit.recording.watched import FastPath, WatchedOptimizer
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Method = TypeVar("Method", bound="Callable[..., Any]")
 
 MOST_LOSSES = 64  # of a window
 MOST_FAULTS = 20
 REFRESH = 100  # calls of a model's zero_grad() between two looks at which parameters it has
 
 
-def _recorded(
-    *, trains: bool
-) -> Callable[[Callable[Concatenate[Recorder, P], R]], Callable[Concatenate[Recorder, P], R | None]]:
+def _recorded(*, trains: bool) -> Callable[[Method], Method]:
     """Let a method be called by one thread at a time, and note its failures while the script goes on.
 
     Args:
         trains: whether it is a pass, a step or a clearing, as `TrainingThread.enter` wants to know.
     """
 
-    def decorated(method: Callable[Concatenate[Recorder, P], R]) -> Callable[Concatenate[Recorder, P], R | None]:
+    def decorated(method: Method) -> Method:
         @functools.wraps(method)
-        def call(self: Recorder, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        def call(self: Recorder, *args: Any) -> Any:
             if not self.thread.enter(trains=trains):
                 return None
             try:
-                return method(self, *args, **kwargs)
+                return method(self, *args)
             except Exception as error:  # whatever it is, it is not the script's
                 self.failed(method.__name__, error)
                 return None
             finally:
                 self.thread.leave()
 
-        return call
+        return cast("Method", call)
 
     return decorated
 
@@ -94,7 +92,7 @@ class Recorder:
 
     def failed(self, what: str, error: Exception) -> None:
         """Note a failure of ours, which the script must not notice; but raise what its handler of a signal raised."""
-        if is_of_signal_handler(error):
+        if _is_of_signal_handler(error):
             raise error
         if len(self.history.faults) < MOST_FAULTS:
             self.history.faults.append(f"{what}: {type(error).__name__}: {error}")
@@ -160,14 +158,14 @@ class Recorder:
         due = measured and self._graphs.are_due()
         for each in () if nested else self._optimizers:
             window = each.window
-            wanted = each.accumulates and (window.measurement or not window.losses)
-            wanted = wanted or (window.measurement and due)
+            wanted = bool(window.measurement) and (due or each.accumulates)
+            wanted = wanted or (each.accumulates and not window.losses)
             window.letters_at_loss = len(window.letters) if wanted else -1
-            reads_loss |= bool(wanted)
+            reads_loss |= wanted
         if measured:
             self._graphs.look(args, kwargs, nested=nested, due=due)
         if reads_loss:
-            self._loss = of_pass(args, kwargs, scaled=self.loss_is_scaled)
+            self._loss = loss_of_pass(args, kwargs, scaled=self.loss_is_scaled)
 
     def _is_measured(self) -> bool:
         for each in self._optimizers:  # noqa: SIM110 - any() of a generator takes twice as long
@@ -308,3 +306,14 @@ class Recorder:
                 each.close()
             except Exception as error:  # and wait for no other thread
                 self.failed("close", error)
+
+
+def _is_of_signal_handler(error: Exception) -> bool:
+    """Say whether an exception comes from a handler of a signal, which Python calls wherever it happens to be."""
+    handlers = {getattr(signal.getsignal(each), "__code__", None) for each in signal.valid_signals()} - {None}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False

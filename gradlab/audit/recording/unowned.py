@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.parameters import LOOKS, Unowned
-from gradlab.audit.recording.tensors import written_fingerprint
+from gradlab.audit.recording.samples import written_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.history.trace import Event
 from gradlab.audit.places import user_location
-from gradlab.audit.recording.groups import any_has_gradient
 from gradlab.audit.recording.measurement import Measurement
 from gradlab.audit.recording.parameters import ParameterChecks
 from gradlab.audit.recording.samples import Probes, sample
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from gradlab.audit.history.history import OptimizerHistory, Stretch
-    from gradlab.audit.recording.groups import Groups
     from gradlab.audit.recording.names import Namer
-    from gradlab.audit.recording.samples import Sample
+    from gradlab.audit.recording.samples import Groups, Sample
 
     Grads = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
 
@@ -74,7 +72,7 @@ class WatchedOptimizer:
         self.history = history
         thread = threading.current_thread()
         self.thread = None if thread is threading.main_thread() else thread.ident
-        self.window = Window(Measurement(None), asks_for_lines=True, fetched_before=0)
+        self.window = Window(Measurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
         self.has_gradient = False
         self.step_depth = 0
@@ -142,7 +140,7 @@ class WatchedOptimizer:
     def end_pass(self, start: PassStart) -> None:
         """Note whether the pass has reached any of its parameters."""
         grads = start.grads
-        if not (any_has_gradient(start.groups) if grads is None else _any_changed(grads)):
+        if not (_any_has_gradient(start.groups) if grads is None else _any_changed(grads)):
             return
         self.has_gradient = True
         self.window.add(Event.CLOSURE_BACKWARD if self.step_depth else Event.BACKWARD, repeated=True)
@@ -155,7 +153,7 @@ class WatchedOptimizer:
         """Look at what a step is going to take."""
         self.step_depth, self.thread = 1, threading.get_ident()
         probe = self._probes.first(groups)
-        has_gradient = (probe is not None and probe.grad is not None) or any_has_gradient(groups)
+        has_gradient = (probe is not None and probe.grad is not None) or _any_has_gradient(groups)
         if not has_gradient and self.has_gradient:
             self._was_found_cleared()
         self.step_without_gradient = not has_gradient
@@ -200,9 +198,7 @@ class WatchedOptimizer:
             )
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
-        self.window = Window(
-            Measurement(found) if measures_next else None, asks_for_lines=asks_for_lines, fetched_before=fetched
-        )
+        self.window = Window(Measurement(found) if measures_next else None, asks_for_lines, fetched)
         return window
 
     def close(self) -> None:
@@ -214,6 +210,15 @@ class WatchedOptimizer:
     def _was_found_cleared(self) -> None:
         self.has_gradient = False
         self.window.add(Event.FOUND_CLEARED)
+
+
+def _any_has_gradient(groups: Groups) -> bool:
+    """Say whether any parameter has a gradient."""
+    for group in groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                return True
+    return False
 
 
 def _any_changed(grads: Grads) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.trace import BACKWARDS, own_part
@@ -18,42 +19,29 @@ if TYPE_CHECKING:
 LONGEST = 2000  # letters of a trace
 
 
+@dataclass(slots=True, eq=False)
 class Pass:
     """A backward pass in the window of one optimizer."""
 
-    __slots__ = ("after_step", "others", "place", "reached", "stepped")
-
-    def __init__(
-        self, place: Place | None, reached: frozenset[int] | None, others: frozenset[int], *, after_step: bool
-    ) -> None:
-        self.place = place
-        self.reached = reached  # ids of the optimizer's parameters; None where that is not known
-        self.others = others  # ids of other watched optimizers of which it reached something
-        self.after_step = after_step  # another optimizer had stepped for a pass of this window before
-        self.stepped: dict[int, str] = {}  # optimizers that it reached and that have stepped since: kinds by id
+    place: Place | None
+    reached: frozenset[int] | None  # ids of the optimizer's parameters; None where that is not known
+    others: frozenset[int]  # ids of other watched optimizers of which it reached something
+    after_step: bool  # another optimizer had stepped for a pass of this window before
+    stepped: dict[int, str] = field(default_factory=dict)  # by id: kinds of optimizers reached that stepped since
 
 
+@dataclass(slots=True, eq=False)
 class Window:
-    """What has happened since the last update.
+    """What has happened since the last update."""
 
-    Args:
-        measurement: of the gradients, where this update is measured.
-        asks_for_lines: whether to note the line of the user's code of every event.
-        fetched_before: batches given by DataLoaders up to the last update.
-    """
-
-    __slots__ = ("asks_for_lines", "fetched_before", "letters", "letters_at_loss", "lines", "losses", "measurement",
-                 "passes")  # fmt: skip
-
-    def __init__(self, measurement: Measurement | None, *, asks_for_lines: bool, fetched_before: int) -> None:
-        self.measurement = measurement
-        self.asks_for_lines = asks_for_lines
-        self.fetched_before = fetched_before
-        self.letters = ""  # the trace
-        self.lines: list[Place | None] = []  # one per letter, if asked for
-        self.passes: list[Pass] = []  # if measured
-        self.losses: list[Loss] = []  # of the backward passes whose loss was read
-        self.letters_at_loss = 0  # letters when the last loss was read; -1 where it was not to be
+    measurement: Measurement | None  # where this update is measured
+    asks_for_lines: bool  # of the user's code, for every event
+    fetched_before: int = 0  # batches given by DataLoaders up to the last update
+    letters: str = ""  # the trace
+    lines: list[Place | None] = field(default_factory=list)  # one per letter, if asked for
+    passes: list[Pass] = field(default_factory=list)  # if measured
+    losses: list[Loss] = field(default_factory=list)  # of the backward passes whose loss was read
+    letters_at_loss: int = 0  # letters when the last loss was read; -1 where it was not to be
 
     def add(self, event: Event, *, repeated: bool = False) -> None:
         """Add an event to the trace; the same one twice in a row only if `repeated`."""
