@@ -50,7 +50,7 @@ def watch(sample: int | None = None) -> Iterator[Report]:
 def warn(sample: int | None = None) -> None:
     """Watch from now on, and warn once of each error or warning by its id, at the first update measured that shows it.
 
-    The warning is a `GradientWarning`, told of the line that takes the step; where warnings are errors, it is raised
+    The warning is a `GradientWarning`, with the line that takes the step; where warnings are errors, it is raised
     there, after the step. Of notes there is none. A second call does nothing more.
 
     Args:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-# A warning is told of the line that called, so many frames up; frames of such a file name are not counted. So what
-# torch warns of is told of the script's line, as it is without the audit.
+# A warning names the line so many frames up; frames of such a file name are not counted. So a warning of torch names
+# the script's line, as it does without the audit.
 UNCOUNTED = "<gradlab importlib._bootstrap>"
 
 _INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # the prefix

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more are told of as one
+FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more share one
 NARROWEST = 20  # columns
 TOGETHER = "\0"  # a space at which no line ends; no path holds it
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where a word longer than a line is broken: first what is best
@@ -67,7 +67,7 @@ class Report:
         return all(each.severity == "note" for each in self.findings)
 
     def lines(self, width: int = 80) -> list[str]:
-        """Return the report as text, in lines of at most so many columns; what is alike is told once."""
+        """Return the report as text, in lines of at most so many columns; what is alike shares one."""
         found = self.findings
         text = [f"gradlab audit: {'no verdict' if self.history.threads_at_once else _sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
@@ -76,7 +76,7 @@ class Report:
         text += [] if found else self._looked_at()
         text += [f"  {each}" for each in self.history.remarks()]
         for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
-            text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._told(each)]
+            text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._lines_of(each)]
             text += [f"  and {len(same) - 1} more at the same lines"] if len(same) > FEW else []
         if self.history.faults:
             text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
@@ -90,7 +90,7 @@ class Report:
             return []
         return [f"  measured at {measured:,} of {updates:,} updates; --sample 1 measures each"]
 
-    def _told(self, found: Finding) -> list[str]:
+    def _lines_of(self, found: Finding) -> list[str]:
         at = f", at{TOGETHER}{_shown(found.places, self._folder)}" if found.places else ""
         head = f"{found.severity} {found.id}, since update {found.since_update}{at}"
         return [head, f"  {found.message}", f"  instead: {found.instead}"]
@@ -168,7 +168,7 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
 
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
-    """Yield optimizers by those that are told of in one line: equal ones; and many that differ in numbers alone."""
+    """Yield optimizers by those that share one line: equal ones; and many that differ in numbers alone."""
     for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
         yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
 

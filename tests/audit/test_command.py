@@ -288,7 +288,7 @@ SIGNALLED_AT = {  # with the status that is reported, and that of the process
         130,
     ),
     "SIGINT as the document is made": ("around(Report, 'as_json')", 0, 130),
-    "SIGINT as the document is written": ("around(Streams, 'answer')", 0, 130),
+    "SIGINT as the document is written": ("around(Streams, 'write_result')", 0, 130),
     "SIGINT as the command ends": ("around(Streams, 'restore')", 0, 0),
     "SIGINT where it would end the process": (
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\naround(Report, 'as_json')",
@@ -296,7 +296,7 @@ SIGNALLED_AT = {  # with the status that is reported, and that of the process
         130,
     ),
     "SIGTERM as the document is made": ("around(Report, 'as_json', signal.SIGTERM)", 0, 143),
-    "SIGTERM as the document is written": ("around(Streams, 'answer', signal.SIGTERM)", 0, 143),
+    "SIGTERM as the document is written": ("around(Streams, 'write_result', signal.SIGTERM)", 0, 143),
 }
 
 

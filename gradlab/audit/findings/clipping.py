@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST, count
-from gradlab.audit.findings.finding import Finding
+from gradlab.audit.findings.finding import Finding, nearly_always
 from gradlab.audit.history.keep import emptied_between, losses_apart
-from gradlab.audit.history.trace import last_try
+from gradlab.audit.history.trace import last_try, only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from gradlab.audit.history.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History
 
 EACH = re.compile(r"(?:Bc){2,}")
 EARLY = re.compile(r"c[^Bc]*B[^c]*")
@@ -25,8 +24,7 @@ def at_each(trace: str) -> bool:
     >>> at_each("zBcBc"), at_each("zBBc"), at_each("BczBcz")
     (True, False, False)
     """
-    told = "".join(letter for letter in last_try(trace) if letter in "BLznc").lstrip("zn").rstrip("zn")
-    return EACH.fullmatch(told) is not None
+    return EACH.fullmatch(only("BLznc", last_try(trace)).strip("zn")) is not None
 
 
 def too_early(trace: str) -> bool:
@@ -36,7 +34,7 @@ def too_early(trace: str) -> bool:
     (True, True, False, False)
     """
     part = last_try(trace)
-    return EARLY.fullmatch("".join(letter for letter in part if letter in "BLc")) is not None and "L" not in part
+    return EARLY.fullmatch(only("BLc", part)) is not None and "L" not in part
 
 
 def still_scaled(trace: str) -> bool:
@@ -51,21 +49,6 @@ def still_scaled(trace: str) -> bool:
     )
 
 
-class _Shown(NamedTuple):
-    """At which updates something is seen."""
-
-    since: int
-    told: str  # at how many, of how many
-
-
-def _shown(history: OptimizerHistory, is_one: Callable[[str], bool], *, of: Callable[[str], bool]) -> _Shown | None:
-    """Return since which update traces are so, None where they are not in nearly all that might be."""
-    found, might = count(history, is_one), count(history, of)
-    if found.updates < LEAST or 10 * found.updates < 9 * might.updates:
-        return None
-    return _Shown(found.first, f"at {found.updates} of {might.updates} updates")
-
-
 def _clips(trace: str) -> bool:
     return "c" in trace
 
@@ -73,16 +56,16 @@ def _clips(trace: str) -> bool:
 def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping within the window, of what has gathered so far."""
     for each in history.trained():
-        shown = _shown(each, at_each, of=_clips)
+        found = nearly_always(each, at_each, of=_clips)
         one_by_one = losses_apart(each) or emptied_between(each)  # each loss with its own, or put together by hand
-        if shown is not None and not one_by_one:
+        if found and not one_by_one:
             yield Finding(
                 "clipped-at-every-micro-batch",
                 "warning",
-                shown.since,
+                found.first,
                 tuple(each.places_of("c")),
                 f"{each.kind}: what has gathered is clipped after each backward pass, not once before the step: the "
-                f"first micro-batches count less than the last ({shown.told} that clip)",
+                f"first micro-batches count less than the last ({found.shown} that clip)",
                 "clip once a window, right before optimizer.step()",
             )
 
@@ -90,15 +73,15 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
 def clipped_before_backward(history: History) -> Iterator[Finding]:
     """Find clipping that comes before the gradient, or after the step that used it."""
     for each in history.trained():
-        shown = _shown(each, too_early, of=_clips)
-        if shown is not None:
+        found = nearly_always(each, too_early, of=_clips)
+        if found:
             yield Finding(
                 "clipped-before-backward",
                 "error",
-                shown.since,
+                found.first,
                 tuple(each.places_of("c")),
                 f"{each.kind}: clipped before the backward pass or after the step, so that no step finds its gradient "
-                f"clipped ({shown.told} that clip)",
+                f"clipped ({found.shown} that clip)",
                 "clip between loss.backward() and optimizer.step()",
             )
 
@@ -106,14 +89,14 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
 def clipped_before_unscale(history: History) -> Iterator[Finding]:
     """Find clipping of gradients that are still multiplied by GradScaler's factor."""
     for each in history.trained():
-        shown = _shown(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
-        if shown is not None:
+        found = nearly_always(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
+        if found:
             yield Finding(
                 "clipped-before-unscale",
                 "error",
-                shown.since,
+                found.first,
                 tuple(each.places_of("c")),
                 f"{each.kind}: gradients are clipped while they are still scaled by GradScaler, thousands of times "
-                f"their size ({shown.told} that clip and unscale)",
+                f"their size ({found.shown} that clip and unscale)",
                 "scaler.unscale_(optimizer) before clipping",
             )

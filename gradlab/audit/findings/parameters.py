@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST
-from gradlab.audit.findings.finding import Finding
+from gradlab.audit.findings.finding import LEAST, Finding
 from gradlab.audit.history.history import in_order
 from gradlab.audit.history.parameters import LOOKS
 

@@ -1,4 +1,4 @@
-"""MeasuredKeep, as measured; and the mode that this amounts to."""
+"""Keep, as measured; and the mode that this amounts to."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def gathered_per_update(history: OptimizerHistory) -> int | None:
 
 
 def emptied_between(history: OptimizerHistory) -> bool:
-    """Say whether nothing was left at any further backward pass of an update: cleared, though no call was heard."""
+    """Say whether nothing was left at any further backward pass of an update: cleared, though by no call."""
     joins = [each.joins for each in history.measured if each.joins]
     return bool(joins) and max(map(max, joins)) <= ALIKE and min(map(min, joins)) >= -ALIKE
 
@@ -113,8 +113,8 @@ def summed(history: OptimizerHistory, every: int) -> bool:
 def scaled_by_hand(history: OptimizerHistory) -> bool:
     """Say whether the step finds another gradient than was left for it, without clipping and GradScaler."""
     sizes = [each.size for each in history.measured if each.size is not None and not each.empty]
-    heard = any(letter in trace for trace, _ in history.traces() for letter in "cu")
-    return bool(sizes) and not heard and abs(median(sizes) - 1) > ALIKE
+    rescaled = any(letter in trace for trace, _ in history.traces() for letter in "cu")
+    return bool(sizes) and not rescaled and abs(median(sizes) - 1) > ALIKE
 
 
 def _cleared_at_times(history: OptimizerHistory) -> bool:

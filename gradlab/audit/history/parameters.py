@@ -13,7 +13,7 @@ LOOKS = 3  # that must show it before a parameter is reported
 
 
 class Parameter(NamedTuple):
-    """A parameter as it is told of."""
+    """A parameter as it is reported."""
 
     shape: tuple[int, ...]
     number: int | None = None  # in its optimizer, counted from 0
@@ -80,7 +80,7 @@ class Graphs:
 
 @dataclass(slots=True)
 class Parameters:
-    """What was seen of the parameters of one optimizer, where there is something to be told."""
+    """What was seen of the parameters of one optimizer, where something is to be reported."""
 
     silent: dict[tuple[int, int], Parameter] = field(
         default_factory=dict

@@ -28,6 +28,15 @@ BACKWARDS = "BL"
 CLEARED = "zn"
 
 
+def only(letters: str, trace: str) -> str:
+    """Return the trace without all other letters.
+
+    >>> only("zB", "zBceB")
+    'zBB'
+    """
+    return "".join(letter for letter in trace if letter in letters)
+
+
 def own_part(trace: str) -> str:
     """Return the part of a trace that led to this optimizer's update.
 

@@ -25,7 +25,7 @@ TRANSPARENT = (
     "Unsqueeze",
     "Clone",
     "Alias",
-)  # these leave the number as it is
+)  # leave the number as it is
 REDUCTIONS = {1: "mean", 2: "sum"}  # as torch numbers them
 
 

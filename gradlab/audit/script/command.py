@@ -32,39 +32,31 @@ def audit(
     sample: int | None,
     strict: bool,
 ) -> int:
-    """Run a script under the audit, let `write` tell of the report, and return the exit status.
+    """Run a script, or a module by its name, under the audit, and return the exit status.
 
     That is the script's own where it is not 0; else 130 where SIGINT came after the script; else 1 where something was
-    found and `strict`; else 0.
-
-    Args:
-        name: the script's file, or the name of its module.
-        args: the script's own arguments.
-        write: is called once with the report and the script's exit status, also when a signal ends the process.
-        interrupts: holds SIGINT back, from the script's end on.
-        is_module: whether `name` names a module.
-        sample: measure the way to every so many-th update; None for the default.
-        strict: whether what is found makes a status.
+    found and `strict`; else 0. `write` is called once with the report and the script's own status, also when a signal
+    ends the process. From the script's end on, `interrupts` holds SIGINT back.
 
     Raises:
         AuditError: there is no such script.
     """
     owner, recorder = os.getpid(), Recorder(sample)
     report = Report(recorder.history)
-    begun: list[int] = []  # the status with which the report is written, or has been
-    late: list[None] = []  # something, where SIGTERM came meanwhile
+    written, terminated_late = False, False  # the latter: as the report was written
 
     def terminated() -> bool:
+        nonlocal written, terminated_late
         interrupts.hold()
         active.stop(recorder)
-        if begun:
-            late.append(None)
+        if written:
+            terminated_late = True
             return False
-        begun.append(signals.TERMINATED)
+        written = True
         write(report, signals.TERMINATED)
         return True
 
-    with signals.sigterm_heard(terminated):
+    with signals.on_sigterm(terminated):
         active.start(recorder)
         try:
             status = _ended(name, args, interrupts, is_module=is_module)
@@ -73,9 +65,9 @@ def audit(
         if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
             return status
         signals.flush()
-        begun.append(status)
+        written = True
         write(report, status)
-    if late:
+    if terminated_late:
         signals.end_at_once(signals.TERMINATED)
     return status or (signals.INTERRUPTED if interrupts.came else FOUND if strict and not report.ok else 0)
 

@@ -42,9 +42,7 @@ class Script(NamedTuple):
 def script(name: str, command: str) -> Script:
     """Return the script in a file, ready to run; its folder is from now on the first to import from.
 
-    Args:
-        name: the file.
-        command: sys.argv[0] of our own command.
+    `command` is sys.argv[0] of our own command.
 
     Raises:
         AuditError: there is no such file, or it cannot be read.
@@ -66,10 +64,6 @@ def module(name: str, command: str) -> Script:
     """Return the script that `python -m` runs by that name; a package's is its `__main__`.
 
     The current folder is from now on the first to import from, and the packages above the module are imported.
-
-    Args:
-        name: the module.
-        command: sys.argv[0] of our own command.
 
     Raises:
         AuditError: there is no such module.
@@ -101,10 +95,6 @@ def _compiled(source: bytes, file: str) -> CodeType:
 
 def run(chosen: Script, args: Sequence[str]) -> int:
     """Run it as `__main__` with these arguments, and return the exit status that Python would end with.
-
-    Args:
-        chosen: what to run.
-        args: its own arguments.
 
     Raises:
         KeyboardInterrupt: the script lets it out, or it came while its threads were waited for.
@@ -149,7 +139,7 @@ def _executed(chosen: Script) -> int:
 
 
 def status_of(end: SystemExit) -> int:
-    """Return the status of sys.exit(...); what is no number is said on stderr, as Python does."""
+    """Return the status of sys.exit(...); a text goes to stderr, as Python does."""
     if end.code is None:
         return 0
     if isinstance(end.code, int):
@@ -165,7 +155,7 @@ def show(error: BaseException) -> None:
     without_ours(error)
     try:
         sys.excepthook(type(error), error, error.__traceback__)
-    except SystemExit:  # of a hook that ends the process: the status is told all the same
+    except SystemExit:  # of a hook that ends the process: the status stays
         return
     except BaseException as of_hook:  # a hook that fails is shown, as Python does
         sys.__excepthook__(type(of_hook), of_hook, of_hook.__traceback__)

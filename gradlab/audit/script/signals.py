@@ -18,11 +18,11 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 @contextmanager
-def sigterm_heard(terminated: Callable[[], bool]) -> Iterator[None]:
-    """Call `terminated` at SIGTERM, then end by 143; unless the script hears it itself, or somebody has it ignored.
+def on_sigterm(terminated: Callable[[], bool]) -> Iterator[None]:
+    """Call `terminated` at SIGTERM, then end by 143; unless the script handles or ignores it.
 
     Args:
-        terminated: says whether to end; else what was interrupted goes on.
+        terminated: returns whether to end; else what was interrupted continues.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
@@ -52,7 +52,7 @@ def sigterm_heard(terminated: Callable[[], bool]) -> Iterator[None]:
 class Interrupts:
     """Holds SIGINT back once a script has ended, so that the report is not lost to a second Ctrl-C.
 
-    As a context, it gives SIGINT back to whoever had it. Where it is ignored, it stays so.
+    As a context, it restores the handler of SIGINT. Where it is ignored, it stays so.
 
     Attributes:
         came: whether one was held back.
@@ -60,7 +60,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.came = False
-        self._before: Any = None  # what heard it
+        self._before: Any = None  # its handler
 
     def hold(self) -> None:
         """Hold it back from now on; not in another thread than the main one, where it never comes."""
@@ -68,18 +68,18 @@ class Interrupts:
             return
         while self._before is None and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
             try:
-                self._before = signal.signal(signal.SIGINT, self._hear)
+                self._before = signal.signal(signal.SIGINT, self._came)
             except KeyboardInterrupt:  # it was on its way
                 self.came = True
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+    def _came(self, _number: int, _frame: FrameType | None) -> None:
         self.came = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None and signal.getsignal(signal.SIGINT) == self._hear:
+        if self._before is not None and signal.getsignal(signal.SIGINT) == self._came:
             signal.signal(signal.SIGINT, self._before)
         self._before = None
 
