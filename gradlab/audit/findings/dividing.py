@@ -72,8 +72,8 @@ def loss_not_divided(history: History) -> Iterator[Finding]:
             "error" if fetched and clipped >= LEAST else "note",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided by "
-            f"{every}: the gradient is their sum, {every} times the mean ({_read(each, every)})"
+            f"{each.kind}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
+            f"by {every}: the gradient is their sum, {every} times the mean ({_read(each, every)})"
             + (f", and is clipped as such (at {clipped} updates measured)" if clipped >= LEAST else ""),
             f"(loss / {every}).backward()" + ("" if fetched else ", where they are of micro-batches"),
         )

@@ -1,4 +1,8 @@
-"""Graphs of backward passes that are alive many updates later."""
+"""Graphs of backward passes that are alive many updates later.
+
+A graph is marked by an object that its nodes hold (their `metadata`, which torch has for notes of that kind) and we
+do not: it is gone as soon as the last of them is.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,16 @@ from gradlab.audit.history.parameters import LOOKS, Graphs
 if TYPE_CHECKING:
     from gradlab.audit.history.history import History
     from gradlab.audit.places import Place
-    from gradlab.audit.recording.graphs import Mark
 
 SPAN = 40  # updates that a graph lives on before it counts as kept
 MANY = 6  # graphs kept
 MOST_MARKED = 256  # graphs marked and alive, of one line
+
+
+class Mark:
+    """What the nodes of a graph hold, so that a weak reference to it tells whether any of them is alive."""
+
+    __slots__ = ("__weakref__",)
 
 
 class _Marked(NamedTuple):

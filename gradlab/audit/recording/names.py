@@ -25,7 +25,7 @@ class _Held(NamedTuple):
 
     by: nn.Module
     name: str
-    aside: bool = False
+    aside: bool
 
 
 class Namer:
@@ -61,31 +61,24 @@ def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:
     """Return by which module each module, and each of the wanted tensors, is held; a registered place goes first."""
     known = wanted | {id(each) for each in modules}
     holders: dict[int, _Held] = {}
-    for find in (_registered, _aside):
+    for aside in (False, True):
         for module in modules:
-            for key, each, name in find(vars(module)):
-                if key in known:
-                    holders.setdefault(key, _Held(module, name, each))
+            for name, each in (_aside if aside else _registered)(vars(module)):
+                if id(each) in known:
+                    holders.setdefault(id(each), _Held(module, name, aside))
     return holders
 
 
-def _registered(attributes: dict[str, Any]) -> Iterator[tuple[int, bool, str]]:
+def _registered(attributes: dict[str, Any]) -> Iterator[tuple[str, object]]:
     for kind in ("_parameters", "_modules"):
-        for name, each in (attributes.get(kind) or {}).items():
-            if each is not None:
-                yield id(each), False, name
+        yield from (attributes.get(kind) or {}).items()
 
 
-def _aside(attributes: dict[str, Any]) -> Iterator[tuple[int, bool, str]]:
+def _aside(attributes: dict[str, Any]) -> Iterator[tuple[str, object]]:
     for name, value in attributes.items():
-        if name.startswith("_") and name.endswith(("_parameters", "_modules")):
-            continue
-        if type(value) in {list, tuple}:
-            for nth, each in enumerate(value):
-                yield id(each), True, f"{name}[{nth}]"
-        elif type(value) is dict:
-            for key, each in value.items():
-                yield id(each), True, f"{name}[{key!r}]"
+        if not (name.startswith("_") and name.endswith(("_parameters", "_modules"))):
+            items = enumerate(value) if type(value) in {list, tuple} else value.items() if type(value) is dict else ()
+            yield from ((f"{name}[{key!r}]", each) for key, each in items)
 
 
 def _parameter(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:

@@ -7,46 +7,33 @@ from typing import TYPE_CHECKING
 from gradlab.audit.history.keep import ALIKE
 from gradlab.audit.history.parameters import Crossing
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in
-from gradlab.audit.recording.window import Pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gradlab.audit.places import Place
-    from gradlab.audit.recording.graphs import Reached
     from gradlab.audit.recording.watched import WatchedOptimizer
+    from gradlab.audit.recording.window import Pass, Window
 
 MOST_CROSSINGS = 512
 MOST_PASSES = 512  # of one window
 
 
-def add_pass(
-    watched: WatchedOptimizer,
-    place: Place | None,
-    reached: Reached,
-    ids: frozenset[int],
-    reaching: frozenset[int],
-    *,
-    nested: bool,
-) -> None:
+def add_pass(window: Window, own: frozenset[int], new: Pass, *, nested: bool) -> None:
     """Add a pass to the window of an optimizer, where it is measured and the pass reaches any of its parameters.
 
     Args:
-        watched: the optimizer.
-        place: the line that takes the pass.
-        reached: the leaves of the graph.
-        ids: of the optimizer's parameters.
-        reaching: the optimizers of which it reaches any, by the id of what is watched.
+        window: of the optimizer.
+        own: which parameters of the optimizer it reaches, by id.
+        new: the pass.
         nested: whether it is taken within another pass.
     """
-    passes, own = watched.window.passes, ids.intersection(reached.leaves)
+    passes = window.passes
     if nested and passes:  # what a checkpoint reaches, the pass around it does
         last = passes[-1]
         last.reached = last.reached and last.reached | own
-    elif own and watched.window.measurement and len(passes) < MOST_PASSES:
-        after_step = any(each.stepped for each in passes)
-        others = reaching - {id(watched)}
-        passes.append(Pass(place, own if reached.whole else None, others, after_step=after_step))
+    elif own and window.measurement and len(passes) < MOST_PASSES:
+        new.after_step = any(each.stepped for each in passes)
+        passes.append(new)
 
 
 def add_step(passes: list[Pass], other: WatchedOptimizer, others_passes: list[Pass]) -> None:

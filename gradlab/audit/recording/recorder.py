@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gradlab.audit.history.history import History
 from gradlab.audit.history.trace import Event
 from gradlab.audit.places import passes_under_way, steps_under_way
+from gradlab.audit.recording.graphs import LossGraphs
 from gradlab.audit.recording.loss import loss_of_pass
-from gradlab.audit.recording.loss_graphs import LossGraphs
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive

@@ -26,7 +26,7 @@ class Pass:
     place: Place | None
     reached: frozenset[int] | None  # ids of the optimizer's parameters; None where that is not known
     others: frozenset[int]  # ids of other watched optimizers of which it reached something
-    after_step: bool  # another optimizer had stepped for a pass of this window before
+    after_step: bool = False  # another optimizer had stepped for a pass of this window before
     stepped: dict[int, str] = field(default_factory=dict)  # by id: kinds of optimizers reached that stepped since
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """The script's streams: as Python opens them; with `to_stderr`, its stdout is stderr, so that ours is the result's.
+    """The script's streams: as Python opens them; with `to_stderr`, its stdout is stderr, and ours the result's.
 
     `errors` are how stdout and stderr treat what they cannot encode, as Python has opened them; None where not known.
     """
