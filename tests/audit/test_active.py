@@ -1,4 +1,4 @@
-"""Sensors that cannot be installed."""
+"""Hooks that cannot be installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from gradlab import audit
 from gradlab.audit.hooks import active
-from gradlab.audit.hooks.active import NEEDED, HOOKS
+from gradlab.audit.hooks.active import HOOKS, NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +31,7 @@ def half_installed(install: Install) -> Install:
 
 
 @pytest.mark.parametrize("install", HOOKS, ids=lambda each: each.__module__.rpartition(".")[2])
-def test_a_sensor_that_fails_to_install_is_reported_and_not_felt(
-    install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hook_that_cannot_be_installed_is_reported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = half_installed(install)
     monkeypatch.setattr(active, "HOOKS", [failing if each is install else each for each in HOOKS])
     monkeypatch.setattr(active, "NEEDED", [failing if each is install else each for each in NEEDED])

@@ -164,7 +164,7 @@ def test_however_a_script_ends_the_report_is_one_document(folder: Path, end: str
 
 
 @pytest.mark.parametrize("args", [["nosuch.py"], ["."], ["-m", "nosuch"], ["-m", "nosuch.one"]], ids=" ".join)
-def test_a_script_that_is_not_there_is_told_in_a_line(args: list[str]) -> None:
+def test_a_missing_script_is_reported_in_one_line(args: list[str]) -> None:
     done = CliRunner().invoke(app, ["audit", *args])
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
@@ -214,7 +214,7 @@ def exit_of(*words: str) -> object:
 
 
 @pytest.mark.usefixtures("_exits_with_words")
-def test_a_command_that_exits_with_words_says_them_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_exits_with_words_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_of("modes") == 1
     assert capsys.readouterr() == ("", "no such device\n")
 
@@ -334,7 +334,7 @@ def test_sigterm_after_the_report_ends_the_process_as_without(folder: Path) -> N
     assert (json.loads(done.stdout)["exit_status"], done.status) == (0, -signal.SIGTERM)
 
 
-def test_an_interrupt_is_heard_again_once_the_report_is_written(folder: Path) -> None:
+def test_an_interrupt_counts_again_after_the_report(folder: Path) -> None:
     (folder / "s.py").write_text(
         "import atexit, os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests may have it ignored\n"

@@ -91,7 +91,7 @@ OFF = ("first-window-off-by-one", "warning")
         (["", "zB", *["zBBBB"] * 9], "", []),
     ],
 )
-def test_what_traces_tell_of_windows(traces: list[str], pending: str, expected: list[tuple[str, str]]) -> None:
+def test_findings_of_windows_by_trace(traces: list[str], pending: str, expected: list[tuple[str, str]]) -> None:
     assert found(traces, pending) == expected
 
 
@@ -110,7 +110,7 @@ def test_what_traces_tell_of_windows(traces: list[str], pending: str, expected: 
         (Loss((2.0, 2.0), 1 / 4, "mean"), epochs(3, 2, 2), []),  # ½ of a square, say
     ],
 )
-def test_what_losses_tell_of_windows(loss: Loss, traces: list[str], expected: list[tuple[str, str]]) -> None:
+def test_findings_of_windows_by_loss(loss: Loss, traces: list[str], expected: list[tuple[str, str]]) -> None:
     assert found(traces, loss=loss) == expected
 
 
@@ -134,7 +134,7 @@ def test_what_losses_tell_of_windows(loss: Loss, traces: list[str], expected: li
         ("zBusk" + "zBu", []),  # the scheduler goes on where a step is skipped
     ],
 )
-def test_what_traces_tell_of_clipping_and_of_schedulers(trace: str, expected: list[str]) -> None:
+def test_findings_of_clipping_and_schedulers_by_trace(trace: str, expected: list[str]) -> None:
     assert [name for name, _ in found([trace] * 4)] == expected
     assert found([trace] * 2) == []
 
@@ -205,6 +205,6 @@ def test_how_much_it_matters_that_no_optimizer_holds_it(unseen: str, training: b
         ("zLLzLL", MeasuredUpdate(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
     ],
 )
-def test_a_closure_adds_up_where_weights_move_and_all_is_left(trace: str, measured: MeasuredUpdate, found: bool) -> None:
+def test_a_closure_adds_up_where_weights_move(trace: str, measured: MeasuredUpdate, found: bool) -> None:
     history = history_of([trace] * 24, measured=[measured._replace(update=nth) for nth in (2, 3, 4)])
     assert ids(history) == ["closure-without-clearing"] * found

@@ -7,16 +7,7 @@ import pytest
 from gradlab import audit
 from gradlab.audit.history import keep
 from gradlab.audit.history.history import MeasuredUpdate, OptimizerHistory, Stretch
-from gradlab.audit.recording import samples
 from tests.audit.training import multiplied, train
-
-
-def test_what_is_no_multiple_of_the_gradient_is_no_share_of_it() -> None:
-    assert samples.share((1.0, 0.0), (1.0, 1.0)) is None
-
-
-def test_a_complex_share_is_that_of_the_real_inner_product() -> None:
-    assert samples.share((1 + 1j, 2j), (2 + 2j, 4j)) == 0.5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.9, 1.0, 1.5])

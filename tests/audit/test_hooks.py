@@ -1,4 +1,4 @@
-"""What the sensors hear of torch, however it is called."""
+"""What hooks record of torch, however it is called."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["by place", "by name"])
-def test_a_step_that_a_scaler_skips_is_heard(by_name: bool) -> None:
+def test_a_step_that_a_scaler_skips_is_recorded(by_name: bool) -> None:
     layer, scaler = nn.Linear(2, 1), torch.amp.GradScaler("cpu")
     with audit.watch() as report:
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
@@ -55,28 +55,28 @@ CLIPPINGS: dict[str, Callable[[list[torch.Tensor], float], object]] = {
     ("name", "old"),
     [*((name, False) for name in CLIPPINGS), *((name, True) for name in CLIPPINGS if name != "by parts")],
 )  # old: as torch was before 2.6
-def test_clipping_is_heard_under_a_name_imported_before(name: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clipping_by_a_name_imported_before_is_recorded(name: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if old:
         monkeypatch.setattr(clipping, "BY_NORM", ("clip_grad_norm_",))
-    heard = []
-    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: heard.append(len(parameters)))
+    clipped = []
+    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: clipped.append(len(parameters)))
     parameter = torch.ones(2, requires_grad=True)
     parameter.grad = torch.full((2,), 100.0)
     with audit.watch():
         CLIPPINGS[name]([parameter], 0.5)
-    assert (heard, float(parameter.grad[0]) < 1) == ([1], True)
+    assert (clipped, float(parameter.grad[0]) < 1) == ([1], True)
     CLIPPINGS[name]([parameter], 0.5)
-    assert heard == [1]
+    assert clipped == [1]
 
 
 def test_an_infinite_bound_is_no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard = []
-    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: heard.append(parameters))
+    clipped = []
+    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: clipped.append(parameters))
     parameter = torch.ones(2, requires_grad=True)
     parameter.grad = torch.ones(2)
     with audit.watch():
         clip_grad_norm_([parameter], math.inf), nn.utils.clip_grad_norm_([parameter], max_norm=float("inf"))
-    assert heard == []
+    assert clipped == []
 
 
 # Epochs of DataLoaders
@@ -117,13 +117,13 @@ def traces_of(passes: Iterable[Iterable[Any]], every: int) -> list[str]:
     return [*chain.from_iterable([trace] * times for trace, times in seen.traces()), seen.pending]
 
 
-def test_the_end_and_the_next_beginning_of_an_epoch_are_heard() -> None:
+def test_the_end_and_the_next_start_of_an_epoch_are_recorded() -> None:
     loader = loader_of(12)
     assert traces_of([loader, loader], 2) == ["BB", "zBe", "zbBB", "zBe", "z"]
     assert traces_of([ahead(loader), ahead(loader)], 2) == ["BB", "zeB", "zbBB", "zeB", "z"]
 
 
-def test_an_epoch_that_is_left_early_is_heard_to_begin_anew() -> None:
+def test_the_start_after_an_epoch_left_early_is_recorded() -> None:
     loader = loader_of(40)
     assert traces_of([_first(loader, 4), _first(loader, 4)], 2) == [
         "BB", "zBB", "zbBB", "zBB", "z",

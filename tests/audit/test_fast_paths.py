@@ -1,4 +1,4 @@
-"""What the sensors note by themselves at usual updates is what is noted where every update is heard in full."""
+"""Fast paths record at usual updates what is recorded where every update takes the full way."""
 
 from __future__ import annotations
 
@@ -440,42 +440,42 @@ class Seen(NamedTuple):
 
     losses: list[float]
     history: History
-    ways: set[bool]  # whether the sensors noted by themselves, at the begin of backward passes
+    taken: set[bool]  # whether there was a fast path, at the start of backward passes
 
 
-def seen(name: str, *, short: bool) -> Seen:
-    """Train under a watch, with the short ways or without them."""
-    ways = set()
+def seen(name: str, *, fast: bool) -> Seen:
+    """Train under a watch, with the fast paths or without them."""
+    taken = set()
 
-    class Way:
-        """Stands in the place of `Recorder.fast_path`, and tells what it was."""
+    class Spy:
+        """Takes the place of `Recorder.fast_path`, and notes whether there was one."""
 
         def __get__(self, recorder: Any, _: object) -> Any:
-            alone = vars(recorder).get("fast_path")
-            ways.add(alone is not None)
-            return alone
+            path = vars(recorder).get("fast_path")
+            taken.add(path is not None)
+            return path
 
-        def __set__(self, recorder: Any, alone: Any) -> None:
-            vars(recorder)["fast_path"] = alone if short else None
+        def __set__(self, recorder: Any, path: Any) -> None:
+            vars(recorder)["fast_path"] = path if fast else None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Recorder, "fast_path", Way(), raising=False)
+        patch.setattr(Recorder, "fast_path", Spy(), raising=False)
         with audit.watch() as report:
             training = Training()
             TRAININGS[name](training)
-    return Seen(training.losses, report.history, ways)
+    return Seen(training.losses, report.history, taken)
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_both_ways_note_what_happened_and_are_not_felt(name: str) -> None:
+def test_fast_paths_record_what_the_full_way_records(name: str) -> None:
     plain = Training()
     TRAININGS[name](plain)
-    by_sensors, in_full = seen(name, short=True), seen(name, short=False)
-    assert by_sensors.losses == in_full.losses == plain.losses
-    assert by_sensors.history.faults == []
-    assert by_sensors.history == in_full.history
+    fast, full = seen(name, fast=True), seen(name, fast=False)
+    assert fast.losses == full.losses == plain.losses
+    assert fast.history.faults == []
+    assert fast.history == full.history
     if TRAININGS[name] in TRACES:
-        assert noted(by_sensors.history) == TRACES[TRAININGS[name]]
+        assert noted(fast.history) == TRACES[TRAININGS[name]]
 
 
 def noted(history: History) -> Counter[str]:
@@ -487,6 +487,6 @@ def noted(history: History) -> Counter[str]:
     return traces
 
 
-def test_the_two_ways_differ() -> None:
-    assert seen("usual", short=True).ways == {True, False}
-    assert seen("usual", short=False).ways == {False}
+def test_fast_paths_were_taken() -> None:
+    assert seen("usual", fast=True).taken == {True, False}
+    assert seen("usual", fast=False).taken == {False}

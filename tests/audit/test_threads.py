@@ -1,4 +1,4 @@
-"""Several threads of a script: heard where one trains at a time, and left alone where two do so at once."""
+"""Several threads of a script: recorded where one trains at a time, and left alone where two do so at once."""
 
 from __future__ import annotations
 
@@ -72,20 +72,20 @@ def found(report: audit.Report) -> list[str]:
     return [each.id for each in report.findings]
 
 
-def test_a_training_in_another_thread_than_the_main_is_heard() -> None:
+def test_a_training_in_another_thread_is_recorded() -> None:
     with audit.watch() as report:
         in_thread(train)
     assert (found(report), report.history.threads_at_once) == (["never-cleared"], False)
 
 
-def test_trainings_in_threads_one_after_the_other_are_heard() -> None:
+def test_trainings_in_successive_threads_are_recorded() -> None:
     with audit.watch() as report:
         in_thread(train, train)
     assert [each.mode for each in report.optimizers] == ["no_zero_grad", "no_zero_grad"]
     assert (found(report), report.history.threads_at_once) == (["never-cleared"], False)  # at the same lines
 
 
-def test_a_training_beside_a_thread_that_has_trained_is_heard() -> None:
+def test_a_training_beside_a_finished_one_is_recorded() -> None:
     with audit.watch() as report:
         train()
         in_thread(train)

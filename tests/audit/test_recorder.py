@@ -1,4 +1,4 @@
-"""What is heard of steps and passes: many optimizers, steps within passes, interrupts amid the listening."""
+"""What is recorded of steps and passes: many optimizers, steps within passes, interrupts in between."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def new() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)
 
 
-def test_optimizers_that_are_not_watched_are_counted_and_told_of() -> None:
+def test_optimizers_that_are_not_watched_are_reported() -> None:
     early = new()
     with audit.watch() as report:
         for _ in range(66):
@@ -74,7 +74,7 @@ def test_a_pass_with_a_step_within_counts_for_the_next_update(sample: int | None
 
 
 @pytest.mark.parametrize("sample", [None, 1], ids=["by default", "each update"])
-def test_a_pass_of_another_network_is_none_of_gradients_by_hand(
+def test_a_pass_of_another_network_is_not_recorded(
     sample: int | None,
 ) -> None:
     layer, other = nn.Linear(2, 1), nn.Linear(2, 1)
@@ -172,7 +172,7 @@ def interrupt() -> None:
 
 
 @pytest.mark.parametrize("name", ["_look_at_loss", "backward_started", "backward_ended", "step_started", "cleared"])
-def test_passes_are_heard_after_one_that_was_interrupted(
+def test_passes_are_recorded_after_an_interrupted_one(
     name: str, update: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with audit.watch(1) as report:
