@@ -1,8 +1,7 @@
 """What was seen of a script's training: plain data, which findings are made of.
 
-Of each optimizer there is a *trace*: what happened before each of its updates, in order, a letter each. Equal traces
-in a row are one stretch, so that a million equal updates take the room of one.
-The letters are explained in `trace`.
+Of each optimizer there are traces (see `trace`), one per update. Equal traces in a row are one stretch, so that a
+million equal updates take the room of one.
 """
 
 from __future__ import annotations
@@ -60,9 +59,7 @@ class OptimizerHistory:
 
     kind: str  # the name of its class
     parameters: int  # how many tensors it holds, as at the latest update that was measured
-    settings: dict[str, float] = field(
-        default_factory=dict
-    )  # as it was made; of `note_groups`, the largest in any group
+    settings: dict[str, float] = field(default_factory=dict)  # as made; those of MEMORIES: the largest of any group
     updates: int = 0
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
@@ -145,7 +142,7 @@ class History:
 
     optimizers: list[OptimizerHistory] = field(default_factory=list)
     backwards: int = 0
-    faults: list[str] = field(default_factory=list)  # of the watching itself, which the script must not feel
+    faults: list[str] = field(default_factory=list)  # of the audit itself
     unwatched: int = 0  # optimizers, for there were too many
     threads_at_once: bool = False  # several threads trained at once: nothing was recorded from then on
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
@@ -164,9 +161,8 @@ class History:
         """Return remarks on the watching itself, a sentence each."""
         remarks = [THREADS_AT_ONCE] if self.threads_at_once else []
         if self.unwatched:
-            remarks.append(
-                f"beyond the first {len(self.optimizers)} optimizers, {self.unwatched} more were not watched"
-            )
+            first = len(self.optimizers)
+            remarks.append(f"beyond the first {first} optimizers, {self.unwatched} more were not watched")
         return remarks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +10,7 @@ from gradlab import modes
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from gradlab.audit.history.history import OptimizerHistory
     from gradlab.audit.history.loss import Loss
@@ -132,17 +133,14 @@ def _word(kept: float, every: int, *, mean: bool) -> str:
 
 
 def _median_over(history: OptimizerHistory, count: Callable[[str], int]) -> int | None:
-    """Return the median over updates of what `count` tells of their traces; those without a backward pass aside."""
-    counted = sorted(_counted(history, count))
-    half, passed = sum(times for _, times in counted) / 2, 0
-    for value, times in counted:
-        passed += times
-        if passed >= half:
-            return value
-    return None
-
-
-def _counted(history: OptimizerHistory, count: Callable[[str], int]) -> Iterator[tuple[int, int]]:
+    """Return the median over updates of what `count` returns for their traces; those without a backward pass aside."""
+    counted: Counter[int] = Counter()
     for trace, times in history.traces():
         if any(letter in own_part(trace) for letter in BACKWARDS):
-            yield count(trace), times
+            counted[count(trace)] += times
+    passed = 0
+    for value in sorted(counted):
+        passed += counted[value]
+        if 2 * passed >= counted.total():
+            return value
+    return None

@@ -82,9 +82,7 @@ class Graphs:
 class Parameters:
     """What was seen of the parameters of one optimizer, where something is to be reported."""
 
-    silent: dict[tuple[int, int], Parameter] = field(
-        default_factory=dict
-    )  # no gradient ever; by group and place in it
+    silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient ever; by group and place
     all_silent: bool = False  # whether that is all that it holds
     moved: dict[tuple[int, int], Moved] = field(default_factory=dict)
     not_finite: NotFinite | None = None

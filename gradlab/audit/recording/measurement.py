@@ -16,14 +16,10 @@ if TYPE_CHECKING:
 
 
 class Measurement:
-    """Samples of the gradients at each backward pass of a window, as shares of what they were before.
-
-    Args:
-        last: of the last update's gradient.
-    """
+    """Samples of the gradients at each backward pass of a window, as shares of what they were before."""
 
     def __init__(self, last: list[Sample] | None) -> None:
-        self._last = last
+        self._last = last  # of the last update's gradient
         self._after: list[Sample] | None = None  # what the latest backward pass left
         self._kept: list[float | None] = []
         self._joins: list[float] = []
@@ -58,15 +54,7 @@ class Measurement:
     def result(
         self, update: int, found: list[Sample], parameters: list[Tensor], probes: Probes, lines: int
     ) -> MeasuredUpdate:
-        """Return what was measured.
-
-        Args:
-            update: the number of the update.
-            found: samples of the gradients that the step found.
-            parameters: of the optimizer.
-            probes: what the samples are of.
-            lines: of the user's code, different ones, that took the backward passes.
-        """
+        """Return what was measured, given the samples that the step found."""
         after = self._after or []
         kept = tuple(part for part in self._kept if part is not None)
         unchanged = self._single and after == found

@@ -23,19 +23,13 @@ FEW = 4  # parameters that are named, of many
 
 
 class ParameterChecks:
-    """What is known of the parameters of one optimizer; what is wrong with them goes to its history.
-
-    Attributes:
-        silent: parameters without any gradient so far.
-        checking: whether the step under way is checked.
-        trusted: the loss was finite. Gradients that are not are seen a few updates later all the same.
-    """
+    """What is known of the parameters of one optimizer; what is wrong with them goes to its history."""
 
     def __init__(self, history: OptimizerHistory, namer: Namer) -> None:
         self._history = history
         self._namer = namer
-        self.silent: list[Key] = []
-        self.trusted = False
+        self.silent: list[Key] = []  # without any gradient so far
+        self.trusted = False  # the loss was finite; gradients that are not are seen a few updates later all the same
         self.checking = False  # the step under way
         self._counted = 0  # parameters, when last they were looked through
         self._trained: set[Key] = set()  # that have once required gradient
@@ -48,11 +42,7 @@ class ParameterChecks:
     def loss_is(self, groups: Groups, *, finite: bool, graph_read: bool, first: bool) -> None:
         """Note whether the loss is finite for sure: then weights are, and the gradient of the update before was.
 
-        Args:
-            groups: of the optimizer.
-            finite: whether it is.
-            graph_read: whether the graph of this loss is read, too.
-            first: whether its backward pass is the first of the window.
+        Its backward pass may be the `first` of the window.
         """
         update = self._history.updates
         self.trusted = finite and not graph_read and (self.trusted or first)

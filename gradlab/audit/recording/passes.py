@@ -19,14 +19,7 @@ MOST_PASSES = 512  # of one window
 
 
 def add_pass(window: Window, own: frozenset[int], new: Pass, *, nested: bool) -> None:
-    """Add a pass to the window of an optimizer, where it is measured and the pass reaches any of its parameters.
-
-    Args:
-        window: of the optimizer.
-        own: which parameters of the optimizer it reaches, by id.
-        new: the pass.
-        nested: whether it is taken within another pass.
-    """
+    """Add a pass to the window of an optimizer that is measured, where it reaches any of its `own` parameters."""
     passes = window.passes
     if nested and passes:  # what a checkpoint reaches, the pass around it does
         last = passes[-1]

@@ -39,11 +39,7 @@ REFRESH = 100  # calls of a model's zero_grad() between two looks at which param
 
 
 def _recorded(*, trains: bool) -> Callable[[Method], Method]:
-    """Let a method be called by one thread at a time, and note its failures while the script goes on.
-
-    Args:
-        trains: whether it is a pass, a step or a clearing, as `TrainingThread.enter` wants to know.
-    """
+    """Let a method be called by one thread at a time, and note its failures while the script continues."""
 
     def decorated(method: Method) -> Method:
         @functools.wraps(method)
@@ -125,12 +121,7 @@ class Recorder:
 
     @_recorded(trains=True)
     def backward_started(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Record that a backward pass begins, perhaps within another: checkpointing does that.
-
-        Args:
-            args: those of torch.autograd.backward.
-            kwargs: likewise.
-        """
+        """Record that torch.autograd.backward is called, perhaps within another call: checkpointing does that."""
         thread = self.thread
         if thread.depth and thread.current == get_ident() and passes_under_way() < 2:  # one was interrupted at once
             thread.depth, self.fast_pass, self._starts, self._loss = 0, None, [], None

@@ -43,9 +43,7 @@ def sample(grad: Any) -> Sample:
 
     if grad.requires_grad:
         grad = grad.detach()
-    if type(grad) is not torch.Tensor and hasattr(
-        grad, "to_local"
-    ):  # a DTensor: asking for all of it would talk to other processes
+    if type(grad) is not torch.Tensor and hasattr(grad, "to_local"):  # a DTensor: all of it is on other processes too
         grad = grad.to_local()
     if grad.is_cuda and torch.cuda.is_current_stream_capturing():
         return ()
@@ -97,16 +95,11 @@ def inner(a: Sample, b: Sample) -> float:
 
 
 class Probes:
-    """The gradients of a few parameters of one optimizer.
-
-    Attributes:
-        keys: the parameters.
-        unchanged: updates measured in a row before which all was None, one pass came, and nothing after it.
-    """
+    """The gradients of a few parameters of one optimizer."""
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
-        self.unchanged = 0
+        self.unchanged = 0  # updates measured in a row before which all was None, one pass came, and nothing after it
         self._latest: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # gradient, its version, its sample
 
     def parameters(self, groups: Groups) -> list[Tensor]:

@@ -22,27 +22,20 @@ class TrainingThread:
     Python changes threads at calls and at ends of loops: between the look at one attribute and the next, no other
     thread comes.
 
-    Args:
-        on_conflict: is called once, when another thread trains at the same time.
-
-    Attributes:
-        current: its id; None where nothing of that kind is under way.
-        depth: of backward passes within each other.
-        stopped: whether there was a conflict.
+    `on_conflict` is called when another thread trains at the same time.
     """
 
     def __init__(self, on_conflict: Callable[[], None]) -> None:
-        self.current: int | None = None
-        self.depth = 0
-        self.stopped = False
+        self.current: int | None = None  # its id; None where nothing of that kind is under way
+        self.depth = 0  # of backward passes within each other
+        self.stopped = False  # after a conflict
         self._on_conflict = on_conflict
         self._lock = threading.RLock()
 
     def enter(self, *, trains: bool = True) -> bool:
         """Wait for other threads to leave, and say whether to record what this one does.
 
-        Args:
-            trains: whether it is a pass, a step or a clearing: one during the pass of another thread is a conflict.
+        If it `trains` (a pass, a step or a clearing) during the pass of another thread, that is a conflict.
         """
         if self.stopped:
             return False

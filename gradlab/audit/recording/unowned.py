@@ -52,13 +52,9 @@ class UnownedParameters:
     def look(
         self, leaves: dict[int, Tensor], place: Place | None, update: int, silent: Callable[[], list[Tensor]]
     ) -> None:
-        """Look at the leaves of a loss on the way to an update.
+        """Look at the leaves of a loss, by id, on the way to an update.
 
-        Args:
-            leaves: by id.
-            place: the line that takes the backward pass.
-            update: its number.
-            silent: returns the parameters of optimizers that have had no gradient so far.
+        `silent` returns the parameters of optimizers that have had no gradient so far.
         """
         from torch import nn
 

@@ -47,23 +47,7 @@ class FastPath(NamedTuple):
 
 
 class WatchedOptimizer:
-    """One optimizer that is watched.
-
-    Args:
-        optimizer: is held by a weak reference.
-        history: of the optimizer, to write to.
-        namer: names its parameters.
-        forget: is called when the optimizer is gone.
-
-    Attributes:
-        thread: of its last step; before that the one that made it, None if that was the main thread.
-        window: what happens on the way to its next update.
-        has_gradient: whether there was gradient when last it was looked at.
-        step_depth: calls of step within each other that are under way.
-        accumulates: whether the last update took several backward passes.
-        next_measured: the number of the next update that is measured, after the one under way.
-        reached_sets: what passes of one window reached, where that differed: ids of parameters.
-    """
+    """One optimizer that is watched; `forget` is called when it is gone."""
 
     def __init__(
         self, optimizer: Optimizer, history: OptimizerHistory, namer: Namer, forget: Callable[[Any], None]
@@ -71,15 +55,18 @@ class WatchedOptimizer:
         self.optimizer = weakref.ref(optimizer, forget)
         self.history = history
         thread = threading.current_thread()
+        # The thread of its last step; before that the one that made it, None if that was the main thread.
         self.thread = None if thread is threading.main_thread() else thread.ident
         self.window = Window(Measurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
-        self.has_gradient = False
-        self.step_depth = 0
-        self.step_without_gradient = False
-        self.accumulates = False
-        self.next_measured = 2
-        self.reached_sets: set[frozenset[int]] | None = None
+        self.has_gradient = False  # when last it was looked at
+        self.step_depth = 0  # calls of step within each other that are under way
+        self.step_without_gradient = False  # the one under way
+        self.accumulates = False  # the last update took several backward passes
+        self.next_measured = 2  # the number of the next update that is measured, after the one under way
+        self.reached_sets: set[frozenset[int]] | None = (
+            None  # ids that passes of one window reached, if different
+        )
         self._probes = Probes()
         self._found: list[Sample] | None = None  # by the step under way
 
@@ -167,10 +154,7 @@ class WatchedOptimizer:
     def end_step(self, optimizer: Optimizer, fetched: int, *, within_pass: bool) -> Window:
         """Count the update, begin the next window, and return the one that has ended.
 
-        Args:
-            optimizer: this one.
-            fetched: batches given by DataLoaders so far.
-            within_pass: whether the step is within a backward pass.
+        `fetched` batches were given by DataLoaders so far.
         """
         window, history, groups = self.window, self.history, optimizer.param_groups
         measurement, measures_next = window.measurement, self.measures_next

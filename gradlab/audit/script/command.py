@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from gradlab.audit.hooks import active
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
 from gradlab.audit.script import running, signals
-from gradlab.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,27 +74,10 @@ def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module:
     """Run it, and return its exit status, with SIGINT held."""
     try:
         try:
-            return _run(name, args, is_module=is_module)
+            return running.run(name, args, is_module=is_module)
         finally:
             interrupts.hold()
     except KeyboardInterrupt as error:
         interrupts.hold()  # a second one may have come before the first line of it
         running.show(error)
         return signals.INTERRUPTED
-
-
-def _run(name: str, args: Sequence[str], *, is_module: bool) -> int:
-    sys.argv, ours = ["-m" if is_module else name, *args], sys.argv
-    try:
-        chosen = running.module(name, ours[0]) if is_module else running.script(name, ours[0])
-    except (AuditError, KeyboardInterrupt):
-        raise
-    except SystemExit as end:  # of a package above the module, which is imported on the way
-        return running.status_of(end)
-    except SyntaxError as error:
-        running.show(error.with_traceback(None))
-        return 1
-    except BaseException as error:  # of such a package, too
-        running.show(error)
-        return 1
-    return running.run(chosen, args)

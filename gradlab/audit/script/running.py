@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import os
-import signal
 import sys
 import threading
 from contextlib import suppress
@@ -27,13 +26,10 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-
 
 class Script(NamedTuple):
-    """What is to be run: a file, or a module by its name."""
+    """What is to be run."""
 
-    name: str  # as it was given
     file: str
     code: CodeType
     spec: ModuleSpec | None = None  # of a module
@@ -57,7 +53,7 @@ def script(name: str, command: str) -> Script:
         raise AuditError(f"script '{shortened(name)}' cannot be read: {error.strerror}") from None
     _import_first_from(path.resolve().parent, command)
     file = os.path.join(Path.cwd(), name)  # noqa: PTH118 - as Python joins it, which leaves a `..` where it is
-    return Script(name, file, _compiled(source, file))
+    return Script(file, compile(source, file, "exec", dont_inherit=True))
 
 
 def module(name: str, command: str) -> Script:
@@ -78,7 +74,8 @@ def module(name: str, command: str) -> Script:
         raise AuditError(f"module '{shortened(name)}' cannot be found: {error}") from None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise AuditError(f"there is no module '{shortened(name)}' that can be run, here or installed")
-    return Script(name, spec.origin, _compiled(Path(spec.origin).read_bytes(), spec.origin), spec)
+    source = Path(spec.origin).read_bytes()
+    return Script(spec.origin, compile(source, spec.origin, "exec", dont_inherit=True), spec)
 
 
 def _import_first_from(folder: Path, command: str) -> None:
@@ -87,25 +84,6 @@ def _import_first_from(folder: Path, command: str) -> None:
         return
     ours = {"", str(Path.cwd()), str(Path(command).parent)}
     sys.path[0 : int(bool(sys.path) and sys.path[0] in ours)] = [str(folder)]
-
-
-def _compiled(source: bytes, file: str) -> CodeType:
-    return compile(source, file, "exec", dont_inherit=True)
-
-
-def run(chosen: Script, args: Sequence[str]) -> int:
-    """Run it as `__main__` with these arguments, and return the exit status that Python would end with.
-
-    Raises:
-        KeyboardInterrupt: the script lets it out, or it came while its threads were waited for.
-    """
-    _become_main(chosen)
-    for path in own_paths(chosen):
-        add_audited(path)
-    sys.argv = [chosen.name if chosen.spec is None else chosen.file, *args]
-    status = _executed(chosen)
-    _wait_for_threads()
-    return status
 
 
 def own_paths(chosen: Script) -> list[str]:
@@ -123,19 +101,35 @@ def _become_main(chosen: Script) -> None:
     if chosen.spec is not None:
         vars(main).update(__package__=chosen.spec.parent, __loader__=chosen.spec.loader, __cached__=chosen.spec.cached)
     sys.modules["__main__"] = main
+    for path in own_paths(chosen):
+        add_audited(path)
 
 
-def _executed(chosen: Script) -> int:
+def run(name: str, args: Sequence[str], *, is_module: bool) -> int:
+    """Run a file, or a module by its name, as `__main__`, and return the exit status that Python would end with.
+
+    Raises:
+        AuditError: it does not exist.
+        KeyboardInterrupt: the script lets it out, or it came while its threads were waited for.
+    """
+    sys.argv, (command, *_) = ["-m" if is_module else name, *args], sys.argv
+    chosen, status = None, 0
     try:
+        chosen = module(name, command) if is_module else script(name, command)
+        _become_main(chosen)
+        sys.argv = [chosen.file if is_module else name, *args]
         exec(chosen.code, vars(sys.modules["__main__"]))  # noqa: S102 - it is what we are asked for
-    except SystemExit as end:
-        return status_of(end)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever the script lets out
-        show(error)
-        return 1
-    return 0
+    except SystemExit as end:  # of the script, or of a package above the module, which is imported on the way
+        status = status_of(end)
+    except BaseException as error:  # likewise
+        if chosen is None and isinstance(error, AuditError):
+            raise
+        show(error.with_traceback(None) if chosen is None and isinstance(error, SyntaxError) else error)
+        status = 1
+    _wait_for_threads()
+    return status
 
 
 def status_of(end: SystemExit) -> int:
@@ -178,13 +172,12 @@ def without_ours(error: BaseException | None) -> None:
 def _rest(trace: TracebackType | None) -> TracebackType | None:
     frames = []
     while trace is not None:
-        if not is_ours(trace.tb_frame.f_code.co_filename):
-            frames.append(trace)
+        frames.append(trace)
         trace = trace.tb_next
-    rest: TracebackType | None = None
     for each in reversed(frames):
-        rest = TracebackType(rest, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return rest
+        if not is_ours(each.tb_frame.f_code.co_filename):
+            trace = TracebackType(trace, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return trace
 
 
 def _wait_for_threads() -> None:

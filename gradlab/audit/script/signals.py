@@ -19,11 +19,7 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 @contextmanager
 def on_sigterm(terminated: Callable[[], bool]) -> Iterator[None]:
-    """Call `terminated` at SIGTERM, then end by 143; unless the script handles or ignores it.
-
-    Args:
-        terminated: returns whether to end; else what was interrupted continues.
-    """
+    """Call `terminated` at SIGTERM, and end by 143 if it returns True; unless the script handles or ignores it."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -53,13 +49,10 @@ class Interrupts:
     """Holds SIGINT back once a script has ended, so that the report is not lost to a second Ctrl-C.
 
     As a context, it restores the handler of SIGINT. Where it is ignored, it stays so.
-
-    Attributes:
-        came: whether one was held back.
     """
 
     def __init__(self) -> None:
-        self.came = False
+        self.came = False  # whether one was held back
         self._before: Any = None  # its handler
 
     def hold(self) -> None:
@@ -93,7 +86,5 @@ def end_at_once(status: int) -> NoReturn:
 def flush() -> None:
     """Write out what the script has printed, as far as its streams let us."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(
-            OSError, ValueError, AttributeError, RuntimeError
-        ):  # the last one: a signal came as it was written
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):  # the last: a signal came as it was written
             stream.flush()
