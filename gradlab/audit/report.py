@@ -38,7 +38,7 @@ class OptimizerSummary(NamedTuple):
     updates: int
     backwards_per_update: int | None
     keep: MeasuredKeep | None  # None where it could not be measured
-    mode: str | None  # None where no one mode tells it
+    mode: str | None  # None where no one mode describes it
     meaning: str  # in a sentence
 
 
@@ -126,23 +126,16 @@ class Report:
 
 def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
-    return OptimizerSummary(
-        history.kind,
-        history.parameters,
-        history.updates,
-        backwards_per_update(history),
-        keep,
-        mode,
-        _meaning(history, keep, mode),
-    )
+    passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
+    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning)
 
 
 def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
     if keep is None and all(measured.empty for measured in history.measured):
         return "its steps find no gradient"
     if keep is None:
-        amid = ": it steps within backward passes" if history.steps_within_pass else ""
-        return f"what is kept of the gradient could not be measured{amid}"
+        within = ": it steps within backward passes" if history.steps_within_pass else ""
+        return f"what is kept of the gradient could not be measured{within}"
     if mode is None and keep.steady:
         return "kept from update to update, and cleared now and then"
     if mode is None:

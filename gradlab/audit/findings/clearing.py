@@ -102,16 +102,15 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
 
     def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
-        alone = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
-        return alone and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
+        as_left = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
+        return as_left and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
 
     def as_it_was(measured: MeasuredUpdate) -> bool:
         return measured.size is not None and abs(measured.size - 1) <= ALIKE
 
     for each in history.trained():
-        wasted = (
-            _in_a_row if emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates else _by_turns
-        )
+        in_a_row = emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates
+        wasted = _in_a_row if in_a_row else _by_turns
         found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
             continue
@@ -125,7 +124,7 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "accumulation-without-effect",
             "error",
             found.first,
-            tuple(each.places_of(BACKWARDS + "S") if wasted is _in_a_row else _where_cleared(each)),
+            tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
             f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
             f".grad is cleared in between ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() once a window, after optimizer.step()",

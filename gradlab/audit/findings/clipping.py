@@ -18,30 +18,30 @@ EACH = re.compile(r"(?:Bc){2,}")
 EARLY = re.compile(r"c[^Bc]*B[^c]*")
 
 
-def at_each(trace: str) -> bool:
+def is_clipped_every_pass(trace: str) -> bool:
     """Say whether gradients are clipped after each of several backward passes of a window.
 
-    >>> at_each("zBcBc"), at_each("zBBc"), at_each("BczBcz")
+    >>> is_clipped_every_pass("zBcBc"), is_clipped_every_pass("zBBc"), is_clipped_every_pass("BczBcz")
     (True, False, False)
     """
     return EACH.fullmatch(only("BLznc", last_try(trace)).strip("zn")) is not None
 
 
-def too_early(trace: str) -> bool:
+def is_clipped_too_early(trace: str) -> bool:
     """Say whether gradients are clipped before the backward pass, and not after it.
 
-    >>> too_early("czB"), too_early("zcB"), too_early("zBc"), too_early("cBc")
-    (True, True, False, False)
+    >>> [is_clipped_too_early(trace) for trace in ("czB", "zcB", "zBc", "cBc")]
+    [True, True, False, False]
     """
     part = last_try(trace)
     return EARLY.fullmatch(only("BLc", part)) is not None and "L" not in part
 
 
-def still_scaled(trace: str) -> bool:
+def is_clipped_before_unscale(trace: str) -> bool:
     """Say whether gradients are clipped after the backward pass and before GradScaler unscales them.
 
-    >>> still_scaled("zBcu"), still_scaled("zBuc"), still_scaled("zBucu"), still_scaled("zBc")
-    (True, False, False, False)
+    >>> [is_clipped_before_unscale(trace) for trace in ("zBcu", "zBuc", "zBucu", "zBc")]
+    [True, False, False, False]
     """
     after = last_try(trace).rpartition("B")[2]
     return (
@@ -56,7 +56,7 @@ def _clips(trace: str) -> bool:
 def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping within the window, of what has gathered so far."""
     for each in history.trained():
-        found = nearly_always(each, at_each, of=_clips)
+        found = nearly_always(each, is_clipped_every_pass, of=_clips)
         one_by_one = losses_apart(each) or emptied_between(each)  # each loss with its own, or put together by hand
         if found and not one_by_one:
             yield Finding(
@@ -73,7 +73,7 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
 def clipped_before_backward(history: History) -> Iterator[Finding]:
     """Find clipping that comes before the gradient, or after the step that used it."""
     for each in history.trained():
-        found = nearly_always(each, too_early, of=_clips)
+        found = nearly_always(each, is_clipped_too_early, of=_clips)
         if found:
             yield Finding(
                 "clipped-before-backward",
@@ -89,7 +89,7 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
 def clipped_before_unscale(history: History) -> Iterator[Finding]:
     """Find clipping of gradients that are still multiplied by GradScaler's factor."""
     for each in history.trained():
-        found = nearly_always(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
+        found = nearly_always(each, is_clipped_before_unscale, of=lambda trace: "c" in trace and "u" in trace)
         if found:
             yield Finding(
                 "clipped-before-unscale",

@@ -35,8 +35,8 @@ def parameter_without_optimizer(history: History) -> Iterator[Finding]:
     """Find parameters that gradient reaches, that no optimizer holds, and that nothing else moves."""
     unowned = [each for each in history.unowned if not each.instead_of]
     unseen = [each for each in unowned if each.parameter.unseen and each.parameter.training]
-    resting = [each for each in unowned if not each.parameter.training]
-    others = [each for each in unowned if each not in unseen and each not in resting]
+    in_eval = [each for each in unowned if not each.parameter.training]
+    others = [each for each in unowned if each not in unseen and each not in in_eval]
     if unseen:
         where = unseen[0].parameter.unseen
         why = f"; `{where}` is a plain list, tuple or dict, which model.parameters() does not see"
@@ -44,9 +44,9 @@ def parameter_without_optimizer(history: History) -> Iterator[Finding]:
     if others:
         instead = "give them to an optimizer; or requires_grad_(False), where they are meant to stay as they are"
         yield _unowned(others, "warning", "", instead)
-    if resting:
+    if in_eval:
         why = "; they are in eval mode, and their gradient costs time and memory for nothing"
-        yield _unowned(resting, "note", why, "requires_grad_(False), where they are meant to stay as they are")
+        yield _unowned(in_eval, "note", why, "requires_grad_(False), where they are meant to stay as they are")
 
 
 def _unowned(unowned: list[Unowned], severity: Severity, why: str, instead: str) -> Finding:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 EACH = re.compile(r"s?(?:Bs)+Bs?")
 
 
-def at_each(trace: str) -> bool:
+def is_scheduled_every_pass(trace: str) -> bool:
     """Say whether a scheduler takes a step at each of several backward passes before an update.
 
-    >>> at_each("zBsBsB"), at_each("szBBB"), at_each("zBs")
+    >>> is_scheduled_every_pass("zBsBsB"), is_scheduled_every_pass("szBBB"), is_scheduled_every_pass("zBs")
     (True, False, False)
     """
     return EACH.fullmatch(only("BLs", last_try(trace))) is not None
@@ -28,7 +28,7 @@ def at_each(trace: str) -> bool:
 def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find a scheduler that counts micro-batches instead of updates."""
     for each in history.trained():
-        found = nearly_always(each, at_each, of=lambda trace: "s" in trace)
+        found = nearly_always(each, is_scheduled_every_pass, of=lambda trace: "s" in trace)
         if found:
             yield Finding(
                 "scheduler-at-every-micro-batch",

@@ -54,7 +54,7 @@ def emptied_between(history: OptimizerHistory) -> bool:
 
 
 def mode_of(history: OptimizerHistory) -> str | None:
-    """Return the word of the mode that the script trains in, None where no one mode tells it.
+    """Return the word of the mode that the script trains in, None where no one mode describes it.
 
     Several losses of a batch before one step are parts of one loss, and no accumulation.
     """
@@ -62,7 +62,7 @@ def mode_of(history: OptimizerHistory) -> str | None:
     if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
         return None
     losses = _losses_of_one_batch(history, every)
-    return _word(keep.median, every // losses, mean=losses > 1 or not summed(history, every))
+    return _mode_name(keep.median, every // losses, mean=losses > 1 or not summed(history, every))
 
 
 def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
@@ -122,7 +122,7 @@ def _cleared_at_times(history: OptimizerHistory) -> bool:
     return any(letter in trace for trace, _ in history.traces() for letter in CLEARED)
 
 
-def _word(kept: float, every: int, *, mean: bool) -> str:
+def _mode_name(kept: float, every: int, *, mean: bool) -> str:
     near = next((plain for plain in (0.0, 0.5, 1.0) if abs(kept - plain) <= ALIKE), float(f"{kept:.3g}"))
     if every > 1:
         return (modes.rule(near, every, mean=mean) if near else modes.accumulate(every, mean=mean)).name

@@ -56,4 +56,4 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders if trained else ():
             recorder.happened_to_all(Event.EPOCH_ENDED)
 
-    patches.around(dataloader._BaseDataLoaderIter, "__next__", before, after)  # noqa: SLF001 - nothing public tells
+    patches.around(dataloader._BaseDataLoaderIter, "__next__", before, after)  # noqa: SLF001 - not public otherwise

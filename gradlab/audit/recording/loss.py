@@ -2,7 +2,7 @@
 
 Read are constants that a loss was multiplied with or divided by, and whether a mean or a sum stands below: a few nodes
 from the root on. No tensor of the graph is kept, none that somebody has packed away is unpacked (of a checkpoint, that
-would compute it anew), and none is fetched from another device.
+would compute it again), and none is fetched from another device.
 """
 
 from __future__ import annotations

@@ -145,7 +145,8 @@ class Recorder:
 
     def _look_at_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Look at the loss and at the graph that is about to be used up, where that is to be measured."""
-        measured, nested, reads_loss = self._is_measured(), self.thread.depth > 1, False
+        nested, reads_loss = self.thread.depth > 1, False
+        measured = any(each.window.measurement for each in self._optimizers)
         due = measured and self._graphs.are_due()
         for each in () if nested else self._optimizers:
             window = each.window
@@ -157,12 +158,6 @@ class Recorder:
             self._graphs.look(args, kwargs, nested=nested, due=due)
         if reads_loss:
             self._loss = loss_of_pass(args, kwargs, scaled=self.loss_is_scaled)
-
-    def _is_measured(self) -> bool:
-        for each in self._optimizers:  # noqa: SIM110 - any() of a generator takes twice as long
-            if each.window.measurement:
-                return True
-        return False
 
     def backward_ended(self) -> None:
         """Record that a backward pass ends, or has raised."""

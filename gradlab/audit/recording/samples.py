@@ -23,9 +23,9 @@ OFF = 1e-3  # how far, squared and relative, a content may be off a multiple of 
 
 
 class Unread:
-    """Stands for elements of a gradient that were not read: to read them costs, and it tells whether they are left.
+    """Stands for elements of a gradient that were not read: reading costs, and identity shows whether they are left.
 
-    It is equal to itself alone.
+    It is equal only to itself.
     """
 
 
@@ -126,7 +126,7 @@ class Probes:
         before, self._latest = self._latest, []
         for nth, p in enumerate(parameters):
             grad = p.grad
-            version = -1 if grad is None else grad._version  # noqa: SLF001 - nothing public tells
+            version = -1 if grad is None else grad._version  # noqa: SLF001 - not public otherwise
             known, known_version, what = before[nth] if nth < len(before) else (None, -2, None)
             if known_version != version or (grad is not None and (known is None or known() is not grad)):
                 known, what = (None, None) if grad is None else (weakref.ref(grad), self._sample(grad))
@@ -182,7 +182,7 @@ def fingerprint(tensor: Tensor) -> object:
 
 def written_fingerprint(tensor: Tensor) -> object:
     """Return what differs once the tensor has been written to in any way; never equal where it is not finite."""
-    return tensor._version, fingerprint(tensor) or object()  # noqa: SLF001 - nothing public tells
+    return tensor._version, fingerprint(tensor) or object()  # noqa: SLF001 - not public otherwise
 
 
 def _dense(tensor: Tensor) -> Any:

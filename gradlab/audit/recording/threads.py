@@ -66,7 +66,7 @@ class TrainingThread:
 
 def _is_of_script(thread: int) -> bool:
     """Say whether a script has started this thread: autograd's own, as of a GPU, are part of the pass under way."""
-    of_others = threading._DummyThread  # noqa: SLF001 - nothing public tells
+    of_others = threading._DummyThread  # noqa: SLF001 - not public otherwise
     return any(each.ident == thread and not isinstance(each, of_others) for each in threading.enumerate())
 
 

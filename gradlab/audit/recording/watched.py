@@ -64,9 +64,7 @@ class WatchedOptimizer:
         self.step_without_gradient = False  # the one under way
         self.accumulates = False  # the last update took several backward passes
         self.next_measured = 2  # the number of the next update that is measured, after the one under way
-        self.reached_sets: set[frozenset[int]] | None = (
-            None  # ids that passes of one window reached, if different
-        )
+        self.reached_sets: set[frozenset[int]] | None = None  # by passes of one window, if different: ids
         self._probes = Probes()
         self._found: list[Sample] | None = None  # by the step under way
 
@@ -117,7 +115,7 @@ class WatchedOptimizer:
                     grads.append((p, None, -1))
                 else:
                     empty = empty and not p.requires_grad  # zeros in a frozen one are nothing that is left
-                    grads.append((p, grad, grad._version))  # noqa: SLF001 - nothing public tells
+                    grads.append((p, grad, grad._version))  # noqa: SLF001 - not public otherwise
         if self.has_gradient and empty:
             self._was_found_cleared()
         if not measurement:
@@ -209,6 +207,6 @@ def _any_changed(grads: Grads) -> bool:
     """Say whether new gradient has come into any `.grad` since."""
     for p, grad, version in grads:
         now = p.grad
-        if now is not None and (now is not grad or now._version != version):  # noqa: SLF001 - nothing public tells
+        if now is not None and (now is not grad or now._version != version):  # noqa: SLF001 - not public otherwise
             return True
     return False
