@@ -10,6 +10,8 @@ from gradlab.audit.history.history import MeasuredUpdate
 from gradlab.audit.recording.samples import UNCHANGED, all_are_zero, inner, is_zero, share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from gradlab.audit.recording.samples import Probes, Sample
@@ -52,7 +54,7 @@ class Measurement:
         self._kept, self._joins = [], []
 
     def result(
-        self, update: int, found: list[Sample], parameters: list[Tensor], probes: Probes, lines: int
+        self, update: int, found: list[Sample], parameters: Iterable[Tensor], probes: Probes, lines: int
     ) -> MeasuredUpdate:
         """Return what was measured, given the samples that the step found."""
         after = self._after or []

@@ -44,7 +44,7 @@ def _recorded(*, trains: bool) -> Callable[[Method], Method]:
     def decorated(method: Method) -> Method:
         @functools.wraps(method)
         def call(self: Recorder, *args: Any) -> Any:
-            if not self.thread.enter(trains=trains):
+            if not self.thread.enter(trains):
                 return None
             try:
                 return method(self, *args)

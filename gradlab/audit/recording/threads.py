@@ -32,7 +32,7 @@ class TrainingThread:
         self._on_conflict = on_conflict
         self._lock = threading.RLock()
 
-    def enter(self, *, trains: bool = True) -> bool:
+    def enter(self, trains: bool) -> bool:
         """Wait for other threads to leave, and say whether to record what this one does.
 
         If it `trains` (a pass, a step or a clearing) during the pass of another thread, that is a conflict.

@@ -175,9 +175,8 @@ class WatchedOptimizer:
         history.add_fetched(fetched - window.fetched_before)
         found, self._found = self._found, None
         if measurement:
-            history.add_measured(
-                measurement.result(history.updates, found or [], self.parameters, self._probes, lines)
-            )
+            parameters = (p for group in groups for p in group["params"])
+            history.add_measured(measurement.result(history.updates, found or [], parameters, self._probes, lines))
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
         self.window = Window(Measurement(found) if measures_next else None, asks_for_lines, fetched)
