@@ -38,19 +38,19 @@ def audit(
     ] = False,
 ) -> None:
     """Run your training script and say what it does with its gradients."""
-    from gradlab.audit.command import Streams
-    from gradlab.audit.command import audit as audited
-    from gradlab.audit.running import Interrupts
+    from gradlab.audit.script.command import audit as audited
+    from gradlab.audit.script.signals import Interrupts
+    from gradlab.audit.script.streams import Streams
     from gradlab.store import strict_json
 
     def write(report: Report, status: int) -> None:
         if json:
             document = report.as_json(script, status)
-            streams.answer(strict_json(document, indent=2, ascii_only=True) + "\n")
+            streams.write_result(strict_json(document, indent=2, ascii_only=True) + "\n")
         for line in report.history.remarks() if json else report.lines(_width_of_stderr()):
-            streams.tell(printable(line))
+            streams.write_message(printable(line))
 
-    streams = Streams(aside=json, errors=context.obj)
+    streams = Streams(to_stderr=json, errors=context.obj)
     interrupts = context.find_root().with_resource(Interrupts())  # as long as another document might be written
     try:
         status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
