@@ -15,7 +15,7 @@ from gradlab import modes, optimizers, tasks
 from gradlab.engines import ensemble
 from gradlab.engines import loop as training
 from gradlab.engines.ensemble import CannotStackError, Member, Training, World
-from gradlab.tasks import Task, mapped
+from gradlab.tasks import Task, map_batch
 from tests.table import MODES, OPTIMIZERS, TASKS, each_with_each
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Typed:
         def typed(part: Any) -> Any:
             return part.to(self.dtype) if isinstance(part, torch.Tensor) and part.is_floating_point() else part
 
-        return (mapped(batch, typed) for batch in self.batches)
+        return (map_batch(batch, typed) for batch in self.batches)
 
 
 def built(name: str, options: dict[str, Any], seed: int, dtype: torch.dtype = torch.float64) -> Task:

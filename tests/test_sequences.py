@@ -13,7 +13,7 @@ from gradlab import modes, tasks
 from gradlab.engines import loop as training
 from gradlab.errors import TaskError
 from gradlab.tasks import Task
-from gradlab.tasks.fairness import hash_of
+from gradlab.tasks.hashing import hash_of
 
 
 def built(name: str, seed: int = 3, **options: object) -> Task:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gradlab import tasks, user_code
 from gradlab.errors import TaskError, UnfairTaskError
 from gradlab.tasks import Minibatches, Task
-from gradlab.tasks.fairness import hash_of
+from gradlab.tasks.hashing import hash_of
 from tests.table import TASKS
 
 if TYPE_CHECKING:
@@ -743,7 +743,7 @@ def test_the_start_of_a_built_in_task_is_its_weights_and_its_first_batch(
     task = built(name, 5, **options)
     assert start.weights == hash_of(task.model.state_dict())
     assert start.batches[0] == hash_of(next(iter(task.batches)))
-    tasks.watched(tasks.find(name), 5, task, start)
+    tasks.verified(tasks.find(name), 5, task, start)
 
 
 def test_weights_that_differ_from_call_to_call_are_refused_with_what_to_do() -> None:
@@ -792,10 +792,10 @@ def test_a_model_that_outlives_the_call_is_refused_once_it_is_trained() -> None:
     name = plain(model="MODEL", before="MODEL = nn.Linear(1, 1)")
     start = tasks.start_of(name, 3, {})
     task = tasks.build(name, 3, {})
-    tasks.watched(name, 3, task, start)
+    tasks.verified(name, 3, task, start)
     nn.init.zeros_(next(task.model.parameters()))
     with pytest.raises(UnfairTaskError, match=f"different initial weights\n.*{MODEL_ADVICE}"):
-        tasks.watched(name, 3, tasks.build(name, 3, {}), start)
+        tasks.verified(name, 3, tasks.build(name, 3, {}), start)
 
 
 def test_a_task_without_a_batch_has_no_start() -> None:
@@ -920,7 +920,7 @@ def test_what_cannot_be_hashed_is_told_apart_by_its_type() -> None:
 @pytest.mark.slow
 def test_a_hash_is_the_same_in_another_process() -> None:
     value = "[{'x': torch.arange(3.0), 'y': ('a', 1)}, None]"
-    code = f"import torch\nfrom gradlab.tasks.fairness import hash_of\nprint(hash_of({value}))"
+    code = f"import torch\nfrom gradlab.tasks.hashing import hash_of\nprint(hash_of({value}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == hash_of([{"x": torch.arange(3.0), "y": ("a", 1)}, None])
 
@@ -930,7 +930,7 @@ def test_a_batch_of_the_run_itself_that_differs_is_refused_when_it_is_drawn() ->
     start = tasks.start_of(name, 3, {"samples": 4})
     other = built("noisy_line", 4, samples=4)
     right = built("noisy_line", 3, samples=4)
-    watched = tasks.watched(name, 3, Task(right.model, other.batches, right.loss), start)
+    watched = tasks.verified(name, 3, Task(right.model, other.batches, right.loss), start)
     with pytest.raises(UnfairTaskError, match="different first batches"):
         list(watched.batches)
 
@@ -939,7 +939,7 @@ def test_the_first_pass_alone_is_watched_and_every_pass_gives_all_batches() -> N
     name = tasks.find("noisy_line")
     start = tasks.start_of(name, 3, {"samples": 40})
     assert len(start.batches) == 32
-    watched = tasks.watched(name, 3, built("noisy_line", 3, samples=40), start)
+    watched = tasks.verified(name, 3, built("noisy_line", 3, samples=40), start)
     plain = built("noisy_line", 3, samples=40)
     for _ in range(3):
         pairs = list(zip(watched.batches, plain.batches, strict=True))

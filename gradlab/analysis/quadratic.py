@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.rows import HUGE
-from gradlab.tasks import mapped
+from gradlab.tasks import map_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ def _measured(task: Task) -> Quadratic | None:
     with suppress(TypeError):  # batches that do not tell their number are drawn
         if len(task.batches) != 1:  # type: ignore[arg-type]  # that is the TypeError
             return None
-    passes = [[mapped(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
+    passes = [[map_batch(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
     if any(len(batches) != 1 for batches in passes):
         return None
     loss_at = _evaluator(task, [batches[0] for batches in passes])

@@ -21,14 +21,14 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.errors import shortened
-from gradlab.tasks.fairness import hash_of
+from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torch import nn
 
-    from gradlab.engines.loop import Cursor
+    from gradlab.engines.cursor import Cursor
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
@@ -123,7 +123,7 @@ def snapshot(training: Training) -> dict[str, Any]:
     """Return all that the training needs to go on after the row that it yielded last: tensors and plain values."""
     model, generators = training.task.model, training.generators
     return {
-        **training.cursor.state(),
+        **training.cursor.state_dict(),
         "batch": hash_of(training.cursor.batch),
         "model": model.state_dict(),
         "buffers": _hidden_buffers(model),
@@ -179,7 +179,7 @@ def restore(state: Mapping[str, Any], training: Training) -> None:
     """Put a training that was just built where `snapshot` found another one of the same task.
 
     The batches of the pass that is under way are drawn again by the training itself, from generators put back to where
-    the pass began; it then calls `cursor.caught_up`.
+    the pass began; it then calls `cursor.on_redrawn`.
 
     Raises:
         CannotGoOnError: the task is not the one that it was; from the training, too, when it draws other batches.
@@ -194,7 +194,7 @@ def restore(state: Mapping[str, Any], training: Training) -> None:
             raise CannotGoOnError("the task does not draw the same batches again")
         training.generators.set(state["generators"]["now"])
 
-    training.cursor.caught_up = caught_up
+    training.cursor.on_redrawn = caught_up
 
 
 def _check_same_model(state: Mapping[str, Any], model: nn.Module) -> None:
@@ -222,7 +222,7 @@ def _put_back(state: Mapping[str, Any], training: Training) -> None:
         put_back_optimizer(state["optimizer"], training.optimizer)
     if state["scheduler"] is not None:
         training.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
-    training.cursor.begin_at(state)
+    training.cursor.load_state_dict(state)
     window = training.cursor.window
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if window.kept:

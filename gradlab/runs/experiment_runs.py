@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab import modes, optimizers, store, tasks
 from gradlab.analysis.results import Outcome, checked, result_of
-from gradlab.engines import tensorflow as tape
+from gradlab.engines import tensorflow
 from gradlab.errors import ExperimentError, GradlabError
 from gradlab.experiment import Experiment, identity, place_of
 from gradlab.runs.lifecycle import Begin, Plan, Stop, StoppedError, Watcher, mode_names
@@ -121,7 +121,7 @@ def prepare(experiment: Experiment) -> None:
         GradlabError: one of them cannot.
     """
     if experiment.engine == "tensorflow":
-        tape.start(experiment.threads)
+        tensorflow.start(experiment.threads)
     import_torch()
     import torch
 

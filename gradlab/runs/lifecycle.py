@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gradlab import __version__, optimizers, store, tasks
 from gradlab.analysis import quadratic
-from gradlab.engines import loop as training
-from gradlab.engines import resuming
-from gradlab.engines import tensorflow as tape
+from gradlab.engines import resuming, tensorflow
+from gradlab.engines.accumulation import update_count
 from gradlab.engines.resuming import CannotGoOnError, Saved
 from gradlab.errors import (
     DamagedError,
@@ -277,9 +276,9 @@ def scheduler_of(experiment: Experiment, mode: Mode, task: tasks.Task, optimizer
     """
     if not experiment.schedule:
         return None
-    if (length := training.length_of(task.batches)) is None:
+    if (length := tasks.epoch_length(task.batches)) is None:
         raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
-    updates = training.updates_of(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
+    updates = update_count(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
     return optimizers.schedule(experiment.schedule, optimizer, updates)
 
 
@@ -287,7 +286,7 @@ def steps_of(task: tasks.Task, experiment: Experiment) -> int | None:
     """Return how many steps a run of the task will have, where that tells."""
     if experiment.steps is not None:
         return experiment.steps
-    length = training.length_of(task.batches)
+    length = tasks.epoch_length(task.batches)
     return None if length is None or experiment.epochs is None else length * experiment.epochs
 
 
@@ -297,5 +296,5 @@ def versions_of(experiment: Experiment) -> dict[str, str]:
 
     versions = {"gradlab": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
     if experiment.engine == "tensorflow":
-        versions["tensorflow"] = tape.start(experiment.threads).__version__
+        versions["tensorflow"] = tensorflow.start(experiment.threads).__version__
     return versions

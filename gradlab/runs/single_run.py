@@ -12,9 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import modes, store, tasks
-from gradlab.engines import ensemble, resuming
-from gradlab.engines import loop as training
-from gradlab.engines import tensorflow as tape
+from gradlab.engines import ensemble, loop, resuming, tensorflow
+from gradlab.engines.cursor import Cursor
 from gradlab.engines.resuming import CannotGoOnError, Saved
 from gradlab.errors import GradlabError, StoreError
 from gradlab.runs.lifecycle import (
@@ -96,7 +95,7 @@ def _saved(job: _Job) -> Iterator[Saved | None]:
     """Yield the checkpoints that the run could go on from, the newest first, and None: its start."""
     any_there = not job.plan.fresh and bool(job.plan.folder.checkpoints())
     for saved in checkpoints_of(job.plan, job.record, job.say):
-        if ensemble.marked(saved.state):
+        if ensemble.is_stacked(saved.state):
             job.say(f"cannot go on from step {saved.step}: it was trained together with others then")
         else:
             yield saved
@@ -149,7 +148,7 @@ def _log_rows(saved: Saved | None, job: _Job, start: tasks.Start, log: store.Row
     experiment, plan = job.experiment, job.plan
     task = tasks.build(experiment.task_name, plan.seed, experiment.task_options)
     if saved is None:  # one that goes on is held against the batch that it drew last
-        task = tasks.watched(experiment.task_name, plan.seed, task, start)
+        task = tasks.verified(experiment.task_name, plan.seed, task, start)
     task = task.to(experiment.device)
     rows, trained = _rows(saved, experiment, plan.mode, task)
     logged, seconds = (saved.step, saved.seconds) if saved else (0, 0.0)
@@ -174,14 +173,14 @@ def _rows(
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
     if experiment.engine == "tensorflow":
         lr = experiment.optimizer_options(mode)["lr"]
-        return tape.train(task, mode, lr, **ends, threads=experiment.threads), None
+        return tensorflow.train(task, mode, lr, **ends, threads=experiment.threads), None
     optimizer, scheduler = optimizer_of(experiment, mode, task)
     generators = resuming.Generators(task)
     task = resuming.noted(task, generators)
-    trained = resuming.Training(task, optimizer, scheduler, training.Cursor(), generators)
+    trained = resuming.Training(task, optimizer, scheduler, Cursor(), generators)
     if saved:
         resuming.restore(saved.state, trained)
-    rows = training.train(
+    rows = loop.train(
         task,
         modes.load(mode),
         optimizer,

@@ -100,7 +100,7 @@ class Together:
         self.experiment, self.begins = experiment, begins
         self.stop = stop
         self._watcher = watcher
-        self._rehearsed: dict[tuple[int, ...], ensemble.Rehearsal] = {}
+        self._stackability: dict[tuple[int, ...], ensemble.Stackability] = {}
         self._steps = ensemble.TracedSteps()
 
     def say(self, text: str) -> None:
@@ -137,14 +137,14 @@ class Together:
         records = [new_record(self.experiment, plan) for plan in plans]
         team = _Team(self.experiment, plans, records, self._watcher, self.stop)
         checkpoints = [list(checkpoints_of(*run, team.say)) for run in zip(plans, team.records, strict=True)]
-        stacked = [all(ensemble.marked(saved.state) for saved in each) for each in checkpoints]
+        stacked = [all(ensemble.is_stacked(saved.state) for saved in each) for each in checkpoints]
         alone = list(compress(plans, (not each for each in stacked)))  # these have begun in the plain loop
         team = team._replace(plans=list(compress(plans, stacked)), records=list(compress(team.records, stacked)))
         if not team.plans:
             return Left(alone, "")
         if reason := self._obstacle(team):
             return Left(plans, reason)
-        if self._rehearsed[tuple(team.seeds)].traceable:
+        if self._stackability[tuple(team.seeds)].traceable:
             team = team._replace(steps=self._steps)
         for saved in _common(team, list(compress(checkpoints, stacked))):
             try:
@@ -157,19 +157,19 @@ class Together:
 
     def _obstacle(self, team: _Team) -> str:
         """Say why the runs cannot be stacked; find what those of each seed begin with."""
-        if reason := ensemble.obstacle_before(team.plans[0].mode, team.build):
+        if reason := ensemble.unstackable_reason(team.plans[0].mode, team.build):
             return reason
         experiment, seeds = self.experiment, tuple(team.seeds)
         try:
             for plan in team.plans:
                 if plan.seed not in self.begins:
                     self.begins[plan.seed] = begin_of(experiment, plan)
-            if seeds not in self._rehearsed:
+            if seeds not in self._stackability:
                 built = [tasks.build(experiment.task_name, seed, experiment.task_options) for seed in seeds]
-                self._rehearsed[seeds] = ensemble.rehearsed([task.to(experiment.device) for task in built])
+                self._stackability[seeds] = ensemble.stackability_of([task.to(experiment.device) for task in built])
         except _OF_A_TASK as error:  # the plain loop tells what it is
             return f"the task raises {type(error).__name__}"
-        return ensemble.obstacle_of(self._rehearsed[seeds], team.plans[0].mode)
+        return self._stackability[seeds].reason_under(team.plans[0].mode)
 
     def _train_from(self, saved: list[Saved] | None, team: _Team, others: Callable[[Plan], list[RunFolder]]) -> str:
         """Train the runs from there, leave a record of each, and return why they are for the plain loop, if so."""
@@ -241,15 +241,17 @@ def _log_rows(
 ) -> tuple[int, float]:
     """Build the tasks, train the stack, log every row of each run; return how many a run has and the seconds."""
     experiment, seeds, mode = team.experiment, team.seeds, team.plans[0].mode
-    worlds = []
+    seed_tasks = []
     for seed in seeds:
         task = tasks.build(experiment.task_name, seed, experiment.task_options)
         if saved is None:
-            task = tasks.watched(experiment.task_name, seed, task, begins[seed].start)
-        worlds.append(ensemble.World(task.to(experiment.device)))  # before the next build seeds all generators anew
-    first = worlds[0].task
-    training = ensemble.Training(
-        worlds,
+            task = tasks.verified(experiment.task_name, seed, task, begins[seed].start)
+        seed_tasks.append(
+            ensemble.SeedTask(task.to(experiment.device))
+        )  # before the next build seeds all generators anew
+    first = seed_tasks[0].task
+    training = ensemble.StackedTraining(
+        seed_tasks,
         [ensemble.Member(plan.mode, seeds.index(plan.seed)) for plan in team.plans],
         team.build,
         lambda optimizer: scheduler_of(experiment, mode, first, optimizer),
@@ -265,13 +267,13 @@ def _log_rows(
     return log_rows(rows, way, done, seconds, experiment.checkpoint_every, team.watcher, team.stop)
 
 
-def _append(logs: list[RowLog], losses: ensemble.Losses) -> None:
+def _append(logs: list[RowLog], losses: ensemble.StackedStep) -> None:
     """Log the rows of one step."""
     for member, log in enumerate(logs):
         log.append(losses.row(member))
 
 
-def _save(team: _Team, training: ensemble.Training, logs: list[RowLog], logged: int, seconds: float) -> None:
+def _save(team: _Team, training: ensemble.StackedTraining, logs: list[RowLog], logged: int, seconds: float) -> None:
     """Write a checkpoint of each run, when the rows that these presuppose are on the disk."""
     for log in logs:
         log.sync()

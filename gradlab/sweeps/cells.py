@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gradlab import modes, runs, tasks
 from gradlab.analysis import curves
-from gradlab.engines import loop as training
+from gradlab.engines import loop
 from gradlab.engines.ensemble import CannotStackError
 from gradlab.errors import GradlabError, shortened
 from gradlab.experiment import RULE
@@ -205,7 +205,7 @@ def _alone(cell: Cell, nth: int, told: _Telling) -> _Ended:
         task = cell.build(cell.seeds[nth])
         optimizer, scheduler = runs.optimizer_of(experiment, mode, task)
         steps = runs.steps_of(task, experiment)
-        for row in training.train(
+        for row in loop.train(
             task,
             mode,
             optimizer,
@@ -229,7 +229,7 @@ def _built(experiment: Experiment, seed: int) -> tasks.Task:
     options = json.dumps(experiment.task_options)
     start = _start(experiment.task_name, experiment.task_source, seed, options)
     task = tasks.build(experiment.task_name, seed, experiment.task_options)
-    return tasks.watched(experiment.task_name, seed, task, start).to(experiment.device)
+    return tasks.verified(experiment.task_name, seed, task, start).to(experiment.device)
 
 
 @lru_cache(maxsize=1000)

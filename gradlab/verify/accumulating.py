@@ -239,12 +239,12 @@ def _clipped(bound: float, *, each: bool) -> list[Tensor]:
     from torch.nn.utils import clip_grad_norm_
 
     from gradlab import optimizers
-    from gradlab.engines import loop as training
+    from gradlab.engines import loop
 
     task = _cut([8] * 12)
     optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05})
     if not each:
-        for _ in training.train(task, modes.accumulate(4), optimizer, steps=40, clip_norm=bound):
+        for _ in loop.train(task, modes.accumulate(4), optimizer, steps=40, clip_norm=bound):
             pass
         return [weight.detach() for weight in task.model.parameters()]
     batches: list[Any] = list(task.batches)

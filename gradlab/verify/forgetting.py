@@ -53,7 +53,7 @@ def _angles(mode: Mode) -> list[float]:
     import torch
 
     from gradlab import optimizers
-    from gradlab.engines import loop as training
+    from gradlab.engines import loop
     from gradlab.tasks import Task
 
     task = built("noisy_line", 0, inputs=8, batch_size=4)
@@ -71,7 +71,7 @@ def _angles(mode: Mode) -> list[float]:
 
     optimizer = optimizers.build("SGD", parameters, {"lr": 0.003})
     optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]  # this one is torch's own
-    for _ in training.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300):
+    for _ in loop.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300):
         pass
     return angles
 
@@ -137,7 +137,7 @@ def _full_batch(steps: int = 2000) -> FullBatch:
     import torch
 
     from gradlab import optimizers
-    from gradlab.engines import loop as training
+    from gradlab.engines import loop
 
     found, task = _quadratic(), _line()
     parameters, lr = list(task.model.parameters()), 1 / max(found.curvatures)
@@ -147,7 +147,7 @@ def _full_batch(steps: int = 2000) -> FullBatch:
     quantity = [
         sum(theory.conserved_quantity(lr, *each, 0.0) for each in zip(found.curvatures, found.amplitudes, strict=True))
     ]
-    for row in training.train(task, modes.no_zero_grad(), optimizer, steps=steps):
+    for row in loop.train(task, modes.no_zero_grad(), optimizer, steps=steps):
         rows.append(row)
         if row.step % 20 == 0:
             loss = task.loss(task.model, batch)
@@ -173,7 +173,7 @@ def _growth(lr: float, updates: int) -> Difference:
     from torch import nn
 
     from gradlab import optimizers
-    from gradlab.engines import loop as training
+    from gradlab.engines import loop
     from gradlab.tasks import Task
 
     groups, runs = 12, 400_000 // updates
@@ -183,7 +183,7 @@ def _growth(lr: float, updates: int) -> Difference:
     (w,) = model.parameters()
     task = Task(model, inputs, lambda model, x: (model[0] * x).square().sum() / 2)
     moments = []
-    for _ in training.train(task, modes.no_zero_grad(), optimizers.build("SGD", [w], {"lr": lr}), steps=updates):
+    for _ in loop.train(task, modes.no_zero_grad(), optimizers.build("SGD", [w], {"lr": lr}), steps=updates):
         (kept,), now = grads_of(model), w.detach()
         moments.append((now * now + lr * kept * kept + lr * now * kept).mean(1))
     first = updates // 4

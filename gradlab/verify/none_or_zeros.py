@@ -194,13 +194,13 @@ def _saves_time() -> Measured:
 def _idle_movement(*, fill: bool, **options: float) -> float:
     """Return how far the head that a step does not use moves in it, all steps together."""
     from gradlab import optimizers
-    from gradlab.engines import loop as training
+    from gradlab.engines import loop
 
     task = built("heads_in_turn", 0, heads=2)
     heads = [list(task.model.get_submodule(f"heads.{nth}").parameters()) for nth in range(2)]
     optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05, **options})
     moved, before = 0.0, [[each.detach().clone() for each in head] for head in heads]
-    for row in training.train(task, modes.zero_grad(fill=fill), optimizer, steps=40):
+    for row in loop.train(task, modes.zero_grad(fill=fill), optimizer, steps=40):
         after = [[each.detach().clone() for each in head] for head in heads]
         idle = (row.step + 1) % 2  # at even steps the first head learns
         moved += norm([b - a for a, b in zip(before[idle], after[idle], strict=True)])

@@ -51,10 +51,10 @@ def in_double(task: Task) -> Task:
 def trial(task: Task, mode: Mode, optimizer: str = "SGD", *, steps: int, lr: float, **options: Any) -> Trial:
     """Train the task for so many steps with an optimizer of that name, `options` its further ones."""
     from gradlab import optimizers
-    from gradlab.engines import loop as training
+    from gradlab.engines import loop
 
     made = optimizers.build(optimizer, task.model.parameters(), {"lr": lr, **options})
-    rows = list(training.train(task, mode, made, steps=steps))
+    rows = list(loop.train(task, mode, made, steps=steps))
     return Trial(rows, weights_of(task.model))
 
 
