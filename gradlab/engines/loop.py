@@ -54,7 +54,7 @@ def train(
     model, cursor = task.model, cursor or Cursor()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     divide, finish_window = cursor.window.division(mode, parameters)
-    keep_gradients = _keeping(mode, optimizer, parameters, cursor.update)
+    keep_gradients = _keep_function(mode, optimizer, parameters, cursor.update)
     batches = partial(windows, task.batches, mode.every, epoch_length(task.batches))
     for batch, window, due in cursor.remaining(batches, epochs, steps):
         loss, items = mean_and_items(task.loss(model, batch), cursor.step)
@@ -90,7 +90,9 @@ def _check_kind(loss: object, items: float | None, cursor: Cursor) -> None:
     cursor.counts_items = items is not None
 
 
-def _keeping(mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], update: int) -> Callable[[], object]:
+def _keep_function(
+    mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], update: int
+) -> Callable[[], object]:
     """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
     if (own := mode.leave) is not None:
         return partial(_call_own_mode, mode, own, parameters, count(update))
