@@ -264,10 +264,10 @@ def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[An
     """Build a stack of two seeds, from its start or from what was saved of another."""
     scope: dict[str, Any] = {}
     exec(TASKS, scope)  # noqa: S102 - the source above
-    worlds = []
+    seed_tasks = []
     for seed in (1, 2):
         loading.seed_everything(seed)
-        worlds.append(SeedTask(scope[task](seed)))
+        seed_tasks.append(SeedTask(scope[task](seed)))
     settings = dict(optimizer)
     name = settings.pop("name")
     members = [Member(modes.parse(word), nth) for nth in range(2) for word in words]
@@ -275,7 +275,9 @@ def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[An
     def schedule(made: Any) -> Any:
         return None if name == "vanilla" else optimizers.schedule("cosine", made, STEPS)
 
-    made = StackedTraining(worlds, members, lambda parameters: optimizers.build(name, parameters, settings), schedule)
+    made = StackedTraining(
+        seed_tasks, members, lambda parameters: optimizers.build(name, parameters, settings), schedule
+    )
     if saved:
         ensemble.restore(saved, made)
     return made

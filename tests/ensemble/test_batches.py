@@ -45,9 +45,9 @@ def test_batches_too_large_to_draw_ahead_are_drawn_one_by_one(monkeypatch: pytes
     drawn: list[int] = []
     before = SeedTask.draw
 
-    def noted(world: SeedTask, batches: Any, most: int) -> list[Any]:
+    def noted(seed: SeedTask, batches: Any, most: int) -> list[Any]:
         drawn.append(most)
-        return before(world, batches, most)
+        return before(seed, batches, most)
 
     monkeypatch.setattr(SeedTask, "draw", noted)
     monkeypatch.setattr(ensemble.batches, "BLOCK_BYTES", 1)

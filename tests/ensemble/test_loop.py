@@ -74,9 +74,9 @@ def together(make: Any, members: Sequence[tuple[Mode, int]], optimizer: Any, **m
     """Return the rows of runs that are trained as one stack: modes and seeds."""
     seeds = sorted({seed for _, seed in members})
     schedule, traced = more.pop("schedule", None), more.pop("traced", None)
-    worlds = [SeedTask(make(seed)) for seed in seeds]
+    seed_tasks = [SeedTask(make(seed)) for seed in seeds]
     stack = StackedTraining(
-        worlds, [Member(mode, seeds.index(seed)) for mode, seed in members], optimizer, schedule, traced
+        seed_tasks, [Member(mode, seeds.index(seed)) for mode, seed in members], optimizer, schedule, traced
     )
     found = list(ensemble.train(stack, **more))
     return [[losses.row(member) for losses in found] for member in range(len(members))]

@@ -161,10 +161,9 @@ def gradients(task: Task) -> tuple[Any, Any]:
     stack = ensemble.Stack([task], [Member(modes.zero_grad())] * 4, deferred=True)
     parameters: list[Tensor] = [each.detach() for each in stack.groups[0].parameters.values()]
     no_buffers: list[Tensor] = []
-    batch = next(iter(task.batches))
-    stacked = stack_batches([batch])
+    stacked = stack_batches([next(iter(task.batches))])
     assert stacked
-    given = parameters, no_buffers, list(batch)
+    given = parameters, no_buffers, [each[0] for each in stacked.tensors]
     return traced_step._gradients(stack, stacked, one_task=True), given
 
 
