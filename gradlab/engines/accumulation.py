@@ -7,49 +7,47 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import TaskError
+from gradlab.tasks import epoch_length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from torch import Tensor, nn
 
     from gradlab.modes import Mode
 
 
-def windows(
-    batches: Iterable[Any], every: int, length: int | None, most: int | None
-) -> Iterable[tuple[Any, tuple[int, bool]]]:
+def windows(batches: Iterable[Any], every: int, most: int | None) -> Iterator[tuple[Any, tuple[int, bool]]]:
     """Yield the batches of an epoch, `most` of them at most, each with the size of its window and whether it ends it.
 
-    `length` is the number of batches, where they have a len().
+    The last window may be shorter. Where batches have no len(), each window is drawn before it begins: only then is
+    its size known.
+
+    Raises:
+        TaskError: there are more or fewer batches than len() says, so that the last window cannot close.
     """
+    length = epoch_length(batches)
     if most is not None:
         batches = islice(batches, most)
         length = None if length is None else min(length, most)
-    if every == 1:
-        return zip(batches, repeat((1, True)), strict=False)  # no Python between two steps
-    return _sized_windows(batches, every, length) if length is not None else _drawn_windows(batches, every)
-
-
-def _sized_windows(batches: Iterable[Any], every: int, length: int) -> Iterator[tuple[Any, tuple[int, bool]]]:
-    """Cut `length` batches into windows of `every`; the last one may be shorter."""
     nth = 0
-    for nth, batch in enumerate(batches, 1):
-        if nth > length:
-            break
-        before = (nth - 1) // every * every
-        size = min(every, length - before)
-        yield batch, (size, nth == before + size)
-    if nth != length:
-        raise TaskError(f"an epoch has {nth} batches where len() says {length}, so that its last window cannot close")
-
-
-def _drawn_windows(batches: Iterable[Any], every: int) -> Iterator[tuple[Any, tuple[int, bool]]]:
-    """Cut batches into windows of `every`, drawing each window before it begins: only then is its size known."""
-    iterator = iter(batches)
-    while window := list(islice(iterator, every)):
-        for nth, batch in enumerate(window, 1):
-            yield batch, (len(window), nth == len(window))
+    if every == 1:
+        yield from zip(batches, repeat((1, True)), strict=False)  # no Python between two steps
+    elif length is None:
+        iterator = iter(batches)
+        while window := list(islice(iterator, every)):
+            yield from ((batch, (len(window), nth == len(window))) for nth, batch in enumerate(window, 1))
+    else:
+        for nth, batch in enumerate(batches, 1):
+            if nth > length:
+                break
+            before = (nth - 1) // every * every
+            size = min(every, length - before)
+            yield batch, (size, nth == before + size)
+        if nth != length:
+            raise TaskError(
+                f"an epoch has {nth} batches where len() says {length}, so that its last window cannot close"
+            )
 
 
 def update_count(length: int, every: int, *, epochs: int | None = None, steps: int | None = None) -> int:
@@ -74,6 +72,7 @@ class WindowMean:
 
     def __init__(self) -> None:
         self.parameters: list[nn.Parameter] = []
+        self.divides = self.by_batch = False
         self.scale = self.total = 0.0
         self.kept: list[Tensor | None] = []
 
@@ -85,21 +84,17 @@ class WindowMean:
         """Continue the window that this is the state of."""
         vars(self).update(state)
 
-    def division(
-        self, mode: Mode, parameters: list[nn.Parameter]
-    ) -> tuple[Callable[[Any, float | None, int], Any], Callable[[], object]]:
-        """Return what divides a batch's loss by its window, and what ends a window; chosen once, not each step."""
-        if mode.every == 1 or not mode.mean:
-            return lambda loss, _items, _window: loss, lambda: None
-        if mode.by_batch:
-            return lambda loss, _items, window: loss / window, lambda: None
+    def begin(self, mode: Mode, parameters: list[nn.Parameter]) -> None:
+        """Take windows of this mode over the gradients of these parameters."""
         self.parameters = parameters
-        return self.divide, self.finish
+        self.divides, self.by_batch = mode.mean and mode.every > 1, mode.by_batch
 
-    def divide(self, loss: Tensor, items: float | None, window: int) -> Tensor:
+    def divide(self, loss: Any, items: float | None, size: int) -> Any:
         """Return what is backpropagated of a batch with this mean loss, in a window of so many batches."""
-        if items is None:
-            return loss / window if window > 1 else loss
+        if not self.divides:
+            return loss
+        if items is None or self.by_batch:
+            return loss / size if size > 1 else loss
         if not self.total:
             self.scale = items
             self.kept = [parameter.grad for parameter in self.parameters]

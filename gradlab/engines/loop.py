@@ -11,7 +11,6 @@ from gradlab.engines.cursor import Cursor
 from gradlab.engines.losses import check_scalar, mean_and_items
 from gradlab.errors import ModeError, TaskError
 from gradlab.rows import Row
-from gradlab.tasks import epoch_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,17 +52,16 @@ def train(
 
     model, cursor = task.model, cursor or Cursor()
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    divide, finish_window = cursor.window.division(mode, parameters)
+    cursor.window.begin(mode, parameters)
     keep_gradients = _keep_function(mode, optimizer, parameters, cursor.update)
-    batches = partial(windows, task.batches, mode.every, epoch_length(task.batches))
-    for batch, window, due in cursor.remaining(batches, epochs, steps):
+    for batch, window, due in cursor.remaining(partial(windows, task.batches, mode.every), epochs, steps):
         loss, items = mean_and_items(task.loss(model, batch), cursor.step)
         if cursor.counts_items is not (items is not None):
             _check_kind(loss, items, cursor)
-        divide(loss, items, window).backward()
+        cursor.window.divide(loss, items, window).backward()
         row = Row(cursor.step, cursor.update, cursor.epoch, loss.item(), items or 1)
         if due:
-            finish_window()
+            cursor.window.finish()
             if clip_norm is not None:
                 clip_grad_norm_(parameters, clip_norm)
             optimizer.step()

@@ -21,7 +21,6 @@ from gradlab.engines.accumulation import windows
 from gradlab.engines.cursor import Cursor
 from gradlab.errors import ExperimentError, GradlabError, TaskError, kind_of, shortened
 from gradlab.rows import Row
-from gradlab.tasks import epoch_length
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -60,8 +59,7 @@ def train(
     zeros = [tf.zeros_like(w) for w in weights]
     gradients = zeros  # what PyTorch holds in .grad
     cursor = Cursor()
-    batches = partial(windows, task.batches, mode.every, epoch_length(task.batches))
-    for batch, window, due in cursor.remaining(batches, epochs, steps):
+    for batch, window, due in cursor.remaining(partial(windows, task.batches, mode.every), epochs, steps):
         expected = _torch_loss(task, batch) if cursor.step == 0 else None
         inputs, targets = batch
         with tf.GradientTape() as tape:
@@ -88,7 +86,14 @@ def start(threads: int = 1) -> Any:
     Raises:
         GradlabError: it is not installed, does not import, or was started before with another number of threads.
     """
-    tf = _tensorflow()
+    if importlib.util.find_spec("tensorflow") is None:  # at once, without the seconds of the import
+        raise GradlabError(f"{_ENGINE} needs TensorFlow, which is not installed\npip install 'gradlab[tensorflow]'")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no lines on stderr; read at the first import, as is the next
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # sums in the same order on every run
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise GradlabError(f"TensorFlow is installed but does not import: {shortened(error, 200)}") from None
     try:
         tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -98,19 +103,6 @@ def start(threads: int = 1) -> Any:
         raise ExperimentError(
             f"TensorFlow is running already, and not on the CPU with {wanted}: train in a process of its own"
         ) from None
-    return tf
-
-
-def _tensorflow() -> Any:
-    """Import TensorFlow without the lines it writes to stderr, and with sums in the same order on every run."""
-    if importlib.util.find_spec("tensorflow") is None:  # at once, without the seconds of the import
-        raise GradlabError(f"{_ENGINE} needs TensorFlow, which is not installed\npip install 'gradlab[tensorflow]'")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when it is imported for the first time
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise GradlabError(f"TensorFlow is installed but does not import: {shortened(error, 200)}") from None
     return tf
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.engines.accumulation import windows
 from gradlab.engines.resuming import Generators, noted
-from gradlab.tasks import epoch_length, map_batch, uses_global_generators
+from gradlab.tasks import map_batch, uses_global_generators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ def draw_together(
     Raises:
         CannotStackError: the seeds have unequal numbers of batches.
     """
-    passes = [iter(windows(_once_drawn(seed), every, epoch_length(seed.task.batches), most)) for seed in seeds]
+    passes = [windows(seed.task.batches, every, most) for seed in seeds]  # each begins when its first batch is drawn
     if len(seeds) == 1:
         yield from (([batch], window) for batch, window in passes[0])
         return
@@ -74,11 +74,6 @@ def draw_together(
         tensors, _ = split_batch(blocks[0][0][0])
         size = sum(each.numel() * each.element_size() for each in tensors)
         ahead = max(1, min(BLOCK, BLOCK_BYTES // (size or 1)))
-
-
-def _once_drawn(seed: SeedTask) -> Iterator[Any]:
-    """Begin a pass over the batches when the first is drawn: with the generators of the seed."""
-    yield from seed.task.batches
 
 
 class StackedBatches(NamedTuple):
