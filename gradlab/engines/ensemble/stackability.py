@@ -132,7 +132,7 @@ def _gradients(task: Task, batch: Any) -> _Gradients:
     try:
         loss, items = mean_and_items(task.loss(task.model, batch))
         loss.backward()
-    except Exception as error:  # it is a user's: the plain loop tells of it
+    except Exception as error:  # it is a user's: the plain loop reports it
         raise CannotStackError(f"its loss raises {type(error).__name__}") from None
     grads = {name: each.grad for name, each in task.model.named_parameters() if each.requires_grad}
     if any(each is not None and each.is_sparse for each in grads.values()):
@@ -204,7 +204,7 @@ def _compared(tasks: Sequence[Task], alone: list[_Expected]) -> Stackability:
             group.keep_gradients()
     except CannotStackError:
         raise
-    except Exception as error:  # torch tells in many ways what vmap cannot do
+    except Exception as error:  # torch reports in many ways what vmap cannot do
         why = shortened(str(error).partition("\n")[0].partition(". ")[0], 90)
         return Stackability(f"torch.func.vmap cannot compute its loss: {why or type(error).__name__}")
     return Stackability("", items is not None, complete and items is None)
@@ -250,19 +250,17 @@ def _is_elementwise(build: Build) -> bool:
 
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
-    together = [torch.nn.Parameter(start.clone())]
-    alone = [torch.nn.Parameter(each.clone()) for each in start]
+    stacked, *single = (torch.nn.Parameter(each.clone()) for each in (start, *start))
     try:
-        both = build(together), [build([each]) for each in alone]
+        optimizers = [build([each]) for each in (stacked, *single)]
         for _ in range(3):
             grads = torch.randn(start.shape, generator=generator, dtype=torch.float64)
             grads *= torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64).view(3, 1, 1)  # a norm over all would show
-            together[0].grad = grads.clone()
-            both[0].step()
-            for parameter, grad, optimizer in zip(alone, grads, both[1], strict=True):
+            for parameter, grad in zip((stacked, *single), (grads, *grads), strict=True):
                 parameter.grad = grad.clone()
+            for optimizer in optimizers:
                 optimizer.step()
     except Exception:  # it refuses tensors of three dimensions, dense gradients, or its options
         return False
-    found = torch.stack([each.detach() for each in alone])
-    return torch.allclose(together[0].detach(), found, rtol=1e-12, atol=1e-12)
+    found = torch.stack([each.detach() for each in single])
+    return torch.allclose(stacked.detach(), found, rtol=1e-12, atol=1e-12)
