@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from gradlab import modes, optimizers, tasks
-from gradlab.engines.loop import Cursor, train
+from gradlab.engines.cursor import Cursor
+from gradlab.engines.loop import train
 from gradlab.engines.resuming import CannotResumeError, Checkpoint, TrainingState
 from gradlab.tasks import Minibatches, Task
 from tests.table import MODES, OPTIMIZERS, each_with_each
@@ -262,7 +263,7 @@ def test_a_resumed_own_mode_gets_the_right_update() -> None:
         return train(task, mode, torch.optim.SGD(task.model.parameters(), 0.0), steps=4, cursor=cursor)
 
     cursor = Cursor()
-    cursor.begin_at({"place": [2, 2, 0, 2], "told": False, "window": {}})
+    cursor.load_state_dict({"place": [2, 2, 0, 2], "told": False, "window": {}})
     assert [row.update for row in training(cursor)] == [2, 3]
 
 

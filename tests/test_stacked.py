@@ -104,7 +104,7 @@ def test_the_chunk_size_is_measured_once_and_recorded(monkeypatch: pytest.Monkey
 def test_a_step_is_compiled_where_that_pays(
     eager: float, compiled: float, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds(training: ensemble.Training) -> float:
+    def seconds(training: ensemble.StackedTraining) -> float:
         return compiled if training.traced and training.traced.compiled else eager
 
     monkeypatch.setattr(stacked, "seconds_a_run_step", seconds)

@@ -17,7 +17,7 @@ import torch
 from gradlab import experiment as experiments
 from gradlab import modes, optimizers, runs, store
 from gradlab.engines import ensemble
-from gradlab.engines.ensemble import Member, Training, World
+from gradlab.engines.ensemble import Member, SeedTask, StackedTraining
 from gradlab.engines.resuming import CannotResumeError
 from gradlab.errors import StoreError, TaskError, UnfairTaskError
 from gradlab.experiment import Experiment, Override
@@ -264,14 +264,14 @@ def test_a_fault_that_the_user_can_mend_is_raised() -> None:
 # Going on
 
 
-def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[Any] | None = None) -> Training:
+def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[Any] | None = None) -> StackedTraining:
     """Build a stack of two seeds, from its start or from what was saved of another."""
     scope: dict[str, Any] = {}
     exec(TASKS, scope)  # noqa: S102 - the source above
-    worlds = []
+    seed_tasks = []
     for seed in (1, 2):
         loading.seed_everything(seed)
-        worlds.append(World(scope[task](seed)))
+        seed_tasks.append(SeedTask(scope[task](seed)))
     settings = dict(optimizer)
     name = settings.pop("name")
     members = [Member(modes.parse(word), nth) for nth in range(2) for word in words]
@@ -279,7 +279,9 @@ def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[An
     def schedule(made: Any) -> Any:
         return None if name == "vanilla" else optimizers.schedule("cosine", made, STEPS)
 
-    made = Training(worlds, members, lambda parameters: optimizers.build(name, parameters, settings), schedule)
+    made = StackedTraining(
+        seed_tasks, members, lambda parameters: optimizers.build(name, parameters, settings), schedule
+    )
     if saved:
         ensemble.restore(saved, made)
     return made
@@ -293,8 +295,9 @@ def through_a_file(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def state_of(training: Training) -> list[torch.Tensor | None]:
-    return [each for parameter in training.stack.parameters for each in (parameter.detach(), parameter.grad)]
+def state_of(training: StackedTraining) -> list[torch.Tensor | None]:
+    parameters = [each for group in training.stack.groups for each in group.parameters.values()]
+    return [each for parameter in parameters for each in (parameter.detach(), parameter.grad)]
 
 
 STACKS = [["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad"], ["accumulate:4:sum", "keep=0.5,every=4:sum"]]
@@ -311,13 +314,13 @@ def test_a_stack_resumes_exactly_after_every_step(nth: int, kind: int) -> None:
     watched = begun(task, words, optimizer)
     for step, _ in enumerate(ensemble.train(watched, steps=STEPS, clip_norm=0.5), 1):
         saved = through_a_file(ensemble.snapshots(watched))
-        states = [world.generators.now() for world in watched.worlds]
+        states = [world.generators.now() for world in watched.seeds]
         random.seed(99)  # nobody else's random numbers may count
         going_on = begun(task, words, optimizer, saved)
         assert [*expected[:step], *ensemble.train(going_on, steps=STEPS, clip_norm=0.5)] == expected
         for one, other in zip(state_of(going_on), state_of(undisturbed), strict=True):
             assert one is other is None or torch.equal(one, other)  # type: ignore[arg-type]  # None is seen to
-        for world, state in zip(watched.worlds, states, strict=True):
+        for world, state in zip(watched.seeds, states, strict=True):
             world.generators.set(state)
     assert step == STEPS
 

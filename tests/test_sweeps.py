@@ -17,7 +17,7 @@ from gradlab import experiment as experiments
 from gradlab import modes, optimizers, runs, store
 from gradlab import sweeps as sweep
 from gradlab.cli import app
-from gradlab.engines import loop as training
+from gradlab.engines import loop
 from gradlab.errors import ExperimentError, GradlabError, StoreError, TaskError
 from gradlab.experiment import Override, from_task, load
 from gradlab.sweeps import cells, grid_of, running
@@ -364,7 +364,7 @@ def in_step(cell: LoadedCell) -> Iterator[Step]:
     for mode, seed, experiment in zip(cell.modes, cell.seeds, cell.experiments, strict=True):
         task = cell.build(seed)
         optimizer = optimizers.build("SGD", task.model.parameters(), experiment.optimizer_options(mode))
-        each.append(training.train(task, mode, optimizer, steps=cell.experiment.steps))
+        each.append(loop.train(task, mode, optimizer, steps=cell.experiment.steps))
     for rows in zip(*each, strict=True):
         yield Step(rows[0].update, rows[0].epoch, [row.loss for row in rows])
 

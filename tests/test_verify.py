@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from gradlab import modes, optimizers, verify
 from gradlab.analysis import theory
 from gradlab.cli import app
-from gradlab.engines import loop as training
+from gradlab.engines import loop
 from gradlab.errors import ClaimError
 from gradlab.terminal import claim_results as terminal
 from gradlab.verify import CLAIMS, Claim, ClaimResult, Measurement
@@ -98,11 +98,11 @@ def backward_overwrites(patch: pytest.MonkeyPatch) -> None:
 
 
 def training_always_clears(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "_leaving", lambda _mode, optimizer, _parameters: optimizer.zero_grad)
+    patch.setattr(loop, "_keep_function", lambda _mode, optimizer, *_: optimizer.zero_grad)
 
 
 def training_never_clears(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "_leaving", lambda *_: lambda: None)
+    patch.setattr(loop, "_keep_function", lambda *_: lambda: None)
 
 
 def always(set_to_none: bool) -> Break:
@@ -177,18 +177,18 @@ def theory_grows_a_twentieth_faster(patch: pytest.MonkeyPatch) -> None:
 
 def tape_takes_longer_steps(patch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("tensorflow"):
-        from gradlab.engines import tensorflow as tape
+        from gradlab.engines import tensorflow
 
-        train = tape.train
-        patch.setattr(tape, "train", lambda task, mode, lr, **ends: train(task, mode, lr * 1.01, **ends))
+        train = tensorflow.train
+        patch.setattr(tensorflow, "train", lambda task, mode, lr, **ends: train(task, mode, lr * 1.01, **ends))
 
 
 def tape_never_sums(patch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("tensorflow"):
-        from gradlab.engines import tensorflow as tape
+        from gradlab.engines import tensorflow
 
-        train = tape.train
-        patch.setattr(tape, "train", lambda task, _mode, lr, **ends: train(task, cleared(), lr, **ends))
+        train = tensorflow.train
+        patch.setattr(tensorflow, "train", lambda task, _mode, lr, **ends: train(task, cleared(), lr, **ends))
 
 
 def adam_stands_still(patch: pytest.MonkeyPatch) -> None:

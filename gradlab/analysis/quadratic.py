@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.rows import HUGE
-from gradlab.tasks import mapped
+from gradlab.tasks import map_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ def _measure(task: Task) -> Quadratic | None:
     with suppress(TypeError):  # batches without a length are drawn
         if len(task.batches) != 1:  # type: ignore[arg-type]  # that is the TypeError
             return None
-    passes = [[mapped(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
+    passes = [[map_batch(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
     if any(len(batches) != 1 for batches in passes):
         return None
     loss_at = _loss_function(task, [batches[0] for batches in passes])

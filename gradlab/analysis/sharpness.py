@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import tasks
 from gradlab.analysis import theory
 from gradlab.analysis.quadratic import why_no_theory
-from gradlab.engines.loop import check_scalar, mean_and_items, no_batch
+from gradlab.engines.cursor import no_batch
+from gradlab.engines.losses import check_scalar, mean_and_items
 from gradlab.engines.resuming import Generators
 from gradlab.errors import ExperimentError, GradlabError, TaskError, shortened, users_traceback
 

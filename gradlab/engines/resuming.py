@@ -20,9 +20,9 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.engines.loop import Cursor
+from gradlab.engines.cursor import Cursor
 from gradlab.errors import shortened
-from gradlab.tasks.fairness import hash_of
+from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -172,7 +172,7 @@ class TrainingState:
         """Return all that the training needs to resume after the last row: tensors and plain values."""
         model, generators = self.task.model, self.generators
         return {
-            **self.cursor.state(),
+            **self.cursor.state_dict(),
             "batch": hash_of(self.cursor.batch),
             "model": model.state_dict(),
             "buffers": _hidden_buffers(model),
@@ -186,7 +186,7 @@ class TrainingState:
         """Restore what `snapshot` returned for another training of the same task; this one was just built.
 
         The training itself draws the batches of the current pass again, from generators put back to where the pass
-        began. It then calls `cursor.caught_up`.
+        began. It then calls `cursor.on_redrawn`.
 
         Raises:
             CannotResumeError: the task has changed; the training raises it, too, when it draws other batches.
@@ -196,12 +196,12 @@ class TrainingState:
         if isinstance(self.task.batches, RewindableBatches):
             self.generators.set(state["generators"]["begin"])
 
-        def caught_up(batch: object) -> None:
+        def check_batch(batch: object) -> None:
             if hash_of(batch) != state["batch"]:
                 raise CannotResumeError("the task does not draw the same batches again")
             self.generators.set(state["generators"]["now"])
 
-        self.cursor.caught_up = caught_up
+        self.cursor.on_redrawn = check_batch
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Load weights, buffers, `.grad`, and the states of optimizer, schedule and cursor."""
@@ -215,7 +215,7 @@ class TrainingState:
             load_optimizer(state["optimizer"], self.optimizer)
         if state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
-        self.cursor.begin_at(state)
+        self.cursor.load_state_dict(state)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if window.kept:
             kept = zip(window.kept, trained, strict=True)

@@ -86,7 +86,7 @@ class Job:
         experiment = self.experiment
         task = tasks.build(experiment.task_name, seed, experiment.task_options)
         if not resumed:  # where it resumes, its last batch is compared instead
-            task = tasks.watched(experiment.task_name, seed, task, self.starts.found[seed].start)
+            task = tasks.verified(experiment.task_name, seed, task, self.starts.found[seed].start)
         return task.to(experiment.device)
 
     def train(self, checkpoints: Sequence[Checkpoint], start_engine: StartEngine) -> None:

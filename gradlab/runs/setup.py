@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab import modes, optimizers, tasks
-from gradlab.engines import loop, tensorflow
+from gradlab.engines import tensorflow
+from gradlab.engines.accumulation import update_count
 from gradlab.errors import ExperimentError
 from gradlab.startup import import_torch
 
@@ -59,9 +60,9 @@ def scheduler_of(experiment: Experiment, mode: Mode, task: tasks.Task, optimizer
     """
     if not experiment.schedule:
         return None
-    if (length := loop.length_of(task.batches)) is None:
+    if (length := tasks.epoch_length(task.batches)) is None:
         raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
-    updates = loop.updates_of(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
+    updates = update_count(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
     return optimizers.schedule(experiment.schedule, optimizer, updates)
 
 
@@ -69,5 +70,5 @@ def steps_of(task: tasks.Task, experiment: Experiment) -> int | None:
     """Return the number of steps of a run of the task; None where only training will show it."""
     if experiment.steps is not None:
         return experiment.steps
-    length = loop.length_of(task.batches)
+    length = tasks.epoch_length(task.batches)
     return None if length is None or experiment.epochs is None else length * experiment.epochs

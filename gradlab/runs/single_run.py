@@ -37,7 +37,7 @@ def _resume_points(job: Job) -> Iterator[list[Checkpoint]]:
     (plan,), (record,) = job.plans, job.records
     has_checkpoints = not plan.fresh and bool(plan.folder.checkpoints())
     for checkpoint in resumable_checkpoints(plan, record, job.notify):
-        if ensemble.marked(checkpoint.state):
+        if ensemble.is_stacked(checkpoint.state):
             job.notify(f"cannot go on from step {checkpoint.step}: it was trained together with others then")
         else:
             yield [checkpoint]

@@ -64,7 +64,7 @@ class _StackTrainer:
     """Trains stacks of one experiment; rehearses the tasks of the same seeds once, and traces a step once."""
 
     def __init__(self) -> None:
-        self._rehearsals: dict[tuple[int, ...], ensemble.Rehearsal] = {}
+        self._stackability: dict[tuple[int, ...], ensemble.Stackability] = {}
         self._traced_steps = ensemble.TracedSteps()
 
     def train(self, job: Job) -> tuple[list[RunPlan], str]:
@@ -75,7 +75,7 @@ class _StackTrainer:
             list(resumable_checkpoints(plan, record, job.notify))
             for plan, record in zip(job.plans, job.records, strict=True)
         ]
-        stacked = [all(ensemble.marked(each.state) for each in found) for found in checkpoints]
+        stacked = [all(ensemble.is_stacked(each.state) for each in found) for found in checkpoints]
         left = [plan for plan, is_stacked in zip(job.plans, stacked, strict=True) if not is_stacked]
         if left == job.plans:
             return left, ""
@@ -101,30 +101,30 @@ class _StackTrainer:
     def _obstacle(self, job: Job) -> str:
         """Return why the runs cannot be stacked, "" where they can; find the start of each seed."""
         mode = job.plans[0].mode
-        if reason := ensemble.obstacle_before(mode, partial(_build_optimizer, job)):
+        if reason := ensemble.unstackable_reason(mode, partial(_build_optimizer, job)):
             return reason
         experiment, seeds = job.experiment, _seeds(job)
         try:
             for plan in job.plans:
                 job.starts.of(plan)
-            if seeds not in self._rehearsals:
+            if seeds not in self._stackability:
                 built = [tasks.build(experiment.task_name, seed, experiment.task_options) for seed in seeds]
-                self._rehearsals[seeds] = ensemble.rehearsed([task.to(experiment.device) for task in built])
+                self._stackability[seeds] = ensemble.stackability_of([task.to(experiment.device) for task in built])
         except TASK_ERRORS as error:  # the plain loop will report it
             return f"the task raises {type(error).__name__}"
-        return ensemble.obstacle_of(self._rehearsals[seeds], mode)
+        return self._stackability[seeds].reason_under(mode)
 
     def _start_engine(self, job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         """Return the training of the stack."""
         experiment, seeds, mode = job.experiment, _seeds(job), job.plans[0].mode
         # Each is made before the next build seeds all generators again.
-        worlds = [ensemble.World(job.build_task(seed, resumed=bool(checkpoints))) for seed in seeds]
-        training = ensemble.Training(
-            worlds,
+        seed_tasks = [ensemble.SeedTask(job.build_task(seed, resumed=bool(checkpoints))) for seed in seeds]
+        training = ensemble.StackedTraining(
+            seed_tasks,
             [ensemble.Member(plan.mode, seeds.index(plan.seed)) for plan in job.plans],
             partial(_build_optimizer, job),
-            partial(scheduler_of, experiment, mode, worlds[0].task),
-            self._traced_steps if self._rehearsals[seeds].traceable else None,
+            partial(scheduler_of, experiment, mode, seed_tasks[0].task),
+            self._traced_steps if self._stackability[seeds].traceable else None,
         )
         if checkpoints:
             ensemble.restore([each.state for each in checkpoints], training)
@@ -133,7 +133,7 @@ class _StackTrainer:
         )
         return TrainingSteps(
             steps,
-            steps_of(worlds[0].task, experiment),
+            steps_of(seed_tasks[0].task, experiment),
             lambda: ensemble.snapshots(training),
             lambda step: map(step.row, range(len(job.plans))),
         )

@@ -66,7 +66,7 @@ class LoadedCell(NamedTuple):
         """
         name, options = self.experiment.task_name, self.experiment.task_options
         start = _start(name, self.experiment.task_source, seed, json.dumps(options))
-        return tasks.watched(name, seed, tasks.build(name, seed, options), start).to(self.experiment.device)
+        return tasks.verified(name, seed, tasks.build(name, seed, options), start).to(self.experiment.device)
 
 
 @lru_cache(maxsize=1000)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import modes, optimizers, runs, tasks
 from gradlab.engines import ensemble
-from gradlab.engines.ensemble.chunk_size import best, seconds_a_run_step
-from gradlab.engines.ensemble.memory import keep_freed_memory
+from gradlab.engines.ensemble.tuning import best_chunk_size, keep_freed_memory, seconds_a_run_step
 from gradlab.errors import GradlabError
 from gradlab.sweeps.cells import LOOP_CHUNK, cell_of, cells_of, load_cell
 
@@ -45,7 +44,7 @@ class StackPlan(NamedTuple):
     no_compiler: str = ""
 
 
-def train(cell: LoadedCell) -> Iterator[ensemble.Losses]:
+def train(cell: LoadedCell) -> Iterator[ensemble.StackedStep]:
     """Yield the steps of all runs of a cell, trained as one stack.
 
     Raises:
@@ -85,13 +84,13 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
         part = load_cell(cell_of(grid, alike[:size]))
         return seconds_a_run_step(_training(part._replace(compiled=compiled)))
 
-    chunk, found = best(seconds, most)
+    chunk, found = best_chunk_size(seconds, most)
     total = found[chunk] * steps * grid.runs
     if total < COMPILE_FROM:
         return StackPlan(chunk)
     begin = time.monotonic()
     try:
-        size, faster = best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
+        size, faster = best_chunk_size(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
     except ensemble.CannotStackError as error:
         return StackPlan(chunk, no_compiler=str(error))
     if fault := _steps_of(*_task_of(cell.experiment), compiled=True).fault:
@@ -100,7 +99,7 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
     return StackPlan(size, compiled=True) if gained > COMPILE_GAIN * (time.monotonic() - begin) else StackPlan(chunk)
 
 
-def _training(cell: LoadedCell) -> ensemble.Training:
+def _training(cell: LoadedCell) -> ensemble.StackedTraining:
     """Return the runs of a cell, stacked."""
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
@@ -109,17 +108,17 @@ def _training(cell: LoadedCell) -> ensemble.Training:
     options = list(dict.fromkeys(each))
     why = next(filter(None, (_obstacle_before(mode, name, one) for one in options)), "")
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
-    if why := why or (ensemble.obstacle_of(found, mode) if found else ""):
+    if why := why or (found.reason_under(mode) if found else ""):
         raise ensemble.CannotStackError(why)
-    worlds = [ensemble.World(cell.build(seed), resumable=False) for seed in seeds]
+    seed_tasks = [ensemble.SeedTask(cell.build(seed), resumable=False) for seed in seeds]
     members = [
         ensemble.Member(mode, seeds.index(seed), options.index(one))
         for mode, seed, one in zip(cell.modes, cell.seeds, each, strict=True)
     ]
     steps = _steps_of(*_task_of(experiment), compiled=cell.compiled) if found and found.traceable else None
-    schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
+    schedule = partial(runs.scheduler_of, experiment, mode, seed_tasks[0].task)
     builds = [partial(_optimizer, name, json.loads(one)) for one in options]
-    return ensemble.Training(worlds, members, builds, schedule, traced=steps)
+    return ensemble.StackedTraining(seed_tasks, members, builds, schedule, traced=steps)
 
 
 def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
@@ -128,7 +127,7 @@ def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Paramete
 
 @lru_cache(maxsize=1000)
 def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
-    return ensemble.obstacle_before(mode, partial(_optimizer, name, json.loads(options)))
+    return ensemble.unstackable_reason(mode, partial(_optimizer, name, json.loads(options)))
 
 
 def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:
@@ -139,9 +138,9 @@ def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, s
 @lru_cache(maxsize=1000)
 def _rehearsed(
     task: tasks.TaskName, _source: str | None, options: str, device: str, seeds: tuple[int, ...]
-) -> ensemble.Rehearsal:
+) -> ensemble.Stackability:
     built = (tasks.build(task, seed, json.loads(options)).to(device) for seed in seeds)
-    return ensemble.rehearsed(list(built))
+    return ensemble.stackability_of(list(built))
 
 
 @lru_cache(maxsize=1000)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gradlab import modes, optimizers
 from gradlab.analysis import curves, quadratic, theory
 from gradlab.analysis.intervals import Difference, paired_difference
-from gradlab.engines import loop as training
+from gradlab.engines import loop
 from gradlab.tasks import Task
 from gradlab.verify.claim import HOLDS, Claim, FigureValue, Measurement
 from gradlab.verify.training import (
@@ -78,7 +78,7 @@ def _update_angles(mode: Mode) -> list[float]:
 
     optimizer = optimizers.build("SGD", parameters, {"lr": 0.003})
     optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]  # this one is torch's own
-    deque(training.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300), maxlen=0)
+    deque(loop.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300), maxlen=0)
     return angles
 
 

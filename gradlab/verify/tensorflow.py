@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any
 
 from gradlab import modes
-from gradlab.engines import tensorflow as tape
+from gradlab.engines import tensorflow
 from gradlab.verify.claim import HOLDS, Claim, FigureValue, Measurement
 from gradlab.verify.training import build_task, copy_weights, max_difference, train
 
@@ -22,14 +22,14 @@ def _gradient_tape() -> Measurement:
     for mode, words in ((modes.zero_grad(), "fresh each step"), (modes.no_zero_grad(), "summed by hand")):
         torchs = train(build_task("noisy_line", 0, samples=40, batch_size=20), mode, steps=STEPS, lr=LR)
         task = build_task("noisy_line", 0, samples=40, batch_size=20)
-        rows = list(tape.train(task, mode, LR, steps=STEPS))
+        rows = list(tensorflow.train(task, mode, LR, steps=STEPS))
         scale = max(torchs.losses)
         losses = max(abs(row.loss - loss) for row, loss in zip(rows, torchs.losses, strict=True)) / scale
         weights = max_difference(copy_weights(task.model), torchs.weights)
         off += [losses, weights]
         figures[f"{words}, {STEPS} steps: losses differ by, relative"] = losses
         figures[f"{words}: weights differ by"] = weights
-    again = _second_gradient_over_first(tape.start())
+    again = _second_gradient_over_first(tensorflow.start())
     figures["a gradient asked for twice, times once"] = again
     return Measurement({"": max(off) < ROUNDING and again == 1}, figures)
 
