@@ -87,7 +87,7 @@ def test_a_fragment_of_an_epoch_is_not_the_last_epoch() -> None:
     assert shown(run_table([run], 120), 120)[1].split()[4:6] == ["4", "▁█"]
 
 
-def test_the_run_table_full_batches_has_no_mean_of_the_last_epoch() -> None:
+def test_full_batches_have_no_last_epoch_column() -> None:
     assert "epoch" not in shown(run_table([result([4.0, 2.0], per_epoch=1)], 120), 120)[0]
 
 

@@ -192,9 +192,11 @@ def band(curves: Sequence[Curve]) -> Band:
         [each.y[nth] if math.isfinite(each.y[nth]) else math.inf for each in curves if nth < len(each.y)]
         for nth in range(len(longest.x))
     ]
-    return Band(
-        longest.x, [median(each) for each in columns], [min(each) for each in columns], [max(each) for each in columns]
-    )
+    low, high = [min(each) for each in columns], [max(each) for each in columns]
+    middle = [
+        min(median(each), most) for each, most in zip(columns, high, strict=True)
+    ]  # the mean of two may overflow
+    return Band(longest.x, middle, low, high)
 
 
 def levels(rows: Sequence[Row]) -> list[float]:

@@ -100,7 +100,7 @@ def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Ten
     import torch
     from torch.func import functional_call
 
-    class LossModule(torch.nn.Module):
+    class BatchLoss(torch.nn.Module):
         """The task's loss as a module, so that `functional_call` can replace the model's parameters."""
 
         def __init__(self) -> None:
@@ -110,7 +110,7 @@ def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Ten
         def forward(self, batch: Any) -> Any:
             return task.loss(self.model, batch)
 
-    module, turns = LossModule(), cycle(batches)
+    module, turns = BatchLoss(), cycle(batches)
     named = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
 
     def loss_at(point: Tensor) -> Tensor:

@@ -178,20 +178,20 @@ class Cluster:
                 check_versions(f"worker {address}", installed, versions())
 
 
-def _ended(nth: int, answer: Any) -> Ended:
+def _ended(nth: int, outcome: Any) -> Ended:
     """Return the cell that has ended, from what came of its future: a block, or an error."""
     from distributed import KilledWorker
 
-    if isinstance(answer, Block):
-        return Ended(nth, answer)
-    if isinstance(answer, GradlabError):
-        raise answer
-    if isinstance(answer, ImportError):
-        raise ClusterError(_cannot_import("a worker", answer))
-    if isinstance(answer, KilledWorker):
-        return Ended(nth, None, f"the workers that trained it ended, the last of them {answer.last_worker.address}")
-    known = isinstance(answer, ProcessEndedError)
-    return Ended(nth, None, str(answer) if known else f"{type(answer).__name__}: {shortened(answer, 150)}")
+    if isinstance(outcome, Block):
+        return Ended(nth, outcome)
+    if isinstance(outcome, GradlabError):
+        raise outcome
+    if isinstance(outcome, ImportError):
+        raise ClusterError(_cannot_import("a worker", outcome))
+    if isinstance(outcome, KilledWorker):
+        return Ended(nth, None, f"the workers that trained it ended, the last of them {outcome.last_worker.address}")
+    known = isinstance(outcome, ProcessEndedError)
+    return Ended(nth, None, str(outcome) if known else f"{type(outcome).__name__}: {shortened(outcome, 150)}")
 
 
 def _cannot_import(who: str, error: ImportError) -> str:

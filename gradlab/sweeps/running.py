@@ -95,18 +95,18 @@ def run(
     if not fresh and (finished := _finished(folder, grid)) is not None:
         return finished
     progress = progress or runs.Progress()
-    says = progress.on_message
+    notify = progress.on_message
     with ExitStack() as stack:
         if dask is not None:  # first: a missing cluster is reported before anything is measured
             executor = stack.enter_context(Cluster(dask))
         folder.make()
         log = stack.enter_context(folder.log(fresh=fresh))
         try:
-            record = (None if fresh else _begun(folder, settings)) or _new_record(grid, settings, chunk, says)
+            record = (None if fresh else _begun(folder, settings)) or _new_record(grid, settings, chunk, notify)
             grid = grid._replace(compiled=record.compiled)
             results = folder.results()
             for message in results.damaged:
-                says(f"{message}; its runs are trained again")
+                notify(f"{message}; its runs are trained again")
             there = results.by_run()
             cells = [cell for cell in cells_of(grid, record.chunk) if not all(run in there for run in cell)]
             state = _SweepState(cells, grid.runs - sum(map(len, cells)), progress)
@@ -120,7 +120,7 @@ def run(
                 ended = executor(grid, cells, state.on_progress, stop)
             record, results = _train(folder, record, log, state, ended, stop)
             if record.status == "done" and record.sharpness is None:  # last of all, or by the next command
-                record = replace(record, sharpness=_sharpness(grid, says))
+                record = replace(record, sharpness=_sharpness(grid, notify))
                 folder.write(record)
             return _result(folder, record, results, state.cached)._replace(
                 lost=state.lost, lost_reason=state.lost_reason
@@ -181,10 +181,12 @@ def _begun(folder: SweepFolder, settings: dict[str, Any]) -> SweepRecord | None:
     return None
 
 
-def _new_record(grid: Grid, settings: dict[str, Any], chunk: int | None, says: Callable[[str], object]) -> SweepRecord:
+def _new_record(
+    grid: Grid, settings: dict[str, Any], chunk: int | None, notify: Callable[[str], object]
+) -> SweepRecord:
     plan = stacked.StackPlan(chunk) if chunk else stacked.planned(grid)
     if plan.no_compiler:
-        says(f"the step is not compiled, which would have paid: {plan.no_compiler}")
+        notify(f"the step is not compiled, which would have paid: {plan.no_compiler}")
     return SweepRecord(
         experiment=grid.experiment["name"],
         title=grid.experiment["title"],
@@ -263,7 +265,7 @@ def _train(
     return record, results
 
 
-def _sharpness(grid: Grid, says: Callable[[str], object]) -> dict[str, Any]:
+def _sharpness(grid: Grid, notify: Callable[[str], object]) -> dict[str, Any]:
     """Return λ of each seed, of which the phase diagram's edge is drawn, or nothing where it has none."""
     first = grid.experiment_at(next(grid.points()))
     if not _has_edge(grid, first):
@@ -272,7 +274,7 @@ def _sharpness(grid: Grid, says: Callable[[str], object]) -> dict[str, Any]:
         with redirect_stdout(sys.stderr):  # what a user's task prints is talk
             found = dict(sharpness.measure_seeds(first))
     except GradlabError as error:
-        says(f"no edge of stability will be drawn: {error}")
+        notify(f"no edge of stability will be drawn: {error}")
         return {}
     return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
 

@@ -83,8 +83,8 @@ def train_shipment(sent: tuple[Shipment, Path], on_progress: OnProgress) -> Bloc
         return f"{files[path]}:{function}" if path in files else word
 
     def as_sent(text: str) -> str:
-        for path, here in files.items():
-            text = text.replace(here, path)
+        for path, copy in files.items():
+            text = text.replace(copy, path)
         return text
 
     try:
@@ -131,9 +131,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def check_versions(who: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+def check_versions(who: str, found: Mapping[str, str], required: Mapping[str, str]) -> None:
     """Raise a ClusterError where versions elsewhere are others than here."""
-    if differ := [name for name in here if there.get(name) != here[name]]:
-        has = ", ".join(f"{name} {there.get(name, 'missing')}" for name in differ)
-        wanted = ", ".join(f"{name} {here[name]}" for name in differ)
+    if differ := [name for name in required if found.get(name) != required[name]]:
+        has = ", ".join(f"{name} {found.get(name, 'missing')}" for name in differ)
+        wanted = ", ".join(f"{name} {required[name]}" for name in differ)
         raise ClusterError(f"{who} has {has}, and here is {wanted}: results depend on it; install the same on both")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when a backward pass begins and ends, and whether its loss was scaled by a GradScaler."""
+    """Record when a backward pass begins and on_end, and whether its loss was scaled by a GradScaler."""
     from torch import autograd
     from torch.amp.grad_scaler import GradScaler
 
@@ -24,14 +24,14 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders:
             recorder.loss_scaled(enabled=args[0].is_enabled())
 
-    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def on_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for recorder in recorders:
             recorder.backward_started(args, kwargs)
 
-    def ends() -> None:
+    def on_end() -> None:
         for recorder in recorders:
             recorder.backward_ended()
 
-    untraced(begins), untraced(ends)
+    untraced(on_start), untraced(on_end)
     patches.around(GradScaler, "scale", scaled)
-    patches.replace(autograd, "backward", lambda backward: recorded_backward(backward, recorders, begins, ends))
+    patches.replace(autograd, "backward", lambda backward: recorded_backward(backward, recorders, on_start, on_end))

@@ -25,17 +25,17 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders if optimizer is not None and args[0].is_enabled() else ():
             recorder.happened(Event.UNSCALED, optimizer)
 
-    def begins(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def on_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)
         if getattr(optimizer, "_step_supports_amp_scaling", False):
             unscales(args, kwargs)  # a fused optimizer does so within its step
         under_way.append((optimizer, [recorder.updates_of(optimizer) for recorder in recorders]))
 
-    def ends(_args: tuple[Any, ...], error: BaseException | None) -> None:
+    def on_end(_args: tuple[Any, ...], error: BaseException | None) -> None:
         optimizer, updates = under_way.pop()
         for recorder, before in zip(recorders, updates, strict=False):
             if error is None and recorder.updates_of(optimizer) == before:
                 recorder.happened(Event.SKIPPED, optimizer)
 
     patches.around(GradScaler, "unscale_", unscales)
-    patches.around(GradScaler, "step", begins, ends)
+    patches.around(GradScaler, "step", on_start, on_end)

@@ -19,12 +19,12 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch.optim import Optimizer
     from torch.optim import optimizer as hooks
 
-    def begins(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def on_start(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if not starts_usual_step(recorders, optimizer):
             for recorder in recorders:
                 recorder.step_started(optimizer)
 
-    def ends(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def on_end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if ends_usual_step(recorders, optimizer):
             return
         measured = [recorder for recorder in recorders if recorder.step_ended(optimizer)]
@@ -36,6 +36,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders if error is None else ():
             recorder.optimizer_created(args[0])
 
-    patches.callback(hooks.register_optimizer_step_pre_hook(untraced(begins)).remove)
-    patches.callback(hooks.register_optimizer_step_post_hook(untraced(ends)).remove)
+    patches.callback(hooks.register_optimizer_step_pre_hook(untraced(on_start)).remove)
+    patches.callback(hooks.register_optimizer_step_post_hook(untraced(on_end)).remove)
     patches.around(Optimizer, "__init__", after=made)

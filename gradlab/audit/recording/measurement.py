@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradlab.audit.recording.samples import Probes, Sample
 
 
-class Measurement:
+class UpdateMeasurement:
     """Samples of the gradients at each backward pass of a window, as shares of what they were before."""
 
     def __init__(self, last: list[Sample] | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.history.trace import Event
 from gradlab.audit.places import user_location
-from gradlab.audit.recording.measurement import Measurement
+from gradlab.audit.recording.measurement import UpdateMeasurement
 from gradlab.audit.recording.parameters import ParameterChecks
 from gradlab.audit.recording.samples import Probes, sample
 from gradlab.audit.recording.window import Window
@@ -57,7 +57,7 @@ class WatchedOptimizer:
         thread = threading.current_thread()
         # The thread of its last step; before that the one that made it, None if that was the main thread.
         self.thread = None if thread is threading.main_thread() else thread.ident
-        self.window = Window(Measurement(None), asks_for_lines=True)
+        self.window = Window(UpdateMeasurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
         self.has_gradient = False  # when last it was looked at
         self.step_depth = 0  # calls of step within each other that are under way
@@ -179,7 +179,7 @@ class WatchedOptimizer:
             history.add_measured(measurement.result(history.updates, found or [], parameters, self._probes, lines))
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
-        self.window = Window(Measurement(found) if measures_next else None, asks_for_lines, fetched)
+        self.window = Window(UpdateMeasurement(found) if measures_next else None, asks_for_lines, fetched)
         return window
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradlab.audit.history.loss import Loss
     from gradlab.audit.history.trace import Event
     from gradlab.audit.places import Place
-    from gradlab.audit.recording.measurement import Measurement
+    from gradlab.audit.recording.measurement import UpdateMeasurement
 
 
 LONGEST = 2000  # letters of a trace
@@ -34,7 +34,7 @@ class Pass:
 class Window:
     """What has happened since the last update."""
 
-    measurement: Measurement | None  # where this update is measured
+    measurement: UpdateMeasurement | None  # where this update is measured
     asks_for_lines: bool  # of the user's code, for every event
     fetched_before: int = 0  # batches given by DataLoaders up to the last update
     letters: str = ""  # the trace

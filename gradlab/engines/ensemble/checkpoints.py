@@ -33,7 +33,7 @@ def snapshots(training: StackedTraining) -> list[dict[str, Any]]:
     """
     position = training.cursor.state_dict()
     batches = [hash_of(batch) for batch in training.cursor.batch]
-    begins = [to_plain_values(seed.generators.begin) for seed in training.seeds]
+    pass_starts = [to_plain_values(seed.generators.begin) for seed in training.seeds]
     found: dict[int, dict[str, Any]] = {}
     if training.stack.deferred:
         training.stack.deferred.apply_keep()
@@ -46,7 +46,7 @@ def snapshots(training: StackedTraining) -> list[dict[str, Any]]:
                 "place": position["place"],
                 "told": position["told"],
                 "batch": batches[task],
-                "generators": begins[task],
+                "generators": pass_starts[task],
                 "model": {name: each.detach()[nth].clone() for name, each in group.parameters.items()},
                 "grad": {name: None if each is None else each[nth].clone() for name, each in group.gradients.items()},
                 "optimizer": None if optimizer is None else _sliced(optimizer, group, nth),
