@@ -1,35 +1,19 @@
-"""All that can go wrong and that a user can put right.
+"""Errors that a user can fix.
 
-An error is one or two lines: what was asked, what is wrong, what would work. It is raised where it is known and caught
-once, by the command line.
+Their messages have one or two lines: what was asked, what is wrong, what would work. They are raised where the mistake
+is known and caught once, by the command line.
 """
 
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 
 class GradlabError(Exception):
-    """The root of what a user can fix.
-
-    ::
-
-        GradlabError
-        ├── ModeError           a word that names no mode, or a number a mode cannot have
-        ├── TaskError           a task that is not there, does not import or is not built as it should be
-        │   └── UnfairTaskError a task that does not give every mode the same start
-        ├── OptimizerError      an optimizer that torch does not have, or an option that it does not take
-        ├── ExperimentError     an experiment file, or a value on the command line, that does not hold
-        ├── ClaimError          a name that no claim has
-        ├── ClusterError        a Dask cluster that is not there, or whose workers cannot train what is trained here
-        ├── StoreError          a folder or file of runs that cannot be read or written
-        │   └── DamagedError    a file that does not hold what was written
-        ├── PlotError           a picture that cannot be drawn of these rows, or not in that format
-        └── AuditError          a script that cannot be run under the audit
-    """
+    """The base class of everything that a user can fix."""
 
 
 class ModeError(GradlabError):
@@ -37,7 +21,7 @@ class ModeError(GradlabError):
 
 
 class TaskError(GradlabError):
-    """A task that is not there, does not import, or does not return a `Task`."""
+    """A task that does not exist, does not import, or does not return a `Task`."""
 
 
 class UnfairTaskError(TaskError):
@@ -49,15 +33,15 @@ class OptimizerError(GradlabError):
 
 
 class ExperimentError(GradlabError):
-    """An experiment file, or a value on the command line, that does not hold."""
+    """An experiment file, or a value on the command line, that is invalid."""
 
 
 class ClaimError(GradlabError):
-    """A name that no claim about `zero_grad()` has."""
+    """A name of no claim about `zero_grad()`."""
 
 
 class ClusterError(GradlabError):
-    """A Dask cluster that is not there, or whose workers cannot train what is trained here."""
+    """A Dask cluster that cannot be reached, or whose workers cannot train these runs."""
 
 
 class StoreError(GradlabError):
@@ -65,7 +49,7 @@ class StoreError(GradlabError):
 
 
 class DamagedError(StoreError):
-    """A file that does not hold what was written."""
+    """A file whose content is not what gradlab wrote."""
 
 
 class PlotError(GradlabError):
@@ -76,8 +60,14 @@ class AuditError(GradlabError):
     """A script that cannot be run under the audit."""
 
 
+def raise_together(errors: Sequence[GradlabError], kind: type[GradlabError]) -> None:
+    """Raise one error as it is, and several as a single error of this kind, a line each."""
+    if errors:
+        raise errors[0] if len(errors) == 1 else kind("\n".join(map(str, errors)))
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Say that `name` is no `kind`, which one it may have meant, and which ones there are.
+    """Return the message that `name` is no `kind`, with the nearest known name and all known ones.
 
     >>> unknown("mode", "hlve_grad", ["zero_grad", "halve_grad"])
     "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero_grad, halve_grad"
@@ -89,7 +79,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that looks most like `name`, case aside, or None where none does."""
+    """Return the known name most similar to `name`, ignoring case, or None where none is similar."""
     by_lower = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[close[0]] if close else None
@@ -101,20 +91,19 @@ def shortened(text: object, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-# What a terminal obeys or is fooled by: control characters but for tab and line feed, halves of surrogate pairs, other
-# ends of lines, and the signs that turn the direction of writing round.
+# Control characters except tab and line feed, halves of surrogate pairs, other line ends, and marks of text direction
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: object) -> str:
-    """Return `text`, lines and all, without what a terminal would take for a command: files come from anywhere."""
+    """Return `text` without terminal commands, its lines kept: files come from anywhere."""
     return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 def kind_of(value: object) -> str:
-    """Name the type of a value with its article.
+    """Return the type of a value with its article.
 
     >>> kind_of(3), kind_of("x"), kind_of(None)
     ('an int', 'a str', 'None')
@@ -123,8 +112,8 @@ def kind_of(value: object) -> str:
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
-def place_of(error: BaseException) -> str | None:
-    """Return `file:line` of the user's own code that raised, or None where there is none."""
+def user_location(error: BaseException) -> str | None:
+    """Return `file:line` of the user's own code that raised, or None where none did."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = users_frames(error)
@@ -139,7 +128,7 @@ def users_traceback(error: BaseException) -> str:
 
 
 def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return the frames of `error` that stand in no installed package, nor in Python, nor here."""
+    """Return the frames of `error` outside of installed packages, Python and gradlab."""
     elsewhere = [Path(__file__).parent, *(Path(path) for path in sysconfig.get_paths().values())]
     return [
         frame

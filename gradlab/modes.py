@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    Leave = Callable[[list[nn.Parameter], int], object]
+    RewriteGrad = Callable[[list[nn.Parameter], int], object]
 
 
-class _Values(NamedTuple):
+class _ModeFields(NamedTuple):
     name: str
     keep: float = 0.0
     every: int = 1
     mean: bool = True
     fill: bool = False  # clear by writing zeros; otherwise `.grad` becomes None (set_to_none=True)
     by_batch: bool = False  # each batch of a window counts alike, however many items it has: the mean of means
-    own: user_code.FunctionName | None = None  # a user's function, which leaves in `.grad` what it likes instead
-    leave: Leave | None = None  # that function, once it is loaded
+    own: user_code.FunctionName | None = None  # a user's function, which rewrites `.grad` instead of the rule
+    rewrite_grad: RewriteGrad | None = None  # that function, once it is imported
 
 
-class Mode(_Values):
+class Mode(_ModeFields):
     """What happens to `.grad` between two optimizer steps.
 
     With G the content of `.grad`, g the gradient of one backward pass and n the length of the window, an update sees
@@ -45,14 +45,14 @@ class Mode(_Values):
         G ← keep·G + (g₁ + … + gₙ)/n        (mean: each loss is divided by n)
         G ← keep·G + (g₁ + … + gₙ)          (not mean: the sum)
 
-    where n is `every`, or less in a window that the end of the epoch or of the run cuts short. Where the task tells
-    how many items c each batch has, the mean is over the items of the window, unless `by_batch`:
+    where n is `every`, or less in a window that the end of the epoch or of the run cuts short. Where the task counts
+    the items c of each batch, the mean is over the items of the window, unless `by_batch`:
 
         G ← keep·G + (c₁g₁ + … + cₙgₙ)/(c₁ + … + cₙ)
 
     A sum is that of the batches' means there, too.
 
-    The functions below and `parse` make modes. A name that `parse` reads comes with the values that `parse` gives it.
+    The functions below and `parse` make modes. A name that `parse` knows must have the values that `parse` gives it.
 
     Raises:
         ModeError: `parse` gives the name other values.
@@ -69,10 +69,10 @@ class Mode(_Values):
         fill: bool = False,
         by_batch: bool = False,
         own: user_code.FunctionName | None = None,
-        leave: Leave | None = None,
+        rewrite_grad: RewriteGrad | None = None,
     ) -> Self:
-        made = super().__new__(cls, name, keep, every, mean, fill, by_batch, own, leave)
-        if _is_spelling(name) and (meant := parse(name))[1:6] != made[1:6]:
+        made = super().__new__(cls, name, keep, every, mean, fill, by_batch, own, rewrite_grad)
+        if (meant := _spelled(name)) and meant[1:6] != made[1:6]:
             values = zip(cls._fields[1:6], meant[1:6], made[1:6], strict=True)
             wrong = ", ".join(f"{key}={right}, not {given}" for key, right, given in values if right != given)
             raise ModeError(f"mode '{name}' has {wrong}; gradlab.modes.parse({name!r}) makes it")
@@ -86,7 +86,7 @@ class Mode(_Values):
 
 def _named(name: str, keep: float = 0.0, every: int = 1, **values: Any) -> Mode:
     """Return a mode whose name is that of its values, unchecked: to check a name, `Mode` parses it."""
-    return tuple.__new__(Mode, _Values(name, keep, every, **values))
+    return tuple.__new__(Mode, _ModeFields(name, keep, every, **values))
 
 
 def zero_grad(*, fill: bool = False) -> Mode:
@@ -110,14 +110,14 @@ def decay(keep: float) -> Mode:
     With plain SGD this is the heavy ball (Polyak 1964), its momentum equal to keep.
     """
     if not 0 <= keep <= 1:
-        wanted = number(keep)
+        wanted = format_number(keep)
         raise ModeError(f"mode 'decay:{wanted}': what is kept must lie between 0 and 1; beyond, write 'keep={wanted}'")
-    return _named(f"decay:{number(keep)}", keep=keep)
+    return _named(f"decay:{format_number(keep)}", keep=keep)
 
 
 def accumulate(every: int, *, mean: bool = True, by_batch: bool = False) -> Mode:
     """G ← (g₁ + … + gₙ)/n, n = every: gradient accumulation; without `mean` the sum, `by_batch` the mean of means."""
-    name = f"accumulate:{_at_least_one(every)}{_ending(mean, by_batch)}"
+    name = f"accumulate:{_checked_every(every)}{_suffix(mean, by_batch)}"
     return _named(name, every=every, mean=mean, by_batch=by_batch)
 
 
@@ -125,14 +125,14 @@ def rule(keep: float = 0.0, every: int = 1, *, mean: bool = True, by_batch: bool
     """G ← keep·G + (g₁ + … + gₙ)/n, n = every: the rule itself. Any finite keep, below 0 and above 1 too."""
     if not math.isfinite(keep):
         raise ModeError(f"mode 'keep={keep}': keep must be a finite number")
-    name = f"keep={number(keep)},every={_at_least_one(every)}{_ending(mean, by_batch)}"
+    name = f"keep={format_number(keep)},every={_checked_every(every)}{_suffix(mean, by_batch)}"
     return _named(name, keep=keep, every=every, mean=mean, by_batch=by_batch)
 
 
 def own(function: user_code.FunctionName, every: int = 1, *, mean: bool = True, by_batch: bool = False) -> Mode:
     """G ← what a user's function left + (g₁ + … + gₙ)/n, n = every: for what the rule does not cover."""
-    ending = _ending(mean, by_batch)
-    name = function.name + (f",every={every}" if _at_least_one(every) > 1 or ending else "") + ending
+    suffix = _suffix(mean, by_batch)
+    name = function.name + (f",every={every}" if _checked_every(every) > 1 or suffix else "") + suffix
     return _named(name, every=every, mean=mean, by_batch=by_batch, own=function)
 
 
@@ -152,28 +152,31 @@ WORDS = {
 DEFAULT = ("zero_grad", "no_zero_grad", "halve_grad")
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"
-_ENDING = r"(:sum|:means)?"
-_DIVISION: dict[str | None, dict[str, bool]] = {None: {}, ":sum": {"mean": False}, ":means": {"by_batch": True}}
+_SUFFIX = r"(:sum|:means)?"
+_DIVISIONS: dict[str | None, dict[str, bool]] = {None: {}, ":sum": {"mean": False}, ":means": {"by_batch": True}}
 _SPELLINGS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Mode]]] = [
     (re.compile(r"zero_grad"), lambda _: zero_grad()),
     (re.compile(r"zero_grad:fill"), lambda _: zero_grad(fill=True)),
     (re.compile(r"no_zero_grad"), lambda _: no_zero_grad()),
     (re.compile(r"halve_grad"), lambda _: halve_grad()),
     (re.compile(rf"decay:({_NUMBER})"), lambda found: decay(float(found[1]))),
-    (re.compile(rf"accumulate:(\d{{1,9}}){_ENDING}"), lambda found: accumulate(int(found[1]), **_DIVISION[found[2]])),
     (
-        re.compile(rf"keep=({_NUMBER})(?:,every=(\d{{1,9}}))?{_ENDING}"),
-        lambda found: rule(float(found[1]), int(found[2] or 1), **_DIVISION[found[3]]),
+        re.compile(rf"accumulate:(\d{{1,9}}){_SUFFIX}"),
+        lambda found: accumulate(int(found[1]), **_DIVISIONS[found[2]]),
     ),
     (
-        re.compile(rf"every=(\d{{1,9}})(?:,keep=({_NUMBER}))?{_ENDING}"),
-        lambda found: rule(float(found[2] or 0), int(found[1]), **_DIVISION[found[3]]),
+        re.compile(rf"keep=({_NUMBER})(?:,every=(\d{{1,9}}))?{_SUFFIX}"),
+        lambda found: rule(float(found[1]), int(found[2] or 1), **_DIVISIONS[found[3]]),
+    ),
+    (
+        re.compile(rf"every=(\d{{1,9}})(?:,keep=({_NUMBER}))?{_SUFFIX}"),
+        lambda found: rule(float(found[2] or 0), int(found[1]), **_DIVISIONS[found[3]]),
     ),
 ]
 
 
-_OWN = re.compile(rf"(?P<function>.+?:[^:,]*?)(?:,every=(?P<every>\d{{1,9}}){_ENDING})?")
-_FORMS = {  # of the families with a number: how to write them, such as what
+_OWN_SPELLING = re.compile(rf"(?P<function>.+?:[^:,]*?)(?:,every=(?P<every>\d{{1,9}}){_SUFFIX})?")
+_FAMILY_FORMS = {  # of the families with a number: how to write them, such as what
     "decay": ("decay:K", "decay:0.9"),
     "accumulate": ("accumulate:N, accumulate:N:sum or accumulate:N:means", "accumulate:4"),
 }
@@ -186,23 +189,22 @@ def parse(word: str, folder: Path | None = None) -> Mode:
     it is not imported.
 
     Raises:
-        ModeError: no mode has that name, or its number is out of range, or there is no such file.
+        ModeError: no mode has that name, its number is out of range, or its file does not exist.
 
     >>> parse("Halve-Grad")
-    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False, own=None, leave=None)
+    Mode(name='halve_grad', keep=0.5, every=1, mean=True, fill=False, by_batch=False, own=None, rewrite_grad=None)
     """
-    named = _plain(word)
-    for pattern, build in _SPELLINGS:
-        if found := pattern.fullmatch(named):
-            return build(found)
-    family = named.partition(":")[0]
-    if family in _FORMS:
-        form, example = _FORMS[family]
+    if mode := _spelled(word):
+        return mode
+    normalised = _normalised(word)
+    family = normalised.partition(":")[0]
+    if family in _FAMILY_FORMS:
+        form, example = _FAMILY_FORMS[family]
         raise ModeError(f"mode '{shortened(word)}' is not of the form {form}, such as {example}")
-    found = None if family in WORDS else _OWN.fullmatch(word.strip())
-    if found and user_code.has_form(found["function"]) and nearest(named, ["zero_grad:fill"]) is None:
-        function = user_code.find(found["function"], folder, "mode", last=shipped.folder())
-        return own(function, int(found["every"] or 1), **_DIVISION[found[3]])
+    found = None if family in WORDS else _OWN_SPELLING.fullmatch(word.strip())
+    if found and user_code.is_function_name(found["function"]) and nearest(normalised, ["zero_grad:fill"]) is None:
+        function = user_code.find(found["function"], folder, "mode", fallback=shipped.folder())
+        return own(function, int(found["every"] or 1), **_DIVISIONS[found[3]])
     several = "\nseveral modes: --mode A --mode B" if "," in word else ""
     raise ModeError(unknown("mode", word, [*WORDS, "package.module:NAME"]) + several)
 
@@ -216,34 +218,33 @@ def load(mode: Mode) -> Mode:
     """
     if mode.own is None:
         return mode
-    leave: Any = user_code.load(mode.own)
-    for kind, is_one, avoid in _NEVER_RUN:
-        if is_one(leave):
+    rewrite_grad: Any = user_code.load(mode.own)
+    for kind, is_one, avoid in _NOT_PLAIN_FUNCTIONS:
+        if is_one(rewrite_grad):
             name = mode.own.function
             raise mode.own.error(f": a call of {name} does nothing: it is a {kind} function; no {avoid}")
     try:
-        inspect.signature(leave).bind([], 0)
-    except (TypeError, ValueError):  # the latter of what tells no signature
+        inspect.signature(rewrite_grad).bind([], 0)
+    except (TypeError, ValueError):  # the latter where it has no signature
         wanted = f"def {mode.own.function}(parameters, update)"
         raise mode.own.error(f" must take the parameters and the number of the update: {wanted}") from None
-    return mode._replace(leave=leave)
+    return mode._replace(rewrite_grad=rewrite_grad)
 
 
-_NEVER_RUN: list[tuple[str, Callable[[object], bool], str]] = [
+_NOT_PLAIN_FUNCTIONS: list[tuple[str, Callable[[object], bool], str]] = [
     ("generator", inspect.isgeneratorfunction, "yield"),
     ("coroutine", inspect.iscoroutinefunction, "async"),
     ("generator", inspect.isasyncgenfunction, "async"),
 ]
 
 
-def share_of_matched_lr(mode: Mode) -> float:
-    """Return the share of the lr at which the mode's effective lr is that of `zero_grad`.
+def matched_lr_scale(mode: Mode) -> float:
+    """Return the factor on the lr that gives the mode the effective lr of `zero_grad`.
 
     The effective lr is lr/(1 − keep), and `every` times that where a window's gradients are summed.
 
     Raises:
-        ModeError: it keeps all or more, so that its effective lr is infinite, or it is a user's own, of which no keep
-            is known.
+        ModeError: the mode keeps everything or more, so that its effective lr is infinite, or is a user's own.
     """
     if mode.own:
         raise ModeError(f"mode '{mode.name}' is your own: match_lr cannot know what it keeps; leave it out")
@@ -252,27 +253,28 @@ def share_of_matched_lr(mode: Mode) -> float:
     return (1 - mode.keep) / (1 if mode.mean else mode.every)
 
 
-def number(value: float) -> str:
-    """Write a number as short as it can be without changing its value."""
+def format_number(value: float) -> str:
+    """Return the shortest text of a number that keeps its value."""
     return repr(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
 
 
-def _is_spelling(name: str) -> bool:
-    return any(pattern.fullmatch(_plain(name)) for pattern, _ in _SPELLINGS)
+def _spelled(word: str) -> Mode | None:
+    """Return the mode that one of `_SPELLINGS` gives, None for any other word."""
+    matches = ((pattern.fullmatch(_normalised(word)), build) for pattern, build in _SPELLINGS)
+    return next((build(found) for found, build in matches if found), None)
 
 
-def _plain(word: str) -> str:
-    """Return a word as the spellings have it."""
-    plain = re.sub(r"\s+", "", word).lower()
-    return re.sub(r"-(?=[a-z])", "_", plain)  # the minus of a number stays
+def _normalised(word: str) -> str:
+    """Return a word as `_SPELLINGS` has it: lower case, underscores, no spaces."""
+    return re.sub(r"-(?=[a-z])", "_", re.sub(r"\s+", "", word).lower())  # the minus of a number stays
 
 
-def _ending(mean: bool, by_batch: bool) -> str:
+def _suffix(mean: bool, by_batch: bool) -> str:
     assert mean or not by_batch, "a sum has no mean of means"
     return ":means" if by_batch else "" if mean else ":sum"
 
 
-def _at_least_one(every: int) -> int:
+def _checked_every(every: int) -> int:
     if every < 1:
         raise ModeError(f"a mode with a step every {every} backward passes: must be at least 1")
     return every

@@ -125,9 +125,9 @@ def _wanted(annotation: str, value: object) -> str | None:
     What is annotated in other words is left to torch.
     """
     if (found := re.search(r"\b[Tt]uple\[(.*)\]", annotation)) is not None:
-        several = _split(found[1])
-        words = f"a list of {len(several)} numbers"
-        fits = isinstance(value, list | tuple) and len(value) == len(several)
+        length = len(re.sub(r"\[[^\[\]]*\]", "", found[1]).split(","))  # commas in inner brackets do not count
+        words = f"a list of {length} numbers"
+        fits = isinstance(value, list | tuple) and len(value) == length
         numbers = [each for each in cast("list[object]", value) if each is not None] if fits else []  # no None in TOML
         return None if fits and all(_wanted("float", each) is None for each in numbers) else words
     kind = next((each for each in _KINDS if re.search(rf"\b{each}\b", annotation)), None)
@@ -135,11 +135,6 @@ def _wanted(annotation: str, value: object) -> str | None:
         return None
     words, types = _KINDS[kind]
     return None if isinstance(value, types) and (kind == "bool" or not isinstance(value, bool)) else words
-
-
-def _split(arguments: str) -> list[str]:
-    """Split at the commas that stand in no bracket."""
-    return re.sub(r"\[[^\[\]]*\]", "", arguments).split(",")
 
 
 def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, Any]) -> Optimizer:

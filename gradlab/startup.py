@@ -53,7 +53,7 @@ def without_compiler(kind: type[Any]) -> type[Any]:
 
     if torch.compiler.is_compiling():
         return kind
-    found = {name: _unwrapped(getattr(kind, name, None)) for name in _KEPT_FROM_COMPILER}
+    found = {name: _wrapped_by("torch._compile", "inner", getattr(kind, name, None)) for name in _KEPT_FROM_COMPILER}
     methods = tuple((name, method) for name, method in found.items() if method is not None)
     return _subclass(cast("Hashable", kind), methods, getattr(kind, "step", None))
 
@@ -85,11 +85,6 @@ def _step(computation: Method) -> Method:
             return computation(optimizer, *args, **options)
 
     return step
-
-
-def _unwrapped(method: Any) -> Method | None:
-    """Return the method that `torch._compile._disable_dynamo` wrapped; None where that wrapped none."""
-    return _wrapped_by("torch._compile", "inner", method)
 
 
 def _computation(step: Any) -> Method | None:

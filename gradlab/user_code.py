@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gradlab.errors import GradlabError, ModeError, TaskError, place_of, shortened, unknown
+from gradlab.errors import GradlabError, ModeError, TaskError, shortened, unknown, user_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +29,12 @@ class FunctionName(NamedTuple):
     kind: str = "task"  # or "mode": what it is for, in messages
 
     def error(self, message: str) -> GradlabError:
-        """Return the error that says this of it, of the class that goes with its kind."""
+        """Return an error about this function, of the class of its kind."""
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
 
 
-def has_form(name: str) -> bool:
-    """Say whether `name` has the form of a function's: FILE.py:NAME or package.module:NAME."""
+def is_function_name(name: str) -> bool:
+    """Return whether `name` has the form FILE.py:NAME or package.module:NAME."""
     place, colon, function = name.rpartition(":")
     if place.endswith(".py"):
         return True
@@ -42,28 +42,28 @@ def has_form(name: str) -> bool:
     return bool(colon) and all(part.isidentifier() for part in parts) and (len(parts) > 1 or function.isidentifier())
 
 
-def find(name: str, folder: Path | None = None, kind: str = "task", *, last: Path | None = None) -> FunctionName:
-    """Say where the function `name` comes from, without importing it.
+def find(name: str, folder: Path | None = None, kind: str = "task", *, fallback: Path | None = None) -> FunctionName:
+    """Return the source of the function `name` without importing it.
 
-    A relative FILE.py is looked for in `folder`, then in the current folder, then in `last`.
+    A relative FILE.py is looked for in `folder`, then in the current folder, then in `fallback`.
 
     Raises:
-        TaskError, ModeError: the name is not of either form, or there is no such file.
+        TaskError, ModeError: the name has neither form, or the file does not exist.
     """
     place, _, function = name.rpartition(":")
-    asked = FunctionName(name, function, kind=kind)
+    named = FunctionName(name, function, kind=kind)
     if not function.isidentifier():
-        raise asked.error(f": after the colon comes the name of a function, not '{shortened(function)}'")
+        raise named.error(f": after the colon comes the name of a function, not '{shortened(function)}'")
     if place.endswith(".py"):
         if not Path(place).name.isprintable():  # it becomes part of results, and is shown
-            raise asked.error(": the name of its file has signs that cannot be shown; rename it")
-        for among in (folder, Path(), last):
-            if among is not None and _is_file(file := among / place):
-                return asked._replace(name=f"{file.name}:{function}", file=file.resolve())
-        raise asked.error(f": there is no file {shortened(place)}")
+            raise named.error(": the name of its file has signs that cannot be shown; rename it")
+        for parent in (folder, Path(), fallback):
+            if parent is not None and _is_file(file := parent / place):
+                return named._replace(name=f"{file.name}:{function}", file=file.resolve())
+        raise named.error(f": there is no file {shortened(place)}")
     if not all(part.isidentifier() for part in place.split(".")):
-        raise asked.error(f" is neither a built-in {kind} nor FILE.py:NAME nor package.module:NAME")
-    return asked._replace(module=place)
+        raise named.error(f" is neither a built-in {kind} nor FILE.py:NAME nor package.module:NAME")
+    return named._replace(module=place)
 
 
 def _is_file(file: Path) -> bool:
@@ -74,10 +74,10 @@ def _is_file(file: Path) -> bool:
 
 
 def source_hash(named: FunctionName) -> str | None:
-    """Return the SHA-256 of the file that a user's function stands in, without importing it; None for one of ours.
+    """Return the SHA-256 of the file of a user's function without importing it; None for gradlab's own.
 
     Raises:
-        TaskError, ModeError: there is no such module, or its file cannot be read.
+        TaskError, ModeError: the module does not exist, or its file cannot be read.
     """
     file = _file_of_module(named) if named.module else named.file
     if file is None:
@@ -89,7 +89,7 @@ def source_hash(named: FunctionName) -> str | None:
 
 
 def load(named: FunctionName) -> Callable[..., object]:
-    """Import and return a user's function; anew when its file has changed since.
+    """Import and return a user's function, again when its file has changed.
 
     Raises:
         TaskError, ModeError: the file does not import, or has no such function.
@@ -102,7 +102,7 @@ def _loaded(named: FunctionName, source: str | None) -> Callable[..., object]:
     try:
         module = _import_file(named.file) if named.file else _import_module(cast("str", named.module), source)
     except (Exception, SystemExit) as error:
-        where = place_of(error) or str(named.file or named.module)
+        where = user_location(error) or str(named.file or named.module)
         what = f"{type(error).__name__}: {shortened(error, 200)}"
         raise named.error(f" does not import\n{where}: {what}") from error
     function = getattr(module, named.function, None)
@@ -120,7 +120,7 @@ _imported: dict[str, str | None] = {}  # modules of users, and the source they w
 
 def _file_of_module(named: FunctionName) -> Path | None:
     module = cast("str", named.module)
-    _let_import_from(Path.cwd())
+    _add_to_path(Path.cwd())
     try:
         spec = importlib.util.find_spec(module)
     except Exception as error:  # a package on the way to the module runs when it is looked into
@@ -139,7 +139,7 @@ def _import_file(file: Path) -> ModuleType:
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses and pickle look up the module of a class
-    _let_import_from(file.parent)
+    _add_to_path(file.parent)
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -149,7 +149,7 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _import_module(name: str, source: str | None) -> ModuleType:
-    _let_import_from(Path.cwd())
+    _add_to_path(Path.cwd())
     module = importlib.import_module(name)
     if _imported.setdefault(name, source) != source:
         _imported[name] = source
@@ -157,7 +157,7 @@ def _import_module(name: str, source: str | None) -> ModuleType:
     return module
 
 
-def _let_import_from(folder: Path) -> None:
+def _add_to_path(folder: Path) -> None:
     """Put `folder` on the path and leave it there: a task may import its neighbours as late as when it is called."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

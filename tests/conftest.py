@@ -17,7 +17,7 @@ settings.load_profile("gradlab")
 
 
 # Slow tests that reach code which no quick test reaches: TensorFlow, Dask, and workers of a sweep.
-COVER_MORE = ("test_tape", "test_cluster", "test_clusters", "test_sweeps")
+COVER_MORE = ("test_tensorflow", "test_cluster", "test_clusters", "test_sweeps")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -37,7 +37,7 @@ _FORKS.set_forkserver_preload(
         "gradlab.runs",
         "gradlab.plotting",
         "gradlab.store",
-        "gradlab.terminal.tables",
+        "gradlab.terminal.run_table",
         "gradlab.terminal.progress",
     ]
 )

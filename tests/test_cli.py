@@ -246,7 +246,7 @@ def settings_of(answer: Any) -> Any:
 
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(("asked", "says"), FAULTS, ids=[asked for asked, _ in FAULTS])
-def test_a_fault_is_told_in_one_or_two_lines_on_stderr_with_status_2(asked: str, says: str, trained: Path) -> None:
+def test_a_fault_is_one_or_two_lines_on_stderr_with_status_2(asked: str, says: str, trained: Path) -> None:
     answer = gives(*(str(trained) if word == "RUNS" else word for word in asked.split()), exit_status=2)
     assert answer.stdout == ""
     assert says in answer.stderr
@@ -281,12 +281,12 @@ def test_the_hint_at_a_picture_can_be_pasted() -> None:
     assert answer.stderr.splitlines()[-1] == "picture: gradlab plot 'a b/noisy_line'"
 
 
-def test_a_run_in_a_folder_with_brackets_in_its_name_says_where_its_logs_are() -> None:
+def test_brackets_in_a_folders_name_are_printed() -> None:
     answer = gives(*LINE, "-m", "zero_grad", "--out", "a[bold]b[/]c")
     assert "logs: a[bold]b[/]c/noisy_line" in answer.stdout
 
 
-def test_an_experiment_with_brackets_in_its_title_is_shown_as_it_is() -> None:
+def test_brackets_in_a_title_are_printed() -> None:
     gives(*LINE, "-m", "zero_grad", "--set", "title='[/] [red]'")
     assert "noisy_line: [/] [red]" in gives("show", "runs").stdout
 
@@ -302,7 +302,7 @@ def test_a_damaged_record_is_named_in_one_line(here: Path, command: str, damage:
 
 
 @pytest.mark.parametrize("command", ["show", "plot", "export"])
-def test_a_damaged_row_is_named_by_its_line_and_the_others_are_used(here: Path, command: str) -> None:
+def test_a_damaged_row_is_named_and_the_others_are_used(here: Path, command: str) -> None:
     rows = min(here.glob("runs/*/*/metrics.jsonl"))
     rows.write_text(rows.read_text().replace('"step":2,', '"step":"two",'))
     answer = gives(command, "runs", exit_status=0)
@@ -312,7 +312,7 @@ def test_a_damaged_row_is_named_by_its_line_and_the_others_are_used(here: Path, 
     assert "Traceback" not in answer.stderr
 
 
-def test_of_many_damaged_rows_three_are_named_and_the_others_counted(here: Path) -> None:
+def test_three_of_many_damaged_rows_are_named(here: Path) -> None:
     rows = min(here.glob("runs/*/*/metrics.jsonl"))
     lines = rows.read_text().count("\n")
     rows.write_text("damage\n" * lines)
@@ -324,7 +324,7 @@ def test_of_many_damaged_rows_three_are_named_and_the_others_counted(here: Path)
 
 
 @pytest.mark.parametrize("command", ["list", "show", "plot"])
-def test_a_run_said_to_be_done_is_not_shown_as_done_where_a_loss_was_altered(here: Path, command: str) -> None:
+def test_a_run_with_an_altered_loss_is_not_shown_as_done(here: Path, command: str) -> None:
     rows = min(here.glob("runs/*/*/metrics.jsonl"))
     first, rest = rows.read_text().split("\n", 1)
     head, digit = first[:-2], first[-2]
@@ -346,13 +346,13 @@ def test_settings_edited_by_hand_are_no_traceback(here: Path, command: str, sett
 # run
 
 
-def test_run_without_arguments_is_the_diverging_loss_with_its_modes() -> None:
+def test_run_without_arguments_is_diverging_loss() -> None:
     answer = document("run", "--steps", "3")
     assert (answer["experiment"], answer["folder"]) == ("diverging_loss", "runs/diverging_loss")
     assert modes_of(answer) == ["zero_grad", "no_zero_grad", "halve_grad"]
 
 
-def test_run_answers_on_stdout_and_talks_on_stderr() -> None:
+def test_run_prints_results_on_stdout_and_messages_on_stderr() -> None:
     answer = gives(*LINE)
     for word in ("zero_grad", "no_zero_grad", "halve_grad", "verdict", "logs: runs/noisy_line"):
         assert word in answer.stdout
@@ -384,13 +384,13 @@ def test_run_hints_at_a_picture_where_there_is_a_row(whole: int, hints: int) -> 
     assert answer.stderr.count("picture: gradlab plot") == hints
 
 
-def test_run_tells_the_mean_loss_of_each_epoch_in_words() -> None:
+def test_run_prints_the_mean_loss_of_each_epoch_in_words() -> None:
     lines = gives(*LINE, "-m", "zero_grad").stdout.splitlines()
     assert lines[0] == "zero_grad:"
     assert [bool(re.fullmatch(r"model training loss is \d+\.\d", line)) for line in lines[1:4]] == [True, True, False]
 
 
-def test_quiet_leaves_the_answer_alone() -> None:
+def test_quiet_prints_only_the_result() -> None:
     answer = gives(*LINE, "--quiet")
     assert answer.stderr == ""
     assert "verdict" in answer.stdout
@@ -415,13 +415,13 @@ def test_run_json_has_exactly_the_agreed_keys() -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_losses_that_are_not_finite_are_strings_in_json_and_the_status_is_0() -> None:
+def test_losses_that_are_not_finite_are_strings_in_json() -> None:
     answer = document("run", "--task", "own.py:diverges", "--steps", "2", "-m", "zero_grad")
     (run,) = answer["runs"]
     assert (run["verdict"], run["first_loss"], run["last_loss"]) == ("diverges", "nan", "nan")
 
 
-def test_a_run_that_is_done_is_not_trained_again_and_fresh_trains_it() -> None:
+def test_a_finished_run_is_reused_unless_fresh() -> None:
     gives(*LINE)
     again = gives(*LINE)
     assert "3 of 3 runs done before and not trained again (--fresh does)" in again.stderr
@@ -446,7 +446,7 @@ def test_an_expectation_that_fails_is_in_the_json_with_status_1() -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_a_task_that_raises_gives_status_1_and_the_frames_of_the_user() -> None:
+def test_a_task_that_raises_shows_the_users_frames() -> None:
     answer = gives("run", "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)
     assert "zero_grad seed 42 failed:\nTraceback (your code):" in answer.stderr
     assert "ZeroDivisionError: division by zero" in answer.stderr
@@ -455,14 +455,14 @@ def test_a_task_that_raises_gives_status_1_and_the_frames_of_the_user() -> None:
 
 
 @pytest.mark.usefixtures("files")
-def test_a_task_that_raises_is_a_failed_run_in_the_json_with_status_1() -> None:
+def test_a_task_that_raises_is_a_failed_run_in_json() -> None:
     (run,) = document("run", "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)["runs"]
     assert set(run) == RUN_KEYS | {"error"}
     assert (run["status"], run["verdict"], run["first_loss"], run["steps"]) == ("failed", None, None, 0)
 
 
 @pytest.mark.usefixtures("files")
-def test_a_user_s_task_is_an_experiment_of_its_name_with_the_agreed_defaults() -> None:
+def test_a_users_task_is_an_experiment_with_the_defaults() -> None:
     answer = document("run", "--task", "own.py:own")
     assert answer["experiment"] == "own"
     assert modes_of(answer) == ["zero_grad", "no_zero_grad", "halve_grad"]
@@ -491,6 +491,12 @@ def test_set_reaches_every_key_as_toml_or_as_a_plain_string() -> None:
     assert settings["seed"] == 7
 
 
+def test_seed_wins_over_set_and_set_over_the_other_options() -> None:
+    answer = document(*LINE, "--set", "seeds=[5]", "--seed", "6", "--set", "optimizer.lr=0.5", "--lr", "0.1")
+    assert {run["seed"] for run in answer["runs"]} == {6}
+    assert settings_of(answer)["optimizer"]["lr"] == 0.5
+
+
 def test_batch_size_is_the_option_of_the_task() -> None:
     answer = document("run", "--task", "noisy_line", "--batch-size", "20", "--epochs", "1")
     assert settings_of(answer)["task_options"]["batch_size"] == 20
@@ -507,9 +513,7 @@ def test_batch_size_is_the_option_of_the_task() -> None:
         ("", [], 400),
     ],
 )
-def test_epochs_and_steps_on_the_command_line_replace_either_of_the_file(
-    of_file: str, flags: list[str], steps: int
-) -> None:
+def test_epochs_and_steps_replace_either_of_the_file(of_file: str, flags: list[str], steps: int) -> None:
     Path("mine.toml").write_text(f"task = 'noisy_line'\nmodes = ['zero_grad']\n{of_file}\n")
     answer = document("run", "mine.toml", *flags)
     assert (answer["experiment"], answer["runs"][0]["steps"]) == ("mine", steps)
@@ -523,7 +527,7 @@ def test_a_task_in_a_file_is_looked_for_beside_the_experiment() -> None:
     assert document("run", "deep/own.toml")["experiment"] == "own"
 
 
-def test_another_task_or_optimizer_drops_the_options_of_the_one_in_the_file() -> None:
+def test_another_task_or_optimizer_drops_the_files_options() -> None:
     Path("mine.toml").write_text(
         "task = 'noisy_line'\nsteps = 1\n[task_options]\nnoise = 2.0\n[optimizer]\nlr = 0.5\nmomentum = 0.9\n"
     )
@@ -538,7 +542,7 @@ def test_out_says_where_the_runs_go() -> None:
     assert not Path("runs").exists()
 
 
-def test_a_name_that_is_no_folder_s_is_refused() -> None:
+def test_a_name_that_no_folder_can_have_is_refused() -> None:
     for name in ("../up", "a/b", ".hidden", "", "/abs"):
         gives(*LINE, "--set", f"name='{name}'", exit_status=2)
     assert not list(Path().iterdir())
@@ -547,7 +551,7 @@ def test_a_name_that_is_no_folder_s_is_refused() -> None:
 # plot
 
 
-def test_plot_draws_the_newest_experiment_beside_its_runs_and_says_where(here: Path) -> None:
+def test_plot_draws_the_newest_experiment_beside_its_runs(here: Path) -> None:
     answer = gives("plot")
     assert answer.stdout == "runs/noisy_line/loss.png\n"
     assert (here / "runs/noisy_line/loss.png").read_bytes().startswith(b"\x89PNG")
@@ -566,7 +570,7 @@ def test_plot_draws_twice_the_same_bytes(trained: Path) -> None:
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes() == Path("c.png").read_bytes()
 
 
-def test_plot_quiet_says_nothing(trained: Path) -> None:
+def test_plot_quiet_prints_nothing(trained: Path) -> None:
     assert gives("plot", str(trained), "-o", "a.png", "--quiet").output == ""
 
 
@@ -591,7 +595,7 @@ def test_plot_draws_theory_over_what_was_measured_when_asked_to(here: Path) -> N
     assert (here / "a.png").read_bytes() != (here / "b.png").read_bytes()
 
 
-def test_plot_says_which_curves_have_no_theory_and_draws_those_that_have(here: Path) -> None:
+def test_plot_names_the_curves_that_have_no_theory(here: Path) -> None:
     for options in ([], ["--optimizer", "adam"]):
         gives(*MSE, "-m", "zero_grad", *options, "--out", str(here / f"mse{len(options)}"))
     answer = gives("plot", str(here / "mse0"), str(here / "mse2"), "-o", "a.png", "--theory")
@@ -599,7 +603,7 @@ def test_plot_says_which_curves_have_no_theory_and_draws_those_that_have(here: P
     assert answer.stderr == "no theory for zero_grad, optimizer Adam: the optimizer is Adam, not plain SGD\n"
 
 
-def test_plot_without_any_theory_to_draw_is_a_fault_of_two_lines_and_writes_nothing(trained: Path) -> None:
+def test_plot_without_any_theory_writes_nothing(trained: Path) -> None:
     answer = gives("plot", str(trained), "-o", "a.png", "--theory", exit_status=2)
     assert answer.stderr == (
         "there is no theory to draw: an epoch has several batches\n"
@@ -676,7 +680,7 @@ def test_the_experiment_asked_for_last_is_the_newest() -> None:
 # list, show, export
 
 
-def test_list_tells_every_run(trained: Path) -> None:
+def test_list_has_every_run(trained: Path) -> None:
     answer = gives("list", "--out", str(trained))
     lines = answer.stdout.splitlines()
     assert lines[0].split() == ["experiment", "mode", "seed", "lr", "status", "rows", "started"]
@@ -724,7 +728,7 @@ def test_list_without_runs_is_an_empty_list_in_json() -> None:
     assert document("list") == {"runs": []}
 
 
-def test_show_tells_what_an_experiment_was_and_what_came_of_it(trained: Path) -> None:
+def test_show_prints_settings_and_results(trained: Path) -> None:
     lines = gives("show", str(trained)).stdout.splitlines()
     assert lines[0] == "noisy_line"
     text = "\n".join(lines)
@@ -779,13 +783,13 @@ def test_a_list_of_words_names_each_with_its_meaning(command: str, names: list[s
     assert all(set(each) == {"name", "what"} and each["what"] for each in answer[command])
 
 
-def test_tasks_tells_the_options_of_each() -> None:
+def test_tasks_lists_the_options_of_each() -> None:
     text = " ".join(gives("tasks").stdout.split())
     assert "inputs=1, samples=40, batch_size=1, noise=1.0" in text
 
 
 @pytest.mark.parametrize("name", list(experiments.shipped()))
-def test_experiments_prints_the_toml_of_one_which_runs_as_it_stands(name: str) -> None:
+def test_experiments_prints_toml_that_can_be_run(name: str) -> None:
     Path("copy.toml").write_text(gives("experiments", name).stdout)
     assert experiments.load("copy.toml").modes == experiments.load(name).modes
 
@@ -793,7 +797,20 @@ def test_experiments_prints_the_toml_of_one_which_runs_as_it_stands(name: str) -
 # Help
 
 
-COMMANDS = ["run", "plot", "list", "show", "export", "modes", "tasks", "experiments"]
+COMMANDS = [
+    "run",
+    "sweep",
+    "sharpness",
+    "plot",
+    "list",
+    "show",
+    "export",
+    "verify",
+    "modes",
+    "tasks",
+    "experiments",
+    "audit",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -801,16 +818,31 @@ def test_each_command_has_help(command: str) -> None:
     assert f"Usage: gradlab {command}" in gives(command, "--help").stdout
 
 
+SHARED = "mode task optimizer lr steps epochs batch-size seed"
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        ("run", f"{SHARED} set engine device out plot fresh json quiet"),
+        ("sweep", f"vary {SHARED} seeds set engine device workers dask out plot fresh json quiet"),
+        ("sharpness", "mode task batch-size seed set json"),
+    ],
+)
+def test_help_lists_shared_options_among_those_of_the_command(command: str, names: str) -> None:
+    assert re.findall(r"^│ +--([a-z-]+)", gives(command, "--help").stdout, re.MULTILINE) == [*names.split(), "help"]
+
+
 def test_help_names_every_command() -> None:
     text = gives("--help").stdout
     assert all(re.search(rf"\b{command}\b", text) for command in COMMANDS)
 
 
-def test_version_is_the_package_s() -> None:
+def test_version_is_that_of_the_package() -> None:
     assert gives("--version").stdout == f"gradlab {gradlab.__version__}\n"
 
 
-def test_what_a_task_prints_is_talk_and_leaves_the_json_whole() -> None:
+def test_what_a_task_prints_goes_to_stderr() -> None:
     Path("loud.py").write_text(
         "import torch\nfrom gradlab import Task\n"
         "def loud(seed: int) -> Task:\n"
@@ -823,7 +855,7 @@ def test_what_a_task_prints_is_talk_and_leaves_the_json_whole() -> None:
     assert "hello from the task" in answer.stderr
 
 
-def test_one_error_of_all_runs_is_told_once() -> None:
+def test_one_error_of_all_runs_is_printed_once() -> None:
     Path("wrong.py").write_text("def wrong(seed: int) -> object:\n    return undefined\n")
     answer = CliRunner().invoke(app, ["run", "--task", "wrong.py:wrong", "-q"])
     assert answer.exit_code == 1
@@ -837,7 +869,7 @@ def test_a_folder_given_twice_counts_once() -> None:
     assert CliRunner().invoke(app, ["export", "runs/straight_line", "runs/straight_line"]).stdout == once
 
 
-def test_files_among_the_folders_of_a_glob_are_passed_over() -> None:
+def test_files_among_the_folders_of_a_glob_are_ignored() -> None:
     assert CliRunner().invoke(app, ["run", "--task", "straight_line", "--epochs", "2", "-q"]).exit_code == 0
     inside = sorted(map(str, Path("runs/straight_line").iterdir()))
     assert CliRunner().invoke(app, ["plot", *inside, "-o", "all.png"]).exit_code == 0

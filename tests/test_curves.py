@@ -99,7 +99,7 @@ def test_the_table_of_curves_holds_every_verdict() -> None:
     assert {row[1] for row in FULL_BATCH} == set(get_args(Verdict))
 
 
-def test_a_growing_oscillation_rises_whatever_level_it_swings_about() -> None:
+def test_a_growing_oscillation_rises_about_any_level() -> None:
     assert verdict(full_batch([10 + 1.015**n * math.cos(n / 3) for n in range(200)])) == "rises"
 
 
@@ -178,7 +178,7 @@ def test_noise_around_a_level_is_flat_however_long_it_is_watched() -> None:
     assert counted["flat"] >= 45, counted
 
 
-def test_a_curve_that_bounces_by_half_of_its_mean_and_goes_nowhere_oscillates() -> None:
+def test_a_curve_that_bounces_without_a_trend_oscillates() -> None:
     # The squared error of one sample at a time: a verdict is on the curve, whatever makes it bounce.
     counted = verdicts(lambda _, noise: noise.gauss(0, 1) ** 2, per_epoch=10, epochs=10)
     assert counted["oscillates"] >= 45, counted
@@ -206,7 +206,7 @@ def test_a_noisy_oscillation_oscillates_for_every_seed() -> None:
     assert counted == {"oscillates": len(SEEDS)}
 
 
-def test_exponential_growth_in_mini_batches_diverges_for_every_seed() -> None:
+def test_exponential_growth_in_mini_batches_always_diverges() -> None:
     counted = verdicts(lambda at, noise: math.exp(12 * at) * (1 + noise.random()), 10, 10)
     assert counted == {"diverges": len(SEEDS)}
 
@@ -222,7 +222,7 @@ def test_no_losses_make_the_levels_raise(losses: list[float], per_epoch: int) ->
     assert 1 <= len(levels) <= len(losses)
 
 
-def test_a_summary_tells_steps_updates_and_losses_of_single_steps() -> None:
+def test_a_summary_has_steps_updates_and_single_losses() -> None:
     rows = [Row(0, 0, 0, 4.0), Row(1, 0, 0, 1.0), Row(2, 1, 0, 2.0), Row(3, 1, 0, 3.0)]
     assert summarise(rows)[:5] == (4, 2, 4.0, 3.0, 1.0)
 
@@ -241,13 +241,11 @@ def test_the_best_of_nothing_finite_is_nan() -> None:
     assert math.isnan(best)
 
 
-def test_epoch_means_are_the_means_of_epochs_the_last_one_shorter() -> None:
+def test_epoch_means_are_means_even_of_a_shorter_last_epoch() -> None:
     assert epoch_means(mini_batches([1.0, 2.0, 6.0, 5.0, 7.0], 3)) == [3.0, 6.0]
 
 
-def test_a_last_epoch_of_less_than_half_of_the_batches_counts_with_the_one_before_in_everything_that_is_shown() -> (
-    None
-):
+def test_a_last_epoch_below_half_counts_with_the_one_before() -> None:
     rows = mini_batches([1.0, 2.0, 3.0, 6.0, 2.0, 2.0, 2.0, 4.0, 10.0], 4)
     assert epoch_means(rows) == curves.levels(rows) == curve(rows, "epoch").y == [3.0, 4.0]
     assert natural_axis(rows[:5]) == "step"  # an epoch and a fragment are one
@@ -263,13 +261,13 @@ def test_epoch_means_of_no_rows_are_none() -> None:
 
 
 @pytest.mark.parametrize("odd", [NAN, INF, -INF])
-def test_an_epoch_with_a_loss_that_is_not_finite_has_a_mean_that_is_not_finite(odd: float) -> None:
+def test_an_epoch_with_an_infinite_loss_has_no_finite_mean(odd: float) -> None:
     means = epoch_means(mini_batches([1.0, 3.0, 1.0, odd], 2))
     assert means[0] == 2.0
     assert not math.isfinite(means[1])
 
 
-def test_an_epoch_of_huge_losses_has_the_mean_inf_and_no_exception() -> None:
+def test_an_epoch_of_huge_losses_has_the_mean_inf() -> None:
     assert epoch_means(mini_batches([1e308, 1e308, 1e308], 3)) == [INF]
 
 
@@ -289,9 +287,7 @@ def test_the_curve_on_epochs_counts_them_from_1() -> None:
 
 
 @pytest.mark.parametrize(("per_epoch", "steps", "axis"), [(5, 20, "epoch"), (1, 20, "step"), (20, 20, "step")])
-def test_the_natural_axis_is_epochs_where_there_are_several_of_several_batches(
-    per_epoch: int, steps: int, axis: str
-) -> None:
+def test_several_epochs_of_several_batches_are_drawn_by_epoch(per_epoch: int, steps: int, axis: str) -> None:
     assert natural_axis(mini_batches([1.0] * steps, per_epoch)) == axis
 
 
@@ -316,10 +312,10 @@ def test_a_band_goes_on_over_the_curves_that_are_longest() -> None:
 
 
 @given(st.lists(st.lists(st.floats(), max_size=12), min_size=1, max_size=6))
-def test_no_losses_make_a_band_raise_and_its_median_lies_in_its_range(runs: list[list[float]]) -> None:
+def test_a_band_of_any_losses_has_its_median_in_its_range(runs: list[list[float]]) -> None:
     made = band([curve(full_batch(losses), "step") for losses in runs])
-    assert len(made.x) == len(made.middle) == max(map(len, runs))
-    assert all(low <= middle <= high for low, middle, high in zip(made.low, made.middle, made.high, strict=True))
+    assert len(made.x) == len(made.median) == max(map(len, runs))
+    assert all(low <= middle <= high for low, middle, high in zip(made.low, made.median, made.high, strict=True))
 
 
 @given(
@@ -349,7 +345,7 @@ def test_batches_in_the_same_order_each_epoch_are_no_oscillation() -> None:
 
 
 @pytest.mark.parametrize("per_epoch", [1000, 10])
-def test_the_last_losses_count_though_they_fill_no_block_or_epoch(per_epoch: int) -> None:
+def test_the_last_losses_count_without_a_full_block_or_epoch(per_epoch: int) -> None:
     assert verdict(mini_batches([1.0] * 72 + [1e6] * 7, per_epoch)) == "diverges"
     assert verdict(mini_batches([1.0] * 70 + [1e9] * 4, per_epoch)) == "diverges"
 

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import runpy
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import errors
-from gradlab.errors import GradlabError, nearest, place_of, shortened, unknown, users_traceback
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-def drawn_tree() -> Iterator[tuple[str, str]]:
-    """Yield each class that the docstring of the root draws, with the one it is drawn under."""
-    above: list[tuple[int, str]] = []
-    for line in (GradlabError.__doc__ or "").splitlines():
-        if found := re.match(r"^[\s│├└─]*?(\w+Error)(?:\s|$)", line):
-            while above and above[-1][0] >= found.start(1):
-                above.pop()
-            yield found[1], above[-1][1] if above else "Exception"
-            above.append((found.start(1), found[1]))
-
-
-def defined_tree() -> Iterator[tuple[str, str]]:
-    for name, each in vars(errors).items():
-        if isinstance(each, type) and issubclass(each, Exception):
-            yield name, each.__bases__[0].__name__
+from gradlab.errors import (
+    ExperimentError,
+    GradlabError,
+    ModeError,
+    TaskError,
+    nearest,
+    raise_together,
+    shortened,
+    unknown,
+    user_location,
+    users_traceback,
+)
 
 
 def raised_by(code: str, file: str = "mine.py") -> BaseException:
@@ -43,11 +32,22 @@ def raised_by(code: str, file: str = "mine.py") -> BaseException:
     return raised.value
 
 
-def test_the_tree_that_is_drawn_is_the_tree_that_is_defined() -> None:
-    assert sorted(drawn_tree()) == sorted(defined_tree())
+def test_every_error_of_the_package_is_a_gradlab_error() -> None:
+    found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)]
+    assert len(found) > 10
+    assert all(issubclass(each, GradlabError) for each in found)
 
 
-def test_unknown_says_what_was_asked_what_is_near_and_what_there_is() -> None:
+def test_several_errors_are_raised_as_one_and_one_as_it_is() -> None:
+    one, other = ModeError("first"), TaskError("second")
+    raise_together([], ExperimentError)
+    with pytest.raises(ModeError, match=r"^first$"):
+        raise_together([one], ExperimentError)
+    with pytest.raises(ExperimentError, match=r"^first\nsecond$"):
+        raise_together([one, other], ExperimentError)
+
+
+def test_unknown_reports_the_name_the_nearest_and_the_known() -> None:
     assert unknown("task", "digit", ["noisy_line", "digits"]) == (
         "unknown task 'digit'; did you mean 'digits'? Known: noisy_line, digits"
     )
@@ -61,7 +61,7 @@ def test_unknown_says_so_where_there_is_nothing_to_know() -> None:
     assert unknown("option", "width", []) == "unknown option 'width'. Known: none"
 
 
-def test_the_nearest_is_found_whatever_the_case_and_returned_as_it_is_written() -> None:
+def test_nearest_ignores_case_and_returns_the_known_spelling() -> None:
     assert nearest("adamw", ["Adam", "AdamW", "SGD"]) == "AdamW"
 
 
@@ -83,29 +83,29 @@ def test_a_short_printable_text_is_not_changed(text: str) -> None:
 
 def test_the_place_of_an_error_is_the_line_of_the_users_file() -> None:
     error = raised_by("x = 1\ny = x / 0\n")
-    assert place_of(error) == "mine.py:2"
+    assert user_location(error) == "mine.py:2"
 
 
-def test_the_place_of_an_error_raised_in_the_library_is_the_users_line_that_called_it() -> None:
+def test_an_error_in_the_library_is_located_at_the_users_call() -> None:
     error = raised_by("import json\n\njson.loads('{')\n")
-    assert place_of(error) == "mine.py:3"
+    assert user_location(error) == "mine.py:3"
 
 
-def test_the_place_of_a_syntax_error_is_where_the_syntax_is_wrong() -> None:
+def test_a_syntax_error_is_located_at_its_own_line() -> None:
     error = raised_by("x = 1\n\ndef f(:\n")
-    assert place_of(error) == "mine.py:3"
+    assert user_location(error) == "mine.py:3"
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
-    assert place_of(ValueError("never raised")) is None
+    assert user_location(ValueError("never raised")) is None
 
 
 def test_an_error_of_gradlab_itself_has_no_place_in_gradlab() -> None:
     code = "from gradlab import modes\nmodes.parse('nonsense')\n"
-    assert place_of(raised_by(code)) == "mine.py:2"
+    assert user_location(raised_by(code)) == "mine.py:2"
 
 
-def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame() -> None:
+def test_a_users_traceback_has_only_frames_of_their_code() -> None:
     text = users_traceback(raised_by("import json\ndef load():\n    return json.loads('{')\nload()\n"))
     assert 'File "mine.py", line 4' in text
     assert "return json.loads('{')" in text
@@ -114,5 +114,5 @@ def test_the_users_traceback_holds_their_frames_and_the_error_and_no_other_frame
     assert "<frozen" not in text
 
 
-def test_the_users_traceback_of_an_error_without_frames_of_theirs_is_the_error_alone() -> None:
+def test_a_users_traceback_without_their_frames_is_the_error() -> None:
     assert users_traceback(ValueError("never raised")) == "ValueError: never raised"

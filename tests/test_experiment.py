@@ -242,7 +242,7 @@ def test_a_fault_has_its_place_and_the_words_of_toml(text: str, line: int, said:
         ("task = 'straight_line'\n[task_options]\nloss = 3", 3, "task 'straight_line': option loss must be a string"),
     ],
 )
-def test_a_fault_of_the_task_is_answered_with_file_line_and_what_is_wrong(text: str, line: int, said: str) -> None:
+def test_a_task_mistake_is_reported_with_file_and_line(text: str, line: int, said: str) -> None:
     assert complaint(text).startswith(f"mine.toml:{line}: {said}")
 
 
@@ -357,18 +357,18 @@ def test_a_number_beyond_a_float_is_an_error(key: str, digits: int) -> None:
     assert complaint(f"{LINE}{key} = 1{'0' * digits}").startswith("mine.toml")
 
 
-def test_a_number_beyond_what_python_reads_is_an_error_on_the_command_line_too() -> None:
+def test_a_number_too_long_for_python_is_an_error_in_a_flag_too() -> None:
     with pytest.raises(ExperimentError, match="steps"):
         loaded(LINE, Override.parse("steps=1" + "0" * 5000))
 
 
-def test_a_fault_is_shown_on_one_short_line_however_long_the_value() -> None:
+def test_a_mistake_takes_one_short_line_however_long_the_value() -> None:
     said = complaint(LINE + f"epochs = '{'x' * 10_000}'")
     assert len(said) < 150
     assert "\n" not in said
 
 
-def test_a_file_that_is_not_there_is_answered_with_the_experiments_that_are() -> None:
+def test_a_missing_file_is_reported_with_the_shipped_experiments() -> None:
     with pytest.raises(ExperimentError) as raised:
         load("nosuch.toml")
     assert str(raised.value) == f"there is no file nosuch.toml; experiments that ship: {', '.join(shipped())}"
@@ -380,7 +380,7 @@ def test_a_folder_is_no_experiment() -> None:
         load("folder.toml")
 
 
-def test_a_file_that_is_not_toml_is_answered_with_what_the_parser_says_and_where() -> None:
+def test_a_file_that_is_not_toml_is_reported_with_its_line() -> None:
     assert re.fullmatch(r"mine\.toml is not TOML: .*at line 3, column 6\)", complaint(LINE + "x = 1\ntitle\n"))
 
 
@@ -391,7 +391,7 @@ def test_a_file_that_is_not_text_is_answered_with_the_byte() -> None:
 
 
 @pytest.mark.parametrize("table", ["", "[task_options]\n", "[optimizer]\n"])
-def test_a_file_is_an_error_at_every_depth_around_what_python_can_follow(table: str) -> None:
+def test_nesting_of_any_depth_is_an_error_without_a_traceback(table: str) -> None:
     for depth in [*range(2, 30), *range(30, 600, 30), 100_000]:  # a level takes tomllib two frames of a thousand
         assert complaint(f"{LINE}{table}x = {'[' * depth}{']' * depth}").startswith("mine.toml")
 
@@ -408,7 +408,7 @@ def test_an_experiment_that_ships_is_named_however_it_is_written() -> None:
     assert [locate(name) for name in ("diverging_loss", "diverging-loss", "Diverging_Loss")] == [file] * 3
 
 
-def test_a_mistyped_experiment_is_answered_with_the_nearest_and_with_all_there_are() -> None:
+def test_a_mistyped_experiment_is_reported_with_the_nearest() -> None:
     with pytest.raises(ExperimentError) as raised:
         load("diverging_los")
     known = ", ".join(shipped())
@@ -436,20 +436,20 @@ def test_a_file_of_ones_own_is_not_hidden_by_one_that_ships() -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_an_experiment_that_ships_loads_under_its_name_with_a_title(name: str) -> None:
+def test_a_shipped_experiment_loads_by_name_and_has_a_title(name: str) -> None:
     made = load(name)
     assert made.name == name
     assert made.title
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_an_experiment_that_ships_expects_something_of_its_own_modes_alone(name: str) -> None:
+def test_a_shipped_experiment_expects_only_of_its_own_modes(name: str) -> None:
     made = load(name)
     assert set(made.expect) <= set(made.modes)
 
 
 def test_the_default_experiment_ships() -> None:
-    assert experiments.DEFAULT in shipped()
+    assert experiments.DEFAULT_EXPERIMENT in shipped()
 
 
 # A task alone
@@ -462,7 +462,7 @@ def test_a_task_alone_makes_an_experiment_named_after_it() -> None:
     assert made.modes == list(modes.DEFAULT)
 
 
-def test_a_task_of_ones_own_makes_an_experiment_named_after_its_function() -> None:
+def test_a_users_task_names_its_experiment_after_the_function() -> None:
     write("def my_task(seed): ...", "mine.py")
     assert from_task("mine.py:my_task").name == "my_task"
 
@@ -507,9 +507,7 @@ momentum = 0.25
         (("optimizer", "momentum"), 0.5, 0.5),
     ],
 )
-def test_what_the_command_line_says_stands_over_the_file_and_leaves_the_rest(
-    key: tuple[str, ...], value: object, got: object
-) -> None:
+def test_the_command_line_overrides_its_keys_and_no_others(key: tuple[str, ...], value: object, got: object) -> None:
     expected = loaded(FULL).model_dump()
     *path, last = key
     section = expected
@@ -519,7 +517,7 @@ def test_what_the_command_line_says_stands_over_the_file_and_leaves_the_rest(
     assert loaded(FULL, Override(key, value, "--flag")).model_dump() == expected
 
 
-def test_steps_on_the_command_line_take_the_place_of_the_files_epochs_and_the_reverse() -> None:
+def test_steps_replace_the_files_epochs_and_the_reverse() -> None:
     assert loaded(FULL, set_("steps=4")).model_dump(include={"steps", "epochs"}) == {"steps": 4, "epochs": None}
     of_steps = FULL.replace("epochs = 3", "steps = 3")
     assert loaded(of_steps, set_("epochs=4")).model_dump(include={"steps", "epochs"}) == {"steps": None, "epochs": 4}
@@ -530,13 +528,13 @@ def test_another_task_drops_the_options_of_the_files_task() -> None:
     assert (made.task, made.task_options) == ("digits", {})
 
 
-def test_another_optimizer_keeps_the_lr_of_the_file_and_drops_its_other_options() -> None:
+def test_another_optimizer_keeps_only_the_lr_of_the_file() -> None:
     made = loaded(FULL, Override(("optimizer", "name"), "adam", "--optimizer"))
     assert (made.optimizer.name, made.optimizer.options) == ("Adam", {"lr": 0.5})
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_an_option_on_the_command_line_holds_before_and_after_the_name_it_belongs_to(first: bool) -> None:
+def test_an_option_applies_before_and_after_its_optimizers_name(first: bool) -> None:
     for name, option in (
         ("optimizer.name=rmsprop", "optimizer.momentum=0.75"),
         ("task=digits", "task_options.hidden=3"),
@@ -570,9 +568,7 @@ def test_an_option_on_the_command_line_holds_before_and_after_the_name_it_belong
     ],
     ids=lambda value: value.flag if isinstance(value, Override) else "",
 )
-def test_a_fault_on_the_command_line_is_answered_by_its_flag_or_key_and_not_by_a_line(
-    override: Override, said: str
-) -> None:
+def test_a_command_line_mistake_names_its_flag_and_no_line(override: Override, said: str) -> None:
     assert complaint(FULL, override).startswith(said)
 
 
@@ -581,7 +577,7 @@ def test_epochs_and_steps_on_the_command_line_are_one_too_many() -> None:
     assert complaint(LINE, *both) == "give epochs or steps, not both"
 
 
-def test_a_fault_of_the_file_is_answered_by_its_line_whatever_the_command_line_says_besides() -> None:
+def test_a_file_mistake_names_its_line_beside_any_flags() -> None:
     text = LINE + "seeds = [1, 1]\nepochs = 'x'"
     assert complaint(text, set_("title=x"), set_("epochs=3")) == "mine.toml:2: seed '1' is given twice"
 
@@ -734,7 +730,7 @@ def test_the_task_however_it_is_written_is_the_same_run() -> None:
     assert identities(loaded("task = 'Noisy-Line'")) == identities(loaded(LINE))
 
 
-def test_a_run_of_a_users_task_changes_with_its_source_and_not_with_its_place() -> None:
+def test_a_users_task_is_identified_by_source_and_not_by_folder() -> None:
     text = "task = 'mine.py:f'\n[task_options]\nwidth = 3"
     write("x = 1", "mine.py")
     write("x = 1", "there/mine.py")
@@ -744,7 +740,7 @@ def test_a_run_of_a_users_task_changes_with_its_source_and_not_with_its_place() 
     assert not set(identities(loaded(text))) & set(here)
 
 
-def test_a_users_task_is_found_beside_the_experiment_and_not_imported() -> None:
+def test_a_users_task_is_found_beside_the_file_without_import() -> None:
     write("raise RuntimeError('imported')", "there/mine.py")
     made = load(write("task = 'mine.py:f'\n[task_options]\nwhatever = 3", "there/mine.toml"))
     assert made.task_name.file == Path("there/mine.py").resolve()
@@ -863,7 +859,7 @@ def test_what_a_file_says_is_what_the_experiment_holds(values: dict[str, Any]) -
 
 
 @given(VALUES)
-def test_an_experiment_written_as_toml_is_loaded_equal_and_with_the_same_identities(values: dict[str, Any]) -> None:
+def test_an_experiment_survives_a_round_trip_through_toml(values: dict[str, Any]) -> None:
     one = loaded(toml_of(values))
     other = loaded(toml_of(one.model_dump(exclude_none=True)))
     assert other == one
@@ -877,7 +873,7 @@ def test_an_experiment_written_as_toml_is_loaded_equal_and_with_the_same_identit
         (".", "is a folder"),
     ],
 )
-def test_what_is_no_experiment_file_is_answered_with_what_to_write(word: str, hint: str) -> None:
+def test_a_name_of_no_experiment_is_reported_with_what_to_write(word: str, hint: str) -> None:
     with pytest.raises(ExperimentError, match=re.escape(hint)):
         locate(word if word != "." else "./")
 

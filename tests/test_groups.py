@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gradlab import store
+from gradlab.analysis.groups import newest_group
 from gradlab.errors import StoreError
 from gradlab.store import ExperimentFolder, RunFolder, RunRecord
 
@@ -37,7 +36,7 @@ def write(
 ) -> RunFolder:
     """Write a run as a command with the three usual modes leaves it, unless the record says otherwise."""
     folder = RunFolder(EXPERIMENT.path / name)
-    store.make_run(folder)
+    folder.make()
     found = RunRecord("line", mode, seed, name, settings | {"mode": mode, "seed": seed}, "done",
                       started=started(second), modes=MODES, match_lr=False)  # fmt: skip
     folder.write(replace(found, **record))
@@ -45,7 +44,7 @@ def write(
 
 
 def shown() -> list[str]:
-    return [run.path.name for run in EXPERIMENT.group().runs]
+    return [run.path.name for run in newest_group(EXPERIMENT).runs]
 
 
 def test_runs_that_differ_in_mode_and_seed_are_one_group() -> None:
@@ -53,7 +52,7 @@ def test_runs_that_differ_in_mode_and_seed_are_one_group() -> None:
         write(f"{mode}10", mode, 10)
         write(f"{mode}9", mode, 9, 1)
     assert shown() == [f"{mode}{seed}" for mode in MODES for seed in (9, 10)]
-    assert EXPERIMENT.group().others == 0
+    assert newest_group(EXPERIMENT).others == 0
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_runs_that_differ_in_mode_and_seed_are_one_group() -> None:
 def test_runs_with_other_settings_are_counted(change: dict[str, Any]) -> None:
     write("old", "halve_grad")
     write("new", second=1, settings=SETTINGS | change)
-    assert (shown(), EXPERIMENT.group().others) == (["new"], 1)
+    assert (shown(), newest_group(EXPERIMENT).others) == (["new"], 1)
 
 
 def test_the_version_of_torch_is_no_setting() -> None:
@@ -112,20 +111,20 @@ def test_runs_under_way_are_of_the_group() -> None:
 def test_the_group_of_given_runs_ignores_later_starts() -> None:
     old, _ = write("old"), write("old too", seed=2)
     write("new", second=1, settings=SETTINGS | {"epochs": 3})
-    assert [run.path.name for run in EXPERIMENT.group([old]).runs] == ["old", "old too"]
+    assert [run.path.name for run in newest_group(EXPERIMENT, [old]).runs] == ["old", "old too"]
 
 
 def test_a_damaged_record_is_named() -> None:
     write("whole")
     write("damaged").record_file.write_text("{half")
     with pytest.raises(StoreError, match=r"damaged/run\.json is not JSON"):
-        EXPERIMENT.group()
+        newest_group(EXPERIMENT)
 
 
 def test_a_copied_folder_is_not_a_second_run() -> None:
     write("run")
     write("run-copy", second=1)
-    assert (shown(), EXPERIMENT.group().others) == (["run-copy"], 1)
+    assert (shown(), newest_group(EXPERIMENT).others) == (["run-copy"], 1)
 
 
 def test_your_own_mode_is_shown_by_its_newest_source() -> None:
@@ -175,39 +174,39 @@ def test_commands_with_one_mode_each_are_shown_as_started() -> None:
 def test_a_command_that_finds_all_done_shows_their_group() -> None:
     old = write("old")
     write("new", second=1, settings=SETTINGS | {"epochs": 3})
-    EXPERIMENT.note_asked([old], MODES, match_lr=False)
-    assert (shown(), EXPERIMENT.group().others) == (["old"], 1)
+    EXPERIMENT.save_request([old], MODES, match_lr=False)
+    assert (shown(), newest_group(EXPERIMENT).others) == (["old"], 1)
 
 
 def test_a_mode_of_the_user_asked_for_again_is_the_one_shown() -> None:
     old = write("old", "um.py:f", settings=SETTINGS | {"mode_source": "1"})
     write("new", "um.py:f", second=1, settings=SETTINGS | {"mode_source": "2"})
-    EXPERIMENT.note_asked([write("zero"), old], ["zero_grad", "um.py:f"], match_lr=False)
+    EXPERIMENT.save_request([write("zero"), old], ["zero_grad", "um.py:f"], match_lr=False)
     assert shown() == ["zero", "old"]
 
 
 def test_a_run_started_after_that_shows_its_own_group() -> None:
     old = write("old")
-    EXPERIMENT.note_asked([old], MODES, match_lr=False)
+    EXPERIMENT.save_request([old], MODES, match_lr=False)
     write("new", settings=SETTINGS | {"epochs": 3}, started="2100-01-01T00:00:00+00:00")
     assert shown() == ["new"]
 
 
 def test_a_group_asked_for_again_is_whole_and_in_the_new_order() -> None:
     zero, _ = write("zero"), write("no", "no_zero_grad", 2, 1)
-    EXPERIMENT.note_asked([zero], ["no_zero_grad", "zero_grad", "halve_grad"], match_lr=False)
+    EXPERIMENT.save_request([zero], ["no_zero_grad", "zero_grad", "halve_grad"], match_lr=False)
     assert shown() == ["no", "zero"]
 
 
 def test_a_link_or_pipe_for_experiment_json_is_not_read() -> None:
     write("old")
     write("new", second=1, settings=SETTINGS | {"epochs": 3})
-    EXPERIMENT.note_asked([RunFolder(EXPERIMENT.path / "old")], MODES, match_lr=False)
-    EXPERIMENT.asked_file.rename("elsewhere")
-    EXPERIMENT.asked_file.symlink_to(Path("elsewhere").absolute())
+    EXPERIMENT.save_request([RunFolder(EXPERIMENT.path / "old")], MODES, match_lr=False)
+    EXPERIMENT.request_file.rename("elsewhere")
+    EXPERIMENT.request_file.symlink_to(Path("elsewhere").absolute())
     assert shown() == ["new"]
-    EXPERIMENT.asked_file.unlink()
-    os.mkfifo(EXPERIMENT.asked_file)
+    EXPERIMENT.request_file.unlink()
+    os.mkfifo(EXPERIMENT.request_file)
     assert shown() == ["new"]
 
 
@@ -224,33 +223,10 @@ def test_matched_learning_rates_are_one_setting() -> None:
     write("halve", "halve_grad", settings=matched(0.01), match_lr=True)
     write("plain", "halve_grad", settings=matched(0.02))
     write("no", "no_zero_grad", settings=matched(0.02))
-    assert (shown(), EXPERIMENT.group().others) == (["zero", "halve", "decay"], 2)
+    assert (shown(), newest_group(EXPERIMENT).others) == (["zero", "halve", "decay"], 2)
 
 
 def test_learning_rates_that_match_by_chance_are_two_settings() -> None:
     write("zero", settings=matched(0.02))
     write("halve", "halve_grad", second=1, settings=matched(0.01))
     assert shown() == ["halve"]
-
-
-# Folders of earlier versions: their records tell neither modes nor whether learning rates were matched
-
-
-def write_old(name: str, mode: str, second: int, settings: Any = SETTINGS) -> None:
-    file = write(name, mode, second=second, settings=settings).record_file
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({key: content[key] for key in content if key not in ("modes", "match_lr")}))
-
-
-def test_a_folder_of_an_earlier_version_is_read() -> None:
-    for second, mode in enumerate(MODES):
-        write_old(mode, mode, second)
-    write_old("other", "zero_grad", 0, SETTINGS | {"epochs": 3})
-    EXPERIMENT.asked_file.write_text('{"format": 1, "title": "", "runs": ["no_zero_grad"]}')
-    assert (shown(), EXPERIMENT.group().others) == (MODES, 1)
-
-
-def test_matched_lrs_of_an_earlier_version_are_one_setting() -> None:
-    write_old("zero", "zero_grad", 0)
-    write_old("halve", "halve_grad", 1, matched(0.01))
-    assert shown() == ["zero", "halve"]

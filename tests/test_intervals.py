@@ -29,15 +29,15 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     found = paired_difference(these, those)
     interval = ttest_rel(these, those).confidence_interval(0.95)
     assert found is not None
-    assert found.mean - found.half == pytest.approx(interval.low, rel=1e-4)
-    assert found.mean + found.half == pytest.approx(interval.high, rel=1e-4)
+    assert found.mean - found.half_width == pytest.approx(interval.low, rel=1e-4)
+    assert found.mean + found.half_width == pytest.approx(interval.high, rel=1e-4)
 
 
 def test_what_all_pairs_share_does_not_hide_a_difference() -> None:
     those = [0.0, 100.0, -50.0, 1000.0]
     found = paired_difference([value + 1 + 0.01 * nth for nth, value in enumerate(those)], those)
     assert found is not None
-    assert found.clear
+    assert found.significant
     assert found.mean == pytest.approx(1.015)
 
 
@@ -47,12 +47,12 @@ def test_chance_alone_is_clear_in_about_one_case_of_twenty() -> None:
     for _ in range(2000):
         found = paired_difference([draw.gauss(0, 1) for _ in range(5)], [draw.gauss(0, 1) for _ in range(5)])
         assert found is not None
-        clear.append(found.clear)
+        clear.append(found.significant)
     assert 0.035 < fmean(clear) < 0.065  # three standard errors of 2000 trials about 0.05
 
 
 @pytest.mark.parametrize("these", [[], [1.0], [1.0, math.nan], [math.inf, 1.0]])
-def test_too_few_pairs_or_losses_that_are_not_finite_have_no_difference(these: list[float]) -> None:
+def test_too_few_pairs_or_infinite_losses_have_no_difference(these: list[float]) -> None:
     assert paired_difference(these, [1.0, 2.0][: len(these)]) is None
 
 
@@ -62,5 +62,5 @@ def test_pairs_of_unequal_length_are_a_mistake() -> None:
 
 
 def test_a_difference_is_clear_when_its_interval_leaves_out_0() -> None:
-    assert Difference(1.0, 0.9).clear
-    assert not Difference(-1.0, 1.0).clear
+    assert Difference(1.0, 0.9).significant
+    assert not Difference(-1.0, 1.0).significant

@@ -15,7 +15,7 @@ import pytest
 import tests
 from gradlab.errors import StoreError
 from gradlab.rows import Row
-from gradlab.store import RunFolder, RunRecord, SweepFolder, make_run
+from gradlab.store import RunFolder, RunRecord, SweepFolder
 from tests.windows import hide_fcntl
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run() -> RunFolder:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     return folder
 
 

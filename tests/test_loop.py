@@ -12,27 +12,35 @@ import torch
 from torch import nn
 
 from gradlab import modes, optimizers, tasks
-from gradlab.engines import loop as training
+from gradlab.engines.accumulation import update_count
 from gradlab.engines.loop import train
-from gradlab.errors import OptimizerError, TaskError
+from gradlab.errors import TaskError
 from gradlab.rows import Row
 from gradlab.tasks import Task
 from tests.table import MODES, OPTIMIZERS, TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor
 
     from gradlab.modes import Mode
 
+
 ENDS: list[dict[str, Any]] = [{"epochs": 3}, {"steps": 10}]  # the tables' tasks have 4 batches an epoch, or 1
 
+
 each_mode = pytest.mark.parametrize("word", MODES)
+
+
 each_task = pytest.mark.parametrize(("name", "options"), TASKS, ids=[name for name, _ in TASKS])
+
+
 each_optimizer = pytest.mark.parametrize(
     ("optimizer", "settings"), OPTIMIZERS, ids=["-".join([name, *settings]) for name, settings in OPTIMIZERS]
 )
+
+
 each_end = pytest.mark.parametrize("end", ENDS, ids=["epochs", "steps"])
 
 
@@ -168,7 +176,7 @@ def kept(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9, 1.0])
-def test_under_plain_sgd_what_is_kept_is_heavy_ball_momentum_bit_for_bit(keep: float, dtype: torch.dtype) -> None:
+def test_keep_under_plain_sgd_is_heavy_ball_momentum_bit_for_bit(keep: float, dtype: torch.dtype) -> None:
     theirs, batches = curve_data(dtype)
     ours = copy.deepcopy(theirs)
     expected = the_loop_everybody_knows(theirs, batches, torch.optim.SGD(theirs.parameters(), 0.003, momentum=keep))
@@ -285,59 +293,6 @@ def test_no_two_modes_of_the_table_leave_the_same_weights() -> None:
     assert not any(equal(one, other) for nth, one in enumerate(ends) for other in ends[:nth])
 
 
-# (d) Accumulation
-
-
-@pytest.mark.parametrize("every", [2, 3, 6])
-def test_accumulating_equal_micro_batches_is_training_on_the_big_batch(every: int) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).double()
-    x, y = torch.randn(24, 3, dtype=torch.float64), torch.randn(24, 1, dtype=torch.float64)
-    big = Task.supervised(model, [(x[i : i + 12], y[i : i + 12]) for i in (0, 12)], nn.MSELoss())
-    size = 12 // every
-    small = Task.supervised(
-        copy.deepcopy(model), [(x[i : i + size], y[i : i + size]) for i in range(0, 24, size)], nn.MSELoss()
-    )
-    big_losses = [row.loss for row in train(big, modes.zero_grad(), optimizer_of("SGD", big, {"lr": 0.05}), epochs=25)]
-    rows = list(train(small, modes.accumulate(every), optimizer_of("SGD", small, {"lr": 0.05}), epochs=25))
-    means = [sum(row.loss for row in rows[i : i + every]) / every for i in range(0, len(rows), every)]
-    # The same sums of 12 terms in another order: some 12·2⁻⁵³ ≈ 1e-15 of a gradient of order 1, times lr, in each of
-    # 50 updates, of which a stable descent magnifies none: below 1e-13 with room for the network's depth.
-    assert means == pytest.approx(big_losses, rel=1e-13, abs=1e-13)
-    for ours, theirs in zip(weights(small.model), weights(big.model), strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-13, atol=1e-13)
-
-
-def test_the_logged_loss_is_that_of_the_micro_batch_not_divided() -> None:
-    task = one_weight([2.0, 4.0], start=3.0)
-    rows = list(train(task, modes.accumulate(2), optimizer_of("vanilla", task, {"lr": 0.0}), epochs=1))
-    assert [row.loss for row in rows] == [6.0, 12.0]
-
-
-@pytest.mark.parametrize(("word", "moved"), [("accumulate:2", 3.0), ("accumulate:2:sum", 6.0)])
-def test_a_window_moves_by_the_mean_or_by_the_sum_of_its_gradients(word: str, moved: float) -> None:
-    task = one_weight([2.0, 4.0], start=0.0)
-    list(train(task, modes.parse(word), optimizer_of("vanilla", task, {"lr": 1.0}), epochs=1))
-    assert numbers(weights(task.model)) == [-moved]
-
-
-def test_the_windows_of_the_rule_keep_what_is_kept_of_the_whole_window() -> None:
-    task = one_weight([2.0, 4.0], start=0.0)
-    list(train(task, modes.rule(0.5, 2), optimizer_of("vanilla", task, {"lr": 1.0}), epochs=2))
-    # G: 3, then 3/2 + 3 = 4.5; w: -3, then -7.5; left in .grad: 2.25
-    assert numbers([*weights(task.model), *gradients(task.model)]) == [-7.5, 2.25]
-
-
-@pytest.mark.parametrize("kind", [list, Batches])
-@pytest.mark.parametrize(("more", "end"), [([], {"epochs": 1}), ([2.0, 2.0, 2.0], {"steps": 6})], ids=["epoch", "run"])
-def test_a_last_window_that_the_end_cuts_short_is_divided_by_its_own_length(
-    kind: Callable[[list[float]], Iterable[float]], more: list[float], end: dict[str, Any]
-) -> None:
-    task = one_weight(kind([1.0, 3.0, 2.0, 6.0, 8.0, 4.0, *more]), start=0.0)
-    list(train(task, modes.accumulate(4), optimizer_of("vanilla", task, {"lr": 1.0}), **end))
-    assert numbers(weights(task.model)) == [-(1 + 3 + 2 + 6) / 4 - (8 + 4) / 2]
-
-
 # (f) What is counted, and when it ends
 
 
@@ -373,7 +328,7 @@ def test_update_counts_the_optimizer_steps_before_the_row(
         ({"epochs": 5, "steps": 4}, [0, 0, 0, 1]),
     ],
 )
-def test_training_lasts_for_the_epochs_or_the_steps_whichever_end_first(
+def test_training_ends_with_epochs_or_steps_whichever_come_first(
     mode: str, end: dict[str, Any], epochs: list[int]
 ) -> None:
     task = one_weight(slope_one(3))
@@ -412,19 +367,6 @@ def test_batches_without_a_length_give_the_rows_of_a_list(
     assert equal(weights(told.model), weights(untold.model))
 
 
-@pytest.mark.parametrize("said", [3, 5, 6, 8, 20])
-def test_a_length_that_lies_is_found_out_before_a_window_is_left_open(said: int) -> None:
-    task = one_weight(Lying(slope_one(7), said))
-    rows = train(task, modes.accumulate(4), optimizer_of("vanilla", task, {"lr": 0.1}), epochs=1)
-    with pytest.raises(TaskError, match=rf"batches where len\(\) says {said}"):
-        list(rows)
-
-
-@pytest.mark.parametrize("said", [1, 9])
-def test_a_length_that_lies_does_no_harm_where_no_window_needs_it(said: int) -> None:
-    assert updates_of("zero_grad", Lying(slope_one(3), said), epochs=2) == [0, 1, 2, 3, 4, 5]
-
-
 @pytest.mark.parametrize("mode", ["zero_grad", "accumulate:2"])
 @pytest.mark.parametrize("batches", [[], Batches([])], ids=["list", "unknown length"])
 @pytest.mark.parametrize("end", [{"epochs": 1}, {"steps": 1}], ids=str)
@@ -435,41 +377,9 @@ def test_an_epoch_without_a_batch_is_an_error(mode: str, batches: Iterable[Any],
 
 @pytest.mark.parametrize("end", [{"epochs": 2}, {"steps": 4}], ids=str)
 @pytest.mark.parametrize("mode", ["zero_grad", "accumulate:2"])
-def test_batches_that_can_be_passed_but_once_are_an_error_at_the_second_epoch(mode: str, end: dict[str, Any]) -> None:
+def test_one_shot_batches_are_an_error_at_the_second_epoch(mode: str, end: dict[str, Any]) -> None:
     with pytest.raises(TaskError, match="epoch 1 has no batch; batches must be there at every pass: a list"):
         updates_of(mode, iter([1.0, 2.0, 3.0]), **end)
-
-
-@pytest.mark.parametrize(
-    ("loss", "complaint"),
-    [
-        (lambda model, x: model(x), r"must be a scalar( tensor)?, got a tensor of shape \(3, 1\); take its mean"),
-        (
-            lambda model, x: model(x).sum().item(),
-            r"must be a scalar tensor, got a float; return that or a tuple \(sum, count\)",
-        ),
-        (lambda _model, _x: None, "must be a scalar tensor, got None"),
-        (lambda model, x: [model(x).sum(), 3], r"got a list; return that or a tuple \(sum, count\)$"),
-        (lambda _model, _x: (None, 3), r"\(sum, count\) with None for the sum; it must be a scalar tensor"),
-        (lambda _model, _x: (3, 3), r"\(sum, count\) with an int for the sum"),
-        (lambda model, x: (model(x), 3), r"with a tensor of shape \(3, 1\) for the sum; .*: the sum of the losses$"),
-        (lambda model, x: model(x).sum().detach(), "has no graph behind it"),
-        (lambda _model, x: x.sum(), "has no graph behind it"),
-    ],
-    ids=["vector", "float", "nothing", "list", "no sum", "number", "vector sum", "detached", "of the batch alone"],
-)
-def test_a_loss_that_backward_cannot_start_from_is_an_error_of_the_task(
-    loss: Callable[[Any, Any], Any], complaint: str
-) -> None:
-    task = Task(nn.Linear(1, 1), [torch.ones(3, 1)], loss)
-    with pytest.raises(TaskError, match=complaint):
-        next(train(task, modes.zero_grad(), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
-
-
-def test_a_loss_of_one_element_is_a_scalar_whatever_its_shape() -> None:
-    task = Task(nn.Linear(1, 1), [torch.ones(1, 1)], lambda model, x: model(x))
-    (row,) = train(task, modes.zero_grad(), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1)
-    assert math.isfinite(row.loss)
 
 
 def test_training_without_an_end_is_our_own_mistake() -> None:
@@ -492,7 +402,7 @@ def moved_by_the_third_step(word: str, momentum: float) -> bool:
     return not equal(seen[1], seen[2])
 
 
-def test_under_momentum_a_parameter_unused_in_a_step_is_skipped_if_none_and_moves_if_zeros() -> None:
+def test_momentum_moves_an_unused_parameter_under_zeros_not_none() -> None:
     assert [moved_by_the_third_step(word, 0.9) for word in ("zero_grad", "zero_grad:fill")] == [False, True]
 
 
@@ -500,7 +410,7 @@ def test_without_momentum_zeros_move_nothing_either() -> None:
     assert [moved_by_the_third_step(word, 0.0) for word in ("zero_grad", "zero_grad:fill")] == [False, False]
 
 
-def test_what_is_kept_moves_a_parameter_that_the_step_does_not_use() -> None:
+def test_a_kept_gradient_moves_an_unused_parameter() -> None:
     assert [moved_by_the_third_step(word, 0.0) for word in ("halve_grad", "no_zero_grad")] == [True, True]
 
 
@@ -511,14 +421,14 @@ def test_what_is_kept_moves_a_parameter_that_the_step_does_not_use() -> None:
     ("word", "left"),
     [("zero_grad", None), ("zero_grad:fill", 0.0), ("no_zero_grad", 4.0), ("halve_grad", 2.0), ("keep=-0.25", -1.0)],
 )
-def test_a_row_comes_after_its_update_when_grad_holds_what_is_kept(word: str, left: float | None) -> None:
+def test_a_row_comes_after_its_update_with_keep_applied(word: str, left: float | None) -> None:
     task = one_weight([4.0, 1.0], start=3.0)
     rows = train(task, modes.parse(word), optimizer_of("vanilla", task, {"lr": 0.5}), epochs=1)
     assert next(rows) == Row(step=0, update=0, epoch=0, loss=12.0)  # w = 3 before, and 3 - 0.5·4 = 1 after
     assert numbers([*weights(task.model), *gradients(task.model)]) == [1.0, left]
 
 
-def test_amid_a_window_nothing_has_moved_and_grad_holds_the_part_summed_so_far() -> None:
+def test_within_a_window_only_grad_changes() -> None:
     task = one_weight([4.0, 2.0, 1.0, 1.0], start=3.0)
     rows = train(task, modes.accumulate(4), optimizer_of("vanilla", task, {"lr": 0.5}), epochs=1)
     list(islice(rows, 2))
@@ -533,9 +443,7 @@ def test_nothing_happens_before_the_first_row_is_asked_for() -> None:
 
 @each_optimizer
 @pytest.mark.parametrize("word", ["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad", "decay:0.9"])
-def test_closed_early_and_taken_up_again_it_goes_on_as_if_it_had_not_been(
-    word: str, optimizer: str, settings: dict[str, Any]
-) -> None:
+def test_a_training_closed_early_can_be_continued(word: str, optimizer: str, settings: dict[str, Any]) -> None:
     whole, parted = built("straight_line", {}), built("straight_line", {})
     expected = list(train(whole, modes.parse(word), optimizer_of(optimizer, whole, settings), steps=9))
     same = optimizer_of(optimizer, parted, settings)
@@ -578,6 +486,7 @@ def test_a_frozen_parameter_neither_moves_nor_keeps_a_gradient() -> None:
 
 # Clipping and schedules
 
+
 NORM = 0.05  # below that of the first gradients
 
 
@@ -595,7 +504,7 @@ def double(name: str, seed: int = 5, **options: object) -> tasks.Task:
 
 def by_hand_clipped(task: tasks.Task, norm: float, epochs: int) -> list[float]:
     optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1)
-    length = training.length_of(task.batches)
+    length = tasks.epoch_length(task.batches)
     assert length
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=epochs * length)
     losses = []
@@ -614,13 +523,13 @@ def by_hand_clipped(task: tasks.Task, norm: float, epochs: int) -> list[float]:
 def scheduled(task: tasks.Task, word: str, epochs: int, name: str = "linear", norm: float | None = NORM) -> list[Row]:
     mode = modes.parse(word)
     optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.1})
-    length = training.length_of(task.batches)
+    length = tasks.epoch_length(task.batches)
     assert length
-    scheduler = optimizers.schedule(name, optimizer, training.updates_of(length, mode.every, epochs=epochs))
+    scheduler = optimizers.schedule(name, optimizer, update_count(length, mode.every, epochs=epochs))
     return list(train(task, mode, optimizer, epochs=epochs, clip_norm=norm, scheduler=scheduler))
 
 
-def test_clipping_and_a_linear_schedule_are_those_of_the_loop_by_hand() -> None:
+def test_clipping_and_schedule_are_those_of_the_loop_by_hand() -> None:
     ours = scheduled(double("digits", batch_size=256), "zero_grad", 3)
     # LinearLR multiplies factor by factor, ours divides once: a rounding of float64 apart at each update.
     assert [row.loss for row in ours] == pytest.approx(
@@ -628,7 +537,7 @@ def test_clipping_and_a_linear_schedule_are_those_of_the_loop_by_hand() -> None:
     )
 
 
-def test_micro_batches_clipped_and_scheduled_once_a_window_are_the_large_batch() -> None:
+def test_clipping_and_schedule_apply_once_a_window() -> None:
     # 1,797 images: the last window of an epoch is a single micro-batch of 5, as is the last large batch.
     small, large = double("digits", batch_size=8), double("digits", batch_size=32)
     micro, whole = scheduled(small, "accumulate:4", 2), scheduled(large, "zero_grad", 2)
@@ -641,194 +550,3 @@ def test_without_clipping_the_same_training_goes_elsewhere() -> None:
     clipped, free = (scheduled(double("digits", batch_size=256), "zero_grad", 1, norm=norm) for norm in (NORM, None))
     assert clipped[0] == free[0]
     assert clipped[-1] != free[-1]
-
-
-@pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_a_schedule_ends_at_0_after_the_last_update_and_takes_every_step_on_the_way(name: str) -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    scheduler = optimizers.schedule(name, optimizer, 8)
-    rates = []
-    for _ in range(9):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates[0] == 0.5
-    assert rates[4] == pytest.approx(0.25)
-    assert rates[8] == pytest.approx(0, abs=1e-16)
-    assert sorted(rates, reverse=True) == rates
-
-
-def test_a_cosine_schedule_is_that_of_torch() -> None:
-    ours = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    one, other = optimizers.schedule("cosine", ours, 10), torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 10)
-    for _ in range(10):
-        ours.step()
-        theirs.step()
-        one.step()
-        other.step()
-        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-15)
-
-
-def test_vanilla_has_no_schedule() -> None:
-    vanilla = optimizers.build("vanilla", [torch.nn.Parameter(torch.zeros(1))], {"lr": 0.1})
-    with pytest.raises(OptimizerError, match="schedule 'linear' needs an optimizer of torch"):
-        optimizers.schedule("linear", vanilla, 3)
-
-
-@pytest.mark.parametrize("length", [1, 4, 5, 8])
-@pytest.mark.parametrize("every", [1, 3, 4])
-@pytest.mark.parametrize("ends", [{"epochs": 3}, {"steps": 11}, {"epochs": 2, "steps": 7}, {"epochs": 9, "steps": 7}])
-def test_the_updates_foretold_are_those_taken(length: int, every: int, ends: dict[str, Any]) -> None:
-    made = tasks.build(tasks.find("noisy_line"), 1, {"samples": length})
-    optimizer = optimizers.build("SGD", made.model.parameters(), {"lr": 0.01})
-    rows = list(train(made, modes.rule(0.0, every), optimizer, **ends))
-    assert training.updates_of(length, every, **ends) == rows[-1].update + 1
-
-
-# Batches of unequal size, which tell how many items they have
-
-
-def pairs(task: Task) -> Task:
-    """Return the task with the loss (sum over the batch's rows, number of rows)."""
-    return Task(
-        task.model,
-        task.batches,
-        lambda model, batch: (nn.functional.mse_loss(model(batch[0]), batch[1], reduction="sum"), len(batch[0])),
-    )
-
-
-def unequal(sizes: Sequence[int] = (1, 5, 2, 7, 3, 4, 6)) -> Task:
-    """Return a linear regression in float64, in batches of these sizes."""
-    torch.manual_seed(5)
-    batches = [(torch.randn(n, 3, dtype=torch.float64), torch.randn(n, 1, dtype=torch.float64)) for n in sizes]
-    return Task.supervised(nn.Linear(3, 1).double(), batches, nn.functional.mse_loss)
-
-
-def joined(task: Task, every: int) -> Task:
-    """Return the task with each window of batches made one large batch."""
-    batches: Any = list(task.batches)
-    large = [
-        (torch.cat([x for x, _ in window]), torch.cat([y for _, y in window]))
-        for window in (batches[start : start + every] for start in range(0, len(batches), every))
-    ]
-    return Task(task.model, large, task.loss)
-
-
-def trained_weights(task: Task, word: str, epochs: int = 3, **options: Any) -> Tensor:
-    sgd = torch.optim.SGD(task.model.parameters(), 0.05)
-    list(train(task, modes.parse(word), sgd, epochs=epochs, **options))
-    return torch.cat([each.flatten() for each in weights(task.model)])
-
-
-@pytest.mark.parametrize(("keep", "every"), [(0.0, 3), (0.5, 3), (1.0, 2), (-0.25, 4), (0.5, 1)])
-def test_a_window_of_unequal_batches_that_tell_their_size_is_the_large_batch(keep: float, every: int) -> None:
-    found = trained_weights(pairs(unequal()), f"keep={keep},every={every}")
-    expected = trained_weights(joined(unequal(), every), f"keep={keep},every=1")
-    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-14)  # float64, another order of summing
-
-
-def test_the_mean_of_means_is_not() -> None:
-    expected = trained_weights(joined(unequal(), 3), "zero_grad")
-    for wrong in (pairs(unequal()), unequal()):
-        found = trained_weights(wrong, "accumulate:3:means")
-        assert torch.dist(found, expected) / expected.norm() > 0.01
-    assert torch.equal(found, trained_weights(unequal(), "accumulate:3"))  # where nothing is told it cannot be helped
-
-
-def test_the_sum_of_unequal_batches_is_that_of_their_means() -> None:
-    assert torch.equal(
-        trained_weights(pairs(unequal()), "accumulate:3:sum"), trained_weights(unequal(), "accumulate:3:sum")
-    )
-
-
-def test_batches_of_one_size_need_not_tell_it() -> None:
-    found, expected = (trained_weights(each, "accumulate:3") for each in (pairs(unequal([4] * 7)), unequal([4] * 7)))
-    assert torch.allclose(found, expected, rtol=1e-13)
-
-
-def test_clipping_sees_the_whole_mean() -> None:
-    found = trained_weights(pairs(unequal()), "accumulate:3", clip_norm=0.1)
-    assert torch.allclose(found, trained_weights(joined(unequal(), 3), "zero_grad", clip_norm=0.1), rtol=1e-12)
-
-
-def test_a_row_tells_the_mean_loss_and_its_items() -> None:
-    task = unequal()
-    sgd = optimizer_of("SGD", task, {"lr": 0.05})
-    rows = list(train(pairs(task), modes.parse("accumulate:3"), sgd, epochs=1))
-    assert [row.items for row in rows] == [1, 5, 2, 7, 3, 4, 6]
-    again = unequal()
-    expected = by_hand(again, modes.parse("zero_grad"), optimizer_of("SGD", again, {"lr": 0.05}), epochs=1)
-    assert rows[0].loss == pytest.approx(expected[0].loss, rel=1e-14)
-
-
-def test_a_parameter_that_no_batch_of_a_window_uses_keeps_what_was_kept() -> None:
-    model = nn.ModuleDict({"used": nn.Linear(1, 1, bias=False), "idle": nn.Linear(1, 1, bias=False)})
-    idle: Any = model["idle"]
-    idle.weight.grad = torch.ones(1, 1)
-    task = Task(model, [1.0, 3.0], lambda model, x: (model["used"](torch.tensor([x])).sum() * x, x))
-    sgd = torch.optim.SGD(model.parameters(), 0.1)
-    list(train(task, modes.parse("keep=0.5,every=2"), sgd, epochs=1))
-    assert idle.weight.grad.item() == 0.5
-
-
-@pytest.mark.parametrize("count", [0, -1, math.nan, math.inf, True, "7", torch.ones(2)], ids=str)
-def test_a_count_that_counts_nothing_is_refused(count: object) -> None:
-    task = Task(nn.Linear(1, 1), [torch.ones(1, 1)], lambda model, x: (model(x).sum(), count))
-    with pytest.raises(TaskError, match=r"\(sum, count\) with a count of .*must be a number greater than 0"):
-        next(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
-
-
-def test_a_loss_of_three_values_is_refused() -> None:
-    task = Task(nn.Linear(1, 1), [torch.ones(1, 1)], lambda model, x: (model(x).sum(), 1, 2))
-    with pytest.raises(TaskError, match=r"3 values; return a scalar tensor or a pair \(sum, count\)"):
-        next(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
-
-
-def test_a_count_of_nothing_late_in_training_is_refused_by_its_step() -> None:
-    batches = [torch.ones(n, 1) for n in (1, 1, 0)]
-    task = Task(nn.Linear(1, 1), batches, lambda model, x: (model(x).sum(), len(x)))
-    with pytest.raises(TaskError, match="a count of 0 in step 2"):
-        list(train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("sizes", [[1, 8192], [8192, 1], [1, 1, 60000], [3] * 5], ids=str)
-def test_in_half_precision_a_window_of_very_unequal_batches_is_their_mean(
-    sizes: list[int], dtype: torch.dtype
-) -> None:
-    slopes = [16.0 - nth for nth in range(len(sizes))]  # 16 · 8192 is beyond float16
-    model = one_weight([], start=0.01).model.to(dtype)
-    task = Task(
-        model,
-        list(zip(slopes, sizes, strict=True)),
-        lambda model, batch: (model.weight.sum() * batch[0] * batch[1], batch[1]),
-    )
-    sgd = torch.optim.SGD(model.parameters(), 1.0)
-    list(train(task, modes.parse(f"accumulate:{len(sizes)}"), sgd, epochs=1))
-    mean = sum(x * n for x, n in zip(slopes, sizes, strict=True)) / sum(sizes)
-    (moved,) = weights(model)
-    assert 0.01 - moved.item() == pytest.approx(mean, rel=0.02)  # the rounding of a few operations of 8 bits
-
-
-def test_a_window_of_four_equal_batches_that_tell_it_has_the_bits_of_one_that_does_not() -> None:
-    found, expected = (trained_weights(each, "accumulate:4") for each in (pairs(unequal([4] * 8)), unequal([4] * 8)))
-    assert torch.equal(found, expected)  # all factors are powers of two
-
-
-@pytest.mark.parametrize("word", ["zero_grad", "accumulate:2", "accumulate:2:sum", "accumulate:2:means"])
-@pytest.mark.parametrize("first", [1.0, 2.0])
-def test_a_pair_in_one_step_and_none_in_another_is_refused(first: float, word: str) -> None:
-    def loss(model: Any, x: float) -> Any:
-        made = model(torch.tensor([x])).sum()
-        return (made, 1) if x == first else made
-
-    task = Task(nn.Linear(1, 1), [1.0, 2.0], loss)
-    with pytest.raises(TaskError, match="in one step and none in another, which is step 1"):
-        list(train(task, modes.parse(word), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1))
-
-
-def test_a_count_may_be_a_tensor() -> None:
-    task = Task(nn.Linear(1, 1), [torch.ones(4, 1)], lambda model, x: (model(x).sum(), torch.tensor(4)))
-    (row,) = train(task, modes.parse("zero_grad"), optimizer_of("SGD", task, {"lr": 0.1}), epochs=1)
-    assert row.items == 4

@@ -66,7 +66,7 @@ def test_a_spelling_names_its_mode(word: str, mode: Mode) -> None:
 
 
 @pytest.mark.parametrize("word", [word for word, _ in SPELLINGS])
-def test_minus_and_underscore_capitals_and_small_letters_and_spaces_are_alike(word: str) -> None:
+def test_spelling_ignores_case_spaces_and_minus_or_underscore(word: str) -> None:
     dashed = word.replace("_", "-")
     assert parse(dashed) == parse(word.upper()) == parse(dashed.title()) == parse(f" {word} ") == parse(word)
 
@@ -80,7 +80,7 @@ LISTED = [word for word in modes.WORDS if word != "FILE.py:NAME"]  # that one is
 
 
 @pytest.mark.parametrize("word", LISTED)
-def test_every_word_that_is_listed_names_a_mode_once_its_number_is_put_in(word: str) -> None:
+def test_every_listed_word_with_its_number_names_a_mode(word: str) -> None:
     said = word.replace("K", "0.25").replace("N", "3")
     assert parse(said).name == said
 
@@ -142,7 +142,7 @@ def test_a_pickled_mode_is_equal() -> None:
     assert pickle.loads(pickled) == modes.no_zero_grad()  # noqa: S301 - our own
 
 
-def test_a_mistyped_mode_is_answered_with_the_nearest_and_with_all_there_are() -> None:
+def test_a_mistyped_mode_is_reported_with_nearest_and_known() -> None:
     with pytest.raises(ModeError) as raised:
         parse("hlve_grad")
     known = ", ".join([*modes.WORDS, "package.module:NAME"])
@@ -194,7 +194,7 @@ def test_a_word_like_no_mode_is_quoted_with_all_there_are(word: str) -> None:
         ("decay:half,every=4", "decay:K, such as decay:0.9"),
     ],
 )
-def test_a_family_without_a_number_it_can_use_is_answered_with_its_form(word: str, form: str) -> None:
+def test_a_family_without_its_number_is_reported_with_its_form(word: str, form: str) -> None:
     with pytest.raises(ModeError, match=re.escape(f"mode '{word}' is not of the form {form}")):
         parse(word)
 
@@ -231,7 +231,7 @@ def test_a_keep_too_large_for_a_float_is_refused() -> None:
         parse("keep=1e400")
 
 
-def test_a_hostile_word_is_shown_short_and_without_control_characters() -> None:
+def test_a_hostile_word_is_shown_short_and_printable() -> None:
     with pytest.raises(ModeError) as raised:
         parse("\x1b[31m" + "x" * 10_000)
     assert "\x1b" not in str(raised.value)
@@ -264,7 +264,7 @@ def test_a_file_or_module_and_a_name_are_a_mode_of_ones_own(
     found = parse(word)
     assert found[:6] == (name, 0.0, every, mean, False, by_batch)
     assert found.own
-    assert found.leave is None
+    assert found.rewrite_grad is None
 
 
 @pytest.mark.parametrize(
@@ -277,14 +277,14 @@ def test_a_file_or_module_and_a_name_are_a_mode_of_ones_own(
         ("mine.py:leave,evry=4", "unknown mode"),
     ],
 )
-def test_a_mode_of_ones_own_that_is_not_there_is_refused_in_a_line(word: str, message: str, folder: Path) -> None:
+def test_a_missing_user_mode_is_refused_in_a_line(word: str, message: str, folder: Path) -> None:
     (folder / "mine.py").write_text("")
     with pytest.raises(ModeError, match=re.escape(message)):
         parse(word)
 
 
 def test_the_example_that_ships_is_found_from_anywhere() -> None:
-    assert modes.load(parse("own_mode.py:clear_now_and_then")).leave
+    assert modes.load(parse("own_mode.py:clear_now_and_then")).rewrite_grad
 
 
 def test_a_task_is_not_looked_for_among_what_ships() -> None:

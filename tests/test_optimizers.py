@@ -18,6 +18,8 @@ REAL = {
     for name, each in vars(torch.optim).items()
     if isinstance(each, type) and issubclass(each, torch.optim.Optimizer) and each is not torch.optim.Optimizer
 }
+
+
 NAMES = sorted(set(REAL) - {"LBFGS"})
 
 
@@ -28,11 +30,11 @@ def parameter(*content: float) -> nn.Parameter:
 # Names
 
 
-def test_the_names_are_vanilla_and_what_torch_exports_without_lbfgs() -> None:
+def test_the_names_are_vanilla_and_torchs_without_lbfgs() -> None:
     assert sorted(optimizers.names()) == sorted([*NAMES, "vanilla"])
 
 
-def test_the_names_are_listed_once_in_alphabetical_order_after_vanilla() -> None:
+def test_the_names_are_sorted_after_vanilla() -> None:
     first, *rest = optimizers.names()
     assert first == "vanilla"
     assert rest == sorted(set(rest), key=str.lower)
@@ -44,7 +46,7 @@ def test_a_name_is_found_however_it_is_written(name: str) -> None:
     assert [optimizers.find(each) for each in written] == [name] * len(written)
 
 
-def test_a_mistyped_name_is_answered_with_the_nearest_and_with_all_there_are() -> None:
+def test_a_mistyped_optimizer_is_answered_with_the_nearest() -> None:
     with pytest.raises(OptimizerError) as raised:
         optimizers.find("adamm")
     known = ", ".join(optimizers.names())
@@ -101,7 +103,7 @@ def test_every_option_of_the_class_is_accepted(name: str) -> None:
         ("vanilla", "lr", "fast", 'a number, got "fast"'),
     ],
 )
-def test_a_value_of_another_kind_is_answered_with_the_option_and_the_kind(
+def test_a_value_of_the_wrong_kind_is_refused_with_the_right_one(
     name: str, option: str, value: object, wanted: str
 ) -> None:
     with pytest.raises(OptimizerError) as raised:
@@ -120,14 +122,12 @@ def test_a_value_of_another_kind_is_answered_with_the_option_and_the_kind(
         ("", "x", None),
     ],
 )
-def test_an_annotation_is_understood_in_every_spelling_and_else_left_to_torch(
-    annotation: str, value: object, wanted: str | None
-) -> None:
+def test_an_unknown_annotation_is_left_to_torch(annotation: str, value: object, wanted: str | None) -> None:
     # `check_options` knows the spellings of the installed torch only
     assert optimizers._wanted(annotation, value) == wanted
 
 
-def test_an_unknown_option_is_answered_with_the_nearest_and_with_all_there_are() -> None:
+def test_an_unknown_option_is_answered_with_the_nearest() -> None:
     with pytest.raises(OptimizerError) as raised:
         optimizers.check_options("SGD", {"lr": 0.1, "momentun": 0.9})
     known = ", ".join(sorted(set(inspect.signature(torch.optim.SGD).parameters) - {"params"}))
@@ -153,7 +153,7 @@ def test_what_is_built_is_torchs_optimizer_with_that_lr(name: str) -> None:
     assert [group["lr"] for group in built.param_groups] == [0.25]
 
 
-def test_options_reach_the_optimizer_a_list_as_the_tuple_that_it_wants() -> None:
+def test_options_reach_the_optimizer_lists_as_tuples() -> None:
     built = optimizers.build("Adam", [parameter(1)], {"lr": 0.1, "betas": [0.5, 0.75], "weight_decay": 0.125})
     assert isinstance(built, torch.optim.Adam)
     assert (built.defaults["betas"], built.defaults["weight_decay"]) == ((0.5, 0.75), 0.125)
@@ -181,14 +181,12 @@ def test_a_frozen_parameter_is_left_out(name: str) -> None:
         ("Adam", {"fused": True, "foreach": True}, "cannot be `True` together"),
     ],
 )
-def test_a_value_that_torch_refuses_is_an_error_of_that_optimizer(
-    name: str, options: dict[str, Any], fragment: str
-) -> None:
+def test_a_value_that_torch_refuses_is_an_optimizer_error(name: str, options: dict[str, Any], fragment: str) -> None:
     with pytest.raises(OptimizerError, match=rf"optimizer '{name}': .*{re.escape(fragment)}"):
         optimizers.build(name, [parameter(1)], {"lr": 0.1, **options})
 
 
-def test_sparse_adam_refuses_dense_gradients_in_a_line_and_steps_along_sparse_ones() -> None:
+def test_sparse_adam_takes_sparse_gradients_only() -> None:
     dense, table = parameter(1), nn.Embedding(3, 1, sparse=True)
     optimizer = optimizers.build("SparseAdam", [dense, *table.parameters()], {"lr": 0.25})
     before = table.weight.detach().clone()
@@ -210,7 +208,7 @@ def test_muon_refuses_what_is_no_matrix_in_a_line() -> None:
 # Vanilla
 
 
-def test_vanilla_moves_a_parameter_by_lr_times_its_gradient_and_one_without_not_at_all() -> None:
+def test_vanilla_moves_parameters_by_lr_times_gradient() -> None:
     moved, still = parameter(1, 2), parameter(3)
     moved.grad = torch.tensor([4.0, -8.0])
     optimizers.Vanilla([moved, still], lr=0.25).step()
@@ -237,3 +235,36 @@ def test_one_step_of_vanilla_is_one_of_sgd_bit_for_bit(dtype: torch.dtype) -> No
     optimizers.Vanilla([ours], lr=0.01).step()
     torch.optim.SGD([theirs], lr=0.01).step()
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+def test_a_schedule_falls_at_each_update_and_ends_at_0(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    scheduler = optimizers.schedule(name, optimizer, 8)
+    rates = []
+    for _ in range(9):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == 0.5
+    assert rates[4] == pytest.approx(0.25)
+    assert rates[8] == pytest.approx(0, abs=1e-16)
+    assert sorted(rates, reverse=True) == rates
+
+
+def test_a_cosine_schedule_is_that_of_torch() -> None:
+    ours = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    one, other = optimizers.schedule("cosine", ours, 10), torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 10)
+    for _ in range(10):
+        ours.step()
+        theirs.step()
+        one.step()
+        other.step()
+        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-15)
+
+
+def test_vanilla_has_no_schedule() -> None:
+    vanilla = optimizers.build("vanilla", [torch.nn.Parameter(torch.zeros(1))], {"lr": 0.1})
+    with pytest.raises(OptimizerError, match="schedule 'linear' needs an optimizer of torch"):
+        optimizers.schedule("linear", vanilla, 3)

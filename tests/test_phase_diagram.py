@@ -1,4 +1,4 @@
-"""Phase diagrams: a sweep's table becomes panels, drawn with what diverged hatched and theory's edge over it."""
+"""PhaseMap diagrams: a sweep's table becomes panels, drawn with what diverged hatched and theory's edge over it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from matplotlib.text import Text
 
 from gradlab.analysis import theory
 from gradlab.errors import PlotError
-from gradlab.plotting import Phase, Profile, Section, draw_phases, panels_of, rendered
-from gradlab.plotting.phase_diagram import BEYOND, DENSE, EDGE, SPARSE, is_log
+from gradlab.plotting import PhaseMap, Profile, ProfileCurve, draw_phases, panels_of, rendered
+from gradlab.plotting.phase_maps import BEYOND, DENSE, SPARSE
+from gradlab.plotting.scales import is_log
+from gradlab.plotting.stability_edge import EDGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -49,11 +51,11 @@ def columns(axes: dict[str, Sequence[float]], lambdas: Sequence[float], steps: i
     }  # fmt: skip
 
 
-def swept(number: int = 9, lambdas: Sequence[float] = LAMBDAS, lrs: tuple[float, float] = (0.01, 4.0)) -> Phase:
+def swept(number: int = 9, lambdas: Sequence[float] = LAMBDAS, lrs: tuple[float, float] = (0.01, 4.0)) -> PhaseMap:
     keeps = [nth / (number - 1) for nth in range(number)]
     table = columns({"lr": spaced(*lrs, number), "keep": keeps}, lambdas)
-    (panel,) = panels_of(**table, edges=lambdas)
-    assert isinstance(panel, Phase)
+    (panel,) = panels_of(**table, sharpness=lambdas)
+    assert isinstance(panel, PhaseMap)
     return panel
 
 
@@ -95,7 +97,7 @@ def boxes_of(figure: Figure, axes: Axes) -> Any:
 # From a table to panels
 
 
-def test_the_lr_goes_right_and_keep_up_whatever_their_order_and_values_ascend() -> None:
+def test_lr_goes_right_and_keep_up_in_ascending_order() -> None:
     lrs, keeps = [0.1, 0.01, 1.0], [1.0, 0.0]
     for axes in ({"lr": lrs, "keep": keeps}, {"keep": keeps, "lr": lrs}):
         (panel,) = numbered(axes)
@@ -109,7 +111,7 @@ def test_keep_goes_up_beside_another_axis_too() -> None:
     assert (panel.x_key, panel.y_key, panel.loss) == ("batch_size", "keep", [[0.0, 1.0], [2.0, 3.0]])
 
 
-def test_a_cell_has_the_median_of_its_seeds_and_the_share_that_diverged() -> None:
+def test_a_cell_has_the_median_and_diverged_share_of_its_seeds() -> None:
     verdicts = ["falls", "diverges", "diverges", "falls", *["falls"] * 12]
     losses = [4.0, math.inf, math.nan, 3.0, *[0.0] * 12]
     (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=4, verdict=verdicts, last_loss=losses)
@@ -117,7 +119,7 @@ def test_a_cell_has_the_median_of_its_seeds_and_the_share_that_diverged() -> Non
     assert panel.loss == [[4.0, 0.0], [0.0, 0.0]]  # the lower of the two in the middle
 
 
-def test_runs_that_are_missing_or_failed_do_not_count_and_a_cell_without_one_is_empty() -> None:
+def test_missing_and_failed_runs_do_not_count_in_a_cell() -> None:
     status = ["done", None, "failed", None, *["done"] * 4]
     losses = [7.0, None, 5.0, None, *[1.0] * 4]
     (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=2, status=status, last_loss=losses)
@@ -125,11 +127,11 @@ def test_runs_that_are_missing_or_failed_do_not_count_and_a_cell_without_one_is_
     assert panel.diverged == [[0.0, 0.0], [None, 0.0]]
 
 
-def test_what_varies_besides_two_axes_becomes_panels_with_its_own_runs() -> None:
-    panels = numbered({"lr": [0.1, 1.0], "task_options.batch_size": [1, 40], "keep": [0.0, 0.5]}, edges=[2.0])
+def test_a_third_axis_becomes_panels_with_their_own_runs() -> None:
+    panels = numbered({"lr": [0.1, 1.0], "task_options.batch_size": [1, 40], "keep": [0.0, 0.5]}, sharpness=[2.0])
     assert [panel.title for panel in panels] == ["batch_size=1", "batch_size=40"]
     assert [panel.loss for panel in panels] == [[[0.0, 4.0], [1.0, 5.0]], [[2.0, 6.0], [3.0, 7.0]]]
-    assert [panel.edges for panel in panels] == [[2.0], [2.0]]
+    assert [panel.sharpness for panel in panels] == [[2.0], [2.0]]
 
 
 def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
@@ -142,7 +144,7 @@ def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
     (curves,) = numbered({"lr": [1.0, 0.1], "epochs": [3]}, modes, seeds=3)
     assert isinstance(curves, Profile)
     assert curves.x == [0.1, 1.0]
-    assert [(each.mode, each.low, each.middle, each.high) for each in curves.sections] == [
+    assert [(each.mode, each.low, each.median, each.high) for each in curves.curves] == [
         ("zero_grad", [6.0, 0.0], [7.0, 1.0], [8.0, 2.0]),
         ("halve_grad", [9.0, 3.0], [10.0, 4.0], [11.0, 5.0]),
     ]
@@ -161,12 +163,12 @@ def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
     ],
 )
 def test_the_edge_is_drawn_where_the_axes_and_panels_have_it(axes: dict[str, Any], edged: bool) -> None:
-    assert {tuple(panel.edges) for panel in numbered(axes, edges=[2.0])} == {(2.0,) if edged else ()}
+    assert {tuple(panel.sharpness) for panel in numbered(axes, sharpness=[2.0])} == {(2.0,) if edged else ()}
 
 
 def test_a_sharpness_that_bounds_no_lr_is_no_edge() -> None:
-    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, edges=[0.0, -1.0, math.inf, 3.0])
-    assert panel.edges == [3.0]
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, sharpness=[0.0, -1.0, math.inf, 3.0])
+    assert panel.sharpness == [3.0]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_an_axis_is_logarithmic_where_its_values_go_by_factors(values: list[floa
 # The picture
 
 
-def test_what_diverged_is_hatched_densely_where_most_did_and_sparsely_where_some_did() -> None:
+def test_cells_are_hatched_densely_or_sparsely_by_diverged_share() -> None:
     panel = swept()
     ((axes, _),) = maps_of(draw_phases([panel]))
     for hatch, low, high in ((DENSE, 0.5, 1.0), (SPARSE, 0.0, 0.5)):
@@ -216,13 +218,13 @@ def test_what_diverged_is_hatched_densely_where_most_did_and_sparsely_where_some
 
 
 def test_half_of_the_seeds_is_some_and_none_is_not_hatched() -> None:
-    panel = Phase("", "lr", [0.01, 1.0], "keep", [0.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[0.5, 0.75], [0.25, 0.0]])
+    panel = PhaseMap("", "lr", [0.01, 1.0], "keep", [0.0, 1.0], [[1.0, 1.0], [1.0, 1.0]], [[0.5, 0.75], [0.25, 0.0]])
     ((axes, _),) = maps_of(draw_phases([panel]))
     assert {(round(x, 6), y) for x, y in hatched(axes, DENSE)} == {(1.0, 0.0)}
     assert {(round(x, 6), y) for x, y in hatched(axes, SPARSE)} == {(0.01, 0.0), (0.01, 1.0)}
 
 
-def test_the_edge_is_that_of_theory_for_the_median_and_range_of_lambda() -> None:
+def test_the_edge_is_that_of_theory_for_median_and_range() -> None:
     ((axes, _),) = maps_of(draw_phases([swept()]))
     first, last, middle = (np.asarray(line.get_xydata()) for line in axes.get_lines())
     for line, curvature in ((first, 3.0), (last, 2.0), (middle, 2.5)):
@@ -230,7 +232,7 @@ def test_the_edge_is_that_of_theory_for_the_median_and_range_of_lambda() -> None
     assert middle[-1, 1] == pytest.approx(1.0, abs=0.01)  # nothing beyond keep = 1
 
 
-def test_what_diverged_begins_at_the_edge_in_every_column_of_the_picture() -> None:
+def test_hatching_begins_at_the_edge_in_every_column() -> None:
     panel = swept(33, [2.5])
     ((axes, _),) = maps_of(draw_phases([panel]))
     gone = hatched(axes, DENSE)
@@ -261,11 +263,11 @@ def test_colours_span_what_did_not_diverge_and_panels_share_them() -> None:
     assert first.norm.vmin == second.norm.vmin == pytest.approx(max(settled) / 1e12)  # where all lower ones end
 
 
-def test_a_loss_beyond_the_scale_is_grey_where_it_diverged_and_in_the_top_colour_where_it_did_not() -> None:
+def test_a_loss_above_the_scale_is_grey_only_where_it_diverged() -> None:
     loss: list[list[float | None]] = [[1.0 + 0.01 * nth for nth in range(60)], [1.0] * 60]
     diverged: list[list[float | None]] = [[0.0] * 60, [0.0] * 60]
     loss[0][5], loss[1][7], diverged[1][7] = 1e9, 1e9, 1.0
-    panel = Phase("", "lr", spaced(0.01, 1, 60), "keep", [0.0, 1.0], loss, diverged)
+    panel = PhaseMap("", "lr", spaced(0.01, 1, 60), "keep", [0.0, 1.0], loss, diverged)
     ((_, mesh),) = maps_of(draw_phases([panel]))
     top = mesh.norm.vmax
     assert isinstance(top, float)
@@ -287,7 +289,7 @@ def test_a_cell_without_runs_is_left_white_and_that_is_said() -> None:
     assert "white: not run" not in words_of(draw_phases([panel]))
 
 
-def test_where_all_diverged_there_is_no_colour_to_explain_and_the_edge_is_said_to_lie_elsewhere() -> None:
+def test_a_map_where_all_diverged_has_no_colour_bar() -> None:
     figure = draw_phases([swept(5, [2.0], (1e3, 4e3))._replace(loss=[[math.inf] * 5] * 5)])
     ((axes, _),) = maps_of(figure)
     assert len(hatched(axes, DENSE)) == 25
@@ -303,9 +305,7 @@ def test_the_picture_says_how_many_seeds_it_is_of(seeds: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "panels", "last"), [(1200, 1, 4.0), (500, 2, 4.0), (500, 1, 1.2)])
-def test_the_formula_stands_within_its_panel_left_of_an_edge_at_the_right_end(
-    width: int, panels: int, last: float
-) -> None:
+def test_the_edges_label_lies_within_its_panel(width: int, panels: int, last: float) -> None:
     figure = draw_phases([swept(9, lrs=(0.01, last))._replace(title=str(nth)) for nth in range(panels)], width=width)
     maps = maps_of(figure)
     assert len(maps) == panels
@@ -317,7 +317,7 @@ def test_the_formula_stands_within_its_panel_left_of_an_edge_at_the_right_end(
         assert label.y1 <= panel.y1
 
 
-def test_an_edge_of_which_little_is_seen_is_named_below_the_title_alone() -> None:
+def test_a_barely_visible_edge_is_explained_in_the_caption_only() -> None:
     figure = draw_phases([swept(9, lrs=(0.01, 0.85))], width=500)
     ((axes, _),) = maps_of(figure)
     assert EDGE not in [text.get_text() for text in axes.texts]
@@ -325,7 +325,7 @@ def test_an_edge_of_which_little_is_seen_is_named_below_the_title_alone() -> Non
 
 
 @pytest.mark.parametrize(("panels", "rows"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2)])
-def test_panels_stand_side_by_side_and_six_in_two_rows_without_touching(panels: int, rows: int) -> None:
+def test_panels_stand_side_by_side_without_overlap(panels: int, rows: int) -> None:
     figure = draw_phases([swept(3)._replace(title=f"panel {nth}") for nth in range(panels)], title="All of them")
     places = [axes.get_position() for axes, _ in maps_of(figure)]
     assert len({round(place.y0, 6) for place in places}) == rows
@@ -347,14 +347,14 @@ def test_the_same_panels_give_the_same_bytes(suffix: str) -> None:
 CURVES = Profile(
     "", "lr", [0.01, 0.1, 1.0],
     [
-        Section("zero_grad", [1.0, 0.1, math.inf], [0.5, 0.05, 2.0], [2.0, 0.2, math.inf], [0.0, 0.0, 1.0]),
-        Section("halve_grad", [1.0, None, 0.4], [0.9, None, 0.3], [1.1, None, 0.5], [0.0, None, 0.0]),
+        ProfileCurve("zero_grad", [1.0, 0.1, math.inf], [0.5, 0.05, 2.0], [2.0, 0.2, math.inf], [0.0, 0.0, 1.0], 0.0),
+        ProfileCurve("halve_grad", [1.0, None, 0.4], [0.9, None, 0.3], [1.1, None, 0.5], [0.0, None, 0.0], 0.5),
     ],
     [2.0, 4.0, 5.0], 3,
 )  # fmt: skip
 
 
-def test_over_one_axis_there_is_a_curve_a_mode_with_crosses_where_it_diverged_and_its_edge() -> None:
+def test_a_profile_has_curves_crosses_and_edges_of_its_modes() -> None:
     figure = draw_phases([CURVES], title="Curves")
     axes = figure.axes[0]
     drawn = [np.asarray(line.get_xydata()).tolist() for line in axes.get_lines()]

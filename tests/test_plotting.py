@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from gradlab import experiment, plotting, runs
 from gradlab.errors import PlotError
 from gradlab.modes import parse
-from gradlab.plotting import LABEL, draw, labels, rendered, without_theory
+from gradlab.plotting import LABEL_SIZE, draw, labels, rendered, without_theory
 from gradlab.plotting.lines import lines_of
 from gradlab.plotting.theory_curves import prediction
 from gradlab.rows import Row
@@ -81,7 +81,7 @@ def points(line: Line2D) -> list[list[float]]:
 def labels_of(figure: Figure) -> list[Text]:
     """Return the names at the curves, in the order of the curves: bold, and smaller than the title."""
     bold = [text for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
-    return [text for text in bold if float(text.get_fontsize()) <= LABEL]
+    return [text for text in bold if float(text.get_fontsize()) <= LABEL_SIZE]
 
 
 def boxes_of(figure: Figure, texts: Sequence[Text]) -> list[Bbox]:
@@ -158,7 +158,7 @@ def in_a_process(**environment: str) -> list[str]:
     return answer.stdout.split()
 
 
-def test_another_process_with_another_matplotlibrc_draws_the_same_bytes(logged: Runs) -> None:
+def test_a_users_matplotlibrc_does_not_change_the_bytes(logged: Runs) -> None:
     Path("styled").mkdir()
     Path("styled/matplotlibrc").write_text(
         "figure.facecolor: black\nfont.size: 20\nfont.family: monospace\nlines.linewidth: 9\nsavefig.dpi: 50\n"
@@ -198,7 +198,7 @@ def test_a_usual_mode_looks_the_same_in_every_picture(modes: list[str]) -> None:
     assert (line.get_color(), line.get_linestyle()) == (usual.get_color(), usual.get_linestyle())
 
 
-def test_usual_modes_keep_their_colours_beside_more_modes_than_there_are_colours() -> None:
+def test_usual_modes_keep_their_colours_among_many_modes() -> None:
     many = [f"decay:0.{nth}" for nth in range(1, 10)] + ["halve_grad", "zero_grad"]
     alone = curves_of(draw(each({"zero_grad": FALL, "halve_grad": [9.0] * 6})))
     lines = lines_of(each({mode: [y + nth for y in FALL] for nth, mode in enumerate(many)}), "step")
@@ -209,7 +209,7 @@ def test_usual_modes_keep_their_colours_beside_more_modes_than_there_are_colours
     assert len({(line.colour, str(line.dash)) for line in lines}) == len(many)
 
 
-def test_the_seeds_of_a_mode_are_one_curve_their_median_with_a_band_of_their_range() -> None:
+def test_seeds_of_a_mode_are_a_median_with_a_band_of_their_range() -> None:
     figure = draw([run for seed, y in enumerate([5.0, 1.0, 2.0]) for run in one([y, y + 1], seed=seed)])
     (line,) = curves_of(figure)
     (band,) = figure.axes[0].collections
@@ -225,7 +225,7 @@ def test_one_seed_has_no_band() -> None:
     assert "seed 1" in words_of(figure)
 
 
-def test_of_two_curves_of_a_mode_that_coincide_the_first_is_wide_and_pale_so_that_both_are_seen() -> None:
+def test_the_first_of_two_equal_curves_is_wide_and_pale() -> None:
     nearly = [loss * 1.0001 for loss in FALL]
     first, second = curves_of(draw([*one(FALL), *one(nearly, engine="tensorflow")]))
     assert first.get_linewidth() > 3 * second.get_linewidth()
@@ -233,7 +233,7 @@ def test_of_two_curves_of_a_mode_that_coincide_the_first_is_wide_and_pale_so_tha
     assert second.get_linestyle() == "--"
 
 
-def test_each_of_several_curves_under_another_is_wider_than_what_lies_on_it() -> None:
+def test_every_covered_curve_is_wider_than_what_covers_it() -> None:
     lines = curves_of(draw(each(dict.fromkeys(["zero_grad", "halve_grad", "decay:0.9"], FALL))))
     assert [line.get_linewidth() for line in lines] == sorted({line.get_linewidth() for line in lines}, reverse=True)
     assert [line.get_zorder() for line in lines] == sorted({line.get_zorder() for line in lines})
@@ -259,7 +259,7 @@ def test_curves_that_differ_somewhere_are_drawn_alike() -> None:
         ({"task_options": {"lr": 2.0}}, "task_options.lr\N{NO-BREAK SPACE}2"),
     ],
 )
-def test_a_setting_that_tells_curves_apart_is_named_so_that_it_is_known(options: dict[str, Any], words: str) -> None:
+def test_a_setting_that_differs_is_in_the_labels(options: dict[str, Any], words: str) -> None:
     lines = lines_of([*one(FALL), *one(FALL, **options)], "step")
     assert lines[1].name == f"zero_grad, {words}"
 
@@ -303,7 +303,7 @@ def of_experiment(name: str, title: str) -> Runs:
     return [(replace(record, experiment=name, title=title), rows) for record, rows in one(FALL)]
 
 
-def test_several_experiments_whose_titles_begin_alike_or_are_too_long_together_are_headed_by_their_names() -> None:
+def test_similar_or_long_titles_are_replaced_by_experiment_names() -> None:
     def heading(one_: str, other: str) -> str:
         figure = draw([*of_experiment("first", one_), *of_experiment("second", other)])
         return next(text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 12)
@@ -326,7 +326,7 @@ def test_what_all_runs_share_is_written_below_the_title() -> None:
     assert "noisy_line  ·  SGD  ·  lr 0.1" in words_of(draw(one(FALL)))
 
 
-def test_runs_of_one_mode_that_differ_in_a_setting_are_curves_named_by_it() -> None:
+def test_runs_that_differ_in_a_setting_are_curves_named_by_it() -> None:
     runs = [run for lr in (0.1, 0.2) for run in one(FALL, optimizer={"name": "SGD", "lr": lr})]
     figure = draw(runs)
     assert len(curves_of(figure)) == 2
@@ -336,7 +336,7 @@ def test_runs_of_one_mode_that_differ_in_a_setting_are_curves_named_by_it() -> N
 # Scale
 
 
-def test_a_mode_of_ones_own_is_named_by_its_name_and_not_by_its_source() -> None:
+def test_a_users_mode_is_labelled_by_name_and_not_by_source() -> None:
     figure = draw([*one(FALL), *one(FALL, "mine.py:clear", mode_source="26a884bb")])
     assert [label.get_text() for label in labels_of(figure)] == ["zero_grad", "mine.py:clear"]
 
@@ -349,7 +349,7 @@ def test_a_mode_of_ones_own_is_named_by_its_name_and_not_by_its_source() -> None
         ([math.nan, 1, 2], "linear"), ([1, 2, math.inf], "linear"), ([1, 1000, math.nan], "log"),
     ],
 )  # fmt: skip
-def test_the_scale_is_logarithmic_exactly_where_the_values_span_two_decades(losses: list[float], scale: str) -> None:
+def test_the_scale_is_logarithmic_from_two_decades_on(losses: list[float], scale: str) -> None:
     assert draw(one(losses)).axes[0].get_yscale() == scale
 
 
@@ -393,14 +393,14 @@ def test_a_curve_that_stays_finite_has_no_mark() -> None:
     assert "not finite" not in words_of(figure)
 
 
-def test_a_curve_that_is_nowhere_finite_has_a_mark_at_its_start_and_its_name() -> None:
+def test_a_curve_without_finite_points_has_a_mark_and_a_label() -> None:
     figure = draw(each({"zero_grad": FALL, "no_zero_grad": [math.nan] * 6}))
     (mark,) = marks_of(figure)
     assert points(mark)[0][0] == 0.0
     assert "no_zero_grad\n× not finite from step 0" in words_of(figure)
 
 
-def test_the_mark_of_a_curve_that_grows_through_the_top_is_at_the_top_over_its_last_finite_point() -> None:
+def test_a_curve_beyond_the_top_is_marked_at_the_top() -> None:
     figure = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 1e10, 1e20, math.inf]}))
     (mark,) = marks_of(figure)
     ((x, y),) = points(mark)
@@ -408,7 +408,7 @@ def test_the_mark_of_a_curve_that_grows_through_the_top_is_at_the_top_over_its_l
     assert y == figure.axes[0].get_ylim()[1]
 
 
-def test_a_curve_s_last_finite_point_counts_when_the_median_is_not_finite() -> None:
+def test_a_median_that_is_not_finite_ends_the_curve() -> None:
     figure = draw([run for seed in range(3) for run in one([1.0, 2.0, math.nan if seed else 3.0], seed=seed)])
     assert "× not finite from step 2" in words_of(figure)
 
@@ -463,15 +463,13 @@ def distance(measured: Line2D, predicted: Line2D) -> float:
 
 
 @pytest.mark.parametrize("mode", ["zero_grad", "no_zero_grad", "halve_grad", "decay:0.9", "keep=-0.25"])
-def test_theory_as_recorded_and_drawn_is_what_was_measured_but_for_rounding(
-    mode: str, trained: dict[str, Runs]
-) -> None:
+def test_recorded_theory_equals_measured_losses_but_for_rounding(mode: str, trained: dict[str, Runs]) -> None:
     measured, predicted = curves_of(draw(trained[mode], theory=True, axis="step"))
     assert distance(measured, predicted) < ROUNDING
 
 
 @pytest.mark.parametrize("mode", ["zero_grad", "no_zero_grad", "halve_grad", "decay:0.9", "keep=-0.25"])
-def test_theory_of_a_keep_a_hundredth_off_is_fifty_roundings_away(mode: str, trained: dict[str, Runs]) -> None:
+def test_theory_of_a_slightly_different_keep_is_clearly_off(mode: str, trained: dict[str, Runs]) -> None:
     ((record, rows),) = trained[mode]
     other = replace(record, mode=f"keep={parse(mode).keep + 0.01}")
     measured, predicted = curves_of(draw([(other, rows)], theory=True, axis="step"))
@@ -486,12 +484,12 @@ def test_theory_is_drawn_at_the_places_of_the_curve(axis: str, first: float) -> 
 
 
 @pytest.mark.parametrize("mode", ["accumulate:4", "accumulate:4:sum", "keep=0.5,every=4"])
-def test_a_window_ends_with_its_epoch_so_that_every_does_not_matter_to_theory(mode: str) -> None:
+def test_every_does_not_matter_to_theory_on_full_batches(mode: str) -> None:
     figure = draw(knowing(one(FALL, mode)), theory=True)
     assert [y for _, y in points(theory_of(figure)[0])] == pytest.approx(by_hand(parse(mode).keep, len(FALL)))
 
 
-def test_theory_is_thin_and_dashed_on_a_broad_pale_curve_of_the_same_colour() -> None:
+def test_theory_is_dashed_on_a_broad_pale_curve_of_its_colour() -> None:
     figure = draw(knowing(each({"zero_grad": FALL, "no_zero_grad": FALL})), theory=True)
     lines = curves_of(figure)
     for measured, predicted in (lines[:2], lines[2:]):
@@ -503,7 +501,7 @@ def test_theory_is_thin_and_dashed_on_a_broad_pale_curve_of_the_same_colour() ->
     assert lines[0].get_color() != lines[2].get_color()
 
 
-def test_the_words_below_the_title_say_that_dashed_is_theory_where_it_is_drawn() -> None:
+def test_the_caption_explains_dashes_where_theory_is_drawn() -> None:
     assert "dashed: theory" in words_of(draw(knowing(one(FALL)), theory=True))
     assert "theory" not in words_of(draw(knowing(one(FALL))))
 
@@ -543,7 +541,7 @@ ABOVE = st.floats(1e-300, 1e99)
 @given(
     st.lists(st.tuples(ABOVE, SOME), min_size=1, max_size=3), SOME, ABOVE, st.floats(-1e300, 1e300), st.integers(1, 40)
 )
-def test_no_numbers_that_a_record_may_hold_keep_theory_from_being_computed(
+def test_theory_is_computed_for_any_numbers_of_a_record(
     directions: list[tuple[float, float]], floor: float, lr: float, keep: float, steps: int
 ) -> None:
     known = {"curvatures": [c for c, _ in directions], "amplitudes": [w for _, w in directions], "floor": floor}
@@ -551,7 +549,7 @@ def test_no_numbers_that_a_record_may_hold_keep_theory_from_being_computed(
     (line,) = lines_of(runs, "step")
     predicted = prediction(line, "step")
     assert predicted
-    assert len(predicted.middle) == steps
+    assert len(predicted.median) == steps
 
 
 SGD = {"name": "SGD", "lr": 0.1}
@@ -569,7 +567,7 @@ BATCHES = [(record, [row._replace(epoch=0) for row in rows]) for record, rows in
     ],
     ids=["old", "no quadratic", "batches", "momentum", "another rule"],
 )
-def test_where_no_curve_has_theory_two_lines_say_why_and_what_has(runs: Runs, reason: str, mend: str) -> None:
+def test_without_any_theory_two_lines_say_why_and_what_has_it(runs: Runs, reason: str, mend: str) -> None:
     with pytest.raises(PlotError) as caught:
         without_theory(runs)
     first, second = str(caught.value).split("\n")
@@ -585,14 +583,14 @@ def test_a_mode_of_the_user_s_own_has_no_theory() -> None:
         without_theory(knowing(one(FALL, "mine.py:own")))
 
 
-def test_the_others_are_drawn_where_some_curves_have_no_theory_and_those_are_named() -> None:
+def test_curves_without_theory_are_named_beside_those_with_it() -> None:
     runs = knowing(one(FALL)) + knowing(one(FALL, "no_zero_grad"), {}) + knowing(one(FALL, "halve_grad"), {})
     assert len(theory_of(draw(runs, theory=True))) == 1
     (line,) = without_theory(runs)
     assert line.startswith("no theory for no_zero_grad; halve_grad: the loss is not a quadratic of the weights")
 
 
-def test_curves_without_theory_are_neither_broad_nor_pale_beside_those_with_it_and_leave_dashes_to_theory() -> None:
+def test_curves_without_theory_are_solid_and_of_usual_width() -> None:
     runs = knowing(one(FALL)) + knowing(one([9.0] * 6, "no_zero_grad"), {})
     usual = curves_of(draw(runs))[1]
     line = curves_of(draw(runs, theory=True))[-1]
@@ -606,7 +604,7 @@ def test_a_curve_of_which_one_seed_has_no_theory_has_none() -> None:
 
 
 @pytest.mark.parametrize("width", [400, 600, 1200])
-def test_the_words_below_the_title_fit_the_figure_however_many_they_are(width: int) -> None:
+def test_a_caption_of_any_length_fits_the_figure(width: int) -> None:
     many = [run for seed in (1, 2) for run in knowing(one(FALL, seed=seed, task_options={"batch_size": 12345}))]
     figure = draw(many, theory=True, width=width)
     (below,) = boxes_of(figure, [text for text in figure.axes[0].texts if "dashed" in text.get_text()])
@@ -660,7 +658,7 @@ def test_names_do_not_overlap_and_lie_within_the_figure(crowd: str, width: int) 
 
 
 @pytest.mark.parametrize("width", [600, 1200])
-def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -> None:
+def test_title_and_labels_lie_within_the_figure(width: int) -> None:
     figure = draw([run for seed in (1, 2) for run in one([1e-7, 1e5], seed=seed)], width=width)
     above = figure.axes[0].texts
     assert above
@@ -673,14 +671,14 @@ def test_the_words_above_and_beside_the_axes_lie_within_the_figure(width: int) -
 # `_apart` is called directly: a figure for each of a hundred examples would take too long.
 
 
-def test_each_name_stands_where_it_would_unless_another_is_in_its_way() -> None:
-    assert labels._apart([5.0, 50.0, 52.0, 90.0], [10.0] * 4, 100.0) == [5.0, 46.0, 56.0, 90.0]
+def test_a_label_moves_only_where_another_is_in_its_way() -> None:
+    assert labels._spread([5.0, 50.0, 52.0, 90.0], [10.0] * 4, 100.0) == [5.0, 46.0, 56.0, 90.0]
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats(1, 10)), min_size=1, max_size=8), st.floats(80, 200))
 def test_places_are_apart_and_within_the_space(wanted: list[tuple[float, float]], space: float) -> None:
     heights = [height for _, height in wanted]
-    places = labels._apart([at for at, _ in wanted], heights, space)
+    places = labels._spread([at for at, _ in wanted], heights, space)
     assert len(places) == len(wanted)
     assert all(-0.1 <= place <= space + 0.1 for place in places)
     order = sorted(range(len(places)), key=lambda nth: places[nth])

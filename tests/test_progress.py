@@ -5,76 +5,69 @@ from __future__ import annotations
 import re
 import time
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradlab import modes
-from gradlab.runs import Plan
-from gradlab.store import RunFolder
 from gradlab.terminal import progress
-from gradlab.terminal.progress import Bar, Lines, SweepBar, SweepLines
+from gradlab.terminal.progress import ProgressBar, ProgressLines, RunProgress, SweepProgress
 from tests.making import result
 
 WIDTHS = [120, 80, 60, 40]
 
 
-def plan(mode: str = "zero_grad", seed: int = 1) -> Plan:
-    return Plan(modes.parse(mode), seed, {}, RunFolder(Path("run")), done=False)
-
-
-def test_without_a_terminal_the_end_of_each_run_is_a_plain_line() -> None:
+def test_without_a_terminal_each_end_of_a_run_is_a_line() -> None:
     said: list[str] = []
-    lines = Lines(said.append, 2)
-    lines.begins(plan(), 10, 0)
-    lines.at(1)
-    lines.ends(result([2.0, 1.0]))
-    lines.ends(result([2.0, 1.0], "halve_grad", status="failed")._replace(cached=False))
+    lines = RunProgress(ProgressLines(said.append), 2)
+    lines.on_start("zero_grad seed 1", 1, 10)
+    lines.on_progress(1)
+    lines.on_end(result([2.0, 1.0]))
+    lines.on_end(result([2.0, 1.0], "halve_grad", status="failed")._replace(cached=False))
     lines.close()
     assert said == ["1/2 zero_grad seed 1: done", "2/2 halve_grad seed 1: failed"]
 
 
-def test_of_a_run_that_was_done_before_no_line_is_said_and_it_counts() -> None:
+def test_a_reused_run_has_no_line_and_counts() -> None:
     said: list[str] = []
-    lines = Lines(said.append, 2)
-    lines.ends(result([2.0, 1.0])._replace(cached=True))
+    lines = RunProgress(ProgressLines(said.append), 2)
+    lines.on_end(result([2.0, 1.0])._replace(cached=True))
     assert not said
-    lines.ends(result([2.0, 1.0], "halve_grad"))
+    lines.on_end(result([2.0, 1.0], "halve_grad"))
     assert said == ["2/2 halve_grad seed 1: done"]
 
 
-def test_without_a_terminal_a_long_run_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_long_run_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    lines = Lines(said.append, 1)
-    lines.begins(plan(), 10, 0)
-    lines.at(5)
-    lines.begins(plan(), None, 0)
-    lines.at(7)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    lines = RunProgress(ProgressLines(said.append), 1)
+    lines.on_start("zero_grad seed 1", 1, 10)
+    lines.on_progress(5)
+    lines.on_start("zero_grad seed 1", 1, None)
+    lines.on_progress(7)
     assert re.fullmatch(r"1/1 zero_grad seed 1: step 5 of 10, [\d,]+ steps/s, \d:\d\d left", said[0])
     assert re.fullmatch(r"1/1 zero_grad seed 1: step 7, [\d,]+ steps/s", said[1])
 
 
-def test_without_a_terminal_a_short_run_says_nothing_before_its_end() -> None:
+def test_a_short_run_has_no_line_before_its_end() -> None:
     said: list[str] = []
-    lines = Lines(said.append, 1)
-    lines.begins(plan(), 10, 0)
+    lines = RunProgress(ProgressLines(said.append), 1)
+    lines.on_start("zero_grad seed 1", 1, 10)
     for step in range(10):
-        lines.at(step)
+        lines.on_progress(step)
     assert said == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("steps", [10_000_000, None])
-def test_the_bar_fits_the_terminal_and_takes_itself_away(width: int, steps: int | None) -> None:
+def test_the_bar_fits_the_terminal_and_disappears(width: int, steps: int | None) -> None:
     console = Console(width=width, file=StringIO(), force_terminal=True, legacy_windows=False)
-    bar = Bar(console, runs=12)
-    bar.begins(plan("accumulate:4:sum", seed=123), steps, 0)
-    bar.at(1_234_567)
-    bar.progress.refresh()
-    bar.ends(result([1.0]))
+    display = ProgressBar(console)
+    bar = RunProgress(display, runs=12)
+    bar.on_start("accumulate:4:sum seed 123", 1, steps)
+    bar.on_progress(1_234_567)
+    display.progress.refresh()
+    bar.on_end(result([1.0]))
     bar.close()
     assert isinstance(console.file, StringIO)
     output = console.file.getvalue()
@@ -86,21 +79,22 @@ def test_the_bar_fits_the_terminal_and_takes_itself_away(width: int, steps: int 
 
 def test_a_bar_that_was_never_shown_leaves_nothing_behind() -> None:
     console = Console(width=80, file=StringIO(), force_terminal=True)
-    bar = Bar(console, runs=1)
-    bar.ends(result([1.0]))
+    display = ProgressBar(console)
+    bar = RunProgress(display, runs=1)
+    bar.on_end(result([1.0]))
     bar.close()
     assert isinstance(console.file, StringIO)
     assert "zero_grad" not in console.file.getvalue()
 
 
-def test_runs_that_are_trained_at_once_are_told_as_such_with_the_steps_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_trained_at_once_are_shown_together(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(progress, "EVERY", 0.0)
-    lines = Lines(said.append, 12)
-    lines.begins(plan(), 10, 0, 10)
-    lines.at(5)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    lines = RunProgress(ProgressLines(said.append), 12)
+    lines.on_start("10 runs at once", 10, 10)
+    lines.on_progress(5)
     assert re.fullmatch(r"1-10/12 10 runs at once: step 5 of 10, [\d,]+ run-steps/s, \d:\d\d left", said[0])
-    assert lines.pace.all_done == 50
+    assert lines.status.done == 50
 
 
 # Sweeps
@@ -109,13 +103,14 @@ def test_runs_that_are_trained_at_once_are_told_as_such_with_the_steps_of_all(mo
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_bar_of_a_sweep_is_one_line_with_rate_and_time_left(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = StringIO()
-    bar = SweepBar(Console(file=out, force_terminal=True, width=width))
-    bar.begins(8712, 500)
+    display = ProgressBar(Console(file=out, force_terminal=True, width=width))
+    bar = SweepProgress(display)
+    bar.on_start("sweep", 8712, done_runs=500)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    bar.at(1_000_000, 1000)
+    bar.on_progress(1_000_000, 1000)
     monkeypatch.setattr("time.monotonic", lambda: 110.0)
-    bar.at(6_000_000, 3000.5)
-    bar.progress.refresh()
+    bar.on_progress(6_000_000, 3000.5)
+    display.progress.refresh()
     bar.close()
     last = [line for line in re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())) if line][-1]
     assert "3,000/8,712" in last
@@ -124,19 +119,20 @@ def test_the_bar_of_a_sweep_is_one_line_with_rate_and_time_left(width: int, monk
     assert cell_len(last) <= width
 
 
-def test_without_a_terminal_a_sweep_says_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_a_long_sweep_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    sweep = SweepLines(said.append)
-    sweep.begins(100, 20)
-    sweep.at(10, 30.0)
+    lines = ProgressLines(said.append)
+    sweep = SweepProgress(lines)
+    sweep.on_start("sweep", 100, done_runs=20)
+    sweep.on_progress(10, 30.0)
     assert not said
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    sweep.begins(100, 20)
-    sweep.due = 0.0
-    sweep.at(1000, 20.2)
+    sweep.on_start("sweep", 100, done_runs=20)
+    lines.due = 0.0
+    sweep.on_progress(1000, 20.2)
     monkeypatch.setattr("time.monotonic", lambda: 102.0)
-    sweep.at(5000, 60.2)
+    sweep.on_progress(5000, 60.2)
     sweep.close()
     assert said == ["20/100 runs", "60/100 runs, 2,000 run-steps/s, 0:02 left"]
 
@@ -144,12 +140,13 @@ def test_without_a_terminal_a_sweep_says_now_and_then_how_far_it_is(monkeypatch:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_sweep_has_no_rate_before_it_is_measured(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     out = StringIO()
-    bar = SweepBar(Console(file=out, force_terminal=True, width=width))
-    bar.begins(54, 0)
+    display = ProgressBar(Console(file=out, force_terminal=True, width=width))
+    bar = SweepProgress(display)
+    bar.on_start("sweep", 54, done_runs=0)
     later = time.monotonic() + 40  # processes have started since
     monkeypatch.setattr("time.monotonic", lambda: later)
-    bar.at(1, 0.02)
-    bar.progress.refresh()
+    bar.on_progress(1, 0.02)
+    display.progress.refresh()
     bar.close()
     assert "0/54" in out.getvalue()
     assert "steps/s" not in out.getvalue()
@@ -158,9 +155,10 @@ def test_a_sweep_has_no_rate_before_it_is_measured(width: int, monkeypatch: pyte
 
 def test_a_narrow_bar_of_a_run_has_no_rate_before_its_first_step() -> None:
     out = StringIO()
-    bar = Bar(Console(file=out, force_terminal=True, width=40), runs=1)
-    bar.begins(plan(), 10, 0)
-    bar.progress.refresh()
+    display = ProgressBar(Console(file=out, force_terminal=True, width=40))
+    bar = RunProgress(display, runs=1)
+    bar.on_start("zero_grad seed 1", 1, 10)
+    display.progress.refresh()
     bar.close()
     assert "1/1" in out.getvalue()
     assert "steps/s" not in out.getvalue()

@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from gradlab import experiment as experiments
 from gradlab import runs, tasks
 from gradlab.analysis import quadratic
-from gradlab.analysis.quadratic import MANY, measured, obstacle
+from gradlab.analysis.quadratic import MAX_PARAMETERS, measure, why_no_theory
 from gradlab.experiment import Override
 from gradlab.tasks import Minibatches, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
 
 X = torch.linspace(0, 2, 12).unsqueeze(1)
 Y = X.sin()
@@ -48,7 +48,7 @@ def fitted(model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor] | Non
 
 def bends(task: Task) -> int:
     """Return how many directions of the task's loss are bent; the task must be a quadratic."""
-    found = measured(task)
+    found = measure(task)
     assert found
     return len(found.curvatures)
 
@@ -72,10 +72,10 @@ class Liar(New):
 # The numbers
 
 
-def test_the_numbers_of_a_least_squares_fit_are_those_of_linear_algebra() -> None:
+def test_least_squares_has_the_numbers_of_linear_algebra() -> None:
     torch.manual_seed(3)
     inputs, targets, model = torch.randn(20, 3), torch.randn(20, 1), nn.Linear(3, 1)
-    found = measured(fitted(model, batches=[(inputs, targets)]))
+    found = measure(fitted(model, batches=[(inputs, targets)]))
     assert found
     design = np.hstack([inputs.numpy().astype(float), np.ones((20, 1))])
     start = np.append(model.weight.detach().numpy().astype(float), model.bias.item())
@@ -87,9 +87,9 @@ def test_the_numbers_of_a_least_squares_fit_are_those_of_linear_algebra() -> Non
     assert found.floor == pytest.approx(residuals[0] / 20, rel=1e-12)
 
 
-def test_a_sum_of_squares_has_its_own_curvatures_amplitudes_and_floor() -> None:
+def test_a_sum_of_squares_has_known_curvatures_and_floor() -> None:
     scale = torch.tensor([0.5, 2.0, 8.0], dtype=torch.float64)
-    found = measured(of_weights(lambda w: 0.25 + (0.5 * scale * (w - 1) ** 2).sum(), 2.0, 0.0, 4.0))
+    found = measure(of_weights(lambda w: 0.25 + (0.5 * scale * (w - 1) ** 2).sum(), 2.0, 0.0, 4.0))
     assert found
     assert found.curvatures == [0.5, 2.0, 8.0]
     assert [abs(each) for each in found.amplitudes] == [1.0, 1.0, 3.0]
@@ -129,7 +129,7 @@ def test_a_loss_that_is_a_pair_of_sum_and_count_is_its_mean() -> None:
     def sum_and_count(w: Tensor) -> tuple[Tensor, int]:
         return (w**2).sum() * 4, 8
 
-    found = measured(of_weights(sum_and_count, 3.0))
+    found = measure(of_weights(sum_and_count, 3.0))
     assert found
     assert (found.curvatures, found.floor) == ([1.0], 0.0)
 
@@ -183,29 +183,29 @@ NONE: dict[str, Task] = {
 @pytest.mark.parametrize("what", NONE)
 def test_this_is_no_quadratic_in_full_batches(what: str) -> None:
     torch.manual_seed(0)
-    assert measured(NONE[what]) is None
+    assert measure(NONE[what]) is None
 
 
 def test_more_parameters_than_a_moment_s_work_are_not_looked_at() -> None:
     def task(size: int) -> Task:
         return of_weights(lambda w: (w**2).sum(), *[1.0] * size)
 
-    assert bends(task(MANY)) == MANY
-    assert measured(task(MANY + 1)) is None
+    assert bends(task(MAX_PARAMETERS)) == MAX_PARAMETERS
+    assert measure(task(MAX_PARAMETERS + 1)) is None
 
 
-def test_where_epochs_have_several_batches_none_is_drawn_and_no_loss_computed() -> None:
+def test_with_several_batches_an_epoch_nothing_is_computed() -> None:
     class Batches:
         def __len__(self) -> int:
             return 2
 
         def __iter__(self) -> Iterator[Any]:
-            pytest.fail("a batch is drawn")  # no Exception, so `measured` lets it through
+            pytest.fail("a batch is drawn")  # no Exception, so `measure` lets it through
 
-    assert measured(fitted(nn.Linear(1, 1), batches=Batches())) is None
+    assert measure(fitted(nn.Linear(1, 1), batches=Batches())) is None
 
 
-def test_batches_that_do_not_tell_their_number_are_counted_by_drawing_two_at_most() -> None:
+def test_batches_without_a_length_are_counted_by_drawing_two() -> None:
     class Batches:
         def __init__(self, number: int) -> None:
             self.number, self.drawn = number, 0
@@ -217,17 +217,17 @@ def test_batches_that_do_not_tell_their_number_are_counted_by_drawing_two_at_mos
 
     torch.manual_seed(0)
     model = nn.Linear(1, 1)
-    assert measured(fitted(model, batches=Batches(1))) == measured(fitted(model)) is not None
+    assert measure(fitted(model, batches=Batches(1))) == measure(fitted(model)) is not None
     many = Batches(100)
-    assert measured(fitted(model, batches=many)) is None
+    assert measure(fitted(model, batches=many)) is None
     assert many.drawn == 4
 
 
 def test_looking_leaves_the_model_as_it_was_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Sequential(nn.Linear(1, 2), nn.BatchNorm1d(2))
     before = {name: each.clone() for name, each in model.state_dict().items()}
-    measured(fitted(model, nn.MSELoss()))  # of shapes that torch warns of, and warnings are errors here
-    measured(of_weights(printing, 1.0))
+    measure(fitted(model, nn.MSELoss()))  # of shapes that torch warns of, and warnings are errors here
+    measure(of_weights(printing, 1.0))
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(each.dtype == torch.float32 and each.grad is None for each in model.parameters())
@@ -240,7 +240,7 @@ def test_looking_leaves_the_model_as_it_was_and_says_nothing(capsys: pytest.Capt
 @pytest.mark.parametrize("name", ["SGD", "vanilla"])
 @pytest.mark.parametrize("more", [{}, {"momentum": 0.0, "weight_decay": 0.0, "nesterov": False, "foreach": True}])
 def test_plain_sgd_is_no_obstacle(name: str, more: dict[str, Any]) -> None:
-    assert obstacle({"optimizer": {"name": name, "lr": 0.1} | more}) == ""
+    assert why_no_theory({"optimizer": {"name": name, "lr": 0.1} | more}) == ""
 
 
 SGD = {"name": "SGD", "lr": 0.1}
@@ -264,7 +264,7 @@ SGD = {"name": "SGD", "lr": 0.1}
     ],
 )  # fmt: skip
 def test_what_is_not_plain_sgd_is_an_obstacle_that_is_named(settings: dict[str, Any], reason: str) -> None:
-    assert reason in obstacle(settings)
+    assert reason in why_no_theory(settings)
 
 
 # What a run records
@@ -292,11 +292,11 @@ def own(source: str = OWN, *, dropout: str = "", **values: Any) -> experiments.E
     return experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in given.items()])
 
 
-def recorded(outcome: Outcome) -> list[Any]:
+def recorded(outcome: ExperimentResult) -> list[Any]:
     return [json.loads((run.folder / "run.json").read_text())["quadratic"] for run in outcome.runs]
 
 
-def test_runs_of_one_seed_record_the_same_quadratic_and_seeds_their_own() -> None:
+def test_runs_of_a_seed_record_one_quadratic() -> None:
     one, two, other, another = recorded(runs.run(own(seeds=[1, 2])))
     assert set(one) == {"curvatures", "amplitudes", "floor"}
     assert (one, two) == (other, another)
@@ -319,7 +319,7 @@ def test_runs_without_theory_record_none(values: dict[str, Any], expected: objec
 @pytest.mark.parametrize(
     ("values", "calls"), [({}, 5), ({"task_options": {"batch_size": 3}}, 4), ({"clip_norm": 1.0}, 4)]
 )
-def test_a_task_is_built_once_more_a_seed_only_where_it_may_be_a_quadratic(values: dict[str, Any], calls: int) -> None:
+def test_a_task_is_built_again_only_where_theory_may_hold(values: dict[str, Any], calls: int) -> None:
     chosen = own(**values)
     runs.run(chosen)
     assert tasks.load(chosen.task_name).__globals__["calls"] == calls
@@ -328,12 +328,12 @@ def test_a_task_is_built_once_more_a_seed_only_where_it_may_be_a_quadratic(value
 @pytest.mark.parametrize("dropout", ["", ", torch.nn.Dropout(0.5)"])
 def test_looking_does_not_change_a_row(dropout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = runs.run(own(dropout=dropout), Path("looked"))
-    monkeypatch.setattr(quadratic, "measured", lambda _: None)
+    monkeypatch.setattr(quadratic, "measure", lambda _: None)
     left = runs.run(own(dropout=dropout), Path("left"))
     assert [run.rows for run in looked.runs] == [run.rows for run in left.runs]
 
 
-def test_a_task_that_fails_only_when_it_is_looked_at_is_trained_all_the_same() -> None:
+def test_a_task_that_fails_only_when_measured_is_trained() -> None:
     source = OWN.replace("    x =", "    if calls == 3:\n        raise ValueError(calls)\n    x =")
     outcome = runs.run(own(source))
     assert [run.status for run in outcome.runs] == ["done", "done"]

@@ -71,7 +71,7 @@ def test_every_make_target_of_contributing_is_in_the_makefile() -> None:
     assert set(named) <= TARGETS
 
 
-def test_the_tree_of_the_readme_names_every_module_and_no_other() -> None:
+def test_the_readme_names_every_module_and_no_other() -> None:
     (tree,) = [block for block in blocks("text") if "modes.py" in block]
     inside = tree.split("gradlab/\n")[1].split("\nexperiments/")[0]
     named = {line.split()[0].rstrip("/") for line in inside.splitlines()}
@@ -83,7 +83,7 @@ def test_the_tree_of_the_readme_names_every_module_and_no_other() -> None:
     assert named == there
 
 
-def test_the_tree_of_the_readme_names_every_document_and_no_other() -> None:
+def test_the_readme_names_every_document_and_no_other() -> None:
     (named,) = re.findall(r"^docs/ +(.*)$", README, re.MULTILINE)
     assert named.split(", ") == sorted(path.stem for path in (ROOT / "docs").glob("*.md"))
 
@@ -98,7 +98,7 @@ def test_every_local_link_of_the_documents_leads_to_a_file() -> None:
     assert [link for link in links if not link.exists()] == []
 
 
-def test_every_mode_of_the_readme_has_the_keep_and_every_it_is_said_to_have() -> None:
+def test_every_mode_of_the_readme_has_its_keep_and_every() -> None:
     rows = re.findall(r"^\| `([^`]+)` \| ([\d./]+) \| (\d+) \|", README, re.MULTILINE)
     assert len(rows) == 7
     for word, keep, every in rows:
@@ -106,7 +106,7 @@ def test_every_mode_of_the_readme_has_the_keep_and_every_it_is_said_to_have() ->
         assert (parse(word).keep, parse(word).every) == (float(top) / float(bottom or 1), int(every))
 
 
-def test_every_shipped_experiment_has_a_row_in_the_readme_of_experiments() -> None:
+def test_every_experiment_has_a_row_in_its_readme() -> None:
     text = (ROOT / "experiments" / "README.md").read_text(encoding="utf-8")
     names = [file.stem for file in (ROOT / "experiments").glob("*.toml")]
     assert "straight_line" in names

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gradlab.analysis.results import Checked, Outcome, Result, checked, result_of
+from gradlab.analysis.results import Checked, ExperimentResult, Result, check_expectations, result_of
 from gradlab.experiment import Expected
 from gradlab.rows import Row
 from gradlab.store import RunFolder, RunRecord
@@ -32,7 +32,7 @@ def result(rows: list[Row] = ROWS, mode: str = "zero_grad", seed: int = 1, statu
 
 
 def held(claims: dict[str, Any], rows: list[Row] = ROWS) -> list[Checked]:
-    return list(checked({"zero_grad": Expected.model_validate(claims)}, [result(rows)]))
+    return list(check_expectations({"zero_grad": Expected.model_validate(claims)}, [result(rows)]))
 
 
 def test_a_result_tells_what_the_record_and_the_rows_say() -> None:
@@ -43,7 +43,7 @@ def test_a_result_tells_what_the_record_and_the_rows_say() -> None:
     )  # fmt: skip
 
 
-def test_the_result_of_a_run_that_has_just_begun_has_neither_losses_nor_a_verdict() -> None:
+def test_the_result_of_a_run_without_rows_has_no_losses() -> None:
     made = result(rows=[], status="interrupted")
     found = (made.status, made.steps, made.verdict, made.first_loss, made.best_loss)
     assert found == ("interrupted", 0, None, None, None)
@@ -76,7 +76,7 @@ def test_an_expectation_that_does_not_hold_is_not_ok(key: str, value: Any) -> No
     assert (found.key, found.expected, found.ok) == (key, value, False)
 
 
-def test_every_key_of_an_expectation_is_in_the_table_of_this_file() -> None:
+def test_every_key_of_an_expectation_is_in_the_table() -> None:
     assert [key for key, _, _ in KEYS] == list(Expected.model_fields)
 
 
@@ -85,14 +85,14 @@ def test_several_expectations_are_held_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("value", [[3.0], [3.0, 1.2], [3.01]])
-def test_epoch_losses_are_compared_from_the_first_to_as_many_decimals_as_are_written(value: list[float]) -> None:
+def test_epoch_losses_are_compared_to_the_decimals_written(value: list[float]) -> None:
     rows = [Row(0, 0, 0, 3.006), Row(1, 1, 1, 1.2004)]
     (found,) = held({"epoch_losses": value}, rows)
     assert found.ok
 
 
 @pytest.mark.parametrize("value", [[3.1], [3.0, 1.3], [3.02], [3.0, 1.201]])
-def test_epoch_losses_that_differ_in_the_last_decimal_written_do_not_hold(value: list[float]) -> None:
+def test_epoch_losses_that_differ_in_the_last_decimal_fail(value: list[float]) -> None:
     (found,) = held({"epoch_losses": value}, [Row(0, 0, 0, 3.006), Row(1, 1, 1, 1.2004)])
     assert not found.ok
 
@@ -124,20 +124,20 @@ def test_no_expectation_holds_of_a_run_without_rows(key: str, value: Any) -> Non
     assert not found.ok
 
 
-def test_an_expectation_is_held_against_each_seed_of_its_mode_alone() -> None:
+def test_an_expectation_is_checked_for_each_seed_of_its_mode() -> None:
     results = [result(seed=1), result(seed=2), result(mode="halve_grad")]
-    found = list(checked({"zero_grad": Expected(steps=4)}, results))
+    found = list(check_expectations({"zero_grad": Expected(steps=4)}, results))
     assert [(each.mode, each.seed) for each in found] == [("zero_grad", 1), ("zero_grad", 2)]
 
 
 def test_without_expectations_nothing_is_held() -> None:
-    assert list(checked({}, [result()])) == []
+    assert list(check_expectations({}, [result()])) == []
 
 
 @pytest.mark.parametrize(
     ("status", "holds", "ok"), [("done", True, True), ("done", False, False), ("failed", True, False)]
 )
-def test_an_outcome_is_ok_when_all_runs_are_done_and_all_expectations_hold(status: str, holds: bool, ok: bool) -> None:
+def test_a_result_is_ok_when_all_is_done_and_expectations_hold(status: str, holds: bool, ok: bool) -> None:
     expectation = Checked("zero_grad", 1, "steps", 4, 4, holds)
-    made = Outcome("line", "", Path(), [result(), result(seed=2, status=status)], [expectation])
+    made = ExperimentResult("line", "", Path(), [result(), result(seed=2, status=status)], [expectation])
     assert made.ok is ok

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from gradlab import modes, optimizers, tasks
-from gradlab.engines import resuming
-from gradlab.engines.loop import Cursor, train
-from gradlab.engines.resuming import CannotGoOnError, Generators, Saved, Training, packed, unpacked
+from gradlab.engines.cursor import Cursor
+from gradlab.engines.loop import train
+from gradlab.engines.resuming import CannotResumeError, Checkpoint, TrainingState
 from gradlab.tasks import Minibatches, Task
 from tests.table import MODES, OPTIMIZERS, each_with_each
 
@@ -153,7 +153,7 @@ TASKS = [
 
 
 class Begun(NamedTuple):
-    training: Training
+    training: TrainingState
     rows: Iterator[Row]
 
 
@@ -164,10 +164,9 @@ def begun(make: Any, mode: str, optimizer: dict[str, Any], saved: dict[str, Any]
     settings = dict(optimizer)
     made = optimizers.build(settings.pop("name"), task.model.parameters(), settings)
     scheduler = None if isinstance(made, optimizers.Vanilla) else optimizers.schedule("cosine", made, STEPS)
-    generators = Generators(task)
-    training = Training(resuming.noted(task, generators), made, scheduler, Cursor(), generators)
+    training = TrainingState(task, made, scheduler)
     if saved:
-        resuming.restore(saved, training)
+        training.restore(saved)
     rows = train(
         training.task, modes.parse(mode), made, steps=STEPS, clip_norm=0.5, scheduler=scheduler, cursor=training.cursor
     )
@@ -195,12 +194,12 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("make", "mode"), each_with_each(TASKS, MODES))
-def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: str) -> None:
+def test_training_resumes_exactly_after_every_step(make: Any, mode: str) -> None:
     optimizer = {"name": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}
     expected, left = ended(begun(make, mode, optimizer))
     watched = begun(make, mode, optimizer)
     for step, row in enumerate(watched.rows, 1):
-        state = through_a_file(resuming.snapshot(watched.training))
+        state = through_a_file(watched.training.snapshot())
         random.seed(99)  # nobody else's random numbers may count
         found, left_now = ended(begun(make, mode, optimizer, state))
         assert [*expected[:step], *found] == expected
@@ -211,7 +210,7 @@ def test_after_every_step_there_is_all_that_is_needed_to_go_on(make: Any, mode: 
 
 
 @pytest.mark.parametrize("optimizer", [{"name": name, **options} for name, options in OPTIMIZERS], ids=str)
-def test_so_it_is_with_every_optimizer(optimizer: dict[str, Any]) -> None:
+def test_training_resumes_exactly_with_every_optimizer(optimizer: dict[str, Any]) -> None:
     check_every_step(own_generator, "accumulate:4", optimizer)
 
 
@@ -223,14 +222,14 @@ def check_every_step(make: Any, mode: str, optimizer: dict[str, Any]) -> None:
         stopped = begun(make, mode, optimizer)
         for _ in range(step):
             next(stopped.rows)
-        state = through_a_file(resuming.snapshot(stopped.training))
+        state = through_a_file(stopped.training.snapshot())
         found, left_now = ended(begun(make, mode, optimizer, state))
         assert [*expected[:step], *found] == expected
         assert alike(left_now, left)
 
 
 @pytest.mark.parametrize("name", ["NAdam", "ASGD", "Adam", "RAdam"])
-def test_an_optimizer_keeps_the_types_of_its_state_under_a_double_model(name: str) -> None:
+def test_an_optimizer_keeps_the_types_of_its_state(name: str) -> None:
     def double() -> Task:
         task = own_generator()
         x, y = data()
@@ -251,7 +250,7 @@ def _noted_loss(model: nn.Module, batch: tuple[Tensor, Tensor], system: object) 
     return nn.functional.mse_loss(model(batch[0]), batch[1])
 
 
-def test_a_mode_of_ones_own_is_told_which_update_it_was() -> None:
+def test_a_resumed_own_mode_gets_the_right_update() -> None:
     def leave(parameters: list[nn.Parameter], update: int) -> None:
         for parameter in parameters:
             assert parameter.grad is not None
@@ -260,11 +259,11 @@ def test_a_mode_of_ones_own_is_told_which_update_it_was() -> None:
     def training(cursor: Cursor | None = None) -> Iterator[Row]:
         torch.manual_seed(7)
         task = own_generator()
-        mode = modes.zero_grad()._replace(leave=leave)
+        mode = modes.zero_grad()._replace(rewrite_grad=leave)
         return train(task, mode, torch.optim.SGD(task.model.parameters(), 0.0), steps=4, cursor=cursor)
 
     cursor = Cursor()
-    cursor.begin_at({"place": [2, 2, 0, 2], "told": False, "window": {}})
+    cursor.load_state_dict({"place": [2, 2, 0, 2], "told": False, "window": {}})
     assert [row.update for row in training(cursor)] == [2, 3]
 
 
@@ -275,10 +274,10 @@ def saved_after(make: Any, step: int) -> dict[str, Any]:
     stopped = begun(make, "zero_grad", {"name": "SGD", "lr": 0.05})
     for _ in range(step):
         next(stopped.rows)
-    return copy.deepcopy(resuming.snapshot(stopped.training))
+    return copy.deepcopy(stopped.training.snapshot())
 
 
-def test_a_task_that_draws_other_batches_the_second_time_cannot_go_on() -> None:
+def test_a_task_that_draws_other_batches_cannot_resume() -> None:
     drawn = iter(range(1000))
 
     def counting() -> Task:
@@ -290,11 +289,11 @@ def test_a_task_that_draws_other_batches_the_second_time_cannot_go_on() -> None:
         return Task.supervised(net(nn.Tanh()), Counted(), nn.MSELoss())
 
     state = saved_after(counting, 3)
-    with pytest.raises(CannotGoOnError, match="does not draw the same batches again"):
+    with pytest.raises(CannotResumeError, match="does not draw the same batches again"):
         ended(begun(counting, "zero_grad", {"name": "SGD", "lr": 0.05}, state))
 
 
-def test_an_error_of_the_task_that_goes_on_is_its_own_and_says_nothing_of_the_checkpoint() -> None:
+def test_an_error_of_the_resumed_task_is_its_own() -> None:
     broken: list[bool] = []
 
     def failing() -> Task:
@@ -318,27 +317,27 @@ def test_an_error_of_the_task_that_goes_on_is_its_own_and_says_nothing_of_the_ch
     ids=str,
 )
 def test_a_checkpoint_with_a_value_that_none_has_is_refused(change: dict[str, Any]) -> None:
-    saved = Saved("abc", {"torch": "2"}, 3, 0.5, "", {})
-    assert unpacked(packed(saved)) == saved
-    with pytest.raises(CannotGoOnError, match="it is not a checkpoint"):
-        unpacked(packed(saved._replace(**change)))
+    saved = Checkpoint("abc", {"torch": "2"}, 3, 0.5, "", {})
+    assert Checkpoint.from_bytes(saved.to_bytes()) == saved
+    with pytest.raises(CannotResumeError, match="it is not a checkpoint"):
+        Checkpoint.from_bytes(saved._replace(**change).to_bytes())
 
 
-def test_another_model_cannot_go_on() -> None:
+def test_another_model_cannot_resume() -> None:
     state = saved_after(own_generator, 3)
-    with pytest.raises(CannotGoOnError, match="other weights or buffers"):
+    with pytest.raises(CannotResumeError, match="other weights or buffers"):
         begun(fixed_batches_with_dropout_and_statistics, "zero_grad", {"name": "SGD", "lr": 0.05}, state)
 
 
-def test_a_model_with_other_hidden_buffers_cannot_go_on() -> None:
+def test_a_model_with_other_hidden_buffers_cannot_resume() -> None:
     state = saved_after(a_hidden_buffer, 1)
     state["buffers"] = {}
-    with pytest.raises(CannotGoOnError, match="other weights or buffers"):
+    with pytest.raises(CannotResumeError, match="other weights or buffers"):
         begun(a_hidden_buffer, "zero_grad", {"name": "SGD", "lr": 0.05}, state)
 
 
-def test_a_task_that_holds_other_generators_cannot_go_on() -> None:
+def test_a_task_with_other_generators_cannot_resume() -> None:
     state = saved_after(own_generator, 3)
     state["generators"]["begin"]["own"] = []
-    with pytest.raises(CannotGoOnError, match="it held 0 generators of the task, which has 1 now"):
+    with pytest.raises(CannotResumeError, match="it held 0 generators of the task, which has 1 now"):
         begun(own_generator, "zero_grad", {"name": "SGD", "lr": 0.05}, state)

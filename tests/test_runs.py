@@ -12,7 +12,7 @@ import torch
 
 from gradlab import experiment as experiments
 from gradlab import runs, store, tasks
-from gradlab.analysis import results
+from gradlab.analysis import groups, results
 from gradlab.errors import (
     ExperimentError,
     GradlabError,
@@ -27,7 +27,7 @@ from gradlab.runs import experiment_runs
 from gradlab.tasks import Task
 
 if TYPE_CHECKING:
-    from gradlab.analysis.results import Outcome, Result
+    from gradlab.analysis.results import ExperimentResult, Result
 
 MODES = ["zero_grad", "no_zero_grad", "accumulate:4"]
 
@@ -58,7 +58,7 @@ def own(inside: str = "", criterion: str = "torch.nn.MSELoss()", modes: list[str
     return experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in values.items()])
 
 
-def cached(outcome: Outcome) -> list[bool]:
+def cached(outcome: ExperimentResult) -> list[bool]:
     return [run.cached for run in outcome.runs]
 
 
@@ -73,23 +73,31 @@ def only_record() -> dict[str, Any]:
     return content
 
 
-class Heard:
-    """A watcher that remembers what it was told."""
+class Heard(runs.Progress):
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
-        self.told.append((f"begins {plan.mode.name}", steps if done == 0 else (steps, done)))
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,
+    ) -> None:
+        self.told.append((f"start {title}", steps if done_steps == 0 else (steps, done_steps)))
 
-    def says(self, text: str) -> None:
-        self.told.append(("says", text))
+    def on_message(self, text: str) -> None:
+        self.told.append(("message", text))
 
-    def at(self, steps: int) -> None:
-        self.told.append(("at", steps))
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
+        self.told.append(("progress", steps))
 
-    def ends(self, result: Result) -> None:
-        self.told.append((f"ends {result.mode}", result.status))
+    def on_end(self, result: Result) -> None:
+        self.told.append((f"end {result.mode}", result.status))
 
 
 # What comes of a run
@@ -126,7 +134,7 @@ def test_the_record_of_a_run_says_what_it_was() -> None:
     assert set(found["versions"]) == {"gradlab", "torch", "python"}
 
 
-def test_all_modes_of_a_seed_record_the_same_weights_and_first_batch() -> None:
+def test_all_modes_of_a_seed_record_the_same_start() -> None:
     records = [record_of(run) for run in runs.run(line(seeds=[1, 2])).runs]
     starts = {seed: {(each["weights"], each["first_batch"]) for each in records if each["seed"] == seed}
               for seed in (1, 2)}  # fmt: skip
@@ -135,7 +143,7 @@ def test_all_modes_of_a_seed_record_the_same_weights_and_first_batch() -> None:
     assert all(len(digest) == 64 for found in starts.values() for pair in found for digest in pair)
 
 
-def test_two_trainings_of_one_experiment_give_the_same_bytes_of_rows() -> None:
+def test_two_trainings_give_the_same_bytes_of_rows() -> None:
     one, other = (
         [(run.folder / "metrics.jsonl").read_bytes() for run in runs.run(line(), Path(name)).runs] for name in "ab"
     )
@@ -200,7 +208,7 @@ def test_a_run_with_a_damaged_file_is_trained_again(name: str, content: str | No
     assert cached(runs.run(line())) == [True, True, False]
 
 
-def test_a_run_whose_recorded_settings_were_edited_is_trained_again() -> None:
+def test_a_run_with_edited_settings_is_retrained() -> None:
     run = runs.run(line()).runs[0]
     found = record_of(run)
     (run.folder / "run.json").write_text(json.dumps(found | {"settings": found["settings"] | {"epochs": 3}}))
@@ -222,7 +230,7 @@ def test_a_run_of_a_task_whose_source_changed_is_trained_again() -> None:
     assert cached(runs.run(own(inside="pass"))) == [False]
 
 
-def test_a_run_of_a_task_whose_source_changed_trains_the_new_source() -> None:
+def test_a_changed_task_is_trained_from_its_new_source() -> None:
     before = runs.run(own()).runs[0]
     after = runs.run(own(inside="torch.nn.init.zeros_(model.weight)")).runs[0]
     assert record_of(before)["weights"] != record_of(after)["weights"]
@@ -233,18 +241,18 @@ def test_only_what_is_new_is_trained_when_a_mode_is_added() -> None:
     assert cached(runs.run(line(modes=["zero_grad", "no_zero_grad", "halve_grad"]))) == [True, False, True]
 
 
-def test_the_experiment_s_folder_stands_for_all_modes_and_seeds_of_the_settings_that_ran_last() -> None:
+def test_an_experiment_shows_all_runs_of_its_last_settings() -> None:
     runs.run(line(modes=["zero_grad"]))
     runs.run(line(modes=["zero_grad"], seeds=[7]))
     last = runs.run(line(modes=["halve_grad"]))
-    found = [(run.read().mode, run.read().seed) for run in store.group_at(last.folder).runs]
+    found = [(run.read().mode, run.read().seed) for run in groups.group_at(last.folder).runs]
     assert found == [("zero_grad", 1), ("zero_grad", 7), ("halve_grad", 1)]
 
 
 def test_runs_of_other_settings_do_not_stand_for_the_experiment() -> None:
     runs.run(line(modes=["zero_grad"], epochs=3))
     last = runs.run(line(modes=["halve_grad"]))
-    assert [run.read().mode for run in store.group_at(last.folder).runs] == ["halve_grad"]
+    assert [run.read().mode for run in groups.group_at(last.folder).runs] == ["halve_grad"]
 
 
 # Runs that do not end well
@@ -259,7 +267,7 @@ def test_a_task_that_raises_fails_its_run() -> None:
     assert not outcome.ok
 
 
-def test_the_error_of_a_failed_run_shows_the_frames_of_the_user_and_no_others() -> None:
+def test_the_error_of_a_failed_run_shows_only_user_frames() -> None:
     error = runs.run(own(criterion=RAISES)).runs[0].error
     assert error.endswith("ZeroDivisionError: division by zero")
     assert "mine.py" in error
@@ -288,14 +296,14 @@ def test_a_failed_run_is_trained_again_the_next_time() -> None:
     assert cached(runs.run(own(criterion=RAISES))) == [False]
 
 
-def test_a_fault_that_the_user_can_mend_marks_the_record_failed_and_is_raised() -> None:
+def test_a_fixable_fault_is_raised_and_recorded_as_failed() -> None:
     with pytest.raises(TaskError, match="must be a scalar tensor"):
         runs.run(own(criterion="torch.nn.MSELoss(reduction='none')"))
     assert only_record()["status"] == "failed"
     assert "must be a scalar tensor" in only_record()["error"]
 
 
-def test_a_value_that_torch_s_optimizer_refuses_is_raised_and_leaves_nothing_behind() -> None:
+def test_a_value_that_torch_refuses_leaves_nothing_behind() -> None:
     with pytest.raises(OptimizerError, match="momentum"):
         runs.run(line(modes=["zero_grad"], optimizer={"lr": 0.1, "momentum": -1.0}))
     assert not list(Path("runs").iterdir())
@@ -344,7 +352,7 @@ def test_a_window_that_was_not_finished_is_no_update() -> None:
     assert (run.status, run.updates) == ("failed", 0)
 
 
-def test_a_run_whose_rows_are_not_all_there_is_not_taken_for_done() -> None:
+def test_a_run_that_lacks_rows_is_not_done() -> None:
     (run,) = runs.run(line(modes=["zero_grad"])).runs
     rows = (run.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run.folder / "metrics.jsonl").write_text("".join(rows[:-1]))
@@ -355,7 +363,7 @@ def test_a_run_whose_rows_are_not_all_there_is_not_taken_for_done() -> None:
 
 def test_two_processes_do_not_write_one_run() -> None:
     folder = store.RunFolder(Path("a run"))
-    store.make_run(folder)
+    folder.make()
     with folder.log(), pytest.raises(StoreError, match="is being written by another gradlab"):
         folder.log()
 
@@ -384,19 +392,19 @@ def test_ctrl_c_marks_the_record_interrupted_and_goes_on() -> None:
     assert only_record()["status"] == "interrupted"
 
 
-def test_a_task_whose_weights_do_not_follow_from_the_seed_is_refused() -> None:
+def test_weights_that_do_not_follow_from_the_seed_are_refused() -> None:
     with pytest.raises(UnfairTaskError, match="different initial weights"):
         runs.run(own(inside="import time; torch.nn.init.constant_(model.weight, time.perf_counter_ns() % 1e9)"))
     assert only_record()["status"] == "failed"
 
 
-def test_a_task_whose_batches_do_not_follow_from_the_seed_is_refused() -> None:
+def test_batches_that_do_not_follow_from_the_seed_are_refused() -> None:
     with pytest.raises(UnfairTaskError, match="different first batches"):
         runs.run(own(inside="import time; batches[0][0][0, 0] = time.perf_counter_ns() % 1e9"))
     assert only_record()["status"] == "failed"
 
 
-def test_a_task_that_changes_from_call_to_call_later_on_is_refused() -> None:
+def test_a_task_that_changes_at_a_later_call_is_refused() -> None:
     inside = "own.calls = getattr(own, 'calls', 0) + 1; torch.nn.init.constant_(model.weight, own.calls // 3)"
     with pytest.raises(UnfairTaskError, match="different initial weights"):
         runs.run(own(inside=inside))
@@ -410,25 +418,25 @@ def test_a_task_that_changes_from_call_to_call_later_on_is_refused() -> None:
         ("xla", "torch knows no such device, or was not built for it"),
     ],
 )
-def test_a_device_that_is_not_there_is_refused_in_a_short_line_before_a_run_is_made(device: str, reason: str) -> None:
+def test_a_missing_device_is_refused_before_a_run_is_made(device: str, reason: str) -> None:
     with pytest.raises(ExperimentError) as raised:
         runs.run(line(device=device))
     assert str(raised.value) == f"device '{device}' is not to be had here: {reason}"
     assert not list(Path("runs").glob("*/*/run.json"))
 
 
-def test_an_unknown_option_of_a_task_is_refused_before_a_run_is_made() -> None:
+def test_an_unknown_task_option_is_refused_before_a_run_is_made() -> None:
     experiment = own().model_copy(update={"task_options": {"depth": 3}})
     with pytest.raises(GradlabError, match="unknown option 'depth'"):
         runs.run(experiment)
     assert not list(Path("runs").glob("*/*/run.json"))
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_training() -> None:
+def test_an_unwritable_folder_is_refused_before_training() -> None:
     Path("runs").touch()
     heard = Heard()
     with pytest.raises(StoreError, match="cannot be written"):
-        runs.run(line(), watcher=heard)
+        runs.run(line(), progress=heard)
     assert heard.told == []
 
 
@@ -443,29 +451,32 @@ def test_an_expectation_that_fails_makes_the_outcome_fail() -> None:
     assert not outcome.ok
 
 
-def test_expectations_are_held_against_runs_that_were_done_before() -> None:
+def test_expectations_are_checked_for_finished_runs() -> None:
     runs.run(line())
     assert not runs.run(line(expect={"zero_grad": {"steps": 11}})).ok
 
 
-def test_a_watcher_hears_each_run_begin_with_its_steps_and_end() -> None:
+def test_progress_reports_start_steps_and_end_of_each_run() -> None:
     heard = Heard()
-    runs.run(line(modes=["zero_grad", "halve_grad"]), watcher=heard)
-    told = [each for each in heard.told if each[0] != "at"]
+    runs.run(line(modes=["zero_grad", "halve_grad"]), progress=heard)
+    told = [each for each in heard.told if each[0] != "progress"]
     assert told == [
-        ("begins zero_grad", 10), ("ends zero_grad", "done"), ("begins halve_grad", 10), ("ends halve_grad", "done")
-    ]  # fmt: skip
-    assert ("at", 1) in heard.told
+        ("start zero_grad seed 1", 10),
+        ("end zero_grad", "done"),
+        ("start halve_grad seed 1", 10),
+        ("end halve_grad", "done"),
+    ]
+    assert ("progress", 1) in heard.told
 
 
-def test_a_watcher_hears_of_runs_that_were_done_before_that_they_end() -> None:
+def test_progress_reports_the_end_of_reused_runs() -> None:
     runs.run(line(modes=["zero_grad"]))
     heard = Heard()
-    runs.run(line(modes=["zero_grad"]), watcher=heard)
-    assert heard.told == [("ends zero_grad", "done")]
+    runs.run(line(modes=["zero_grad"]), progress=heard)
+    assert heard.told == [("end zero_grad", "done")]
 
 
-def test_a_run_done_before_from_another_start_is_not_compared_with_a_new_one() -> None:
+def test_a_finished_run_with_another_start_is_refused() -> None:
     (done,) = runs.run(line(modes=["zero_grad"])).runs
     folder = store.RunFolder(done.folder)
     folder.write(replace(folder.read(), weights="0" * 64))
@@ -522,7 +533,7 @@ def leaves(*names: str, **more: Any) -> Experiment:
     return line(modes=[f"mine.py:{name}" if "_" not in name and ":" not in name else name for name in names], **more)
 
 
-def test_a_mode_of_ones_own_that_does_what_a_built_in_does_leaves_the_same_rows() -> None:
+def test_an_own_mode_like_a_built_in_leaves_the_same_rows() -> None:
     outcome = runs.run(leaves("halve", "halve_grad", "clear", "zero_grad"))
     halved, ours, cleared, zero = [run.rows for run in outcome.runs]
     assert halved == ours
@@ -530,13 +541,13 @@ def test_a_mode_of_ones_own_that_does_what_a_built_in_does_leaves_the_same_rows(
     assert halved != cleared
 
 
-def test_a_mode_of_ones_own_may_take_its_step_every_few_backward_passes() -> None:
+def test_an_own_mode_may_accumulate() -> None:
     outcome = runs.run(leaves("clear,every=4", "accumulate:4"))
     assert [run.mode for run in outcome.runs] == ["mine.py:clear,every=4", "accumulate:4"]
     assert outcome.runs[0].rows == outcome.runs[1].rows
 
 
-def test_a_mode_of_ones_own_that_was_edited_is_trained_again() -> None:
+def test_an_edited_own_mode_is_retrained() -> None:
     chosen = leaves("clear")
     runs.run(chosen)
     assert cached(runs.run(leaves("clear"))) == [True]
@@ -544,7 +555,7 @@ def test_a_mode_of_ones_own_that_was_edited_is_trained_again() -> None:
     assert cached(runs.run(line(modes=["mine.py:clear"]))) == [False]
 
 
-def test_a_mode_of_ones_own_that_raises_fails_its_own_runs_alone() -> None:
+def test_an_own_mode_that_raises_fails_only_its_runs() -> None:
     outcome = runs.run(leaves("fails", "zero_grad"))
     assert [run.status for run in outcome.runs] == ["failed", "done"]
     assert "mine.py" in outcome.runs[0].error
@@ -565,9 +576,7 @@ def test_a_mode_of_ones_own_that_raises_fails_its_own_runs_alone() -> None:
         ("nosuch", r"unknown function in .*mine.py: 'nosuch'"),
     ],
 )
-def test_a_mode_of_ones_own_that_cannot_be_called_is_refused_before_anything_is_trained(
-    name: str, message: str
-) -> None:
+def test_an_own_mode_that_cannot_be_called_is_refused_at_once(name: str, message: str) -> None:
     with pytest.raises(ModeError, match=message):
         runs.run(leaves("zero_grad", name))
     assert not list(Path("runs").glob("*/*"))
@@ -581,12 +590,12 @@ def test_a_mode_of_ones_own_that_cannot_be_called_is_refused_before_anything_is_
         ("shrinks", r"left a parameter as torch\.float32 \(0, 1\) after update 0; it must be torch\.float32 \(1, 1\)"),
     ],
 )
-def test_a_mode_of_ones_own_that_leaves_no_gradient_is_named_in_the_error(name: str, message: str) -> None:
+def test_an_own_mode_that_leaves_no_gradient_is_named(name: str, message: str) -> None:
     with pytest.raises(ModeError, match=rf"^mode 'mine\.py:{name}' {message}"):
         runs.run(leaves(name))
 
 
-def test_a_mode_of_ones_own_is_looked_for_beside_the_experiment_first(folder: Path) -> None:
+def test_an_own_mode_is_found_beside_the_experiment_first(folder: Path) -> None:
     (folder / "beside").mkdir()
     (folder / "beside" / "mine.py").write_text(LEAVES)
     (folder / "mine.py").write_text("raise RuntimeError('the other one')")
@@ -598,7 +607,7 @@ def test_a_mode_of_ones_own_is_looked_for_beside_the_experiment_first(folder: Pa
 # Matched learning rates
 
 
-def test_where_learning_rates_are_matched_each_mode_trains_at_its_share() -> None:
+def test_with_match_lr_each_mode_trains_at_its_share() -> None:
     matched = runs.run(line(modes=["halve_grad", "zero_grad"], match_lr=True, optimizer={"lr": 0.02}))
     lrs = [record_of(run)["settings"]["optimizer"]["lr"] for run in matched.runs]
     assert lrs == [0.01, 0.02]
@@ -610,28 +619,30 @@ def test_where_learning_rates_are_matched_each_mode_trains_at_its_share() -> Non
 def test_runs_at_matched_learning_rates_stand_for_one_picture() -> None:
     runs.run(line(modes=["zero_grad"], match_lr=True))
     outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
-    assert len(store.ExperimentFolder(outcome.folder).group().runs) == 2
+    assert len(groups.newest_group(store.ExperimentFolder(outcome.folder)).runs) == 2
     outcome = runs.run(line(modes=["decay:0.9"]))
-    assert len(store.ExperimentFolder(outcome.folder).group().runs) == 2  # zero_grad is the same with and without
+    assert (
+        len(groups.newest_group(store.ExperimentFolder(outcome.folder)).runs) == 2
+    )  # zero_grad is the same with and without
 
 
 @pytest.mark.parametrize("first", [["no_zero_grad", "zero_grad"], ["zero_grad", "no_zero_grad"]], ids=str)
-def test_a_run_that_cannot_be_compared_keeps_no_other_from_the_picture(first: list[str]) -> None:
+def test_a_mode_without_matched_lr_hides_no_other_run(first: list[str]) -> None:
     runs.run(line(modes=first))
     outcome = runs.run(line(modes=["halve_grad"], match_lr=True))
-    shown = {run.read().mode for run in store.ExperimentFolder(outcome.folder).group().runs}
+    shown = {run.read().mode for run in groups.newest_group(store.ExperimentFolder(outcome.folder)).runs}
     assert shown == {"zero_grad", "halve_grad"}
 
 
 @pytest.mark.parametrize("mode", ["no_zero_grad", "keep=1.5", "keep=-1", "mine.py:clear"])
-def test_a_mode_without_an_effective_lr_is_refused_where_they_are_matched(mode: str) -> None:
+def test_match_lr_refuses_a_mode_without_an_effective_lr(mode: str) -> None:
     Path("mine.py").write_text(LEAVES)
     with pytest.raises(ModeError, match="match_lr"):
         line(modes=["zero_grad", mode], match_lr=True)
 
 
 @pytest.mark.parametrize("raised", ["GeneratorExit", "StopIteration", "SystemExit(0)"])
-def test_what_else_a_task_may_raise_fails_its_own_run_with_its_line(raised: str) -> None:
+def test_any_exception_of_a_task_fails_its_run_with_its_line(raised: str) -> None:
     Path("mine.py").write_text(OWN.format(inside="", criterion="fails") + f"\ndef fails(*_):\n    raise {raised}\n")
     values = {"modes": ["zero_grad", "halve_grad"], "epochs": 2}
     chosen = experiments.from_task("mine.py:own", [Override((key,), value, key) for key, value in values.items()])
@@ -640,7 +651,7 @@ def test_what_else_a_task_may_raise_fails_its_own_run_with_its_line(raised: str)
     assert "mine.py" in outcome.runs[0].error
 
 
-def test_a_child_that_a_task_forks_and_lets_return_leaves_the_run_to_its_parent() -> None:
+def test_a_forked_child_leaves_the_run_to_its_parent() -> None:
     forked = "__import__('os').fork()"
     chosen = own(criterion=f"(lambda a, b: ({forked} if not hasattr(own, 'forked') else 0, setattr(own, 'forked', 1), "
                  "torch.nn.functional.mse_loss(a, b))[2])")  # fmt: skip

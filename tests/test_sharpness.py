@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from gradlab import experiment, modes, optimizers, tasks
 from gradlab.analysis import quadratic, sharpness, theory
-from gradlab.analysis.sharpness import BASIS, TOLERANCE, largest_eigenvalue, measured
+from gradlab.analysis.sharpness import MAX_BASIS, TOLERANCE, largest_eigenvalue, measure
 from gradlab.cli import app
 from gradlab.engines.loop import train
 from gradlab.errors import ExperimentError, GradlabError, TaskError
@@ -26,7 +26,7 @@ from gradlab.tasks import Minibatches, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.analysis.sharpness import Report
+    from gradlab.analysis.sharpness import SharpnessReport
 
 EXACT = 1e-12  # relative: where Lanczos ends in as many steps as there are dimensions, float64 rounding is left
 
@@ -91,14 +91,14 @@ def dense(task: Task) -> Tensor:
     "spectrum",
     [(3.0,), (0.5, 2.0, 8.0), (-100.0, 1.0, 2.0), (-3.0, -2.0, -1.0), (0.0, 0.0), (4.0, 4.0, 1.0), (1e-9, 1e-10)],
 )
-def test_the_largest_of_a_known_spectrum_is_found_even_where_a_negative_one_is_larger_in_modulus(
+def test_the_largest_eigenvalue_is_found_beside_a_negative_one(
     spectrum: tuple[float, ...],
 ) -> None:
-    found = measured(with_spectrum(*spectrum))
+    found = measure(with_spectrum(*spectrum))
     assert found.eigenvalue == pytest.approx(max(spectrum), rel=EXACT, abs=1e-14)
 
 
-def test_it_is_found_with_restarts_in_more_dimensions_than_vectors_are_kept() -> None:
+def test_the_eigenvalue_is_found_with_restarts() -> None:
     generator = torch.Generator().manual_seed(1)
     matrix = torch.randn(400, 400, generator=generator, dtype=torch.float64)
     matrix = matrix + matrix.T
@@ -114,7 +114,7 @@ def test_it_is_found_with_restarts_in_more_dimensions_than_vectors_are_kept() ->
     value, residual = largest_eigenvalue(product, start, 1e-8, 1e-16, 1000)
     wanted = torch.linalg.eigvalsh(matrix)
     assert wanted[0].abs() > wanted[-1]
-    assert products > BASIS
+    assert products > MAX_BASIS
     assert value == pytest.approx(wanted[-1].item(), rel=1e-12)  # the square of the tolerance, and rounding
     assert residual <= 1e-8 * value
 
@@ -130,15 +130,15 @@ def test_an_eigenvalue_is_as_near_as_the_residual_says() -> None:
 
 def test_of_an_mlp_it_is_that_of_the_dense_hessian() -> None:
     task = mlp()
-    found = measured(task)
+    found = measure(task)
     values = torch.linalg.eigvalsh(dense(task))
     # ‖Hv − λv‖ is at most 1e-4 of λ; divided by the distance to the next eigenvalue and squared, it is λ's error
     assert found.eigenvalue == pytest.approx(values[-1].item(), rel=1e-6)
 
 
-def test_of_digits_it_is_what_lobpcg_finds_of_products_in_float64() -> None:
+def test_sharpness_of_digits_is_what_lobpcg_finds() -> None:
     task = tasks.build(tasks.find("digits"), 3, {"hidden": 4, "batch_size": 1797})
-    found = measured(task)
+    found = measure(task)
     pixels, labels = next(iter(task.batches))
     hessian = dense(Task.supervised(task.model, [(pixels.double(), labels)], nn.CrossEntropyLoss()))
     start = torch.randn(len(hessian), 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -148,13 +148,13 @@ def test_of_digits_it_is_what_lobpcg_finds_of_products_in_float64() -> None:
 
 def test_it_is_the_largest_curvature_of_a_quadratic() -> None:
     task = tasks.build(tasks.find("straight_line"), 1, {"loss": "mse"})
-    exact = quadratic.measured(task)
+    exact = quadratic.measure(task)
     assert exact
-    assert measured(task).eigenvalue == pytest.approx(max(exact.curvatures), rel=1e-6)  # measured in float32
+    assert measure(task).eigenvalue == pytest.approx(max(exact.curvatures), rel=1e-6)  # measured in float32
 
 
 def test_mini_batches_sum_to_the_full_batch() -> None:
-    whole, cut = measured(mlp()), measured(mlp(batch_size=4))
+    whole, cut = measure(mlp()), measure(mlp(batch_size=4))
     assert (whole.batches, cut.batches) == (1, 3)
     assert cut.eigenvalue == pytest.approx(whole.eigenvalue, rel=EXACT)
 
@@ -165,7 +165,7 @@ def test_a_pair_of_sum_and_count_is_weighted_by_its_items() -> None:
     def pair(model: Weights, batch: Tensor) -> tuple[Tensor, int]:
         return (0.5 * batch * model.w * model.w).sum(), len(batch)
 
-    found = measured(Task(Weights(1.0), [x[:2], x[2:]], pair))
+    found = measure(Task(Weights(1.0), [x[:2], x[2:]], pair))
     assert found.eigenvalue == pytest.approx(x.mean().item(), rel=EXACT)
 
 
@@ -173,13 +173,13 @@ def test_a_shuffled_last_batch_that_is_shorter_makes_no_noise() -> None:
     x = torch.linspace(0, 2, 11).unsqueeze(1)
     batches = Minibatches(x, x.cos(), 3, torch.Generator().manual_seed(2))
     task = Task.supervised(nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1)), batches, nn.MSELoss())
-    assert measured(task).residual <= TOLERANCE * measured(task).eigenvalue
+    assert measure(task).residual <= TOLERANCE * measure(task).eigenvalue
 
 
-def test_the_start_vector_changes_the_eigenvalue_by_less_than_the_tolerance() -> None:
-    found = [measured(mlp(), seed=seed).eigenvalue for seed in range(5)]
+def test_the_start_vector_matters_less_than_the_tolerance() -> None:
+    found = [measure(mlp(), seed=seed).eigenvalue for seed in range(5)]
     assert max(found) - min(found) <= TOLERANCE * min(found)
-    assert measured(mlp(), seed=1) == measured(mlp(), seed=1)
+    assert measure(mlp(), seed=1) == measure(mlp(), seed=1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -190,7 +190,7 @@ def test_it_is_measured_in_the_precision_of_the_model(dtype: torch.dtype) -> Non
         seen.append(model.w.dtype)
         return (model.w**4).sum()
 
-    found = measured(Task(Weights(1.0, 2.0, dtype=dtype), [None], loss))
+    found = measure(Task(Weights(1.0, 2.0, dtype=dtype), [None], loss))
     assert set(seen) == {dtype}
     assert found.eigenvalue == pytest.approx(48.0, rel=1e-6)  # 12·w², exact but for float32
 
@@ -198,11 +198,11 @@ def test_it_is_measured_in_the_precision_of_the_model(dtype: torch.dtype) -> Non
 # Models of all kinds
 
 
-def test_weights_that_are_not_trained_are_no_directions_and_unused_ones_are_flat() -> None:
+def test_frozen_weights_are_no_directions_and_unused_ones_flat() -> None:
     task = with_spectrum(2.0, 5.0)
     task.model.register_parameter("unused", nn.Parameter(torch.ones(3)))
     task.model.register_parameter("frozen", nn.Parameter(torch.ones(3), requires_grad=False))
-    assert measured(task).eigenvalue == pytest.approx(5.0, rel=EXACT)
+    assert measure(task).eigenvalue == pytest.approx(5.0, rel=EXACT)
 
 
 def test_sparse_gradients_count_as_dense_ones() -> None:
@@ -210,31 +210,31 @@ def test_sparse_gradients_count_as_dense_ones() -> None:
         torch.manual_seed(1)
         model = nn.Embedding(6, 2, sparse=sparse, dtype=torch.float64)
         rows = [torch.tensor([0, 1, 2]), torch.tensor([2, 3])]
-        return measured(Task(model, rows, lambda model, batch: model(batch).pow(4).mean())).eigenvalue
+        return measure(Task(model, rows, lambda model, batch: model(batch).pow(4).mean())).eigenvalue
 
     assert embedded(sparse=True) == pytest.approx(embedded(sparse=False), rel=EXACT)
 
 
 def test_a_loss_without_curvature_has_the_sharpness_0() -> None:
-    assert measured(of_weights(lambda w: w.abs().sum(), 1.0, -2.0)).eigenvalue == 0.0
+    assert measure(of_weights(lambda w: w.abs().sum(), 1.0, -2.0)).eigenvalue == 0.0
 
 
 def test_dropout_drops_the_same_at_each_pass() -> None:
-    found = measured(mlp(nn.Dropout(0.5)))
+    found = measure(mlp(nn.Dropout(0.5)))
     assert found.residual <= TOLERANCE * found.eigenvalue
-    assert found.eigenvalue != measured(mlp(nn.Dropout(0.0))).eigenvalue
+    assert found.eigenvalue != measure(mlp(nn.Dropout(0.0))).eigenvalue
 
 
 def test_batch_norm_normalises_by_the_batch_as_in_training() -> None:
     task = mlp(nn.BatchNorm1d(5))
     norm = task.model[1]  # type: ignore[index]  # a Sequential, which a Module does not say
-    found = measured(task).eigenvalue
+    found = measure(task).eigenvalue
     norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None  # torch.func refuses these
     norm.num_batches_tracked = None
     assert found == pytest.approx(torch.linalg.eigvalsh(dense(task))[-1].item(), rel=1e-6)
 
 
-def test_looking_leaves_model_gradients_and_generators_as_they_were() -> None:
+def test_measuring_restores_model_gradients_and_generators() -> None:
     task = mlp(nn.BatchNorm1d(5), nn.Dropout(0.5))
     shuffled = Minibatches(torch.ones(12, 2, dtype=torch.float64), torch.ones(12, 1), 4, torch.Generator())
     task = Task(task.model, shuffled, task.loss)
@@ -243,7 +243,7 @@ def test_looking_leaves_model_gradients_and_generators_as_they_were() -> None:
     random.seed(3)
     drawn = torch.get_rng_state(), random.getstate(), shuffled.generator.get_state()
     task = Task(task.model, shuffled, lambda model, batch: model(batch[0]).square().mean())
-    measured(task)
+    measure(task)
     assert all(torch.equal(each, before[name]) for name, each in task.model.state_dict().items())
     assert all(each.grad is None for each in task.model.parameters())
     assert torch.equal(torch.get_rng_state(), drawn[0])
@@ -303,22 +303,22 @@ class Endless:
 )
 def test_what_has_no_sharpness_is_an_error_of_one_line(task: Task, message: str) -> None:
     with pytest.raises(TaskError, match=message) as caught:
-        measured(task)
+        measure(task)
     assert "\n" not in str(caught.value)
 
 
-def test_what_does_not_settle_is_an_error_that_says_how_near_it_came() -> None:
+def test_no_convergence_is_an_error_with_the_residual() -> None:
     with pytest.raises(TaskError, match=r"not settled after 2 products .*: \S+ ± "):
-        measured(with_spectrum(1.0, 2.0, 3.0, 4.0), most=2)
+        measure(with_spectrum(1.0, 2.0, 3.0, 4.0), max_products=2)
 
 
 # The largest stable lr
 
 
-def report(task: str = "straight_line", **given: Any) -> Report:
+def report(task: str = "straight_line", **given: Any) -> SharpnessReport:
     values = {"task_options": {"loss": "mse"} if task == "straight_line" else {}, **given}
     chosen = experiment.from_task(task, [Override((key,), value, key) for key, value in values.items()])
-    return sharpness.report(chosen, dict(sharpness.seeds_of(chosen)))
+    return sharpness.report(chosen, dict(sharpness.measure_seeds(chosen)))
 
 
 def losses(mode: str, options: dict[str, Any], steps: int = 400) -> list[float]:
@@ -342,10 +342,10 @@ def losses(mode: str, options: dict[str, Any], steps: int = 400) -> list[float]:
         ("zero_grad", {"momentum": 1.0}),
     ],
 )
-def test_below_the_largest_stable_lr_training_stays_and_above_it_runs_away(mode: str, options: dict[str, Any]) -> None:
+def test_training_is_stable_below_the_edge_and_not_above(mode: str, options: dict[str, Any]) -> None:
     (bound,) = report(modes=[mode], optimizer={"name": "SGD", **options}).bounds
-    assert bound.largest
-    below, above = (losses(mode, {"lr": share * bound.largest, **options}) for share in (0.9, 1.1))
+    assert bound.largest_stable_lr
+    below, above = (losses(mode, {"lr": share * bound.largest_stable_lr, **options}) for share in (0.9, 1.1))
     assert max(below[-50:]) < 20 * below[0]
     assert above[-1] > 1e3 * above[0]
 
@@ -353,22 +353,22 @@ def test_below_the_largest_stable_lr_training_stays_and_above_it_runs_away(mode:
 @pytest.mark.parametrize("mode", ["keep=1.5", "keep=-1", "no_zero_grad"])
 def test_no_lr_is_stable_where_too_much_is_kept(mode: str) -> None:
     (bound,) = report(modes=[mode], optimizer={"name": "SGD", "momentum": 0.5}).bounds
-    assert bound.largest == 0
+    assert bound.largest_stable_lr == 0
     assert "at every lr" in bound.why
 
 
-def test_on_mini_batches_no_lr_is_safe_where_all_is_kept_and_a_window_of_all_batches_is_none() -> None:
+def test_on_mini_batches_no_lr_is_stable_at_keep_1() -> None:
     found = report("noisy_line", modes=["zero_grad", "no_zero_grad", "keep=1,every=40", "keep=1,every=39"])
-    assert [bound.largest == 0 for bound in found.bounds] == [False, True, False, True]
+    assert [bound.largest_stable_lr == 0 for bound in found.bounds] == [False, True, False, True]
     assert "oscillates for ever" in found.bounds[2].why
     assert any("40 batches" in note for note in found.notes())
 
 
-def test_a_summed_window_bears_as_much_less_as_it_has_batches_in_its_epoch() -> None:
+def test_a_summed_window_divides_the_lr_by_its_batches() -> None:
     found = report("noisy_line", modes=["zero_grad", "accumulate:4", "accumulate:4:sum", "accumulate:100:sum"])
-    plain = found.bounds[0].largest
+    plain = found.bounds[0].largest_stable_lr
     assert plain == pytest.approx(theory.largest_stable_lr(found.eigenvalue, 0.0))
-    assert [bound.largest for bound in found.bounds] == pytest.approx([plain, plain, plain / 4, plain / 40])  # type: ignore[operator]  # it is known
+    assert [bound.largest_stable_lr for bound in found.bounds] == pytest.approx([plain, plain, plain / 4, plain / 40])  # type: ignore[operator]  # it is known
 
 
 @pytest.mark.parametrize(
@@ -385,13 +385,13 @@ def test_a_summed_window_bears_as_much_less_as_it_has_batches_in_its_epoch() -> 
 def test_without_theory_the_lr_is_not_told_but_sharpness_is(given: dict[str, Any], reason: str) -> None:
     found = report(**given)
     assert found.eigenvalue > 0
-    assert {bound.largest for bound in found.bounds} == {None}
+    assert {bound.largest_stable_lr for bound in found.bounds} == {None}
     assert all(reason in bound.why for bound in found.bounds)
 
 
 def test_without_curvature_no_lr_is_bounded() -> None:
     found = report(task_options={"loss": "l1"}, modes=["zero_grad", "keep=2"])
-    assert [bound.largest for bound in found.bounds] == [math.inf, 0]
+    assert [bound.largest_stable_lr for bound in found.bounds] == [math.inf, 0]
 
 
 # The command
@@ -406,7 +406,7 @@ def raises(seed: int) -> Task:
 """
 
 
-def test_the_command_tells_each_seed_their_median_and_the_lr_of_each_mode() -> None:
+def test_the_command_reports_seeds_median_and_lr_of_modes() -> None:
     args = ["sharpness", "--task", "noisy_line", "--seed", "0", "--seed", "1", "--seed", "2", "-m", "halve_grad"]
     told = json.loads(CliRunner().invoke(app, [*args, "--json"]).stdout)
     each = [found["sharpness"] for found in told["seeds"]]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from gradlab import runs
 from gradlab import sweeps as sweep
 from gradlab.cli import app
 from gradlab.experiment import Override, from_task
@@ -17,7 +18,7 @@ from gradlab.sweeps import grid_of, stacked
 
 if TYPE_CHECKING:
     from gradlab.engines import ensemble
-    from gradlab.sweeps import Grid, Outcome
+    from gradlab.sweeps import Grid, SweepResult
 
 
 def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more: Any) -> Grid:
@@ -26,11 +27,11 @@ def grid(*vary: str, task: str = "noisy_line", engine: str = "ensemble", **more:
     return grid_of(made, vary, engine=engine)
 
 
-def trained(chosen: Grid, name: str = "runs", **more: Any) -> Outcome:
+def trained(chosen: Grid, name: str = "runs", **more: Any) -> SweepResult:
     return sweep.run(chosen, Path(name), workers=1, **more)
 
 
-def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
+def columns(outcome: SweepResult, *names: str) -> list[list[Any]]:
     results = outcome.folder.results()
     return [results.column(name, outcome.record.runs) for name in names]
 
@@ -57,7 +58,7 @@ def columns(outcome: Outcome, *names: str) -> list[list[Any]]:
     ],
     ids=["grid", "modes", "adam", "heads", "items"],
 )
-def test_a_sweep_of_stacks_ends_as_one_of_single_runs_does(vary: list[str], more: dict[str, Any]) -> None:
+def test_a_sweep_of_stacks_ends_as_one_of_single_runs(vary: list[str], more: dict[str, Any]) -> None:
     together, alone = trained(grid(*vary, **more)), trained(grid(*vary, engine="loop", **more))
     assert not together.by_loop
     assert {block.engine for block in together.folder.results().blocks} == {"ensemble"}
@@ -75,10 +76,10 @@ def test_its_results_do_not_depend_on_when_its_cells_are_trained() -> None:
     found = {tuple(block.run): block for block in trained(chosen, chunk=4).folder.results().blocks}
     assert len(found) == 4
     for cell in reversed(found):
-        assert sweep.train_cell(chosen, cell) == found[cell]
+        assert sweep.train_cell(sweep.cell_of(chosen, cell)) == found[cell]
 
 
-def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
+def test_what_cannot_be_stacked_is_trained_by_the_loop() -> None:
     found = trained(grid("lr=0.01,0.1", task="echo", steps=12, modes=["zero_grad"]))
     assert list(found.by_loop.values()) == [4]
     assert {block.engine for block in found.folder.results().blocks} == {"loop"}
@@ -89,7 +90,7 @@ def test_what_cannot_be_stacked_is_trained_by_the_loop_and_said_why() -> None:
     assert "trained one by one, by the plain loop: " in told.stderr
 
 
-def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chunk_size_is_measured_once_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked, "seconds_a_run_step", lambda training: 1e-6 / len(training.stack.members) ** 0.01)
     found = trained(grid("keep=0:1:11", seeds=list(range(4)), steps=3))
     assert found.record.chunk == 16  # of 44; the others gain less than a tenth
@@ -103,7 +104,7 @@ def test_how_many_runs_are_trained_at_once_is_measured_and_recorded(monkeypatch:
 def test_a_step_is_compiled_where_that_pays(
     eager: float, compiled: float, pays: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds(training: ensemble.Training) -> float:
+    def seconds(training: ensemble.StackedTraining) -> float:
         return compiled if training.traced and training.traced.compiled else eager
 
     monkeypatch.setattr(stacked, "seconds_a_run_step", seconds)
@@ -116,26 +117,22 @@ def test_a_step_is_compiled_where_that_pays(
 
 
 def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Watcher:
+    class Messages(runs.Progress):
         said: list[str] = []  # noqa: RUF012 - of this one
 
-        def says(self, text: str) -> None:
+        def on_message(self, text: str) -> None:
             self.said.append(text)
-
-        def begins(self, total: int, done: int) -> None: ...
-
-        def at(self, steps: int, done: float) -> None: ...
 
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler at hand")
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    monkeypatch.setattr(stacked, "PAYS", 0.0)
+    monkeypatch.setattr(stacked, "COMPILE_FROM", 0.0)
     # The fault is remembered for a task with these options: no other test has 17 samples.
     more: dict[str, Any] = {"steps": 5, "task_options.samples": 17}
-    found = trained(grid("keep=0,1", **more), watcher=Watcher())
+    found = trained(grid("keep=0,1", **more), progress=Messages())
     assert not found.record.compiled
-    assert Watcher.said == ["the step is not compiled, which would have paid: no compiler at hand"]
+    assert Messages.said == ["the step is not compiled, which would have paid: no compiler at hand"]
 
 
 def test_the_edge_is_recorded_where_there_is_one() -> None:

@@ -17,18 +17,18 @@ import torch
 from gradlab import experiment as experiments
 from gradlab import modes, optimizers, runs, store
 from gradlab.engines import ensemble
-from gradlab.engines.ensemble import Member, Training, World
-from gradlab.engines.resuming import CannotGoOnError
+from gradlab.engines.ensemble import Member, SeedTask, StackedTraining
+from gradlab.engines.resuming import CannotResumeError
 from gradlab.errors import StoreError, TaskError, UnfairTaskError
 from gradlab.experiment import Experiment, Override
-from gradlab.runs import lifecycle, stacked_runs
+from gradlab.runs import job, stacked_runs
 from gradlab.tasks import loading
 from tests.table import OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
     from gradlab.rows import Row
 
 # Tasks whose batches come from generators of every kind: the global ones must be switched from seed to seed.
@@ -109,40 +109,46 @@ def chosen(task: str, words: list[str], seeds: list[int] | None = None, **more: 
     return experiments.from_task(name, [Override((key,), value, key) for key, value in values.items()])
 
 
-class Heard:
-    """A watcher that remembers what it was told."""
+class Heard(runs.Progress):
+    """Remembers what it was told."""
 
     def __init__(self) -> None:
         self.begun: list[tuple[int | None, int, int]] = []  # steps, done, runs
         self.ended: list[str] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
-        self.begun.append((steps, done, runs))
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,
+    ) -> None:
+        self.begun.append((steps, done_steps, runs))
 
-    def at(self, steps: int) -> None: ...
-
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.said.append(text)
 
-    def ends(self, result: Any) -> None:
+    def on_end(self, result: Any) -> None:
         self.ended.append(f"{result.mode} {result.seed} {result.status}")
 
 
-def rows_of(outcome: Outcome) -> list[list[Row]]:
+def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
     assert [run.status for run in outcome.runs] == ["done"] * len(outcome.runs)
     return [run.rows for run in outcome.runs]
 
 
-def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[Outcome, Heard]:
+def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[ExperimentResult, Heard]:
     heard = Heard()
-    return runs.run(experiment, Path(out), watcher=heard, **more), heard
+    return runs.run(experiment, Path(out), progress=heard, **more), heard
 
 
 # What comes of runs
 
 
-def test_runs_of_a_stack_leave_the_folders_records_rows_and_verdicts_of_single_runs() -> None:
+def test_stacked_runs_leave_what_single_runs_leave() -> None:
     words, expect = ["zero_grad", "no_zero_grad", "accumulate:4"], {"zero_grad": {"verdict": "falls", "updates": 13}}
     found, heard = ran(chosen("own_generator", words, expect=expect, schedule="linear"))
     expected, _ = ran(chosen("own_generator", words, expect=expect, schedule="linear", engine="loop"), "alone")
@@ -179,18 +185,18 @@ def test_what_is_done_is_kept_and_what_is_new_joins_in() -> None:
     assert heard.begun == [(STEPS, 0, 2)]
 
 
-def test_matched_rates_part_the_runs_into_stacks_of_one_rate_each() -> None:
+def test_each_stack_has_one_matched_lr() -> None:
     _, heard = ran(chosen("own_generator", ["zero_grad", "halve_grad", "decay:0.5"], match_lr=True))
     assert [runs for _, _, runs in heard.begun] == [2, 4]
 
 
 def test_no_more_runs_are_stacked_than_are_wanted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacked_runs, "AT_ONCE", 3)
+    monkeypatch.setattr(stacked_runs, "MOST_STACKED", 3)
     _, heard = ran(chosen("own_generator", ["zero_grad", "halve_grad"], [1, 2, 3, 4]))
     assert [runs for _, _, runs in heard.begun] == [3, 3, 2]
 
 
-def test_the_quadratic_is_recorded_and_a_start_that_is_not_the_same_is_refused() -> None:
+def test_stacked_runs_record_the_quadratic_and_check_the_start() -> None:
     task = "noisy_line"
     options: dict[str, Any] = {"task_options": {"samples": 10, "batch_size": 10}}
     found, _ = ran(chosen(task, ["zero_grad"], **options))
@@ -215,9 +221,7 @@ def test_the_quadratic_is_recorded_and_a_start_that_is_not_the_same_is_refused()
         ("own_generator", ["leaving.py:leave"], "a mode of your own"),
     ],
 )
-def test_runs_that_cannot_be_stacked_are_trained_by_the_plain_loop_and_that_is_said_once(
-    task: str, words: list[str], reason: str
-) -> None:
+def test_runs_that_cannot_be_stacked_use_the_plain_loop(task: str, words: list[str], reason: str) -> None:
     Path("leaving.py").write_text("def leave(parameters, update): ...\n")
     found, heard = ran(chosen(task, words))
     expected, _ = ran(chosen(task, words, engine="loop"), "alone")
@@ -236,14 +240,14 @@ def test_an_optimizer_that_looks_at_whole_tensors_is_not_stacked() -> None:
     assert "does not treat each weight by itself" in heard.said[0]
 
 
-def test_a_task_that_fails_in_the_midst_is_told_as_the_loop_tells_it() -> None:
+def test_a_task_that_fails_in_a_stack_fails_as_in_the_loop() -> None:
     found, heard = ran(chosen("fails", ["zero_grad", "halve_grad"]))
     assert [(run.status, run.steps) for run in found.runs] == [("failed", 2)] * 4
     assert all(run.error.endswith("ZeroDivisionError: integer division or modulo by zero") for run in found.runs)
     assert "ZeroDivisionError" in heard.said[0]
 
 
-def test_a_task_that_cannot_be_built_is_told_as_the_loop_tells_it() -> None:
+def test_a_task_that_cannot_be_built_fails_as_in_the_loop() -> None:
     found, _ = ran(chosen("raises", ["zero_grad"]))
     assert [run.error.endswith("ValueError: not today") for run in found.runs] == [True] * 2
 
@@ -260,14 +264,14 @@ def test_a_fault_that_the_user_can_mend_is_raised() -> None:
 # Going on
 
 
-def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[Any] | None = None) -> Training:
+def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[Any] | None = None) -> StackedTraining:
     """Build a stack of two seeds, from its start or from what was saved of another."""
     scope: dict[str, Any] = {}
     exec(TASKS, scope)  # noqa: S102 - the source above
-    worlds = []
+    seed_tasks = []
     for seed in (1, 2):
         loading.seed_everything(seed)
-        worlds.append(World(scope[task](seed)))
+        seed_tasks.append(SeedTask(scope[task](seed)))
     settings = dict(optimizer)
     name = settings.pop("name")
     members = [Member(modes.parse(word), nth) for nth in range(2) for word in words]
@@ -275,7 +279,9 @@ def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[An
     def schedule(made: Any) -> Any:
         return None if name == "vanilla" else optimizers.schedule("cosine", made, STEPS)
 
-    made = Training(worlds, members, lambda parameters: optimizers.build(name, parameters, settings), schedule)
+    made = StackedTraining(
+        seed_tasks, members, lambda parameters: optimizers.build(name, parameters, settings), schedule
+    )
     if saved:
         ensemble.restore(saved, made)
     return made
@@ -289,8 +295,9 @@ def through_a_file(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def state_of(training: Training) -> list[torch.Tensor | None]:
-    return [each for parameter in training.stack.parameters for each in (parameter.detach(), parameter.grad)]
+def state_of(training: StackedTraining) -> list[torch.Tensor | None]:
+    parameters = [each for group in training.stack.groups for each in group.parameters.values()]
+    return [each for parameter in parameters for each in (parameter.detach(), parameter.grad)]
 
 
 STACKS = [["zero_grad", "zero_grad:fill", "no_zero_grad", "halve_grad"], ["accumulate:4:sum", "keep=0.5,every=4:sum"]]
@@ -298,7 +305,7 @@ NAMES = ["global_shuffle", "all_generators", "own_generator", "in_turn", "pairs"
 
 
 @pytest.mark.parametrize(("nth", "kind"), each_with_each(range(len(NAMES)), range(len(STACKS))))
-def test_after_every_step_there_is_all_that_each_run_needs_to_go_on(nth: int, kind: int) -> None:
+def test_a_stack_resumes_exactly_after_every_step(nth: int, kind: int) -> None:
     task, words = NAMES[nth], STACKS[kind]  # all tasks × stacks; over these the optimizers take turns
     name, options = OPTIMIZERS[(nth + 2 * kind) % len(OPTIMIZERS)]
     optimizer = {"name": name, **options}
@@ -307,18 +314,18 @@ def test_after_every_step_there_is_all_that_each_run_needs_to_go_on(nth: int, ki
     watched = begun(task, words, optimizer)
     for step, _ in enumerate(ensemble.train(watched, steps=STEPS, clip_norm=0.5), 1):
         saved = through_a_file(ensemble.snapshots(watched))
-        states = [world.generators.now() for world in watched.worlds]
+        states = [world.generators.now() for world in watched.seeds]
         random.seed(99)  # nobody else's random numbers may count
         going_on = begun(task, words, optimizer, saved)
         assert [*expected[:step], *ensemble.train(going_on, steps=STEPS, clip_norm=0.5)] == expected
         for one, other in zip(state_of(going_on), state_of(undisturbed), strict=True):
             assert one is other is None or torch.equal(one, other)  # type: ignore[arg-type]  # None is seen to
-        for world, state in zip(watched.worlds, states, strict=True):
+        for world, state in zip(watched.seeds, states, strict=True):
             world.generators.set(state)
     assert step == STEPS
 
 
-def test_the_checkpoint_of_one_run_goes_on_with_others_or_alone() -> None:
+def test_a_checkpoint_resumes_with_others_or_alone() -> None:
     optimizer = {"name": "Adam", "lr": 0.01}
     words = STACKS[0]
     stopped = begun("in_turn", words, optimizer)
@@ -330,10 +337,10 @@ def test_the_checkpoint_of_one_run_goes_on_with_others_or_alone() -> None:
     assert [losses.losses[0] for losses in found] == pytest.approx([each.losses[1] for each in expected[7:]], rel=1e-5)
 
 
-def test_runs_at_different_steps_do_not_go_on_together() -> None:
+def test_runs_at_different_steps_do_not_resume_together() -> None:
     stopped = begun("in_turn", STACKS[0], {"name": "SGD", "lr": 0.1})
     saved = [ensemble.snapshots(stopped) for _ in ensemble.train(stopped, steps=2)]
-    with pytest.raises(CannotGoOnError, match="do not stand at one step"):
+    with pytest.raises(CannotResumeError, match="do not stand at one step"):
         begun("in_turn", STACKS[0], {"name": "SGD", "lr": 0.1}, [*saved[0][:4], *saved[1][4:]])
 
 
@@ -348,7 +355,7 @@ def stopped(experiment: Experiment, step: int, says: str = "9 runs at once stopp
 
     def appended(log: store.RowLog, row: Row) -> None:
         append(log, row)
-        stop.asked = row.step + 1 == step
+        stop.requested = row.step + 1 == step
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
@@ -359,7 +366,7 @@ def stopped(experiment: Experiment, step: int, says: str = "9 runs at once stopp
     return folders
 
 
-def test_runs_that_were_stopped_go_on_there_and_leave_no_checkpoint() -> None:
+def test_stopped_runs_resume_and_leave_no_checkpoint() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     for step in (5, 31, 59):
         folders = stopped(long(), step)
@@ -370,7 +377,7 @@ def test_runs_that_were_stopped_go_on_there_and_leave_no_checkpoint() -> None:
     assert {file.name for folder in folders for file in folder.path.iterdir()} == {"metrics.jsonl", "run.json"}
 
 
-def test_where_some_have_a_newer_checkpoint_all_go_on_from_the_last_that_each_has() -> None:
+def test_a_stack_resumes_from_the_last_common_checkpoint() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     stopped(long(), 20)
     folders = stopped(long(), 40)
@@ -381,7 +388,7 @@ def test_where_some_have_a_newer_checkpoint_all_go_on_from_the_last_that_each_ha
     assert rows_of(found) == expected
 
 
-def test_where_one_has_no_checkpoint_all_begin_again_and_that_is_said() -> None:
+def test_a_stack_starts_anew_where_one_has_no_checkpoint() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     folders = stopped(long(), 20)
     for file in folders[3].checkpoints():
@@ -392,7 +399,7 @@ def test_where_one_has_no_checkpoint_all_begin_again_and_that_is_said() -> None:
     assert rows_of(found) == expected
 
 
-def test_where_one_has_other_rows_than_were_logged_all_begin_again_and_that_is_said() -> None:
+def test_a_stack_starts_anew_where_rows_were_changed() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     folders = stopped(long(), 20)
     lines = folders[-1].rows_file.read_bytes().splitlines(keepends=True)
@@ -402,7 +409,7 @@ def test_where_one_has_other_rows_than_were_logged_all_begin_again_and_that_is_s
     assert any("are not those that were logged" in said for said in heard.said)
 
 
-def test_runs_go_on_when_others_of_their_stack_are_done() -> None:
+def test_a_stack_resumes_when_others_of_it_are_done() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     folders = stopped(long(), 20)
     ran(long(words=["halve_grad"]))
@@ -413,14 +420,14 @@ def test_runs_go_on_when_others_of_their_stack_are_done() -> None:
         assert [row.loss for row in rows] == pytest.approx([row.loss for row in wanted], rel=1e-4)
 
 
-def test_a_run_that_has_begun_in_the_plain_loop_goes_on_there() -> None:
+def test_a_run_started_in_the_plain_loop_resumes_there() -> None:
     experiment = long("late", ["zero_grad"])
     expected = rows_of(ran(experiment, "undisturbed")[0])
     stop, append = runs.Stop(), store.RowLog.append
 
     def appended(log: store.RowLog, row: Row) -> None:
         append(log, row)
-        stop.asked = row.step == 30
+        stop.requested = row.step == 30
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
@@ -454,10 +461,8 @@ def killed(work: Callable[[], object], moment: float, stack: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["global_shuffle", "all_generators"])
-def test_runs_killed_again_and_again_end_in_the_rows_of_an_undisturbed_stack(
-    task: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lifecycle, "SPARED", 0)
+def test_killed_stacks_end_in_the_rows_of_an_undisturbed_one(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "CHECKPOINT_SPACING", 0)
     experiment = long(task, steps=100, seeds=[1, 2], checkpoint_every=0.05)
     expected = rows_of(ran(experiment, "undisturbed")[0])
     began = time.monotonic()
@@ -474,10 +479,10 @@ def test_runs_killed_again_and_again_end_in_the_rows_of_an_undisturbed_stack(
     assert rows_of(found) == expected
 
 
-def test_a_second_writer_of_any_of_the_runs_is_refused_and_the_others_are_left_as_they_are() -> None:
+def test_a_second_writer_of_any_stacked_run_is_refused() -> None:
     experiment = chosen("own_generator", ["zero_grad", "halve_grad"])
-    folders = [plan.folder for plan in runs.plan(experiment, store.ExperimentFolder(Path("runs/own_generator")))]
-    store.make_run(folders[2])
+    folders = [plan.folder for plan in runs.plan_runs(experiment, store.ExperimentFolder(Path("runs/own_generator")))]
+    folders[2].make()
     with folders[2].log(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.locks, "PATIENCE", 0.0)
         with pytest.raises(StoreError, match="is being written by another"):

@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import store
+from gradlab.analysis.groups import RunGroup, group_at, newest_group
 from gradlab.errors import StoreError
 from gradlab.rows import Row
-from gradlab.store import ExperimentFolder, Group, RowLog, RunFolder, RunRecord
+from gradlab.store import ExperimentFolder, RowLog, RunFolder, RunRecord
 from gradlab.store.row_log import row_line
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def kept(experiment: str, *modes: str) -> ExperimentFolder:
     folder = store.experiment_folder(Path("runs"), experiment)
     runs = [folder.run(mode, 1, "0123456789ab") for mode in modes]
     for mode, run in zip(modes, runs, strict=True):
-        store.make_run(run)
+        run.make()
         run.write(replace(RECORD, experiment=experiment, mode=mode, modes=list(modes)))
     return folder
 
@@ -148,7 +149,7 @@ def test_each_line_of_rows_is_strict_json(rows: list[Row]) -> None:
         assert found - {"items"} == {"step", "update", "epoch", "loss"}
 
 
-def test_a_row_is_in_the_file_as_a_whole_line_soon_after_it_was_appended() -> None:
+def test_a_row_is_soon_in_the_file_as_a_whole_line() -> None:
     folder = made()
     with folder.log() as log:
         for nth in (1, 2):
@@ -192,13 +193,13 @@ def test_rows_flushed_by_two_threads_are_in_their_order() -> None:
     assert folder.rows().rows == rows
 
 
-def test_a_row_is_written_whole_where_the_system_takes_it_byte_by_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_written_byte_by_byte_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:1]))
     assert logged(ROWS).rows().rows == ROWS
 
 
-def test_a_last_line_without_its_end_is_left_out_wherever_it_was_torn() -> None:
+def test_a_torn_last_line_is_left_out() -> None:
     folder = logged(ROWS)
     whole = folder.rows_file.read_bytes()
     begin = whole[:-1].rindex(b"\n") + 1
@@ -257,7 +258,7 @@ def test_logging_begins_anew() -> None:
     ],
     ids=range(28),
 )
-def test_a_damaged_line_is_named_by_its_number_in_one_line_and_the_others_are_used(damaged: str) -> None:
+def test_a_damaged_line_is_named_and_the_others_are_used(damaged: str) -> None:
     folder = logged(ROWS)
     lines = folder.rows_file.read_text().splitlines()
     lines[1] = damaged
@@ -273,7 +274,7 @@ STEPS = [Row(step, step, 0, 1.0 + step) for step in range(5)]
 
 
 @pytest.mark.parametrize("keep", range(6))
-def test_a_log_that_keeps_rows_goes_on_after_them_as_if_it_had_written_all(keep: int) -> None:
+def test_a_log_that_keeps_rows_continues_after_them(keep: int) -> None:
     whole = logged(STEPS, "whole").rows_file.read_bytes()
     folder = logged(STEPS)
     with folder.log(keep=keep) as log:
@@ -285,7 +286,7 @@ def test_a_log_that_keeps_rows_goes_on_after_them_as_if_it_had_written_all(keep:
 
 
 @pytest.mark.parametrize("damaged", [b"}{\n", b'{"step":3', b"\0\0\0", b'{"step":7,"update":3,"epoch":0,"loss":1}\n'])
-def test_what_comes_after_the_kept_rows_is_cut_off_and_never_counted_as_whole(damaged: bytes) -> None:
+def test_rows_after_the_kept_ones_are_cut_off(damaged: bytes) -> None:
     folder = logged(STEPS)
     lines = folder.rows_file.read_bytes().splitlines(keepends=True)
     folder.rows_file.write_bytes(b"".join(lines[:3]) + damaged + b"".join(lines[4:]))
@@ -313,7 +314,7 @@ def test_a_sync_leaves_all_rows_in_the_file_and_on_the_disk(monkeypatch: pytest.
         assert synced == [ROWS[:1]]
 
 
-def test_a_row_that_a_full_disk_took_whole_is_kept_and_the_torn_one_is_cut_off(
+def test_a_full_disk_keeps_whole_rows_and_no_torn_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write, calls = os.write, count()
@@ -331,7 +332,7 @@ def test_a_row_that_a_full_disk_took_whole_is_kept_and_the_torn_one_is_cut_off(
     assert folder.rows_file.read_bytes() == row_line(ROWS[0]).encode()
 
 
-def test_rows_whose_writing_was_interrupted_are_written_once_by_the_next_flush(
+def test_rows_of_an_interrupted_flush_are_written_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write = os.write
@@ -352,7 +353,7 @@ def test_rows_whose_writing_was_interrupted_are_written_once_by_the_next_flush(
     assert folder.rows().rows == ROWS
 
 
-def test_a_second_log_is_refused_and_names_the_process_that_its_record_names() -> None:
+def test_a_second_log_is_refused_and_names_the_writer() -> None:
     folder = made()
     with folder.log():
         folder.write(replace(RECORD, status="running"))
@@ -362,7 +363,7 @@ def test_a_second_log_is_refused_and_names_the_process_that_its_record_names() -
     assert folder.read().status == "interrupted"
 
 
-def test_what_a_killed_writer_left_beside_a_file_goes_with_the_next_write_and_nothing_else_does() -> None:
+def test_a_write_removes_what_killed_writers_left() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     others = {f".x.csv.{os.getppid()}.new", ".x.csv.new", f".y.csv.{process.pid}.new", ".x.csv.one.new"}
@@ -372,7 +373,7 @@ def test_what_a_killed_writer_left_beside_a_file_goes_with_the_next_write_and_no
     assert {each.name for each in Path().iterdir()} == others | {"x.csv"}
 
 
-def test_a_file_is_not_written_through_a_link_at_the_name_of_its_unfinished_copy() -> None:
+def test_an_unfinished_copy_is_not_written_through_a_link() -> None:
     Path("victim").write_text("as it was")
     Path(f".x.csv.{os.getpid()}.new").symlink_to("victim")
     store.write_bytes(Path("x.csv"), b"x")
@@ -387,7 +388,7 @@ def full(_handle: int, _content: bytes) -> NoReturn:
     raise OSError(28, "No space left on device")
 
 
-def test_rows_that_the_disk_does_not_take_are_an_error_at_the_latest_when_the_log_ends(
+def test_a_full_disk_is_an_error_when_the_log_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = made().log()
@@ -454,9 +455,7 @@ def test_a_record_that_cannot_be_replaced_stays_as_it_was(step: str, monkeypatch
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
-def test_a_record_is_whole_and_alone_when_writing_it_is_interrupted(
-    step: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_leaves_the_whole_record_alone(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -469,7 +468,7 @@ def test_a_record_is_whole_and_alone_when_writing_it_is_interrupted(
     assert [file.name for file in folder.path.iterdir()] == ["run.json"]
 
 
-def test_a_record_is_complete_on_the_disk_before_it_takes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_is_on_the_disk_before_it_takes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     fsync, rename = os.fsync, Path.replace
 
@@ -568,7 +567,7 @@ def _edited(**changes: object) -> Callable[[RunFolder], None]:
     ],
     ids=lambda damage: damage.__name__,
 )  # fmt: skip
-def test_a_record_that_is_none_is_an_error_of_one_line_that_names_the_file(
+def test_a_damaged_record_is_an_error_of_one_line(
     damage: Callable[[RunFolder], None],
 ) -> None:
     folder = made()
@@ -578,6 +577,19 @@ def test_a_record_that_is_none_is_an_error_of_one_line_that_names_the_file(
         folder.read()
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"seed": "one"}, "seed is 'one'"), ({"seed": "(removed)"}, "seed is missing"), ({"modes": [0]}, "modes.0 is 0")],
+    ids=str,
+)
+def test_the_error_of_a_damaged_record_names_the_key(change: dict[str, object], fault: str) -> None:
+    folder = made()
+    folder.write(RECORD)
+    _edited(**change)(folder)
+    with pytest.raises(StoreError, match=rf"run\.json is not a run's record: {fault}$"):
+        folder.read()
 
 
 def test_a_format_of_a_later_version_says_which_one_is_read() -> None:
@@ -599,7 +611,7 @@ def test_a_file_that_cannot_be_written_is_an_error_that_names_it(name: str) -> N
     assert sorted(each.name for each in Path().iterdir()) == ["file", "folder"]
 
 
-def test_a_written_file_holds_the_bytes_and_nothing_lies_beside_it() -> None:
+def test_a_written_file_holds_the_bytes_and_is_alone() -> None:
     store.write_bytes(Path("x.csv"), b"old")
     store.write_bytes(Path("x.csv"), b"new")
     assert {each.name: each.read_bytes() for each in Path().iterdir()} == {"x.csv": b"new"}
@@ -615,14 +627,14 @@ def test_a_run_where_a_file_is_cannot_be_made() -> None:
     folder = store.experiment_folder(Path("runs"), "line").run("zero_grad", 1, "abc")
     folder.path.touch()
     with pytest.raises(StoreError, match=r"zero_grad-seed1-abc cannot be written"):
-        store.make_run(folder)
+        folder.make()
 
 
 def test_making_a_folder_leaves_nothing_in_it() -> None:
     assert list(store.experiment_folder(Path("runs"), "line").path.iterdir()) == []
 
 
-def test_a_run_folder_is_named_by_mode_seed_and_identity_without_a_colon() -> None:
+def test_a_run_folder_is_named_by_mode_seed_and_identity() -> None:
     assert ExperimentFolder(Path("e")).run("accumulate:4:sum", 7, "abc").path == Path("e/accumulate-4-sum-seed7-abc")
 
 
@@ -631,20 +643,20 @@ def test_a_run_folder_is_named_by_mode_seed_and_identity_without_a_colon() -> No
 
 def test_runs_at_a_run_folder_is_that_run() -> None:
     run = kept("line", "zero_grad", "halve_grad").runs()[0]
-    assert store.group_at(run.path) == Group([run])
+    assert group_at(run.path) == RunGroup([run])
 
 
 def test_an_experiment_s_folder_stands_for_its_runs() -> None:
     folder = kept("line", "zero_grad", "halve_grad")
-    assert store.group_at(folder.path) == folder.group()
+    assert group_at(folder.path) == newest_group(folder)
 
 
 def test_the_out_folder_stands_for_its_newest_experiment() -> None:
     old, new = kept("b", "zero_grad"), kept("a", "halve_grad")
     os.utime(old.runs()[0].record_file, (1000, 1000))
-    assert store.group_at(Path("runs")).runs == new.runs()
+    assert group_at(Path("runs")).runs == new.runs()
     os.utime(new.runs()[0].record_file, (500, 500))
-    assert store.group_at(Path("runs")).runs == old.runs()
+    assert group_at(Path("runs")).runs == old.runs()
 
 
 def test_experiments_are_listed_the_newest_first() -> None:
@@ -672,17 +684,17 @@ def test_there_are_no_experiments_where_there_is_no_folder() -> None:
         ("file", "file is not a folder"),
     ],
 )
-def test_runs_at_where_there_is_none_says_what_is_there_and_what_would_work(path: str, wrong: str) -> None:
+def test_a_path_without_runs_says_what_is_there(path: str, wrong: str) -> None:
     Path("empty").mkdir()
     Path("file").touch()
     with pytest.raises(StoreError, match=wrong) as caught:
-        store.group_at(Path(path))
+        group_at(Path(path))
     assert "gradlab" in str(caught.value)
 
 
-def test_runs_at_a_name_that_no_folder_can_have_is_an_error_that_names_it() -> None:
+def test_a_name_that_no_folder_can_have_is_named_in_the_error() -> None:
     with pytest.raises(StoreError, match="nnnnn"):
-        store.group_at(Path("n" * 300))
+        group_at(Path("n" * 300))
 
 
 # CSV

@@ -8,7 +8,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner
@@ -17,17 +17,17 @@ from gradlab import experiment as experiments
 from gradlab import modes, optimizers, runs, store
 from gradlab import sweeps as sweep
 from gradlab.cli import app
-from gradlab.engines import loop as training
+from gradlab.engines import loop
 from gradlab.errors import ExperimentError, GradlabError, StoreError, TaskError
 from gradlab.experiment import Override, from_task, load
-from gradlab.sweeps import Step, cells, grid_of, running
-from gradlab.sweeps.stacked import Plan
-from gradlab.terminal.tables import sweep_lines
+from gradlab.sweeps import cells, grid_of, running
+from gradlab.sweeps.stacked import StackPlan
+from gradlab.terminal.sweep_summary import sweep_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.sweeps import Cell, Grid, Outcome
+    from gradlab.sweeps import Grid, LoadedCell, SweepResult
 
 LINE = "noisy_line"
 QUICK = {"steps": 12, "task_options.samples": 5, "task_options.batch_size": 2}
@@ -62,11 +62,11 @@ def mine(each_step: str = "pass", *vary: str, **more: Any) -> Grid:
     return grid(*(vary or ("lr=0.01,0.1",)), task="mine.py:mine", **more)
 
 
-def here(chosen: Grid, **more: Any) -> Outcome:
+def here(chosen: Grid, **more: Any) -> SweepResult:
     return sweep.run(chosen, workers=1, **more)
 
 
-def lines(outcome: Outcome) -> list[bytes]:
+def lines(outcome: SweepResult) -> list[bytes]:
     return sorted(outcome.folder.results_file.read_bytes().splitlines())
 
 
@@ -120,7 +120,7 @@ def of_file(text: str, *vary: str) -> Grid:
     return grid_of(load("mine.toml"), vary)
 
 
-def test_a_file_varies_what_it_says_and_a_flag_takes_the_place_of_an_axis() -> None:
+def test_a_flag_replaces_the_axis_of_a_file() -> None:
     text = '[vary]\nlr = "1e-3:1:3:log"\nbatch_size = [1, 40]\noptimizer.momentum = [0.0, 0.5]\n'
     found = of_file(text)
     assert {axis.key: axis.values for axis in found.axes} == {
@@ -207,7 +207,7 @@ def test_all_faulty_axes_are_reported_at_once() -> None:
     ]
 
 
-def test_points_that_do_not_hold_together_are_refused_before_any_is_trained() -> None:
+def test_invalid_combinations_are_refused_before_training() -> None:
     with pytest.raises(
         GradlabError, match=r"--vary task and --vary task_options\.loss: task 'noisy_line': unknown op"
     ):
@@ -224,7 +224,7 @@ def test_a_grid_without_axes_or_with_too_many_runs_is_refused() -> None:
 def test_keep_and_every_take_the_place_of_modes() -> None:
     chosen = grid("keep=0,0.5", "every=1,4", seeds=[7])
     assert [chosen.run(nth).mode for nth in range(4)] == [
-        modes.rule(keep, every).name for keep in (0.0, 0.5) for every in (1, 4)
+        modes.rule(keep, every) for keep in (0.0, 0.5) for every in (1, 4)
     ]
     with pytest.raises(ExperimentError, match="--vary keep makes the modes itself: leave --mode out, or keep"):
         grid_of(from_task(LINE), ["keep=0,1"], modes_by="--mode")
@@ -233,13 +233,13 @@ def test_keep_and_every_take_the_place_of_modes() -> None:
 def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
     chosen = grid("lr=1,2", "batch_size=1,2,3", modes=["zero_grad", "halve_grad"], seeds=[5, 3])
     by_hand = [
-        ((lr, size), mode, seed)
+        ((lr, size), modes.parse(mode), seed)
         for lr in (1.0, 2.0)
         for size in (1, 2, 3)
         for mode in ("zero_grad", "halve_grad")
         for seed in (5, 3)
     ]
-    assert [tuple(chosen.run(nth)) for nth in range(chosen.runs)] == by_hand
+    assert [tuple(chosen.run(nth)[1:]) for nth in range(chosen.runs)] == by_hand
 
 
 # Cells
@@ -247,7 +247,7 @@ def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:
 
 @pytest.mark.parametrize("engine", ["ensemble", "loop"])
 @pytest.mark.parametrize("chunk", [1, 3, 4, 7, 100])
-def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(chunk: int, engine: str) -> None:
+def test_each_run_is_in_one_cell_that_shares_a_task_and_every(chunk: int, engine: str) -> None:
     chosen = grid("lr=1,2", "keep=0,0.5,1", "batch_size=1,2", "every=1,2", seeds=[0, 1])._replace(engine=engine)
     found = cells.cells_of(chosen, chunk)
     assert sorted(run for cell in found for run in cell) == list(range(chosen.runs))
@@ -263,7 +263,7 @@ def test_each_run_is_in_one_cell_of_runs_that_share_a_task_and_when_they_step(ch
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_seed_is_cut_apart_only_where_it_alone_is_more_than_a_cell_takes() -> None:
+def test_a_seed_is_split_only_where_it_exceeds_a_cell() -> None:
     chosen = grid("lr=1,2", "keep=0,0.5,1", seeds=[0, 1, 2])._replace(engine="ensemble")
     for chunk, sizes in [(5, [3] * 6), (6, [6] * 3), (11, [6] * 3), (12, [6, 12]), (100, [18])]:
         found = cells.cells_of(chosen, chunk)
@@ -271,7 +271,7 @@ def test_a_seed_is_cut_apart_only_where_it_alone_is_more_than_a_cell_takes() -> 
         assert all(len({chosen.run(run).seed for run in cell}) == max(1, len(cell) // 6) for cell in found)
 
 
-def test_modes_that_clear_or_accumulate_otherwise_are_in_cells_of_their_own() -> None:
+def test_other_clearing_or_accumulating_is_another_cell() -> None:
     words = ["zero_grad", "halve_grad", "no_zero_grad", "zero_grad:fill", "accumulate:2", "accumulate:2:sum"]
     chosen = grid("lr=0.1,0.2", modes=words, seeds=[1])
     assert [len(cell) for cell in cells.cells_of(chosen._replace(engine="ensemble"), 100)] == [6, 2, 2, 2]
@@ -287,7 +287,7 @@ def test_modes_of_matched_lr_are_stacked_together() -> None:
 # Runs end as they do by themselves
 
 
-def summaries(outcome: Outcome) -> list[tuple[Any, ...]]:
+def summaries(outcome: SweepResult) -> list[tuple[Any, ...]]:
     names = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
     results, total = outcome.folder.results(), outcome.record.runs
     return list(zip(*(results.column(name, total) for name in names), strict=True))
@@ -329,7 +329,7 @@ def test_cells_of_other_sizes_give_the_same_runs() -> None:
     assert summaries(here(chosen, chunk=100, fresh=True)) == one
 
 
-def test_a_task_that_raises_fails_its_own_runs_and_the_others_go_on() -> None:
+def test_a_task_that_raises_fails_its_own_runs_alone() -> None:
     found = here(mine("if len(steps) == 5 and seed == 1: 1 / 0", "lr=0.01,0.1", seeds=[0, 1]))
     results = found.folder.results()
     assert results.column("status", 12) == ["done", "failed"] * 6
@@ -351,25 +351,32 @@ def test_a_task_that_is_another_at_each_call_is_refused() -> None:
     assert (folder.read().status, folder.read().done) == ("interrupted", 0)
 
 
-def in_step(cell: Cell) -> Iterator[Step]:
+class Step(NamedTuple):
+    update: int
+    epoch: int
+    losses: list[float]
+    items: None = None
+
+
+def in_step(cell: LoadedCell) -> Iterator[Step]:
     """Train all runs of a cell at once, as an engine that stacks them does, by loops that take turns."""
     each = []
     for mode, seed, experiment in zip(cell.modes, cell.seeds, cell.experiments, strict=True):
         task = cell.build(seed)
         optimizer = optimizers.build("SGD", task.model.parameters(), experiment.optimizer_options(mode))
-        each.append(training.train(task, mode, optimizer, steps=cell.experiment.steps))
+        each.append(loop.train(task, mode, optimizer, steps=cell.experiment.steps))
     for rows in zip(*each, strict=True):
         yield Step(rows[0].update, rows[0].epoch, [row.loss for row in rows])
 
 
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cells.TOGETHER, "ensemble", in_step)
-    monkeypatch.setattr("gradlab.sweeps.stacked.planned", lambda *_: Plan(2))
+    monkeypatch.setattr("gradlab.sweeps.stacked.train", in_step)
+    monkeypatch.setattr("gradlab.sweeps.stacked.planned", lambda *_: StackPlan(2))
 
 
 @pytest.mark.usefixtures("stacked")
-def test_an_engine_that_trains_the_runs_of_a_cell_together_gives_the_same_results() -> None:
+def test_a_stacking_engine_gives_the_same_results() -> None:
     chosen = grid("keep=0,0.5,1", "lr=0.1,30", seeds=[0, 1])
     alone = summaries(here(chosen))
     found = here(chosen._replace(engine="ensemble"))
@@ -379,7 +386,7 @@ def test_an_engine_that_trains_the_runs_of_a_cell_together_gives_the_same_result
 
 
 @pytest.mark.usefixtures("stacked")
-def test_runs_that_cannot_be_trained_together_go_through_the_plain_loop_and_are_counted() -> None:
+def test_a_failing_stack_falls_back_to_the_loop_and_is_counted() -> None:
     chosen = mine("if len(steps) == 5 and seed == 1: 1 / 0", "keep=0,1", "lr=0.1,0.2", seeds=[0, 1, 2])
     found = here(chosen._replace(engine="ensemble"))
     assert found.folder.results().column("status", 12) == ["done", "failed", "done"] * 4
@@ -406,31 +413,39 @@ def test_fresh_trains_all_again() -> None:
     assert (again.cached, lines(again)) == (0, before)
 
 
-class _StopAfter:
-    """A watcher that asks for a stop once so many runs are done."""
+class _StopAfter(runs.Progress):
+    """Asks for a stop once so many runs are done."""
 
     def __init__(self, runs_done: int, stop: runs.Stop) -> None:
         self.runs_done, self.stop = runs_done, stop
         self.said: list[str] = []
 
-    def begins(self, total: int, done: int) -> None:
-        self.began = total, done
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,
+    ) -> None:
+        self.began = runs, done_runs
 
-    def at(self, steps: int, done: float) -> None:
-        self.stop.asked |= done >= self.runs_done and steps > 0
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
+        self.stop.requested |= done_runs >= self.runs_done and steps > 0
 
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.said.append(text)
 
 
 def stopped(chosen: Grid, after: int, **more: Any) -> str:
     stop = runs.Stop()
     with pytest.raises(runs.StoppedError) as raised:
-        here(chosen, stop=stop, watcher=_StopAfter(after, stop), **more)
+        here(chosen, stop=stop, progress=_StopAfter(after, stop), **more)
     return str(raised.value)
 
 
-def test_a_sweep_that_was_stopped_goes_on_and_ends_in_the_results_of_one_that_was_not() -> None:
+def test_a_stopped_sweep_resumes_to_the_undisturbed_results() -> None:
     chosen = grid("lr=0.1,0.2,0.3", "keep=0,1", seeds=[0, 1, 2])
     undisturbed = lines(here(chosen, chunk=2))
     told = stopped(chosen, 6, fresh=True, chunk=2)
@@ -456,15 +471,15 @@ def test_results_of_other_versions_are_not_mixed() -> None:
     assert here(chosen, fresh=True).record.status == "done"
 
 
-def test_a_block_that_is_damaged_is_told_and_its_cell_trained_again() -> None:
+def test_a_damaged_block_is_reported_and_its_cell_retrained() -> None:
     chosen = grid("lr=0.1,0.2,0.3", seeds=[0, 1, 2])
     first = here(chosen, chunk=3)
     undisturbed = lines(first)
     file = first.folder.results_file
     file.write_bytes(file.read_bytes().replace(b"done", b"dine", 1))
-    watcher = _StopAfter(1000, runs.Stop())
-    again = here(chosen, watcher=watcher)
-    (said,) = watcher.said
+    progress = _StopAfter(1000, runs.Stop())
+    again = here(chosen, progress=progress)
+    (said,) = progress.said
     assert said.startswith(f"{file}:1: not a block: ")
     assert again.cached == 27 - 3
     assert set(undisturbed) <= set(lines(again))
@@ -472,7 +487,7 @@ def test_a_block_that_is_damaged_is_told_and_its_cell_trained_again() -> None:
     assert here(chosen).cached == 27
 
 
-def test_what_does_not_decide_the_runs_is_no_part_of_the_identity() -> None:
+def test_the_identity_holds_only_what_decides_the_runs() -> None:
     base = grid("lr=0.1,0.2")
     identity = here(base).record.identity
     keyed: dict[str, Any] = {"optimizer.lr": 7.0}
@@ -555,7 +570,7 @@ def test_a_sweep_that_cannot_be_drawn_is_not_trained() -> None:
     assert not Path("runs").exists()
 
 
-def test_failed_runs_make_the_exit_status_1_and_are_told_with_what_ended_them() -> None:
+def test_failed_runs_exit_with_status_1_and_their_traceback() -> None:
     Path("mine.py").write_text(MINE.replace("{each_step}", "if seed == 1: 1 / 0"))
     command = ["sweep", "--task", "mine.py:mine", "--vary", "lr=0.1,0.2", "-m", "zero_grad", "--seeds", "2",
                "--steps", "3", "--workers", "1"]  # fmt: skip
@@ -610,7 +625,7 @@ def test_a_sweep_of_a_file_is_exported_shown_and_listed() -> None:
     assert (listed["status"], listed["runs"], listed["done"]) == ("done", 16, 16)
 
 
-def test_plot_and_show_take_what_was_trained_last_and_export_a_sweep_by_itself() -> None:
+def test_plot_and_show_default_to_what_was_trained_last() -> None:
     gives(*SWEEP, "--quiet")
     (folder,) = Path("runs/noisy_line").glob("sweep-*")
     for path in (folder, folder.parent, Path("runs")):
@@ -630,7 +645,7 @@ def test_a_sweep_that_is_not_whole_says_so_when_it_is_exported() -> None:
     assert "the sweep is not whole: interrupted, 24 of 27 runs are missing" in answer.stderr
 
 
-def test_losses_that_are_not_finite_are_exported_as_python_writes_them() -> None:
+def test_non_finite_losses_are_exported_as_python_writes_them() -> None:
     outcome = here(mine("return model(batch[0]).mean() * float('nan')", "lr=1,2", modes=["zero_grad"]))
     rows = list(csv.DictReader(gives("export", str(outcome.folder.path)).stdout.splitlines()))
     assert [row["last_loss"] for row in rows] == ["nan", "nan"]
@@ -638,7 +653,7 @@ def test_losses_that_are_not_finite_are_exported_as_python_writes_them() -> None
     assert outcome.ended == {"diverges": 2}
 
 
-def test_runs_that_are_missing_are_counted_where_a_sweep_is_shown() -> None:
+def test_a_shown_sweep_counts_its_missing_runs() -> None:
     record = here(grid("lr=0.1,0.2", seeds=[0])).record
     told = [line.plain for line in sweep_lines(record, {"falls": 2})]
     assert told[2:4] == ["falls 2", "4 of them missing"]

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from gradlab import experiment as experiments
 from gradlab import modes, optimizers, runs
 from gradlab.cli import app
-from gradlab.engines import tensorflow as tape
+from gradlab.engines import tensorflow
 from gradlab.engines.loop import train
 from gradlab.errors import ExperimentError, GradlabError, TaskError
 from gradlab.experiment import Experiment, Override, identity
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.xdist_group("tensorflow")
 
 
-def tensorflow(test: Callable[..., None]) -> Callable[..., None]:
+def needs_tensorflow(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that needs TensorFlow, which takes seconds to start."""
     missing = importlib.util.find_spec("tensorflow") is None
     installed = pytest.mark.skipif(missing, reason="TensorFlow is not installed: pip install '.[tensorflow]'")
@@ -74,8 +74,8 @@ def by_torch(task: Task, word: str, lr: float = LR, **end: Any) -> list[Row]:
     return list(train(task, modes.parse(word), optimizers.build("SGD", task.model.parameters(), {"lr": lr}), **end))
 
 
-def by_tape(task: Task, word: str, lr: float = LR, **end: Any) -> list[Row]:
-    return list(tape.train(task, modes.parse(word), lr, **end))
+def by_tensorflow(task: Task, word: str, lr: float = LR, **end: Any) -> list[Row]:
+    return list(tensorflow.train(task, modes.parse(word), lr, **end))
 
 
 def farthest(one: Iterable[Row], other: Iterable[Row]) -> float:
@@ -92,46 +92,46 @@ def supervised(model: nn.Module, criterion: Any = None, targets: Tensor | None =
 # Agreement
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize("word", MODES)
 def test_over_200_steps_in_float64_the_losses_are_those_of_torch(word: str) -> None:
-    torchs, tapes = by_torch(task(), word, steps=200), by_tape(task(), word, steps=200)
-    assert [row[:3] for row in tapes] == [row[:3] for row in torchs]
+    torchs, ours = by_torch(task(), word, steps=200), by_tensorflow(task(), word, steps=200)
+    assert [row[:3] for row in ours] == [row[:3] for row in torchs]
     assert torchs[-1].loss != torchs[0].loss
     # Rounding is 1e-16; with nothing cleared, mini-batches amplify it, here by less than 1e4.
-    assert farthest(torchs, tapes) < 1e-12
+    assert farthest(torchs, ours) < 1e-12
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize("word", ["zero_grad", "no_zero_grad"])
-def test_over_200_steps_in_float32_the_losses_are_those_of_torch_within_rounding(word: str) -> None:
+def test_200_losses_in_float32_are_those_of_torch(word: str) -> None:
     torchs = by_torch(task(torch.float32), word, steps=200)
-    tapes = by_tape(task(torch.float32), word, steps=200)
-    assert farthest(torchs, tapes) < 1e-4  # rounding is 6e-8, amplified as above
+    ours = by_tensorflow(task(torch.float32), word, steps=200)
+    assert farthest(torchs, ours) < 1e-4  # rounding is 6e-8, amplified as above
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize("criterion", [nn.MSELoss(), nn.L1Loss(), nn.CrossEntropyLoss()], ids=["mse", "l1", "cross"])
-def test_every_layer_and_every_loss_that_can_be_converted_is_that_of_torch(criterion: nn.Module) -> None:
+def test_every_converted_layer_and_loss_is_that_of_torch(criterion: nn.Module) -> None:
     torchs = by_torch(every_layer(criterion), "halve_grad", lr=0.5, epochs=5)
-    assert farthest(torchs, by_tape(every_layer(criterion), "halve_grad", lr=0.5, epochs=5)) < 1e-14
+    assert farthest(torchs, by_tensorflow(every_layer(criterion), "halve_grad", lr=0.5, epochs=5)) < 1e-14
     assert torchs[-2].loss < torchs[0].loss  # both of the first batch
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize("word", ["accumulate:4:sum", "keep=0.5,every=4", "keep=-0.25,every=3:sum"])
 def test_windows_are_summed_kept_and_cut_short_as_by_torch(word: str) -> None:
-    torchs, tapes = by_torch(task(), word, steps=15), by_tape(task(), word, steps=15)
-    assert [row[:3] for row in tapes] == [row[:3] for row in torchs]
-    assert farthest(torchs, tapes) < 1e-14
+    torchs, ours = by_torch(task(), word, steps=15), by_tensorflow(task(), word, steps=15)
+    assert [row[:3] for row in ours] == [row[:3] for row in torchs]
+    assert farthest(torchs, ours) < 1e-14
 
 
-@tensorflow
-def test_the_trained_weights_are_those_of_torch_and_reach_the_model_at_the_end() -> None:
+@needs_tensorflow
+def test_the_trained_weights_reach_the_model_at_the_end() -> None:
     one, other = task(), task()
     start = copy.deepcopy(other.model.state_dict())
     by_torch(one, "no_zero_grad", epochs=2)
-    rows = tape.train(other, modes.parse("no_zero_grad"), LR, epochs=2)
+    rows = tensorflow.train(other, modes.parse("no_zero_grad"), LR, epochs=2)
     assert [next(rows).step, next(rows).step] == [0, 1]
     assert all(torch.equal(value, start[key]) for key, value in other.model.state_dict().items())
     list(rows)
@@ -140,7 +140,7 @@ def test_the_trained_weights_are_those_of_torch_and_reach_the_model_at_the_end()
         assert not torch.equal(value, start[key])
 
 
-@tensorflow
+@needs_tensorflow
 def test_weights_that_are_shared_or_frozen_stay_so() -> None:
     def made() -> Task:
         torch.manual_seed(1)
@@ -150,37 +150,37 @@ def test_weights_that_are_shared_or_frozen_stay_so() -> None:
         return supervised(nn.Sequential(twice, nn.Tanh(), twice, last), nn.L1Loss())
 
     other = made()
-    assert farthest(by_torch(made(), "no_zero_grad", epochs=5), by_tape(other, "no_zero_grad", epochs=5)) < 1e-5
+    assert farthest(by_torch(made(), "no_zero_grad", epochs=5), by_tensorflow(other, "no_zero_grad", epochs=5)) < 1e-5
     assert torch.equal(made().model.state_dict()["3.bias"], other.model.state_dict()["3.bias"])
 
 
-@tensorflow
+@needs_tensorflow
 def test_samples_may_come_one_by_one_without_a_batch_dimension() -> None:
     def made() -> Task:
         torch.manual_seed(1)
         samples = [(torch.randn(4), torch.randn(3)) for _ in range(6)]
         return Task.supervised(nn.Linear(4, 3), samples, nn.MSELoss())
 
-    assert farthest(by_torch(made(), "zero_grad", epochs=3), by_tape(made(), "zero_grad", epochs=3)) < 1e-6
+    assert farthest(by_torch(made(), "zero_grad", epochs=3), by_tensorflow(made(), "zero_grad", epochs=3)) < 1e-6
 
 
-@tensorflow
-def test_cleared_gradients_are_gone_even_when_their_sum_was_infinite() -> None:
+@needs_tensorflow
+def test_infinite_gradients_are_gone_once_they_are_cleared() -> None:
     def made() -> Task:
         model = nn.Linear(1, 1, bias=False)
         nn.init.ones_(model.weight)
         batches = [(torch.tensor([[x]]), torch.zeros(1, 1)) for x in (3e38, 3e38, 1.0, 1.0, 1.0, 1.0)]
         return Task.supervised(model, batches, nn.L1Loss())
 
-    losses = [row.loss for row in by_tape(made(), "accumulate:2:sum", epochs=1)]
+    losses = [row.loss for row in by_tensorflow(made(), "accumulate:2:sum", epochs=1)]
     assert losses == [row.loss for row in by_torch(made(), "accumulate:2:sum", epochs=1)]  # no nan, which equals none
     assert losses[-1] == math.inf
 
 
-@tensorflow
+@needs_tensorflow
 def test_an_epoch_without_a_batch_is_refused_as_by_the_loop() -> None:
     with pytest.raises(TaskError, match="epoch 0 has no batch"):
-        by_tape(replace(supervised(nn.Linear(3, 3)), batches=[]), "zero_grad", epochs=1)
+        by_tensorflow(replace(supervised(nn.Linear(3, 3)), batches=[]), "zero_grad", epochs=1)
 
 
 # What cannot be converted
@@ -223,7 +223,7 @@ def normed() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.ReLU(), nn.BatchNorm1d(3)))
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -271,39 +271,39 @@ def normed() -> nn.Module:
 )
 def test_what_cannot_be_converted_is_refused_by_name(made: Callable[[], Task], message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        by_tape(made(), "zero_grad", epochs=1)
+        by_tensorflow(made(), "zero_grad", epochs=1)
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize("factor", [100, 1.01, -1])
-def test_a_loss_that_is_not_made_of_the_criterion_is_refused_at_the_first_step(factor: float) -> None:
+def test_a_loss_not_made_of_the_criterion_is_refused(factor: float) -> None:
     made = task()
     other = replace(made, loss=lambda model, batch: factor * made.loss(model, batch))
     with pytest.raises(TaskError, match=r"would train another loss: .* is 0\.\d+, but the task's own is "):
-        by_tape(other, "zero_grad", steps=1)
+        by_tensorflow(other, "zero_grad", steps=1)
 
 
-@tensorflow
+@needs_tensorflow
 def test_a_loss_that_is_a_pair_is_refused() -> None:
     made = task()
     with pytest.raises(TaskError, match=r"needs the loss that Task\.supervised makes, a scalar tensor, got a tuple"):
-        by_tape(replace(made, loss=lambda model, batch: (made.loss(model, batch), 1)), "zero_grad", steps=1)
+        by_tensorflow(replace(made, loss=lambda model, batch: (made.loss(model, batch), 1)), "zero_grad", steps=1)
 
 
-@tensorflow
+@needs_tensorflow
 @pytest.mark.parametrize("start", [0.0, math.inf, math.nan])
-def test_a_loss_of_nothing_and_one_that_is_no_number_are_that_of_torch(start: float) -> None:
+def test_losses_of_zero_and_nan_are_those_of_torch(start: float) -> None:
     model = nn.Linear(3, 3)
     nn.init.zeros_(model.weight)
     nn.init.constant_(model.bias, start)
-    (row,) = by_tape(supervised(model), "zero_grad", steps=1)
+    (row,) = by_tensorflow(supervised(model), "zero_grad", steps=1)
     assert row.loss == start**2 or math.isnan(start)
 
 
-@tensorflow
+@needs_tensorflow
 def test_comparing_with_torch_leaves_nothing_in_grad() -> None:
     made = task()
-    by_tape(made, "no_zero_grad", steps=2)
+    by_tensorflow(made, "no_zero_grad", steps=2)
     assert {parameter.grad for parameter in made.model.parameters()} == {None}
 
 
@@ -315,7 +315,7 @@ def line(**more: Any) -> Experiment:
     return experiments.from_task("noisy_line", [Override((key,), value, f"--{key}") for key, value in values.items()])
 
 
-def test_the_engine_is_in_the_settings_of_a_run_unless_it_is_the_loop() -> None:
+def test_the_engine_is_a_setting_of_a_run_unless_it_is_the_loop() -> None:
     mode = modes.parse("zero_grad")
     plain, loop, tensor = (each.settings(mode, 1) for each in (line(engine="loop"), line(engine="loop"), line()))
     assert "engine" not in plain
@@ -347,7 +347,7 @@ def test_a_refusal_names_the_line_of_the_file(folder: Path) -> None:
         experiments.load("mine.toml")
 
 
-def test_without_tensorflow_the_engine_says_how_to_install_it_and_leaves_nothing(
+def test_without_tensorflow_the_error_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found = importlib.util.find_spec
@@ -363,26 +363,26 @@ def test_without_tensorflow_the_engine_says_how_to_install_it_and_leaves_nothing
     assert not list(Path.cwd().rglob("*noisy_line*"))
 
 
-@tensorflow
-def test_a_run_of_the_engine_has_the_losses_of_the_loop_and_records_tensorflows_version() -> None:
+@needs_tensorflow
+def test_a_run_has_the_loops_losses_and_tensorflows_version() -> None:
     import tensorflow as tf
 
     looped = runs.run(line(engine="loop")).runs[0]
-    taped = runs.run(line()).runs[0]
-    assert (looped.cached, taped.cached, taped.updates) == (False, False, 20)
-    assert 0 < farthest(looped.rows, taped.rows) < 1e-4  # not the loop's own rows, but theirs within rounding
-    record = json.loads((taped.folder / "run.json").read_text())
+    found = runs.run(line()).runs[0]
+    assert (looped.cached, found.cached, found.updates) == (False, False, 20)
+    assert 0 < farthest(looped.rows, found.rows) < 1e-4  # not the loop's own rows, but theirs within rounding
+    record = json.loads((found.folder / "run.json").read_text())
     assert record["versions"]["tensorflow"] == tf.__version__
     assert "tensorflow" not in json.loads((looped.folder / "run.json").read_text())["versions"]
 
 
-@tensorflow
+@needs_tensorflow
 def test_two_runs_of_the_engine_are_equal_bit_for_bit() -> None:
     first = runs.run(line()).runs[0]
     assert runs.run(line(), fresh=True).runs[0].rows == first.rows
 
 
-@tensorflow
+@needs_tensorflow
 def test_threads_that_tensorflow_did_not_start_with_are_refused() -> None:
     runs.run(line())  # it has started now, with one
     with pytest.raises(ExperimentError, match="not on the CPU with 2 threads"):

@@ -153,9 +153,7 @@ def test_what_outgrows_a_float_is_infinite_with_its_sign() -> None:
 @example(lr=1.0, curvature=1.0, keep=1e-300)
 @example(lr=1.5, curvature=1.0, keep=0.5)
 @example(lr=0.7, curvature=1.0, keep=-0.3)
-def test_the_roots_solve_the_characteristic_equation_and_their_product_is_keep(
-    lr: float, curvature: float, keep: float
-) -> None:
+def test_the_roots_solve_the_equation_and_multiply_to_keep(lr: float, curvature: float, keep: float) -> None:
     p, q = theory.roots(lr, curvature, keep)
     total = 1 + keep - lr * curvature
     # A few roundings of 2⁻⁵³ in terms of this size, and in lr·λ
@@ -180,7 +178,7 @@ def test_the_decay_rate_is_what_training_falls_or_grows_by(keep: float) -> None:
 
 
 @pytest.mark.parametrize("keep", [0.25, 0.81, 1.0])
-def test_while_the_roots_are_complex_the_decay_rate_is_the_square_root_of_keep(keep: float) -> None:
+def test_with_complex_roots_the_decay_rate_is_the_root_of_keep(keep: float) -> None:
     for a in (0.26, 1.0, 2.24):
         assert theory.decay_rate(a, 1.0, keep) == math.sqrt(keep)
 
@@ -189,7 +187,7 @@ def test_while_the_roots_are_complex_the_decay_rate_is_the_square_root_of_keep(k
 
 
 @pytest.mark.parametrize(("lr", "updates"), [(1.0, 6), (2.0, 4), (3.0, 3)])
-def test_at_keep_1_training_comes_back_exactly_after_a_whole_period(lr: float, updates: int) -> None:
+def test_at_keep_1_training_returns_after_a_whole_period(lr: float, updates: int) -> None:
     errors = trained(lr, [1.0], 1.0, 60, [1.0]).errors
     assert torch.equal(errors[updates:], errors[:-updates])
     assert not any(torch.equal(errors[less:], errors[:-less]) for less in range(1, updates))
@@ -247,9 +245,7 @@ def test_training_converges_below_the_largest_stable_lr_alone(keep: float) -> No
 
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9, 1.0, -0.5])
 @pytest.mark.parametrize("momentum", [0.3, 0.5, 0.9, 0.99, -0.3])
-def test_with_momentum_beside_keep_the_roots_leave_the_unit_circle_at_the_largest_stable_lr(
-    keep: float, momentum: float
-) -> None:
+def test_with_momentum_the_edge_is_where_roots_leave_the_circle(keep: float, momentum: float) -> None:
     def radius(a: float) -> float:  # of the map of (w, G, b): G ← keep·G + λw, b ← momentum·b + G, w ← w − lr·b
         one_step = torch.tensor(
             [[1 - a, -a * keep, -a * momentum], [1.0, keep, 0.0], [1.0, keep, momentum]], dtype=torch.float64
@@ -270,7 +266,7 @@ def test_momentum_alone_bears_the_lr_that_keep_alone_does() -> None:
         assert theory.largest_stable_lr(0.3, 0.0, keep) == theory.largest_stable_lr(0.3, keep)
 
 
-def test_at_the_edge_itself_the_error_flips_for_ever_or_grows_in_a_line() -> None:
+def test_at_the_edge_the_error_flips_or_grows_linearly() -> None:
     flips = trained(3.0, [1.0], 0.5, 200, [1.0]).errors[100:, 0]
     assert theory.outcome(3.0, 1.0, 0.5) == "oscillates for ever"
     assert torch.equal(flips[1:], -flips[:-1])
@@ -315,7 +311,7 @@ def test_at_keep_1_no_step_changes_the_conserved_quantity(a: float) -> None:
     assert between_steps == pytest.approx([curvature] * 2000, rel=1e-9)
 
 
-def test_with_the_gradient_that_the_update_sees_the_sign_of_its_last_term_is_the_other_one() -> None:
+def test_the_conserved_quantity_before_an_update_flips_a_sign() -> None:
     lr, curvature = 0.4, 2.5
     ours = trained(lr, [curvature], 1.0, 2000, [1.0])
     w, seen = ours.errors[:, 0], ours.seen[:, 0]
@@ -336,7 +332,7 @@ def test_at_another_keep_it_is_not_conserved(keep: float) -> None:
 
 @each_keep
 @pytest.mark.parametrize("share", [0.02, 0.6])
-def test_the_stationary_variance_is_that_of_a_long_training_with_noise(keep: float, share: float) -> None:
+def test_stationary_variance_is_that_of_a_long_noisy_training(keep: float, share: float) -> None:
     if keep == 1:
         assert theory.stationary_variance(share, 1.0, keep, 1.0) == math.inf
         return
@@ -355,7 +351,7 @@ def test_the_stationary_variance_is_that_of_a_long_training_with_noise(keep: flo
 
 
 @given(keep=st.floats(-0.9, 0.9), curvature=st.floats(0.1, 10))
-def test_at_small_lr_the_variance_is_plain_sgds_at_the_effective_lr(keep: float, curvature: float) -> None:
+def test_small_lr_variance_is_plain_sgds_at_the_effective_lr(keep: float, curvature: float) -> None:
     lr = 1e-9
     limit = theory.small_lr_variance(lr, curvature, keep, 0.7)
     assert theory.stationary_variance(lr, curvature, keep, 0.7) == pytest.approx(limit, rel=1e-7)  # a/(2 + 2·keep)
@@ -364,19 +360,19 @@ def test_at_small_lr_the_variance_is_plain_sgds_at_the_effective_lr(keep: float,
     assert limit == pytest.approx(theory.small_lr_variance(lr, curvature, 0.0, 0.7) / (1 - keep), rel=1e-14)
 
 
-def test_there_is_no_stationary_variance_where_training_does_not_converge() -> None:
+def test_without_convergence_the_stationary_variance_is_infinite() -> None:
     edge = theory.largest_stable_lr(1.0, 0.5)
     assert [theory.stationary_variance(lr, 1.0, 0.5, 1.0) for lr in (edge, 2 * edge)] == [math.inf] * 2
 
 
 @pytest.mark.parametrize(("keep", "lr"), [(0.5, 0.05), (0.9, 0.01), (-0.3, 0.05), (0.0, 0.05)])
-def test_the_effective_lr_is_how_far_one_gradient_moves_the_weight_in_all(keep: float, lr: float) -> None:
+def test_the_effective_lr_is_the_total_step_along_one_gradient(keep: float, lr: float) -> None:
     pushes = [1.0] + [0.0] * 500
     moved = many(0.0, 1, keep, lr, pushes, lambda w, push: -push * w)[-1].item()
     assert moved == pytest.approx(theory.effective_lr(lr, keep), rel=1e-13)  # 500 roundings of 2⁻⁵³ at most
 
 
-def test_without_an_end_to_what_is_kept_the_effective_lr_is_infinite() -> None:
+def test_at_keep_1_the_effective_lr_is_infinite() -> None:
     assert theory.effective_lr(0.1, 1.0) == math.inf
 
 
@@ -404,7 +400,7 @@ def test_the_mean_square_grows_as_that_of_all_trainings_together(lr: float, vari
 
 
 @pytest.mark.parametrize("keep", [0.5, 1.0])
-def test_so_grows_or_falls_the_mean_square_of_a_linear_regression_in_mini_batches(keep: float) -> None:
+def test_mean_square_growth_is_that_of_a_linear_regression(keep: float) -> None:
     # y = 0·x in batches of 8 points, x standard normal: the curvature mean(x²) has mean 1 and variance 2/8.
     lr, runs, size, steps = 0.3, 20_000, 8, 48
     generator = torch.Generator().manual_seed(2)
@@ -428,9 +424,7 @@ def test_without_zero_grad_the_mean_square_grows_at_every_lr(lr: float, variance
 
 
 @given(share=st.floats(1e-3, 0.999), keep=st.floats(-0.95, 0.95), excess=st.floats(1e-3, 10))
-def test_for_keep_below_1_it_grows_if_curvature_varies_more_than_the_errors_do_alone(
-    share: float, keep: float, excess: float
-) -> None:
+def test_mean_square_growth_follows_the_stationary_variance(share: float, keep: float, excess: float) -> None:
     lr = share * theory.largest_stable_lr(1.0, keep)
     critical = 1 / theory.stationary_variance(lr, 1.0, keep, 1.0)
     assert theory.mean_square_growth(lr, 1.0, critical * (1 + excess), keep) > 1
@@ -439,9 +433,7 @@ def test_for_keep_below_1_it_grows_if_curvature_varies_more_than_the_errors_do_a
 
 @given(a=st.floats(1e-3, 5), c=st.floats(1e-6, 3), keep=st.floats(-1, 1.1))
 @example(a=1.0, c=0.5, keep=0.0)
-def test_the_mean_square_growth_is_the_spectral_radius_of_the_matrix_of_its_docstring(
-    a: float, c: float, keep: float
-) -> None:
+def test_mean_square_growth_is_the_spectral_radius(a: float, c: float, keep: float) -> None:
     k = keep
     matrix = [
         [(1 - a) ** 2 + c, -2 * k * (1 - a), k * k],
@@ -456,7 +448,7 @@ def test_the_mean_square_growth_is_the_spectral_radius_of_the_matrix_of_its_docs
 
 
 @each_keep
-def test_with_a_curvature_that_does_not_vary_the_mean_square_goes_by_the_decay_rate(keep: float) -> None:
+def test_with_constant_curvature_growth_is_decay_rate_squared(keep: float) -> None:
     rate = theory.decay_rate(0.3, 2.0, keep)
     assert theory.mean_square_growth(0.3, 2.0, 0.0, keep) == rate * rate
     assert theory.mean_square_growth(0.3, 2.0, 1e-12, keep) == pytest.approx(rate * rate, rel=1e-10)

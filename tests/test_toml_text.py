@@ -69,7 +69,7 @@ def test_a_key_that_is_not_given_stands_at_its_table() -> None:
     assert line_of(TEXT, ("optimizer", "momentum")) == 8
 
 
-def test_a_key_that_has_not_even_a_table_stands_in_the_first_line() -> None:
+def test_a_key_without_a_table_is_reported_in_the_first_line() -> None:
     assert line_of(TEXT, ("modes", "first")) == 1
 
 

@@ -19,12 +19,11 @@ from typer.testing import CliRunner
 from gradlab import modes, optimizers, verify
 from gradlab.analysis import theory
 from gradlab.cli import app
-from gradlab.engines import loop as training
+from gradlab.engines import loop
 from gradlab.errors import ClaimError
-from gradlab.terminal import tables as terminal
-from gradlab.verify import CLAIMS, Claim, Finding, Measured
-from gradlab.verify.claim import answer_of
-from gradlab.verify.trial import noisy_line
+from gradlab.terminal import claim_results as terminal
+from gradlab.verify import CLAIMS, Claim, ClaimResult, Measurement
+from gradlab.verify.training import small_noisy_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ CHEAP = ["backward-accumulates", "mean-of-means"]
 
 
 @lru_cache
-def found(name: str) -> Finding:
+def found(name: str) -> ClaimResult:
     (finding,) = verify.verify([name])
     return finding
 
@@ -63,7 +62,7 @@ def test_the_answer_is_the_documented_one_with_its_numbers(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["mean-of-means", "truncated-bptt", "printed-adam-example-runs"])
-def test_a_claim_has_the_same_numbers_whatever_was_measured_before(name: str) -> None:
+def test_a_claims_numbers_do_not_depend_on_earlier_claims(name: str) -> None:
     first = found(name)
     torch.manual_seed(12345)
     torch.rand(7)
@@ -99,11 +98,11 @@ def backward_overwrites(patch: pytest.MonkeyPatch) -> None:
 
 
 def training_always_clears(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "_leaving", lambda _mode, optimizer, _parameters: optimizer.zero_grad)
+    patch.setattr(loop, "_keep_function", lambda _mode, optimizer, *_: optimizer.zero_grad)
 
 
 def training_never_clears(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(training, "_leaving", lambda *_: lambda: None)
+    patch.setattr(loop, "_keep_function", lambda *_: lambda: None)
 
 
 def always(set_to_none: bool) -> Break:
@@ -178,18 +177,18 @@ def theory_grows_a_twentieth_faster(patch: pytest.MonkeyPatch) -> None:
 
 def tape_takes_longer_steps(patch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("tensorflow"):
-        from gradlab.engines import tensorflow as tape
+        from gradlab.engines import tensorflow
 
-        train = tape.train
-        patch.setattr(tape, "train", lambda task, mode, lr, **ends: train(task, mode, lr * 1.01, **ends))
+        train = tensorflow.train
+        patch.setattr(tensorflow, "train", lambda task, mode, lr, **ends: train(task, mode, lr * 1.01, **ends))
 
 
 def tape_never_sums(patch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("tensorflow"):
-        from gradlab.engines import tensorflow as tape
+        from gradlab.engines import tensorflow
 
-        train = tape.train
-        patch.setattr(tape, "train", lambda task, _mode, lr, **ends: train(task, cleared(), lr, **ends))
+        train = tensorflow.train
+        patch.setattr(tensorflow, "train", lambda task, _mode, lr, **ends: train(task, cleared(), lr, **ends))
 
 
 def adam_stands_still(patch: pytest.MonkeyPatch) -> None:
@@ -286,7 +285,7 @@ def test_with_the_code_beneath_it_broken_the_claim_is_not_ok(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "answer"), [(name, answer) for name, turns in TURNS.items() for answer in turns])
-def test_what_is_broken_beneath_a_claim_turns_just_the_answer_it_bears_on(
+def test_a_break_changes_only_the_answer_that_depends_on_it(
     name: str, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     TURNS[name][answer](monkeypatch)
@@ -296,7 +295,7 @@ def test_what_is_broken_beneath_a_claim_turns_just_the_answer_it_bears_on(
 
 
 def test_a_task_in_float64_is_the_same_but_for_its_numbers() -> None:
-    task, double = noisy_line(), noisy_line(double=True)
+    task, double = small_noisy_line(), small_noisy_line(double=True)
     assert isinstance(double.criterion, nn.MSELoss)
     x, y = next(iter(task.batches))
     off = task.loss(task.model, (x, y)).item() - double.loss(double.model, (x, y)).item()
@@ -325,11 +324,11 @@ class Case(NamedTuple):
     ids=str,
 )
 def test_the_answer_follows_from_the_cases(case: Case) -> None:
-    assert answer_of(Measured(case.cases, {})) == case.answer
+    assert Measurement(case.cases, {}).answer == case.answer
 
 
 def test_a_premise_that_is_not_so_leaves_the_claim_unsettled() -> None:
-    assert answer_of(Measured({"": True}, {}, {"a": True, "b": False})) == "unsettled: it was not so that b"
+    assert Measurement({"": True}, {}, {"a": True, "b": False}).answer == "unsettled: it was not so that b"
 
 
 def test_what_stops_a_measurement_is_a_finding_that_is_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,12 +338,12 @@ def test_what_stops_a_measurement_is_a_finding_that_is_not_ok(monkeypatch: pytes
 
 
 def test_what_is_skipped_is_ok_and_says_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    answer_with(monkeypatch, lambda: Measured({}, {}, skipped="pip install it"))
+    answer_with(monkeypatch, lambda: Measurement({}, {}, skipped="pip install it"))
     (finding,) = verify.verify()
     assert (finding.answer, finding.kind, finding.ok) == ("skipped: pip install it", "skipped", True)
 
 
-def test_a_measurement_leaves_threads_and_generators_as_they_were() -> None:
+def test_a_measurement_restores_threads_and_generators() -> None:
     torch.set_num_threads(2)
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -354,19 +353,19 @@ def test_a_measurement_leaves_threads_and_generators_as_they_were() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_names_are_taken_with_either_dash_in_the_order_of_the_claims() -> None:
-    assert [claim.name for claim in verify.chosen(["Mean_of_means", "backward-accumulates"])] == CHEAP
+def test_claims_are_selected_with_either_dash_in_their_order() -> None:
+    assert [claim.name for claim in verify.select(["Mean_of_means", "backward-accumulates"])] == CHEAP
 
 
 def test_a_name_that_no_claim_has_is_an_error_with_a_guess() -> None:
     with pytest.raises(ClaimError, match="unknown claim 'mean-of-mean'; did you mean 'mean-of-means'"):
-        verify.chosen(["mean-of-mean"])
+        verify.select(["mean-of-mean"])
 
 
 # The documents
 
 
-def test_the_document_has_each_claim_with_its_statement_and_its_answer() -> None:
+def test_the_document_has_every_claim_with_its_answer() -> None:
     text = (ROOT / "docs" / "verify.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+?) \| (.+?) \|", text, re.MULTILINE)
     assert rows == [(claim.name, claim.statement, claim.documented) for claim in CLAIMS.values()]
@@ -381,26 +380,26 @@ def answer_with(patch: pytest.MonkeyPatch, *measures: Callable[[], object]) -> N
     patch.setattr(verify, "CLAIMS", made)
 
 
-def holds() -> Measured:
-    return Measured({"": True}, {"ratio": 2.0, "limit": float("inf"), "word": "rises"})
+def holds() -> Measurement:
+    return Measurement({"": True}, {"ratio": 2.0, "limit": float("inf"), "word": "rises"})
 
 
-def fails() -> Measured:
-    return Measured({"": False}, {})
+def fails() -> Measurement:
+    return Measurement({"": False}, {})
 
 
 def only(*names: str) -> list[str]:
     return [word for name in names for word in ("--only", name)]
 
 
-def test_the_command_exits_0_and_sums_up_when_all_is_as_documented() -> None:
+def test_the_command_exits_0_when_all_is_as_documented() -> None:
     done = CliRunner().invoke(app, ["verify", *only(*CHEAP)])
     assert done.exit_code == 0
     assert "2 claims: 1 holds, 1 does not hold; all as documented" in " ".join(done.stdout.split())
     assert done.stderr.splitlines() == ["claim 1/2 backward-accumulates", "claim 2/2 mean-of-means"]
 
 
-def test_the_command_exits_1_and_says_which_answer_is_not_the_documented_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_exits_1_and_reports_a_differing_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     answer_with(monkeypatch, holds, fails)
     done = CliRunner().invoke(app, ["verify"])
     assert done.exit_code == 1
@@ -433,9 +432,9 @@ def test_quiet_says_nothing_but_the_answers(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_finding_fits_the_terminal_and_loses_no_word(width: int) -> None:
     assert CLAIMS
     for claim in CLAIMS.values():
-        finding = Finding(claim.name, claim.statement, claim.documented, {"a number": 1.5}, ok=True, documented="")
+        finding = ClaimResult(claim.name, claim.statement, claim.documented, {"a number": 1.5}, ok=True, documented="")
         console = Console(width=width, record=True, file=StringIO())
-        console.print(terminal.finding_block(finding))
+        console.print(terminal.claim_block(finding))
         text = console.export_text()
         assert max(map(len, text.splitlines())) <= width
         for words in (claim.statement, claim.documented, "1.5 a number"):

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 Verdict = Literal["falls", "rises", "oscillates", "diverges", "flat"]
 Axis = Literal["step", "update", "epoch"]
 
-BOUND = 1000.0  # times where it starts: beyond it a curve diverges, even while it is finite
-LEAP = 1e5  # the same for the first loss of mini-batches: beyond it that is not small by chance
-CLIMB = 3.0  # times its first loss, from which on a curve rises, if that is not small by chance
+# Thresholds of a verdict
+DIVERGES = 1000.0  # times the start: beyond it a curve diverges, even while it is finite
+DIVERGES_BY_CHANCE = 1e5  # the same where the first loss of mini-batches may be small by chance
+RISES = 3.0  # times the first loss: beyond it a curve rises, unless that loss may be small by chance
 OUTLIERS = 50  # one loss in 50 may be far below all others
-TAIL = 0.1  # of their median: where losses are below it by chance, so may the first be
-SWING = 0.25  # of its whole range: what a turn must exceed to count
-FEWEST = 4  # epochs, below which their means are taken at their word
-FEW = 20  # levels, below which their order tells more than their distance; losses, below which any may be chance
-STILL = 1e-5  # of its height: what a curve must exceed to move at all
-BOUNCE = 0.2  # of its mean: the standard deviation from which on a curve without a trend oscillates
+LOW_BY_CHANCE = 0.1  # of the median: where other losses are below it, the first may be small by chance
+TURN = 0.25  # of the whole range: a turn must exceed it to count
+FEWEST_EPOCHS = 4  # with fewer, epoch means are compared without regard to noise
+FEW = 20  # of fewer levels the order matters, of more their distance; of fewer losses any may be chance
+FLAT = 1e-5  # of the height: a curve with less range is flat
+BOUNCES = 0.2  # of the mean: a curve without a trend oscillates where its standard deviation exceeds it
 
 
 class Summary(NamedTuple):
-    """A run in a line: losses of single steps, and what the curve did."""
+    """A run in a line: losses of single steps, and the verdict on the curve."""
 
     steps: int
     updates: int
@@ -42,12 +43,12 @@ class Summary(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The losses of a run, step after step, with what a verdict needs to know beside them: rows, column by column.
+    """The columns of a run's rows that a verdict needs.
 
     Attributes:
-        values: of each step.
-        ends: of each epoch, how many steps there are up to its end; the last is the number of steps.
-        items: how many each loss is the mean of; None where each is the mean of as many.
+        values: the loss of each step.
+        ends: for each epoch, the number of steps up to its end; the last is the number of all steps.
+        items: how many items each loss is the mean of; None where all have the same number.
     """
 
     values: Sequence[float]
@@ -64,21 +65,21 @@ class Curve(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Several seeds of a mode: median and range at each x; what is not finite counts as +inf."""
+    """Several seeds of a mode: median and range at each x; losses that are not finite count as +inf."""
 
     x: list[float]
-    middle: list[float]
+    median: list[float]
     low: list[float]
     high: list[float]
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
-    """Return what a table says of a run; None for the losses and the verdict of a run without rows."""
+    """Return the summary of a run; without rows its losses and verdict are None."""
     return summarise_losses(losses_of(rows), rows[-1].update + 1 if rows else 0)
 
 
 def summarise_losses(losses: Losses, updates: int) -> Summary:
-    """Return what a table says of a run of so many updates, from its losses alone."""
+    """Return the summary of a run from its losses and number of updates."""
     values = losses.values
     if not values:
         return Summary(0, 0, None, None, None, None)
@@ -95,33 +96,30 @@ def losses_of(rows: Sequence[Row]) -> Losses:
 
 
 def ends_of(epochs: Sequence[int]) -> list[int]:
-    """Return, from the epoch of each step, how many steps there are up to the end of each epoch."""
+    """Return the number of steps up to the end of each epoch, from the epoch of each step."""
     inner = [nth for nth, (before, after) in enumerate(pairwise(epochs), 1) if before != after]
     return [*inner, len(epochs)] if epochs else []
 
 
-def epochs_of(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return the rows of each epoch; a last one of less than half as many as the first goes with the one before it."""
-    return [list(rows[begin:end]) for begin, end in _spans(ends_of([row.epoch for row in rows]))]
-
-
 def epoch_means(rows: Sequence[Row]) -> list[float]:
-    """Return the mean loss of each of `epochs_of`, over its items where rows tell them; else not finite."""
+    """Return the mean loss over the items of each epoch.
+
+    A last epoch of less than half as many steps as the first counts with the one before it.
+    """
     losses = losses_of(rows)
     return [_mean_over(losses, *span) for span in _spans(losses.ends)]
 
 
 def verdict(rows: Sequence[Row]) -> Verdict:
-    """Return what the loss curve did, as `verdict_of` says it."""
+    """Return the verdict on the loss curve, as `verdict_of` does."""
     return verdict_of(losses_of(rows))
 
 
 def verdict_of(losses: Losses) -> Verdict:
-    """Return what the loss curve did.
+    """Return the verdict on the loss curve.
 
-    The curve is looked at as a person does, without the noise of single batches: in *levels*, which are the means of
-    epochs, of equal blocks of steps where there is one epoch, or the losses themselves where an epoch is one batch.
-    Then, in this order:
+    It looks at the curve without the noise of single batches, in *levels*: the means of epochs, or of equal blocks of
+    steps where there is one epoch, or the losses themselves where an epoch is one batch. The first that applies:
 
     diverges
         a loss is not finite or beyond 10¹⁰⁰; or a level of the later half exceeds 1000 times those of the first
@@ -152,21 +150,21 @@ def verdict_of(losses: Losses) -> Verdict:
     half, fifth = len(levels) // 2, max(1, len(levels) // 5)
     earlier, later = levels[:half] or levels, levels[half:]
     begin = max(map(abs, levels[: len(levels) // 4 + 1]))
-    leap, chancy = _leap(values)
-    if begin and (max(later) > BOUND * begin or leap > (LEAP if noise and chancy else BOUND)):
+    growth, by_chance = _later_over_first(values)
+    if begin and (max(later) > DIVERGES * begin or growth > (DIVERGES_BY_CHANCE if noise and by_chance else DIVERGES)):
         return "diverges"
-    if high - low <= STILL * max(abs(low), abs(high)):
+    if high - low <= FLAT * max(abs(low), abs(high)):
         return "flat"
     clear = max(6.0, 2.0 + 2.0 * math.sqrt(2.0 * math.log(len(levels))))  # the more levels, the wider chance spreads
-    turns = _turns(levels, max(SWING * (high - low), clear * noise))
+    turns = _turns(levels, max(TURN * (high - low), clear * noise))
     if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
-    if noise and leap > CLIMB and not chancy:
+    if noise and growth > RISES and not by_chance:
         return "rises"
     start, end = levels[0], _mean(levels[-fifth:]) if noise else levels[-1]
-    still = abs(end - _mean(levels[:fifth])) <= chance * noise * math.sqrt(2 / fifth)
-    if noise and still and abs(end - start) <= chance * noise * math.sqrt(1 + 1 / fifth) and not _ordered(levels):
-        return "oscillates" if math.sqrt(_variance(levels)) > BOUNCE * abs(_mean(levels)) else "flat"
+    unmoved = abs(end - _mean(levels[:fifth])) <= chance * noise * math.sqrt(2 / fifth)
+    if noise and unmoved and abs(end - start) <= chance * noise * math.sqrt(1 + 1 / fifth) and not _ordered(levels):
+        return "oscillates" if math.sqrt(_variance(levels)) > BOUNCES * abs(_mean(levels)) else "flat"
     return "falls" if end < start and end - low <= (high - low) / 2 else "rises"
 
 
@@ -184,7 +182,7 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
 
 def natural_axis(rows: Sequence[Row]) -> Axis:
     """Return the axis on which the curve reads best: epochs where there are several, of several batches each."""
-    return "epoch" if 1 < len(epochs_of(rows)) < len(rows) else "step"
+    return "epoch" if 1 < len(_spans(losses_of(rows).ends)) < len(rows) else "step"
 
 
 def band(curves: Sequence[Curve]) -> Band:
@@ -194,12 +192,11 @@ def band(curves: Sequence[Curve]) -> Band:
         [each.y[nth] if math.isfinite(each.y[nth]) else math.inf for each in curves if nth < len(each.y)]
         for nth in range(len(longest.x))
     ]
-    return Band(
-        longest.x,
-        [median(column) for column in columns],
-        [min(column) for column in columns],
-        [max(c) for c in columns],
-    )
+    low, high = [min(each) for each in columns], [max(each) for each in columns]
+    middle = [
+        min(median(each), most) for each, most in zip(columns, high, strict=True)
+    ]  # the mean of two may overflow
+    return Band(longest.x, middle, low, high)
 
 
 def levels(rows: Sequence[Row]) -> list[float]:
@@ -208,7 +205,7 @@ def levels(rows: Sequence[Row]) -> list[float]:
 
 
 def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
-    """Return the levels, the standard error of one, and how many of those a difference must exceed to mean something.
+    """Return the levels, the standard error of one, and how many standard errors make a significant difference.
 
     The standard error is 0 where each level is a single loss on the full batch.
     """
@@ -216,9 +213,9 @@ def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
     if len(losses.ends) == len(values) > 1:
         return values, 0.0, 0.0
     spans = _spans(losses.ends)
-    if 1 < len(spans) < FEWEST:  # too few for chance to be told from anything
+    if 1 < len(spans) < FEWEST_EPOCHS:  # too few to estimate noise
         return [_mean_over(losses, *span) for span in spans], 0.0, 0.0
-    if len(spans) < FEWEST:
+    if len(spans) < FEWEST_EPOCHS:
         size = max(1, len(values) // max(8, math.isqrt(len(values))))
         whole = len(values) // size * size
         spans = [(at, at + size) for at in range(0, whole, size)]
@@ -228,7 +225,7 @@ def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
     jitter = _jitter(means)
     if spans[0][1] > 1 and within <= jitter:
         return means, within, 3.0
-    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider, as Student's t is, where few levels tell
+    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider for few levels, as Student's t
 
 
 def _jitter(values: Sequence[float]) -> float:
@@ -242,10 +239,10 @@ def _jitter(values: Sequence[float]) -> float:
     return median_low(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
 
 
-def _leap(values: Sequence[float]) -> tuple[float, bool]:
-    """Compare the losses of the later half with the first loss: a curve that leaps at once shows its start only there.
+def _later_over_first(values: Sequence[float]) -> tuple[float, bool]:
+    """Compare the losses of the later half with the first loss, which alone shows the start of a curve that leaps.
 
-    Losses of 0, those of right samples, are left out.
+    Losses of 0, of correctly classified samples, are left out.
 
     Returns:
         The ratio to the first loss that all of them exceed but one in `OUTLIERS`; and whether the first loss may be
@@ -255,11 +252,11 @@ def _leap(values: Sequence[float]) -> tuple[float, bool]:
     if not start or not later:
         return 0.0, True
     low = later[len(later) // OUTLIERS]
-    return low / start, len(later) < FEW or low < TAIL * median(later)
+    return low / start, len(later) < FEW or low < LOW_BY_CHANCE * median(later)
 
 
 def _ordered(values: Sequence[float]) -> bool:
-    """Say whether a short sequence goes one way more than one in twenty does by chance (Mann 1945, Kendall 1948)."""
+    """Return whether a short sequence has a trend, at the 5 % level (Mann 1945, Kendall 1948)."""
     n = len(values)
     if n >= FEW:
         return False  # there the standard error of the levels is known well enough
@@ -268,7 +265,7 @@ def _ordered(values: Sequence[float]) -> bool:
 
 
 def _turns(values: Sequence[float], least: float) -> list[int]:
-    """Return where the sequence turns: the extremes between moves of more than `least` in opposite directions."""
+    """Return the turning points: the extremes between moves of more than `least` in opposite directions."""
     turns: list[int] = []
     low = high = direction = 0
     lowest = highest = values[0]

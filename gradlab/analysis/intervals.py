@@ -1,4 +1,4 @@
-"""Is a difference more than chance? Paired differences over seeds, with their 95 % interval."""
+"""Paired differences over seeds, with their 95 % confidence interval."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ class Difference(NamedTuple):
     """A mean difference and half the width of its 95 % interval."""
 
     mean: float
-    half: float
+    half_width: float
 
     @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return abs(self.mean) > self.half
+    def significant(self) -> bool:
+        """Whether the interval excludes 0."""
+        return abs(self.mean) > self.half_width
 
     def rounded(self) -> tuple[str, str]:
         """Return both with two digits, or with as many as show that the interval excludes 0."""
         for digits in range(2, 18):
-            mean, half = f"{self.mean:+.{digits}g}", f"{self.half:.{digits}g}"
-            if not self.clear or abs(float(mean)) > float(half):
+            mean, half = f"{self.mean:+.{digits}g}", f"{self.half_width:.{digits}g}"
+            if not self.significant or abs(float(mean)) > float(half):
                 break
         return mean, half
 
 
 def paired_difference(these: Sequence[float], those: Sequence[float]) -> Difference | None:
-    """Return the mean of these − those with its 95 % interval, taken over pairs: the nth of both have the same seed.
+    """Return the mean of these − those with its 95 % interval, paired by position (of one seed each).
 
     None for fewer than two pairs, and where a value is not finite.
 
     Raises:
-        ValueError: there are not as many of the one as of the other.
+        ValueError: the lengths differ.
     """
     differences = [this - that for this, that in zip(these, those, strict=True)]
     if len(differences) < 2 or not all(map(math.isfinite, differences)):

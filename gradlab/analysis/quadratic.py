@@ -1,6 +1,6 @@
-"""Quadratics: where the loss of a task is one, seen in full batches, the numbers that theory needs of it.
+"""The quadratic that a task's loss may be on full batches: the numbers that theory needs.
 
-They are measured when a run is trained and recorded with it, so that whoever draws theory later needs no torch.
+They are measured when a run is trained and recorded with it, so that drawing theory later needs no torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.rows import HUGE
-from gradlab.tasks import mapped
+from gradlab.tasks import map_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 
     from gradlab.tasks import Task
 
-MANY = 200  # parameters, above which a Hessian is more than a moment's work
-# Of the size of what is compared. In float64 sums of a batch are right to some 1e-13 of it, and what is smaller than
-# 1e-9 drowns in the 1e-7 of a float32 training.
+MAX_PARAMETERS = 200  # above it a Hessian takes more than a moment
+# Relative. In float64 the sums of a batch are right to 1e-13, and 1e-9 drowns in the 1e-7 of a float32 training.
 TOLERANCE = 1e-9
-FLAT = 1e-12  # of the largest curvature: what is smaller is 0, rounded
-POINTS = (0.1, 0.1, 1.0, 1.0, 10.0, 10.0)  # where the loss must be that of the quadratic, in distances to its minimum
+ZERO_CURVATURE = 1e-12  # of the largest curvature: smaller ones are 0 but for rounding
+PROBE_DISTANCES = (0.1, 0.1, 1.0, 1.0, 10.0, 10.0)  # of the points that are compared, over that to the minimum
 
 
 class Quadratic(NamedTuple):
@@ -39,10 +38,10 @@ class Quadratic(NamedTuple):
     floor: float  # the loss at the minimum
 
 
-def obstacle(settings: Mapping[str, Any]) -> str:
-    """Say what in the settings of a run keeps theory from holding, whatever its task; "" where nothing does.
+def why_no_theory(settings: Mapping[str, Any]) -> str:
+    """Return why theory does not hold for the settings of a run, whatever its task; "" where it does.
 
-    Theory is that of plain SGD at a constant lr, `vanilla` included.
+    Theory covers plain SGD at a constant lr, `vanilla` included.
     """
     given = settings.get("optimizer")
     optimizer: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
@@ -61,62 +60,48 @@ def obstacle(settings: Mapping[str, Any]) -> str:
     return ""
 
 
-def measured(task: Task) -> Quadratic | None:
-    """Return the quadratic that the task's loss is, of its trainable parameters and as the model stands; else None.
+def measure(task: Task) -> Quadratic | None:
+    """Return the task's loss as a quadratic of the trainable parameters, or None where it is none.
 
-    It is one if an epoch is one batch, the same at each pass, and the loss in float64 at points near and far is that
-    of its gradient and Hessian at the start, to a billionth; with a minimum, so that no direction is bent downwards or
-    has a slope without being bent. A direction in which nothing changes is left out.
+    It is one if an epoch is one batch, the same at each pass, and the loss in float64 at points near and far follows
+    from its gradient and Hessian at the start, to a billionth. It must have a minimum: no negative curvature, and no
+    gradient along a direction without curvature. A direction in which nothing changes is left out.
 
-    Two batches at most are drawn in each of two passes, and the loss is called some ten times, so that the task must
-    be one built for this alone. The model stays as it is. Whatever the task raises or prints here is passed over: its
-    training will tell.
+    At most two batches are drawn in each of two passes, and the loss is called some ten times, so build a task for
+    this alone. The model is not changed. What the task raises or prints is ignored: its training will report it.
     """
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            return _measured(task)
+            return _measure(task)
     except (Exception, SystemExit):  # the task is a user's: what it cannot do in float64 is no fault
         return None
 
 
-def _measured(task: Task) -> Quadratic | None:
+def _measure(task: Task) -> Quadratic | None:
     from torch.nn.utils import parameters_to_vector
 
     trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
-    if sum(parameter.numel() for parameter in trained) > MANY:
+    if sum(parameter.numel() for parameter in trained) > MAX_PARAMETERS:
         return None
-    with suppress(TypeError):  # batches that do not tell their number are drawn
+    with suppress(TypeError):  # batches without a length are drawn
         if len(task.batches) != 1:  # type: ignore[arg-type]  # that is the TypeError
             return None
-    passes = [[mapped(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
+    passes = [[map_batch(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
     if any(len(batches) != 1 for batches in passes):
         return None
-    loss_at = _evaluator(task, [batches[0] for batches in passes])
+    loss_at = _loss_function(task, [batches[0] for batches in passes])
     start = parameters_to_vector(trained).detach().double()
-    return _solved(start, _model_at(start, loss_at), loss_at)
+    return _fit(start, loss_at)
 
 
-class _Model(NamedTuple):
-    """What the loss is near a point, if it is a quadratic."""
-
-    loss: float
-    slope: Tensor  # shape (n,)
-    hessian: Tensor  # shape (n, n)
-
-    def after(self, move: Tensor) -> tuple[float, float]:
-        """Return the loss at that distance, and the size of the terms that it is the sum of."""
-        linear, square = (self.slope @ move).item(), (move @ self.hessian @ move).item() / 2
-        return self.loss + linear + square, abs(self.loss) + abs(linear) + abs(square)
-
-
-def _evaluator(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Tensor]:
-    """Return what gives the loss at a point, in float64 and with a graph, of the batches in turn."""
+def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Tensor]:
+    """Return the loss as a function of the parameters, in float64 and with a graph, of the batches in turn."""
     import torch
     from torch.func import functional_call
 
-    class Parts(torch.nn.Module):
-        """Lets the task's loss have the model with its parameters replaced."""
+    class BatchLoss(torch.nn.Module):
+        """The task's loss as a module, so that `functional_call` can replace the model's parameters."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -125,50 +110,45 @@ def _evaluator(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Tensor]
         def forward(self, batch: Any) -> Any:
             return task.loss(self.model, batch)
 
-    parts, turns = Parts(), cycle(batches)
-    named = [(name, each) for name, each in parts.named_parameters() if each.requires_grad]
+    module, turns = BatchLoss(), cycle(batches)
+    named = [(name, each) for name, each in module.named_parameters() if each.requires_grad]
 
     def loss_at(point: Tensor) -> Tensor:
-        pieces = torch.split(point, [each.numel() for _, each in named])
-        replaced = {name: piece.view(each.shape) for (name, each), piece in zip(named, pieces, strict=True)}
-        loss = functional_call(parts, replaced, (next(turns),))
+        parts = torch.split(point, [each.numel() for _, each in named])
+        replaced = {name: part.view(each.shape) for (name, each), part in zip(named, parts, strict=True)}
+        loss = functional_call(module, replaced, (next(turns),))
         mean: Tensor = loss[0] / loss[1] if isinstance(loss, tuple) else loss  # a pair (sum, count)
         return mean.reshape(())
 
     return loss_at
 
 
-def _model_at(point: Tensor, loss_at: Callable[[Tensor], Tensor]) -> _Model:
+def _fit(start: Tensor, loss_at: Callable[[Tensor], Tensor]) -> Quadratic | None:
+    """Return the quadratic along the eigenvectors of its Hessian, if it has a minimum and the loss follows it."""
     import torch
 
-    point = point.clone().requires_grad_()
+    point = start.clone().requires_grad_()
     loss = loss_at(point)
-    (slope,) = torch.autograd.grad(loss, point, create_graph=True)
-    rows = [torch.autograd.grad(each, point, retain_graph=True)[0] for each in slope]
-    return _Model(loss.item(), slope.detach(), torch.stack(rows))
-
-
-def _solved(start: Tensor, model: _Model, loss_at: Callable[[Tensor], Tensor]) -> Quadratic | None:
-    """Return the quadratic in its own directions, if it has a minimum and the loss is it."""
-    import torch
-
-    curvatures, axes = torch.linalg.eigh(model.hessian)
-    slopes = axes.T @ model.slope
+    (gradient,) = torch.autograd.grad(loss, point, create_graph=True)
+    hessian = torch.stack([torch.autograd.grad(each, point, retain_graph=True)[0] for each in gradient])
+    value, gradient = loss.item(), gradient.detach()
+    curvatures, axes = torch.linalg.eigh(hessian)
+    gradients = axes.T @ gradient
     largest = curvatures.abs().max()
-    bent = curvatures > FLAT * largest
-    amplitudes = slopes[bent] / curvatures[bent]
+    bent = curvatures > ZERO_CURVATURE * largest
+    amplitudes = gradients[bent] / curvatures[bent]
     reach = 1 + start.abs().max() + amplitudes.norm()
-    level = TOLERANCE * (largest * reach + model.slope.norm())
-    if not bent.any() or curvatures.min() < -FLAT * largest or (slopes[~bent].abs() > level).any():
+    level = TOLERANCE * (largest * reach + gradient.norm())
+    if not bent.any() or curvatures.min() < -ZERO_CURVATURE * largest or (gradients[~bent].abs() > level).any():
         return None
     down = -axes[:, bent] @ amplitudes
     generator = torch.Generator().manual_seed(0)
-    ways = [torch.randn(len(start), generator=generator, dtype=torch.float64).to(start) for _ in POINTS]
+    directions = [torch.randn(len(start), generator=generator, dtype=torch.float64).to(start) for _ in PROBE_DISTANCES]
     with torch.no_grad():
         floor = loss_at(start + down).item()
-        for move in (down, *(reach * far * way for far, way in zip(POINTS, ways, strict=True))):
-            expected, size = model.after(move)
-            if not abs(loss_at(start + move).item() - expected) <= TOLERANCE * size:
+        for move in (down, *(reach * far * way for far, way in zip(PROBE_DISTANCES, directions, strict=True))):
+            terms = value, (gradient @ move).item(), (move @ hessian @ move).item() / 2
+            if not abs(loss_at(start + move).item() - sum(terms)) <= TOLERANCE * sum(map(abs, terms)):
                 return None
     found = Quadratic(curvatures[bent].tolist(), amplitudes.tolist(), floor)
     return found if all(abs(each) < HUGE for each in (*found.curvatures, *found.amplitudes, floor)) else None

@@ -1,4 +1,4 @@
-"""What came of runs: a result each, read from its folder, and what an experiment expected of them."""
+"""The results of runs, read from their folders, and the experiment's expectations compared with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Result(NamedTuple):
-    """A run when it has ended."""
+    """What came of one run."""
 
     mode: str
     seed: int
@@ -33,11 +33,11 @@ class Result(NamedTuple):
     folder: Path
     rows: list[Row]
     error: str = ""
-    damaged: Sequence[str] = ()  # of each line of its log that is no row: which one, and what stands there
+    damaged: Sequence[str] = ()  # a message for each line of its log that is not a row
 
 
 class Checked(NamedTuple):
-    """One expectation of the experiment, held against one run."""
+    """One expectation of the experiment, compared with one run."""
 
     mode: str
     seed: int
@@ -47,8 +47,8 @@ class Checked(NamedTuple):
     ok: bool
 
 
-class Outcome(NamedTuple):
-    """What `run` did."""
+class ExperimentResult(NamedTuple):
+    """The results of all runs of an experiment, and its expectations."""
 
     experiment: str
     title: str
@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
 def result_of(run: RunFolder, *, cached: bool) -> Result:
     """Return the result of a run from what its folder holds."""
     record, logged = run.read(), run.rows()
-    record, lack = run.standing(record, logged)
+    record, fault = run.verified_record(record, logged)
     status, rows = record.status, logged.rows
     summary = curves.summarise(rows)
     return Result(
@@ -82,21 +82,21 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
         cached=cached,
         folder=run.path,
         rows=rows,
-        error=record.error or lack,
+        error=record.error or fault,
         damaged=tuple(logged.damaged),
     )
 
 
-def checked(expect: Mapping[str, Expected], results: list[Result]) -> Iterator[Checked]:
-    """Hold the runs against what is expected of their modes."""
+def check_expectations(expect: Mapping[str, Expected], results: list[Result]) -> Iterator[Checked]:
+    """Compare the runs with what is expected of their modes."""
     for result in results:
         expected = expect.get(result.mode)
         for key, value in expected.claims().items() if expected else ():
-            got, ok = _held(key, value, result)
+            got, ok = _compared(key, value, result)
             yield Checked(result.mode, result.seed, key, value, got, ok)
 
 
-def _held(key: str, value: Any, result: Result) -> tuple[Any, bool]:
+def _compared(key: str, value: Any, result: Result) -> tuple[Any, bool]:
     """Return what the run has for the key of an expectation, and whether that is as expected."""
     if key == "epoch_losses":
         decimals = max(_decimals(each) for each in value)

@@ -11,9 +11,9 @@ polynomial, in which a = lr·λ is all that counts of lr and λ (Goh, "Why Momen
 
     z² − (1 + keep − a)·z + keep = 0
 
-Nothing here is trained or repeated step by step, and nothing of ours is imported: this is the independent answer that
-the training loop is compared with. In all functions lr, curvature and keep are finite numbers and lr and curvature
-greater than 0; else they raise ValueError. A number too large for a float is ±inf, for what diverges is a result too.
+Nothing here is trained or iterated, and nothing of gradlab is imported: the training loop is compared with these
+independent results. In all functions lr, curvature and keep are finite numbers and lr and curvature greater than 0;
+else they raise ValueError. A number too large for a float is ±inf, since divergence is a result too.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Outcome = Literal["converges", "oscillates for ever", "diverges"]
 def roots(lr: float, curvature: float, keep: float) -> tuple[complex, complex]:
     """Return the two roots p, q of z² − (1 + keep − lr·λ)·z + keep, the larger in modulus first.
 
-    Of a conjugate pair the one above the real axis comes first. Their product is keep, and |p|ᵗ is what the error
-    shrinks or grows by in t updates.
+    Of a conjugate pair the one above the real axis comes first. Their product is keep, and the error shrinks or grows
+    as |p|ᵗ in t updates.
     """
-    pair = _pair(lr, curvature, keep)
-    if pair.angle:
-        above = complex(abs(pair.first) * math.cos(pair.angle), abs(pair.first) * math.sin(pair.angle))
-        above = above if pair.first > 0 else -above.conjugate()
+    found = _roots(lr, curvature, keep)
+    if found.angle:
+        above = complex(abs(found.first) * math.cos(found.angle), abs(found.first) * math.sin(found.angle))
+        above = above if found.first > 0 else -above.conjugate()
         return above, above.conjugate()
-    return complex(pair.first), complex(pair.second)
+    return complex(found.first), complex(found.second)
 
 
 def trajectory(lr: float, curvature: float, keep: float, steps: int, start: float = 1.0) -> list[float]:
@@ -57,10 +57,10 @@ def trajectory(lr: float, curvature: float, keep: float, steps: int, start: floa
     Raises:
         ValueError: `steps` is below 0.
     """
-    pair = _pair(lr, curvature, keep)
+    found = _roots(lr, curvature, keep)
     if steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
-    return [start * _wave(pair, t) * _power(pair.first, t) for t in range(steps + 1)]
+    return [start * _error_over_power(found, t) * _power(found.first, t) for t in range(steps + 1)]
 
 
 def loss_trajectory(
@@ -74,18 +74,18 @@ def loss_trajectory(
     """Return the losses floor + Σ ½·λ·w_t² for t = 0, …, `steps`; row t of a training logs the one at t.
 
     Args:
-        lr: of all directions.
-        curvatures: shape (n,); the eigenvalues of the Hessian, each with an error of its own along it.
-        keep: of all directions.
+        lr: shared by all directions.
+        curvatures: shape (n,); the eigenvalues of the Hessian.
+        keep: shared by all directions.
         steps: updates after the first loss.
-        amplitudes: shape (n,); the errors at the start, 1 for each unless given.
+        amplitudes: shape (n,); the errors at the start along the eigenvectors, 1 by default.
         floor: the loss at the minimum.
 
     Returns:
         `steps` + 1 losses.
 
     Raises:
-        ValueError: `steps` is below 0, or there are not as many amplitudes as curvatures.
+        ValueError: `steps` is below 0, or the numbers of amplitudes and curvatures differ.
     """
     starts = [1.0] * len(curvatures) if amplitudes is None else amplitudes
     if len(starts) != len(curvatures):
@@ -100,38 +100,38 @@ def loss_trajectory(
 
 
 def decay_rate(lr: float, curvature: float, keep: float) -> float:
-    """Return max(|p|, |q|): the factor an update brings the error by in the long run, below 1 where it converges.
+    """Return max(|p|, |q|): the factor on the error per update in the long run, below 1 where it converges.
 
     The loss goes by its square. While the roots are complex it is √keep, whatever the lr (Goh 2017).
     """
-    return abs(_pair(lr, curvature, keep).first)
+    return abs(_roots(lr, curvature, keep).first)
 
 
 def period(lr: float, curvature: float, keep: float) -> float | None:
     """Return the period of the error's oscillation in updates, or None where it does not oscillate.
 
-    It is 2π over the angle of the root that counts in the long run, the larger in modulus: 2 where it is negative, so
-    that each update overshoots; None where it is positive or 0. The loss, a square, has half of it.
+    It is 2π over the angle of the root that dominates in the long run, the larger in modulus: 2 where it is negative,
+    so that each update overshoots; None where it is positive or 0. The loss, a square, has half of it.
     """
-    pair = _pair(lr, curvature, keep)
-    if pair.angle:
-        return 2 * math.pi / (pair.angle if pair.first > 0 else math.pi - pair.angle)
-    return 2.0 if pair.first < 0 else None
+    found = _roots(lr, curvature, keep)
+    if found.angle:
+        return 2 * math.pi / (found.angle if found.first > 0 else math.pi - found.angle)
+    return 2.0 if found.first < 0 else None
 
 
 def largest_stable_lr(curvature: float, keep: float, momentum: float = 0.0) -> float:
-    """Return the lr that this curvature bears, 2·(1 + keep)/λ: below it nothing diverges, above it all does.
+    """Return the edge of stability, 2·(1 + keep)/λ: below this lr training does not diverge, above it it does.
 
-    Holds for −1 < keep ≤ 1 (Polyak 1964; Goh 2017); beyond, the answer is 0: the roots' product is keep, so that one
-    of them is too large at every lr. So it is with `momentum` in place of keep, which with plain SGD is the same.
+    Holds for −1 < keep ≤ 1 (Polyak 1964; Goh 2017); beyond, it is 0: the roots' product is keep, so that one of them
+    is too large at every lr. `momentum` in place of keep is the same with plain SGD.
 
-    With both, the optimizer sums what is a sum already, and the roots are those of
+    With both, the optimizer sums sums, and the roots are those of
 
         (z − 1)·(z − keep)·(z − momentum) + lr·λ·z²
 
     They lie within the unit circle (Jury 1964) below 2·(1 + keep)·(1 + momentum)/λ, where a root is −1, and for
     keep·momentum > 0 also below (1 − keep)·(1 − momentum)·(1 − keep·momentum)/(keep·momentum·λ), where a pair of them
-    leaves it: little is left of the lr where both are near 1.
+    leaves it. That is small where both are near 1.
     """
     _check(1.0, curvature, keep)
     _check(1.0, curvature, momentum)
@@ -142,7 +142,7 @@ def largest_stable_lr(curvature: float, keep: float, momentum: float = 0.0) -> f
 
 
 def outcome(lr: float, curvature: float, keep: float) -> Outcome:
-    """Return what the error does in the long run.
+    """Return the behaviour of the error in the long run.
 
     Below `largest_stable_lr` it converges, except at keep = 1: both roots lie on the unit circle, it oscillates for
     ever. At that very lr a root is −1: for keep < 1 the error flips its sign for ever, at keep = 1 the root is double
@@ -171,7 +171,7 @@ def conserved_quantity(lr: float, curvature: float, error: float, grad: float) -
 
 
 def effective_lr(lr: float, keep: float) -> float:
-    """Return lr/(1 − keep): what all updates together make of one gradient, lr·(1 + keep + keep² + …).
+    """Return lr/(1 − keep): the total step along one gradient over all updates, lr·(1 + keep + keep² + …).
 
     At keep = 1 it is inf: every gradient counts for ever.
 
@@ -195,7 +195,7 @@ def stationary_variance(lr: float, curvature: float, keep: float, noise_variance
         lr²·s²·(1 + keep) / ((1 − keep)·a·(2 + 2·keep − a))
 
     since the error is an autoregressive process of order 2 with coefficients 1 + keep − a and −keep and innovations
-    −lr·noise (Box & Jenkins, "Time Series Analysis", on AR(2)). The loss stands ½λ times this above its minimum.
+    −lr·noise (Box & Jenkins, "Time Series Analysis", on AR(2)). The loss is ½λ times this above its minimum.
     Where training does not converge without noise, the variance grows for ever: inf.
 
     Raises:
@@ -209,10 +209,10 @@ def stationary_variance(lr: float, curvature: float, keep: float, noise_variance
 
 
 def small_lr_variance(lr: float, curvature: float, keep: float, noise_variance: float) -> float:
-    """Return what `stationary_variance` tends to as lr·λ goes to 0: lr·s²/(2·λ·(1 − keep)).
+    """Return the limit of `stationary_variance` as lr·λ goes to 0: lr·s²/(2·λ·(1 − keep)).
 
-    That is 1/(1 − keep) times plain SGD's at the same lr, and plain SGD's at `effective_lr`: what is kept buys speed
-    at the price of noise, as a larger lr would.
+    That is 1/(1 − keep) times plain SGD's at the same lr, and plain SGD's at `effective_lr`: keeping buys speed at
+    the price of noise, as a larger lr would.
 
     Raises:
         ValueError: keep is not in (−1, 1), or the noise has a variance below 0.
@@ -225,7 +225,7 @@ def small_lr_variance(lr: float, curvature: float, keep: float, noise_variance: 
 
 
 def mean_square_growth(lr: float, curvature: float, curvature_variance: float, keep: float) -> float:
-    """Return the factor an update brings the mean of w² by in the long run, when each batch has its own curvature.
+    """Return the factor on the mean of w² per update in the long run, when each batch has its own curvature.
 
     In mini-batches of a linear regression with weight w the gradient is h·w, h being the batch's mean of the squared
     inputs: independent from step to step, of mean λ and variance v = `curvature_variance`. Then the moments E[w²],
@@ -254,31 +254,31 @@ def mean_square_growth(lr: float, curvature: float, curvature_variance: float, k
     if curvature_variance == 0:
         return rate * rate
     # The polynomial in d = z − max(|p|, |q|)², lest a growth of 1 + 1e-12 drown: noise only ever adds, so that d > 0
-    pair, noise = _pair(lr, curvature, keep), lr * lr * curvature_variance
+    found, noise = _roots(lr, curvature, keep), lr * lr * curvature_variance
     free = rate * rate
-    if pair.angle:
-        square = (2 * rate * math.sin(pair.angle)) ** 2
+    if found.angle:
+        square = (2 * rate * math.sin(found.angle)) ** 2
         linear = keep * square
     else:
-        square = free * pair.apart * (3 - pair.apart)
-        linear = free * free * pair.apart**2 * (2 - pair.apart)
+        square = free * found.ratio_gap * (3 - found.ratio_gap)
+        linear = free * free * found.ratio_gap**2 * (2 - found.ratio_gap)
     return free + _largest_root(square - noise, linear - noise * (2 * free + keep), -noise * free * (free + keep))
 
 
 # The roots as numbers that neither overflow nor cancel
 
 
-class _Pair(NamedTuple):
+class _Roots(NamedTuple):
     """The roots: either first and second, of which first is the larger in modulus, or first·exp(±i·angle)."""
 
     first: float  # p; of a conjugate pair ±√keep, with the sign of its real part
     second: float  # q; of a conjugate pair the same
     angle: float  # of a conjugate pair from the nearer half of the real axis, in (0, π/2]; else 0
-    apart: float  # of real roots 1 − q/p, in [0, 2]; else 0
+    ratio_gap: float  # of real roots 1 − q/p, in [0, 2]; else 0
     weight: float  # of real roots 1 − q; else (1 − a − keep)/(2·first), the same for a double root
 
 
-def _pair(lr: float, curvature: float, keep: float) -> _Pair:
+def _roots(lr: float, curvature: float, keep: float) -> _Roots:
     _check(lr, curvature, keep)
     a = lr * curvature
     total = (1 - a) + keep
@@ -290,25 +290,25 @@ def _pair(lr: float, curvature: float, keep: float) -> _Pair:
         gap = math.sqrt(abs(low)) * math.sqrt(abs(high))
         if low < 0 < high:
             signed = math.copysign(root, total)
-            return _Pair(signed, signed, math.atan2(gap, abs(total)), 0.0, (1 - keep - a) / (2 * signed))
+            return _Roots(signed, signed, math.atan2(gap, abs(total)), 0.0, (1 - keep - a) / (2 * signed))
     else:
         gap = math.hypot(total, 2 * math.sqrt(-keep))
     first = total / 2 + (gap / 2 if total > 0 else -gap / 2)
     second = keep / first if first else 0.0
     # 1 − q is a/(1 − p), since (1 − p)(1 − q) = a: whichever does not cancel
     weight = a / (1 - first) if abs(1 - first) > abs(1 - second) else 1 - second
-    return _Pair(first, second, 0.0, gap / abs(first) if first else 0.0, weight)
+    return _Roots(first, second, 0.0, gap / abs(first) if first else 0.0, weight)
 
 
-def _wave(pair: _Pair, t: int) -> float:
+def _error_over_power(found: _Roots, t: int) -> float:
     """Return S_{t+1} − keep·S_t over firstᵗ, as the sum qᵗ + (1 − q)·p·S_t written in terms that do not cancel."""
-    if pair.angle:
-        return math.cos(t * pair.angle) + pair.weight * math.sin(t * pair.angle) / math.sin(pair.angle)
-    if pair.apart == 0:  # S_t = t·pᵗ⁻¹
-        return 1 + pair.weight * t
-    left = (1 - pair.apart) ** t  # (q/p)ᵗ
-    done = -math.expm1(t * math.log1p(-pair.apart)) if pair.apart < 0.5 else 1 - left
-    return left + pair.weight * done / pair.apart
+    if found.angle:
+        return math.cos(t * found.angle) + found.weight * math.sin(t * found.angle) / math.sin(found.angle)
+    if found.ratio_gap == 0:  # S_t = t·pᵗ⁻¹
+        return 1 + found.weight * t
+    left = (1 - found.ratio_gap) ** t  # (q/p)ᵗ
+    done = -math.expm1(t * math.log1p(-found.ratio_gap)) if found.ratio_gap < 0.5 else 1 - left
+    return left + found.weight * done / found.ratio_gap
 
 
 def _power(base: float, exponent: int) -> float:

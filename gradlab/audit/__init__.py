@@ -36,36 +36,36 @@ def watch(sample: int | None = None) -> Iterator[Report]:
         sample: measure the way to the first two updates and to every so many-th; 1 is each. By default to the first
             eight, then to one in 23 up to the 184th, then to the next one after an eighth of those so far.
     """
-    from gradlab.audit import active
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks import active
+    from gradlab.audit.recording.recorder import Recorder
 
     recorder = Recorder(sample)
-    active.begin(recorder)
+    active.start(recorder)
     try:
         yield Report(recorder.history)
     finally:
-        active.end(recorder)
+        active.stop(recorder)
 
 
 def warn(sample: int | None = None) -> None:
     """Watch from now on, and warn once of each error or warning by its id, at the first update measured that shows it.
 
-    The warning is a `GradientWarning`, told of the line that takes the step; where warnings are errors, it is raised
+    The warning is a `GradientWarning`, with the line that takes the step; where warnings are errors, it is raised
     there, after the step. Of notes there is none. A second call does nothing more.
 
     Args:
         sample: which updates are measured, as in `watch`.
     """
-    from gradlab.audit import active
     from gradlab.audit.findings import find
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks import active
+    from gradlab.audit.recording.recorder import Recorder
 
     if _warning:
         return
-    told: set[str] = set()
+    warned: set[str] = set()
 
-    def tell() -> None:
-        from gradlab.audit.places import here
+    def warn_of_findings() -> None:
+        from gradlab.audit.places import user_location
 
         try:
             found = find(recorder.history)
@@ -73,17 +73,17 @@ def warn(sample: int | None = None) -> None:
             recorder.failed("find", error)
             return
         for each in found:
-            if each.severity == "note" or each.id in told:
+            if each.severity == "note" or each.id in warned:
                 continue
-            told.add(each.id)
-            place = here() or (each.places[0] if each.places else None)
+            warned.add(each.id)
+            place = user_location() or (each.places[0] if each.places else None)
             text = f"{each.id}: {each.message}. Instead: {each.instead}"
             file, line = place or ("", 0)
             warnings.warn_explicit(text, GradientWarning, file, line)
 
-    recorder = Recorder(sample, measured=tell)
+    recorder = Recorder(sample, on_measured=warn_of_findings)
     _warning.append(recorder)
-    active.begin(recorder)
+    active.start(recorder)
 
 
 _warning: list[object] = []  # the recorder of warn(), once it has been called

@@ -8,10 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.patching import UNCOUNTED
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
+
+    from torch.optim import Optimizer
+
+# A warning names the line so many frames up; frames of such a file name are not counted. So a warning of torch names
+# the script's line, as it does without the audit.
+UNCOUNTED = "<gradlab importlib._bootstrap>"
 
 _INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # the prefix
 _OURS = str(Path(__file__).parent.parent)
@@ -25,29 +30,58 @@ class Place(NamedTuple):
     line: int
 
 
-def here() -> Place | None:
-    """Return the line of the user's code that is being run, or None where none is on the stack."""
+def _frames() -> Iterator[FrameType]:
+    """Yield the frames of the call stack, the innermost first."""
     frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
     while frame is not None:
-        if is_users(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, frame.f_lineno)
+        yield frame
         frame = frame.f_back
+
+
+def user_location() -> Place | None:
+    """Return the line of the user's code that is being run, or None where none is on the stack."""
+    for frame in _frames():
+        if is_user_code(frame.f_code.co_filename):
+            return Place(frame.f_code.co_filename, frame.f_lineno)
     return None
 
 
-def audit_also(path: str) -> None:
+def is_asked_by_user(between: tuple[str, ...]) -> bool:
+    """Say whether the user's code calls us, with nothing in between but files whose names end so, and ours."""
+    for frame in _frames():
+        file = frame.f_code.co_filename
+        if not is_ours(file) and not file.endswith(between):
+            return is_user_code(file)
+    return False
+
+
+def steps_under_way(optimizer: Optimizer | None) -> int:
+    """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
+    return sum(
+        frame.f_locals.get("self") is optimizer
+        for frame in _frames()
+        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename.endswith("optimizer.py")
+    )
+
+
+def passes_under_way() -> int:
+    """Return how many backward passes that are listened to are on the stack of this thread."""
+    return sum(frame.f_code.co_filename == UNCOUNTED and "backward" in frame.f_code.co_freevars for frame in _frames())
+
+
+def add_audited(path: str) -> None:
     """Take this file, or all below this folder, for the user's own from now on, though it be installed."""
     _audited.add(path)
-    is_users.cache_clear()
+    is_user_code.cache_clear()
 
 
 @lru_cache(maxsize=4096)
-def is_users(file: str) -> bool:
+def is_user_code(file: str) -> bool:
     """Say whether `file` is the user's own: not Python's, not installed but for what is audited, not ours.
 
     A notebook's cell is.
 
-    >>> is_users(__file__), is_users("<frozen runpy>"), is_users("<ipython-input-3>")
+    >>> is_user_code(__file__), is_user_code("<frozen runpy>"), is_user_code("<ipython-input-3>")
     (False, False, True)
     """
     if file.startswith("<"):

@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
-from gradlab.audit.keep import Keep, backwards_per_update, keep_of, mode_of
+from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from gradlab.audit.findings import Finding
-    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History, OptimizerHistory
     from gradlab.audit.places import Place
 
     Item = TypeVar("Item")
 
-FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more are told of as one
+FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more share one
 NARROWEST = 20  # columns
 TOGETHER = "\0"  # a space at which no line ends; no path holds it
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where a word longer than a line is broken: first what is best
 
 
-class Optimizer(NamedTuple):
+class OptimizerSummary(NamedTuple):
     """What was measured of one optimizer of the script."""
 
     kind: str  # the name of its class
     parameters: int
     updates: int
     backwards_per_update: int | None
-    keep: Keep | None  # None where it could not be measured
-    mode: str | None  # None where no one mode tells it
+    keep: MeasuredKeep | None  # None where it could not be measured
+    mode: str | None  # None where no one mode describes it
     meaning: str  # in a sentence
 
 
@@ -52,7 +52,7 @@ class Report:
             self._folder = os.getcwd()  # noqa: PTH109 - the user's; a script may go elsewhere
 
     @property
-    def optimizers(self) -> list[Optimizer]:
+    def optimizers(self) -> list[OptimizerSummary]:
         """Of each optimizer that took a step what was measured."""
         return [_optimizer(each) for each in self.history.trained()]
 
@@ -67,16 +67,16 @@ class Report:
         return all(each.severity == "note" for each in self.findings)
 
     def lines(self, width: int = 80) -> list[str]:
-        """Return the report as text, in lines of at most so many columns; what is alike is told once."""
+        """Return the report as text, in lines of at most so many columns; what is alike shares one."""
         found = self.findings
-        text = [f"gradlab audit: {'no verdict' if self.history.at_once else _sum(found)}"]
+        text = [f"gradlab audit: {'no verdict' if self.history.threads_at_once else _sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
         for alike in _alike(self.optimizers):
             text += [_head(alike), f"  {alike[0].meaning}"]
         text += [] if found else self._looked_at()
         text += [f"  {each}" for each in self.history.remarks()]
         for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
-            text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._told(each)]
+            text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._lines_of(each)]
             text += [f"  and {len(same) - 1} more at the same lines"] if len(same) > FEW else []
         if self.history.faults:
             text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
@@ -84,13 +84,13 @@ class Report:
 
     def _looked_at(self) -> list[str]:
         """Say how many updates were measured, where that is no more than half: what is rare may lie between them."""
-        updates = sum(each.updates for each in self.history.optimizers)
+        updates = self.history.updates
         measured = sum(each.times_measured for each in self.history.optimizers)
-        if 2 * measured > updates or not updates or self.history.at_once:
+        if 2 * measured > updates or not updates or self.history.threads_at_once:
             return []
         return [f"  measured at {measured:,} of {updates:,} updates; --sample 1 measures each"]
 
-    def _told(self, found: Finding) -> list[str]:
+    def _lines_of(self, found: Finding) -> list[str]:
         at = f", at{TOGETHER}{_shown(found.places, self._folder)}" if found.places else ""
         head = f"{found.severity} {found.id}, since update {found.since_update}{at}"
         return [head, f"  {found.message}", f"  instead: {found.instead}"]
@@ -124,25 +124,18 @@ class Report:
         return str(self)
 
 
-def _optimizer(history: OptimizerHistory) -> Optimizer:
+def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
-    return Optimizer(
-        history.kind,
-        history.parameters,
-        history.updates,
-        backwards_per_update(history),
-        keep,
-        mode,
-        _meaning(history, keep, mode),
-    )
+    passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
+    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning)
 
 
-def _meaning(history: OptimizerHistory, keep: Keep | None, mode: str | None) -> str:
+def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
     if keep is None and all(measured.empty for measured in history.measured):
         return "its steps find no gradient"
     if keep is None:
-        amid = ": it steps within backward passes" if history.amid else ""
-        return f"what is kept of the gradient could not be measured{amid}"
+        within = ": it steps within backward passes" if history.steps_within_pass else ""
+        return f"what is kept of the gradient could not be measured{within}"
     if mode is None and keep.steady:
         return "kept from update to update, and cleared now and then"
     if mode is None:
@@ -167,8 +160,8 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
     return f": with this SGD it is momentum {share}" if history.kind == "SGD" and not own else ""
 
 
-def _alike(optimizers: list[Optimizer]) -> Iterable[list[Optimizer]]:
-    """Yield optimizers by those that are told of in one line: equal ones; and many that differ in numbers alone."""
+def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
+    """Yield optimizers by those that share one line: equal ones; and many that differ in numbers alone."""
     for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
         yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
 
@@ -180,7 +173,7 @@ def _grouped(items: list[Item], key: Callable[[Item], Hashable]) -> list[list[It
     return list(groups.values())
 
 
-def _head(alike: list[Optimizer]) -> str:
+def _head(alike: list[OptimizerSummary]) -> str:
     first, keeps = alike[0], [each.keep for each in alike if each.keep]
     low, high = min(each.updates for each in alike), max(each.updates for each in alike)
     updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
@@ -192,7 +185,7 @@ def _head(alike: list[Optimizer]) -> str:
     )
 
 
-def _kept(keeps: list[Keep]) -> str:
+def _kept(keeps: list[MeasuredKeep]) -> str:
     if not keeps:
         return "keep not measured"
     low, high = f"{min(each.min for each in keeps):.3g}", f"{max(each.max for each in keeps):.3g}"

@@ -1,11 +1,11 @@
-"""What a training is made of between two steps, so that it can go on later as if nothing had happened.
+"""The state of a training between two steps: enough to resume later, bit for bit as if it had never stopped.
 
-That is the weights and buffers, `.grad` (what a mode keeps is part of the state here), optimizer and schedule, every
-generator that random numbers come from, and the position: how far the epoch's batches are drawn.
+That is the weights and buffers, `.grad` (what a mode keeps is part of the state here), optimizer and schedule, all
+generators that random numbers come from, and the position: how many of the epoch's batches are drawn.
 
-Iterators cannot be saved. So generators are noted when a pass over the batches begins, and to go on, batches are drawn
-again from there and thrown away. The last of them must be the one that was drawn before, or else the task does not
-draw its batches alike twice and the run cannot go on.
+Iterators cannot be saved. So the states of the generators are recorded when a pass over the batches begins. To resume,
+batches are drawn again from there and thrown away. The last of them must equal the batch that was drawn before.
+Otherwise the task does not draw the same batches twice, and the training cannot resume.
 """
 
 from __future__ import annotations
@@ -20,47 +20,66 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab.engines.cursor import Cursor
 from gradlab.errors import shortened
-from gradlab.tasks.fairness import hash_of
+from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torch import nn
 
-    from gradlab.engines.loop import Cursor
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
-LONG = 1000  # elements of a container, from which on it is taken to hold data and no generator
+MOST_SEARCHED = 1000  # elements of a container; a longer one is taken to hold data and no generator
 
 
-class CannotGoOnError(Exception):
-    """What was saved does not fit the training that it should go on in."""
+class CannotResumeError(Exception):
+    """A training cannot resume from what was saved."""
 
 
-class Training(NamedTuple):
-    """All that has a state in a training."""
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds: the run that it belongs to, how far that was, and its state."""
 
-    task: Task
-    optimizer: Optimizer
-    scheduler: Scheduler | None
-    cursor: Cursor
-    generators: Generators
+    identity: str
+    versions: dict[str, str]  # the rows depend on them
+    step: int
+    seconds: float  # of training until then
+    rows_sha256: str  # of the log until then
+    state: dict[str, Any]
 
+    def to_bytes(self) -> bytes:
+        """Return the content of the checkpoint's file."""
+        import torch
 
-class Noted:
-    """Batches, the generators of which are noted when a pass begins."""
+        content = io.BytesIO()
+        torch.save(self._asdict(), content)
+        return content.getvalue()
 
-    def __init__(self, batches: Iterable[Any], generators: Generators) -> None:
-        self.batches, self.generators = batches, generators
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Checkpoint:
+        """Return the checkpoint in a file; nothing in it is executed: only tensors and plain values are accepted.
 
-    def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]  # a TypeError where there is no length is what is wanted
+        Raises:
+            CannotResumeError: it is not a checkpoint of this version of gradlab.
+        """
+        import torch
 
-    def __iter__(self) -> Iterator[Any]:
-        self.generators.passing()
-        return iter(self.batches)
+        try:
+            found = cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        except (MemoryError, OSError):  # nothing is wrong with the checkpoint
+            raise
+        except Exception as error:  # torch has many ways to refuse
+            raise CannotResumeError(f"it is not a checkpoint: {shortened(error, 120)}") from None
+        kinds = zip(found, (str, dict, int, float, str, dict), strict=True)
+        if (
+            not all(type(value) is kind for value, kind in kinds)
+            or found.step <= 0
+            or not 0 <= found.seconds < math.inf
+        ):
+            raise CannotResumeError("it is not a checkpoint: it does not hold what one does")
+        return found
 
 
 class Generators:
@@ -68,37 +87,37 @@ class Generators:
 
     Attributes:
         own: those of the task.
-        begin: the states of all when the pass under way began.
+        begin: the states of all when the current pass over the batches began.
     """
 
     def __init__(self, task: Task) -> None:
         self.own = list(_own_generators([task.batches, task.model, task.loss]))
         self.begin: dict[str, Any] = {}
 
-    def passing(self) -> None:
-        """Note the generators: a pass over the batches begins."""
-        self.begin = self.now()
-
     def now(self) -> dict[str, Any]:
-        """Return the state of all generators."""
+        """Return the states of all generators."""
         import torch
 
+        cuda: Any = torch.cuda
         numpy = sys.modules.get("numpy")
         return {
             "python": random.getstate(),
             "numpy": numpy.random.get_state() if numpy else None,
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if _has_begun(torch.cuda) else [],
+            # Asking a GPU for its state would start it, even for a run on the CPU.
+            "cuda": cuda.get_rng_state_all() if cuda.is_initialized() else [],
             "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
             "own": [_state_of(each) for each in self.own],
         }
 
     def set(self, state: Mapping[str, Any]) -> None:
-        """Put all generators into a state that `now` returned, in this process or another."""
+        """Put all generators into the states that `now` returned, in this process or another."""
         import torch
 
         if len(state["own"]) != len(self.own):
-            raise CannotGoOnError(f"it held {len(state['own'])} generators of the task, which has {len(self.own)} now")
+            raise CannotResumeError(
+                f"it held {len(state['own'])} generators of the task, which has {len(self.own)} now"
+            )
         random.setstate(state["python"])
         if state["numpy"] is not None:
             import numpy as np
@@ -113,124 +132,110 @@ class Generators:
             _set_state(generator, each)
 
 
-def noted(task: Task, generators: Generators) -> Task:
-    """Return the task with `generators` noted at the begin of each pass, unless its batches are a plain list."""
-    fixed = type(task.batches) in (list, tuple)  # nothing is drawn to draw from these
-    return task if fixed else replace(task, batches=Noted(task.batches, generators))
+class RewindableBatches:
+    """Batches that record the states of the generators when a pass begins, so that the pass can be drawn again."""
+
+    def __init__(self, batches: Iterable[Any], generators: Generators) -> None:
+        self.batches, self.generators = batches, generators
+
+    def __len__(self) -> int:
+        return len(self.batches)  # type: ignore[arg-type]  # a TypeError where there is no length is what is wanted
+
+    def __iter__(self) -> Iterator[Any]:
+        self.generators.begin = self.generators.now()
+        return iter(self.batches)
 
 
-def snapshot(training: Training) -> dict[str, Any]:
-    """Return all that the training needs to go on after the row that it yielded last: tensors and plain values."""
-    model, generators = training.task.model, training.generators
-    return {
-        **training.cursor.state(),
-        "batch": hash_of(training.cursor.batch),
-        "model": model.state_dict(),
-        "buffers": _hidden_buffers(model),
-        "grad": [parameter.grad for parameter in model.parameters()],
-        "optimizer": state_dict_of(training.optimizer),
-        "scheduler": state_dict_of(training.scheduler),
-        "generators": plain({"begin": generators.begin, "now": generators.now()}),
-    }
+def rewindable(task: Task, generators: Generators) -> Task:
+    """Return the task with batches that can be drawn again; a plain list can be anyway."""
+    is_plain = type(task.batches) in (list, tuple)
+    return task if is_plain else replace(task, batches=RewindableBatches(task.batches, generators))
 
 
-class Saved(NamedTuple):
-    """What a checkpoint holds: which training it is of, where that stood, and its state there."""
+class TrainingState:
+    """All that has a state in a training.
 
-    identity: str
-    versions: dict[str, str]  # the rows depend on them
-    step: int
-    seconds: float  # of training until then
-    rows_sha256: str  # of the log until then
-    state: dict[str, Any]
-
-
-def packed(saved: Saved) -> bytes:
-    """Return the content of a checkpoint."""
-    import torch
-
-    content = io.BytesIO()
-    torch.save(saved._asdict(), content)
-    return content.getvalue()
-
-
-def unpacked(content: bytes) -> Saved:
-    """Return what a checkpoint holds; nothing in it is run: tensors and plain values are all that is accepted.
-
-    Raises:
-        CannotGoOnError: it is not a checkpoint of this version of gradlab.
+    Attributes:
+        task: what to train on: the task given, with batches that can be drawn again.
+        optimizer: the one given.
+        scheduler: the one given.
+        cursor: to be passed to the training loop.
+        generators: of the task, and global ones.
     """
-    import torch
 
-    try:
-        saved = Saved(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-    except (MemoryError, OSError):  # nothing is wrong with the checkpoint
-        raise
-    except Exception as error:  # torch tells in many ways what it refuses
-        raise CannotGoOnError(f"it is not a checkpoint: {shortened(error, 120)}") from None
-    kinds = zip(saved, (str, dict, int, float, str, dict), strict=True)
-    sound = all(type(value) is kind for value, kind in kinds) and saved.step > 0 and 0 <= saved.seconds < math.inf
-    if not sound:
-        raise CannotGoOnError("it is not a checkpoint: it does not hold what one does")
-    return saved
+    def __init__(self, task: Task, optimizer: Optimizer, scheduler: Scheduler | None) -> None:
+        self.generators = Generators(task)
+        self.task = rewindable(task, self.generators)
+        self.optimizer, self.scheduler, self.cursor = optimizer, scheduler, Cursor()
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return all that the training needs to resume after the last row: tensors and plain values."""
+        model, generators = self.task.model, self.generators
+        return {
+            **self.cursor.state_dict(),
+            "batch": hash_of(self.cursor.batch),
+            "model": model.state_dict(),
+            "buffers": _hidden_buffers(model),
+            "grad": [parameter.grad for parameter in model.parameters()],
+            "optimizer": state_dict_of(self.optimizer),
+            "scheduler": state_dict_of(self.scheduler),
+            "generators": to_plain_values({"begin": generators.begin, "now": generators.now()}),
+        }
 
-def restore(state: Mapping[str, Any], training: Training) -> None:
-    """Put a training that was just built where `snapshot` found another one of the same task.
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore what `snapshot` returned for another training of the same task; this one was just built.
 
-    The batches of the pass that is under way are drawn again by the training itself, from generators put back to where
-    the pass began; it then calls `cursor.caught_up`.
+        The training itself draws the batches of the current pass again, from generators put back to where the pass
+        began. It then calls `cursor.on_redrawn`.
 
-    Raises:
-        CannotGoOnError: the task is not the one that it was; from the training, too, when it draws other batches.
-    """
-    _check_same_model(state, training.task.model)
-    _put_back(state, training)
-    if isinstance(training.task.batches, Noted):
-        training.generators.set(state["generators"]["begin"])
+        Raises:
+            CannotResumeError: the task has changed; the training raises it, too, when it draws other batches.
+        """
+        _check_same_model(state, self.task.model)
+        self._load(state)
+        if isinstance(self.task.batches, RewindableBatches):
+            self.generators.set(state["generators"]["begin"])
 
-    def caught_up(batch: object) -> None:
-        if hash_of(batch) != state["batch"]:
-            raise CannotGoOnError("the task does not draw the same batches again")
-        training.generators.set(state["generators"]["now"])
+        def check_batch(batch: object) -> None:
+            if hash_of(batch) != state["batch"]:
+                raise CannotResumeError("the task does not draw the same batches again")
+            self.generators.set(state["generators"]["now"])
 
-    training.cursor.caught_up = caught_up
+        self.cursor.on_redrawn = check_batch
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Load weights, buffers, `.grad`, and the states of optimizer, schedule and cursor."""
+        model, window = self.task.model, self.cursor.window
+        model.load_state_dict(state["model"])
+        for name, buffer in _hidden_buffers(model).items():
+            buffer.copy_(state["buffers"][name])
+        for parameter, grad in zip(model.parameters(), state["grad"], strict=True):
+            parameter.grad = None if grad is None else grad.to(parameter.device)
+        if state["optimizer"] is not None:
+            load_optimizer(state["optimizer"], self.optimizer)
+        if state["scheduler"] is not None:
+            self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
+        self.cursor.load_state_dict(state)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if window.kept:
+            kept = zip(window.kept, trained, strict=True)
+            window.kept = [None if each is None else each.to(parameter.device) for each, parameter in kept]
 
 
 def _check_same_model(state: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise CannotGoOnError where the model has not the weights and buffers that were saved."""
+    """Raise CannotResumeError where the model has not the weights and buffers that were saved."""
     for found, saved in ((model.state_dict(), state["model"]), (_hidden_buffers(model), state["buffers"])):
         if _shapes(found) != _shapes(saved):
-            raise CannotGoOnError("the model has other weights or buffers now")
+            raise CannotResumeError("the model has other weights or buffers now")
     if len(list(model.parameters())) != len(state["grad"]):
-        raise CannotGoOnError("the model has other parameters now")
+        raise CannotResumeError("the model has other parameters now")
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
     return {name: (getattr(each, "shape", None), getattr(each, "dtype", None)) for name, each in tensors.items()}
 
 
-def _put_back(state: Mapping[str, Any], training: Training) -> None:
-    """Put back weights, buffers, `.grad`, and the states of optimizer, schedule and cursor."""
-    model = training.task.model
-    model.load_state_dict(state["model"])
-    for name, buffer in _hidden_buffers(model).items():
-        buffer.copy_(state["buffers"][name])
-    for parameter, grad in zip(model.parameters(), state["grad"], strict=True):
-        parameter.grad = None if grad is None else grad.to(parameter.device)
-    if state["optimizer"] is not None:
-        put_back_optimizer(state["optimizer"], training.optimizer)
-    if state["scheduler"] is not None:
-        training.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
-    training.cursor.begin_at(state)
-    window = training.cursor.window
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if window.kept:
-        kept = zip(window.kept, trained, strict=True)
-        window.kept = [None if each is None else each.to(parameter.device) for each, parameter in kept]
-
-
-def put_back_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
+def load_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
     """Load an optimizer's state, each tensor in the type that it had: torch brings all to the parameters' type."""
     optimizer.load_state_dict(saved)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -248,8 +253,8 @@ def state_dict_of(thing: object) -> Any:
 
 def _hidden_buffers(model: nn.Module) -> dict[str, Any]:
     """Return the buffers that a state_dict leaves out."""
-    told = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name not in told}
+    saved = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
 def _own_generators(roots: list[object]) -> Iterator[Any]:
@@ -265,16 +270,16 @@ def _own_generators(roots: list[object]) -> Iterator[Any]:
             continue
         seen.add(id(thing))
         if isinstance(thing, random.SystemRandom):
-            continue  # it has no state: what it draws cannot be drawn again
+            continue  # it has no state
         if isinstance(thing, kinds):
             yield thing
         else:
-            waiting += reversed(list(_parts(thing)))
+            waiting += reversed(list(_contents_of(thing)))
 
 
-def _parts(thing: object) -> Iterator[object]:
-    """Yield what a value holds: elements, attributes, and what a function has been given or names."""
-    if isinstance(thing, Mapping | list | tuple | set) and len(thing) < LONG:
+def _contents_of(thing: object) -> Iterator[object]:
+    """Yield what a value holds: elements, attributes, and what a function closes over, defaults to or names."""
+    if isinstance(thing, Mapping | list | tuple | set) and len(thing) < MOST_SEARCHED:
         yield from thing.values() if isinstance(thing, Mapping) else thing
     if isinstance(thing, FunctionType):
         yield from (cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell))
@@ -297,11 +302,6 @@ def _is_filled(cell: Any) -> bool:
         return False
 
 
-def _has_begun(cuda: Any) -> bool:
-    """Say whether something is on a GPU: asking one for its state before would start it, for a run on the CPU too."""
-    return bool(cuda.is_initialized())
-
-
 def _state_of(generator: Any) -> Any:
     """Return the state of a generator of torch, Python or NumPy."""
     if hasattr(generator, "getstate"):
@@ -318,10 +318,10 @@ def _set_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
 
 
-def plain(state: Any) -> Any:
+def to_plain_values(state: Any) -> Any:
     """Return states of generators with NumPy's arrays as lists: nothing but tensors and plain values is saved."""
     if isinstance(state, dict):
-        return {key: plain(each) for key, each in state.items()}
+        return {key: to_plain_values(each) for key, each in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(map(plain, state))
+        return type(state)(map(to_plain_values, state))
     return state.tolist() if type(state).__module__ == "numpy" else state

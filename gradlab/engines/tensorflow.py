@@ -14,11 +14,11 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from functools import reduce
-from itertools import count
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, cast
 
-from gradlab.engines.loop import length_of, no_batch, windows
+from gradlab.engines.accumulation import windows
+from gradlab.engines.cursor import Cursor
 from gradlab.errors import ExperimentError, GradlabError, TaskError, kind_of, shortened
 from gradlab.rows import Row
 from gradlab.wording import counted
@@ -53,39 +53,30 @@ def train(
         GradlabError: TensorFlow is not to be had, or was started before with another number of threads.
     """
     tf = start(threads)
-    assert epochs is not None or steps is not None, "training needs an end"
     model, variables = _model(task)
     criterion = _criterion(task)
     weights = [variable for parameter, variable in variables.items() if parameter.requires_grad]
-    nothing = [tf.zeros_like(w) for w in weights]
-    gradients = nothing  # what PyTorch holds in .grad
-    length = length_of(task.batches)
-    step = update = 0
-    for epoch in count() if epochs is None else range(epochs):
-        first = step
-        left = None if steps is None else steps - step
-        for batch, (window, due) in windows(task.batches, mode.every, length, left):
-            expected = _by_torch(task, batch) if step == 0 else None
-            inputs, targets = batch
-            with tf.GradientTape() as tape:
-                loss = criterion(model(_tensor(inputs)), _tensor(targets))
-                share = loss / window if mode.mean else loss
-            fresh = tape.gradient(share, weights)  # of this batch alone
-            gradients = [G + g for G, g in zip(gradients, fresh, strict=True)]  # what backward() does by itself
-            row = Row(step, update, epoch, float(loss))
-            if expected is not None:
-                _check_same(row.loss, expected)
-            if due:
-                for w, gradient in zip(weights, gradients, strict=True):
-                    w.assign_sub(lr * gradient)  # not Keras's SGD: it rounds lr to float32 whatever the weights are
-                gradients = [mode.keep * G for G in gradients] if mode.keep else nothing  # 0 × infinity is no number
-                update += 1
-            yield row
-            step += 1
-        if step == first:
-            raise no_batch(epoch)
-        if step == steps:
-            break
+    zeros = [tf.zeros_like(w) for w in weights]
+    gradients = zeros  # what PyTorch holds in .grad
+    cursor = Cursor()
+    for batch, window, due in cursor.remaining(partial(windows, task.batches, mode.every), epochs, steps):
+        expected = _torch_loss(task, batch) if cursor.step == 0 else None
+        inputs, targets = batch
+        with tf.GradientTape() as tape:
+            loss = criterion(model(_tensor(inputs)), _tensor(targets))
+            share = loss / window if mode.mean else loss
+        fresh = tape.gradient(share, weights)  # of this batch alone
+        gradients = [G + g for G, g in zip(gradients, fresh, strict=True)]  # what backward() does by itself
+        row = Row(cursor.step, cursor.update, cursor.epoch, float(loss))
+        if expected is not None:
+            _check_same(row.loss, expected)
+        if due:
+            for w, gradient in zip(weights, gradients, strict=True):
+                w.assign_sub(lr * gradient)  # not Keras's SGD: it rounds lr to float32 whatever the weights are
+            gradients = [mode.keep * G for G in gradients] if mode.keep else zeros  # 0 × infinity is no number
+            cursor.update += 1
+        cursor.step += 1
+        yield row
     _copy_back(variables)
 
 
@@ -95,7 +86,14 @@ def start(threads: int = 1) -> Any:
     Raises:
         GradlabError: it is not installed, does not import, or was started before with another number of threads.
     """
-    tf = _tensorflow()
+    if importlib.util.find_spec("tensorflow") is None:  # at once, without the seconds of the import
+        raise GradlabError(f"{_ENGINE} needs TensorFlow, which is not installed\npip install 'gradlab[tensorflow]'")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no lines on stderr; read at the first import, as is the next
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # sums in the same order on every run
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise GradlabError(f"TensorFlow is installed but does not import: {shortened(error, 200)}") from None
     try:
         tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -108,19 +106,6 @@ def start(threads: int = 1) -> Any:
     return tf
 
 
-def _tensorflow() -> Any:
-    """Import TensorFlow without the lines it writes to stderr, and with sums in the same order on every run."""
-    if importlib.util.find_spec("tensorflow") is None:  # at once, without the seconds of the import
-        raise GradlabError(f"{_ENGINE} needs TensorFlow, which is not installed\npip install 'gradlab[tensorflow]'")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when it is imported for the first time
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise GradlabError(f"TensorFlow is installed but does not import: {shortened(error, 200)}") from None
-    return tf
-
-
 def _tensor(value: torch.Tensor) -> Any:
     import tensorflow as tf
 
@@ -130,7 +115,7 @@ def _tensor(value: torch.Tensor) -> Any:
 # What is converted must be what torch would train
 
 
-def _by_torch(task: Task, batch: Any) -> torch.Tensor:
+def _torch_loss(task: Task, batch: Any) -> torch.Tensor:
     """Return the loss of the batch as the task itself computes it, without a trace in `.grad`."""
     import torch
 

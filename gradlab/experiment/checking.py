@@ -1,63 +1,70 @@
-"""From the values of an experiment to the experiment: every mistake is found, and reported in the order of lines."""
+"""Validation: from an experiment's values to the experiment, or all mistakes at once in the order of lines."""
 
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from gradlab import modes, optimizers, tasks
-from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, shortened
+from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, raise_together, shortened
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
 from gradlab.experiment.toml_text import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from gradlab.modes import Mode
 
     Key = tuple[str, ...]
 
-LONGEST_NAME = 200  # bytes: file systems take 255, and pictures and copies add to it
-MOST_RUNS = 100_000  # of one experiment: a folder each, and all are planned before the first is trained
-MOST_FAULTS = 10  # in one message
-ELSEWHERE = {
+MAX_NAME_BYTES = 200  # bytes: file systems take 255, and pictures and copies add to it
+MAX_RUNS = 100_000  # of one experiment: a folder each, and all are planned before the first is trained
+MAX_FAULTS = 10  # in one message
+SHORT_KEYS = {  # how the command line, and users by mistake, write keys of tables
     "batch_size": "task_options.batch_size",
     "learning_rate": "optimizer.lr",
     "lr": "optimizer.lr",
     "momentum": "optimizer.momentum",
 }
-_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{nth}" for port in ("COM", "LPT") for nth in "0123456789¹²³")}
-RULE = ("keep", "every")  # of the rule itself: a sweep varies them, and --set makes them the one mode
+_DEVICES = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{nth}" for port in ("COM", "LPT") for nth in "0123456789¹²³"),
+}
+RULE_KEYS = ("keep", "every")  # of the rule itself: a sweep varies them, and --set makes a mode of them
 
 
-def checked(values: dict[str, Any], faults: Faults, folder: Path | None, file: Path | None) -> Experiment:
+def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: Path | None) -> Experiment:
     """Return the experiment of these values, every name in its canonical spelling.
 
     Raises:
-        GradlabError: something does not hold: all that is wrong, each with its line.
+        GradlabError: all mistakes, each with its line.
     """
-    made = _typed(values, faults).found_in(folder, file)
-    parsed = _check_runs(made, faults)
-    optimizer = _check_optimizer(made, faults)
+    experiment = _parse_types(values, faults).located(folder, file)
+    parsed = _check_runs(experiment, faults)
+    optimizer = _check_optimizer(experiment, faults)
     if optimizer:
-        _check_together(made, parsed, optimizer, faults)
-    _check_task(made, faults)
-    if made.epochs is not None and made.steps is not None:
+        _check_combination(experiment, parsed, optimizer, faults)
+    _check_task(experiment, faults)
+    if experiment.epochs is not None and experiment.steps is not None:
         faults.add(("steps",), ExperimentError("give epochs or steps, not both"))
-    expect = _check_expected(made, parsed, faults)
-    _check_varied(made.vary, faults)
+    expect = _check_expected(experiment, parsed, faults)
+    _check_varied(experiment.vary, faults)
     faults.raise_if_any()
     updates: dict[str, Any] = {
-        "modes": [word if mode.own else mode.name for word, mode in zip(made.modes, parsed, strict=True)],
-        "optimizer": made.optimizer.model_copy(update={"name": optimizer}),
-        "epochs": 10 if made.epochs is None and made.steps is None else made.epochs,
+        "modes": [word if mode.own else mode.name for word, mode in zip(experiment.modes, parsed, strict=True)],
+        "optimizer": experiment.optimizer.model_copy(update={"name": optimizer}),
+        "epochs": 10 if experiment.epochs is None and experiment.steps is None else experiment.epochs,
         "expect": expect,
     }
-    return made.model_copy(update=updates)
+    return experiment.model_copy(update=updates).located(folder, file, parsed)
 
 
 class _Fault(NamedTuple):
@@ -67,71 +74,62 @@ class _Fault(NamedTuple):
 
 
 class Faults:
-    """What is wrong with an experiment, and in which line of its file."""
+    """The mistakes of an experiment, and their lines in its file."""
 
     def __init__(self, file: Path | None, text: str, flags: Mapping[Key, str]) -> None:
-        """Take the file and its text, and by which flag each key of the command line came."""
+        """Take the file, its text, and the flag of each key that the command line gives."""
         self.file, self.text, self.flags = file, text, flags
         self.found: list[_Fault] = []
-        self.meant: set[Key] = set()  # keys that misspelt ones stand for: nothing is known of them
+        self.intended: set[Key] = set()  # keys that misspelt ones stand for, so their values are unknown
 
     def add(self, key: Key, error: GradlabError) -> None:
-        """Note a fault of a key.
+        """Add a mistake of a key.
 
         Raises:
-            ExperimentError: there are more than a message takes.
+            ExperimentError: there are more than fit a message.
         """
         given = self.file is None or any(flag[: len(key)] == key[: len(flag)] for flag in self.flags)
-        if len(self.found) == MOST_FAULTS:
-            raise ExperimentError(f"{self._report()}\nThese are the first {MOST_FAULTS} mistakes.")
+        if len(self.found) == MAX_FAULTS:
+            first = "\n".join(map(str, self._errors()))
+            raise ExperimentError(f"{first}\nThese are the first {MAX_FAULTS} mistakes.")
         self.found.append(_Fault(key, None if given else line_of(self.text, key), error))
 
-    def at(self, *key: str) -> _At:
-        """Return a context that notes what is raised in it as a fault of the key, and ends there."""
-        return _At(self, key)
+    @contextmanager
+    def collect(self, *key: str) -> Iterator[None]:
+        """Add a GradlabError that is raised within the context as a mistake of the key."""
+        try:
+            yield
+        except GradlabError as error:
+            self.add(key, error)
 
-    def concern(self, *key: str) -> bool:
-        """Say whether nothing more can be said of a key: it, or one within it, has a fault or is misspelt."""
-        return any(each[: len(key)] == key for each in [*self.meant, *(fault.key for fault in self.found)])
+    def has_fault(self, *key: str) -> bool:
+        """Return whether a key, or one within it, has a mistake or is misspelt."""
+        return any(each[: len(key)] == key for each in [*self.intended, *(fault.key for fault in self.found)])
 
     def raise_if_any(self) -> None:
-        """Raise a GradlabError that reports all faults, if there are any."""
-        if len(self.found) == 1 and self.found[0].line is None:
-            raise self.found[0].error
-        if self.found:
-            raise ExperimentError(self._report())
+        """Raise a GradlabError that reports all mistakes, if there are any."""
+        raise_together(self._errors(), ExperimentError)
 
-    def _report(self) -> str:
-        """Return all faults, by line, then those of the command line; what is known is listed once."""
-        at_end = len(self.text) + 2
-        ordered = sorted(self.found, key=lambda each: at_end if each.line is None else each.line)
-        lines, listed = [], set()
-        for fault in ordered:
-            place = "" if fault.line is None else f"{self.file}:{fault.line}: "
-            wrong, _, known = str(fault.error).partition(" Known: ")
-            lines.append(place + (wrong if known in listed else str(fault.error)))
+    def _errors(self) -> list[GradlabError]:
+        """Return the errors by line, then those of the command line; known names are listed once."""
+        errors: list[GradlabError] = []
+        listed = set()
+        for fault in sorted(self.found, key=lambda each: math.inf if each.line is None else each.line):
+            message, _, known = str(fault.error).partition(" Known: ")
+            message = message if known in listed else str(fault.error)
             listed |= {known} - {""}
-        return "\n".join(lines)
-
-
-class _At(NamedTuple):
-    faults: Faults
-    key: Key
-
-    def __enter__(self) -> None:
-        """Nothing is to be done before."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if isinstance(error, GradlabError):
-            self.faults.add(self.key, error)
-        return isinstance(error, GradlabError)
+            if fault.line is None:
+                errors.append(type(fault.error)(message))
+            else:
+                errors.append(ExperimentError(f"{self.file}:{fault.line}: {message}"))
+        return errors
 
 
 # Types and keys
 
 
-def _typed(values: dict[str, Any], faults: Faults) -> Experiment:
-    """Return the experiment of the values that have their type; what has not is noted and left at its default."""
+def _parse_types(values: dict[str, Any], faults: Faults) -> Experiment:
+    """Return the experiment of the values that have their type; others are reported and replaced by defaults."""
     while True:
         try:
             return Experiment.model_validate(values)
@@ -139,18 +137,18 @@ def _typed(values: dict[str, Any], faults: Faults) -> Experiment:
             found: dict[Key, Any] = {}
             for fault in error.errors(include_url=False):
                 found.setdefault(_key_of(fault, values), fault)  # of a value of several types, the first one tried
-        for key, fault in islice(found.items(), MOST_FAULTS + 1):
-            if fault["type"] == "extra_forbidden" and (near := _near(key)):
-                faults.meant.add(near)
+        for key, fault in islice(found.items(), MAX_FAULTS + 1):
+            if fault["type"] == "extra_forbidden" and (near := _nearest_key(key)):
+                faults.intended.add(near)
         for key, fault in found.items():
-            if fault["type"] != "missing" or key not in faults.meant:
-                faults.add(key, ExperimentError(_explained(key, fault, faults)))
+            if fault["type"] != "missing" or key not in faults.intended:
+                faults.add(key, ExperimentError(_explain(key, fault, faults)))
             values = _without(values, key)
         values = {"task": next(iter(tasks.BUILT_IN)), "name": "unnamed"} | values  # what has no default
 
 
 def _key_of(fault: Any, values: object) -> Key:
-    """Return where in the values a fault is; pydantic's place also names list items and the types that it tried."""
+    """Return the key of a fault; pydantic's location also names list items and the types that it tried."""
     key: Key = ()
     for part in fault["loc"]:
         if not isinstance(values, dict) or part not in values:
@@ -160,7 +158,7 @@ def _key_of(fault: Any, values: object) -> Key:
 
 
 def _without(values: dict[str, Any], key: Key) -> dict[str, Any]:
-    """Return the values without the key, or without as much of its way as is a table."""
+    """Return the values without the key, or without the outermost part of its path that is no table."""
     first, *rest = key
     inner = values.get(first)
     if rest and isinstance(inner, dict):
@@ -168,8 +166,8 @@ def _without(values: dict[str, Any], key: Key) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != first}
 
 
-def _explained(key: Key, fault: Any, faults: Faults) -> str:
-    """Say what is wrong with the key, and what would work."""
+def _explain(key: Key, fault: Any, faults: Faults) -> str:
+    """Return what is wrong with the key, and what would work."""
     flag = next((flag for path, flag in faults.flags.items() if path == key[: len(path)]), None)
     name = ".".join(key)
     subject = flag if flag and not flag.startswith("--set") else name
@@ -178,17 +176,17 @@ def _explained(key: Key, fault: Any, faults: Faults) -> str:
     if fault["type"] == "missing":
         return f"{name} is missing"
     wrong = fault["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
-    wrong = _IN_TOML.get(fault["type"], wrong)
+    wrong = _MESSAGES.get(fault["type"], wrong)
     if key == ("device",):
         wrong = "must be like cpu, cuda or cuda:1"
     if any(isinstance(part, str) for part in fault["loc"][len(key) :]):  # one of the types that it tried
         wrong = "must be a number, a string, true, false or a list of these"
-    theirs = key == ("name",) and not flag and (faults.file is None or fault["input"] == faults.file.stem)
-    hint = "\nthat is what its file or function is called; give it another: name = …" if theirs else ""
-    return f"{subject} {wrong}, got {shortened(_shown(fault['input']))}{hint}"
+    by_file_name = key == ("name",) and not flag and (faults.file is None or fault["input"] == faults.file.stem)
+    hint = "\nthat is what its file or function is called; give it another: name = …" if by_file_name else ""
+    return f"{subject} {wrong}, got {shortened(_value_text(fault['input']))}{hint}"
 
 
-_IN_TOML = {
+_MESSAGES = {
     "dict_type": "must be a table",
     "int_type": "must be an integer",
     "int_from_float": "must be an integer",
@@ -201,30 +199,30 @@ _IN_TOML = {
 }
 
 
-def _known(key: Key) -> list[str]:
-    """Return the keys of the table in which this one stands."""
+def _known_keys(key: Key) -> list[str]:
+    """Return the known keys of the table that has this key."""
     sections: dict[str, type[BaseModel]] = {"optimizer": OptimizerSettings, "expect": Expected}
     return list((sections.get(key[0], Experiment) if len(key) > 1 else Experiment).model_fields)
 
 
-def _near(key: Key) -> Key | None:
-    """Return the key that an unknown one may stand for."""
+def _nearest_key(key: Key) -> Key | None:
+    """Return the known key that an unknown one may stand for."""
     *path, last = key
-    near = nearest(last, [*_known(key), *(() if path else ELSEWHERE)])
-    if path or near not in ELSEWHERE:
+    near = nearest(last, [*_known_keys(key), *(() if path else SHORT_KEYS)])
+    if path or near not in SHORT_KEYS:
         return (*path, near) if near else None
-    return tuple(ELSEWHERE[near].split("."))
+    return tuple(SHORT_KEYS[near].split("."))
 
 
 def _unknown_key(key: Key) -> str:
     *path, last = key
-    near = _near(key)
+    near = _nearest_key(key)
     guess = f"; did you mean '{'.'.join(near[len(path) :])}'?" if near else "."
     prefix = ".".join(path) + "." if path else ""
-    return f"unknown key '{prefix}{shortened(last)}'{guess} Known: {', '.join(_known(key))}"
+    return f"unknown key '{prefix}{shortened(last)}'{guess} Known: {', '.join(_known_keys(key))}"
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     try:
@@ -236,104 +234,104 @@ def _shown(value: object) -> str:
 # What needs more than types
 
 
-def _check_runs(made: Experiment, faults: Faults) -> list[Mode]:
+def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
     """Check the name, the modes and the seeds; return the modes."""
     parsed: list[Mode] = []
-    with faults.at("seeds"):
-        _no_more_runs_than_a_folder_holds(len(made.modes), len(made.seeds))
-    with faults.at("name"):
-        _name_of_a_folder(made.name)
-    for word in made.modes:
-        with faults.at("modes"):
-            parsed.append(modes.parse(word, made.folder))
-    with faults.at("modes"):
+    if (runs := len(experiment.modes) * len(experiment.seeds)) > MAX_RUNS:
+        given = f"{len(experiment.modes):,} modes × {len(experiment.seeds):,} seeds are {runs:,} runs"
+        most = f"too many for one experiment; at most {MAX_RUNS:,}"
+        faults.add(("seeds",), ExperimentError(f"{given}, {most}"))
+    with faults.collect("name"):
+        _check_folder_name(experiment.name)
+    for word in experiment.modes:
+        with faults.collect("modes"):
+            parsed.append(modes.parse(word, experiment.folder))
+    with faults.collect("modes"):
         _check_files(parsed)
-        _no_doubles("mode", [mode.name for mode in parsed])
-    with faults.at("seeds"):
-        _no_doubles("seed", made.seeds)
+        _refuse_duplicates("mode", [mode.name for mode in parsed])
+    with faults.collect("seeds"):
+        _refuse_duplicates("seed", experiment.seeds)
     return parsed
 
 
-def _check_optimizer(made: Experiment, faults: Faults) -> str | None:
-    """Check the optimizer and its options; return its name, or None where that is not known."""
-    name: str | None = None
-    with faults.at("optimizer", "name"):
-        name = optimizers.find(made.optimizer.name)
-    if name is None or faults.concern("optimizer", "name"):
+def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
+    """Check the optimizer and its options; return its name, or None where it is unknown."""
+    with faults.collect("optimizer", "name"):
+        name = optimizers.find(experiment.optimizer.name)
+    if faults.has_fault("optimizer", "name"):
         return None
     wrong: dict[str, GradlabError] = {}
-    for option, value in made.optimizer.options.items():
+    for option, value in experiment.optimizer.options.items():
         try:
             optimizers.check_options(name, {option: value})
         except OptimizerError as error:
             wrong[option] = error
     misspelt = next((option for option in wrong if nearest(option, ["name"])), None)
     if misspelt:  # which optimizer has these options is not known
-        name, wrong = None, {misspelt: ExperimentError(f"unknown key 'optimizer.{misspelt}'; did you mean 'name'?")}
+        wrong = {misspelt: ExperimentError(f"unknown key 'optimizer.{misspelt}'; did you mean 'name'?")}
     for option, fault in wrong.items():
         faults.add(("optimizer", option), fault)
-    return name
+    return None if misspelt else name
 
 
-def _check_together(made: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
-    """Check what goes with the optimizer and the modes: match_lr, schedule and engine."""
-    with faults.at("match_lr"):
-        if made.match_lr:
+def _check_combination(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
+    """Check what depends on both optimizer and modes: match_lr, schedule and engine."""
+    with faults.collect("match_lr"):
+        if experiment.match_lr:
             _check_matched(optimizer, parsed)
-    with faults.at("schedule"):
-        if made.schedule is not None and optimizer == optimizers.VANILLA:
-            raise OptimizerError(f"schedule '{made.schedule}' needs an optimizer of torch.optim, such as sgd")
-    if made.engine == "tensorflow":
-        _check_plain(made, parsed, optimizer, faults)
+    if experiment.schedule is not None and optimizer == optimizers.VANILLA:
+        wrong = f"schedule '{experiment.schedule}' needs an optimizer of torch.optim, such as sgd"
+        faults.add(("schedule",), OptimizerError(wrong))
+    if experiment.engine == "tensorflow":
+        _check_tensorflow(experiment, parsed, optimizer, faults)
 
 
-def _check_plain(made: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
-    """Refuse what engine tensorflow does not do: all but plain gradient descent on the CPU."""
+def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
+    """Refuse what engine tensorflow does not support: all but plain gradient descent on the CPU."""
     able = "engine 'tensorflow' does plain gradient descent on the CPU: SGD or vanilla, with lr alone"
     if optimizer not in ("SGD", optimizers.VANILLA):
         faults.add(("optimizer", "name"), OptimizerError(f"{able}, not {optimizer}"))
-    for option in made.optimizer.options.keys() - {"lr"}:
+    for option in experiment.optimizer.options.keys() - {"lr"}:
         faults.add(("optimizer", option), OptimizerError(f"{able}, without {option}"))
     if own := next((mode for mode in parsed if mode.own), None):
         wrong = f"{able}, and the rule of keep and every, not mode '{own.name}' of your own"
         faults.add(("modes",), ExperimentError(wrong))
     usual = {"clip_norm": None, "schedule": None, "device": "cpu"}
     for key, value in usual.items():
-        if getattr(made, key) != value:
-            faults.add((key,), ExperimentError(f"{able}, without {key} = {getattr(made, key)}"))
+        if getattr(experiment, key) != value:
+            faults.add((key,), ExperimentError(f"{able}, without {key} = {getattr(experiment, key)}"))
 
 
-def _check_task(made: Experiment, faults: Faults) -> None:
-    if faults.concern("task"):
+def _check_task(experiment: Experiment, faults: Faults) -> None:
+    if faults.has_fault("task"):
         return
-    task = None
-    with faults.at("task"):
-        task = tasks.find(made.task, made.folder)
+    with faults.collect("task"):
+        task = tasks.find(experiment.task, experiment.folder)
     # A user's own task is imported for this, so it waits until there is something to train.
-    if task and task.name in tasks.BUILT_IN:
-        for option, wrong in tasks.faults_of_options(task, made.task_options):
+    if not faults.has_fault("task") and task.name in tasks.BUILT_IN:
+        for option, wrong in tasks.faults_of_options(task, experiment.task_options):
             faults.add(("task_options", option), wrong)
 
 
-def _check_expected(made: Experiment, parsed: list[Mode], faults: Faults) -> dict[str, Expected]:
-    """Check of which modes something is expected; return that by their canonical names."""
+def _check_expected(experiment: Experiment, parsed: list[Mode], faults: Faults) -> dict[str, Expected]:
+    """Check the modes of `[expect]`; return their expectations by canonical name."""
     expect: dict[str, Expected] = {}
     words = {mode.name for mode in parsed}
-    any_mode = ("modes",) in faults.flags or faults.concern("modes")
-    for word, expected in made.expect.items():
-        with faults.at("expect", word):
-            name = modes.parse(word, made.folder).name
+    modes_replaced = ("modes",) in faults.flags or faults.has_fault("modes")
+    for word, expected in experiment.expect.items():
+        with faults.collect("expect", word):
+            name = modes.parse(word, experiment.folder).name
             if name in expect:
                 raise ExperimentError(f"mode '{name}' is given twice")
-            if name not in words and not any_mode:
+            if name not in words and not modes_replaced:
                 raise ExperimentError(f"mode '{name}' is expected something of but is not in modes")
             expect[name] = expected
     return expect
 
 
 def _check_varied(vary: dict[str, Any], faults: Faults) -> None:
-    """Refuse unknown keys of [vary]; the sweep parses their values, and says which keys do not vary."""
-    known = [*Experiment.model_fields, *ELSEWHERE, *RULE]
+    """Refuse unknown keys of [vary]; the sweep checks their values, and which keys can vary."""
+    known = [*Experiment.model_fields, *SHORT_KEYS, *RULE_KEYS]
     for key in vary:
         name = key.strip().replace("-", "_").partition(".")[0]
         if name not in (*known, "mode", "seed"):
@@ -344,15 +342,15 @@ def _check_varied(vary: dict[str, Any], faults: Faults) -> None:
 
 
 def check_rule(key: str, value: object) -> None:
-    """Raise ExperimentError where the value is none of keep or every, whichever the key is."""
+    """Raise ExperimentError where the value does not fit the key, keep or every."""
     if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}{_hint_of(value)}")
+        raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}{_number_hint(value)}")
     if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
         raise ExperimentError(f"every must be an integer, got {shortened(repr(value))}")
 
 
-def _hint_of(value: object) -> str:
-    """Return how TOML writes a number such as '.5'; "" of what is none."""
+def _number_hint(value: object) -> str:
+    """Return how TOML writes a number such as '.5'; "" for any other text."""
     try:
         number = float(value) if isinstance(value, str) else math.nan
     except ValueError:
@@ -360,7 +358,7 @@ def _hint_of(value: object) -> str:
     return f"; write {number}" if math.isfinite(number) else ""
 
 
-def _no_doubles(kind: str, values: list[Any]) -> None:
+def _refuse_duplicates(kind: str, values: list[Any]) -> None:
     seen = set()
     for value in values:
         if value in seen:
@@ -368,16 +366,12 @@ def _no_doubles(kind: str, values: list[Any]) -> None:
         seen.add(value)
 
 
-def _no_more_runs_than_a_folder_holds(modes: int, seeds: int) -> None:
-    if modes * seeds > MOST_RUNS:
-        asked = f"{modes:,} modes × {seeds:,} seeds are {modes * seeds:,} runs"
-        raise ExperimentError(f"{asked}, too many for one experiment; at most {MOST_RUNS:,}")
-
-
-def _name_of_a_folder(name: str) -> None:
-    """Refuse what some system takes for no folder's name: folders of runs are copied from one to another."""
-    if (size := len(name.encode())) > LONGEST_NAME:
-        raise ExperimentError(f"name '{shortened(name)}' must be shorter: it takes {size} bytes, above {LONGEST_NAME}")
+def _check_folder_name(name: str) -> None:
+    """Refuse names that are no folder's on some system: folders of runs are copied between systems."""
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        raise ExperimentError(
+            f"name '{shortened(name)}' must be shorter: it takes {size} bytes, above {MAX_NAME_BYTES}"
+        )
     if name.partition(".")[0].rstrip().upper() in _DEVICES:
         raise ExperimentError(
             f"name '{name}' is that of a device on Windows, and no folder's; choose another: name = …"
@@ -385,7 +379,7 @@ def _name_of_a_folder(name: str) -> None:
 
 
 def _check_files(parsed: list[Mode]) -> None:
-    """Raise ExperimentError for one function's name in two files of one name: a mode is known by these alone."""
+    """Refuse two files of one name with one function's name: a mode is identified by these alone."""
     files: dict[str, Path] = {}
     for mode in parsed:
         if (file := mode.own.file if mode.own else None) and files.setdefault(mode.name, file) != file:
@@ -395,11 +389,11 @@ def _check_files(parsed: list[Mode]) -> None:
 
 
 def _check_matched(optimizer: str, parsed: list[Mode]) -> None:
-    """Raise a GradlabError where no share of the lr gives each mode the same effective one."""
+    """Raise a GradlabError where no lr gives every mode the same effective lr."""
     if optimizer not in optimizers.LINEAR:
         raise ExperimentError(
             f"match_lr needs an optimizer whose step is lr × gradient, such as sgd: that of {optimizer} "
             "does not grow with what is kept in .grad"
         )
     for mode in parsed:
-        modes.share_of_matched_lr(mode)
+        modes.matched_lr_scale(mode)

@@ -13,16 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from gradlab import modes, tasks, user_code
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gradlab.modes import Mode
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
-Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-# fail_fast: of a list with thousands of faults the first is told
-Option = bool | Whole | Number | str | Annotated[list[bool | Whole | Number | str], Field(fail_fast=True)]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+# fail_fast: of a list with thousands of mistakes the first is reported
+Option = bool | Int64 | FiniteFloat | str | Annotated[list[bool | Int64 | FiniteFloat | str], Field(fail_fast=True)]
 
 
 class _Section(BaseModel):
@@ -30,7 +30,7 @@ class _Section(BaseModel):
 
 
 class OptimizerSettings(_Section):
-    """`[optimizer]`: a name, a learning rate, and whatever else the optimizer takes."""
+    """`[optimizer]`: a name, a learning rate, and the optimizer's other options."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Option]
@@ -40,12 +40,12 @@ class OptimizerSettings(_Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the optimizer's constructor is called with, after the parameters."""
+        """The arguments of the optimizer's constructor, after the parameters."""
         return {"lr": self.lr, **(self.model_extra or {})}
 
 
 class Expected(_Section):
-    """`[expect.MODE]`: what each run of the mode must have done.
+    """`[expect.MODE]`: the expected results of each run of the mode.
 
     `epoch_losses` are the mean losses of the first epochs, compared to as many decimals as the longest has.
     """
@@ -53,16 +53,16 @@ class Expected(_Section):
     verdict: Literal["falls", "rises", "oscillates", "diverges", "flat"] | None = None
     steps: Count | None = None
     updates: Count | None = None
-    first_loss_below: Number | None = None
-    first_loss_above: Number | None = None
-    last_loss_below: Number | None = None
-    last_loss_above: Number | None = None
-    best_loss_below: Number | None = None
-    best_loss_above: Number | None = None
-    epoch_losses: Annotated[list[Number], Field(min_length=1, fail_fast=True)] | None = None
+    first_loss_below: FiniteFloat | None = None
+    first_loss_above: FiniteFloat | None = None
+    last_loss_below: FiniteFloat | None = None
+    last_loss_above: FiniteFloat | None = None
+    best_loss_below: FiniteFloat | None = None
+    best_loss_above: FiniteFloat | None = None
+    epoch_losses: Annotated[list[FiniteFloat], Field(min_length=1, fail_fast=True)] | None = None
 
     def claims(self) -> dict[str, Any]:
-        """Return the keys that were given, with what they expect."""
+        """Return the given keys with their expected values."""
         return self.model_dump(exclude_none=True)
 
 
@@ -90,22 +90,28 @@ class Experiment(_Section):
 
     _folder: Path | None = PrivateAttr(None)
     _file: Path | None = PrivateAttr(None)
+    _modes: list[Mode] = PrivateAttr(default_factory=list)
 
     @property
     def folder(self) -> Path | None:
         """The folder of the experiment's file, where a user's task is looked for first."""
         return self._folder
 
-    def found_in(self, folder: Path | None, file: Path | None = None) -> Experiment:
-        """Return the experiment as read from a file in `folder`."""
-        found = self.model_copy()
-        found._folder, found._file = folder, file  # noqa: SLF001 - of the same class
-        return found
-
     @property
     def file(self) -> Path | None:
-        """The file that it was read from."""
+        """The experiment's file, if it was read from one."""
         return self._file
+
+    @property
+    def parsed_modes(self) -> list[Mode]:
+        """The modes, in the order given."""
+        return self._modes
+
+    def located(self, folder: Path | None, file: Path | None, parsed: Sequence[Mode] = ()) -> Experiment:
+        """Return the experiment as read from a file in `folder`, with its modes as validation parsed them."""
+        copy = self.model_copy()
+        copy._folder, copy._file, copy._modes = folder, file, list(parsed)  # noqa: SLF001 - of the same class
+        return copy
 
     @cached_property
     def task_name(self) -> tasks.TaskName:
@@ -113,17 +119,12 @@ class Experiment(_Section):
         return tasks.find(self.task, self.folder)
 
     @cached_property
-    def parsed_modes(self) -> list[Mode]:
-        """The modes, in the order given."""
-        return [modes.parse(word, self.folder) for word in self.modes]
-
-    @cached_property
     def task_source(self) -> str | None:
         """SHA-256 of the file of a user's task, None for a built-in one."""
         return user_code.source_hash(self.task_name)
 
     def optimizer_options(self, mode: Mode) -> dict[str, Any]:
-        """Return what the optimizer of a run is called with: its lr times a share where effective ones are matched.
+        """Return the optimizer's options of a run, its lr scaled by the mode where `match_lr` is set.
 
         Raises:
             ModeError: the mode has no effective lr that could be matched.
@@ -132,11 +133,11 @@ class Experiment(_Section):
         if not self.match_lr:
             return options
         # 0.005, where floats make 0.05·(1 − 0.9) less
-        lr = float(f"{options['lr'] * modes.share_of_matched_lr(mode):.12g}")
+        lr = float(f"{options['lr'] * modes.matched_lr_scale(mode):.12g}")
         return {**options, "lr": lr}
 
     def settings(self, mode: Mode, seed: int) -> dict[str, Any]:
-        """Return all that decides the rows of one run, in canonical form."""
+        """Return everything that determines the rows of one run, in canonical form."""
         return {
             "task": self.task_name.name,
             "task_source": self.task_source,
@@ -155,22 +156,22 @@ class Experiment(_Section):
 
 
 def identity(settings: Mapping[str, Any]) -> str:
-    """Return what tells runs apart: twelve hexadecimal digits of the SHA-256 of their settings."""
+    """Return the identity of a run: twelve hexadecimal digits of the SHA-256 of its settings."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _with_defaults(task: tasks.TaskName, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a built-in task with its defaults, so that saying the default changes nothing."""
+    """Return the options of a built-in task with its defaults, so that writing a default changes nothing."""
     if task.name not in tasks.BUILT_IN:
         return dict(options)
     parameters = inspect.signature(tasks.BUILT_IN[task.name]).parameters
-    given = {key: each.default for key, each in parameters.items() if key != "seed"} | dict(options)
-    return {key: float(value) if parameters[key].annotation == "float" else value for key, value in given.items()}
+    complete = {key: each.default for key, each in parameters.items() if key != "seed"} | dict(options)
+    return {key: float(value) if parameters[key].annotation == "float" else value for key, value in complete.items()}
 
 
 def _as_floats(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with 1 as 1.0, since to an optimizer they are the same."""
+    """Return the options with 1 as 1.0, which is the same to an optimizer."""
 
     def as_float(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""From a TOML file or a name to an experiment, with what the command line says on top."""
+"""Reading: from a TOML file or a name to an experiment, with the command line's values on top."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import modes, tasks
 from gradlab.errors import ExperimentError, GradlabError, shortened, unknown
-from gradlab.experiment.checking import ELSEWHERE, RULE, Faults, check_rule, checked
-from gradlab.experiment.toml_text import LARGEST, excess, line_of
+from gradlab.experiment.checking import RULE_KEYS, SHORT_KEYS, Faults, check_rule, validate
+from gradlab.experiment.toml_text import MAX_SIZE, TOO_LARGE, line_of, why_too_large
 from gradlab.shipped import folder as shipped_folder
-from gradlab.user_code import has_form
+from gradlab.user_code import is_function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from gradlab.experiment.model import Experiment
 
-DEFAULT = "diverging_loss"
+DEFAULT_EXPERIMENT = "diverging_loss"
 
 
 class Override(NamedTuple):
-    """A value that the command line puts over the file's: where it goes, what it is, and the flag it came by."""
+    """A value of the command line in place of the file's: its key, the value, and its flag."""
 
     key: tuple[str, ...]
     value: object
@@ -31,11 +31,11 @@ class Override(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Override:
-        """Return what `--set KEY=VALUE` says: a line of TOML, or a VALUE that needs no quotes where it is a string.
+        """Return the override of `--set KEY=VALUE`: a line of TOML, where a string needs no quotes.
 
-        The KEY may be a short name of `ELSEWHERE`; keep and every stay as they are, for `overrides_of`.
+        The KEY may be one of `SHORT_KEYS`; keep and every are left to `overrides_of`.
         """
-        if wrong := excess(text):
+        if wrong := why_too_large(text):
             raise ExperimentError(f"--set {shortened(text)} {wrong} for an experiment")
         name, equals, value = text.partition("=")
         for line in (text, f"{name}={json.dumps(value, ensure_ascii=False)}") if equals else ():
@@ -51,21 +51,21 @@ class Override(NamedTuple):
                 break
             flag = f"--set {shortened('.'.join(key))}"
             short = key[0].replace("-", "_")
-            return cls(
-                tuple(ELSEWHERE[short].split(".")) if key[1:] == () and short in ELSEWHERE else key, found, flag
-            )
+            if len(key) == 1 and short in SHORT_KEYS:
+                key = tuple(SHORT_KEYS[short].split("."))
+            return cls(key, found, flag)
         wrong = f"--set {shortened(text)}" if equals else f"--set {shortened(text)} has no '='"
         raise ExperimentError(f"{wrong}: write --set KEY=VALUE, such as --set optimizer.momentum=0.9")
 
 
 def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[Override]:
-    """Return what each `--set KEY=VALUE` says after `others`; keep and every together make the one mode.
+    """Return the override of each `--set KEY=VALUE` after `others`; keep and every together make one mode.
 
     Raises:
-        ExperimentError: one is not of that form, or is no keep or every; or others choose the modes already.
+        ExperimentError: one is malformed, or no valid keep or every; or others choose the modes already.
     """
     found = [*others, *map(Override.parse, texts)]
-    rule = {each.key[0]: each for each in found if len(each.key) == 1 and each.key[0] in RULE}
+    rule = {each.key[0]: each for each in found if len(each.key) == 1 and each.key[0] in RULE_KEYS}
     if not rule:
         return found
     flag = " and ".join(each.flag for each in rule.values())
@@ -79,12 +79,12 @@ def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[
     if chosen := next((each.flag for each in found if each.key == ("modes",)), None):
         verb = "sets" if len(rule) == 1 else "set"
         raise ExperimentError(f"{flag} {verb} the mode, so {chosen} cannot be used. Remove one.")
-    others = [each for each in found if len(each.key) > 1 or each.key[0] not in RULE]
+    others = [each for each in found if len(each.key) > 1 or each.key[0] not in RULE_KEYS]
     return [*others, Override(("modes",), [mode], flag)]
 
 
 def shipped() -> dict[str, Path]:
-    """Return the experiments that come with gradlab: name and file."""
+    """Return the experiments that ship with gradlab: name and file."""
     return {file.stem: file for file in sorted(shipped_folder().glob("*.toml"))}
 
 
@@ -93,53 +93,59 @@ def load(name: str, overrides: list[Override] | None = None, command: str = "run
 
     Args:
         name: of the file or the experiment.
-        overrides: what the command line puts over it.
+        overrides: the command line's values.
         command: of gradlab, for the message that a task's name needs --task.
 
     Raises:
-        ExperimentError: there is none, it is not TOML, or something in it does not hold: file, line, key and value.
+        ExperimentError: it does not exist, is not TOML, or has mistakes: file, line, key and value.
     """
-    return _Source.of_file(locate(name, command)).experiment(overrides or [])
+    file = locate(name, command)
+    text = read_text(file)
+    try:
+        values = tomllib.loads(text)
+    except ValueError as error:
+        raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
+    return _validate({"name": file.stem, **values}, overrides or [], file.parent, file, text)
 
 
-def place_of(experiment: Experiment, *key: str) -> str:
-    """Return `mine.toml:7: `, where a key stands in the experiment's file, for a message; "" where there is none."""
-    return "" if experiment.file is None else f"{experiment.file}:{line_of(text_of(experiment.file), key)}: "
+def location_of(experiment: Experiment, *key: str) -> str:
+    """Return the place of a key in the experiment's file, such as `mine.toml:7: `; "" where there is no file."""
+    return "" if experiment.file is None else f"{experiment.file}:{line_of(read_text(experiment.file), key)}: "
 
 
-def plain(experiment: Experiment) -> dict[str, Any]:
-    """Return a checked experiment as plain values, for `from_plain`; without what it expects and what it varies."""
+def to_plain(experiment: Experiment) -> dict[str, Any]:
+    """Return an experiment as plain values, for `from_plain`, without its expect and vary."""
     return experiment.model_dump(mode="json", exclude={"vary", "expect"})
 
 
 def from_plain(
     values: dict[str, Any], folder: Path | None, changed: Mapping[tuple[str, ...], object], flag: str = ""
 ) -> Experiment:
-    """Return the experiment of these values, `changed` in place of some, checked as if all stood in a file.
+    """Return the experiment of these values, some of them changed, after the checks of a file.
 
     Args:
-        values: of `plain`.
+        values: of `to_plain`.
         folder: of the experiment's file.
         changed: by the path of a key, such as ("optimizer", "lr").
-        flag: what a fault is told of, such as `--vary lr`.
+        flag: the subject of messages, such as `--vary lr`.
 
     Raises:
-        GradlabError: a value does not hold.
+        GradlabError: a value is invalid.
     """
-    return _Source(None, "", values, folder).experiment([Override(key, each, flag) for key, each in changed.items()])
+    return _validate(values, [Override(key, each, flag) for key, each in changed.items()], folder)
 
 
 def from_task(task: str, overrides: list[Override] | None = None) -> Experiment:
-    """Return a fresh experiment named after the task: SGD with lr 0.01, 10 epochs, seed 42."""
+    """Return an experiment named after the task: SGD with lr 0.01, 10 epochs, seed 42."""
     name = tasks.find(task).function
-    return _Source(None, "", {"name": name}).experiment([Override(("task",), task, "--task"), *(overrides or [])])
+    return _validate({"name": name}, [Override(("task",), task, "--task"), *(overrides or [])])
 
 
 def locate(name: str, command: str = "run") -> Path:
     """Return the file of the experiment `name`: a TOML file, or one that ships with gradlab.
 
     Raises:
-        ExperimentError: there is none; where the name is that of a task, how `command` takes one.
+        ExperimentError: it does not exist; for the name of a task, how `command` takes one.
     """
     known = shipped()
     by_plain_name = {each.replace("-", "_").lower(): each for each in known}
@@ -148,7 +154,7 @@ def locate(name: str, command: str = "run") -> Path:
     asked = f"gradlab {command} --task {shortened(name)}"
     if file.suffix == ".py":
         raise ExperimentError(f"'{shortened(name)}' is not an experiment. To run a task in it: {asked}:FUNCTION")
-    if file.suffix != ".toml" and (has_form(name) or (key in tasks.BUILT_IN and key not in by_plain_name)):
+    if file.suffix != ".toml" and (is_function_name(name) or (key in tasks.BUILT_IN and key not in by_plain_name)):
         raise ExperimentError(f"{shortened(name)} names a task: {asked}")
     if file.suffix == ".toml" or len(file.parts) != 1:
         if not file.is_file():
@@ -160,65 +166,57 @@ def locate(name: str, command: str = "run") -> Path:
     return known[by_plain_name[key]]
 
 
-def text_of(file: Path) -> str:
-    """Return the text of an experiment's file, with line feeds alone at the ends of lines.
+def read_text(file: Path) -> str:
+    """Return the text of an experiment's file, its lines ending with line feeds.
 
     Raises:
         ExperimentError: it cannot be read, is not UTF-8, or is larger or nested more deeply than any experiment.
     """
     try:
         with file.open("rb") as handle:
-            content = handle.read(LARGEST + 1)
-        text = "" if len(content) > LARGEST else content.decode("utf-8-sig").replace("\r\n", "\n")
+            content = handle.read(MAX_SIZE + 1)
+        if len(content) > MAX_SIZE:
+            raise ExperimentError(f"{file} {TOO_LARGE} for an experiment")
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ExperimentError(
             f"{file} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
         ) from None
-    if wrong := excess(text or content):
+    if wrong := why_too_large(text):
         raise ExperimentError(f"{file} {wrong} for an experiment")
     return text
 
 
-class _Source(NamedTuple):
-    """Values of an experiment before they are checked, and where they stand."""
+def _validate(
+    values: dict[str, Any],
+    overrides: list[Override],
+    folder: Path | None = None,
+    file: Path | None = None,
+    text: str = "",
+) -> Experiment:
+    flags = {override.key: override.flag for override in overrides}
+    return validate(_overridden(values, overrides), Faults(file, text, flags), folder, file)
 
-    file: Path | None
-    text: str
-    values: dict[str, Any]
-    folder: Path | None = None  # of the file
 
-    @classmethod
-    def of_file(cls, file: Path) -> _Source:
-        text = text_of(file)
-        try:
-            values = tomllib.loads(text)
-        except ValueError as error:
-            raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
-        return cls(file, text, {"name": file.stem, **values}, file.parent)
-
-    def experiment(self, overrides: list[Override]) -> Experiment:
-        flags = {override.key: override.flag for override in overrides}
-        return checked(self._overridden(overrides), Faults(self.file, self.text, flags), self.folder, self.file)
-
-    def _overridden(self, overrides: list[Override]) -> dict[str, Any]:
-        values: dict[str, Any] = dict(self.values)
-        for override in sorted(overrides, key=lambda each: each.key not in _RESETS):
-            *path, last = override.key
-            section = values
-            for part in path:
-                inner = section.get(part, {})
-                if not isinstance(inner, dict):
-                    raise ExperimentError(f"{override.flag}: {part} is not a table")
-                section[part] = dict(inner)
-                section = section[part]
-            section[last] = override.value
-            if override.key in _RESETS:  # the options of another task or optimizer would not fit
-                values |= _RESETS[override.key](values)
-            if override.key in _EXCLUSIVE and _EXCLUSIVE[override.key] not in {each.key for each in overrides}:
-                values.pop(_EXCLUSIVE[override.key][0], None)
-        return values
+def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:
+    values = dict(values)
+    for override in sorted(overrides, key=lambda each: each.key not in _RESETS):
+        *path, last = override.key
+        section = values
+        for part in path:
+            inner = section.get(part, {})
+            if not isinstance(inner, dict):
+                raise ExperimentError(f"{override.flag}: {part} is not a table")
+            section[part] = dict(inner)
+            section = section[part]
+        section[last] = override.value
+        if override.key in _RESETS:  # the options of another task or optimizer would not fit
+            values |= _RESETS[override.key](values)
+        if override.key in _EXCLUSIVE and _EXCLUSIVE[override.key] not in {each.key for each in overrides}:
+            values.pop(_EXCLUSIVE[override.key][0], None)
+    return values
 
 
 _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {

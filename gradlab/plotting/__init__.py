@@ -1,21 +1,13 @@
-"""Curves to figures: loss against step, update or epoch, one curve a mode, named at the curve; and maps of sweeps."""
+"""Figures: loss against step, update or epoch, one labelled curve a mode; and phase diagrams of sweeps."""
 
-from gradlab.plotting.figure import check_formats, draw, rendered
-from gradlab.plotting.labels import LABEL
-from gradlab.plotting.panels import Phase, Profile, Section, check_axes, panels_of
-from gradlab.plotting.phase_diagram import draw_phases
-from gradlab.plotting.theory_curves import without_theory
-
-__all__ = [
-    "LABEL",
-    "Phase",
-    "Profile",
-    "Section",
-    "check_axes",
-    "check_formats",
-    "draw",
-    "draw_phases",
-    "panels_of",
-    "rendered",
-    "without_theory",
-]
+from gradlab.plotting.figure import draw as draw
+from gradlab.plotting.labels import LABEL_SIZE as LABEL_SIZE
+from gradlab.plotting.panels import PhaseMap as PhaseMap
+from gradlab.plotting.panels import Profile as Profile
+from gradlab.plotting.panels import ProfileCurve as ProfileCurve
+from gradlab.plotting.panels import check_axes as check_axes
+from gradlab.plotting.panels import panels_of as panels_of
+from gradlab.plotting.phase_diagram import draw_phases as draw_phases
+from gradlab.plotting.rendering import check_formats as check_formats
+from gradlab.plotting.rendering import rendered as rendered
+from gradlab.plotting.theory_curves import without_theory as without_theory

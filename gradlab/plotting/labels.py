@@ -1,4 +1,4 @@
-"""Names at the ends of the curves, moved apart where they would touch."""
+"""Labels at the ends of the curves, moved apart where they would touch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from gradlab.analysis import curves
     from gradlab.plotting.lines import Line
 
-LABEL = 10.0  # points
-LONGEST, MOST_LINES = 60, 6  # characters of a line of a name, and its lines; what is beyond leaves no room for curves
+LABEL_SIZE = 10.0  # points
+MAX_CHARACTERS, MAX_LINES = 60, 6  # of a line of a label, and of a label: more leaves no room for curves
 
 
-def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
-    """Write each name at the end of its curve, to the right of the axes, moved apart where they would touch."""
-    names = [_label(line, axis) for line in lines]
-    margin = min(max(width_of(name, LABEL, "bold") for name in names) / 72 + 0.4, 0.45 * figure.get_figwidth())
+def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
+    """Write each label at the end of its curve, to the right of the axes, moved apart where they would touch."""
+    labels = [label_of(line, axis) for line in lines]
+    margin = min(max(width_of(label, LABEL_SIZE, "bold") for label in labels) / 72 + 0.4, 0.45 * figure.get_figwidth())
     figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
     left, right = min(line.band.x[0] for line in lines), max(line.band.x[-1] for line in lines)
     spare = 0.02 * (right - left) or 0.5
@@ -37,42 +37,42 @@ def name_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.A
     low, high = axes.get_ylim()
     ends = []
     for line in lines:
-        whole = line.finite == len(line.band.middle)
-        x, y = (line.band.x[-1], line.band.middle[-1]) if whole else leaves_at(axes, line)
+        whole = line.finite == len(line.band.median)
+        x, y = (line.band.x[-1], line.band.median[-1]) if whole else overflow_mark(axes, line)
         right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
         ends.append((float(right_at), float(up_at)))
-    spaces = [LABEL * 1.35 * (1 + name.count("\n")) for name in names]
-    # Lines may stand a little closer than they like to; where that does not do, they shrink.
-    small = min(1.0, max(0.4, 1.05 * (height + 1.2 * LABEL) / sum(spaces)))
+    spaces = [LABEL_SIZE * 1.35 * (1 + label.count("\n")) for label in labels]
+    # Labels may be a little closer than their spaces; where that is not enough, they shrink.
+    small = min(1.0, max(0.4, 1.05 * (height + 1.2 * LABEL_SIZE) / sum(spaces)))
     spaces = [small * space for space in spaces]
-    places = _apart([end[1] * height for end in ends], spaces, height)
+    places = _spread([end[1] * height for end in ends], spaces, height)
     beside = 1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth())
-    for line, name, end, place in zip(lines, names, ends, places, strict=True):
+    for line, label, end, place in zip(lines, labels, ends, places, strict=True):
         moved = abs(place - end[1] * height) > 3 or end[0] < 0.97
         thread = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
         thread["relpos"] = (0, 0.5)
         axes.annotate(
-            name, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
-            color=line.colour, fontsize=small * LABEL, fontweight="bold", annotation_clip=False,
+            label, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
+            color=line.colour, fontsize=small * LABEL_SIZE, fontweight="bold", annotation_clip=False,
             arrowprops=thread if moved else None, parse_math=False,
         )  # fmt: skip
 
 
-def leaves_at(axes: Axes, line: Line) -> tuple[float, float]:
-    """Return where the mark of a curve that leaves the finite stands: its last finite point, or the top above it."""
+def overflow_mark(axes: Axes, line: Line) -> tuple[float, float]:
+    """Return the mark of a curve that is no longer finite: its last finite point, or the top above it."""
     top = axes.get_ylim()[1]
     if not line.finite:
         return line.band.x[0], top
-    return line.band.x[line.finite - 1], min(line.band.middle[line.finite - 1], top)
+    return line.band.x[line.finite - 1], min(line.band.median[line.finite - 1], top)
 
 
-def _label(line: Line, axis: curves.Axis) -> str:
-    """Return the name of the curve, on several lines where it is long, and where it leaves the finite."""
-    name = printable(line.name).replace(",every", ", every")
-    parts = textwrap.wrap(name, 26, break_long_words=False, max_lines=MOST_LINES, placeholder=" …")
-    parts = [part if len(part) <= LONGEST else part[: LONGEST - 1] + "…" for part in parts]
-    if line.finite < len(line.band.middle):
-        what = "beyond 1e100" if math.isfinite(line.band.middle[line.finite]) else "not finite"
+def label_of(line: Line, axis: curves.Axis) -> str:
+    """Return the label of the curve, on several lines where it is long, with the point where it overflows."""
+    label = printable(line.name).replace(",every", ", every")
+    parts = textwrap.wrap(label, 26, break_long_words=False, max_lines=MAX_LINES, placeholder=" …")
+    parts = [part if len(part) <= MAX_CHARACTERS else part[: MAX_CHARACTERS - 1] + "…" for part in parts]
+    if line.finite < len(line.band.median):
+        what = "beyond 1e100" if math.isfinite(line.band.median[line.finite]) else "not finite"
         parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
     return "\n".join(parts)
 
@@ -84,22 +84,22 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
 
     font = FontProperties(weight=weight)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a name in another script
-        parts = text.replace("$", r"\$").split("\n")  # names are no formulas
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a label in another script
+        parts = text.replace("$", r"\$").split("\n")  # labels are no formulas
         paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts if part.strip()]
     return max((float(path.get_extents().width) for path in paths), default=0.0)
 
 
-def _apart(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
-    """Return places as near the wanted ones as can be, in their order, none closer than its height to the next.
+def _spread(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
+    """Return the places nearest to the wanted ones, in their order, none closer than its height to the next.
 
     All lie within `space`; where they do not fit, they overlap alike. Less the heights of those below it, each place
     must be at least that of the one below: a least-squares fit that only grows (pool adjacent violators, Ayer et al.
     1955).
     """
     order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
-    # The second line of a name must not reach title or axis.
-    margins = [max(0.0, heights[nth] / 2 - LABEL * 0.6) for nth in (order[0], order[-1])]
+    # The second line of a label must not reach title or axis.
+    margins = [max(0.0, heights[nth] / 2 - LABEL_SIZE * 0.6) for nth in (order[0], order[-1])]
     below = [0.0, *accumulate((heights[one] + heights[next_]) / 2 for one, next_ in pairwise(order))]
     room = max(0.0, space - sum(margins))
     fit = min(1.0, room / below[-1]) if below[-1] else 1.0

@@ -1,4 +1,4 @@
-"""The curves of a picture: runs that differ in their seed alone are one; what tells the others apart names them."""
+"""The curves of a figure: a line for runs that differ in their seed alone, named by what differs from other lines."""
 
 from __future__ import annotations
 
@@ -26,107 +26,108 @@ DASHES: tuple[Any, ...] = (
     (0, (10, 3)),
     (0, (4, 1, 1, 1, 1, 1)),
 )
-USUAL = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
+USUAL_MODES = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
 
 
 class Line(NamedTuple):
-    """A curve of the picture: its name, one run or the median of several, and how it is drawn."""
+    """A curve of the figure: its name, one run or the median of several, colour and dash."""
 
     name: str
     runs: list[tuple[RunRecord, Sequence[Row]]]
     band: curves.Band
     colour: str
     dash: Any
-    under: int = 0  # how many later curves lie on it: the more, the wider it is drawn, and pale, so that all are seen
+    covered_by: int = 0  # later curves that lie on it; it is drawn pale, and wider the more there are
 
     @property
     def seeds(self) -> int:
-        """How many runs it is the median of."""
+        """The number of runs that it is the median of."""
         return len(self.runs)
 
     @property
     def finite(self) -> int:
-        """How many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+        """The number of points before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
         return finite_points(self.band)
 
 
 def finite_points(band: curves.Band) -> int:
-    """Return how many points come before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
-    return next((nth for nth, y in enumerate(band.middle) if not abs(y) < HUGE), len(band.middle))
+    """Return the number of points before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+    return next((nth for nth, y in enumerate(band.median) if not abs(y) < HUGE), len(band.median))
 
 
 def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
-    """Group the runs by all but their seed, name the groups by what tells them apart, and give each its looks."""
+    """Return a line for each group of runs that share all settings but the seed."""
     groups: dict[tuple[tuple[str, str], ...], list[tuple[RunRecord, Sequence[Row]]]] = {}
     for record, rows in runs:
-        traits = {**flat(record.settings), "experiment": record.experiment, "mode": record.mode}
+        traits = {**flattened(record.settings), "experiment": record.experiment, "mode": record.mode}
         traits.pop("seed", None)
         groups.setdefault(tuple(sorted(traits.items())), []).append((record, rows))
-    several = [dict(key) for key in groups]
-    differing = _differing(several)
-    words = _words({trait for traits in several for trait in traits})
+    traits_of_groups = [dict(key) for key in groups]
+    differing = _distinguishing_settings(traits_of_groups)
+    names = _setting_names({trait for traits in traits_of_groups for trait in traits})
     lines: list[Line] = []
-    for traits, members in zip(several, groups.values(), strict=True):
-        told = [f"{words[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
+    for traits, members in zip(traits_of_groups, groups.values(), strict=True):
+        settings = [f"{names[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
-        colour, dash = look(traits["mode"], [each["mode"] for each in several], lines)
-        lines.append(Line(", ".join([traits["mode"], *told]), members, band, colour, dash))
+        colour, dash = colour_and_dash(traits["mode"], [each["mode"] for each in traits_of_groups], lines)
+        lines.append(Line(", ".join([traits["mode"], *settings]), members, band, colour, dash))
     return [
-        line._replace(under=sum(_hides(other, line) for other in lines[nth:])) for nth, line in enumerate(lines, 1)
+        line._replace(covered_by=sum(_covers(other, line) for other in lines[nth:]))
+        for nth, line in enumerate(lines, 1)
     ]
 
 
-def _hides(upper: Line, lower: Line) -> bool:
-    """Say whether the lower curve would not be seen: wherever it is, the upper one is within a percent of it."""
+def _covers(upper: Line, lower: Line) -> bool:
+    """Return whether the upper curve hides the lower one: it is within a percent of it everywhere."""
     n = len(lower.band.x)
     if list(upper.band.x[:n]) != list(lower.band.x):
         return False
-    ys = zip(lower.band.middle, upper.band.middle[:n], strict=True)
+    ys = zip(lower.band.median, upper.band.median[:n], strict=True)
     return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
 
 
-def look(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
+def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
     """Return the colour of the mode, the same for all its curves, and a dash that no curve of that colour has yet."""
-    others = [each for each in dict.fromkeys(modes) if each not in USUAL]
-    free = list(range(len(USUAL), len(COLOURS)))
+    others = [each for each in dict.fromkeys(modes) if each not in USUAL_MODES]
+    free = list(range(len(USUAL_MODES), len(COLOURS)))
     if len(others) > len(free):  # colours of usual modes that are not in this picture are free for others
-        free += [nth for nth, each in enumerate(USUAL) if each not in modes]
-    nth = USUAL.index(mode) if mode in USUAL else free[others.index(mode) % len(free)]
+        free += [nth for nth, each in enumerate(USUAL_MODES) if each not in modes]
+    nth = USUAL_MODES.index(mode) if mode in USUAL_MODES else free[others.index(mode) % len(free)]
     colour = COLOURS[nth]
     taken = [line.dash for line in drawn if line.colour == colour]
     dashes = [DASHES[(nth + shift) % len(DASHES)] for shift in range(len(DASHES))]
     return colour, next((dash for dash in dashes if dash not in taken), dashes[0])
 
 
-def _differing(groups: Sequence[dict[str, str]]) -> list[str]:
-    """Return the traits besides the mode that tell the groups apart; the experiment alone where it does."""
+def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
+    """Return the traits besides the mode that distinguish the groups; the experiment alone where that is enough."""
 
-    def kinds(traits: Iterable[str]) -> int:
+    def distinct(traits: Iterable[str]) -> int:
         return len({tuple(group.get(trait) for trait in traits) for group in groups})
 
     known = sorted({trait for group in groups for trait in group} - {"mode", "task_source", "mode_source"})
-    differing = [trait for trait in known if kinds([trait]) > 1]
-    return ["experiment"] if differing and kinds(["experiment"]) == kinds(differing) else differing
+    differing = [trait for trait in known if distinct([trait]) > 1]
+    return ["experiment"] if differing and distinct(["experiment"]) == distinct(differing) else differing
 
 
-def _words(known: Iterable[str]) -> dict[str, str]:
-    """Return how each trait is called beside a curve: by the end of its key where no other has the same."""
+def _setting_names(known: Iterable[str]) -> dict[str, str]:
+    """Return the name of each trait in a label: the last part of its key where that is unique."""
     ends = Counter(trait.rpartition(".")[2] for trait in known)
-    words = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
-    return words | {"optimizer.name": "optimizer"}
+    names = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
+    return names | {"optimizer.name": "optimizer"}
 
 
-def flat(settings: dict[str, Any], before: str = "") -> dict[str, str]:
+def flattened(settings: dict[str, Any], before: str = "") -> dict[str, str]:
     """Return the settings without nesting, as `{"optimizer.lr": "0.01", …}`."""
     found: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{before}{key}.")
+            found |= flattened(value, f"{before}{key}.")
         else:
             found[before + key] = _plain(value) if isinstance(value, float) else str(value)
     return found
 
 
 def _plain(value: float) -> str:
-    """Return the number as short as it can be without becoming another: two learning rates are two curves."""
+    """Return the shortest text of a number that keeps its value: two learning rates are two curves."""
     return short if float(short := f"{value:g}") == value else repr(value)

@@ -1,4 +1,4 @@
-"""The panels of a sweep's picture: from its columns to maps over two axes, or to curves over one. Numbers only."""
+"""The panels of a sweep's figure: from its results to maps over two axes, or profiles over one. Numbers only."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from itertools import product
 from statistics import median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.errors import PlotError, shortened
+from gradlab import modes as modes_
+from gradlab.errors import ModeError, PlotError, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-MOST_PANELS = 6
+MAX_PANELS = 6
 DIVERGED = 0.5  # of the seeds: above it a cell counts as diverged
 _LR, _KEEP = ("lr", "optimizer.lr"), ("keep",)
-_SAME_EDGE = {"batch_size", "steps", "epochs", "every"}  # panels over these have the λ of the full batch in common
+_SAME_SHARPNESS = {"batch_size", "steps", "epochs", "every"}  # panels over these share the λ of the full batch
 
-Numbers = list[float | None]  # None where there is no run
+Numbers = list[float | None]  # None without a run
 
 
-class Phase(NamedTuple):
-    """A map: what came of the runs over two axes.
+class PhaseMap(NamedTuple):
+    """The results of the runs over two axes.
 
     Attributes:
-        title: what tells this panel from others; "" for one alone.
-        x_key: what varies from left to right, in the words of the experiment file.
+        title: what differs from other panels; "" for one alone.
+        x_key: the key of the experiment that varies from left to right.
         x: shape (nx,); ascending.
-        y_key: what varies from bottom to top.
+        y_key: the key that varies from bottom to top.
         y: shape (ny,); ascending.
         loss: shape (ny, nx); the last loss, inf where it is not finite; None without a run. It is the median over the
             seeds, the lower of two: where half of them diverge, the mean of the two would be that of neither kind.
         diverged: shape (ny, nx); the share of the seeds that diverged, 0 to 1; None without a run.
-        edges: λ of each seed, of which the edge of stability is drawn; none where the axes are not lr and keep.
-        seeds: how many the medians are of.
+        sharpness: λ of each seed, for the edge of stability; none where the axes are not lr and keep.
+        seeds: the number of seeds of a median.
     """
 
     title: str
@@ -43,29 +44,46 @@ class Phase(NamedTuple):
     y: Sequence[float]
     loss: Sequence[Sequence[float | None]]
     diverged: Sequence[Sequence[float | None]]
-    edges: Sequence[float] = ()
+    sharpness: Sequence[float] = ()
     seeds: int = 1
 
+    @property
+    def cells(self) -> list[tuple[float | None, float | None]]:
+        """Loss and share of diverged seeds of each cell."""
+        rows = zip(self.loss, self.diverged, strict=True)
+        return [cell for losses, shares in rows for cell in zip(losses, shares, strict=True)]
 
-class Section(NamedTuple):
-    """A curve over one axis: last loss of a mode, median and range over the seeds, and the share that diverged."""
+    @property
+    def shares(self) -> list[float | None]:
+        """The share of diverged seeds of each cell."""
+        return [share for row in self.diverged for share in row]
+
+
+class ProfileCurve(NamedTuple):
+    """The last loss of a mode over one axis: median and range over the seeds, and the share that diverged."""
 
     mode: str
-    middle: Numbers
+    median: Numbers
     low: Numbers
     high: Numbers
     diverged: Numbers
+    keep: float | None = None  # of the mode, where its edge of stability is known
 
 
 class Profile(NamedTuple):
-    """Curves: what came of the runs over one axis, one curve a mode; else as a `Phase`."""
+    """The results of the runs over one axis, a curve for each mode; else as a `PhaseMap`."""
 
     title: str
     x_key: str
     x: Sequence[float]
-    sections: Sequence[Section]
-    edges: Sequence[float] = ()
+    curves: Sequence[ProfileCurve]
+    sharpness: Sequence[float] = ()
     seeds: int = 1
+
+    @property
+    def shares(self) -> list[float | None]:
+        """The share of diverged seeds of each point."""
+        return [share for curve in self.curves for share in curve.diverged]
 
 
 def panels_of(
@@ -76,46 +94,46 @@ def panels_of(
     status: Sequence[str | None],
     verdict: Sequence[str | None],
     last_loss: Sequence[float | None],
-    edges: Sequence[float] = (),
-) -> list[Phase] | list[Profile]:
-    """Return the panels of a sweep: maps where two axes or more have numbers, else curves.
+    sharpness: Sequence[float] = (),
+) -> list[PhaseMap] | list[Profile]:
+    """Return the panels of a sweep: maps where two axes or more have numbers, else profiles.
 
-    The lr goes from left to right and keep from bottom to top where they vary, else the axes in the order given. What
-    else varies, modes included, tells the panels apart; the modes of curves share a panel.
+    The lr goes from left to right and keep from bottom to top where they vary, else the axes in the order given. Each
+    value of the other axes, and each mode of a map, has a panel of its own.
 
     Args:
-        axes: what is varied, and its values.
+        axes: the varied keys and their values.
         modes: one where keep or every is varied.
         seeds: of each mode at each point.
-        status: of each run: done or failed, None where it is not there. Runs are in the order of the product of the
+        status: of each run: done or failed, None where it is missing. Runs are in the order of the product of the
             axes, the last fastest, then the modes, then the seeds; so are the other columns. A run that is not done
-            counts as not there.
+            counts as missing.
         verdict: of each run.
         last_loss: of each run.
-        edges: λ of each seed, where the optimizer is plain SGD; used where the edge is known: over lr and keep, and
-            over lr alone for modes of a known keep.
+        sharpness: λ of each seed, where the optimizer is plain SGD; for the edge over lr and keep, and over lr alone
+            for modes of a known keep.
 
     Raises:
         PlotError: no axis has numbers to draw along, or there would be too many panels.
     """
-    table = _Table(axes, modes, seeds, status, verdict, last_loss)
+    table = _Results(axes, modes, seeds, status, verdict, last_loss)
     across, apart = check_axes(axes, modes)
-    own_edge = across[0] in _LR and all(_word(key) in _SAME_EDGE for key in apart)
-    known = [each for each in edges if 0 < each < math.inf] if own_edge else []
+    edge_known = across[0] in _LR and all(_short_key(key) in _SAME_SHARPNESS for key in apart)
+    known = [each for each in sharpness if 0 < each < math.inf] if edge_known else []
     panels = [dict(zip(apart, values, strict=True)) for values in product(*apart.values())]
     if len(across) == 1:
         return [_profile(table, across[0], at, known) for at in panels]
-    return [_phase(table, across[0], across[1], at, known if across[1] in _KEEP else []) for at in panels]
+    return [_phase_map(table, across[0], across[1], at, known if across[1] in _KEEP else []) for at in panels]
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
-    """Return along which axes, one or two, a sweep is drawn, and what tells its panels apart.
+    """Return the one or two axes along which a sweep is drawn, and the others, which give it several panels.
 
     Raises:
         PlotError: no axis has numbers to draw along, or there would be too many panels.
     """
     varied = {key: list(values) for key, values in axes.items() if len(values) > 1}
-    numeric = sorted((key for key in varied if _are_numbers(varied[key])), key=_place)
+    numeric = sorted((key for key in varied if _all_numbers(varied[key])), key=_axis_order)
     if not numeric:
         raise PlotError("there is no axis to draw along: vary a number, such as --vary lr=0.001:1:9:log")
     across = numeric[:2]
@@ -128,7 +146,7 @@ def check_axes(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple
     return across, apart
 
 
-class _Table(NamedTuple):
+class _Results(NamedTuple):
     """The columns of a sweep."""
 
     axes: Mapping[str, Sequence[Any]]
@@ -139,68 +157,77 @@ class _Table(NamedTuple):
     last_loss: Sequence[float | None]
 
     def cell(self, at: Mapping[str, Any]) -> tuple[list[float], float | None]:
-        """Return the last losses of the seeds at a point and mode, and which share of them diverged."""
+        """Return the last losses of the seeds at a point and mode, and the share that diverged."""
         index = 0
         for key, values in self.axes.items():
             index = index * len(values) + (list(values).index(at[key]) if key in at else 0)
         index = index * len(self.modes) + (self.modes.index(at["mode"]) if "mode" in at else 0)
         runs = range(index * len(self.seeds), (index + 1) * len(self.seeds))
-        there = [
+        done = [
             (loss, run) for run in runs if self.status[run] == "done" and (loss := self.last_loss[run]) is not None
         ]
-        if not there:
+        if not done:
             return [], None
-        share = sum(self.verdict[run] == "diverges" for _, run in there) / len(there)
-        return [loss if math.isfinite(loss) else math.inf for loss, _ in there], share
+        share = sum(self.verdict[run] == "diverges" for _, run in done) / len(done)
+        return [loss if math.isfinite(loss) else math.inf for loss, _ in done], share
 
 
-def _phase(table: _Table, x_key: str, y_key: str, at: dict[str, Any], edges: Sequence[float]) -> Phase:
+def _phase_map(table: _Results, x_key: str, y_key: str, at: dict[str, Any], sharpness: Sequence[float]) -> PhaseMap:
     x, y = sorted(table.axes[x_key]), sorted(table.axes[y_key])
     cells = [[table.cell({**at, x_key: right, y_key: up}) for right in x] for up in y]
     loss = [[median_low(losses) if losses else None for losses, _ in row] for row in cells]
     diverged = [[share for _, share in row] for row in cells]
-    return Phase(_title(at), x_key, x, y_key, y, loss, diverged, edges, len(table.seeds))
+    return PhaseMap(_title(at), x_key, x, y_key, y, loss, diverged, sharpness, len(table.seeds))
 
 
-def _profile(table: _Table, x_key: str, at: dict[str, Any], edges: Sequence[float]) -> Profile:
+def _profile(table: _Results, x_key: str, at: dict[str, Any], sharpness: Sequence[float]) -> Profile:
     x = sorted(table.axes[x_key])
-    sections = []
+    curves = []
     for mode in table.modes:
         cells = [table.cell({**at, x_key: right, "mode": mode}) for right in x]
         middle, low, high = ([of(losses) if losses else None for losses, _ in cells] for of in (median_low, min, max))
-        sections.append(Section(mode, middle, low, high, [share for _, share in cells]))
-    return Profile(_title(at), x_key, x, sections, edges, len(table.seeds))
+        curves.append(ProfileCurve(mode, middle, low, high, [share for _, share in cells], _known_keep(mode)))
+    return Profile(_title(at), x_key, x, curves, sharpness, len(table.seeds))
+
+
+def _known_keep(name: str) -> float | None:
+    """Return what the mode keeps, where it follows the rule and its edge is that of a mean gradient."""
+    try:
+        mode = modes_.parse(name)
+    except ModeError:  # a user's own whose file is gone
+        return None
+    return mode.keep if mode.own is None and mode.mean else None
 
 
 def _check_few(apart: Mapping[str, Sequence[Any]]) -> None:
-    """Raise PlotError where what is varied besides the axes makes more panels than can be read."""
+    """Raise PlotError where there would be too many panels to read."""
     number = math.prod(map(len, apart.values()))
-    if number > MOST_PANELS:
+    if number > MAX_PANELS:
         what = " × ".join(f"{len(values)} of {shortened(key)}" for key, values in apart.items())
         raise PlotError(
-            f"{number} panels ({what}) are too many to read, at most {MOST_PANELS}\n"
+            f"{number} panels ({what}) are too many to read, at most {MAX_PANELS}\n"
             f"sweep fewer values of {' and '.join(map(shortened, apart))}, each rest in a sweep of its own"
         )
 
 
-def _place(key: str) -> int:
+def _axis_order(key: str) -> int:
     return 0 if key in _LR else 1 if key in _KEEP else 2
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
+def _all_numbers(values: Sequence[Any]) -> bool:
     return all(isinstance(each, int | float) and not isinstance(each, bool) for each in values)
 
 
-def _word(key: str) -> str:
-    """Return the end of a key, by which it is called in a picture."""
+def _short_key(key: str) -> str:
+    """Return the last part of a key, its name in a figure."""
     return key.rpartition(".")[2]
 
 
 def _title(at: Mapping[str, Any]) -> str:
-    """Return what tells a panel from others, such as `batch_size=40`."""
-    words = [str(value) if key == "mode" else f"{_word(key)}={_short(value)}" for key, value in at.items()]
+    """Return the title of a panel, such as `batch_size=40`."""
+    words = [str(value) if key == "mode" else f"{_short_key(key)}={_value_text(value)}" for key, value in at.items()]
     return shortened(", ".join(words))
 
 
-def _short(value: object) -> str:
+def _value_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,12 +1,12 @@
-"""What theory predicts of a curve: closed forms, of the numbers that its runs recorded when they were trained."""
+"""The theory of a curve: closed forms, from the numbers that its runs recorded during training."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import modes
 from gradlab.analysis import curves, theory
-from gradlab.analysis.quadratic import obstacle
+from gradlab.analysis.quadratic import why_no_theory
 from gradlab.errors import ModeError, PlotError
 from gradlab.plotting.lines import lines_of
 from gradlab.rows import Row
@@ -21,64 +21,64 @@ NOT_RECORDED = "trained before runs recorded what theory needs"
 ADVICE = "there is for full batches, squared error and plain SGD: gradlab run straight_line_mse"
 
 
+class _Prediction(NamedTuple):
+    """The numbers of a run's closed form, or why it has none."""
+
+    reason: str = ""
+    lr: float = 0.0
+    keep: float = 0.0
+    curvatures: Sequence[float] = ()
+    amplitudes: Sequence[float] = ()
+    floor: float = 0.0
+
+    def rows(self, steps: int) -> list[Row]:
+        """Return the rows of a training without rounding: an epoch is a step and an update, with any `every`."""
+        losses = theory.loss_trajectory(self.lr, self.curvatures, self.keep, steps - 1, self.amplitudes, self.floor)
+        return [Row(step, step, step, loss) for step, loss in enumerate(losses)]
+
+
 def prediction(line: Line, axis: curves.Axis) -> curves.Band | None:
-    """Return the losses that theory predicts for the runs of a curve, their median as the curve's; None without."""
-    if why_not(line):
+    """Return the losses that theory predicts for the runs of a curve, as a median; None without theory."""
+    predictions = [_predict(record, rows) for record, rows in line.runs]
+    if any(each.reason for each in predictions):
         return None
-    return curves.band([curves.curve(_rows(record, len(rows)), axis) for record, rows in line.runs])
+    runs = zip(predictions, line.runs, strict=True)
+    return curves.band([curves.curve(each.rows(len(rows)), axis) for each, (_, rows) in runs])
 
 
 def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> list[str]:
-    """Say of the curves of these runs that have no theory why, a line for each reason.
+    """Return a line for each reason why curves of these runs have no theory.
 
     Raises:
-        PlotError: none has it.
+        PlotError: no curve has theory.
     """
     lines = lines_of([(record, rows) for record, rows in runs if rows], "step")
     names: dict[str, list[str]] = {}
     for line in lines:
-        if reason := why_not(line):
+        reasons = (_predict(record, rows).reason for record, rows in line.runs)
+        if reason := next(filter(None, reasons), ""):
             names.setdefault(reason, []).append(line.name.replace("\N{NO-BREAK SPACE}", " "))
     if lines and sum(map(len, names.values())) == len(lines):
-        mend = "`gradlab run` with --fresh trains them again" if NOT_RECORDED in names else ADVICE
-        raise PlotError(f"there is no theory to draw: {'; '.join(names)}\n{mend}")
+        advice = "`gradlab run` with --fresh trains them again" if NOT_RECORDED in names else ADVICE
+        raise PlotError(f"there is no theory to draw: {'; '.join(names)}\n{advice}")
     return [f"no theory for {'; '.join(those)}: {reason}" for reason, those in names.items()]
 
 
-def why_not(line: Line) -> str:
-    """Say why there is no theory of a curve; "" where there is."""
-    return next(filter(None, (_why_not(record, rows) for record, rows in line.runs)), "")
-
-
-def _why_not(record: RunRecord, rows: Sequence[Row]) -> str:
-    if reason := obstacle(record.settings):
-        return reason
-    if not _follows_rule(record.mode):
-        return f"{record.mode} does not follow the rule of keep and every"
-    if rows[-1].step > rows[-1].epoch:
-        return "an epoch has several batches"
-    if record.quadratic is None:
-        return NOT_RECORDED
-    return "" if record.quadratic else "the loss is not a quadratic of the weights, seen in one batch an epoch"
-
-
-def _follows_rule(mode: str) -> bool:
+def _predict(record: RunRecord, rows: Sequence[Row]) -> _Prediction:
+    if reason := why_no_theory(record.settings):
+        return _Prediction(reason)
     try:
-        return modes.parse(mode).own is None
+        mode = modes.parse(record.mode)
     except ModeError:  # a user's own whose file is gone
-        return False
-
-
-def _rows(record: RunRecord, steps: int) -> list[Row]:
-    """Return the rows that a training without rounding logs: an epoch is a step and an update, with any `every`."""
-    known = record.quadratic or {}
+        mode = None
+    if mode is None or mode.own:
+        return _Prediction(f"{record.mode} does not follow the rule of keep and every")
+    if rows[-1].step > rows[-1].epoch:
+        return _Prediction("an epoch has several batches")
+    if record.quadratic is None:
+        return _Prediction(NOT_RECORDED)
+    if not (known := record.quadratic):
+        return _Prediction("the loss is not a quadratic of the weights, seen in one batch an epoch")
     moving = [pair for pair in zip(known["curvatures"], known["amplitudes"], strict=True) if pair[1]]
-    losses = theory.loss_trajectory(
-        record.settings["optimizer"]["lr"],
-        [curvature for curvature, _ in moving],
-        modes.parse(record.mode).keep,
-        steps - 1,
-        [amplitude for _, amplitude in moving],
-        known["floor"],
-    )
-    return [Row(step, step, step, loss) for step, loss in enumerate(losses)]
+    curvatures, amplitudes = [curvature for curvature, _ in moving], [amplitude for _, amplitude in moving]
+    return _Prediction("", record.settings["optimizer"]["lr"], mode.keep, curvatures, amplitudes, known["floor"])

@@ -1,31 +1,24 @@
-"""The runs of an experiment: what is done already is kept, the rest is trained, logged and checked.
+"""The runs of an experiment: finished ones are kept, the others are trained, logged and recorded.
 
 Here training meets the store: everything below computes or writes, everything above shows.
 """
 
-from gradlab.runs.experiment_runs import plan, prepare, run
-from gradlab.runs.lifecycle import (
-    TELL_EVERY,
-    Plan,
-    Stop,
-    StoppedError,
-    Watcher,
-    failure,
-    optimizer_of,
-    scheduler_of,
-    steps_of,
-    versions_of,
-)
+from gradlab.runs.experiment_runs import run
+from gradlab.runs.job import failure
+from gradlab.runs.plan import RunPlan, plan_runs, versions_of
+from gradlab.runs.progress import REPORT_EVERY, Progress
+from gradlab.runs.setup import optimizer_of, prepare, scheduler_of, steps_of
+from gradlab.runs.stopping import Stop, StoppedError
 
 __all__ = [
-    "TELL_EVERY",
-    "Plan",
+    "REPORT_EVERY",
+    "Progress",
+    "RunPlan",
     "Stop",
     "StoppedError",
-    "Watcher",
     "failure",
     "optimizer_of",
-    "plan",
+    "plan_runs",
     "prepare",
     "run",
     "scheduler_of",

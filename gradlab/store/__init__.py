@@ -10,34 +10,28 @@ runs/<experiment>/sweep-<identity>/results.jsonl             one line a cell of 
 
 from gradlab.store.checkpoints import load_checkpoint
 from gradlab.store.export import csv_of, csv_of_sweep
-from gradlab.store.files import strict_json, write_bytes
+from gradlab.store.files import modified_at, strict_json, write_bytes
 from gradlab.store.folders import (
     RUNS,
     ExperimentFolder,
     RunFolder,
     experiment_folder,
     experiments,
-    group_at,
-    make_run,
     newest_sweep,
 )
-from gradlab.store.groups import Group
 from gradlab.store.record_files import now
-from gradlab.store.row_log import RowLog, Rows
-from gradlab.store.run_record import FORMAT, RunRecord
-from gradlab.store.sweeps import Block, BlockLog, Results, Run, SweepFolder, SweepRecord, run_of, sweep_at, sweeps_in
+from gradlab.store.row_log import RowLog
+from gradlab.store.run_record import LastRequest, RunRecord
+from gradlab.store.sweeps import Block, BlockLog, Results, SweepFolder, SweepRecord
 
 __all__ = [
-    "FORMAT",
     "RUNS",
     "Block",
     "BlockLog",
     "ExperimentFolder",
-    "Group",
+    "LastRequest",
     "Results",
     "RowLog",
-    "Rows",
-    "Run",
     "RunFolder",
     "RunRecord",
     "SweepFolder",
@@ -46,14 +40,10 @@ __all__ = [
     "csv_of_sweep",
     "experiment_folder",
     "experiments",
-    "group_at",
     "load_checkpoint",
-    "make_run",
+    "modified_at",
     "newest_sweep",
     "now",
-    "run_of",
     "strict_json",
-    "sweep_at",
-    "sweeps_in",
     "write_bytes",
 ]

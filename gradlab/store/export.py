@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
@@ -24,14 +24,22 @@ def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
             yield _csv_line([record.experiment, record.mode, record.seed, *row[:3], repr(row.loss), repr(row.items)])
 
 
-def csv_of_sweep(record: SweepRecord, results: Results) -> Iterator[str]:
-    """Yield the lines of a CSV file of a sweep: a line a run, in the order of their numbers."""
+def csv_of_sweep(
+    record: SweepRecord, results: Results, run_at: Callable[[int], tuple[Sequence[Any], str, int]]
+) -> Iterator[str]:
+    """Yield the lines of a CSV file of a sweep, a line a run, in the order of their numbers.
+
+    Args:
+        record: of the sweep.
+        results: of its runs.
+        run_at: returns the values of the axes, the mode and the seed of the run of a number.
+    """
     columns = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
     yield _csv_line([*record.values, "mode", "seed", *columns])
     for number, (block, nth) in results.by_run().items():
-        run = record.run(number)
+        values, mode, seed = run_at(number)
         found = [getattr(block, column)[nth] for column in columns]
-        yield _csv_line([*map(_plain, run.values), run.mode, run.seed, *map(_plain, found)])
+        yield _csv_line([*map(_plain, values), mode, seed, *map(_plain, found)])
 
 
 def _plain(value: object) -> object:

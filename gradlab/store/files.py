@@ -86,12 +86,12 @@ def drop_leftovers(file: Path) -> None:
     with suppress(OSError):
         for name in os.listdir(file.parent):  # noqa: PTH208 - names are all that is needed
             pid = name[len(begin) : -len(end)]
-            if name.startswith(begin) and name.endswith(end) and pid.isdecimal() and not _runs(int(pid)):
+            if name.startswith(begin) and name.endswith(end) and pid.isdecimal() and not _is_running(int(pid)):
                 (file.parent / name).unlink()
 
 
-def _runs(pid: int) -> bool:
-    """Say whether another process of that number may be running."""
+def _is_running(pid: int) -> bool:
+    """Return whether another process of that number may be running."""
     if pid == os.getpid():
         return False
     if os.name != "posix":  # where signal 0 is Ctrl-C
@@ -164,8 +164,8 @@ def read_json(file: Path) -> object:
         raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
 
 
-def changed(file: Path) -> float:
-    """Return when the file was written last, 0 where there is none."""
+def modified_at(file: Path) -> float:
+    """Return when the file was last written, 0 where it does not exist."""
     try:
         return file.stat().st_mtime
     except OSError:

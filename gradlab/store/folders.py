@@ -3,61 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradlab.errors import StoreError, shortened
-from gradlab.store.checkpoints import checkpoints, clear_checkpoints, save_checkpoint
-from gradlab.store.files import changed, make_folder, replace_json
-from gradlab.store.groups import Asked, Group, asked_in, newest_group
+from gradlab.errors import StoreError
+from gradlab.store.checkpoints import write_checkpoint
+from gradlab.store.files import make_folder, modified_at, replace_json
 from gradlab.store.locks import is_locked
-from gradlab.store.record_files import being_written, current_record, now, parsed_record, read_if_there, write_record
+from gradlab.store.record_files import RecordedFolder, now, parsed_record
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
-from gradlab.store.run_record import FORMAT, RunRecord, checked
+from gradlab.store.run_record import LastRequest, RunRecord
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 RUNS = Path("runs")
-_RECORD, _ROWS, _ASKED = "run.json", "metrics.jsonl", "experiment.json"
-_MOST_ASKED = 1000  # runs in experiment.json
+_REQUEST = "experiment.json"
+_MOST_REQUESTED = 1000  # runs in experiment.json
+_CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
+_CHECKPOINTS_KEPT = 2  # the one before is used when the newest is damaged
 _LONGEST = 255  # bytes of a name, on every file system in use
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(RecordedFolder[RunRecord]):
     """The folder of one run, and the names of the files in it."""
 
-    path: Path
-
-    @property
-    def record_file(self) -> Path:
-        """run.json."""
-        return self.path / _RECORD
+    record_name, log_name = "run.json", "metrics.jsonl"
+    kind, what = RunRecord, "a run's record"
 
     @property
     def rows_file(self) -> Path:
         """metrics.jsonl."""
-        return self.path / _ROWS
-
-    def write(self, record: RunRecord) -> None:
-        """Replace the record atomically; while it says "running", with the name of this process.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-        write_record(self.record_file, record)
-
-    def read(self) -> RunRecord:
-        """Return the record; one that says "running" while no process writes the rows is that of an interrupted run.
-
-        Raises:
-            StoreError: there is none, or it is not one that this version reads.
-        """
-        return current_record(self._recorded, self.rows_file)
+        return self.log_file
 
     def log(self, keep: int = 0) -> RowLog:
         """Return what appends rows after the first `keep`, those of steps 0 to keep-1; all others are cut off.
@@ -69,7 +50,7 @@ class RunFolder:
         try:
             return RowLog(self.rows_file, keep)
         except BlockingIOError:
-            raise being_written(self.rows_file, self._recorded) from None
+            raise self.being_written() from None
 
     def rows(self) -> Rows:
         """Return the rows logged so far, none where none is; a last line without its end is left out.
@@ -77,35 +58,30 @@ class RunFolder:
         Raises:
             StoreError: the file cannot be read.
         """
-        return rows_in(self._logged(), self.rows_file)
+        return rows_in(self.logged(), self.rows_file)
 
     def whole_rows(self) -> int:
-        """Return how many rows there are that can be gone on from: of steps 0, 1, 2, …, up to the first damaged line.
+        """Return how many rows a run could resume after: those of steps 0, 1, 2, …, up to the first damaged line.
 
         Raises:
             StoreError: the file cannot be read.
         """
-        return whole_rows(self._logged())
+        return whole_rows(self.logged())
 
-    def standing(self, record: RunRecord, rows: Rows | None = None) -> tuple[RunRecord, str]:
-        """Return the record and what its run lacks; one recorded as done that lacks rows has failed.
+    def verified_record(self, record: RunRecord, rows: Rows | None = None) -> tuple[RunRecord, str]:
+        """Return the record, and what is wrong with its rows; a run recorded as done that lacks rows has failed.
 
         Rows that are given were read after the record.
 
         Raises:
             StoreError: the file of rows cannot be read.
         """
-        lack = self.lacks(record, rows) if record.status == "done" else ""
-        return (replace(record, status="failed"), f"{lack}; `gradlab run` trains it again") if lack else (record, "")
+        fault = self._fault_of_rows(record, rows) if record.status == "done" else ""
+        return (replace(record, status="failed"), f"{fault}; `gradlab run` trains it again") if fault else (record, "")
 
-    def lacks(self, record: RunRecord, rows: Rows | None = None) -> str:
-        """Say in a line what a run that is recorded as done lacks; "" where its rows are those that were logged.
-
-        Raises:
-            StoreError: the file of rows cannot be read.
-        """
+    def _fault_of_rows(self, record: RunRecord, rows: Rows | None) -> str:
         if rows is None:
-            logged = self._logged()
+            logged = self.logged()
             if record.rows_sha256 == hashlib.sha256(logged).hexdigest():
                 return ""
             rows = rows_in(logged, self.rows_file)
@@ -118,31 +94,33 @@ class RunFolder:
         return ""
 
     def checkpoints(self) -> list[Path]:
-        """Return the files of its checkpoints, the newest first."""
-        return checkpoints(self.path)
+        """Return the files of its checkpoints, the one of the latest step first."""
+        return [file for _, file in sorted(self._checkpoints(), reverse=True)]
 
     def save_checkpoint(self, step: int, content: bytes) -> None:
-        """Write a checkpoint after so many steps, whole or not at all.
+        """Write a checkpoint after that step, whole or not at all, and remove all but the one before.
 
         Raises:
             StoreError: it cannot be written; those before are still there.
         """
-        save_checkpoint(self.path, step, content)
+        write_checkpoint(self.path / f"checkpoint-{step}.pt", content)
+        for old in self.checkpoints()[_CHECKPOINTS_KEPT:]:
+            _remove(old)
 
     def clear_checkpoints(self, after: int = 0) -> None:
-        """Remove the checkpoints of later steps: all where the run is done or begins anew, else those not used."""
-        clear_checkpoints(self.path, after)
+        """Remove the checkpoints of later steps: all where the run is done or starts anew, else those not used."""
+        for step, file in self._checkpoints():
+            if step > after:
+                _remove(file)
 
-    def clear_leavings(self) -> None:
-        """Remove checkpoints of a run that is done, left where the process ended just then; none of one under way."""
+    def remove_stale_checkpoints(self) -> None:
+        """Remove checkpoints of a finished run, left where the process ended just then; none of a running one."""
         if self.checkpoints() and not is_locked(self.rows_file):
             self.clear_checkpoints()
 
-    def _recorded(self) -> RunRecord:
-        return parsed_record(self.record_file, RunRecord, FORMAT, checked, "a run's record")
-
-    def _logged(self) -> bytes:
-        return read_if_there(self.rows_file)
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        names = [(_CHECKPOINT.fullmatch(file.name), file) for file in self.path.glob("checkpoint-*.pt")]
+        return [(int(name[1]), file) for name, file in names if name]
 
 
 @dataclass(frozen=True)
@@ -157,9 +135,9 @@ class ExperimentFolder:
         return self.path / "loss.png"
 
     @property
-    def asked_file(self) -> Path:
+    def request_file(self) -> Path:
         """experiment.json."""
-        return self.path / _ASKED
+        return self.path / _REQUEST
 
     def run(self, mode: str, seed: int, identity: str) -> RunFolder:
         """Return the folder of a run, whether it is there or not."""
@@ -168,7 +146,7 @@ class ExperimentFolder:
 
     def runs(self) -> list[RunFolder]:
         """Return the folders of runs in it, by name."""
-        return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{_RECORD}"))]
+        return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{RunFolder.record_name}"))]
 
     def sweeps(self) -> list[SweepFolder]:
         """Return the sweeps in it, the one written last first."""
@@ -179,8 +157,8 @@ class ExperimentFolder:
         with suppress(OSError):
             self.path.rmdir()
 
-    def note_asked(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
-        """Note that a command asked for runs that are done: it starts none, and yet theirs is the group to show.
+    def save_request(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
+        """Record that a command asked for finished runs: it starts none, and yet theirs is the group to show.
 
         Args:
             runs: these.
@@ -190,21 +168,21 @@ class ExperimentFolder:
         Raises:
             StoreError: it cannot be written.
         """
-        names = [run.path.name for run in runs[:_MOST_ASKED]]
-        replace_json(self.asked_file, Asked(names, now(), modes, match_lr)._asdict() | {"format": FORMAT})
+        names = [run.path.name for run in runs[:_MOST_REQUESTED]]
+        replace_json(self.request_file, asdict(LastRequest(names, now(), modes, match_lr)))
 
-    def group(self, among: Iterable[RunFolder] = ()) -> Group:
-        """Return the group of the run that was started or asked for last; where any are given, of one of these.
+    def last_request(self) -> LastRequest | None:
+        """Return the last request for finished runs; None where there is none, or it is damaged or from the future."""
+        try:
+            request = parsed_record(self.request_file, LastRequest, "a request")
+        except StoreError:
+            return None
+        return request if request.at <= now() else None
 
-        Raises:
-            StoreError: a record in the folder cannot be read.
-        """
-        return newest_group(self.runs(), asked_in(self.asked_file), {run.path for run in among})
-
-    def written(self) -> float:
-        """Return when anything in it was written that says what was trained or asked for; 0 where no run is there."""
+    def modified_at(self) -> float:
+        """Return when something was last trained or requested in it; 0 where it holds no run."""
         records = [run.record_file for run in self.runs()] + [sweep.record_file for sweep in self.sweeps()]
-        return max(map(changed, [*records, self.asked_file])) if records else 0.0
+        return max(map(modified_at, [*records, self.request_file])) if records else 0.0
 
 
 def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
@@ -218,11 +196,6 @@ def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
     return folder
 
 
-def make_run(folder: RunFolder) -> None:
-    """Make the folder of a run."""
-    make_folder(folder.path)
-
-
 def experiments(out: Path) -> list[ExperimentFolder]:
     """Return the experiments under `out`, the one run last first; none where there is no such folder.
 
@@ -232,29 +205,8 @@ def experiments(out: Path) -> list[ExperimentFolder]:
     if out.exists() and not out.is_dir():
         raise StoreError(f"{out} is not a folder")
     found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.exists() else []
-    times = {each: written for each in found if (written := each.written())}
+    times = {each: written for each in found if (written := each.modified_at())}
     return sorted(times, key=lambda each: times[each], reverse=True)
-
-
-def group_at(path: Path) -> Group:
-    """Return the runs that `path` stands for: a run, an experiment's newest group, or that of the newest experiment.
-
-    Raises:
-        StoreError: there is no run, or one in the experiment's folder cannot be read.
-    """
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise StoreError(f"{shortened(path)}: {error.strerror}; `gradlab list` shows what there is") from None
-    if (path / _RECORD).exists():
-        return Group([RunFolder(path)])
-    found = ExperimentFolder(path).group()
-    if not found.runs and path.is_dir() and (newest := experiments(path)):
-        found = newest[0].group()
-    if not found.runs:
-        what = "holds no run" if path.is_dir() else "is not a folder" if there else "does not exist"
-        raise StoreError(f"{path} {what}; `gradlab run` makes one, `gradlab list` shows what there is")
-    return found
 
 
 def newest_sweep(path: Path) -> SweepFolder | None:
@@ -263,15 +215,20 @@ def newest_sweep(path: Path) -> SweepFolder | None:
     A sweep stands for itself; an experiment for its last sweep, unless runs were trained since; a folder of
     experiments for the newest of these.
     """
-    if (itself := sweep_at(path)) or (path / _RECORD).exists() or not path.is_dir():
+    if (itself := sweep_at(path)) or RunFolder(path).record_file.exists() or not path.is_dir():
         return itself
-    here = ExperimentFolder(path)
-    runs, sweep = here.runs(), next(iter(here.sweeps()), None)
+    experiment = ExperimentFolder(path)
+    runs, sweep = experiment.runs(), next(iter(experiment.sweeps()), None)
     if not runs and not sweep:
         newest = experiments(path)
         return newest_sweep(newest[0].path) if newest else None
-    last_of_runs = max(map(changed, [*(run.record_file for run in runs), here.asked_file]))
-    return sweep if sweep and changed(sweep.record_file) >= last_of_runs else None
+    last_of_runs = max(map(modified_at, [*(run.record_file for run in runs), experiment.request_file]))
+    return sweep if sweep and modified_at(sweep.record_file) >= last_of_runs else None
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def _plain_name(name: str, longest: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import StoreError
 from gradlab.store.files import open_file, unwritable
@@ -18,23 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    Lock = Callable[[int, bool], None]
+
 PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that checks for it holds it for an instant
 GLANCE = 0.2  # seconds a reader waits on Windows, where two readers that check at once exclude one another
 BEHIND = 2**31 - 2  # position of the byte: the last that msvcrt can lock
-
-
-class _Locks(NamedTuple):
-    """How this platform locks an open file; both raise BlockingIOError where another process holds the lock.
-
-    Attributes:
-        hold: locks it until it is closed.
-        check: locks it for a reader, if only readers hold it.
-        glance: seconds for which a reader tries to check.
-    """
-
-    hold: Callable[[int], None]
-    check: Callable[[int], None]
-    glance: float
 
 
 def open_locked(file: Path) -> int:
@@ -44,11 +32,11 @@ def open_locked(file: Path) -> int:
         StoreError: the file cannot be written, or nothing on this platform can lock it.
         BlockingIOError: another process writes it.
     """
-    locks = _locks()
+    lock, _ = _lock_of_platform()
     try:
         handle = open_file(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
-            _try_for(PATIENCE, locks.hold, handle)
+            _lock_within(PATIENCE, lock, handle, shared=False)
         except BaseException:
             os.close(handle)
             raise
@@ -60,18 +48,18 @@ def open_locked(file: Path) -> int:
 
 
 def is_locked(file: Path) -> bool:
-    """Say whether a process keeps others from writing the file.
+    """Return whether a process keeps others from writing the file.
 
     Raises:
         StoreError: nothing on this platform could tell.
     """
-    locks = _locks()
+    lock, patience = _lock_of_platform()
     try:
         handle = open_file(file, os.O_RDONLY)
     except (OSError, StoreError):
         return False
     try:
-        _try_for(locks.glance, locks.check, handle)  # held for an instant: a writer waits for longer than that
+        _lock_within(patience, lock, handle, shared=True)  # held for an instant: a writer waits for longer than that
     except OSError:
         return True
     finally:
@@ -79,35 +67,37 @@ def is_locked(file: Path) -> bool:
     return False
 
 
-def _try_for(seconds: float, lock: Callable[[int], None], handle: int) -> None:
+def _lock_within(seconds: float, lock: Lock, handle: int, *, shared: bool) -> None:
     due = time.monotonic() + seconds
     while True:
         try:
-            return lock(handle)
+            return lock(handle, shared)
         except BlockingIOError:
             if time.monotonic() >= due:
                 raise
         time.sleep(0.01)
 
 
-def _locks() -> _Locks:
-    """Return how this platform locks files.
+def _lock_of_platform() -> tuple[Lock, float]:
+    """Return what locks an open file, and for how many seconds a reader tries to.
+
+    It raises BlockingIOError where another process holds the lock; where `shared`, unless only readers hold it.
 
     Raises:
-        StoreError: it does not.
+        StoreError: this platform has no locks.
     """
     try:
         import fcntl
     except ImportError:
-        return _locks_of_windows()
-    return _Locks(
-        lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB),
-        lambda handle: fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB),
-        glance=0.0,
-    )
+        return _lock_of_windows(), GLANCE
+
+    def lock(handle: int, shared: bool) -> None:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+    return lock, 0.0
 
 
-def _locks_of_windows() -> _Locks:
+def _lock_of_windows() -> Lock:
     try:
         msvcrt: Any = importlib.import_module("msvcrt")  # whose types are known on Windows alone
     except ImportError:
@@ -116,7 +106,7 @@ def _locks_of_windows() -> _Locks:
             "a second process from writing a run, nor see whether it is running"
         ) from None
 
-    def lock(handle: int) -> None:
+    def lock(handle: int, _shared: bool) -> None:
         before = os.lseek(handle, 0, os.SEEK_CUR)
         os.lseek(handle, BEHIND, os.SEEK_SET)
         try:
@@ -126,4 +116,4 @@ def _locks_of_windows() -> _Locks:
         finally:
             os.lseek(handle, before, os.SEEK_SET)
 
-    return _Locks(lock, lock, GLANCE)
+    return lock

@@ -1,25 +1,27 @@
-"""What the records of runs and of sweeps have in common: how one is written and read, and who is writing."""
+"""Folders with a record, as runs and sweeps have: how it is written, validated and read, and who writes there."""
 
 from __future__ import annotations
 
 import os
 import platform
 from contextlib import suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from gradlab.errors import ModeError, StoreError, shortened
-from gradlab.store.files import read_bytes, read_json, replace_json
+from gradlab.store.files import make_folder, read_bytes, read_json, replace_json
 from gradlab.store.locks import is_locked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 
 class Recorded(Protocol):
-    """A record: a frozen dataclass that says how what it is of stands, and who writes that."""
+    """A record: a frozen dataclass, with the status of a run or a sweep and the process that writes it."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -36,18 +38,90 @@ class Recorded(Protocol):
         """While it is running: the process, {"pid", "host"}."""
 
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Recorded)
 
 
-def write_record(file: Path, record: Recorded) -> None:
-    """Replace a record atomically; while it says "running", with the name of this process.
+@dataclass(frozen=True)
+class RecordedFolder(Generic[R]):
+    """A folder with a record, and with a log that its writer locks.
 
-    Raises:
-        StoreError: it cannot be written.
+    Attributes:
+        path: of the folder.
+        record_name: the file name of the record.
+        log_name: the file name of the log.
+        kind: the class of the record.
+        what: the record is called in messages.
     """
-    running = record.status == "running"
-    writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
-    replace_json(file, asdict(replace(record, writer=writer)))
+
+    path: Path
+    record_name: ClassVar[str]
+    log_name: ClassVar[str]
+    kind: ClassVar[type[Any]]
+    what: ClassVar[str]
+
+    @property
+    def record_file(self) -> Path:
+        """The file of the record."""
+        return self.path / self.record_name
+
+    @property
+    def log_file(self) -> Path:
+        """The file of the log."""
+        return self.path / self.log_name
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            StoreError: nothing can be written there.
+        """
+        make_folder(self.path)
+
+    def write(self, record: R) -> None:
+        """Replace the record atomically; while it says "running", with the name of this process.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        running = record.status == "running"
+        writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
+        replace_json(self.record_file, asdict(replace(record, writer=writer)))
+
+    def read(self) -> R:
+        """Return the record; one that says "running" while no process writes the log has the status "interrupted".
+
+        Raises:
+            StoreError: there is none, or it is not one that this version reads.
+        """
+        record = self._parsed()
+        if record.status == "running" and not is_locked(self.log_file):
+            record = self._parsed()  # it may have ended since
+            if record.status == "running":
+                record = replace(record, status="interrupted")
+        return record
+
+    def being_written(self) -> StoreError:
+        """Return the error of a log that another process writes, with its name where the record has it."""
+        writer = ""
+        with suppress(StoreError):
+            record = self._parsed()
+            if record.status == "running" and record.writer:
+                pid, host = (shortened(record.writer.get(key)) for key in ("pid", "host"))
+                writer = f": process {pid} on {host}, since {shortened(record.started)}"
+        return StoreError(f"{self.log_file} is being written by another gradlab{writer}")
+
+    def logged(self) -> bytes:
+        """Return what the log holds, nothing where it does not exist.
+
+        Raises:
+            StoreError: it cannot be read, or is no regular file.
+        """
+        return read_bytes(self.log_file) if self.log_file.is_symlink() or self.log_file.exists() else b""
+
+    def _parsed(self) -> R:
+        found: R = parsed_record(self.record_file, self.kind, self.what)
+        return found
 
 
 def now() -> str:
@@ -55,56 +129,42 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def parsed_record(file: Path, kind: type[R], version: int, check: Callable[[R], R], what: str) -> R:
-    """Return the record in a file as it stands there.
+def parsed_record(file: Path, kind: type[T], what: str) -> T:
+    """Return the record in a file, validated: it may have been edited by hand.
 
     Args:
         file: of the record.
-        kind: its class.
-        version: of the format that is read.
-        check: returns the record, or raises what is wrong with it.
-        what: it is called where it is none, such as "a run's record".
+        kind: its class, a dataclass whose annotations pydantic validates; the default of its `format` is the version
+            that is read. Other keys are ignored.
+        what: the file is expected to be, such as "a run's record".
 
     Raises:
-        StoreError: there is none, or it is not one that this version reads.
+        StoreError: the file does not exist, or is not a record that this version reads.
     """
-    content = read_json(file)
-    if not isinstance(content, dict) or content.get("format") != version:
-        found = content.get("format") if isinstance(content, dict) else None
-        told = f"has format {shortened(repr(found))}; this version of gradlab reads format {version}"
-        raise StoreError(f"{file} {told}")
-    known = {each.name for each in fields(kind)}
+    content, version = read_json(file), kind.format  # type: ignore[attr-defined]  # of the records alone
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != version:
+        raise StoreError(f"{file} has format {shortened(repr(found))}; this version of gradlab reads format {version}")
     try:
-        return check(kind(**{key: value for key, value in content.items() if key in known}))
-    except (TypeError, ValueError, KeyError, OverflowError, ModeError) as error:
-        raise StoreError(f"{file} is not {what}: {shortened(error, 120)}") from None
+        record: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # every class is hashable
+    except ValidationError as error:
+        why = _first_fault(error)
+    except (TypeError, KeyError, OverflowError, ModeError) as error:  # of a check of ours
+        why = str(error)
+    else:
+        return record
+    raise StoreError(f"{file} is not {what}: {shortened(why, 120)}")
 
 
-def current_record(read: Callable[[], R], written: Path) -> R:
-    """Return a record; one that says "running" while no process writes the file is that of what was interrupted."""
-    record = read()
-    if record.status == "running" and not is_locked(written):
-        record = read()  # it may have ended since
-        if record.status == "running":
-            record = replace(record, status="interrupted")
-    return record
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
-def being_written(file: Path, read: Callable[[], Recorded]) -> StoreError:
-    """Return the error of a file that another process writes, with its name where the record has it."""
-    writer = ""
-    with suppress(StoreError):
-        record = read()
-        if record.status == "running" and record.writer:
-            pid, host = (shortened(record.writer.get(key)) for key in ("pid", "host"))
-            writer = f": process {pid} on {host}, since {shortened(record.started)}"
-    return StoreError(f"{file} is being written by another gradlab{writer}")
-
-
-def read_if_there(file: Path) -> bytes:
-    """Return what one of our files holds, nothing where it is not there.
-
-    Raises:
-        StoreError: it cannot be read, or is no regular file.
-    """
-    return read_bytes(file) if file.is_symlink() or file.exists() else b""
+def _first_fault(error: ValidationError) -> str:
+    """Return the first of pydantic's faults in a line."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} is {shortened(repr(fault['input']))}" if name else fault["msg"].removeprefix("Value error, ")

@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 from collections import deque
-from contextlib import suppress
+from functools import partial
+from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from gradlab.errors import StoreError, shortened
 from gradlab.rows import Row
 from gradlab.store.files import unwritable
-from gradlab.store.locks import open_locked
+from gradlab.store.line_log import LineLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
 WRITE_EVERY = 0.5  # seconds
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -41,7 +39,7 @@ class Rows(NamedTuple):
     sha256: str
 
 
-class RowLog:
+class RowLog(LineLog):
     """Appends rows to the file of a run, in whole lines and at the latest half a second after they were logged.
 
     A thread of its own writes them: a system call a row costs a small model several percent of its step.
@@ -54,24 +52,12 @@ class RowLog:
             StoreError: it cannot be written, or begins with fewer whole rows; then it stays as it is.
             BlockingIOError: another process writes it.
         """
-        self.file = file
         self._pending: deque[Row] = deque()  # appended to by one thread and emptied by another, both atomically
         self._fault: OSError | None = None
         self._writing, self._closed = threading.Lock(), threading.Event()
-        self._handle = open_locked(file)
-        try:
-            kept = self._kept(keep)
-            os.ftruncate(self._handle, len(kept))
-        except BaseException as error:
-            os.close(self._handle)
-            if isinstance(error, OSError):
-                raise unwritable(file, error) from None
-            raise
-        self._whole = len(kept)  # bytes of whole lines written
-        self._hash = hashlib.sha256(kept)
-        _open.add(self)
-        self._writer = threading.Thread(target=self._write_now_and_then, name="rows", daemon=True)
-        self._writer.start()
+        self._hash = hashlib.sha256()
+        super().__init__(file, partial(_first_rows, keep, file) if keep else None)
+        threading.Thread(target=self._write_periodically, name="rows", daemon=True).start()
 
     @property
     def sha256(self) -> str:
@@ -98,98 +84,39 @@ class RowLog:
             if self._fault:
                 raise self._fault
             rows: list[Row] = []
-            written = 0
             try:
                 while self._pending:
                     rows.append(self._pending.popleft())
-                content = "".join(map(row_line, rows)).encode()
-                while written < len(content):
-                    written += os.write(self._handle, content[written:])
+                self._write("".join(map(row_line, rows)).encode())
             except OSError as fault:
                 self._fault = fault
-                self._wrote(content[: content.rfind(b"\n", 0, written) + 1])
-                self._cut_back()
                 raise
             except BaseException:  # Ctrl-C in between: as if nothing had been written yet
                 self._pending.extendleft(reversed(rows))
-                self._cut_back()
                 raise
-            self._wrote(content)
 
-    def sync(self) -> None:
-        """Write what is logged, down to the disk.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-        try:
-            self.flush()
-            os.fsync(self._handle)
-        except OSError as error:
-            raise unwritable(self.file, error) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._closed.set()
-        try:
-            self._writer.join()
-            self.sync()
-        except StoreError:
-            if kind is None:
-                raise
-        finally:
-            self.let_go()
+        super().__exit__(*raised)  # type: ignore[arg-type]  # the three that Python passes
 
-    def let_go(self) -> None:
-        """Close the file, so that another process may write it."""
-        _open.discard(self)
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            with suppress(OSError):  # what was written is on the disk, or that it is not was told
-                os.close(handle)
+    def _wrote(self, lines: bytes) -> None:
+        super()._wrote(lines)
+        self._hash.update(lines)
 
-    def _kept(self, keep: int) -> bytes:
-        """Return the lines of the first `keep` rows."""
-        if not keep:
-            return b""
-        with os.fdopen(self._handle, "rb", closefd=False) as stream:
-            content = stream.read()
-        found, end = _begin(content, keep)
-        if found < keep:
-            raise StoreError(f"{self.file} begins with {found} whole rows where {keep} are to be kept")
-        return content[:end]
-
-    def _wrote(self, content: bytes) -> None:
-        self._whole += len(content)
-        self._hash.update(content)
-
-    def _cut_back(self) -> None:
-        """Leave no torn line."""
-        with suppress(OSError):
-            os.ftruncate(self._handle, self._whole)
-
-    def _write_now_and_then(self) -> None:
+    def _write_periodically(self) -> None:
         while not self._closed.wait(WRITE_EVERY):
             try:
                 self.flush()
             except OSError:
-                return  # told at the next row
+                return  # reported at the next row
 
 
-_open: WeakSet[RowLog] = WeakSet()
-
-
-def _let_go_all() -> None:
-    for log in list(_open):
-        log.let_go()
-
-
-if hasattr(os, "register_at_fork"):  # a DataLoader's workers would hold the lock for as long as they live
-    os.register_at_fork(after_in_child=_let_go_all)
+def _first_rows(keep: int, file: Path, content: bytes) -> bytes:
+    """Return the lines of the first `keep` rows."""
+    lines = list(islice(_whole_lines(content), keep))
+    if len(lines) < keep:
+        raise StoreError(f"{file} begins with {len(lines)} whole rows where {keep} are to be kept")
+    return b"".join(lines)
 
 
 def rows_in(content: bytes, file: Path) -> Rows:
@@ -207,7 +134,7 @@ def rows_in(content: bytes, file: Path) -> Rows:
 
 def whole_rows(content: bytes) -> int:
     """Return how many rows a file begins with that are whole and those of steps 0, 1, 2, and so on."""
-    return _begin(content, None)[0]
+    return sum(1 for _ in _whole_lines(content))
 
 
 def row_line(row: Row) -> str:
@@ -217,27 +144,24 @@ def row_line(row: Row) -> str:
     return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}{items}}}\n'
 
 
-def _begin(content: bytes, most: int | None) -> tuple[int, int]:
-    """Return how many rows, `most` at most, of steps 0, 1, 2, … it begins with, and how many bytes they take."""
-    count = end = 0
-    for line, row in islice(_lines(content), most):
-        if row is None or row.step != count:
-            break
-        count, end = count + 1, end + len(line)
-    return count, end
+def _whole_lines(content: bytes) -> Iterator[bytes]:
+    """Yield the lines that the content begins with, as long as they are rows of steps 0, 1, 2, and so on."""
+    for step, (line, row) in enumerate(_lines(content)):
+        if row is None or row.step != step:
+            return
+        yield line
 
 
 def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
-    """Yield each line that has its end, and the row that it says, or None where it says none."""
-    begin = 0
-    while end := content.find(b"\n", begin) + 1:
-        line = content[begin:end]
+    """Yield each line that has its end, with the row in it, or None where it is not a row."""
+    for line in BytesIO(content):
+        if not line.endswith(b"\n"):
+            return
         try:
             row = _row(strict_decoder.decode(line.decode()))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             row = None
         yield line, row
-        begin = end
 
 
 def _row(line: dict[str, Any]) -> Row:

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import math
 import re
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
+from io import BytesIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
-from gradlab import modes
-from gradlab.analysis.curves import Verdict
-from gradlab.errors import StoreError, shortened
-from gradlab.store.files import make_folder, strict_json, unwritable
-from gradlab.store.locks import open_locked
-from gradlab.store.record_files import being_written, current_record, parsed_record, read_if_there, write_record
+from pydantic import Field, StrictBool, model_validator
+
+from gradlab.errors import shortened
+from gradlab.store.files import strict_json, unwritable
+from gradlab.store.line_log import LineLog
+from gradlab.store.record_files import RecordedFolder
 from gradlab.store.row_log import loss_in, strict_decoder
+from gradlab.store.run_record import Count, Seconds, Seed, Shown  # noqa: TC001 - pydantic evaluates them
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
 SWEEP = "sweep.json"
 FORMAT = 1
 SYNC_EVERY = 1.0  # seconds between two times that results are sent down to the disk
 MOST_RUNS = 10**7
-_RESULTS = "results.jsonl"
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
-_VERDICTS = {None, *get_args(Verdict)}
-_LONGEST = 1000
 
 
 class Block(NamedTuple):
@@ -53,48 +50,13 @@ class Block(NamedTuple):
     engine: str
     run: list[int]
     status: list[str]
-    verdict: list[Verdict | None]
+    verdict: list[str | None]
     steps: list[int]
     first_loss: list[float | None]
     last_loss: list[float | None]
     best_loss: list[float | None]
     error: list[str]
     why: str = ""
-
-
-class Run(NamedTuple):
-    """A run of a sweep: a point of the grid, a mode and a seed.
-
-    Attributes:
-        values: of the axes, in their order.
-        mode: the word that names it.
-        seed: of the run.
-    """
-
-    values: tuple[Any, ...]
-    mode: str
-    seed: int
-
-
-def run_of(number: int, axes: Mapping[str, Sequence[Any]], words: Sequence[str], seeds: Sequence[int]) -> Run:
-    """Return the run that a number means: points in the product of the axes, then modes, then seeds, these fastest.
-
-    Args:
-        number: from 0.
-        axes: key and values of each, in order.
-        words: of the modes; where there are none, keep and every of the point are the rule itself.
-        seeds: of the runs of a mode.
-    """
-    rest, seed = divmod(number, len(seeds))
-    place, mode = divmod(rest, max(1, len(words)))
-    values: list[Any] = []
-    for each in reversed(list(axes.values())):
-        place, nth = divmod(place, len(each))
-        values.insert(0, each[nth])
-    if words:
-        return Run(tuple(values), words[mode], seeds[seed])
-    here = dict(zip(axes, values, strict=True))
-    return Run(tuple(values), modes.rule(here.get("keep", 0.0), here.get("every", 1)).name, seeds[seed])
 
 
 class Results(NamedTuple):
@@ -132,37 +94,40 @@ class Results(NamedTuple):
 class SweepRecord:
     """What a sweep is: the content of sweep.json."""
 
-    experiment: str
+    experiment: Shown
     identity: str
     settings: dict[str, Any]  # all that decides the runs but for what varies, in canonical form
     axes: list[dict[str, Any]]  # {"key", "values", "log"} each, in order
     modes: list[str]  # none where keep or every vary
-    seeds: list[int]
-    chunk: int  # runs of a cell at most: with the grid, all that decides which runs are trained together
-    engine: str
-    runs: int  # how many there are to be
-    status: str  # running, done, interrupted
+    seeds: list[Seed]
+    chunk: Annotated[
+        Count, Field(ge=1)
+    ]  # runs of a cell at most: with the grid, all that decides which runs are trained together
+    engine: Shown
+    runs: Count  # how many there are to be
+    status: Shown  # running, done, interrupted
     title: str = ""
-    compiled: bool = False  # whether the step is: results depend on it, in their last digits
-    threads: int = 1
-    versions: dict[str, str] = field(default_factory=dict)
-    started: str = ""  # UTC, ISO 8601
-    seconds: float = 0.0  # of all commands that trained some of it, as far as they ended in order
-    run_steps: int = 0  # backward passes of all runs in these seconds
-    done: int = 0  # runs that were trained, when the status was written
-    failed: int = 0  # of these, those whose task raised
+    compiled: StrictBool = False  # whether the step is: results depend on it, in their last digits
+    threads: Count = 1
+    versions: dict[str, Any] = field(default_factory=dict)
+    started: Shown = ""  # UTC, ISO 8601
+    seconds: Seconds = 0.0  # of all commands that trained some of it, as far as they ended in order
+    run_steps: Count = 0  # backward passes of all runs in these seconds
+    done: Count = 0  # runs that were trained, when the status was written
+    failed: Count = 0  # of these, those whose task raised
     sharpness: dict[str, Any] | None = None  # once it is measured: λ of each seed; {} where no edge is known
     writer: dict[str, Any] = field(default_factory=dict)  # while it is running: the process, {"pid", "host"}
     format: int = FORMAT
-
-    def run(self, number: int) -> Run:
-        """Return the run of that number."""
-        return run_of(number, self.values, self.modes, self.seeds)
 
     @property
     def values(self) -> dict[str, list[Any]]:
         """The values of each axis, by its key."""
         return {axis["key"]: axis["values"] for axis in self.axes}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_grid(self)
+        return self
 
     @property
     def rate(self) -> float | None:
@@ -170,42 +135,21 @@ class SweepRecord:
         return self.run_steps / self.seconds if self.seconds > 0 else None
 
 
-@dataclass(frozen=True)
-class SweepFolder:
+class SweepFolder(RecordedFolder[SweepRecord]):
     """The folder of one sweep, and the names of the files in it."""
 
-    path: Path
-
-    @property
-    def record_file(self) -> Path:
-        """sweep.json."""
-        return self.path / SWEEP
+    record_name, log_name = SWEEP, "results.jsonl"
+    kind, what = SweepRecord, "a sweep's record"
 
     @property
     def results_file(self) -> Path:
         """results.jsonl."""
-        return self.path / _RESULTS
+        return self.log_file
 
     @property
     def picture_file(self) -> Path:
         """phase.png, where `gradlab plot` draws."""
         return self.path / "phase.png"
-
-    def write(self, record: SweepRecord) -> None:
-        """Replace the record atomically; while it says "running", with the name of this process.
-
-        Raises:
-            StoreError: it cannot be written.
-        """
-        write_record(self.record_file, record)
-
-    def read(self) -> SweepRecord:
-        """Return the record; one that says "running" while no process writes results is that of an interrupted sweep.
-
-        Raises:
-            StoreError: there is none, or it is not one that this version reads.
-        """
-        return current_record(self._recorded, self.results_file)
 
     def results(self) -> Results:
         """Return the results so far, none where none are; a last line without its end is left out.
@@ -213,7 +157,7 @@ class SweepFolder:
         Raises:
             StoreError: the file cannot be read.
         """
-        return _results_in(read_if_there(self.results_file), self.results_file)
+        return _results_in(self.logged(), self.results_file)
 
     def log(self, *, fresh: bool = False) -> BlockLog:
         """Return what appends results; a last line without its end is cut off, and all where `fresh`.
@@ -224,15 +168,7 @@ class SweepFolder:
         try:
             return BlockLog(self.results_file, fresh=fresh)
         except BlockingIOError:
-            raise being_written(self.results_file, self._recorded) from None
-
-    def make(self) -> None:
-        """Make the folder.
-
-        Raises:
-            StoreError: nothing can be written there.
-        """
-        make_folder(self.path)
+            raise self.being_written() from None
 
     def drop_if_empty(self) -> None:
         """Remove the folder if nothing has been trained in it, and that of its experiment if nothing else is there."""
@@ -243,11 +179,8 @@ class SweepFolder:
             with suppress(OSError):
                 path.rmdir()
 
-    def _recorded(self) -> SweepRecord:
-        return parsed_record(self.record_file, SweepRecord, FORMAT, _checked, "a sweep's record")
 
-
-class BlockLog:
+class BlockLog(LineLog):
     """Appends blocks to the file of results, in whole lines, one after the other; one process at a time."""
 
     def __init__(self, file: Path, *, fresh: bool = False) -> None:
@@ -257,17 +190,8 @@ class BlockLog:
             StoreError: it cannot be written; then it stays as it is.
             BlockingIOError: another process writes it.
         """
-        self.file = file
-        self._synced = time.monotonic()
-        self._handle = open_locked(file)
-        try:
-            self._whole = 0 if fresh else self._whole_lines()
-            os.ftruncate(self._handle, self._whole)
-        except BaseException as error:
-            os.close(self._handle)
-            if isinstance(error, OSError):
-                raise unwritable(file, error) from None
-            raise
+        super().__init__(file, None if fresh else lambda content: content[: content.rfind(b"\n") + 1])
+        self._sync_at = time.monotonic() + SYNC_EVERY
 
     def append(self, block: Block) -> None:
         """Write a block, whole or not at all, and now and then all that is written down to the disk.
@@ -275,52 +199,13 @@ class BlockLog:
         Raises:
             StoreError: the disk does not take it.
         """
-        line = block_line(block)
-        written = 0
         try:
-            while written < len(line):
-                written += os.write(self._handle, line[written:])
-            self._whole += len(line)
-            if time.monotonic() - self._synced >= SYNC_EVERY:
-                self.sync()
+            self._write(block_line(block))
         except OSError as error:
             raise unwritable(self.file, error) from None
-        finally:
-            if written < len(line):
-                with suppress(OSError):
-                    os.ftruncate(self._handle, self._whole)
-
-    def sync(self) -> None:
-        """Let what is written reach the disk.
-
-        Raises:
-            StoreError: it does not.
-        """
-        try:
-            os.fsync(self._handle)
-        except OSError as error:
-            raise unwritable(self.file, error) from None
-        self._synced = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
+        if time.monotonic() >= self._sync_at:
             self.sync()
-        except StoreError:
-            if kind is None:
-                raise
-        finally:
-            with suppress(OSError):
-                os.close(self._handle)
-
-    def _whole_lines(self) -> int:
-        """Return how many bytes of the file are whole lines."""
-        with os.fdopen(self._handle, "rb", closefd=False) as stream:
-            return stream.read().rfind(b"\n") + 1
+            self._sync_at = time.monotonic() + SYNC_EVERY
 
 
 def block_line(block: Block) -> bytes:
@@ -347,21 +232,15 @@ def sweeps_in(experiment: Path) -> list[SweepFolder]:
 
 def _results_in(content: bytes, file: Path) -> Results:
     blocks, damaged = [], []
-    for nth, line in enumerate(_lines(content), 1):
+    for nth, line in enumerate(BytesIO(content), 1):
+        if not line.endswith(b"\n"):  # the last one, torn
+            break
         try:
-            blocks.append(_block_in(line))
+            blocks.append(_block_in(line[:-1]))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            text = line[:200].decode(errors="replace")
+            text = line[:-1][:200].decode(errors="replace")
             damaged.append(f"{file}:{nth}: not a block: {shortened(text)}")
     return Results(blocks, damaged)
-
-
-def _lines(content: bytes) -> Iterator[bytes]:
-    """Yield each line that has its end, without that."""
-    begin = 0
-    while (end := content.find(b"\n", begin)) >= 0:
-        yield content[begin:end]
-        begin = end + 1
 
 
 def _block_in(line: bytes) -> Block:
@@ -381,39 +260,19 @@ def _block_in(line: bytes) -> Block:
         raise ValueError("its columns are not of one length")
     if not all(type(each) is int and 0 <= each < MOST_RUNS for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps are counts")
-    if not set(block.status) <= {"done", "failed"} or not set(block.verdict) <= _VERDICTS:
-        raise ValueError("a status or a verdict that there is none of")
-    if not all(isinstance(each, str) for each in (block.engine, block.why, *block.error)):
-        raise TypeError("an error is a text")
+    if not set(block.status) <= {"done", "failed"}:
+        raise ValueError("a status that there is none of")
+    if not all(
+        isinstance(each, str) for each in (block.engine, block.why, *block.error, *filter(None, block.verdict))
+    ):
+        raise TypeError("a verdict or an error is no text")
     return block
-
-
-def _checked(record: SweepRecord) -> SweepRecord:
-    """Check the types of what others rely on: the file may have been edited by hand."""
-    kinds: dict[str, Any] = {"settings": dict, "versions": dict, "writer": dict, "seconds": float | int}
-    kinds |= {"chunk": int, "runs": int, "run_steps": int, "done": int, "failed": int, "threads": int}
-    kinds |= {"axes": list, "modes": list, "seeds": list, "sharpness": dict | None, "compiled": bool}
-    kinds |= dict.fromkeys(("experiment", "identity", "status", "title", "engine", "started"), str)
-    for name, kind in kinds.items():
-        if not isinstance(getattr(record, name), kind):
-            raise TypeError(f"{name} is {shortened(repr(getattr(record, name)))}")
-    for name in ("experiment", "status", "started", "engine"):  # shown, and exported as they are
-        if not getattr(record, name).isprintable() or len(getattr(record, name)) > _LONGEST:
-            raise ValueError(f"{name} is {shortened(repr(getattr(record, name)))}")
-    if not (record.seconds >= 0 and record.run_steps >= 0 and 0 <= record.failed <= record.done):
-        raise ValueError("seconds, run_steps or done out of range")
-    _check_grid(record)
-    return record
 
 
 def _check_grid(record: SweepRecord) -> None:
     """Check what the numbers of runs are made of."""
-    seeds: list[Any] = record.seeds
-    if not all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds):
-        raise TypeError("a seed is none")
-    words: list[Any] = record.modes
-    if not all(isinstance(mode, str) for mode in words):
-        raise TypeError("a mode is no word")
+    if record.failed > record.done:
+        raise ValueError("failed is more than done")
     total = max(1, len(record.modes)) * len(record.seeds)
     axes: list[Any] = record.axes
     for axis in axes:
@@ -421,8 +280,10 @@ def _check_grid(record: SweepRecord) -> None:
             raise TypeError(f"an axis is {shortened(repr(axis))}")
         total *= len(axis["values"])
     for keep in record.values.get("keep", []):
-        modes.rule(keep)
+        if not math.isfinite(keep):
+            raise ValueError(f"keep is {keep}")
     for every in record.values.get("every", []):
-        modes.rule(0.0, every)
-    if not 0 < record.runs == total <= MOST_RUNS or record.chunk < 1:
+        if every < 1:
+            raise ValueError(f"every is {every}")
+    if not 0 < record.runs == total <= MOST_RUNS:
         raise ValueError(f"the number of runs is {record.runs}")

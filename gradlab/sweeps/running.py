@@ -8,44 +8,30 @@ import time
 from collections import Counter
 from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import runs, store
 from gradlab.analysis import sharpness
-from gradlab.analysis.quadratic import obstacle
+from gradlab.analysis.quadratic import why_no_theory
 from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
 from gradlab.store import SweepRecord
 from gradlab.sweeps import stacked
-from gradlab.sweeps.cells import LOOP_CHUNK, cell_of, cells_of
+from gradlab.sweeps.cells import cells_of
 from gradlab.sweeps.cluster import Cluster
-from gradlab.sweeps.workers import Workers, here
+from gradlab.sweeps.workers import Workers, train_in_process
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from gradlab.experiment import Experiment
     from gradlab.store import BlockLog, Results, SweepFolder
     from gradlab.sweeps.grid import Grid
-    from gradlab.sweeps.workers import Executor
+    from gradlab.sweeps.workers import Ended, Executor
 
 
-class Watcher(Protocol):
-    """Who is told how far a sweep is."""
-
-    def begins(self, total: int, done: int) -> None:
-        """Hear how many runs there are, and how many were there before."""
-
-    def at(self, steps: int, done: float) -> None:
-        """Hear how many steps of all runs have been trained, and how many runs are done, with those under way."""
-
-    def says(self, text: str) -> None:
-        """Hear what else there is to tell a user."""
-
-
-class Outcome(NamedTuple):
+class SweepResult(NamedTuple):
     """What a sweep did.
 
     Attributes:
@@ -55,7 +41,8 @@ class Outcome(NamedTuple):
         ended: how many runs ended with which verdict, or failed.
         errors: what ended runs that failed, and how many each.
         by_loop: why runs were trained by the plain loop where another engine was to, and how many each.
-        lost: how many runs could not be trained, for the processes that were at them ended; and how these did.
+        lost: how many runs could not be trained.
+        lost_reason: how the processes that trained these ended.
     """
 
     folder: SweepFolder
@@ -65,7 +52,7 @@ class Outcome(NamedTuple):
     errors: dict[str, int]
     by_loop: dict[str, int]
     lost: int = 0
-    how: str = ""
+    lost_reason: str = ""
 
     @property
     def failed(self) -> int:
@@ -82,9 +69,9 @@ def run(
     executor: Executor | None = None,
     dask: str | None = None,
     chunk: int | None = None,
-    watcher: Watcher | None = None,
+    progress: runs.Progress | None = None,
     stop: runs.Stop | None = None,
-) -> Outcome:
+) -> SweepResult:
     """Train the runs of a grid that are not there yet, cell by cell, and record them in one folder under `out`.
 
     Args:
@@ -95,7 +82,7 @@ def run(
         executor: where to train instead.
         dask: the address of a Dask scheduler, on whose workers to train instead.
         chunk: runs of a cell at most, of a sweep that begins; default what suits the engine.
-        watcher: who is told how far it is.
+        progress: receives progress and messages.
         stop: a wish to stop.
 
     Raises:
@@ -105,17 +92,43 @@ def run(
     settings = settings_of(grid)
     name = grid.experiment["name"]
     folder = store.SweepFolder(out / name / f"sweep-{identity(settings)}")
-    if not fresh and (there := _complete(folder, grid)) is not None:
-        return there
+    if not fresh and (finished := _finished(folder, grid)) is not None:
+        return finished
+    progress = progress or runs.Progress()
+    notify = progress.on_message
     with ExitStack() as stack:
-        if dask is not None:  # first of all: a cluster that is not there is told of before anything is measured
+        if dask is not None:  # first: a missing cluster is reported before anything is measured
             executor = stack.enter_context(Cluster(dask))
         folder.make()
         log = stack.enter_context(folder.log(fresh=fresh))
         try:
-            record = _recorded(folder, grid, settings, chunk, watcher, fresh=fresh)
+            record = (None if fresh else _begun(folder, settings)) or _new_record(grid, settings, chunk, notify)
             grid = grid._replace(compiled=record.compiled)
-            return _Sweep(grid, folder, record, log, watcher, stop or runs.Stop(), fresh).run(workers, executor)
+            results = folder.results()
+            for message in results.damaged:
+                notify(f"{message}; its runs are trained again")
+            there = results.by_run()
+            cells = [cell for cell in cells_of(grid, record.chunk) if not all(run in there for run in cell)]
+            state = _SweepState(cells, grid.runs - sum(map(len, cells)), progress)
+            ended: Iterator[Ended] = iter(())
+            stop = stop or runs.Stop()
+            if cells:
+                if executor is None:  # its processes import torch while this one prepares
+                    count = min(workers or _cores(record.threads), len(cells))
+                    executor = stack.enter_context(Workers(count)) if count > 1 else train_in_process
+                record = _prepared(grid, folder, record, state.cached)
+                ended = executor(grid, cells, state.on_progress, stop)
+            record, results = _train(folder, record, log, state, ended, stop)
+            if record.status == "done" and record.sharpness is None:  # last of all, or by the next command
+                record = replace(record, sharpness=_sharpness(grid, notify))
+                folder.write(record)
+            return _result(folder, record, results, state.cached)._replace(
+                lost=state.lost, lost_reason=state.lost_reason
+            )
+        except runs.StoppedError:
+            message = f"stopped after {state.cached + state.done:,} of {grid.runs:,} runs"
+            command = "the same command without --fresh" if fresh else "the same command"
+            raise runs.StoppedError(f"{message}; {command} goes on from there") from None
         except BaseException:
             folder.drop_if_empty()
             raise
@@ -140,14 +153,14 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         **({"match_lr": True} if first.match_lr else {}),
         **({"mode_sources": sources} if any(sources) else {}),
         "vary": [[axis.key, list(axis.values)] for axis in grid.axes],
-        "modes": list(grid.modes),
+        "modes": grid.mode_names,
         "seeds": list(grid.seeds),
         "engine": grid.engine,
     }
 
 
-def _complete(folder: SweepFolder, grid: Grid) -> Outcome | None:
-    """Return the outcome of a sweep that is there whole, or None."""
+def _finished(folder: SweepFolder, grid: Grid) -> SweepResult | None:
+    """Return the result of a sweep that is there whole, or None."""
     try:
         record = folder.read()
         results = folder.results()
@@ -155,32 +168,32 @@ def _complete(folder: SweepFolder, grid: Grid) -> Outcome | None:
         return None
     if record.status != "done" or record.sharpness is None or len(results.by_run()) != grid.runs:
         return None
-    return _outcome(folder, record, results, grid.runs)
+    return _result(folder, record, results, grid.runs)
 
 
-def _recorded(
-    folder: SweepFolder,
-    grid: Grid,
-    settings: dict[str, Any],
-    chunk: int | None,
-    watcher: Watcher | None,
-    *,
-    fresh: bool,
-) -> SweepRecord:
-    """Return the record to go on with: that of the sweep if it was begun, with its cells, or a new one."""
-    if not fresh and folder.record_file.exists():
+def _begun(folder: SweepFolder, settings: dict[str, Any]) -> SweepRecord | None:
+    """Return the record of a sweep that was begun before, or None."""
+    if folder.record_file.exists():
         with suppress(StoreError):  # damaged: then all is trained again
             before = folder.read()
             if before.settings == settings:
                 return replace(before, status="running")
-    plan = stacked.Plan(chunk) if chunk else _planned(grid, watcher)
+    return None
+
+
+def _new_record(
+    grid: Grid, settings: dict[str, Any], chunk: int | None, notify: Callable[[str], object]
+) -> SweepRecord:
+    plan = stacked.StackPlan(chunk) if chunk else stacked.planned(grid)
+    if plan.no_compiler:
+        notify(f"the step is not compiled, which would have paid: {plan.no_compiler}")
     return SweepRecord(
         experiment=grid.experiment["name"],
         title=grid.experiment["title"],
         identity=identity(settings),
         settings=settings,
         axes=[axis._asdict() | {"values": list(axis.values)} for axis in grid.axes],
-        modes=list(grid.modes),
+        modes=grid.mode_names,
         seeds=list(grid.seeds),
         chunk=plan.chunk,
         compiled=plan.compiled,
@@ -192,144 +205,78 @@ def _recorded(
     )
 
 
-def _planned(grid: Grid, watcher: Watcher | None) -> stacked.Plan:
-    """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble."""
-    if grid.engine != "ensemble":
-        return stacked.Plan(LOOP_CHUNK)
-    alike = max(cells_of(grid, grid.runs), key=len)
-    runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
+def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int) -> SweepRecord:
+    """Write and return the record with the versions its runs are trained by, once all points can be trained.
+
+    Raises:
+        GradlabError: one cannot, or what is there was trained by other versions.
+    """
+    for values in grid.points_of_training():
+        runs.prepare(grid.experiment_at(values))
+    versions = runs.versions_of(grid.experiment_at(next(grid.points())))
+    if cached and record.versions and record.versions != versions:
+        before = ", ".join(f"{name} {version}" for name, version in record.versions.items())
+        raise StoreError(
+            f"{folder.path} was begun with {before}, on which the results depend\n"
+            "its runs cannot stand beside those that would be trained now; --fresh trains all again"
+        )
+    record = replace(record, versions=versions)
+    folder.write(record)
+    return record
+
+
+def _cores(threads: int) -> int:
+    """Return how many processes of so many threads there are cores for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // threads)
+
+
+def _train(
+    folder: SweepFolder,
+    record: SweepRecord,
+    log: BlockLog,
+    progress: _SweepState,
+    ended: Iterator[Ended],
+    stop: runs.Stop,
+) -> tuple[SweepRecord, Results]:
+    """Record each cell as it ends, and then how the sweep stands, however that ends."""
+    status = "interrupted"
+    stop.checked_after_steps = True
     try:
-        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-            plan = stacked.planned(alike, partial(cell_of, grid), grid)
-    except GradlabError:
-        raise
-    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why
-        return stacked.Plan(LOOP_CHUNK)
-    if plan.said and watcher:
-        watcher.says(f"the step is not compiled, which would have paid: {plan.said}")
-    return plan
-
-
-class _Sweep(NamedTuple):
-    """A sweep that is under way."""
-
-    grid: Grid
-    folder: SweepFolder
-    record: SweepRecord
-    log: BlockLog
-    watcher: Watcher | None
-    stop: runs.Stop
-    fresh: bool
-
-    def run(self, workers: int | None, executor: Executor | None) -> Outcome:
-        """Train what is missing."""
-        results = self.folder.results()
-        for message in results.damaged:
-            self.say(f"{message}; its runs are trained again")
-        there = results.by_run()
-        cells = [cell for cell in cells_of(self.grid, self.record.chunk) if not all(run in there for run in cell)]
-        cached = self.grid.runs - sum(map(len, cells))
-        if not cells:
-            record = self._with_sharpness(self.standing("done", results))
-            return _outcome(self.folder, record, results, cached)
-        with ExitStack() as stack:
-            if executor is None:
-                count = min(workers or self._cores(), len(cells))
-                executor = stack.enter_context(Workers(count, self.grid)) if count > 1 else here
-            return self._trained(cells, executor, cached)
-
-    def _trained(self, cells: Sequence[tuple[int, ...]], executor: Executor, cached: int) -> Outcome:
-        sweep = self._prepared(cached)
-        progress = _Progress(cells, cached, self.watcher)
-        self.folder.write(sweep.record)
-        status = "interrupted"
-        lost, how = 0, ""
-        self.stop.heard = True
-        try:
-            for ended in executor(self.grid, cells, progress.tell, self.stop):
-                if ended.block is None:
-                    lost, how = lost + len(cells[ended.nth]), ended.error
-                else:
-                    self.log.append(ended.block)
-                    progress.ends(ended.nth, sum(ended.block.steps))
-            status = "interrupted" if lost else "done"
-        except runs.StoppedError:
-            command = "the same command without --fresh" if self.fresh else "the same command"
-            done = cached + progress.done
-            raise runs.StoppedError(
-                f"stopped after {done:,} of {self.grid.runs:,} runs; {command} goes on from there"
-            ) from None
-        finally:
-            self.stop.heard = False
-            self.log.sync()
-            results = self.folder.results()
-            record = sweep.standing(status, results, progress)
-        if status == "done":
-            record = self._with_sharpness(record)
-        return _outcome(self.folder, record, results, cached)._replace(lost=lost, how=how)
-
-    def _prepared(self, cached: int) -> _Sweep:
-        """Return the sweep with the versions it is trained by, once all its points can be trained.
-
-        Raises:
-            GradlabError: one cannot, or what is there was trained by other versions.
-        """
-        for values in self.grid.points_of_training():
-            runs.prepare(self.grid.experiment_at(values))
-        versions = runs.versions_of(self.grid.experiment_at(next(self.grid.points())))
-        if cached and self.record.versions and self.record.versions != versions:
-            before = ", ".join(f"{name} {version}" for name, version in self.record.versions.items())
-            raise StoreError(
-                f"{self.folder.path} was begun with {before}, on which the results depend\n"
-                "its runs cannot stand beside those that would be trained now; --fresh trains all again"
-            )
-        return self._replace(record=replace(self.record, versions=versions))
-
-    def _with_sharpness(self, record: SweepRecord) -> SweepRecord:
-        """Write and return the record with λ of each seed, of which the phase diagram's edge is drawn, if it has one.
-
-        It comes last of all, and is done by the next command where this one is ended before.
-        """
-        if record.sharpness is None:
-            record = replace(record, sharpness=self._sharpness())
-            self.folder.write(record)
-        return record
-
-    def _sharpness(self) -> dict[str, Any]:
-        first = self.grid.experiment_at(next(self.grid.points()))
-        if not _has_edge(self.grid, first):
-            return {}
-        try:
-            with redirect_stdout(sys.stderr):  # what a user's task prints is talk
-                found = dict(sharpness.seeds_of(first))
-        except GradlabError as error:
-            self.say(f"no edge of stability will be drawn: {error}")
-            return {}
-        return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
-
-    def standing(self, status: str, results: Results, progress: _Progress | None = None) -> SweepRecord:
-        """Write and return the record as it stands now."""
+        for each in ended:
+            if each.block:
+                log.append(each.block)
+            progress.add(each)
+        status = "interrupted" if progress.lost else "done"
+    finally:
+        stop.checked_after_steps = False
+        log.sync()
+        results = folder.results()
         there = results.by_run()
         record = replace(
-            self.record,
+            record,
             status=status,
             done=len(there),
             failed=sum(block.status[nth] == "failed" for block, nth in there.values()),
-            run_steps=self.record.run_steps + (progress.steps if progress else 0),
-            seconds=self.record.seconds + (progress.seconds if progress else 0.0),
+            run_steps=record.run_steps + progress.steps,
+            seconds=record.seconds + progress.seconds,
         )
-        self.folder.write(record)
-        return record
+        folder.write(record)
+    return record, results
 
-    def _cores(self) -> int:
-        """Return how many processes there is a core for, each with the threads of the experiment."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // self.record.threads)
 
-    def say(self, text: str) -> None:
-        """Tell the watcher."""
-        if self.watcher:
-            self.watcher.says(text)
+def _sharpness(grid: Grid, notify: Callable[[str], object]) -> dict[str, Any]:
+    """Return λ of each seed, of which the phase diagram's edge is drawn, or nothing where it has none."""
+    first = grid.experiment_at(next(grid.points()))
+    if not _has_edge(grid, first):
+        return {}
+    try:
+        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+            found = dict(sharpness.measure_seeds(first))
+    except GradlabError as error:
+        notify(f"no edge of stability will be drawn: {error}")
+        return {}
+    return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
 
 
 def _has_edge(grid: Grid, first: Experiment) -> bool:
@@ -337,15 +284,16 @@ def _has_edge(grid: Grid, first: Experiment) -> bool:
     varied = {axis.path[-1] for axis in grid.axes}
     if "lr" not in varied or first.match_lr or varied & {"name", "task", "momentum", "dampening", "weight_decay"}:
         return False
-    return not obstacle(first.settings(first.parsed_modes[0], grid.seeds[0]))
+    return not why_no_theory(first.settings(first.parsed_modes[0], grid.seeds[0]))
 
 
-class _Progress:
+class _SweepState:
     """Adds up how far the cells are."""
 
-    def __init__(self, cells: Sequence[tuple[int, ...]], cached: int, watcher: Watcher | None) -> None:
-        self.cells, self.cached, self.watcher = cells, cached, watcher
-        self.steps = self.done = 0
+    def __init__(self, cells: Sequence[tuple[int, ...]], cached: int, progress: runs.Progress) -> None:
+        self.cells, self.cached, self.progress = cells, cached, progress
+        self.steps = self.done = self.lost = 0
+        self.lost_reason = ""
         self.under_way: dict[int, tuple[int, float]] = {}
         self.begin: float | None = None  # when the first cell began: what imports took before is no training
 
@@ -354,30 +302,33 @@ class _Progress:
         """Since the first cell began; 0 where none is done."""
         return time.monotonic() - self.begin if self.begin is not None and self.steps else 0.0
 
-    def tell(self, nth: int, steps: int, share: float) -> None:
-        """Hear of a cell that is under way."""
+    def on_progress(self, nth: int, steps: int, share: float) -> None:
+        """Count a cell that is under way."""
+        self.under_way[nth] = steps, share * len(self.cells[nth])
+        self._report()
+
+    def add(self, cell: Ended) -> None:
+        """Count a cell that has ended."""
+        self.under_way.pop(cell.nth, None)
+        if cell.block:
+            self.steps += sum(cell.block.steps)
+            self.done += len(self.cells[cell.nth])
+        else:
+            self.lost, self.lost_reason = self.lost + len(self.cells[cell.nth]), cell.error
+        self._report()
+
+    def _report(self) -> None:
         if self.begin is None:
             self.begin = time.monotonic()
-            if self.watcher:
-                self.watcher.begins(self.cached + sum(map(len, self.cells)), self.cached)
-        self.under_way[nth] = steps, share * len(self.cells[nth])
-        self._tell()
-
-    def ends(self, nth: int, steps: int) -> None:
-        """Count a cell that has ended, of so many steps."""
-        self.under_way.pop(nth, None)
-        self.steps += steps
-        self.done += len(self.cells[nth])
-        self._tell()
-
-    def _tell(self) -> None:
-        if self.watcher:
-            steps, done = (sum(each) for each in zip((0, 0.0), *self.under_way.values(), strict=True))
-            self.watcher.at(int(self.steps + steps), self.cached + self.done + done)
+            self.progress.on_start("sweep", self.cached + sum(map(len, self.cells)), done_runs=self.cached)
+        steps, done = (sum(each) for each in zip((0, 0.0), *self.under_way.values(), strict=True))
+        self.progress.on_progress(int(self.steps + steps), self.cached + self.done + done)
 
 
-def _outcome(folder: SweepFolder, record: SweepRecord, results: Results, cached: int) -> Outcome:
+def _result(folder: SweepFolder, record: SweepRecord, results: Results, cached: int) -> SweepResult:
     there = results.by_run().values()
     errors = Counter(block.error[nth] for block, nth in there if block.error[nth])
     by_loop = Counter(block.why for block, _ in there if block.engine != record.engine)
-    return Outcome(folder, record, cached, results.ended(), dict(errors.most_common()), dict(by_loop.most_common()))
+    return SweepResult(
+        folder, record, cached, results.ended(), dict(errors.most_common()), dict(by_loop.most_common())
+    )

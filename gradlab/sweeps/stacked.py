@@ -3,94 +3,103 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import redirect_stdout
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import modes, optimizers, runs, tasks
 from gradlab.engines import ensemble
-from gradlab.engines.ensemble.chunk_size import best, seconds_a_run_step
-from gradlab.engines.ensemble.memory import keep_freed_memory
-from gradlab.sweeps.cell import Step
+from gradlab.engines.ensemble.tuning import best_chunk_size, keep_freed_memory, seconds_a_run_step
+from gradlab.errors import GradlabError
+from gradlab.sweeps.cells import LOOP_CHUNK, cell_of, cells_of, load_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch.nn import Parameter
 
     from gradlab.experiment import Experiment
-    from gradlab.sweeps.cell import Cell
+    from gradlab.sweeps.cells import LoadedCell
     from gradlab.sweeps.grid import Grid
 
-LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
-PAYS = 60.0  # seconds of stacked training, below which compiling is not even tried
+MOST_LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
+COMPILE_FROM = 60.0  # seconds of stacked training, below which compiling is not even tried
 COMPILED_SIZES = (128, 512)  # each is compiled to be measured; without Python in between, fewer runs fill the cache
-GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
+COMPILE_GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
 
 
-class Plan(NamedTuple):
+class StackPlan(NamedTuple):
     """How a sweep is trained, which its record says: results depend on it, in their last digits.
 
     Attributes:
         chunk: runs of a cell at most.
         compiled: whether the step is compiled.
-        said: why compiling, which would have paid, cannot be had; else "".
+        no_compiler: why compiling, which would have paid, cannot be had; else "".
     """
 
     chunk: int
     compiled: bool = False
-    said: str = ""
+    no_compiler: str = ""
 
 
-def train(cell: Cell) -> Iterator[Step]:
+def train(cell: LoadedCell) -> Iterator[ensemble.StackedStep]:
     """Yield the steps of all runs of a cell, trained as one stack.
 
     Raises:
         CannotStackError: the plain loop alone can train them.
     """
-    training = _training(cell)
     experiment = cell.experiment
     ends = {"epochs": experiment.epochs, "steps": experiment.steps}
-    for each in ensemble.train(training, **ends, clip_norm=experiment.clip_norm):
-        yield Step(each.update, each.epoch, each.losses, each.items)
+    yield from ensemble.train(_training(cell), **ends, clip_norm=experiment.clip_norm)
 
 
-def planned(alike: Sequence[int], cell_of: Callable[[Sequence[int]], Cell], grid: Grid) -> Plan:
-    """Measure how many runs are best trained at once, and whether compiling their step pays.
-
-    Args:
-        alike: the numbers of the most runs that may be trained at once.
-        cell_of: returns the cell of such runs.
-        grid: of the sweep.
+def planned(grid: Grid) -> StackPlan:
+    """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble.
 
     Raises:
-        CannotStackError: the plain loop alone can train them.
         GradlabError: what a user can fix.
     """
-    cell = cell_of(alike[:1])
+    if grid.engine != "ensemble":
+        return StackPlan(LOOP_CHUNK)
+    alike = max(cells_of(grid, grid.runs), key=len)
+    runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
+    try:
+        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+            return _measured(grid, alike)
+    except GradlabError:
+        raise
+    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why
+        return StackPlan(LOOP_CHUNK)
+
+
+def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
+    """Return the plan by which the runs of these numbers, the most that may be trained at once, train fastest."""
+    cell = load_cell(cell_of(grid, alike[:1]))
     steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment) or 1000
-    most = max(1, min(len(alike), LOSSES // steps))
+    most = max(1, min(len(alike), MOST_LOSSES // steps))
 
     def seconds(size: int, *, compiled: bool = False) -> float:
-        part = cell_of(alike[:size])
+        part = load_cell(cell_of(grid, alike[:size]))
         return seconds_a_run_step(_training(part._replace(compiled=compiled)))
 
-    chunk, found = best(seconds, most)
+    chunk, found = best_chunk_size(seconds, most)
     total = found[chunk] * steps * grid.runs
-    if total < PAYS:
-        return Plan(chunk)
+    if total < COMPILE_FROM:
+        return StackPlan(chunk)
     begin = time.monotonic()
     try:
-        size, faster = best(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
+        size, faster = best_chunk_size(partial(seconds, compiled=True), min(most, max(COMPILED_SIZES)), COMPILED_SIZES)
     except ensemble.CannotStackError as error:
-        return Plan(chunk, said=str(error))
+        return StackPlan(chunk, no_compiler=str(error))
     if fault := _steps_of(*_task_of(cell.experiment), compiled=True).fault:
-        return Plan(chunk, said=fault)
+        return StackPlan(chunk, no_compiler=fault)
     gained = total - faster[size] * steps * grid.runs
-    return Plan(size, compiled=True) if gained > GAIN * (time.monotonic() - begin) else Plan(chunk)
+    return StackPlan(size, compiled=True) if gained > COMPILE_GAIN * (time.monotonic() - begin) else StackPlan(chunk)
 
 
-def _training(cell: Cell) -> ensemble.Training:
+def _training(cell: LoadedCell) -> ensemble.StackedTraining:
     """Return the runs of a cell, stacked."""
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
@@ -99,17 +108,17 @@ def _training(cell: Cell) -> ensemble.Training:
     options = list(dict.fromkeys(each))
     why = next(filter(None, (_obstacle_before(mode, name, one) for one in options)), "")
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
-    if why := why or (ensemble.obstacle_of(found, mode) if found else ""):
+    if why := why or (found.reason_under(mode) if found else ""):
         raise ensemble.CannotStackError(why)
-    worlds = [ensemble.World(cell.build(seed), resumable=False) for seed in seeds]
+    seed_tasks = [ensemble.SeedTask(cell.build(seed), resumable=False) for seed in seeds]
     members = [
         ensemble.Member(mode, seeds.index(seed), options.index(one))
         for mode, seed, one in zip(cell.modes, cell.seeds, each, strict=True)
     ]
     steps = _steps_of(*_task_of(experiment), compiled=cell.compiled) if found and found.traceable else None
-    schedule = partial(runs.scheduler_of, experiment, mode, worlds[0].task)
+    schedule = partial(runs.scheduler_of, experiment, mode, seed_tasks[0].task)
     builds = [partial(_optimizer, name, json.loads(one)) for one in options]
-    return ensemble.Training(worlds, members, builds, schedule, traced=steps)
+    return ensemble.StackedTraining(seed_tasks, members, builds, schedule, traced=steps)
 
 
 def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
@@ -118,7 +127,7 @@ def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Paramete
 
 @lru_cache(maxsize=1000)
 def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
-    return ensemble.obstacle_before(mode, partial(_optimizer, name, json.loads(options)))
+    return ensemble.unstackable_reason(mode, partial(_optimizer, name, json.loads(options)))
 
 
 def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:
@@ -129,9 +138,9 @@ def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, s
 @lru_cache(maxsize=1000)
 def _rehearsed(
     task: tasks.TaskName, _source: str | None, options: str, device: str, seeds: tuple[int, ...]
-) -> ensemble.Rehearsal:
+) -> ensemble.Stackability:
     built = (tasks.build(task, seed, json.loads(options)).to(device) for seed in seeds)
-    return ensemble.rehearsed(list(built))
+    return ensemble.stackability_of(list(built))
 
 
 @lru_cache(maxsize=1000)

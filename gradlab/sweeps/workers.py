@@ -1,6 +1,6 @@
 """Where cells are trained: in this process, or in several of this machine. Results are the same wherever.
 
-An executor is a function that takes the grid, the cells that are to be trained and the wish to stop, is told how far
+An executor is a function that takes the grid, the cells that are to be trained and the wish to stop, reports how far
 they are, and yields what came of each as it ends, in any order.
 """
 
@@ -14,13 +14,16 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import connection, resource_tracker
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
-from gradlab import errors, startup
+from gradlab import startup
 from gradlab.errors import GradlabError
-from gradlab.runs import TELL_EVERY, StoppedError
-from gradlab.sweeps.cells import train_cell
+from gradlab.runs import REPORT_EVERY, StoppedError
+from gradlab.store import Block
+from gradlab.sweeps.cells import cell_of
+from gradlab.sweeps.training import train_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from gradlab.runs import Stop
-    from gradlab.store import Block
     from gradlab.sweeps.grid import Grid
+    from gradlab.sweeps.training import OnProgress
 
-TRIES = 3  # of a cell whose process ended without a word
-PATIENCE = 0.5  # seconds a process may take to end when it is told to
+    OnCellProgress = Callable[[int, int, float], object]
+
+T = TypeVar("T")
+TRIES = 3  # of a cell whose process dies
+END_TIMEOUT = 0.5  # seconds a process may take to end after SIGTERM
 
 
 class Ended(NamedTuple):
@@ -40,8 +46,8 @@ class Ended(NamedTuple):
 
     Attributes:
         nth: which one, in the order given.
-        block: what came of its runs; None where the processes that trained it ended without a word, time and again.
-        error: how they ended then.
+        block: results of its runs; None where its process died at every try.
+        error: how the process ended then.
     """
 
     nth: int
@@ -53,15 +59,15 @@ class Executor(Protocol):
     """Trains cells somewhere."""
 
     def __call__(
-        self, grid: Grid, cells: Sequence[tuple[int, ...]], tell: Callable[[int, int, float], object], stop: Stop
+        self, grid: Grid, cells: Sequence[tuple[int, ...]], on_progress: OnCellProgress, stop: Stop
     ) -> Iterator[Ended]:
         """Yield each cell as it ends.
 
         Args:
             grid: all that decides the runs.
             cells: the numbers of the runs of each.
-            tell: called when a cell begins, and now and then, with the place of the cell, the steps of its runs so far
-                and the share of it that is done.
+            on_progress: called when a cell begins, and now and then, with the place of the cell, the steps of its runs
+                so far and the share of it that is done.
             stop: looked at some ten times a second.
 
         Raises:
@@ -70,145 +76,145 @@ class Executor(Protocol):
         """
 
 
-def here(
-    grid: Grid, cells: Sequence[tuple[int, ...]], tell: Callable[[int, int, float], object], stop: Stop
+def train_in_process(
+    grid: Grid, cells: Sequence[tuple[int, ...]], on_progress: OnCellProgress, stop: Stop
 ) -> Iterator[Ended]:
     """Train one cell after the other in this process; an `Executor`."""
     for nth, cell in enumerate(cells):
-        due = 0.0
-        tell(nth, 0, 0.0)
+        report = throttled(partial(on_progress, nth))
+        report(0, 0.0)
 
-        def now_and_then(steps: int, share: float, nth: int = nth) -> None:
-            nonlocal due
-            if stop.asked:
+        def go_on(steps: int, share: float, report: OnProgress = report) -> None:
+            if stop.requested:
                 raise StoppedError
-            if (now := time.monotonic()) >= due:
-                due = now + TELL_EVERY
-                tell(nth, steps, share)
+            report(steps, share)
 
-        yield Ended(nth, train_cell(grid, cell, now_and_then))
+        yield Ended(nth, train_cell(cell_of(grid, cell), go_on))
+
+
+def throttled(report: OnProgress, every: float = REPORT_EVERY) -> OnProgress:
+    """Return a function that passes on what it is called with at most once in so many seconds."""
+    due = 0.0
+
+    def report_when_due(steps: int, share: float) -> None:
+        nonlocal due
+        if (now := time.monotonic()) >= due:
+            due = now + every
+            report(steps, share)
+
+    return report_when_due
 
 
 class Workers:
     """Processes of this machine, each of which trains one cell after the other; called, an `Executor`.
 
-    They import torch from when they are entered, and are gone when it is left.
+    They start, and import torch, when it is entered, and end when it is left.
     """
 
-    def __init__(self, count: int, grid: Grid) -> None:
-        self.count, self.grid = count, grid
-        self.workers: list[_Worker] = []
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.processes: list[TrainingProcess] = []
 
     def __enter__(self) -> Self:
-        try:
-            self.workers = [_Worker(self.grid) for _ in range(self.count)]
-        except BaseException:
-            self.__exit__()
-            raise
+        for _ in range(self.count):
+            self.processes.append(TrainingProcess())
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            worker.process.terminate()
-        for worker in self.workers:
-            worker.end()
+        end_all(self.processes)
 
     def __call__(
-        self, grid: Grid, cells: Sequence[tuple[int, ...]], tell: Callable[[int, int, float], object], stop: Stop
+        self, grid: Grid, cells: Sequence[tuple[int, ...]], on_progress: OnCellProgress, stop: Stop
     ) -> Iterator[Ended]:
         """Train the cells; see `Executor`."""
-        assert grid == self.grid, "these processes have another grid"
-        waiting, tries = deque(range(len(cells))), dict.fromkeys(range(len(cells)), 0)
-        while waiting or any(worker.cell is not None for worker in self.workers):
-            while len(self.workers) < min(self.count, len(waiting)):  # one has ended without a word
-                self.workers.append(_Worker(self.grid))
-            for worker in self.workers:
-                if worker.cell is None and waiting:
-                    tries[waiting[0]] += 1
-                    worker.begin(waiting[0], cells[waiting.popleft()])
-            busy = {worker.reads: worker for worker in self.workers if worker.cell is not None}
-            heard = connection.wait(list(busy), TELL_EVERY)
-            if stop.asked:
+        waiting, tries = deque(range(len(cells))), [0] * len(cells)
+        idle, busy = self.processes.copy(), dict[TrainingProcess, int]()
+        while waiting or busy:
+            while len(self.processes) < min(self.count, len(waiting)):  # one has died
+                self.processes.append(TrainingProcess())
+                idle.append(self.processes[-1])
+            while waiting and idle:
+                process = idle.pop(0)
+                nth = busy[process] = waiting.popleft()
+                tries[nth] += 1
+                process.begin(train_cell, cell_of(grid, cells[nth]))
+            ready = connection.wait([process.pipe for process in busy], REPORT_EVERY)
+            if stop.requested:
                 raise StoppedError
-            for reads in heard:
-                worker = busy[reads]  # type: ignore[index]  # what `wait` was given is what it returns
-                ended = worker.hear(tell)
-                if ended is not None and ended.block is None:  # the process is gone
-                    self.workers.remove(worker)
-                    worker.end()
-                    if tries[ended.nth] < TRIES:
-                        waiting.append(ended.nth)
-                        continue
-                if ended is not None:
-                    yield ended
+            for process in [process for process in busy if process.pipe in ready]:
+                try:
+                    message = process.receive()
+                except (EOFError, OSError):
+                    how, nth = process.end(), busy.pop(process)
+                    self.processes.remove(process)
+                    if tries[nth] < TRIES:
+                        waiting.append(nth)
+                    else:
+                        yield Ended(nth, None, how)
+                    continue
+                if isinstance(message, GradlabError):
+                    raise message
+                if isinstance(message, Block):
+                    idle.append(process)
+                    yield Ended(busy.pop(process), message)
+                else:
+                    on_progress(busy[process], *message)
 
 
-class _Worker:
-    """A process that trains cells, and what it is at."""
+class TrainingProcess:
+    """A process that trains cells, one after the other, for as long as the one that started it is there."""
 
-    def __init__(self, grid: Grid) -> None:
-        self.cell: int | None = None
-        self.reads, theirs = multiprocessing.get_context("spawn").Pipe()
-        self.process: SpawnProcess = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(theirs, grid), name="gradlab sweep"
-        )
-        with _deaf_to_ctrl_c():
+    def __init__(self, idle: float | None = None) -> None:
+        """Start it; it ends by itself when it is given no cell for `idle` seconds."""
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, idle), name="gradlab", daemon=True)
+        with _ctrl_c_blocked():
             self.process.start()
         theirs.close()
 
-    def begin(self, nth: int, cell: tuple[int, ...]) -> None:
-        """Let it train a cell; that it is gone is heard later."""
-        self.cell = nth
+    def begin(self, train: Callable[[T, OnProgress], Block], cell: T) -> None:
+        """Let it train a cell by this function; a dead process is noticed by `receive`."""
         with suppress(OSError):
-            self.reads.send(cell)
+            self.pipe.send((train, cell))
 
-    def hear(self, tell: Callable[[int, int, float], object]) -> Ended | None:
-        """Return the cell if it has ended."""
-        assert self.cell is not None, "it trains nothing"
-        nth = self.cell
-        try:
-            kind, *rest = self.reads.recv()
-        except (EOFError, OSError):
-            self.process.join(PATIENCE)
-            self.cell = None
-            return Ended(nth, None, how_ended(self.process.exitcode))
-        if kind == "at":
-            tell(nth, *rest)
-            return None
-        if kind == "fault":
-            name, message = rest
-            raise kinds()[name](message)
-        self.cell = None
-        return Ended(nth, rest[0])
+    def receive(self) -> Block | GradlabError | tuple[int, float]:
+        """Return the block, or what a user can fix; before, now and then, the steps so far and the share that is done.
 
-    def end(self) -> None:
-        """Let it be gone."""
+        Raises:
+            EOFError, OSError: the process is gone.
+        """
+        message: Block | GradlabError | tuple[int, float] = self.pipe.recv()
+        return message
+
+    def end(self) -> str:
+        """End the process, and say how it ended."""
+        self.process.join(END_TIMEOUT / 10)  # it may be ending by itself
         self.process.terminate()
-        self.process.join(PATIENCE)
+        self.process.join(END_TIMEOUT)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-        self.reads.close()
+        status = self.process.exitcode
+        self.pipe.close()
         self.process.close()
+        if status is not None and status < 0:
+            with suppress(ValueError):
+                return f"the process that trained it was ended by {signal.Signals(-status).name}"
+        return f"the process that trained it ended with status {status}"
 
 
-def how_ended(status: int | None) -> str:
-    """Say how a process ended that should not have."""
-    if status is not None and status < 0:
-        with suppress(ValueError):
-            return f"the process that trained it was ended by {signal.Signals(-status).name}"
-    return f"the process that trained it ended with status {status}"
-
-
-def kinds() -> dict[str, type[GradlabError]]:
-    """Return the errors that a user can fix by their names, as which they come from other processes."""
-    found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, GradlabError)]
-    return {each.__name__: each for each in found}
+def end_all(processes: Sequence[TrainingProcess]) -> None:
+    """End processes, all at once."""
+    for each in processes:
+        each.process.terminate()
+    for each in processes:
+        each.end()
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach, from their first instruction on: this one hears it."""
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, from their first instruction on: this one handles it."""
     if not hasattr(signal, "pthread_sigmask"):  # not on Windows
         yield
         return
@@ -220,41 +226,30 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(parent: Connection, grid: Grid) -> None:
-    """Train cells as they come, in a process of its own, for as long as the one that started it is there."""
+def _serve(parent: Connection, idle: float | None) -> None:
+    """Train cells as they come, in a process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    multiprocessing.current_process().daemon = False  # a task may start processes, such as those of a DataLoader
     with suppress(OSError, ValueError):
         sys.stdout.flush()
         os.dup2(2, 1)  # what a user's task prints is talk
     startup.OURS = True
     startup.import_torch()
-    import torch
-
-    torch.set_num_threads(grid.experiment["threads"])
     with suppress(EOFError, OSError):  # the parent is gone
-        while True:
-            parent.send(answer(grid, parent.recv(), parent))
+        while parent.poll(idle):
+            train, cell = parent.recv()
+            parent.send(_train(train, cell, parent))
 
 
-def answer(grid: Grid, cell: Sequence[int], parent: Connection) -> tuple[Any, ...]:
-    """Train a cell in a process of its own: tell the parent ("at", steps, share) now and then, and return what came.
-
-    That is ("block", block), or ("fault", name of the error, message) where it is one that a user can fix.
-    """
-    due = 0.0
-
-    def now_and_then(steps: int, share: float) -> None:
-        nonlocal due
-        if (now := time.monotonic()) >= due:
-            due = now + TELL_EVERY
-            parent.send(("at", steps, share))
-
-    parent.send(("at", 0, 0.0))
+def _train(train: Callable[[Any, OnProgress], Block], cell: Any, parent: Connection) -> Block | GradlabError:
+    """Train a cell, and send the parent how far it is now and then."""
+    report = throttled(lambda steps, share: parent.send((steps, share)))
+    report(0, 0.0)
     try:
-        return "block", train_cell(grid, cell, now_and_then)
+        return train(cell, report)
     except GradlabError as error:
-        return "fault", type(error).__name__, str(error)
+        return error
 
 
 def _end_with_parent() -> None:

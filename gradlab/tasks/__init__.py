@@ -5,12 +5,19 @@ all modes of one seed start from the same weights and see the same batches. torc
 whoever only lists or checks tasks does not wait for it.
 """
 
-from gradlab.tasks.builtin import BUILT_IN, digits, linear_4x3, noisy_line, straight_line
-from gradlab.tasks.fairness import Start, draw_for_themselves, start_of, watched
-from gradlab.tasks.heads import heads_in_turn
+from gradlab.tasks.builtin import (
+    BUILT_IN,
+    digits,
+    echo,
+    heads_in_turn,
+    linear_4x3,
+    mixed_lengths,
+    noisy_line,
+    straight_line,
+)
+from gradlab.tasks.fairness import Start, start_of, uses_global_generators, verified
 from gradlab.tasks.loading import TaskName, build, check_options, faults_of_options, find, load
-from gradlab.tasks.sequences import echo, mixed_lengths
-from gradlab.tasks.task import Minibatches, Task, mapped
+from gradlab.tasks.task import Minibatches, Task, epoch_length, map_batch
 
 __all__ = [
     "BUILT_IN",
@@ -21,17 +28,18 @@ __all__ = [
     "build",
     "check_options",
     "digits",
-    "draw_for_themselves",
     "echo",
+    "epoch_length",
     "faults_of_options",
     "find",
     "heads_in_turn",
     "linear_4x3",
     "load",
-    "mapped",
+    "map_batch",
     "mixed_lengths",
     "noisy_line",
     "start_of",
     "straight_line",
-    "watched",
+    "uses_global_generators",
+    "verified",
 ]

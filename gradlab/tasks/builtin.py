@@ -6,14 +6,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gradlab.errors import TaskError, unknown
-from gradlab.tasks.heads import heads_in_turn
-from gradlab.tasks.sequences import echo, mixed_lengths
 from gradlab.tasks.task import Minibatches, Task, at_least_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
+
+TOKENS = 8  # of `mixed_lengths`
 
 
 def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 1, noise: float = 1.0) -> Task:
@@ -83,6 +84,101 @@ def linear_4x3(seed: int, samples: int = 100, noise: float = 0.1) -> Task:
     return Task.supervised(model, list(zip(x, y, strict=True)), nn.MSELoss(reduction="sum"))
 
 
+def heads_in_turn(
+    seed: int,
+    heads: int = 8,
+    inputs: int = 4,
+    hidden: int = 16,
+    batch_size: int = 16,
+    rounds: int = 10,
+    noise: float = 0.1,
+) -> Task:
+    """Learn `heads` lines with one hidden layer for all and a head for each: a batch uses one head, the others rest.
+
+    As with tasks in turn, or the rows of an embedding: in a step, a head that was not used has no gradient (None)
+    after `zero_grad`, and zeros after `zero_grad:fill`, by which momentum and weight decay still move it. Batches
+    (which head, x, y) with x of shape (batch_size, inputs), the heads in turn, the same `heads` batches in each of
+    the `rounds` of an epoch; y = x·w + noise·ε, with w of the head, x and ε standard normal.
+    """
+    import torch
+    from torch import nn
+
+    at_least_one(heads=heads, inputs=inputs, hidden=hidden, batch_size=batch_size, rounds=rounds)
+    generator = torch.Generator().manual_seed(seed)
+    batches = []
+    for head in range(heads):
+        x, weight = torch.randn(batch_size, inputs, generator=generator), torch.randn(inputs, 1, generator=generator)
+        batches.append((head, x, x @ weight + noise * torch.randn(batch_size, 1, generator=generator)))
+    shared = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh())
+    model = nn.ModuleDict({"shared": shared, "heads": nn.ModuleList(nn.Linear(hidden, 1) for _ in range(heads))})
+
+    def loss(model: nn.ModuleDict, batch: tuple[int, Tensor, Tensor]) -> Tensor:
+        head, x, y = batch
+        used: nn.Module = model["heads"][head]  # type: ignore[index]  # a ModuleList, which a ModuleDict does not say
+        squares: Tensor = (used(model["shared"](x)) - y) ** 2
+        return squares.mean()
+
+    return Task(model, batches * rounds, loss)
+
+
+def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: int = 16) -> Task:
+    """Repeat a sequence `lag` steps later by an RNN, in chunks: truncated backpropagation through time.
+
+    One sequence of `length` numbers −1 and 1, cut into chunks of `chunk`, which are the batches, in order: (which one,
+    inputs, targets), of shapes (n, 1) both. The hidden state goes on from chunk to chunk, detached, and begins anew
+    with the first chunk; so no gradient flows back over a cut. The loss is the squared error *summed* over a chunk:
+    the gradient of a sum over chunks is the sum of their gradients, and `accumulate:N:sum`, N the number of chunks,
+    takes one update for the whole sequence.
+
+    Williams and Peng, An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories,
+    1990.
+    """
+    import torch
+    from torch import nn
+
+    at_least_one(length=length, chunk=chunk, lag=lag, hidden=hidden)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 2, (length, 1), generator=generator).float() * 2 - 1
+    y = torch.cat([torch.zeros(lag, 1), x])[:length]
+    starts = range(0, length, chunk)
+    batches = [(nth, x[at : at + chunk], y[at : at + chunk]) for nth, at in enumerate(starts)]
+    model = nn.ModuleDict({"rnn": nn.RNN(1, hidden), "out": nn.Linear(hidden, 1)})
+    state: Tensor | None = None
+
+    def loss(model: nn.ModuleDict, batch: tuple[int, Tensor, Tensor]) -> Tensor:
+        nonlocal state
+        nth, inputs, targets = batch
+        seen, state = model["rnn"](inputs, None if nth == 0 else state)
+        state = state.detach()  # the cut
+        squares: Tensor = (model["out"](seen) - targets) ** 2
+        return squares.sum()
+
+    return Task(model, batches, loss)
+
+
+def mixed_lengths(seed: int, sequences: int = 40, short: int = 4, long: int = 36, slips: float = 0.1) -> Task:
+    """Predict the next token of sequences that count up when they are long and down when they are short.
+
+    Half of the `sequences` have `short` transitions and half `long`; 8 tokens, counted modulo 8 from a random one, but
+    a share `slips` of all tokens is drawn anew. A batch is one sequence, in a new order at each pass, and the loss a
+    pair: the cross-entropy summed over its transitions, and their number. The model is a table: the logits of the next
+    token for each token. It cannot know which kind of sequence it reads, so what it comes to say is how often each
+    follows: by tokens 9 times in 10 the next one up, by sequences 1 time in 2.
+    """
+    import torch
+    from torch import nn
+
+    at_least_one(sequences=sequences, short=short, long=long)
+    generator = torch.Generator().manual_seed(seed)
+    data = [_counted(long if nth % 2 else short, 1 if nth % 2 else -1, slips, generator) for nth in range(sequences)]
+    criterion = nn.CrossEntropyLoss(reduction="sum")
+
+    def loss(model: nn.Module, tokens: Tensor) -> tuple[Tensor, int]:
+        return criterion(model(tokens[:-1]), tokens[1:]), len(tokens) - 1
+
+    return Task(nn.Embedding(TOKENS, TOKENS), _Shuffled(data, generator), loss)
+
+
 BUILT_IN: dict[str, Callable[..., Task]] = {
     each.__name__: each for each in (noisy_line, straight_line, linear_4x3, digits, heads_in_turn, echo, mixed_lengths)
 }
@@ -98,3 +194,31 @@ def _digits() -> tuple[Tensor, Tensor]:
         raise TaskError("task 'digits' needs scikit-learn: pip install scikit-learn") from None
     data = load_digits()
     return torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target, dtype=torch.long)
+
+
+class _Shuffled:
+    """Batches in a new order at each pass."""
+
+    def __init__(self, batches: list[Tensor], generator: torch.Generator) -> None:
+        self.batches, self.generator = batches, generator
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        import torch
+
+        order = torch.randperm(len(self.batches), generator=self.generator)
+        return (self.batches[nth] for nth in order.tolist())
+
+
+def _counted(transitions: int, stride: int, slips: float, generator: torch.Generator) -> Tensor:
+    """Return `transitions` + 1 tokens, each the one before plus `stride`, but a share `slips` of them drawn anew."""
+    import torch
+
+    drawn = torch.randint(0, TOKENS, (transitions + 1,), generator=generator)
+    slipped = torch.rand(transitions + 1, generator=generator) < slips
+    tokens = [int(drawn[0])]
+    for nth in range(1, transitions + 1):
+        tokens.append(int(drawn[nth]) if slipped[nth] else (tokens[-1] + stride) % TOKENS)
+    return torch.tensor(tokens)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gradlab import user_code
-from gradlab.errors import TaskError, kind_of, nearest, shortened, unknown
+from gradlab.errors import TaskError, kind_of, nearest, raise_together, shortened, unknown
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.task import Task
 
@@ -51,9 +51,7 @@ def check_options(task: TaskName, options: Mapping[str, object]) -> None:
     Raises:
         TaskError: options that the task does not take or that have another type, and those that it needs.
     """
-    faults = [fault for _, fault in faults_of_options(task, options)]
-    if faults:
-        raise faults[0] if len(faults) == 1 else TaskError("\n".join(map(str, faults)))
+    raise_together([fault for _, fault in faults_of_options(task, options)], TaskError)
 
 
 def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator[tuple[str, TaskError]]:

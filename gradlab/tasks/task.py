@@ -52,7 +52,9 @@ class Task:
         def moved(part: Any) -> Any:
             return part.to(device) if hasattr(part, "to") else part
 
-        return replace(self, model=self.model.to(device), loss=lambda model, batch: loss(model, mapped(batch, moved)))
+        return replace(
+            self, model=self.model.to(device), loss=lambda model, batch: loss(model, map_batch(batch, moved))
+        )
 
 
 class Minibatches:
@@ -83,6 +85,14 @@ class Minibatches:
             yield self.inputs[chosen], self.targets[chosen]
 
 
+def epoch_length(batches: Iterable[Any]) -> int | None:
+    """Return how many batches an epoch has, or None where only a pass would tell."""
+    try:
+        return len(batches)  # type: ignore[arg-type]  # not all iterables have one, and a DataLoader may refuse
+    except TypeError:
+        return None
+
+
 def at_least_one(**options: int) -> None:
     """Raise TaskError for an option of a built-in task that is a size and below 1."""
     for name, value in options.items():
@@ -90,7 +100,7 @@ def at_least_one(**options: int) -> None:
             raise TaskError(f"task option {name} must be at least 1, got {value}")
 
 
-def mapped(batch: Any, function: Callable[[Any], Any]) -> Any:
+def map_batch(batch: Any, function: Callable[[Any], Any]) -> Any:
     """Return the batch with `function` of each of its parts: of what lies in mappings, lists and tuples, however deep.
 
     What has a method `to`, as tensors and some batches of their own type do, is a part.
@@ -98,9 +108,9 @@ def mapped(batch: Any, function: Callable[[Any], Any]) -> Any:
     if hasattr(batch, "to"):
         return function(batch)
     if isinstance(batch, Mapping):
-        return {key: mapped(each, function) for key, each in batch.items()}
+        return {key: map_batch(each, function) for key, each in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(mapped(each, function) for each in batch))
+        return type(batch)(*(map_batch(each, function) for each in batch))
     if isinstance(batch, list | tuple):
-        return type(batch)(mapped(each, function) for each in batch)
+        return type(batch)(map_batch(each, function) for each in batch)
     return function(batch)

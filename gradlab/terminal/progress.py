@@ -1,10 +1,12 @@
-"""How far the runs are, told while they train: a bar on a terminal, a plain line now and then elsewhere."""
+"""The progress of runs and sweeps while they train: a bar on a terminal, elsewhere a line of text now and then."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.runs.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,256 +14,197 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from gradlab.analysis.results import Result
-    from gradlab.runs import Plan
 
 NARROW = 60  # columns below which there is no room for a bar
-EVERY = 10.0  # seconds between two plain lines
+INTERVAL = 10.0  # seconds between two lines
 
 
-class Pace:
-    """How many steps of how many runs are done, how fast, and how long the rest will take at this rate."""
+class Status(NamedTuple):
+    """How far a training is."""
 
-    def __init__(self, runs: int) -> None:
+    done: float
+    total: float | None  # where it is known
+    what: str  # is trained, before the bar
+    measured: list[str]  # rate and time left, behind the bar
+    narrow: str  # all of it, where there is no room for a bar
+    line: str  # all of it, in a log file
+
+
+class ProgressBar:
+    """On a terminal: one line with a bar, the rate and the time left, which disappears at the end."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        narrow = console.width < NARROW
+        text = TextColumn(f"{{task.{'fields[narrow]' if narrow else 'description'}}}", markup=False)
+        columns = [text] if narrow else [text, BarColumn(None), TextColumn("{task.fields[measured]}")]
+        self.progress = RichProgress(*columns, console=console, transient=True, expand=not narrow)
+        self.task = self.progress.add_task("importing torch", total=None, measured="", narrow="importing torch")
+        self.progress.start()
+
+    def update(self, status: Status) -> None:
+        """Show how far it is."""
+        self.progress.update(
+            self.task,
+            description=status.what,
+            total=status.total,
+            completed=status.done,
+            measured="  ".join(status.measured),
+            narrow=status.narrow,
+        )
+
+    begin = update
+
+    def log(self, text: str) -> None:
+        """Show nothing: the table shows at the end what a log file holds line by line."""
+
+    def print(self, text: str) -> None:
+        """Print a message above the bar."""
+        self.progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+
+
+class ProgressLines:
+    """In a log file: a line of text every ten seconds, and one when a run ends."""
+
+    def __init__(self, print_message: Callable[[str], object]) -> None:
+        self.print = self.log = print_message
+        self.due = 0.0
+
+    def begin(self, _status: Status) -> None:
+        """Wait until the first line is due."""
+        self.due = time.monotonic() + INTERVAL
+
+    def update(self, status: Status) -> None:
+        """Print how far it is, if a line is due."""
+        if (now := time.monotonic()) >= self.due:
+            self.due = now + INTERVAL
+            self.print(status.line)
+
+    def close(self) -> None:
+        """Do nothing: no line has to be removed."""
+
+
+class TrainingProgress(Progress):
+    """What a command shows of a training."""
+
+    def __init__(self, display: ProgressBar | ProgressLines) -> None:
+        self.display = display
+
+    def on_message(self, text: str) -> None:
+        """Show a message."""
+        self.display.print(text)
+
+    def close(self) -> None:
+        """Remove what is left on the screen."""
+        self.display.close()
+
+
+class RunProgress(TrainingProgress):
+    """Which of an experiment's runs are under way, the steps per second, and the time left for all runs."""
+
+    def __init__(self, display: ProgressBar | ProgressLines, runs: int) -> None:
+        super().__init__(display)
         self.runs = runs
         self.ended = 0
         self.at_once = 1  # runs that are under way
         self.what = ""
         self.steps: int | None = None  # of a run, where that is known
-        self.done = 0
-        self.before = 0  # steps that a run which goes on had done already
+        self.done = self.before = 0  # steps of a run, and those that a resumed run had done already
         self.start = time.monotonic()
 
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int) -> None:
-        """Note the run, or the runs, that begin."""
-        self.what = plan.title if runs == 1 else f"{runs} runs at once"
-        self.steps, self.done, self.before, self.at_once = steps, done, done, runs
+    def on_start(
+        self,
+        title: str,
+        runs: int,
+        steps: int | None = None,
+        *,
+        done_steps: int = 0,
+        done_runs: int = 0,  # noqa: ARG002 - only for sweeps
+    ) -> None:
+        """Show the run or the stack that starts."""
+        self.what, self.at_once = title, runs
+        self.steps, self.done, self.before = steps, done_steps, done_steps
         self.start = time.monotonic()
+        self.display.begin(self.status)
 
-    @property
-    def nth(self) -> str:
-        """Which of the runs are under way: `3/10`, and `3-5/10` where these are trained at once."""
-        first, last = self.ended + 1, self.ended + self.at_once
-        return f"{first}/{self.runs}" if first >= last else f"{first}-{last}/{self.runs}"
-
-    @property
-    def rate(self) -> float:
-        """Steps a second, of all runs that are under way together."""
-        return self.at_once * (self.done - self.before) / max(time.monotonic() - self.start, 1e-3)
-
-    @property
-    def speed(self) -> str:
-        """The rate in words."""
-        return f"{self.rate:,.0f} {'run-' * (self.at_once > 1)}steps/s"
-
-    @property
-    def all_done(self) -> int:
-        """Steps done of all runs."""
-        return (self.steps or 0) * self.ended + self.done * self.at_once
-
-    @property
-    def left(self) -> str:
-        """The time left for all runs, taking each to be as long as this one."""
-        if self.steps is None or self.done == self.before:
-            return ""
-        return _left((self.runs * self.steps - self.all_done) / self.rate)
-
-
-class Bar:
-    """On a terminal: run, bar, rate and time left, in one line that goes when the runs are done."""
-
-    def __init__(self, console: Console, runs: int) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self.pace = Pace(runs)
-        self.narrow = console.width < NARROW
-        columns = [TextColumn("{task.description}", markup=False)] if self.narrow else [
-            TextColumn("{task.description}", markup=False), BarColumn(None), TextColumn("{task.fields[pace]}")
-        ]  # fmt: skip
-        self.progress = Progress(*columns, console=console, transient=True, expand=not self.narrow)
-        self.bar = self.progress.add_task("importing torch", total=None, pace="")
-        self.progress.start()
-
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
-        """Show the run, or the runs, that begin."""
-        self.pace.begins(plan, steps, done, runs)
-        self._show()
-
-    def at(self, steps: int) -> None:
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:  # noqa: ARG002 - only for sweeps
         """Show how far it is."""
-        self.pace.done = steps
-        self._show()
+        self.done = steps
+        self.display.update(self.status)
 
-    def ends(self, result: Result) -> None:  # noqa: ARG002 - the table says the rest
-        """Count the run."""
-        self.pace.ended += 1
-
-    def says(self, text: str) -> None:
-        """Say it above the bar."""
-        self.progress.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self.progress.stop()
-
-    def _show(self) -> None:
-        pace = self.pace
-        measured = [pace.speed, pace.left] if pace.done > pace.before else []
-        if self.narrow:
-            self.progress.update(self.bar, description=" ".join([pace.nth, *measured]))
-            return
-        total = None if pace.steps is None else pace.steps * pace.runs
-        description = f"{pace.nth} {pace.what}"
-        self.progress.update(
-            self.bar, description=description, total=total, completed=pace.all_done, pace="  ".join(measured)
-        )
-
-
-class Lines:
-    """In a log file: a plain line now and then, and one when a run ends."""
-
-    def __init__(self, say: Callable[[str], object], runs: int) -> None:
-        self.say = say
-        self.pace = Pace(runs)
-        self.due = 0.0
-
-    def begins(self, plan: Plan, steps: int | None, done: int, runs: int = 1) -> None:
-        """Note the run, or the runs, that begin."""
-        self.pace.begins(plan, steps, done, runs)
-        self.due = time.monotonic() + EVERY
-
-    def at(self, steps: int) -> None:
-        """Say how far it is, when that was not said for a while."""
-        if (now := time.monotonic()) < self.due:
-            return
-        self.due = now + EVERY
-        pace = self.pace
-        pace.done = steps
-        of = f" of {pace.steps}" if pace.steps else ""
-        left = f", {pace.left}" if pace.left else ""
-        self.say(f"{pace.nth} {pace.what}: step {steps}{of}, {pace.speed}{left}")
-
-    def ends(self, result: Result) -> None:
-        """Say what came of it, unless it was done before."""
-        self.pace.ended += 1
+    def on_end(self, result: Result) -> None:
+        """Count the run, and show how it ended unless it was done before."""
+        self.ended += 1
         if not result.cached:
-            self.say(f"{self.pace.ended}/{self.pace.runs} {result.mode} seed {result.seed}: {result.status}")
+            self.display.log(f"{self.ended}/{self.runs} {result.mode} seed {result.seed}: {result.status}")
 
-    def says(self, text: str) -> None:
-        """Say it."""
-        self.say(text)
+    @property
+    def status(self) -> Status:
+        """How far all runs are; the time left assumes that the others take as long as this one."""
+        new = self.done - self.before
+        rate = self.at_once * new / max(time.monotonic() - self.start, 1e-3)
+        speed = f"{rate:,.0f} {'run-' * (self.at_once > 1)}steps/s"
+        done = (self.steps or 0) * self.ended + self.done * self.at_once
+        total = None if self.steps is None else self.steps * self.runs
+        left = _time_left((total - done) / rate) if total is not None and new > 0 else ""
+        measured = [speed, left] if new > 0 else []
+        first, last = self.ended + 1, self.ended + self.at_once
+        number = f"{first}/{self.runs}" if first >= last else f"{first}-{last}/{self.runs}"
+        of_steps = f" of {self.steps}" if self.steps else ""
+        line = f"{number} {self.what}: step {self.done}{of_steps}, {speed}" + (f", {left}" if left else "")
+        return Status(done, total, f"{number} {self.what}", measured, " ".join([number, *measured]), line)
 
-    def close(self) -> None:
-        """Nothing is left on the screen."""
 
+class SweepProgress(TrainingProgress):
+    """How many runs of a sweep are done, the steps of all runs per second, and the time left."""
 
-class SweepPace:
-    """How many runs of a sweep are done, how many steps of all runs a second, and how long the rest will take."""
-
-    def __init__(self) -> None:
+    def __init__(self, display: ProgressBar | ProgressLines) -> None:
+        super().__init__(display)
         self.total = self.steps = 0
         self.done = 0.0
         self.first: tuple[float, int, float] | None = None  # when steps were reported first, how many, and runs done
 
-    def begins(self, total: int, done: int) -> None:
-        """Note that it begins."""
-        self.total, self.steps, self.done, self.first = total, 0, float(done), None
+    def on_start(
+        self,
+        title: str,  # noqa: ARG002 - a sweep is shown by its number of runs
+        runs: int,
+        steps: int | None = None,  # noqa: ARG002 - differs between runs
+        *,
+        done_steps: int = 0,  # noqa: ARG002 - only for single runs
+        done_runs: int = 0,
+    ) -> None:
+        """Show the sweep that starts."""
+        self.total, self.steps, self.done, self.first = runs, 0, float(done_runs), None
+        self.display.begin(self.status)
 
-    def at(self, steps: int, done: float) -> None:
-        """Note how far it is; what came before the first steps, such as starting processes, counts for no rate."""
-        self.steps, self.done = steps, done
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
+        """Show how far it is; the time before the first steps, when processes start, does not count for the rate."""
+        self.steps, self.done = steps, done_runs
         if steps and self.first is None:
-            self.first = time.monotonic(), steps, done
+            self.first = time.monotonic(), steps, done_runs
+        self.display.update(self.status)
 
     @property
-    def measured(self) -> list[str]:
-        """Rate and time left; nothing until a second has been measured."""
+    def status(self) -> Status:
+        """How far the sweep is; without rate and time left until a second has been measured."""
+        count = f"{int(self.done):,}/{self.total:,}"
         start, steps, done = self.first or (math.inf, 0, 0.0)
         seconds = time.monotonic() - start
-        if seconds < 1 or steps == self.steps:
-            return []
-        rate = f"{(self.steps - steps) / seconds:,.0f} run-steps/s"
-        new = self.done - done
-        return [rate, _left((self.total - self.done) * seconds / new)] if new > 0 else [rate]
-
-    @property
-    def count(self) -> str:
-        """Runs done of all."""
-        return f"{int(self.done):,}/{self.total:,}"
+        measured = []
+        if seconds >= 1 and steps != self.steps:
+            measured.append(f"{(self.steps - steps) / seconds:,.0f} run-steps/s")
+            if self.done > done:
+                measured.append(_time_left((self.total - self.done) * seconds / (self.done - done)))
+        what, narrow = f"{count} runs", " ".join([count, *measured]).replace("run-steps", "steps")
+        return Status(self.done, self.total, what, measured, narrow, ", ".join([what, *measured]))
 
 
-class SweepBar:
-    """On a terminal: one bar for all runs of a sweep, with rate and time left, that goes when they are done."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self.pace = SweepPace()
-        self.narrow = console.width < NARROW
-        text = TextColumn("{task.description}", markup=False)
-        columns = [text] if self.narrow else [text, BarColumn(None), TextColumn("{task.fields[pace]}")]
-        self.progress = Progress(*columns, console=console, transient=True, expand=not self.narrow)
-        self.bar = self.progress.add_task("importing torch", total=None, pace="")
-        self.progress.start()
-
-    def begins(self, total: int, done: int) -> None:
-        """Show the sweep that begins."""
-        self.pace.begins(total, done)
-        self._show()
-
-    def at(self, steps: int, done: float) -> None:
-        """Show how far it is."""
-        self.pace.at(steps, done)
-        self._show()
-
-    def says(self, text: str) -> None:
-        """Say it above the bar."""
-        self.progress.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self.progress.stop()
-
-    def _show(self) -> None:
-        pace = self.pace
-        if self.narrow:
-            description = " ".join([pace.count, *pace.measured]).replace("run-steps", "steps")
-            self.progress.update(self.bar, description=description)
-            return
-        measured = "  ".join(pace.measured)
-        self.progress.update(
-            self.bar, description=f"{pace.count} runs", total=pace.total, completed=pace.done, pace=measured
-        )
-
-
-class SweepLines:
-    """In a log file: how far a sweep is, in a plain line now and then."""
-
-    def __init__(self, say: Callable[[str], object]) -> None:
-        self.say = say
-        self.pace = SweepPace()
-        self.due = 0.0
-
-    def begins(self, total: int, done: int) -> None:
-        """Note the sweep that begins."""
-        self.pace.begins(total, done)
-        self.due = time.monotonic() + EVERY
-
-    def at(self, steps: int, done: float) -> None:
-        """Say how far it is, when that was not said for a while."""
-        self.pace.at(steps, done)
-        if (now := time.monotonic()) < self.due:
-            return
-        self.due = now + EVERY
-        self.say(", ".join([f"{self.pace.count} runs", *self.pace.measured]))
-
-    def says(self, text: str) -> None:
-        """Say it."""
-        self.say(text)
-
-    def close(self) -> None:
-        """Nothing is left on the screen."""
-
-
-def _left(seconds: float) -> str:
+def _time_left(seconds: float) -> str:
     minutes, rest = divmod(max(round(seconds), 0), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02} left" if minutes >= 60 else f"{minutes}:{rest:02} left"

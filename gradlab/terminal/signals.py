@@ -1,4 +1,4 @@
-"""Signals while runs are trained: the first is heard after the step under way, the second ends the process at once."""
+"""Signals during training: the first one stops it after the current step, the second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -6,58 +6,58 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from collections.abc import Iterator
+    from types import FrameType
 
     from gradlab.runs import Stop
 
-HEARD = (signal.SIGINT, signal.SIGTERM)
+
+class Interrupted(BaseException):
+    """A signal ended the command; the message that the user reads, and the exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, status)
+        self.message = message
+        self.status = status
 
 
-class SignalledError(BaseException):
-    """A signal came while no step was under way that would hear a wish to stop."""
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Yield a `Stop` that Ctrl-C and SIGTERM ask for.
 
-
-class Signals:
-    """Turns Ctrl-C and SIGTERM into a wish to stop, as long as it is entered.
-
-    Attributes:
-        number: of the first signal that came, None while none has.
+    Raises:
+        Interrupted: training stopped after a step, or a signal came while none was under way; the status is 130 for
+            Ctrl-C and 143 for SIGTERM.
     """
+    from gradlab.runs import Stop, StoppedError
 
-    def __init__(self, stop: Stop) -> None:
-        self.stop = stop
-        self.number: int | None = None
+    stop = Stop()
+    received: list[int] = []
 
-    @property
-    def status(self) -> int:
-        """The exit status that goes with the signal: 130 for Ctrl-C, 143 for SIGTERM."""
-        assert self.number is not None, "no signal came"
-        return 128 + self.number
+    def receive(number: int, _frame: FrameType | None) -> None:
+        if received:
+            _end_at_once(128 + number)
+        received.append(number)
+        stop.requested = True
+        if not stop.checked_after_steps:
+            raise Interrupted("stopped; the same command trains what is missing", 128 + number)
 
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._came) for number in HEARD}
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items() if self.number is None else ():
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    except StoppedError as stopped:
+        raise Interrupted(str(stopped), 128 + received[0]) from None
+    finally:
+        for number, handler in before.items() if not received else ():
             signal.signal(number, handler)  # once one has come, the process is about to end: a second ends it at once
 
-    def _came(self, number: int, _frame: FrameType | None) -> None:
-        if self.number is not None:
-            end_at_once(128 + number)
-        self.number = number
-        self.stop.asked = True
-        if not self.stop.heard:
-            raise SignalledError
 
-
-def end_at_once(status: int) -> NoReturn:
-    """End the process without another word; a terminal that listens gets back the cursor that a bar has hidden."""
+def _end_at_once(status: int) -> NoReturn:
+    """End the process without a message; a terminal gets back the cursor that a bar has hidden."""
     if sys.stderr and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
     os._exit(status)

@@ -7,31 +7,38 @@ import weakref
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from gradlab import modes
-from gradlab.verify.claim import FAILS, Claim, Measured
-from gradlab.verify.trial import Trial, apart, flat, grads_of, norm, trial
+from gradlab import modes, optimizers
+from gradlab.tasks import Task
+from gradlab.verify.claim import FAILS, Claim, Measurement
+from gradlab.verify.training import (
+    TrainedModel,
+    as_vector,
+    copy_grads,
+    copy_weights,
+    max_difference,
+    relative_error,
+    total_norm,
+    train,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from gradlab.modes import Mode
-    from gradlab.tasks import Task
 
 ROUNDING = 1e-12  # float64, a few hundred operations on numbers near 1
 ROWS = 96
 
 
-def _cut(sizes: Sequence[int], *, normalised: bool = False, counted: bool = False) -> Task:
+def _regression(sizes: Sequence[int], *, normalised: bool = False, counted: bool = False) -> Task:
     """Return a regression in float64 on the same rows whatever the sizes of its batches, which come in order.
 
     The loss is the mean of a batch, or where it is `counted` its sum and its number of rows.
     """
     import torch
     from torch import nn
-
-    from gradlab.tasks import Task
 
     torch.manual_seed(0)
     x, y = torch.randn(ROWS, 6, dtype=torch.float64), torch.randn(ROWS, 1, dtype=torch.float64)
@@ -44,29 +51,28 @@ def _cut(sizes: Sequence[int], *, normalised: bool = False, counted: bool = Fals
     return Task(model, batches, lambda model, batch: ((model(batch[0]) - batch[1]).square().sum(), len(batch[0])))
 
 
-def _epochs(sizes: Sequence[int], mode: Mode, epochs: int = 5, *, normalised: bool = False) -> Trial:
-    return trial(_cut(sizes, normalised=normalised), mode, steps=epochs * len(sizes), lr=0.05)
+def _train_epochs(sizes: Sequence[int], mode: Mode, epochs: int = 5, *, normalised: bool = False) -> TrainedModel:
+    return train(_regression(sizes, normalised=normalised), mode, steps=epochs * len(sizes), lr=0.05)
 
 
-def _first_move(sizes: Sequence[int], mode: Mode, lr: float = 0.05) -> Tensor:
-    """Return how far the first update moves the weights."""
-    start = flat(list(_cut(sizes).model.parameters()))
-    return flat(trial(_cut(sizes), mode, steps=mode.every, lr=lr).weights) - start
+def _movement(sizes: Sequence[int], mode: Mode, steps: int | None = None, *, counted: bool = False) -> Tensor:
+    """Return how far training moves the weights, by default that of the first update."""
+    task = _regression(sizes, counted=counted)
+    start = as_vector(task.model.parameters())
+    return as_vector(train(task, mode, steps=steps or mode.every, lr=0.05).weights) - start
 
 
-def _equals_large() -> Measured:
+def _equals_large() -> Measurement:
     large, micro = [32] * 3, [8] * 12
-    whole = _epochs(large, modes.zero_grad())
-    divided = apart(_epochs(micro, modes.accumulate(4)).weights, whole.weights)
-    undivided = apart(_epochs(micro, modes.accumulate(4, mean=False)).weights, whole.weights)
+    whole = _train_epochs(large, modes.zero_grad())
+    divided = _train_epochs(micro, modes.accumulate(4)).distance(whole)
+    undivided = _train_epochs(micro, modes.accumulate(4, mean=False)).distance(whole)
     factor = float(
-        _first_move(micro, modes.accumulate(4, mean=False)).norm() / _first_move(large, modes.zero_grad()).norm()
+        _movement(micro, modes.accumulate(4, mean=False)).norm() / _movement(large, modes.zero_grad()).norm()
     )
-    normalised = apart(
-        _epochs(micro, modes.accumulate(4), normalised=True).weights,
-        _epochs(large, modes.zero_grad(), normalised=True).weights,
-    )
-    return Measured(
+    normalised_whole = _train_epochs(large, modes.zero_grad(), normalised=True)
+    normalised = _train_epochs(micro, modes.accumulate(4), normalised=True).distance(normalised_whole)
+    return Measurement(
         {
             "each loss is divided by N and all are of one size": divided < ROUNDING,
             "the losses are not divided (N times the gradient)": undivided < ROUNDING,
@@ -82,20 +88,18 @@ def _equals_large() -> Measured:
     )
 
 
-def _mean_of_means() -> Measured:
+def _mean_of_means() -> Measurement:
     """Compare the first update of 32 rows in four micro-batches with that of the whole, by each way to divide."""
     equal, unequal = [8] * 12, [26, 2, 2, 2] * 3
-    whole = _first_move([32] * 3, modes.zero_grad())
+    whole = _movement([32] * 3, modes.zero_grad())
 
     def error(sizes: Sequence[int], mode: Mode, *, counted: bool) -> float:
-        task = _cut(sizes, counted=counted)
-        moved = flat(trial(task, mode, steps=4, lr=0.05).weights) - flat(list(_cut(sizes).model.parameters()))
-        return float((moved - whole).norm() / whole.norm())
+        return relative_error(_movement(sizes, mode, 4, counted=counted), whole)
 
     alike = error(equal, modes.accumulate(4), counted=False)
     means = error(unequal, modes.accumulate(4, by_batch=True), counted=True)
     items = error(unequal, modes.accumulate(4), counted=True)
-    return Measured(
+    return Measurement(
         {"": means < ROUNDING},
         {
             "sizes 8, 8, 8, 8: error of the gradient, relative": alike,
@@ -106,40 +110,39 @@ def _mean_of_means() -> Measured:
     )
 
 
-def _divided_by_hand(every: int) -> tuple[Tensor, Tensor]:
+def _two_updates_divided_by_n(every: int) -> tuple[Tensor, Tensor]:
     """Train an epoch of six batches, each loss divided by `every`, and return how far its two updates move."""
     import torch
 
-    task = _cut([8] * 6)
+    task = _regression([8] * 6)
     batches: list[Any] = list(task.batches)
     optimizer = torch.optim.SGD(task.model.parameters(), lr=0.05)
-    seen = [flat(list(task.model.parameters()))]
+    seen = [as_vector(task.model.parameters())]
     for nth, batch in enumerate(batches, start=1):
         (task.loss(task.model, batch) / every).backward()
         if nth % every == 0 or nth == len(batches):
             optimizer.step()
             optimizer.zero_grad()
-            seen.append(flat(list(task.model.parameters())))
+            seen.append(as_vector(task.model.parameters()))
     start, middle, end = seen
     return middle - start, end - middle
 
 
-def _two_moves(sizes: Sequence[int], mode: Mode, first: int) -> tuple[Tensor, Tensor]:
+def _two_updates(sizes: Sequence[int], mode: Mode, first: int) -> tuple[Tensor, Tensor]:
     """Return how far the two updates of an epoch move the weights, the first of which comes after `first` batches."""
-    start = flat(list(_cut(sizes).model.parameters()))
-    middle, end = (flat(trial(_cut(sizes), mode, steps=steps, lr=0.05).weights) for steps in (first, len(sizes)))
-    return middle - start, end - middle
+    middle, end = (_movement(sizes, mode, steps) for steps in (first, len(sizes)))
+    return middle, end - middle
 
 
-def _last_window() -> Measured:
+def _last_window() -> Measurement:
     """Compare the two updates of an epoch of six batches, the window being four, with those of the batches joined."""
-    whole = _two_moves([32, 16], modes.zero_grad(), 1)
-    by_hand, ours = _divided_by_hand(4), _two_moves([8] * 6, modes.accumulate(4), 4)
+    whole = _two_updates([32, 16], modes.zero_grad(), 1)
+    by_hand, ours = _two_updates_divided_by_n(4), _two_updates([8] * 6, modes.accumulate(4), 4)
 
     def off(moves: tuple[Tensor, Tensor], nth: int) -> float:
-        return float((moves[nth] - whole[nth]).norm() / whole[nth].norm())
+        return relative_error(moves[nth], whole[nth])
 
-    return Measured(
+    return Measurement(
         {"": off(by_hand, 1) < ROUNDING},
         {
             "each loss by 4: update of 4 batches, off that of the large batch, relative": off(by_hand, 0),
@@ -157,15 +160,15 @@ def _last_window() -> Measured:
 # A sequence in chunks
 
 
-class Saved:
-    """What autograd saves for the backward pass: the bytes now, and the most there were at one time."""
+class SavedTensorMemory:
+    """The bytes that autograd saves for the backward pass: now, and the most at one time."""
 
     def __init__(self) -> None:
         self.now = self.peak = 0
 
     def pack(self, tensor: Tensor) -> Any:
         """Count a tensor until the graph lets it go."""
-        holder = _Holder(tensor)
+        holder = _SavedTensor(tensor)
         self.now += tensor.nbytes
         self.peak = max(self.peak, self.now)
         weakref.finalize(holder, self._free, tensor.nbytes)
@@ -175,12 +178,12 @@ class Saved:
         self.now -= size
 
 
-class _Holder:
+class _SavedTensor:
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
 
-def _through_time(*, chunks: int, each: bool, detached: bool = True) -> tuple[Tensor, int]:
+def _rnn_gradient(*, chunks: int, each: bool, detached: bool = True) -> tuple[Tensor, int]:
     """Return the gradient of an RNN over a sequence of 48, and the most bytes that graphs held.
 
     The hidden state is handed from chunk to chunk, `detached` or not; backward() is called after `each` chunk, or once
@@ -192,7 +195,7 @@ def _through_time(*, chunks: int, each: bool, detached: bool = True) -> tuple[Te
     torch.manual_seed(0)
     rnn, head = nn.RNN(3, 8, batch_first=True).double(), nn.Linear(8, 1).double()
     x, y = torch.randn(5, 48, 3, dtype=torch.float64), torch.randn(5, 48, 1, dtype=torch.float64)
-    saved, hidden = Saved(), None
+    saved, hidden = SavedTensorMemory(), None
     total: Any = torch.zeros((), dtype=torch.float64)
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda holder: holder.tensor):
         for inputs, targets in zip(x.chunk(chunks, 1), y.chunk(chunks, 1), strict=True):
@@ -207,16 +210,16 @@ def _through_time(*, chunks: int, each: bool, detached: bool = True) -> tuple[Te
             del states, loss
         if not each:
             total.backward()
-    return flat(grads_of(nn.ModuleList([rnn, head]))), saved.peak
+    return as_vector(copy_grads(nn.ModuleList([rnn, head]))), saved.peak
 
 
-def _in_chunks() -> Measured:
-    chunked, little = _through_time(chunks=4, each=True)
-    summed, much = _through_time(chunks=4, each=False)
-    uncut, _ = _through_time(chunks=4, each=False, detached=False)
+def _in_chunks() -> Measurement:
+    chunked, little = _rnn_gradient(chunks=4, each=True)
+    summed, much = _rnn_gradient(chunks=4, each=False)
+    uncut, _ = _rnn_gradient(chunks=4, each=False, detached=False)
     off = float((chunked - summed).abs().max() / summed.abs().max())
-    short = float((chunked - uncut).norm() / uncut.norm())
-    return Measured(
+    short = relative_error(chunked, uncut)
+    return Measurement(
         {
             "the hidden state is detached between chunks in both": off < ROUNDING,
             "the sequence is not cut": short < ROUNDING,
@@ -234,36 +237,33 @@ def _in_chunks() -> Measured:
 # Clipping
 
 
-def _clipped(bound: float, *, each: bool) -> list[Tensor]:
+def _train_clipped(bound: float, *, each: bool) -> list[Tensor]:
     """Train ten windows of four, .grad clipped to the norm `bound` after each backward pass or once a window."""
     from torch.nn.utils import clip_grad_norm_
 
-    from gradlab import optimizers
-    from gradlab.engines import loop as training
-
-    task = _cut([8] * 12)
-    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05})
+    task = _regression([8] * 12)
     if not each:
-        for _ in training.train(task, modes.accumulate(4), optimizer, steps=40, clip_norm=bound):
-            pass
-        return [weight.detach() for weight in task.model.parameters()]
+        return train(task, modes.accumulate(4), steps=40, lr=0.05, clip_norm=bound).weights
+    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05})
     batches: list[Any] = list(task.batches)
-    model: nn.Module = task.model
     for step in range(40):
-        (task.loss(model, batches[step % 12]) / 4).backward()
-        clip_grad_norm_(model.parameters(), bound)
+        (task.loss(task.model, batches[step % 12]) / 4).backward()
+        clip_grad_norm_(task.model.parameters(), bound)
         if step % 4 == 3:
             optimizer.step()
             optimizer.zero_grad()
-    return [weight.detach() for weight in model.parameters()]
+    return copy_weights(task.model)
 
 
-def _clipping() -> Measured:
+def _clipping() -> Measurement:
     loose, tight = 1e3, 0.1
-    off = {bound: apart(_clipped(bound, each=True), _clipped(bound, each=False)) for bound in (loose, tight)}
-    start = [weight.detach() for weight in _cut([8] * 12).model.parameters()]
-    moved = norm([a - b for a, b in zip(_clipped(tight, each=False), start, strict=True)])
-    return Measured(
+    off = {
+        bound: max_difference(_train_clipped(bound, each=True), _train_clipped(bound, each=False))
+        for bound in (loose, tight)
+    }
+    start = copy_weights(_regression([8] * 12).model)
+    moved = total_norm(a - b for a, b in zip(_train_clipped(tight, each=False), start, strict=True))
+    return Measurement(
         {
             "no gradient is longer than the bound": off[loose] < ROUNDING,
             "some are (the first batches of a window weigh less)": off[tight] < ROUNDING,

@@ -9,49 +9,67 @@ if TYPE_CHECKING:
 
 HOLDS, FAILS, SKIPPED = "holds", "does not hold", "skipped"
 
-Figure = float | int | str
+FigureValue = float | int | str
 
 
-class Measured(NamedTuple):
-    """What a measurement found.
+class Measurement(NamedTuple):
+    """The result of measuring a claim.
 
     Attributes:
-        cases: in which circumstances the statement was found true, and in which false; each named by words that
-            go after "when". One case alone needs no words.
-        figures: the numbers, each named by a few words with its unit.
-        premises: what must be so for the cases to mean what they say, such as a closed form that agrees.
+        cases: whether the statement was true in each circumstance, named by words that go after "when". One case
+            alone needs no words.
+        figures: the numbers, named by a few words with their unit.
+        premises: what must be true for the cases to mean what they say, such as a closed form that agrees.
         skipped: why nothing was measured, and what would help; else empty.
     """
 
     cases: Mapping[str, bool]
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, FigureValue]
     premises: Mapping[str, bool] = {}
     skipped: str = ""
 
+    @property
+    def answer(self) -> str:
+        """The cases in words: holds or does not hold where they agree, else when it does and when not.
+
+        >>> Measurement({"it rains": True, "the sun shines": False}, {}).answer
+        'holds when it rains; not when the sun shines'
+        """
+        if self.skipped:
+            return f"{SKIPPED}: {self.skipped}"
+        if broken := [premise for premise, held in self.premises.items() if not held]:
+            return f"unsettled: it was not so that {' and '.join(broken)}"
+        true, false = ([case for case, held in self.cases.items() if held is wanted] for wanted in (True, False))
+        if not false:
+            return HOLDS
+        if not true:
+            return FAILS
+        return f"{HOLDS} when {', or '.join(true)}; not when {', or '.join(false)}"
+
 
 class Claim(NamedTuple):
-    """What people say, and the answer that the documentation gives.
+    """A common statement, and the answer that the documentation gives.
 
     Attributes:
         name: in kebab-case.
         statement: one sentence, in the words of those who claim it.
-        documented: the answer that the measurement is held against.
-        measure: the measurement; it starts with freshly seeded generators and one thread.
+        documented: the expected answer.
+        measure: measures the claim; generators are freshly seeded and torch has one thread.
     """
 
     name: str
     statement: str
     documented: str
-    measure: Callable[[], Measured]
+    measure: Callable[[], Measurement]
 
 
-class Finding(NamedTuple):
-    """A claim with the answer that was measured; `ok` where that is the documented one."""
+class ClaimResult(NamedTuple):
+    """A claim with the measured answer; `ok` where that is the documented one."""
 
     name: str
     statement: str
     answer: str
-    figures: Mapping[str, Figure]
+    figures: Mapping[str, FigureValue]
     ok: bool
     documented: str
 
@@ -62,21 +80,3 @@ class Finding(NamedTuple):
             return f"{HOLDS} when"
         word = self.answer.partition(":")[0]
         return word if word in (HOLDS, FAILS, SKIPPED) else "other"
-
-
-def answer_of(measured: Measured) -> str:
-    """Say in words what was found: where all cases agree, holds or does not hold; else when it does and when not.
-
-    >>> answer_of(Measured({"it rains": True, "the sun shines": False}, {}))
-    'holds when it rains; not when the sun shines'
-    """
-    if measured.skipped:
-        return f"{SKIPPED}: {measured.skipped}"
-    if broken := [premise for premise, so in measured.premises.items() if not so]:
-        return f"unsettled: it was not so that {' and '.join(broken)}"
-    true, false = ([when for when, held in measured.cases.items() if held is wanted] for wanted in (True, False))
-    if not false:
-        return HOLDS
-    if not true:
-        return FAILS
-    return f"{HOLDS} when {', or '.join(true)}; not when {', or '.join(false)}"

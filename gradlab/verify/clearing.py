@@ -1,27 +1,33 @@
-"""Where and by whom `.grad` is cleared: before or after, by the optimizer or by the model."""
+"""Where to clear `.grad`: before backward() or after step(), by the optimizer or by the model."""
 
 from __future__ import annotations
 
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING
 
-from gradlab import modes
-from gradlab.verify.claim import Claim, Figure, Measured
-from gradlab.verify.trial import apart, built, equal, grads_of, noisy_line, norm, trial, weights_of
+from gradlab import modes, optimizers
+from gradlab.verify.claim import Claim, FigureValue, Measurement
+from gradlab.verify.training import (
+    all_equal,
+    build_task,
+    copy_grads,
+    copy_weights,
+    max_difference,
+    small_noisy_line,
+    total_norm,
+    train,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def _by_hand(where: str, optimizer: str, steps: int = 200) -> tuple[list[float], list[Tensor]]:
+def _train_clearing(where: str, optimizer: str, steps: int = 200) -> tuple[list[float], list[Tensor]]:
     """Train with zero_grad() before backward(), after step(), or between the two; return losses and weights."""
-    from itertools import cycle, islice
-
-    from gradlab import optimizers
-
-    task = noisy_line()
+    task = small_noisy_line()
     made = optimizers.build(optimizer, task.model.parameters(), {"lr": 0.01})
     losses = []
-    for batch in islice((batch for epoch in cycle([task.batches]) for batch in epoch), steps):
+    for batch in islice(chain.from_iterable(repeat(task.batches)), steps):
         loss = task.loss(task.model, batch)
         if where == "before":
             made.zero_grad()
@@ -30,33 +36,33 @@ def _by_hand(where: str, optimizer: str, steps: int = 200) -> tuple[list[float],
             made.zero_grad()
         made.step()
         losses.append(loss.item())
-    return losses, weights_of(task.model)
+    return losses, copy_weights(task.model)
 
 
-def _order() -> Measured:
+def _before_or_after() -> Measurement:
     alike, off = [], 0.0
     for optimizer in ("SGD", "Adam"):
-        losses, weights = _by_hand("before", optimizer)
-        after = trial(noisy_line(), modes.zero_grad(), optimizer, steps=200, lr=0.01)
-        alike.append(losses == after.losses and equal(weights, after.weights))
-        off = max(off, apart(weights, after.weights))
-    start = weights_of(noisy_line().model)
-    stuck = apart(_by_hand("between", "SGD")[1], start)
-    return Measured(
+        losses, weights = _train_clearing("before", optimizer)
+        after = train(small_noisy_line(), modes.zero_grad(), optimizer, steps=200, lr=0.01)
+        alike.append(losses == after.losses and all_equal(weights, after.weights))
+        off = max(off, max_difference(weights, after.weights))
+    start = copy_weights(small_noisy_line().model)
+    moved = max_difference(_train_clearing("between", "SGD")[1], start)
+    return Measurement(
         {
             "it is before backward() or after step()": all(alike),
-            "it is between the two (nothing is learned)": stuck > 0,
+            "it is between the two (nothing is learned)": moved > 0,
         },
-        {"before or after, 200 steps: weights differ by": off, "between: weights move by": stuck},
+        {"before or after, 200 steps: weights differ by": off, "between: weights move by": moved},
     )
 
 
-def _whose() -> Measured:
+def _optimizer_or_model() -> Measurement:
     import torch
 
-    def left_after(steps: int, held: str, clear: str) -> list[Tensor]:
-        """Return what `.grad` holds when it has been cleared after each of so many steps at the same batch."""
-        task = built("heads_in_turn", 0, heads=2)
+    def grads_after(steps: int, held: str, clear: str) -> list[Tensor]:
+        """Return `.grad` after that many steps on one batch, cleared after each."""
+        task = build_task("heads_in_turn", 0, heads=2)
         batch = next(iter(task.batches))
         model: nn.Module = task.model
         parameters = model.parameters() if held == "all" else model.get_submodule("heads.0").parameters()
@@ -65,20 +71,20 @@ def _whose() -> Measured:
             task.loss(model, batch).backward()
             optimizer.step()
             (optimizer if clear == "optimizer" else model).zero_grad()
-        return grads_of(model)
+        return copy_grads(model)
 
-    whole = [left_after(5, "all", clear) for clear in ("optimizer", "model")]
-    once, often = (norm(left_after(steps, "head", "optimizer")) for steps in (1, 5))
-    part = [left_after(5, "head", clear) for clear in ("optimizer", "model")]
-    figures: dict[str, Figure] = {
-        "all held: left in .grad by either": max(map(norm, whole)),
-        "one head held: left by the model's": norm(part[1]),
+    whole = [grads_after(5, "all", clear) for clear in ("optimizer", "model")]
+    once, often = (total_norm(grads_after(steps, "head", "optimizer")) for steps in (1, 5))
+    part = [grads_after(5, "head", clear) for clear in ("optimizer", "model")]
+    figures: dict[str, FigureValue] = {
+        "all held: left in .grad by either": max(map(total_norm, whole)),
+        "one head held: left by the model's": total_norm(part[1]),
         "one head held: left by the optimizer's after 5 steps, times after 1": often / once if once else 0.0,
     }
-    return Measured(
+    return Measurement(
         {
-            "the optimizer holds all parameters of the model": equal(*whole) and norm(whole[0]) == 0,
-            "it holds some (the .grad of the others grows)": equal(*part),
+            "the optimizer holds all parameters of the model": all_equal(*whole) and total_norm(whole[0]) == 0,
+            "it holds some (the .grad of the others grows)": all_equal(*part),
         },
         figures,
         {"the others' .grad adds up": often > 4 * once > 0},
@@ -90,13 +96,13 @@ CLAIMS = (
         "clear-before-backward-or-after-step",
         "It does not matter where zero_grad() is called.",
         "holds when it is before backward() or after step(); not when it is between the two (nothing is learned)",
-        _order,
+        _before_or_after,
     ),
     Claim(
         "optimizer-or-model-zero-grad",
         "optimizer.zero_grad() and model.zero_grad() are the same.",
         "holds when the optimizer holds all parameters of the model; "
         "not when it holds some (the .grad of the others grows)",
-        _whose,
+        _optimizer_or_model,
     ),
 )

@@ -3,60 +3,67 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from statistics import fmean, median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from gradlab import modes
+from gradlab import modes, optimizers
 from gradlab.analysis import curves, quadratic, theory
 from gradlab.analysis.intervals import Difference, paired_difference
-from gradlab.verify.claim import HOLDS, Claim, Measured
-from gradlab.verify.trial import Trial, apart, built, equal, flat, grads_of, in_double, trial
+from gradlab.engines import loop
+from gradlab.tasks import Task
+from gradlab.verify.claim import HOLDS, Claim, FigureValue, Measurement
+from gradlab.verify.training import (
+    all_equal,
+    as_vector,
+    build_task,
+    copy_grads,
+    max_difference,
+    to_float64,
+    train,
+    train_rows,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gradlab.analysis.quadratic import Quadratic
     from gradlab.modes import Mode
-    from gradlab.tasks import Task
 
 # Mini-batches of one sample with eight inputs: learning rates, and the steps after which the growth is plain at each.
-MINIBATCHES = {0.01: 200, 0.003: 400, 0.001: 1000}
-TOO_LARGE = 0.2  # for zero_grad on these
+MINIBATCH_STEPS = {0.01: 200, 0.003: 400, 0.001: 1000}
+TOO_LARGE_LR = 0.2  # for zero_grad on these
 SEEDS = (0, 1, 2)
-BOUND = 100.0  # times the first loss: far above what oscillates here, far below what diverges
+DIVERGED = 100.0  # times the first loss: far above what oscillates here, far below what diverges
 
 
-def _accumulates() -> Measured:
-    task = in_double(built("noisy_line", 0, inputs=3, batch_size=4))
+def _backward_accumulates() -> Measurement:
+    task = to_float64(build_task("noisy_line", 0, inputs=3, batch_size=4))
     first, second = list(task.batches)[:2]
 
     def after(*batches: Tensor) -> list[Tensor]:
         task.model.zero_grad()
         for batch in batches:
             task.loss(task.model, batch).backward()
-        return grads_of(task.model)
+        return copy_grads(task.model)
 
     one, other = after(first), after(second)
     both = [g + h for g, h in zip(one, other, strict=True)]
-    twice = flat(after(first, first)) / flat(one)
-    return Measured(
-        {"": equal(after(first, first), [2 * g for g in one]) and equal(after(first, second), both)},
+    twice = as_vector(after(first, first)) / as_vector(one)
+    return Measurement(
+        {"": all_equal(after(first, first), [2 * g for g in one]) and all_equal(after(first, second), both)},
         {
             "twice the same backward(), times one": float(twice.max()),
-            "two batches, off their sum": apart(after(first, second), both),
+            "two batches, off their sum": max_difference(after(first, second), both),
         },
     )
 
 
-def _angles(mode: Mode) -> list[float]:
+def _update_angles(mode: Mode) -> list[float]:
     """Return the angle in degrees between `.grad` as each update sees it and the gradient of its batch."""
     import torch
 
-    from gradlab import optimizers
-    from gradlab.engines import loop as training
-    from gradlab.tasks import Task
-
-    task = built("noisy_line", 0, inputs=8, batch_size=4)
+    task = build_task("noisy_line", 0, inputs=8, batch_size=4)
     parameters = list(task.model.parameters())
     fresh: list[Tensor] = []
     angles: list[float] = []
@@ -67,12 +74,11 @@ def _angles(mode: Mode) -> list[float]:
         return value
 
     def look(*_: object) -> None:
-        angles.append(_angle(flat(grads_of(task.model)), flat(fresh)))
+        angles.append(_angle(as_vector(copy_grads(task.model)), as_vector(fresh)))
 
     optimizer = optimizers.build("SGD", parameters, {"lr": 0.003})
     optimizer.register_step_pre_hook(look)  # type: ignore[attr-defined]  # this one is torch's own
-    for _ in training.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300):
-        pass
+    deque(loop.train(Task(task.model, task.batches, loss), mode, optimizer, steps=300), maxlen=0)
     return angles
 
 
@@ -84,9 +90,9 @@ def _angle(u: Tensor, v: Tensor) -> float:
     return float(torch.rad2deg(2 * torch.atan2((u - v).norm(), (u + v).norm())))
 
 
-def _points_elsewhere() -> Measured:
-    kept, cleared = _angles(modes.no_zero_grad()), _angles(modes.zero_grad())
-    return Measured(
+def _points_elsewhere() -> Measurement:
+    kept, cleared = _update_angles(modes.no_zero_grad()), _update_angles(modes.zero_grad())
+    return Measurement(
         {"": median(kept) > 30 and max(cleared) == 0},
         {
             "median angle, degrees": median(kept),
@@ -97,65 +103,55 @@ def _points_elsewhere() -> Measured:
     )
 
 
-def _minibatches(mode: Mode, lr: float, seed: int) -> Trial:
-    return trial(built("noisy_line", seed, inputs=8), mode, steps=MINIBATCHES.get(lr, 200), lr=lr)
+def _rises(mode: Mode, lr: float) -> list[float]:
+    """Return for each seed the mean loss of the last fifth over that of the first tenth; inf where it is NaN."""
+    rises = []
+    for seed in SEEDS:
+        task = build_task("noisy_line", seed, inputs=8)
+        losses = train(task, mode, steps=MINIBATCH_STEPS.get(lr, 200), lr=lr).losses
+        rises.append(fmean(losses[-(len(losses) // 5) :]) / fmean(losses[: len(losses) // 10]))
+    return [math.inf if math.isnan(rise) else rise for rise in rises]
 
 
-def _rise(run: Trial) -> float:
-    """Return the mean loss of the last fifth over that of the first tenth; inf where it is no number."""
-    losses = run.losses
-    rise = fmean(losses[-(len(losses) // 5) :]) / fmean(losses[: len(losses) // 10])
-    return math.inf if math.isnan(rise) else rise
-
-
-def _line() -> Task:
+def _full_batch_line() -> Task:
     """Return a full-batch task with a quadratic loss, in float64."""
-    return in_double(built("straight_line", 42, loss="mse"))
+    return to_float64(build_task("straight_line", 42, loss="mse"))
 
 
 def _quadratic() -> Quadratic:
-    found = quadratic.measured(_line())
+    found = quadratic.measure(_full_batch_line())
     assert found, "squared error of a line is a quadratic"
     return found
 
 
-class FullBatch(NamedTuple):
-    """What no_zero_grad did on the full batch over many steps."""
-
-    verdict: str
-    highest: float  # the largest loss of the last tenth over the largest of the first
-    drift: float  # of the conserved quantity, relative
-    off_theory: float  # the largest difference to the closed form, relative to the first loss
-
-
-def _full_batch(steps: int = 2000) -> FullBatch:
-    """Train without zero_grad at lr 1/λ, and hold the losses against the closed form.
+def _full_batch(steps: int = 2000) -> tuple[str, float, float, float]:
+    """Train without zero_grad on the full batch at lr 1/λ, and compare with the closed form.
 
     Over all directions together λw² is twice the loss above its floor and λ·w·G is the gradient times G, so that the
-    conserved quantity is seen without looking along the eigenvectors.
+    conserved quantity follows without the eigenvectors.
+
+    Returns:
+        The verdict; the largest loss of the last tenth over that of the first; the relative drift of the conserved
+        quantity; and the largest difference to the closed form over the first loss.
     """
     import torch
 
-    from gradlab import optimizers
-    from gradlab.engines import loop as training
-
-    found, task = _quadratic(), _line()
+    found, task = _quadratic(), _full_batch_line()
     parameters, lr = list(task.model.parameters()), 1 / max(found.curvatures)
     (batch,) = task.batches
-    optimizer = optimizers.build("SGD", parameters, {"lr": lr})
     rows = []
     quantity = [
         sum(theory.conserved_quantity(lr, *each, 0.0) for each in zip(found.curvatures, found.amplitudes, strict=True))
     ]
-    for row in training.train(task, modes.no_zero_grad(), optimizer, steps=steps):
+    for row in train_rows(task, modes.no_zero_grad(), steps=steps, lr=lr):
         rows.append(row)
         if row.step % 20 == 0:
             loss = task.loss(task.model, batch)
-            gradient, kept = flat(torch.autograd.grad(loss, parameters)), flat(grads_of(task.model))
+            gradient, kept = as_vector(torch.autograd.grad(loss, parameters)), as_vector(copy_grads(task.model))
             quantity.append(2 * (loss.item() - found.floor) + lr * float(kept @ kept) + lr * float(gradient @ kept))
     losses = [row.loss for row in rows]
     exact = theory.loss_trajectory(lr, found.curvatures, 1.0, steps - 1, found.amplitudes, found.floor)
-    return FullBatch(
+    return (
         curves.verdict(rows),
         max(losses[-(steps // 10) :]) / max(losses[: steps // 10]),
         (max(quantity) - min(quantity)) / quantity[0],
@@ -163,7 +159,7 @@ def _full_batch(steps: int = 2000) -> FullBatch:
     )
 
 
-def _growth(lr: float, updates: int) -> Difference:
+def _mean_square_growth(lr: float, updates: int) -> Difference:
     """Return the growth of the mean square an update without zero_grad, as measured: the case that theory speaks of.
 
     One weight, one standard normal input a step and no noise, in 12 groups of independent runs. All second moments
@@ -172,10 +168,6 @@ def _growth(lr: float, updates: int) -> Difference:
     import torch
     from torch import nn
 
-    from gradlab import optimizers
-    from gradlab.engines import loop as training
-    from gradlab.tasks import Task
-
     groups, runs = 12, 400_000 // updates
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(groups, runs, generator=generator, dtype=torch.float64) for _ in range(updates)]
@@ -183,8 +175,8 @@ def _growth(lr: float, updates: int) -> Difference:
     (w,) = model.parameters()
     task = Task(model, inputs, lambda model, x: (model[0] * x).square().sum() / 2)
     moments = []
-    for _ in training.train(task, modes.no_zero_grad(), optimizers.build("SGD", [w], {"lr": lr}), steps=updates):
-        (kept,), now = grads_of(model), w.detach()
+    for _ in train_rows(task, modes.no_zero_grad(), steps=updates, lr=lr):
+        (kept,), now = copy_grads(model), w.detach()
         moments.append((now * now + lr * kept * kept + lr * now * kept).mean(1))
     first = updates // 4
     growths = (moments[-1] / moments[first - 1]) ** (1 / (updates - first))
@@ -194,30 +186,31 @@ def _growth(lr: float, updates: int) -> Difference:
     return found
 
 
-def _loss_rises() -> Measured:
-    figures: dict[str, float | int | str] = {}
-    rises = as_theory = True
-    for lr in MINIBATCHES:
-        kept = [_rise(_minibatches(modes.no_zero_grad(), lr, seed)) for seed in SEEDS]
+def _loss_rises() -> Measurement:
+    figures: dict[str, FigureValue] = {}
+    rises = matches_theory = True
+    for lr in MINIBATCH_STEPS:
+        kept = _rises(modes.no_zero_grad(), lr)
         rises = rises and min(kept) > 3
         figures[f"mini-batches, lr {lr:g}: loss grows at least, times"] = min(kept)
     for lr, updates in {0.1: 40, 0.01: 200}.items():
-        measured, growth = _growth(lr, updates), theory.mean_square_growth(lr, 1.0, 2.0, 1.0)  # λ 1, variance 2
-        as_theory = as_theory and abs(measured.mean - growth) < measured.half
+        measured = _mean_square_growth(lr, updates)
+        growth = theory.mean_square_growth(lr, 1.0, 2.0, 1.0)  # λ 1, variance 2
+        matches_theory = matches_theory and abs(measured.mean - growth) < measured.half_width
         figures[f"one random input, lr {lr:g}: mean square grows a step, times"] = (
-            f"{measured.mean:.5f} ± {measured.half:.5f}"
+            f"{measured.mean:.5f} ± {measured.half_width:.5f}"
         )
         figures[f"theory of that, lr {lr:g}"] = f"{growth:.5f}"
-    falls = max(_rise(_minibatches(modes.zero_grad(), 0.01, seed)) for seed in SEEDS) < 1
-    full = _full_batch()
+    falls = max(_rises(modes.zero_grad(), 0.01)) < 1
+    verdict, highest, drift, off_theory = _full_batch()
     figures |= {
-        "full batch, 2000 steps": full.verdict,
-        "full batch: highest late loss over highest early": full.highest,
-        "full batch: drift of the conserved quantity": full.drift,
-        "full batch: off the closed form": full.off_theory,
+        "full batch, 2000 steps": verdict,
+        "full batch: highest late loss over highest early": highest,
+        "full batch: drift of the conserved quantity": drift,
+        "full batch: off the closed form": off_theory,
     }
-    bounded = full.verdict == "oscillates" and full.highest < 1.01 and full.drift < 1e-9
-    return Measured(
+    bounded = verdict == "oscillates" and highest < 1.01 and drift < 1e-9
+    return Measurement(
         {
             "the batches are mini-batches (sooner or later, at every lr tried)": rises,
             "they are full (it oscillates for ever)": not bounded,
@@ -225,47 +218,43 @@ def _loss_rises() -> Measured:
         figures,
         {
             "with zero_grad it falls": falls,
-            "one random input grows as theory says": as_theory,
-            "the full batch follows the closed form": full.off_theory < 1e-9,
+            "one random input grows as theory says": matches_theory,
+            "the full batch follows the closed form": off_theory < 1e-9,
         },
     )
 
 
-def _highest(mode: Mode, share: float) -> float:
+def _highest_loss(mode: Mode, share: float) -> float:
     """Return the largest loss of 100 full-batch steps at lr = share/λ, over the first."""
-    losses = trial(_line(), mode, steps=100, lr=share / max(_quadratic().curvatures)).losses
+    losses = train(_full_batch_line(), mode, steps=100, lr=share / max(_quadratic().curvatures)).losses
     return max(losses) / losses[0]
 
 
-def _cures() -> Measured:
-    kept, cleared = (
-        [_rise(_minibatches(mode, 0.01, seed)) for seed in SEEDS] for mode in (modes.no_zero_grad(), modes.zero_grad())
+def _zero_grad_cures() -> Measurement:
+    (kept, cleared), (kept_at_too_large, cleared_at_too_large) = (
+        [_rises(mode, lr) for mode in (modes.no_zero_grad(), modes.zero_grad())] for lr in (0.01, TOO_LARGE_LR)
     )
-    neither, too_large = (
-        [_rise(_minibatches(mode, TOO_LARGE, seed)) for seed in SEEDS]
-        for mode in (modes.no_zero_grad(), modes.zero_grad())
-    )
-    forgotten, called = _highest(modes.no_zero_grad(), 3), _highest(modes.zero_grad(), 3)
+    kept_full, cleared_full = _highest_loss(modes.no_zero_grad(), 3), _highest_loss(modes.zero_grad(), 3)
     steepest = max(_quadratic().curvatures)
     lr = 3 / steepest
-    return Measured(
+    return Measurement(
         {
-            "the batches are mini-batches and zero_grad bears the lr": min(kept) > BOUND and max(cleared) < 1,
-            "they are and the lr is too large for it": min(too_large) < BOUND,
-            "the batches are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)": called < BOUND,
+            "the batches are mini-batches and zero_grad bears the lr": min(kept) > DIVERGED and max(cleared) < 1,
+            "they are and the lr is too large for it": min(cleared_at_too_large) < DIVERGED,
+            "the batches are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)": cleared_full < DIVERGED,
         },
         {
             "mini-batches, lr 0.01: loss without it grows at least, times": min(kept),
             "mini-batches, lr 0.01: loss with it, times, at most": max(cleared),
-            f"mini-batches, lr {TOO_LARGE:g}: loss with it grows at least, times": min(too_large),
+            f"mini-batches, lr {TOO_LARGE_LR:g}: loss with it grows at least, times": min(cleared_at_too_large),
             "λ of the full batch": steepest,
-            "at lr 3/λ: highest loss without it, times the first": forgotten,
-            "at lr 3/λ: highest loss with it, times the first": called,
-            "at lr 4.5/λ: highest loss without it, times the first": _highest(modes.no_zero_grad(), 4.5),
+            "at lr 3/λ: highest loss without it, times the first": kept_full,
+            "at lr 3/λ: highest loss with it, times the first": cleared_full,
+            "at lr 4.5/λ: highest loss without it, times the first": _highest_loss(modes.no_zero_grad(), 4.5),
         },
         {
-            f"without zero_grad lr {TOO_LARGE:g} diverges too": min(neither) > BOUND,
-            "without zero_grad the full batch stays bounded": forgotten < BOUND,
+            f"without zero_grad lr {TOO_LARGE_LR:g} diverges too": min(kept_at_too_large) > DIVERGED,
+            "without zero_grad the full batch stays bounded": kept_full < DIVERGED,
             "theory says the same": (theory.outcome(lr, steepest, 0.0), theory.outcome(lr, steepest, 1.0))
             == ("diverges", "oscillates for ever"),
         },
@@ -273,7 +262,7 @@ def _cures() -> Measured:
 
 
 CLAIMS = (
-    Claim("backward-accumulates", "backward() adds to what .grad holds already.", HOLDS, _accumulates),
+    Claim("backward-accumulates", "backward() adds to what .grad holds already.", HOLDS, _backward_accumulates),
     Claim(
         "kept-gradient-points-elsewhere",
         "Without zero_grad() the optimizer steps along something else than the gradient.",
@@ -293,6 +282,6 @@ CLAIMS = (
         "holds when the batches are mini-batches and zero_grad bears the lr; "
         "not when they are and the lr is too large for it, "
         "or the batches are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)",
-        _cures,
+        _zero_grad_cures,
     ),
 )

@@ -9,46 +9,50 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes
 from gradlab.analysis import curves, theory
 from gradlab.analysis.intervals import Difference, paired_difference
-from gradlab.verify.claim import HOLDS, Claim, Figure, Measured
-from gradlab.verify.trial import Trial, apart, built, noisy_line, same, trial
+from gradlab.verify.claim import HOLDS, Claim, FigureValue, Measurement
+from gradlab.verify.training import (
+    TrainedModel,
+    build_task,
+    small_noisy_line,
+    train,
+    trained_alike,
+)
 
 if TYPE_CHECKING:
     from gradlab.modes import Mode
 
 SEEDS = range(12)
 HALVING_LRS = (0.005, 0.01, 0.02)
-LEFT = 0.1  # of what halving gains at the same lr: if more were left at the same effective lr, that were a gain
+NEGLIGIBLE = 0.1  # of what halving gains at the same lr: if more were left at the same effective lr, that were a gain
 
 
-def _line(mode: Mode, *, double: bool = False, optimizer: str = "SGD", steps: int = 250, **options: Any) -> Trial:
-    return trial(noisy_line(double=double), mode, optimizer, steps=steps, lr=0.003, **options)
+def _train_line(
+    mode: Mode, *, double: bool = False, optimizer: str = "SGD", steps: int = 250, **options: Any
+) -> TrainedModel:
+    return train(small_noisy_line(double=double), mode, optimizer, steps=steps, lr=0.003, **options)
 
 
-def _is_momentum(mode: Mode, momentum: float) -> Measured:
+def _is_momentum(mode: Mode, momentum: float) -> Measurement:
     """Compare keeping with torch's own momentum, in single and in double precision."""
-    alike, figures = [], dict[str, Figure]()
+    alike, figures = [], dict[str, FigureValue]()
     for double, name in ((False, "float32"), (True, "float64")):
-        kept = _line(mode, double=double)
-        torchs = _line(modes.zero_grad(), double=double, momentum=momentum)
-        alike.append(same(kept, torchs))
-        figures[f"{name}, 250 steps: weights differ by"] = apart(kept.weights, torchs.weights)
+        kept = _train_line(mode, double=double)
+        torchs = _train_line(modes.zero_grad(), double=double, momentum=momentum)
+        alike.append(trained_alike(kept, torchs))
+        figures[f"{name}, 250 steps: weights differ by"] = kept.distance(torchs)
         figures[f"{name}: losses differ by"] = max(abs(a - b) for a, b in zip(kept.losses, torchs.losses, strict=True))
-    return Measured({"": all(alike)}, figures)
+    return Measurement({"": all(alike)}, figures)
 
 
-def _always() -> Measured:
+def _keep_is_momentum() -> Measurement:
     half: dict[str, Any] = {"momentum": 0.5}
-    plain = apart(_line(modes.halve_grad()).weights, _line(modes.zero_grad(), **half).weights)
-    decay = apart(
-        _line(modes.halve_grad(), weight_decay=0.1).weights,
-        _line(modes.zero_grad(), weight_decay=0.1, **half).weights,
-    )
-    nesterov = apart(_line(modes.halve_grad()).weights, _line(modes.zero_grad(), nesterov=True, **half).weights)
-    adam = apart(
-        _line(modes.halve_grad(), optimizer="Adam", betas=(0.0, 0.999)).weights,
-        _line(modes.zero_grad(), optimizer="Adam", betas=(0.5, 0.999)).weights,
-    )
-    return Measured(
+    plain = _train_line(modes.halve_grad()).distance(_train_line(modes.zero_grad(), **half))
+    decayed = _train_line(modes.zero_grad(), weight_decay=0.1, **half)
+    decay = _train_line(modes.halve_grad(), weight_decay=0.1).distance(decayed)
+    nesterov = _train_line(modes.halve_grad()).distance(_train_line(modes.zero_grad(), nesterov=True, **half))
+    adam_with_momentum = _train_line(modes.zero_grad(), optimizer="Adam", betas=(0.5, 0.999))
+    adam = _train_line(modes.halve_grad(), optimizer="Adam", betas=(0.0, 0.999)).distance(adam_with_momentum)
+    return Measurement(
         {
             "it is plain SGD": plain == 0,
             "there is weight decay": decay == 0,
@@ -67,25 +71,26 @@ def _always() -> Measured:
 def _last_losses(mode: Mode, lr: float) -> list[float]:
     """Return the mean loss of the third epoch, for each seed."""
     runs = (
-        trial(built("noisy_line", seed, inputs=8, samples=64, batch_size=4), mode, steps=48, lr=lr) for seed in SEEDS
+        train(build_task("noisy_line", seed, inputs=8, samples=64, batch_size=4), mode, steps=48, lr=lr)
+        for seed in SEEDS
     )
     return [curves.epoch_means(run.rows)[-1] for run in runs]
 
 
-class Halved(NamedTuple):
-    """How the last losses of halving differ from those of clearing at one lr; below 0 where halving is ahead."""
+class HalvingGain(NamedTuple):
+    """Last losses of halving less those of clearing at one lr: below 0 where halving is ahead."""
 
-    same: Difference  # halved at the same lr
-    matched: Difference  # halved at half of it, which is the same effective lr
-    left: Difference | None  # share of the gain at the same lr that is left at the matched one; None: no clear gain
+    same_lr: Difference
+    matched_lr: Difference  # halved at half the lr, which is the same effective lr
+    remaining: Difference | None  # share of the gain at the same lr that remains at the matched one; None: no gain
 
     @property
     def gains(self) -> bool:
         """Whether halving is clearly ahead at the same lr."""
-        return self.same.clear and self.same.mean < 0
+        return self.same_lr.significant and self.same_lr.mean < 0
 
 
-def _halved(lr: float) -> Halved:
+def _halving_gain(lr: float) -> HalvingGain:
     cleared, halved, matched = (
         _last_losses(mode, at)
         for mode, at in ((modes.zero_grad(), lr), (modes.halve_grad(), lr), (modes.halve_grad(), lr / 2))
@@ -93,48 +98,52 @@ def _halved(lr: float) -> Halved:
     at_same, at_matched = paired_difference(halved, cleared), paired_difference(matched, cleared)
     if at_same is None or at_matched is None:
         raise ArithmeticError(f"at lr {lr:g} not all losses are finite")
-    return Halved(
+    return HalvingGain(
         at_same,
         at_matched,
-        _share(
+        _ratio(
             [m - c for m, c in zip(matched, cleared, strict=True)],
             [h - c for h, c in zip(halved, cleared, strict=True)],
         ),
     )
 
 
-def _share(part: list[float], whole: list[float]) -> Difference | None:
+def _ratio(part: list[float], whole: list[float]) -> Difference | None:
     """Return the mean of `part` over that of `whole` with its 95 % interval, over pairs; None for a whole near 0.
 
     The interval is that of the mean of part − share·whole: a ratio to first order (Cochran, "Sampling Techniques").
     """
     base = paired_difference(whole, [0.0] * len(whole))
-    if base is None or not base.clear:
+    if base is None or not base.significant:
         return None
     share = fmean(part) / base.mean
     off = paired_difference(part, [share * each for each in whole])
-    return off and Difference(share, off.half / abs(base.mean))
+    return off and Difference(share, off.half_width / abs(base.mean))
 
 
-def _faster() -> Measured:
-    found = {lr: _halved(lr) for lr in HALVING_LRS}
-    shares = [each.left for each in found.values() if each.left]
-    figures = dict[str, Figure]()
+def _halving_learns_faster() -> Measurement:
+    found = {lr: _halving_gain(lr) for lr in HALVING_LRS}
+    shares = [each.remaining for each in found.values() if each.remaining]
+    figures = dict[str, FigureValue]()
     for lr, each in found.items():
-        figures[f"lr {lr:g}: loss of epoch 3, halved less cleared"] = _interval(each.same)
-        figures[f"lr {lr / 2:g} halved less lr {lr:g} cleared"] = _interval(each.matched)
-        figures[f"share of the gain at lr {lr:g} that is left"] = _interval(each.left) if each.left else "no gain"
+        figures[f"lr {lr:g}: loss of epoch 3, halved less cleared"] = _interval(each.same_lr)
+        figures[f"lr {lr / 2:g} halved less lr {lr:g} cleared"] = _interval(each.matched_lr)
+        figures[f"share of the gain at lr {lr:g} that is left"] = (
+            _interval(each.remaining) if each.remaining else "no gain"
+        )
     figures["pairs of seeds, each"] = len(SEEDS)
-    return Measured(
+    return Measurement(
         {
             "both have the same lr (its step is twice as long)": all(each.gains for each in found.values()),
             "the effective lr is the same (a tenth of the gain at most is left, or lost)": any(
-                share.mean + share.half >= LEFT for share in shares
+                share.mean + share.half_width >= NEGLIGIBLE for share in shares
             ),
         },
         figures,
         {
-            "a tenth of the gain at most is lost": all(share.mean - share.half > -LEFT for share in shares),
+            "a tenth of the gain at most is lost": all(
+                share.mean - share.half_width > -NEGLIGIBLE for share in shares
+            ),
             "lr/2 halved is an effective lr": all(math.isclose(theory.effective_lr(lr / 2, 0.5), lr) for lr in found),
         },
     )
@@ -144,13 +153,13 @@ def _interval(found: Difference) -> str:
     return " ± ".join(found.rounded())
 
 
-def _adam_forgives() -> Measured:
+def _adam_forgives() -> Measurement:
     """Train noisy mini-batches by Adam, and compare the last quarter of the losses of each mode, seed by seed."""
 
     def levels(mode: Mode) -> list[tuple[float, float]]:
         """Return the mean loss of the first ten steps and of the last 200, for each seed."""
         runs = (
-            trial(built("noisy_line", seed, inputs=8, batch_size=4), mode, "Adam", steps=800, lr=0.01).losses
+            train(build_task("noisy_line", seed, inputs=8, batch_size=4), mode, "Adam", steps=800, lr=0.01).losses
             for seed in SEEDS[:3]
         )
         return [(fmean(losses[:10]), fmean(losses[-200:])) for losses in runs]
@@ -159,7 +168,7 @@ def _adam_forgives() -> Measured:
     half = [late / level for (_, late), (_, level) in zip(halved, cleared, strict=True)]
     whole = [late / level for (_, late), (_, level) in zip(kept, cleared, strict=True)]
     rise = max(late / early for early, late in kept)
-    return Measured(
+    return Measurement(
         {
             "half of it is left (on noisy mini-batches within a twentieth of clearing)": max(half) < 1.05,
             "all of it is left (the loss neither runs away nor comes down to twice that of clearing)": min(whole) <= 2,
@@ -192,14 +201,14 @@ CLAIMS = (
         "What is kept in .grad acts as the optimizer's momentum.",
         "holds when it is plain SGD; not when there is weight decay, or it is Nesterov's, or the optimizer is Adam, "
         "with beta1 for momentum",
-        _always,
+        _keep_is_momentum,
     ),
     Claim(
         "halving-learns-faster",
         "Halving .grad makes it easier to go on: it learns faster than clearing.",
         "holds when both have the same lr (its step is twice as long); "
         "not when the effective lr is the same (a tenth of the gain at most is left, or lost)",
-        _faster,
+        _halving_learns_faster,
     ),
     Claim(
         "adam-forgives",

@@ -1,4 +1,4 @@
-"""None or zeros: what setting `.grad` to None saves, and whether what is learned is the same."""
+"""None or zeros: memory and time saved by setting `.grad` to None, and whether training is the same."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from gradlab import modes
-from gradlab.verify.claim import Claim, Measured
-from gradlab.verify.trial import built, norm, same, trial
+from gradlab.verify.claim import Claim, Measurement
+from gradlab.verify.training import build_task, copy_weights, total_norm, train, train_rows, trained_alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,30 +21,29 @@ if TYPE_CHECKING:
 # Memory and time
 
 
-def _layers(width: int, depth: int) -> nn.Sequential:
+def _mlp(width: int, depth: int) -> nn.Sequential:
     from torch import nn
 
     return nn.Sequential(*(nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(depth)))
 
 
-def _stepping(
-    width: int, depth: int, batch: int, *, fill: bool
-) -> tuple[nn.Module, Callable[[], object], Callable[[], object]]:
-    """Return a model, what takes a training step with it but for the clearing, and the clearing."""
+def _training_step(width: int, depth: int, batch: int, *, fill: bool) -> tuple[nn.Module, Callable[[], None]]:
+    """Return a model, and a function that takes a training step with it and clears `.grad`."""
     import torch
 
-    model = _layers(width, depth)
+    model = _mlp(width, depth)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     x = torch.randn(batch, width)
 
     def step() -> None:
         model(x).square().mean().backward()
         optimizer.step()
+        optimizer.zero_grad(set_to_none=not fill)
 
-    return model, step, lambda: optimizer.zero_grad(set_to_none=not fill)
+    return model, step
 
 
-def peak_of(action: Callable[[], object]) -> int:
+def peak_memory(action: Callable[[], object]) -> int:
     """Return the largest number of bytes that tensors made within `action` held at one time.
 
     Every operation, of the backward pass too, is seen on its way to the CPU; a storage counts from the operation that
@@ -83,22 +82,17 @@ def peak_of(action: Callable[[], object]) -> int:
 
 def _memory(batch: int, *, fill: bool) -> tuple[int, int]:
     """Return the bytes held in `.grad` between two steps, and the peak of a step on top of the parameters."""
-    model, step, clear = _stepping(256, 4, batch, fill=fill)
-
-    def whole() -> None:
-        step()
-        clear()
-
-    whole()
+    model, step = _training_step(256, 4, batch, fill=fill)
+    step()
     held = sum(each.grad.nbytes for each in model.parameters() if each.grad is not None)
-    return held, held + peak_of(whole)
+    return held, held + peak_memory(step)
 
 
-def _saves_memory() -> Measured:
+def _saves_memory() -> Measurement:
     (zeros, small_zeros), (none, small_none) = _memory(256, fill=True), _memory(256, fill=False)
     large_zeros, large_none = _memory(8192, fill=True)[1], _memory(8192, fill=False)[1]
     small, large = 1 - small_none / small_zeros, 1 - large_none / large_zeros
-    return Measured(
+    return Measurement(
         {
             "what .grad holds between steps is counted": none == 0 < zeros,
             "it is the peak of a step with activations of the size of the gradients (more than a fifth of it)": small
@@ -115,37 +109,31 @@ def _saves_memory() -> Measured:
     )
 
 
-def _ratio(runs: int, zeros: Callable[[], float], none: Callable[[], float]) -> tuple[float, float, float]:
-    """Return lower quartile, median and upper quartile of zeros/none over pairs, which take turns at being first."""
+def _ratio_quartiles(pairs: int, seconds: Callable[[bool], float]) -> tuple[float, float, float]:
+    """Return the quartiles of seconds with fill over seconds without, over pairs that start with either in turn."""
     ratios = []
-    for nth in range(runs):
-        if nth % 2:
-            top, bottom = zeros(), none()
-        else:
-            bottom, top = none(), zeros()
-        ratios.append(top / bottom)
+    for nth in range(pairs):
+        measured = {fill: seconds(fill) for fill in ((True, False) if nth % 2 else (False, True))}
+        ratios.append(measured[True] / measured[False])
     low, middle, high = quantiles(ratios, n=4)
     return low, middle, high
 
 
-def _timed(action: Callable[[], object]) -> float:
-    """Return the seconds that this thread was busy with `action`, whatever else the machine does meanwhile.
-
-    Where the system counts them too coarsely for that, the seconds that passed.
-    """
+def _cpu_seconds(action: Callable[[], object]) -> float:
+    """Return the CPU seconds of this thread in `action`; wall time where the system counts them too coarsely."""
     clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-6 else time.perf_counter
     start = clock()
     action()
     return clock() - start
 
 
-def _saves_time() -> Measured:
+def _saves_time() -> Measurement:
     import torch
 
-    wide = {fill: _layers(1024, 4) for fill in (True, False)}
+    wide = {fill: _mlp(1024, 4) for fill in (True, False)}
     optimizers = {fill: torch.optim.SGD(model.parameters()) for fill, model in wide.items()}
 
-    def clearing(*, fill: bool, returned: bool) -> float:
+    def time_clearing(fill: bool, *, returned: bool) -> float:
         """Time the call; unless memory is `returned` by it, something else holds it, as a caching allocator does."""
         grads = [torch.ones_like(each) for each in wide[fill].parameters()]
         for each, grad in zip(wide[fill].parameters(), grads, strict=True):
@@ -153,28 +141,15 @@ def _saves_time() -> Measured:
         if returned:
             del each, grad
             grads.clear()
-        return _timed(lambda: optimizers[fill].zero_grad(set_to_none=not fill))
+        return _cpu_seconds(lambda: optimizers[fill].zero_grad(set_to_none=not fill))
 
-    steps = {fill: _stepping(128, 4, 1024, fill=fill)[1:] for fill in (True, False)}
-
-    def stepping(*, fill: bool) -> float:
-        step, clear = steps[fill]
-
-        def whole() -> None:
-            step()
-            clear()
-
-        return _timed(whole)
-
-    for fill in (True, False):  # what the first times cost is none of this
-        stepping(fill=fill)
-        clearing(fill=fill, returned=False)
-    call, returning = (
-        _ratio(24, partial(clearing, fill=True, returned=returned), partial(clearing, fill=False, returned=returned))
-        for returned in (False, True)
-    )
-    whole = _ratio(40, partial(stepping, fill=True), partial(stepping, fill=False))
-    return Measured(
+    steps = {fill: _training_step(128, 4, 1024, fill=fill)[1] for fill in (True, False)}
+    for fill in (True, False):  # the first call of each costs more
+        steps[fill]()
+        time_clearing(fill, returned=False)
+    call, returning = (_ratio_quartiles(24, partial(time_clearing, returned=each)) for each in (False, True))
+    whole = _ratio_quartiles(40, lambda fill: _cpu_seconds(steps[fill]))
+    return Measurement(
         {
             "the clearing call alone is timed": call[1] > 2,
             "the whole step is, in a batch of 1024 (less than a tenth of it)": whole[1] > 1.1,
@@ -191,41 +166,34 @@ def _saves_time() -> Measured:
 # What is learned
 
 
-def _idle_movement(*, fill: bool, **options: float) -> float:
+def _idle_movement(*, fill: bool, **options: Any) -> float:
     """Return how far the head that a step does not use moves in it, all steps together."""
-    from gradlab import optimizers
-    from gradlab.engines import loop as training
-
-    task = built("heads_in_turn", 0, heads=2)
-    heads = [list(task.model.get_submodule(f"heads.{nth}").parameters()) for nth in range(2)]
-    optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.05, **options})
-    moved, before = 0.0, [[each.detach().clone() for each in head] for head in heads]
-    for row in training.train(task, modes.zero_grad(fill=fill), optimizer, steps=40):
-        after = [[each.detach().clone() for each in head] for head in heads]
+    task = build_task("heads_in_turn", 0, heads=2)
+    heads = [task.model.get_submodule(f"heads.{nth}") for nth in range(2)]
+    moved, before = 0.0, [copy_weights(head) for head in heads]
+    for row in train_rows(task, modes.zero_grad(fill=fill), steps=40, lr=0.05, **options):
+        after = [copy_weights(head) for head in heads]
         idle = (row.step + 1) % 2  # at even steps the first head learns
-        moved += norm([b - a for a, b in zip(before[idle], after[idle], strict=True)])
+        moved += total_norm(b - a for a, b in zip(before[idle], after[idle], strict=True))
         before = after
     return moved
 
 
-def _trains_the_same() -> Measured:
-    settings: dict[str, dict[str, float]] = {"SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adam": {}}
-    alike = []
+def _trains_the_same() -> Measurement:
+    settings: dict[str, dict[str, Any]] = {"SGD": {"momentum": 0.9, "weight_decay": 0.01}, "Adam": {}}
+    identical = []
     for name, options in settings.items():
         zeros, none = (
-            trial(built("noisy_line", 0, inputs=4), mode, name, steps=200, lr=0.01, **options)
+            train(build_task("noisy_line", 0, inputs=4), mode, name, steps=200, lr=0.01, **options)
             for mode in (modes.zero_grad(fill=True), modes.zero_grad())
         )
-        alike.append(same(zeros, none))
-    movements = {
-        (name, fill): _idle_movement(fill=fill, **options)
-        for name, options in {"momentum": {"momentum": 0.9}, "decay": {"weight_decay": 0.1}, "plain": {}}.items()
-        for fill in (True, False)
-    }
-    moved = {name: movement for (name, fill), movement in movements.items() if fill}
-    return Measured(
+        identical.append(trained_alike(zeros, none))
+    idle: dict[str, dict[str, float]] = {"momentum": {"momentum": 0.9}, "decay": {"weight_decay": 0.1}, "plain": {}}
+    moved = {name: _idle_movement(fill=True, **options) for name, options in idle.items()}
+    moved_with_none = max(_idle_movement(fill=False, **options) for options in idle.values())
+    return Measurement(
         {
-            "every parameter gets a gradient at each step": all(alike),
+            "every parameter gets a gradient at each step": all(identical),
             "one is unused in a step and there is momentum": moved["momentum"] == 0,
             "there is weight decay (zeros move it, None does not)": moved["decay"] == 0,
         },
@@ -233,13 +201,9 @@ def _trains_the_same() -> Measured:
             "unused, zeros and momentum: moves by": moved["momentum"],
             "unused, zeros and weight decay: moves by": moved["decay"],
             "unused, zeros and plain SGD: moves by": moved["plain"],
-            "unused, None: moves by": max(movement for (_, fill), movement in movements.items() if not fill),
+            "unused, None: moves by": moved_with_none,
         },
-        {
-            "None leaves an unused parameter where it is": not any(
-                movement for (_, fill), movement in movements.items() if not fill
-            )
-        },
+        {"None leaves an unused parameter where it is": moved_with_none == 0},
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from gradlab import modes
-from gradlab.verify.claim import Claim, Figure, Measured
-from gradlab.verify.trial import apart, noisy_line, same, trial, weights_of
+from gradlab.verify.claim import Claim, FigureValue, Measurement
+from gradlab.verify.training import copy_weights, max_difference, small_noisy_line, train, trained_alike
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 LITERAL = "written w -= lr * w.grad, the last bits may differ"
 
 
-def _refusal(action: Callable[[], object]) -> str:
+def _error_name(action: Callable[[], object]) -> str:
     """Return the name of the error that `action` raises, or "runs"."""
     try:
         action()
@@ -25,36 +26,34 @@ def _refusal(action: Callable[[], object]) -> str:
     return "runs"
 
 
-def _literal(*, double: bool, steps: int, lr: float) -> list[Tensor]:
-    """Return the weights after so many steps of `w -= lr * w.grad` under no_grad."""
+def _descend_as_printed(*, double: bool, steps: int, lr: float) -> list[Tensor]:
+    """Return the weights after that many steps of `w -= lr * w.grad` under no_grad."""
     import torch
 
-    task, done = noisy_line(double=double), 0
-    while done < steps:
-        for batch in task.batches:
-            task.loss(task.model, batch).backward()
-            with torch.no_grad():
-                for w in task.model.parameters():
-                    w -= lr * w.grad  # type: ignore[misc,operator]  # as printed
-                    w.grad = None
-            done += 1
-    return weights_of(task.model)
+    task = small_noisy_line(double=double)
+    for batch in islice(chain.from_iterable(repeat(task.batches)), steps):
+        task.loss(task.model, batch).backward()
+        with torch.no_grad():
+            for w in task.model.parameters():
+                w -= lr * w.grad  # type: ignore[misc,operator]  # as printed
+                w.grad = None
+    return copy_weights(task.model)
 
 
-def _descent() -> Measured:
+def _vanilla_equals_sgd() -> Measurement:
     import torch
 
-    alike, within, figures = [], [], dict[str, Figure]()
+    identical, accurate, figures = [], [], dict[str, FigureValue]()
     for double, name, rounding in ((False, "float32", 1e-5), (True, "float64", 1e-13)):  # 200 steps, weights near 1
         sgd, vanilla = (
-            trial(noisy_line(double=double), modes.zero_grad(), optimizer, steps=200, lr=0.01)
+            train(small_noisy_line(double=double), modes.zero_grad(), optimizer, steps=200, lr=0.01)
             for optimizer in ("SGD", "vanilla")
         )
-        literal = _literal(double=double, steps=200, lr=0.01)
-        alike.append(same(sgd, vanilla))
-        within.append(apart(literal, sgd.weights) < rounding)
-        figures[f"sub_ with alpha, {name}, 200 steps: off by"] = apart(vanilla.weights, sgd.weights)
-        figures[f"w -= lr * w.grad, {name}, 200 steps: off by"] = apart(literal, sgd.weights)
+        literal = _descend_as_printed(double=double, steps=200, lr=0.01)
+        identical.append(trained_alike(sgd, vanilla))
+        accurate.append(max_difference(literal, sgd.weights) < rounding)
+        figures[f"sub_ with alpha, {name}, 200 steps: off by"] = vanilla.distance(sgd)
+        figures[f"w -= lr * w.grad, {name}, 200 steps: off by"] = max_difference(literal, sgd.weights)
 
     w = torch.ones(3, requires_grad=True)
 
@@ -67,15 +66,15 @@ def _descent() -> Measured:
         loss.backward()
         w -= 0.1 * w.grad  # type: ignore[operator]  # as printed: a leaf, in place, with the graph watching
 
-    figures["as printed, before the first backward()"] = _refusal(before_backward)
-    figures["as printed, without no_grad()"] = _refusal(in_place)
-    return Measured(
+    figures["as printed, before the first backward()"] = _error_name(before_backward)
+    figures["as printed, without no_grad()"] = _error_name(in_place)
+    return Measurement(
         {
-            f"it is written w.sub_(w.grad, alpha=lr) under no_grad() ({LITERAL})": all(alike),
+            f"it is written w.sub_(w.grad, alpha=lr) under no_grad() ({LITERAL})": all(identical),
             "it stands outside no_grad() or before the first backward() (it raises)": "runs" in figures.values(),
         },
         figures,
-        {LITERAL: all(within)},  # which bits depends on the CPU: without a fused multiply-add, perhaps none
+        {LITERAL: all(accurate)},  # which bits depends on the CPU: without a fused multiply-add, perhaps none
     )
 
 
@@ -97,10 +96,10 @@ def _adam_on_one_sample(*, squared: bool, steps: int = 300) -> list[float]:
     return losses
 
 
-def _adam_example() -> Measured:
-    printed = _refusal(lambda: _adam_on_one_sample(squared=False, steps=1))
+def _adam_example() -> Measurement:
+    printed = _error_name(lambda: _adam_on_one_sample(squared=False, steps=1))
     losses = _adam_on_one_sample(squared=True)
-    return Measured(
+    return Measurement(
         {
             "the loss is made a number, the sum of the squares": losses[-1] < losses[0] / 1000,
             "backward() is called of the 3-vector, as printed": printed == "runs",
@@ -119,7 +118,7 @@ CLAIMS = (
         "w -= lr * w.grad is what torch.optim.SGD does, bit for bit.",
         "holds when it is written w.sub_(w.grad, alpha=lr) under no_grad() (written w -= lr * w.grad, "
         "the last bits may differ); not when it stands outside no_grad() or before the first backward() (it raises)",
-        _descent,
+        _vanilla_equals_sgd,
     ),
     Claim(
         "printed-adam-example-runs",

@@ -1,4 +1,4 @@
-"""TensorFlow's part in it: `tf.GradientTape` returns a fresh gradient, and what is kept is kept by hand."""
+"""TensorFlow: `tf.GradientTape` returns a fresh gradient, and keeping gradients is done by hand."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ import importlib.util
 from typing import Any
 
 from gradlab import modes
-from gradlab.engines import tensorflow as tape
-from gradlab.verify.claim import HOLDS, Claim, Figure, Measured
-from gradlab.verify.trial import apart, built, trial, weights_of
+from gradlab.engines import tensorflow
+from gradlab.verify.claim import HOLDS, Claim, FigureValue, Measurement
+from gradlab.verify.training import build_task, copy_weights, max_difference, train
 
 STEPS, LR = 200, 0.01
 ROUNDING = 1e-5  # float32 over 200 steps, on weights and losses near 1
 
 
-def _same_role() -> Measured:
+def _gradient_tape() -> Measurement:
     if importlib.util.find_spec("tensorflow") is None:
-        return Measured({}, {}, skipped="pip install 'gradlab[tensorflow]'")
-    figures: dict[str, Figure] = {}
+        return Measurement({}, {}, skipped="pip install 'gradlab[tensorflow]'")
+    figures: dict[str, FigureValue] = {}
     off = []
     for mode, words in ((modes.zero_grad(), "fresh each step"), (modes.no_zero_grad(), "summed by hand")):
-        torchs = trial(built("noisy_line", 0, samples=40, batch_size=20), mode, steps=STEPS, lr=LR)
-        task = built("noisy_line", 0, samples=40, batch_size=20)
-        rows = list(tape.train(task, mode, LR, steps=STEPS))
+        torchs = train(build_task("noisy_line", 0, samples=40, batch_size=20), mode, steps=STEPS, lr=LR)
+        task = build_task("noisy_line", 0, samples=40, batch_size=20)
+        rows = list(tensorflow.train(task, mode, LR, steps=STEPS))
         scale = max(torchs.losses)
         losses = max(abs(row.loss - loss) for row, loss in zip(rows, torchs.losses, strict=True)) / scale
-        weights = apart(weights_of(task.model), torchs.weights)
+        weights = max_difference(copy_weights(task.model), torchs.weights)
         off += [losses, weights]
         figures[f"{words}, {STEPS} steps: losses differ by, relative"] = losses
         figures[f"{words}: weights differ by"] = weights
-    again = _asked_twice(tape.start())
+    again = _second_gradient_over_first(tensorflow.start())
     figures["a gradient asked for twice, times once"] = again
-    return Measured({"": max(off) < ROUNDING and again == 1}, figures)
+    return Measurement({"": max(off) < ROUNDING and again == 1}, figures)
 
 
-def _asked_twice(tf: Any) -> float:
+def _second_gradient_over_first(tf: Any) -> float:
     """Return the second gradient of one loss over the first: 1 where it is fresh, 2 where it adds up as `.grad`."""
     w = tf.Variable(3.0)
     with tf.GradientTape(persistent=True) as watched:
@@ -49,6 +49,6 @@ CLAIMS = (
         "tf.GradientTape has the same role: a fresh gradient each step is zero_grad(), and gradients summed by hand "
         "are its absence.",
         HOLDS,
-        _same_role,
+        _gradient_tape,
     ),
 )

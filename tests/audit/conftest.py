@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradlab import audit
-from gradlab.audit import active
+from gradlab.audit.hooks import active
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.recording.recorder import Recorder
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -35,7 +35,7 @@ def warning_recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder
     monkeypatch.setattr(audit, "_warning", recorders)
     yield recorders
     for recorder in recorders:
-        active.end(recorder)
+        active.stop(recorder)
 
 
 @pytest.fixture

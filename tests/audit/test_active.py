@@ -1,4 +1,4 @@
-"""Sensors that cannot be installed."""
+"""Hooks that cannot be installed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from gradlab import audit
-from gradlab.audit import active
-from gradlab.audit.sensors import NEEDED, SENSORS
+from gradlab.audit.hooks import active
+from gradlab.audit.hooks.active import HOOKS, NEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.audit.patching import Patches
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
 
     Install = Callable[[Patches, list[Recorder]], None]
 
@@ -30,12 +30,10 @@ def half_installed(install: Install) -> Install:
     return fails
 
 
-@pytest.mark.parametrize("install", SENSORS, ids=lambda each: each.__module__.rpartition(".")[2])
-def test_a_sensor_that_fails_to_install_is_reported_and_not_felt(
-    install: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("install", HOOKS, ids=lambda each: each.__module__.rpartition(".")[2])
+def test_a_hook_that_cannot_be_installed_is_reported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = half_installed(install)
-    monkeypatch.setattr(active, "SENSORS", [failing if each is install else each for each in SENSORS])
+    monkeypatch.setattr(active, "HOOKS", [failing if each is install else each for each in HOOKS])
     monkeypatch.setattr(active, "NEEDED", [failing if each is install else each for each in NEEDED])
     backward = torch.autograd.backward
     with audit.watch(1) as report, audit.watch(1) as inner:

@@ -16,7 +16,7 @@ from gradlab import audit
 from tests.audit.training import multiplied, train
 
 if TYPE_CHECKING:
-    from gradlab.audit.recording import Recorder
+    from gradlab.audit.recording.recorder import Recorder
 
 
 @pytest.mark.parametrize("options", [{}, {"foreach": True}, {"fused": True}, {"momentum": 0.9, "nesterov": True}])
@@ -67,15 +67,15 @@ def test_no_tensor_is_kept_of_those_that_are_measured() -> None:
     assert report.optimizers[0].keep is not None
 
 
-def test_a_failure_of_the_watching_is_noted_and_not_felt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradlab.audit.watched.sample", lambda _: 1 / 0)
+def test_a_failure_of_the_audit_is_reported_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradlab.audit.recording.samples.sample", lambda _: 1 / 0)
     with audit.watch(1) as report:
         train(multiplied(0.0))
     assert "ZeroDivisionError" in report.history.faults[0]
     assert "the audit itself failed" in str(report)
 
 
-def test_a_warning_of_torch_is_told_of_the_line_of_the_script() -> None:
+def test_a_warning_of_torch_names_the_line_of_the_script() -> None:
     optimizer = torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)
     with audit.watch(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -154,7 +154,7 @@ def warned(keep: float, trainings: int = 1) -> list[str]:
 
 
 @pytest.mark.usefixtures("warning_recorders")
-def test_of_a_note_there_is_no_warning() -> None:
+def test_a_note_is_no_warning() -> None:
     assert warned(0.5) == []
 
 

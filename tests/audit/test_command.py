@@ -164,7 +164,7 @@ def test_however_a_script_ends_the_report_is_one_document(folder: Path, end: str
 
 
 @pytest.mark.parametrize("args", [["nosuch.py"], ["."], ["-m", "nosuch"], ["-m", "nosuch.one"]], ids=" ".join)
-def test_a_script_that_is_not_there_is_told_in_a_line(args: list[str]) -> None:
+def test_a_missing_script_is_reported_in_one_line(args: list[str]) -> None:
     done = CliRunner().invoke(app, ["audit", *args])
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
@@ -214,7 +214,7 @@ def exit_of(*words: str) -> object:
 
 
 @pytest.mark.usefixtures("_exits_with_words")
-def test_a_command_that_exits_with_words_says_them_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_exits_with_words_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_of("modes") == 1
     assert capsys.readouterr() == ("", "no such device\n")
 
@@ -269,7 +269,7 @@ def test_an_interrupt_while_threads_are_waited_for_is_reported(folder: Path) -> 
 
 SIGNAL_AROUND = """
 import os, signal, sys
-from gradlab.audit.command import Streams
+from gradlab.audit.script.streams import Streams
 from gradlab.audit.report import Report
 def around(owner, name, number=signal.SIGINT):
     own = getattr(owner, name)
@@ -288,7 +288,7 @@ SIGNALLED_AT = {  # with the status that is reported, and that of the process
         130,
     ),
     "SIGINT as the document is made": ("around(Report, 'as_json')", 0, 130),
-    "SIGINT as the document is written": ("around(Streams, 'answer')", 0, 130),
+    "SIGINT as the document is written": ("around(Streams, 'write_result')", 0, 130),
     "SIGINT as the command ends": ("around(Streams, 'restore')", 0, 0),
     "SIGINT where it would end the process": (
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\naround(Report, 'as_json')",
@@ -296,7 +296,7 @@ SIGNALLED_AT = {  # with the status that is reported, and that of the process
         130,
     ),
     "SIGTERM as the document is made": ("around(Report, 'as_json', signal.SIGTERM)", 0, 143),
-    "SIGTERM as the document is written": ("around(Streams, 'answer', signal.SIGTERM)", 0, 143),
+    "SIGTERM as the document is written": ("around(Streams, 'write_result', signal.SIGTERM)", 0, 143),
 }
 
 
@@ -334,7 +334,7 @@ def test_sigterm_after_the_report_ends_the_process_as_without(folder: Path) -> N
     assert (json.loads(done.stdout)["exit_status"], done.status) == (0, -signal.SIGTERM)
 
 
-def test_an_interrupt_is_heard_again_once_the_report_is_written(folder: Path) -> None:
+def test_an_interrupt_counts_again_after_the_report(folder: Path) -> None:
     (folder / "s.py").write_text(
         "import atexit, os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests may have it ignored\n"

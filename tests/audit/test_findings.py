@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradlab.audit import findings
-from gradlab.audit.history import History, Measured, OptimizerHistory
-from gradlab.audit.loss import Loss
-from gradlab.audit.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
+from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
+from gradlab.audit.history.loss import Loss
+from gradlab.audit.history.parameters import Crossing, Graphs, Moved, NotFinite, Parameter, Unowned
 from gradlab.audit.places import Place
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ USUAL = ["zB"] * 24
 
 
 def history_of(
-    traces: Sequence[str], pending: str = "", loss: Loss | None = None, measured: Sequence[Measured] = ()
+    traces: Sequence[str], pending: str = "", loss: Loss | None = None, measured: Sequence[MeasuredUpdate] = ()
 ) -> History:
     """Return what is known of an optimizer by the traces of its updates; it steps HERE, and its losses are alike."""
     optimizer = OptimizerHistory("SGD", 2, measured=list(measured), pending=pending)
     for trace in traces:
         optimizer.add_update(trace)
         optimizer.add_losses(trace, [loss] if loss else [])
-    optimizer.seen_at("S", HERE)
+    optimizer.add_place("S", HERE)
     return History([optimizer])
 
 
@@ -91,7 +91,7 @@ OFF = ("first-window-off-by-one", "warning")
         (["", "zB", *["zBBBB"] * 9], "", []),
     ],
 )
-def test_what_traces_tell_of_windows(traces: list[str], pending: str, expected: list[tuple[str, str]]) -> None:
+def test_findings_of_windows_by_trace(traces: list[str], pending: str, expected: list[tuple[str, str]]) -> None:
     assert found(traces, pending) == expected
 
 
@@ -110,7 +110,7 @@ def test_what_traces_tell_of_windows(traces: list[str], pending: str, expected: 
         (Loss((2.0, 2.0), 1 / 4, "mean"), epochs(3, 2, 2), []),  # ½ of a square, say
     ],
 )
-def test_what_losses_tell_of_windows(loss: Loss, traces: list[str], expected: list[tuple[str, str]]) -> None:
+def test_findings_of_windows_by_loss(loss: Loss, traces: list[str], expected: list[tuple[str, str]]) -> None:
     assert found(traces, loss=loss) == expected
 
 
@@ -134,7 +134,7 @@ def test_what_losses_tell_of_windows(loss: Loss, traces: list[str], expected: li
         ("zBusk" + "zBu", []),  # the scheduler goes on where a step is skipped
     ],
 )
-def test_what_traces_tell_of_clipping_and_of_schedulers(trace: str, expected: list[str]) -> None:
+def test_findings_of_clipping_and_schedulers_by_trace(trace: str, expected: list[str]) -> None:
     assert [name for name, _ in found([trace] * 4)] == expected
     assert found([trace] * 2) == []
 
@@ -143,15 +143,15 @@ def test_what_traces_tell_of_clipping_and_of_schedulers(trace: str, expected: li
 
 
 def test_two_updates_are_too_few_to_say_never() -> None:
-    kept = [Measured(nth, (1.0,)) for nth in (2, 3)]
+    kept = [MeasuredUpdate(nth, (1.0,)) for nth in (2, 3)]
     assert findings.find(history_of(["B"] * 3, measured=kept)) == []
-    (found,) = findings.find(history_of(["B"] * 4, measured=[*kept, Measured(4, (1.0,))]))
+    (found,) = findings.find(history_of(["B"] * 4, measured=[*kept, MeasuredUpdate(4, (1.0,))]))
     assert (found.id, found.since_update, found.places) == ("never-cleared", 2, (HERE,))
 
 
 def test_a_gradient_that_was_gone_once_was_not_never_cleared() -> None:
-    kept = [Measured(nth, (1.0,)) for nth in range(2, 9)]
-    assert findings.find(history_of(["B"] * 9, measured=[*kept, Measured(9, (0.0,))])) == []
+    kept = [MeasuredUpdate(nth, (1.0,)) for nth in range(2, 9)]
+    assert findings.find(history_of(["B"] * 9, measured=[*kept, MeasuredUpdate(9, (0.0,))])) == []
 
 
 # Of parameters and graphs
@@ -197,14 +197,14 @@ def test_how_much_it_matters_that_no_optimizer_holds_it(unseen: str, training: b
 @pytest.mark.parametrize(
     ("trace", "measured", "found"),
     [
-        ("LLL", Measured(1, (1.0,), (1.0, 1.0), moved=True), True),
-        ("zLLL", Measured(1, (0.0,), (1.0, 1.0), moved=True), True),
-        ("L", Measured(1, (1.0,)), True),
-        ("zLLL", Measured(1, (0.0,), (1.0, 1.0)), False),  # at the same weights: one call, that accumulates
-        ("zLzL", Measured(1, (0.0,), (0.0,), moved=True), False),
-        ("zLLzLL", Measured(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
+        ("LLL", MeasuredUpdate(1, (1.0,), (1.0, 1.0), moved=True), True),
+        ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0), moved=True), True),
+        ("L", MeasuredUpdate(1, (1.0,)), True),
+        ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0)), False),  # at the same weights: one call, that accumulates
+        ("zLzL", MeasuredUpdate(1, (0.0,), (0.0,), moved=True), False),
+        ("zLLzLL", MeasuredUpdate(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
     ],
 )
-def test_a_closure_adds_up_where_weights_move_and_all_is_left(trace: str, measured: Measured, found: bool) -> None:
+def test_a_closure_adds_up_where_weights_move(trace: str, measured: MeasuredUpdate, found: bool) -> None:
     history = history_of([trace] * 24, measured=[measured._replace(update=nth) for nth in (2, 3, 4)])
     assert ids(history) == ["closure-without-clearing"] * found

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gradlab.audit.graphs import Mark, reached_from
+from gradlab.audit.recording.graphs import reached_from
+from gradlab.audit.recording.kept_graphs import Mark
 
 
 def test_what_a_loss_reaches_is_what_gets_gradient() -> None:

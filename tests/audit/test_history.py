@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gradlab.audit.history import OptimizerHistory, gathered_in, own_part
+from gradlab.audit.history.history import OptimizerHistory
+from gradlab.audit.history.trace import gathered_in, own_part
 
 
 def test_equal_updates_are_one_stretch() -> None:

@@ -5,17 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gradlab import audit
-from gradlab.audit import keep
-from gradlab.audit.history import Measured, OptimizerHistory, Stretch
+from gradlab.audit.history import keep
+from gradlab.audit.history.history import MeasuredUpdate, OptimizerHistory, Stretch
 from tests.audit.training import multiplied, train
-
-
-def test_what_is_no_multiple_of_the_gradient_is_no_share_of_it() -> None:
-    assert keep.share((1.0, 0.0), (1.0, 1.0)) is None
-
-
-def test_a_complex_share_is_that_of_the_real_inner_product() -> None:
-    assert keep.share((1 + 1j, 2j), (2 + 2j, 4j)) == 0.5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.9, 1.0, 1.5])
@@ -29,7 +21,7 @@ def test_keep_is_measured_as_the_share_that_was_left(share: float) -> None:
 
 @pytest.mark.parametrize(("lines", "batches", "so"), [(1, 0, True), (0, 0, False), (0, 2, True), (2, 2, False)])
 def test_passes_without_lines_are_micro_batches_if_fetched(lines: int, batches: int, so: bool) -> None:
-    measured = [Measured(nth, (0.0,), lines=lines) for nth in (1, 2, 3)]
+    measured = [MeasuredUpdate(nth, (0.0,), lines=lines) for nth in (1, 2, 3)]
     optimizer = OptimizerHistory("SGD", 2, updates=3, stretches=[Stretch("zBB", 1, 3)], measured=measured)
     optimizer.add_fetched(batches)
     assert keep.of_micro_batches(optimizer, 2) == so

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gradlab import audit
-from gradlab.audit import loss
+from gradlab.audit.recording import loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable

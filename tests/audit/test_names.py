@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from gradlab.audit import names
+from gradlab.audit.recording import names
 
 
 def test_a_parameter_is_named_as_its_model_names_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.patching import Patches
+from gradlab.audit.hooks.patching import Patches
 from tests.audit.training import multiplied, train
 
 Originals = dict[tuple[Any, str], Any]

@@ -32,9 +32,9 @@ def test_an_installed_package_is_the_users_own_when_audited(folder: Path, monkey
     (found,) = json.loads(done.stdout)["findings"]
     assert {each["file"] for each in found["places"]} == {str(installed / "trains_itself" / "loop.py")}
     assert [each["line"] for each in found["places"]] == NEVER_CLEARING_LINES
-    assert not places.is_users(str(installed / "other.py"))
+    assert not places.is_user_code(str(installed / "other.py"))
 
 
 def test_files_beside_an_environments_folders_are_the_users_own() -> None:
-    assert places.is_users(str(Path(sysconfig.get_path("data")) / "train.py"))
-    assert not places.is_users(str(Path(sysconfig.get_path("purelib")) / "train.py"))
+    assert places.is_user_code(str(Path(sysconfig.get_path("data")) / "train.py"))
+    assert not places.is_user_code(str(Path(sysconfig.get_path("purelib")) / "train.py"))

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.history import History, Measured, OptimizerHistory, Stretch
+from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
-from gradlab.audit.recording import Recorder
+from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import NARROWEST, Report
 from tests.audit.training import loader_of, multiplied, train
 
@@ -21,9 +21,9 @@ LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is
 
 def never_clearing(kind: str = "SGD", updates: int = 8, file: str = LONG, line: int = 7) -> OptimizerHistory:
     """Return what is seen of an optimizer whose gradients nothing clears."""
-    measured = [Measured(nth, (1.0,)) for nth in range(2, updates + 1)]
+    measured = [MeasuredUpdate(nth, (1.0,)) for nth in range(2, updates + 1)]
     seen = OptimizerHistory(kind, 4, updates=updates, stretches=[Stretch("B", 1, updates)], measured=measured)
-    seen.seen_at("S", Place(file, line))
+    seen.add_place("S", Place(file, line))
     return seen
 
 
@@ -109,7 +109,7 @@ def test_a_notebook_shows_a_report_as_its_text() -> None:
     assert repr(report).splitlines()[0] == "gradlab audit: 1 error"
 
 
-def test_a_script_that_takes_no_step_is_told_so() -> None:
+def test_the_report_says_that_no_step_was_taken() -> None:
     assert str(Report(Recorder().history)).splitlines() == ["gradlab audit: nothing found", "  no optimizer was seen"]
     assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
 
@@ -144,8 +144,11 @@ def test_steps_within_the_pass_leave_keep_unmeasured() -> None:
 
 
 @pytest.mark.parametrize(("count", "found"), [(3, []), (4, ["partly-kept"])])
-def test_a_share_that_is_kept_is_told_once_four_updates_show_it(count: int, found: list[str]) -> None:
-    measured = [*(Measured(nth) for nth in range(1, 6)), *(Measured(nth, (0.5,)) for nth in range(6, 6 + count))]
+def test_a_kept_share_is_reported_once_four_updates_show_it(count: int, found: list[str]) -> None:
+    measured = [
+        *(MeasuredUpdate(nth) for nth in range(1, 6)),
+        *(MeasuredUpdate(nth, (0.5,)) for nth in range(6, 6 + count)),
+    ]
     seen = OptimizerHistory("SGD", 4, updates=10, stretches=[Stretch("B", 1, 10)], measured=measured)
     assert [each.id for each in report_of(seen).findings] == found
 
@@ -159,13 +162,13 @@ def test_a_share_that_is_kept_is_told_once_four_updates_show_it(count: int, foun
         (0.0, "cleared for each update"),
     ],
 )
-def test_what_is_left_is_told_in_a_sentence_that_is_true_of_it(share: float, told: str) -> None:
+def test_the_sentence_on_keep_fits_the_share(share: float, told: str) -> None:
     with audit.watch(1) as report:
         train(multiplied(share))
     assert report.optimizers[0].meaning == told
 
 
-def test_the_sum_is_told_in_the_report() -> None:
+def test_the_report_says_that_gradients_are_summed() -> None:
     model = torch.nn.Linear(3, 1)
     with audit.watch() as report:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)

@@ -1,4 +1,4 @@
-"""torch.compile runs what listens as it is."""
+"""torch.compile runs hooks as they are."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.patching import UNCOUNTED
+from gradlab.audit.places import UNCOUNTED
 
 OURS = str(Path(audit.__file__).parent)
 
 
 @pytest.mark.slow  # it compiles
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler
-def test_torch_compile_does_not_compile_what_listens() -> None:
+def test_torch_compile_does_not_compile_the_hooks() -> None:
     from torch._dynamo import convert_frame
     from torch._dynamo.utils import counters
 

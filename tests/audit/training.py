@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from gradlab import audit
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,3 +54,12 @@ def multiplied(share: float) -> Callable[[nn.Module, torch.optim.Optimizer], Non
 def loader_of(samples: int) -> DataLoader[Any]:
     """Return batches of four samples of three numbers."""
     return DataLoader(TensorDataset(torch.randn(samples, 3)), batch_size=4)
+
+
+def watch_cell(source: str, sample: int | None = 1) -> audit.Report:
+    """Run the cell of a notebook under a watch; there is a batch `x`."""
+    head = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\nx = torch.randn(8, 2)\n"
+    with audit.watch(sample) as report:
+        exec(compile(head + source, "<ipython-input-1>", "exec"), {"__name__": "cell"})  # noqa: S102 - it is ours
+    assert report.history.faults == []
+    return report

@@ -23,7 +23,7 @@ from gradlab import store
 from gradlab.experiment import Override, from_task, identity
 from gradlab.runs import Stop
 from gradlab.store import Block, SweepRecord
-from gradlab.sweeps import cells_of, cluster, grid_of, remote, settings_of, shipping
+from gradlab.sweeps import cell_of, cells_of, cluster, grid_of, settings_of, shipping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,8 @@ def by_files(runs: int, folder: Path) -> None:
     """Measure what does not need a cluster."""
     chosen = timed("grid", lambda: grid(runs))
     cells = timed("cells", lambda: cells_of(chosen, CHUNK))
-    packed = [pickle.dumps(shipping.shipper(chosen).pack(cell)) for cell in cells[:10]]
+    ship = shipping.shipper(chosen)
+    packed = [pickle.dumps(ship(cell_of(chosen, cell))) for cell in cells[:10]]
     print(f"  {len(cells):,} cells; each ships {max(map(len, packed)):,} bytes "  # noqa: T201
           f"and returns {len(pickle.dumps(block(cells[0]))):,}")  # fmt: skip
     sweep = store.SweepFolder(folder / "noisy_line" / "sweep-made-up")
@@ -106,9 +107,9 @@ def _child(command: list[str]) -> tuple[float, float]:
     return seconds, megabytes
 
 
-def trained(shipment: shipping.Shipment, *_: object) -> tuple[str, Block]:
-    """Take the place of `remote.train`: nothing is trained."""
-    return "block", block(shipment.runs)
+def trained(shipment: shipping.Shipment, *_: object) -> Block:
+    """Take the place of `train_on_worker`: nothing is trained."""
+    return block([run.number for run in shipment.cell.runs])
 
 
 def by_cluster(runs: int, address: str, scheduler: int) -> None:
@@ -117,7 +118,6 @@ def by_cluster(runs: int, address: str, scheduler: int) -> None:
 
     chosen = grid(runs)
     cells = cells_of(chosen, CHUNK)[:CELLS]
-    shipping.shipper(chosen)  # imports torch, which is no scheduling
     process = psutil.Process(scheduler)
     with cluster.Cluster(address) as there:
         begin, before = time.process_time(), process.cpu_times()
@@ -155,7 +155,7 @@ def main() -> None:
         print(f"{runs:,} runs:")  # noqa: T201
         with tempfile.TemporaryDirectory() as folder:
             by_files(runs, Path(folder))
-    remote.train = trained  # type: ignore[assignment]  # in this process alone: it is sent by its name
+    cluster.train_on_worker = trained  # type: ignore[assignment]  # in this process alone: it is sent by its name
     with tempfile.TemporaryDirectory() as folder, scheduler_and_workers(Path(folder)) as (address, process):
         for runs in counts:
             print(f"{runs:,} runs, scheduled:")  # noqa: T201

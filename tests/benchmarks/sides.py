@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from gradlab import Mode, Task, modes, train
-from gradlab.engines.ensemble import Member, TracedSteps, Training
+from gradlab.engines.ensemble import Member, SeedTask, StackedTraining, TracedSteps
 from gradlab.engines.ensemble import train as train_ensemble
-from gradlab.engines.ensemble.batches import World
-from gradlab.engines.ensemble.memory import keep_freed_memory
+from gradlab.engines.ensemble.tuning import keep_freed_memory
 from gradlab.tasks.loading import seed_everything
 from tests.benchmarks.mlp import mlp
 from tests.benchmarks.turns import Cost, now, peak_memory
@@ -181,7 +180,7 @@ def ours(case: Case) -> Found:
         runs = case.runs[at : at + size]
         seeds = sorted({seed for seed, _ in runs})
         members = [Member(mode, seeds.index(seed)) for seed, mode in runs]
-        training = Training([World(built(seed)) for seed in seeds], members, _optimizer, traced=steps)
+        training = StackedTraining([SeedTask(built(seed)) for seed in seeds], members, _optimizer, traced=steps)
         rows = []
         for row in train_ensemble(training, steps=case.steps):
             rows.append(row.losses)

@@ -20,7 +20,6 @@ import torch
 from gradlab import experiment, runs, tasks
 
 if TYPE_CHECKING:
-    from gradlab.analysis.results import Result
     from gradlab.experiment import Experiment
 
 GOAL = 1.05
@@ -35,20 +34,14 @@ class Timed(NamedTuple):
     losses: list[float]
 
 
-class Clock:
-    """A watcher that takes the time between the first and the last word it hears: steps alone, no set-up."""
+class Clock(runs.Progress):
+    """Takes the time between the first and the last word it hears: steps alone, no set-up."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[int, float, float]] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None: ...
-
-    def says(self, text: str) -> None: ...
-
-    def at(self, steps: int) -> None:
+    def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
         self.heard.append((steps, time.process_time(), time.perf_counter()))
-
-    def ends(self, result: Result) -> None: ...
 
     def timed(self, losses: list[float]) -> Timed:
         (first, cpu, wall), (last, cpu_end, wall_end) = self.heard[0], self.heard[-1]
@@ -69,14 +62,14 @@ def by_hand(chosen: Experiment) -> Timed:
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
-        clock.at(len(losses))
+        clock.on_progress(len(losses))
     return clock.timed(losses)
 
 
 def by_gradlab(chosen: Experiment, out: Path) -> Timed:
     """Train by `gradlab run`."""
     clock = Clock()
-    result = runs.run(chosen, out, fresh=True, watcher=clock).runs[0]
+    result = runs.run(chosen, out, fresh=True, progress=clock).runs[0]
     return clock.timed([row.loss for row in result.rows])
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import gradlab.cli
-from gradlab.runs import lifecycle
+from gradlab.runs import job
 from gradlab.store import RowLog
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def train_here(folder: Path, command: list[str]) -> None:
 def train(fault: Fault | None, command: list[str]) -> NoReturn:
     """Run the command with the fault in this process, and end it."""
     write_each_row_at_once()
-    lifecycle.SPARED = 0  # a checkpoint after each row, whatever it costs
+    job.CHECKPOINT_SPACING = 0  # a checkpoint after each row, whatever it costs
     if fault:
         limit_files(fault.nth * LIMIT) if fault.call == "limit" else inject(fault)
     status: Any = 1

@@ -39,7 +39,7 @@ FAULTS = [
         "damaged, nested, other encodings, 60 MB, format 2, to list, show, plot and export",
         52,
         "nothing",
-        f"{FILES}::test_a_bad_record_is_refused_in_two_lines_by_list_show_plot_and_export",
+        f"{FILES}::test_every_command_refuses_a_bad_record_in_two_lines",
     ),
     Fault(
         "Bad experiment.json",
@@ -53,7 +53,7 @@ FAULTS = [
         "any JSON in any key and setting, to five commands",
         125,
         "nothing",
-        f"{FILES}::test_a_record_edited_by_hand_is_shown_or_refused_and_runs_nothing",
+        f"{FILES}::test_a_record_edited_by_hand_is_shown_or_refused",
     ),
     Fault(
         "A row edited by hand",
@@ -81,7 +81,7 @@ FAULTS = [
         "Unicode, spaces, 100 characters, 200 bytes: run, listed, shown, plotted, exported",
         10,
         "nothing",
-        f"{NAMES}::test_a_name_that_works_is_run_listed_shown_plotted_and_exported",
+        f"{NAMES}::test_an_odd_name_that_works_works_in_every_command",
     ),
     Fault(
         "Odd files of tasks and modes",
@@ -95,7 +95,7 @@ FAULTS = [
         "a file, below a file, too long",
         5,
         "nothing",
-        f"{NAMES}::test_an_out_that_can_be_no_folder_is_refused_before_anything_is_trained",
+        f"{NAMES}::test_an_out_that_can_be_no_folder_is_refused_at_once",
     ),
     Fault(
         "A reader that leaves",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +20,7 @@ import pytest
 from gradlab import store
 from gradlab import sweeps as sweep
 from gradlab.experiment import Override, from_task
-from gradlab.sweeps import cluster, grid_of, shipping
+from gradlab.sweeps import cluster, grid_of
 from gradlab.sweeps.cluster import Cluster
 from tests.faults.test_sweeps import COMMAND, ENVIRONMENT, injected, lines, see_ended
 from tests.processes import PATIENCE
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from gradlab.runs import Stop
     from gradlab.sweeps import Ended, Grid
 
-psutil = pytest.importorskip("psutil")  # which distributed needs
 pytest.importorskip("distributed")
 pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.slow]
 
@@ -100,8 +101,8 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
         started: list[subprocess.Popen[bytes]] = []
         try:
             started.append(start("scheduler", "--host", "127.0.0.1", "--port", "0"))
-            worker = ["worker", "--no-nanny", "--nthreads", "1", "--local-directory", "scratch"]
-            started += [start(*worker), start(*worker, "--name", "second")]
+            worker = ["worker", "--nthreads", "1", "--local-directory", "scratch"]
+            started += [start(*worker), start(*worker, "--no-nanny")]
             due = time.monotonic() + PATIENCE
             while not (folder / "file.json").exists():
                 assert time.monotonic() < due, (folder / "log").read_text()
@@ -131,47 +132,49 @@ def alone(chosen: Grid) -> list[bytes]:
     return lines(sweep.run(chosen, Path("alone"), workers=1, chunk=1).folder)
 
 
-def test_results_on_workers_that_do_not_have_the_users_file_are_those_of_this_machine(
+def test_dask_results_equal_local_ones_without_the_users_file(
     dask: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = grid(RAISES, modes=["zero_grad", "mine.py:thirds,every=2"])
     here = alone(chosen)
-    most: list[int] = []
-
-    class Counted(cluster._Sweep):  # nothing public says how many cells are away at a time
-        def _send(self, nth: int) -> None:
-            super()._send(nth)
-            most.append(len(self.away))
-
-    monkeypatch.setattr(cluster, "_Sweep", Counted)
+    sent, ended, most = 0, 0, 0
 
     def far(
-        grid: Grid, cells: Sequence[tuple[int, ...]], tell: Callable[[int, int, float], object], stop: Stop
+        grid: Grid, cells: Sequence[tuple[int, ...]], on_progress: Callable[[int, int, float], object], stop: Stop
     ) -> Iterator[Ended]:
-        packed = shipping.shipper(grid)
-        monkeypatch.setattr(shipping, "shipper", lambda _: packed)
-        Path("mine.py").rename("moved")
+        nonlocal ended
         with Cluster(dask.address) as there:
-            yield from there(grid, cells, tell, stop)
-        Path("moved").rename("mine.py")
+            monkeypatch.setattr(there.client, "submit", partial(submitted, there.client.submit))
+            for each in there(grid, cells, on_progress, stop):
+                ended += 1
+                yield each
+        Path("kept").rename("mine.py")
+
+    def submitted(submit: Callable[..., Any], *args: Any, **more: Any) -> Any:
+        nonlocal sent, most
+        if Path("mine.py").exists():  # it has been read
+            Path("mine.py").rename("kept")
+        sent += 1
+        most = max(most, sent - ended)
+        return submit(*args, **more)
 
     there = sweep.run(chosen, executor=far, chunk=1)
     assert (there.failed, there.record.status) == (4, "done")
     assert "ZeroDivisionError" in there.folder.results().column("error", 16)[2]
     assert lines(there.folder) == here
-    assert not [child for worker in dask.workers for child in psutil.Process(worker.pid).children()]
-    assert len(most) == 16
-    assert max(most) == cluster.AHEAD * 2  # of the threads of the workers
+    with Cluster(dask.address) as cluster_:
+        assert set(cluster_.client.run(lambda: len(multiprocessing.active_children())).values()) == {0}
+    assert (sent, ended, most) == (16, 16, cluster.CELLS_PER_THREAD * 2)  # of the threads of the workers
 
 
-def test_a_process_that_is_killed_on_a_worker_costs_its_cell_alone_which_is_tried_again(
+def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
     dask: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "TRIES", 2)
     chosen = grid(KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
     there = sweep.run(chosen, dask=dask.address, chunk=1)
     assert (there.lost, there.failed, there.record.status) == (1, 1, "interrupted")
-    assert there.how == "the process that trained it was ended by SIGKILL"
+    assert there.lost_reason == "the process that trained it was ended by SIGKILL"
     assert there.folder.results().column("run", 2) == [0, None]
     assert all(worker.poll() is None for worker in dask.workers)
     injected("killed process of a Dask worker", 2)
@@ -182,8 +185,8 @@ def waiting(address: str) -> Iterator[subprocess.Popen[str]]:
     """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
     command = [*COMMAND, "--optimizer", "vanilla", "--engine", "loop", "--dask", address]
     script = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweeps import running; "
-        "running.LOOP_CHUNK = 1; from gradlab.cli import main; main()"
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweeps import stacked; "
+        "stacked.LOOP_CHUNK = 1; from gradlab.cli import main; main()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, *command], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE,
@@ -210,7 +213,7 @@ def been() -> dict[int, int]:
     return {int(child): int(parent) for child, parent in parts}
 
 
-def test_ctrl_c_stops_what_is_trained_on_the_cluster_and_keeps_whole_blocks(dask: Processes) -> None:
+def test_ctrl_c_stops_a_cluster_and_keeps_whole_blocks(dask: Processes) -> None:
     chosen = grid(WAITS)
     with waiting(dask.address) as process:
         os.killpg(process.pid, signal.SIGINT)
@@ -230,7 +233,7 @@ def test_ctrl_c_stops_what_is_trained_on_the_cluster_and_keeps_whole_blocks(dask
     injected("Ctrl-C with Dask", 1)
 
 
-def test_a_worker_that_is_killed_costs_its_cells_alone_which_are_tried_elsewhere(dask: Processes) -> None:
+def test_the_cells_of_a_killed_dask_worker_are_trained_elsewhere(dask: Processes) -> None:
     chosen = grid(WAITS)
 
     def kill() -> None:
@@ -246,7 +249,7 @@ def test_a_worker_that_is_killed_costs_its_cells_alone_which_are_tried_elsewhere
     killer.start()
     there = sweep.run(chosen, dask=dask.address, chunk=1)
     killer.join()
-    assert killed[0] in {each.pid for each in dask.workers}
+    assert killed
     assert (there.lost, there.record.status) == (0, "done")
     assert lines(there.folder) == alone(chosen)
     injected("killed Dask worker", 1)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from gradlab.cli import app
 from gradlab.errors import StoreError
 from gradlab.rows import Row
-from gradlab.store import ExperimentFolder, RunFolder, RunRecord, make_run
+from gradlab.store import ExperimentFolder, RunFolder, RunRecord
 from tests.faults.table import injected
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ lines = st.lists(st.binary(max_size=40) | st.builds(lambda value: json.dumps(val
 def made(name: str = "run") -> RunFolder:
     """Make a run that is done, of twelve rows."""
     folder = RunFolder(Path(name))
-    make_run(folder)
+    folder.make()
     with folder.log() as log:
         for row in ROWS:
             log.append(row)
@@ -53,7 +53,7 @@ def made(name: str = "run") -> RunFolder:
     return folder
 
 
-def test_a_log_torn_at_any_byte_keeps_all_whole_rows_and_is_mended_by_the_next_append() -> None:
+def test_a_torn_log_keeps_all_whole_rows() -> None:
     folder = made()
     whole = folder.rows_file.read_bytes()
     content = whole.replace(b'"step":3', '"é":0,"step":3'.encode())  # a character of two bytes
@@ -62,7 +62,7 @@ def test_a_log_torn_at_any_byte_keeps_all_whole_rows_and_is_mended_by_the_next_a
         expected = ROWS[: content[:end].count(b"\n")]
         assert folder.rows()[:2] == (expected, [])
         assert folder.whole_rows() == len(expected)
-        assert folder.lacks(RECORD)
+        assert folder.verified_record(RECORD)[1]
         if end % 25 == 0:
             log = folder.log(keep=len(expected))
             with log:
@@ -83,7 +83,7 @@ def test_no_flipped_bit_of_a_log_passes_for_a_whole_run() -> None:
         content[nth // 8] ^= 1 << nth % 8
         folder.rows_file.write_bytes(content)
         rows, damaged, _ = folder.rows()
-        assert folder.lacks(record)
+        assert folder.verified_record(record)[1]
         hit = whole[: nth // 8].count(b"\n")  # the line of the flipped bit
         assert folder.whole_rows() >= hit
         assert rows[:hit] == ROWS[:hit]
@@ -112,7 +112,7 @@ def test_a_block_of_zeros_costs_the_lines_it_touches_alone() -> None:
 
 def test_no_bytes_make_reading_a_log_fail() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     seen = 0
 
     @given(lines)
@@ -128,9 +128,9 @@ def test_no_bytes_make_reading_a_log_fail() -> None:
     injected("any bytes for a log", seen)
 
 
-def test_no_bytes_make_reading_a_record_fail_otherwise_than_in_one_line() -> None:
+def test_any_bytes_for_a_record_fail_in_one_line_at_most() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     seen = 0
 
     @given(st.binary(max_size=60) | st.builds(lambda value: json.dumps(value).encode(), documents), st.booleans())
@@ -164,11 +164,11 @@ def test_no_flipped_bit_of_a_record_is_a_traceback() -> None:
         content[at] ^= 1 << bit
         folder.record_file.write_bytes(content)
         with suppress(StoreError):
-            folder.standing(folder.read())
+            folder.verified_record(folder.read())
     injected("flipped bit in a record", len(flips))
 
 
-def test_a_link_in_place_of_a_file_is_followed_neither_in_reading_nor_in_writing() -> None:
+def test_a_link_in_place_of_a_file_is_never_followed() -> None:
     folder = made("line/run")
     record = folder.read()
     uses: list[tuple[Path, Callable[[], object], Callable[[], object]]] = [
@@ -232,7 +232,7 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line() -> None:
     injected("file for a folder", len(places))
 
 
-def test_the_folder_of_a_mode_of_any_name_is_one_short_visible_name_within_the_experiment() -> None:
+def test_a_mode_of_any_name_gets_a_short_visible_folder() -> None:
     seen = 0
     names = st.text(min_size=1, max_size=300) | st.sampled_from(
         ["é" * 300, "../../etc", ".hidden", "a\nb", "a\\b", "\udcff"]

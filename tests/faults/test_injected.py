@@ -86,7 +86,7 @@ def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
         record, rows = run.read(), run.rows()
         assert rows.damaged == []
         assert record.status in ("done", "failed", "interrupted")
-        done = run.standing(record, rows)[0].status == "done"
+        done = run.verified_record(record, rows)[0].status == "done"
         assert not done or run.rows_file.read_bytes() == whole[file.parent.name]
 
 

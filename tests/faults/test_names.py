@@ -92,7 +92,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("name", WORKING, ids=ascii)
-def test_a_name_that_works_is_run_listed_shown_plotted_and_exported(name: str) -> None:
+def test_an_odd_name_that_works_works_in_every_command(name: str) -> None:
     assert_works(invoke(*LINE, "--set", f"name={json.dumps(name, ensure_ascii=False)}"), name)
 
 
@@ -112,7 +112,7 @@ def test_the_name_of_a_file_that_works_is_that_of_the_experiment(stem: str) -> N
 
 
 @pytest.mark.parametrize("stem", ["mine (1)", "x" * 200, "aux", ".hidden", "a.", "\x1b[31m"], ids=ascii)
-def test_the_name_of_a_file_that_is_no_folders_is_refused_and_another_one_helps(stem: str) -> None:
+def test_a_file_name_that_is_no_folders_is_refused(stem: str) -> None:
     Path(f"{stem}.toml").write_text("task = 'noisy_line'\n")
     refused = invoke(*RUN, f"{stem}.toml")
     assert_refused(refused)
@@ -132,7 +132,7 @@ def test_an_odd_file_of_a_task_and_of_a_mode_works(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["a\x1b[31m.py", "a\nb.py", "a\u202eb.py"], ids=ascii)
-def test_a_file_of_a_task_or_mode_whose_name_cannot_be_shown_is_refused(file: str) -> None:
+def test_a_user_file_whose_name_cannot_be_shown_is_refused(file: str) -> None:
     Path(file).write_text(TASK.format(function="mine"))
     assert_refused(invoke(*RUN, "--task", f"{file}:mine"))
     assert_refused(invoke("run", "--task", "noisy_line", "-m", f"{file}:leave"))
@@ -150,7 +150,7 @@ def test_a_path_too_long_for_the_system_is_refused(task: str) -> None:
 
 
 @pytest.mark.parametrize("out", ["file", "file/below", "x" * 300, "a/" * 3000, "/dev/null"], ids=len)
-def test_an_out_that_can_be_no_folder_is_refused_before_anything_is_trained(out: str) -> None:
+def test_an_out_that_can_be_no_folder_is_refused_at_once(out: str) -> None:
     Path("file").write_text("mine")
     assert_refused(invoke(*LINE, "--out", out))
     assert Path("file").read_text() == "mine"
@@ -169,7 +169,7 @@ def test_an_odd_out_is_a_folder_like_any_other(out: str) -> None:
 @pytest.mark.parametrize(
     "file", ["", ".", "..", "runs", "no/such/a.png", "x" * 300 + ".png", "a\0.png", "/dev/full/a.png"], ids=ascii
 )
-def test_an_output_file_that_cannot_be_is_refused_and_the_runs_stay_as_they_are(file: str) -> None:
+def test_an_impossible_output_file_leaves_the_runs_alone(file: str) -> None:
     invoke(*LINE)
     before = sorted(map(str, Path().rglob("*")))
     for command in ("plot", "export"):

@@ -21,7 +21,7 @@ from gradlab import experiment, runs
 from gradlab.cli import app
 from gradlab.errors import StoreError, TaskError
 from gradlab.experiment import Override
-from gradlab.store import RunFolder, RunRecord, make_run
+from gradlab.store import RunFolder, RunRecord
 from tests.faults.table import injected
 from tests.processes import PATIENCE, gradlab, start
 
@@ -78,7 +78,7 @@ def only_run() -> RunFolder:
     return RunFolder(file.parent)
 
 
-def test_a_second_writer_exits_2_and_names_the_first_and_the_lock_of_a_killed_one_is_free_at_once() -> None:
+def test_a_second_writer_exits_2_until_the_first_is_killed() -> None:
     with waiting() as process:
         assert only_run().read().status == "running"
         before = only_run().rows_file.read_bytes()
@@ -119,9 +119,9 @@ def test_runs_started_at_once_in_one_folder_are_all_seen() -> None:
     injected("writers of one folder at once", 4 * len(seeds))
 
 
-def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() -> None:
+def test_a_child_left_by_a_killed_process_keeps_no_lock() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     reads, writes = os.pipe()
     script = (
         "import os, signal, sys, time\nfrom pathlib import Path\nfrom gradlab.store import RunFolder\n"
@@ -135,7 +135,7 @@ def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() ->
     try:
         assert process.wait(PATIENCE) == -signal.SIGKILL
         os.kill(child, 0)  # it lives
-        folder.log().let_go()
+        folder.log().close()
     finally:
         os.kill(child, signal.SIGKILL)
         os.close(reads)
@@ -143,9 +143,9 @@ def test_a_child_that_a_killed_process_leaves_behind_does_not_keep_its_lock() ->
     injected("forked child with the lock", 1)
 
 
-def test_a_reader_of_the_status_never_keeps_a_writer_from_starting() -> None:
+def test_a_reader_of_the_status_never_blocks_a_writer() -> None:
     folder = RunFolder(Path("run"))
-    make_run(folder)
+    folder.make()
     folder.rows_file.touch()
     folder.write(RunRecord("line", "zero_grad", 1, "abc", {}, "running"))
     ended = threading.Event()
@@ -188,7 +188,7 @@ def test_a_task_that_ends_the_process_is_never_counted_as_done() -> None:
     injected("user's code ends the process", len(rows))
 
 
-def test_a_record_that_cannot_be_written_does_not_hide_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_record_does_not_hide_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     write = RunFolder.write
 
     def full(self: RunFolder, record: RunRecord) -> None:

@@ -17,18 +17,17 @@ import torch
 
 from gradlab import experiment as experiments
 from gradlab import runs, store
-from gradlab.engines import resuming
-from gradlab.engines.resuming import CannotGoOnError
+from gradlab.engines.resuming import CannotResumeError, Checkpoint
 from gradlab.errors import StoreError
 from gradlab.experiment import Experiment, Override
-from gradlab.runs import lifecycle
+from gradlab.runs import job
 from tests.faults.table import injected
 from tests.table import MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gradlab.analysis.results import Outcome
+    from gradlab.analysis.results import ExperimentResult
     from gradlab.rows import Row
 
 # Tasks whose state a checkpoint must hold or find again: generators, buffers, batches that tell their size.
@@ -90,7 +89,7 @@ STEPS = 120
 
 @pytest.fixture(autouse=True)
 def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "SPARED", 0)
+    monkeypatch.setattr(job, "CHECKPOINT_SPACING", 0)
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
@@ -111,7 +110,7 @@ def in_child(work: Callable[[], object]) -> int:
     return child
 
 
-def rows_of(outcome: Outcome) -> list[list[Row]]:
+def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
     assert [run.status for run in outcome.runs] == ["done"] * len(outcome.runs)
     return [run.rows for run in outcome.runs]
 
@@ -125,22 +124,18 @@ def killed(experiment: Experiment, out: Path, moment: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
-class Heard:
-    """A watcher that remembers where runs went on from, and what it was told."""
+class Heard(runs.Progress):
+    """Remembers from where runs resumed, and all messages."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
         self.said: list[str] = []
 
-    def begins(self, plan: runs.Plan, steps: int | None, done: int, runs: int = 1) -> None:  # noqa: ARG002
-        self.begun.append(done)
+    def on_start(self, *_: object, done_steps: int = 0, **__: object) -> None:
+        self.begun.append(done_steps)
 
-    def at(self, steps: int) -> None: ...
-
-    def says(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.said.append(text)
-
-    def ends(self, result: object) -> None: ...
 
 
 def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path:
@@ -150,7 +145,7 @@ def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path
 
     def appended(log: store.RowLog, row: Row) -> None:
         append(log, row)
-        stop.asked = row.step + 1 == step
+        stop.requested = row.step + 1 == step
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
@@ -163,7 +158,7 @@ def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path
 
 def gone_on(experiment: Experiment) -> tuple[list[Row], Heard]:
     heard = Heard()
-    (rows,) = rows_of(runs.run(experiment, Path("runs"), watcher=heard))
+    (rows,) = rows_of(runs.run(experiment, Path("runs"), progress=heard))
     return rows, heard
 
 
@@ -176,8 +171,8 @@ def one() -> Experiment:
     return chosen("dropout_and_global_shuffle", ["accumulate:4"], OPTIMIZERS[1])
 
 
-def loaded(file: Path) -> resuming.Saved:
-    return resuming.unpacked(store.load_checkpoint(file))
+def loaded(file: Path) -> Checkpoint:
+    return Checkpoint.from_bytes(store.load_checkpoint(file))
 
 
 # Killed
@@ -185,7 +180,7 @@ def loaded(file: Path) -> resuming.Saved:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nth", range(len(MODES)))
-def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: int) -> None:
+def test_a_killed_run_ends_in_the_rows_of_an_undisturbed_one(nth: int) -> None:
     experiment = chosen(NAMES[nth % len(NAMES)], [MODES[nth]], OPTIMIZERS[nth % len(OPTIMIZERS)])
     expected = undisturbed(experiment)
     began = time.monotonic()
@@ -204,7 +199,7 @@ def test_a_run_killed_again_and_again_ends_in_the_rows_of_one_that_was_not(nth: 
     injected("SIGKILL while training", kills)
 
 
-def test_a_task_that_finds_no_memory_fails_its_own_run_and_keeps_its_rows() -> None:
+def test_a_task_without_memory_fails_its_run_and_keeps_rows() -> None:
     Path("mine.py").write_text(
         TASKS + "\ndef hungry(seed):\n    task, seen = batch_norm(seed), []\n"
         "    def loss(model, batch):\n        seen.append(torch.empty(2**len(seen), 2**16))\n"
@@ -228,7 +223,7 @@ def test_a_task_that_finds_no_memory_fails_its_own_run_and_keeps_its_rows() -> N
 # Stopped
 
 
-def test_a_run_that_was_stopped_goes_on_there_and_leaves_no_checkpoint() -> None:
+def test_a_stopped_run_resumes_and_leaves_no_checkpoint() -> None:
     folder = stopped(one(), 50)
     rows, heard = gone_on(one())
     assert heard.begun == [50]
@@ -254,7 +249,7 @@ def test_the_seconds_of_all_its_parts_are_counted() -> None:
 def test_what_is_trained_anew_goes_on_from_nothing() -> None:
     stopped(one(), 50)
     heard = Heard()
-    runs.run(one(), Path("runs"), fresh=True, watcher=heard)
+    runs.run(one(), Path("runs"), fresh=True, progress=heard)
     assert heard.begun == [0]
 
 
@@ -276,9 +271,9 @@ def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(monkeypatch: pytest.
     assert calls[calls.index("checkpoint") - 1] == "rows"
 
 
-def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
+def test_a_stopped_fresh_run_says_how_to_continue() -> None:
     stopped(one(), 20)
-    stop = runs.Stop(asked=True)
+    stop = runs.Stop(requested=True)
     with pytest.raises(runs.StoppedError, match="stopped between two runs"):
         runs.run(one(), Path("runs"), stop=stop)
     appended = store.RowLog.append
@@ -286,7 +281,7 @@ def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
 
     def append(log: store.RowLog, row: Row) -> None:
         appended(log, row)
-        stop.asked = row.step == 9
+        stop.requested = row.step == 9
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", append)
@@ -295,12 +290,12 @@ def test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on() -> None:
     assert gone_on(one())[1].begun == [10]
 
 
-def test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run() -> None:
+def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
     stop = runs.Stop()
 
     class Dying(Heard):
-        def begins(self, *_: object) -> None:
-            stop.asked = True
+        def on_start(self, *_: object, **__: object) -> None:
+            stop.requested = True
 
     Path("mine.py").write_text(
         TASKS + "\ndef dying(seed):\n    def loss(model, batch):\n        raise RuntimeError('worker killed')\n"
@@ -308,12 +303,12 @@ def test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run()
     )
     experiment = experiments.from_task("mine.py:dying")
     with pytest.raises(runs.StoppedError, match="amid a step; the same command goes on from its last checkpoint"):
-        runs.run(experiment, Path("runs"), watcher=Dying(), stop=stop)
+        runs.run(experiment, Path("runs"), progress=Dying(), stop=stop)
     (record,) = Path("runs").glob("*/*/run.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
 
 
-def test_a_checkpoint_that_cannot_be_read_for_now_is_kept_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_checkpoint_is_kept_with_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = store.RunFolder(stopped(one(), 90))
     rows = folder.rows_file.read_bytes()
     for fault in (MemoryError(), OSError(24, "Too many open files")):
@@ -352,7 +347,7 @@ def test_a_checkpoint_cut_off_anywhere_is_not_loaded() -> None:
     injected("torn checkpoint", len(lengths))
 
 
-def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used() -> None:
+def test_a_damaged_newest_checkpoint_falls_back_to_the_last() -> None:
     folder = stopped(one(), 50)
     stopped(one(), 90)
     newest, before = store.RunFolder(folder).checkpoints()
@@ -367,7 +362,7 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_is_used() -> None
 @pytest.mark.parametrize(
     "content", [b"", b"no checkpoint", b"gradlab checkpoint 2 00\n"], ids=["empty", "text", "newer"]
 )
-def test_where_no_checkpoint_checks_out_the_run_begins_again(content: bytes) -> None:
+def test_without_a_sound_checkpoint_the_run_starts_anew(content: bytes) -> None:
     for file in store.RunFolder(stopped(one(), 50)).checkpoints():
         file.write_bytes(content)
     rows, heard = gone_on(one())
@@ -388,7 +383,7 @@ def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
     injected("log shorter than the checkpoint", 1)
 
 
-def test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled() -> None:
+def test_rows_beyond_the_checkpoint_are_cut_off() -> None:
     folder = store.RunFolder(stopped(one(), 50))
     with folder.rows_file.open("ab") as log:
         log.write(b'{"step":50,"update":13,"epoch":10,"loss":1e9}\n{"step":51,"upd')
@@ -398,7 +393,7 @@ def test_rows_beyond_the_checkpoint_are_cut_back_and_none_is_doubled() -> None:
     injected("rows beyond the checkpoint", 1)
 
 
-def test_a_row_that_was_changed_before_the_checkpoint_is_not_gone_on_from() -> None:
+def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
     folder = store.RunFolder(stopped(one(), 90))
     lines = folder.rows_file.read_bytes().splitlines(keepends=True)
     lines[5] = b'{"step":5,"update":1,"epoch":1,"loss":7.5}\n'
@@ -416,7 +411,7 @@ def test_a_checkpoint_of_another_version_or_run_is_not_used(key: str) -> None:
     saved = loaded(folder.checkpoints()[0])
     folder.clear_checkpoints()
     other: Any = {"torch": "1.0"} if key == "versions" else "another"
-    folder.save_checkpoint(50, resuming.packed(saved._replace(**{key: other})))
+    folder.save_checkpoint(50, saved._replace(**{key: other}).to_bytes())
     rows, heard = gone_on(one())
     assert heard.begun == [0]
     assert rows == undisturbed(one())
@@ -430,7 +425,7 @@ def test_a_checkpoint_from_elsewhere_runs_no_code() -> None:
         saved = io.BytesIO()
         torch.save(hostile, saved)
         folder.save_checkpoint(50, saved.getvalue())
-        with pytest.raises(CannotGoOnError, match="is not a checkpoint"):
+        with pytest.raises(CannotResumeError, match="is not a checkpoint"):
             loaded(file)
     gone_on(one())
     assert not Path("was_run").exists()

@@ -26,8 +26,8 @@ from gradlab.errors import StoreError
 from gradlab.experiment import Override, from_task
 from gradlab.store import Block, SweepFolder, SweepRecord
 from gradlab.store.sweeps import block_line
-from gradlab.sweeps import grid_of, running
-from gradlab.sweeps import workers as executors
+from gradlab.sweeps import grid_of, stacked
+from gradlab.sweeps import workers as processes
 from tests.faults.injecting import path_of
 from tests.faults.table_sweeps import FAULTS
 from tests.processes import PATIENCE, start
@@ -112,8 +112,8 @@ def waiting(workers: str) -> Iterator[Process]:
         yield process
 
 
-def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "LOOP_CHUNK", 8)
+def test_a_killed_sweep_resumes_to_the_undisturbed_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "LOOP_CHUNK", 8)
     chosen = grid(WAITS)
     Path("go").touch()
     undisturbed = sweep.run(chosen, Path("undisturbed"), workers=1)
@@ -136,7 +136,7 @@ def test_a_killed_sweep_goes_on_and_ends_in_the_results_of_one_that_was_not(monk
     injected("second writer of a sweep", 1)
 
 
-def test_stacked_cells_end_in_the_same_bits_wherever_a_sweep_was_cut_off() -> None:
+def test_stacked_cells_resume_bit_for_bit_from_any_cut() -> None:
     values: dict[str, Any] = {"steps": 12, "seeds": [0, 1]}
     made = from_task("noisy_line", [Override((key,), value, "") for key, value in values.items()])
     chosen = grid_of(made, ["lr=0.01,0.1", "keep=0:1:3"])
@@ -155,12 +155,12 @@ def test_stacked_cells_end_in_the_same_bits_wherever_a_sweep_was_cut_off() -> No
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_costs_its_cell_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = grid("pass", KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
-    monkeypatch.setattr(executors, "TRIES", 2)
+    monkeypatch.setattr(processes, "TRIES", 2)
     outcome = sweep.run(chosen, workers=2, chunk=1)
     assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
-    assert outcome.how == "the process that trained it was ended by SIGKILL"
+    assert outcome.lost_reason == "the process that trained it was ended by SIGKILL"
     assert outcome.folder.results().column("run", 2) == [0, None]
     alone = sweep.run(grid("pass", seeds=(1,))._replace(axes=chosen.axes), Path("alone"), workers=1, chunk=1)
     assert lines(outcome.folder) == lines(alone.folder)
@@ -168,7 +168,7 @@ def test_a_worker_that_is_killed_costs_its_cell_alone_which_is_tried_again(monke
 
 
 @pytest.mark.slow
-def test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word() -> None:
+def test_ctrl_c_ends_all_workers_silently() -> None:
     grid(WAITS)
     with waiting("2") as process:
         begin = time.monotonic()
@@ -180,7 +180,7 @@ def test_no_worker_outlives_a_sweep_that_is_interrupted_nor_says_a_word() -> Non
     injected("Ctrl-C with workers", 1)
 
 
-def test_a_worker_ends_with_the_process_that_started_it_however_that_ends() -> None:
+def test_a_worker_ends_with_its_parent() -> None:
     # A sweep with workers would do the same, but each of its processes imports torch, which takes seconds.
     script = (
         "import multiprocessing, os, signal\nfrom gradlab.sweeps.workers import _end_with_parent\n"
@@ -262,7 +262,7 @@ def test_no_flipped_bit_of_results_passes_for_a_block() -> None:
     injected("flipped bit in results", len(line) * 8)
 
 
-def test_results_torn_at_any_byte_keep_all_whole_blocks_and_are_mended_by_the_next_append() -> None:
+def test_torn_results_keep_whole_blocks_and_are_mended() -> None:
     folder = SweepFolder(Path("s"))
     folder.make()
     line = block_line(BLOCK)
@@ -287,7 +287,7 @@ def test_no_bytes_make_reading_results_fail(content: bytes) -> None:
 
 
 @given(st.sampled_from([None, *RECORD.__dataclass_fields__]), JSON)
-def test_a_record_of_a_sweep_edited_by_hand_is_read_or_refused_in_a_line(key: str | None, value: Any) -> None:
+def test_an_edited_sweep_record_is_read_or_refused_in_a_line(key: str | None, value: Any) -> None:
     folder = SweepFolder(Path("s"))
     folder.path.mkdir(exist_ok=True)
     folder.write(RECORD)
@@ -298,7 +298,7 @@ def test_a_record_of_a_sweep_edited_by_hand_is_read_or_refused_in_a_line(key: st
     except StoreError as error:
         assert "\n" not in str(error)  # noqa: PT017 - it may be read as well
     else:
-        assert [record.run(nth) for nth in range(record.runs)]
+        assert list(map(sweep.numbering_of(record), range(record.runs)))
     injected("any JSON in a sweep's record", 200)
 
 

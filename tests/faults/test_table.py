@@ -20,13 +20,13 @@ ALL = [*table.FAULTS, *table_input.FAULTS, *table_sweeps.FAULTS]
 
 # What a wish to stop leaves: no faults, and their rows are those of the table of signals.
 BESIDES = {
-    "test_a_run_that_was_stopped_goes_on_there_and_leaves_no_checkpoint",
+    "test_a_stopped_run_resumes_and_leaves_no_checkpoint",
     "test_a_run_stopped_again_and_again_ends_in_the_same_rows",
     "test_the_seconds_of_all_its_parts_are_counted",
     "test_what_is_trained_anew_goes_on_from_nothing",
     "test_the_rows_of_a_checkpoint_are_on_the_disk_before_it",
-    "test_a_run_that_is_trained_anew_and_stopped_says_how_to_go_on",
-    "test_a_step_that_fails_when_a_stop_was_asked_for_leaves_an_interrupted_run",
+    "test_a_stopped_fresh_run_says_how_to_continue",
+    "test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run",
 }
 
 

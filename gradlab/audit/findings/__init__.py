@@ -15,7 +15,7 @@ from gradlab.audit.findings.finding import Finding, Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
 
 __all__ = ["RULES", "Finding", "Severity", "find"]
 
@@ -49,7 +49,7 @@ ORDER = {"error": 0, "warning": 1, "note": 2}
 
 def find(history: History) -> list[Finding]:
     """Return what is found, errors first, then by the update that it begins with; each only once."""
-    if history.at_once:  # what was seen may be of either thread
+    if history.threads_at_once:  # what was seen may be of either thread
         return []
     found = dict.fromkeys(each for rule in RULES for each in rule(history))
     return sorted(found, key=lambda each: (ORDER[each.severity], each.since_update))

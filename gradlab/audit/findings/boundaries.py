@@ -6,21 +6,20 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import Finding
-from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
+from gradlab.audit.findings.windows import EPOCHS, accumulating, is_off_by_one
 from gradlab.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.findings.windows import Window, Windows
-    from gradlab.audit.history import History
+    from gradlab.audit.findings.windows import AccumulationWindow, AccumulationWindows
+    from gradlab.audit.history.history import History
 
 
 def first_window_off_by_one(history: History) -> Iterator[Finding]:
     """Find windows that close a micro-batch early or late: `if i % N == 0` with i from 0."""
-    for each in history.trained():
-        windows = windows_of(each)
-        if windows is None or windows.every < 2 or not is_off_by_one(windows):
+    for each, windows in accumulating(history):
+        if not is_off_by_one(windows):
             continue
         length, number = windows.firsts[0].passes, 1 + sum(one.times for one in windows.firsts[1:])
         where = f"of each of {number} epochs" if number > 1 else "of all"
@@ -35,7 +34,7 @@ def first_window_off_by_one(history: History) -> Iterator[Finding]:
         )
 
 
-def _others(windows: Windows) -> str:
+def _others(windows: AccumulationWindows) -> str:
     """Say of how many updates besides the first ones the windows are of the usual length."""
     lengths: Counter[int] = Counter()
     for each in windows.all:
@@ -47,7 +46,7 @@ def _others(windows: Windows) -> str:
     return f"at {lengths[windows.every]} of {lengths.total()} updates"
 
 
-def _split(windows: Windows, *, cleared: bool) -> list[Window]:
+def _split(windows: AccumulationWindows, *, cleared: bool) -> list[AccumulationWindow]:
     """Return the windows that begin with what the pass before has left: none, where a single one is otherwise."""
     begun = [each for each in windows.all if each.begins]
     shown = [
@@ -73,10 +72,7 @@ def last_window_leaks(history: History) -> Iterator[Finding]:
 
 
 def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
-    for each in history.trained():
-        windows = windows_of(each)
-        if windows is None or windows.every < 2:
-            continue
+    for each, windows in accumulating(history):
         if shown := _split(windows, cleared=cleared):
             yield Finding(
                 name,
@@ -89,11 +85,11 @@ def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> 
             )
 
 
-def _passes(windows: list[Window]) -> str:
+def _passes(windows: list[AccumulationWindow]) -> str:
     low, high = min(each.left for each in windows), max(each.left for each in windows)
     return f"{low} backward {plural('pass', low)}" if low == high else f"{low} to {high} backward passes"
 
 
-def _times(windows: list[Window]) -> str:
+def _times(windows: list[AccumulationWindow]) -> str:
     times = sum(each.times for each in windows)
     return f"seen {times} {plural('time', times)}"

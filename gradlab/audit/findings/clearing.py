@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST, all_is_left, count, measured_of
-from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
-from gradlab.audit.keep import ALIKE, emptied_between, keep_of, mode_of
+from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, count, counted_measured, measured_of
+from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of
+from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, only, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history import History, Measured, OptimizerHistory
+    from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
     from gradlab.audit.places import Place
-
-COUNTED = "at {shown} of {measured} updates measured"
 
 
 def is_cleared(trace: str) -> bool:
@@ -41,8 +38,7 @@ def never_cleared(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: all of the last gradient was still in .grad "
-            f"{COUNTED.format(shown=len(seen), measured=len(seen))}",
+            f"{each.kind}: all of the last gradient was still in .grad {counted_measured(seen, seen)}",
             "optimizer.zero_grad() before each loss.backward()",
         )
 
@@ -50,19 +46,19 @@ def never_cleared(history: History) -> Iterator[Finding]:
 def cleared_before_step(history: History) -> Iterator[Finding]:
     """Find gradients cleared between the backward pass and the step, which has nothing to go by.
 
-    By a call that was heard; or by what was measured, where all that any backward pass has left is zeros at the step.
+    By a call; or by what was measured, where all that any backward pass has left is zeros at the step.
     """
 
     def starved(trace: str) -> bool:
         return backwards_in(trace) > 0 and gathered_in(trace) == 0
 
-    def unheard(trace: str) -> bool:
+    def without_call(trace: str) -> bool:
         return gathered_in(trace) > 0 and "L" not in trace
 
     for each in history.trained():
-        heard = 2 * count(each, starved).updates >= each.updates
-        seen = measured_of(each, starved if heard else unheard)
-        seen = [measured for measured in seen if heard or measured.size is not None]
+        by_call = 2 * count(each, starved).updates >= each.updates
+        seen = measured_of(each, starved if by_call else without_call)
+        seen = [measured for measured in seen if by_call or measured.size is not None]
         shown = [measured for measured in seen if measured.empty]
         if len(shown) < LEAST or len(shown) < len(seen):
             continue
@@ -70,9 +66,9 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
             "cleared-before-step",
             "error",
             shown[0].update,
-            tuple(each.places_of("zS" if heard and each.places.get("z") else BACKWARDS + "S")),
+            tuple(each.places_of("zS" if by_call and each.places.get("z") else BACKWARDS + "S")),
             f"{each.kind}: .grad is cleared after the backward pass and before the step, which has nothing to go by "
-            f"({COUNTED.format(shown=len(shown), measured=len(seen))})",
+            f"({counted_measured(shown, seen)})",
             "clear before loss.backward() or after optimizer.step(), not in between",
         )
 
@@ -93,7 +89,7 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             tuple(_where_cleared(each)),
             f"{each.kind}: .grad is cleared before {cleared.updates} of {each.updates} updates only, such as once an "
             f"epoch; in between all of the last gradient is still there "
-            f"({COUNTED.format(shown=len(seen), measured=len(seen))})",
+            f"({counted_measured(seen, seen)})",
             "optimizer.zero_grad() before each loss.backward() that begins a new update",
         )
 
@@ -101,21 +97,20 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
     """Find gradients cleared at every micro-batch, so that the last one of a window alone counts.
 
-    Where no call was heard that does so, it rests on what was measured alone.
+    Where no call does so, it rests on what was measured alone.
     """
 
-    def for_nothing(measured: Measured) -> bool:
+    def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
-        alone = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
-        return alone and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
+        as_left = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
+        return as_left and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
 
-    def as_it_was(measured: Measured) -> bool:
+    def as_it_was(measured: MeasuredUpdate) -> bool:
         return measured.size is not None and abs(measured.size - 1) <= ALIKE
 
     for each in history.trained():
-        wasted = (
-            _in_a_row if emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates else _by_turns
-        )
+        in_a_row = emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates
+        wasted = _in_a_row if in_a_row else _by_turns
         found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
             continue
@@ -129,9 +124,9 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "accumulation-without-effect",
             "error",
             found.first,
-            tuple(each.places_of(BACKWARDS + "S") if wasted is _in_a_row else _where_cleared(each)),
+            tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
             f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
-            f".grad is cleared in between ({COUNTED.format(shown=len(seen), measured=len(seen))})",
+            f".grad is cleared in between ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() once a window, after optimizer.step()",
         )
 
@@ -148,18 +143,18 @@ def _by_turns(trace: str) -> bool:
     >>> _by_turns("zBzBzB"), _by_turns("zBBzB"), _by_turns("zBzBz")
     (True, False, False)
     """
-    told = "".join(letter for letter in own_part(trace) if letter in "BLkzn").replace("n", "z")
-    return re.fullmatch(r"z*(Bz+)+B", told) is not None
+    letters = only("BLkzn", own_part(trace)).replace("n", "z")
+    return re.fullmatch(r"z*(Bz+)+B", letters) is not None
 
 
 def _in_a_row(trace: str) -> bool:
-    """Say whether several backward passes come in a row, as far as is heard.
+    """Say whether several backward passes come in a row, as far as is known.
 
     >>> _in_a_row("zBBB"), _in_a_row("zBzB"), _in_a_row("zB")
     (True, False, False)
     """
-    told = "".join(letter for letter in own_part(trace) if letter in "BLkzny").replace("n", "z")
-    return re.fullmatch(r"z*BB+", told) is not None
+    letters = only("BLkzny", own_part(trace)).replace("n", "z")
+    return re.fullmatch(r"z*BB+", letters) is not None
 
 
 def partly_kept(history: History) -> Iterator[Finding]:
@@ -176,6 +171,6 @@ def partly_kept(history: History) -> Iterator[Finding]:
             tuple(each.places_of(BACKWARDS + "S")),
             f"{each.kind}: {keep.median:.3g} of the last gradient is kept in .grad: {mode_of(each)}, which multiplies "
             f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
-            f"({COUNTED.format(shown=len(seen), measured=len(seen))})",
+            f"({counted_measured(seen, seen)})",
             "nothing, where it is meant; momentum= of the optimizer is the usual way",
         )

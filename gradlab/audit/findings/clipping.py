@@ -3,67 +3,50 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST, count
-from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import last_try
-from gradlab.audit.keep import emptied_between, losses_apart
+from gradlab.audit.findings.finding import Finding, nearly_always
+from gradlab.audit.history.keep import emptied_between, losses_apart
+from gradlab.audit.history.trace import last_try, only
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History
 
 EACH = re.compile(r"(?:Bc){2,}")
 EARLY = re.compile(r"c[^Bc]*B[^c]*")
 
 
-def at_each(trace: str) -> bool:
+def is_clipped_every_pass(trace: str) -> bool:
     """Say whether gradients are clipped after each of several backward passes of a window.
 
-    >>> at_each("zBcBc"), at_each("zBBc"), at_each("BczBcz")
+    >>> is_clipped_every_pass("zBcBc"), is_clipped_every_pass("zBBc"), is_clipped_every_pass("BczBcz")
     (True, False, False)
     """
-    told = "".join(letter for letter in last_try(trace) if letter in "BLznc").lstrip("zn").rstrip("zn")
-    return EACH.fullmatch(told) is not None
+    return EACH.fullmatch(only("BLznc", last_try(trace)).strip("zn")) is not None
 
 
-def too_early(trace: str) -> bool:
+def is_clipped_too_early(trace: str) -> bool:
     """Say whether gradients are clipped before the backward pass, and not after it.
 
-    >>> too_early("czB"), too_early("zcB"), too_early("zBc"), too_early("cBc")
-    (True, True, False, False)
+    >>> [is_clipped_too_early(trace) for trace in ("czB", "zcB", "zBc", "cBc")]
+    [True, True, False, False]
     """
     part = last_try(trace)
-    return EARLY.fullmatch("".join(letter for letter in part if letter in "BLc")) is not None and "L" not in part
+    return EARLY.fullmatch(only("BLc", part)) is not None and "L" not in part
 
 
-def still_scaled(trace: str) -> bool:
+def is_clipped_before_unscale(trace: str) -> bool:
     """Say whether gradients are clipped after the backward pass and before GradScaler unscales them.
 
-    >>> still_scaled("zBcu"), still_scaled("zBuc"), still_scaled("zBucu"), still_scaled("zBc")
-    (True, False, False, False)
+    >>> [is_clipped_before_unscale(trace) for trace in ("zBcu", "zBuc", "zBucu", "zBc")]
+    [True, False, False, False]
     """
     after = last_try(trace).rpartition("B")[2]
     return (
         "u" in after and "c" in after and after.index("c") < after.index("u") and "c" not in after[after.index("u") :]
     )
-
-
-class _Shown(NamedTuple):
-    """At which updates something is seen."""
-
-    since: int
-    told: str  # at how many, of how many
-
-
-def _shown(history: OptimizerHistory, is_one: Callable[[str], bool], *, of: Callable[[str], bool]) -> _Shown | None:
-    """Return since which update traces are so, None where they are not in nearly all that might be."""
-    found, might = count(history, is_one), count(history, of)
-    if found.updates < LEAST or 10 * found.updates < 9 * might.updates:
-        return None
-    return _Shown(found.first, f"at {found.updates} of {might.updates} updates")
 
 
 def _clips(trace: str) -> bool:
@@ -73,16 +56,16 @@ def _clips(trace: str) -> bool:
 def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping within the window, of what has gathered so far."""
     for each in history.trained():
-        shown = _shown(each, at_each, of=_clips)
+        found = nearly_always(each, is_clipped_every_pass, of=_clips)
         one_by_one = losses_apart(each) or emptied_between(each)  # each loss with its own, or put together by hand
-        if shown is not None and not one_by_one:
+        if found and not one_by_one:
             yield Finding(
                 "clipped-at-every-micro-batch",
                 "warning",
-                shown.since,
+                found.first,
                 tuple(each.places_of("c")),
                 f"{each.kind}: what has gathered is clipped after each backward pass, not once before the step: the "
-                f"first micro-batches count less than the last ({shown.told} that clip)",
+                f"first micro-batches count less than the last ({found.shown} that clip)",
                 "clip once a window, right before optimizer.step()",
             )
 
@@ -90,15 +73,15 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
 def clipped_before_backward(history: History) -> Iterator[Finding]:
     """Find clipping that comes before the gradient, or after the step that used it."""
     for each in history.trained():
-        shown = _shown(each, too_early, of=_clips)
-        if shown is not None:
+        found = nearly_always(each, is_clipped_too_early, of=_clips)
+        if found:
             yield Finding(
                 "clipped-before-backward",
                 "error",
-                shown.since,
+                found.first,
                 tuple(each.places_of("c")),
                 f"{each.kind}: clipped before the backward pass or after the step, so that no step finds its gradient "
-                f"clipped ({shown.told} that clip)",
+                f"clipped ({found.shown} that clip)",
                 "clip between loss.backward() and optimizer.step()",
             )
 
@@ -106,14 +89,14 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
 def clipped_before_unscale(history: History) -> Iterator[Finding]:
     """Find clipping of gradients that are still multiplied by GradScaler's factor."""
     for each in history.trained():
-        shown = _shown(each, still_scaled, of=lambda trace: "c" in trace and "u" in trace)
-        if shown is not None:
+        found = nearly_always(each, is_clipped_before_unscale, of=lambda trace: "c" in trace and "u" in trace)
+        if found:
             yield Finding(
                 "clipped-before-unscale",
                 "error",
-                shown.since,
+                found.first,
                 tuple(each.places_of("c")),
                 f"{each.kind}: gradients are clipped while they are still scaled by GradScaler, thousands of times "
-                f"their size ({shown.told} that clip and unscale)",
+                f"their size ({found.shown} that clip and unscale)",
                 "scaler.unscale_(optimizer) before clipping",
             )

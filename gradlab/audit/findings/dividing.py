@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST
-from gradlab.audit.findings.finding import Finding
-from gradlab.audit.findings.windows import EPOCHS, is_off_by_one, windows_of
-from gradlab.audit.history import BACKWARDS, last_try
-from gradlab.audit.keep import ALIKE, losses_of, scaled_by_hand
-from gradlab.audit.loss import Loss
+from gradlab.audit.findings.finding import LEAST, Finding
+from gradlab.audit.findings.windows import EPOCHS, accumulating, is_off_by_one
+from gradlab.audit.history.keep import ALIKE, losses_of, scaled_by_hand
+from gradlab.audit.history.loss import Loss
+from gradlab.audit.history.trace import BACKWARDS, last_try
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gradlab.audit.findings.windows import Windows
-    from gradlab.audit.history import History, OptimizerHistory
+    from gradlab.audit.history.history import History, OptimizerHistory
 
 LEAST_TWICE = 3  # micro-batches: ½ stands before many a loss for reasons of its own
-
-
-def _accumulating(history: History) -> Iterator[tuple[OptimizerHistory, Windows]]:
-    for each in history.trained():
-        windows = windows_of(each)
-        if windows is not None and windows.every > 1:
-            yield each, windows
 
 
 def _all(history: OptimizerHistory, every: int, is_so: Callable[[Loss, int], bool]) -> bool:
@@ -45,7 +36,7 @@ def _is_whole_mean(loss: Loss, _every: int) -> bool:
 
 def last_window_divided_by_n(history: History) -> Iterator[Finding]:
     """Find shorter windows whose losses are divided by the length of the usual ones."""
-    for each, windows in _accumulating(history):
+    for each, windows in accumulating(history):
         every = windows.every
         lengths = {window.passes for window in windows.short}
         found = [one for length in sorted(lengths) for one in losses_of(each, length)]
@@ -69,22 +60,22 @@ def last_window_divided_by_n(history: History) -> Iterator[Finding]:
 def loss_not_divided(history: History) -> Iterator[Finding]:
     """Find losses that are means, and whose gradients are summed over a window: an error where that is clipped.
 
-    Where no DataLoader was heard to give as many batches, they may be losses of one batch: then it is but a note.
+    Where no DataLoader gave as many batches, they may be losses of one batch: then it is but a note.
     """
-    for each, windows in _accumulating(history):
+    for each, windows in accumulating(history):
         every = windows.every
         if scaled_by_hand(each) or not _all(each, every, _is_whole_mean):
             continue
-        clipped, heard = _clipped(each), each.batches >= every
+        clipped, fetched = _clipped(each), each.batches >= every
         yield Finding(
             "loss-not-divided",
-            "error" if heard and clipped >= LEAST else "note",
+            "error" if fetched and clipped >= LEAST else "note",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} {'micro-batches' if heard else 'backward passes'} are not divided by "
-            f"{every}: the gradient is their sum, {every} times the mean ({_read(each, every)})"
+            f"{each.kind}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
+            f"by {every}: the gradient is their sum, {every} times the mean ({_read(each, every)})"
             + (f", and is clipped as such (at {clipped} updates measured)" if clipped >= LEAST else ""),
-            f"(loss / {every}).backward()" + ("" if heard else ", where they are of micro-batches"),
+            f"(loss / {every}).backward()" + ("" if fetched else ", where they are of micro-batches"),
         )
 
 
@@ -98,7 +89,7 @@ def _clipped(history: OptimizerHistory) -> int:
 
 def divided_twice(history: History) -> Iterator[Finding]:
     """Find losses divided twice by the length of a window, or once and their gradient once more."""
-    for each, windows in _accumulating(history):
+    for each, windows in accumulating(history):
         every = windows.every
         in_loss = every >= LEAST_TWICE and _all(each, every, Loss.twice)
         after = _all(each, every, Loss.over) and _by_hand(each, every)

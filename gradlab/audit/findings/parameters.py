@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST
-from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import in_order
-from gradlab.audit.reach import LOOKS
+from gradlab.audit.findings.finding import LEAST, Finding
+from gradlab.audit.history.history import in_order
+from gradlab.audit.history.parameters import LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gradlab.audit.findings.finding import Severity
-    from gradlab.audit.history import History
-    from gradlab.audit.parameters import Parameter, Unowned
+    from gradlab.audit.history.history import History
+    from gradlab.audit.history.parameters import Parameter, Unowned
 
 NAMED = 3  # parameters that are named, of many
 NOTHING_MEANT = "nothing, where it is meant"
@@ -23,7 +22,7 @@ NOTHING_MEANT = "nothing, where it is meant"
 def listed(parameters: Sequence[Parameter], count: int | None = None) -> str:
     """Return the first few of them by name, and how many more there are.
 
-    >>> from gradlab.audit.parameters import Parameter
+    >>> from gradlab.audit.history.parameters import Parameter
     >>> listed([Parameter((2,), 0), Parameter((3, 2), None, "weight of Linear")], 7)
     'parameter 0 of shape (2,), weight of Linear and 5 more'
     """
@@ -36,8 +35,8 @@ def parameter_without_optimizer(history: History) -> Iterator[Finding]:
     """Find parameters that gradient reaches, that no optimizer holds, and that nothing else moves."""
     unowned = [each for each in history.unowned if not each.instead_of]
     unseen = [each for each in unowned if each.parameter.unseen and each.parameter.training]
-    resting = [each for each in unowned if not each.parameter.training]
-    others = [each for each in unowned if each not in unseen and each not in resting]
+    in_eval = [each for each in unowned if not each.parameter.training]
+    others = [each for each in unowned if each not in unseen and each not in in_eval]
     if unseen:
         where = unseen[0].parameter.unseen
         why = f"; `{where}` is a plain list, tuple or dict, which model.parameters() does not see"
@@ -45,9 +44,9 @@ def parameter_without_optimizer(history: History) -> Iterator[Finding]:
     if others:
         instead = "give them to an optimizer; or requires_grad_(False), where they are meant to stay as they are"
         yield _unowned(others, "warning", "", instead)
-    if resting:
+    if in_eval:
         why = "; they are in eval mode, and their gradient costs time and memory for nothing"
-        yield _unowned(resting, "note", why, "requires_grad_(False), where they are meant to stay as they are")
+        yield _unowned(in_eval, "note", why, "requires_grad_(False), where they are meant to stay as they are")
 
 
 def _unowned(unowned: list[Unowned], severity: Severity, why: str, instead: str) -> Finding:

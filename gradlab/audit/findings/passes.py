@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST, all_is_left, measured_of
-from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import CLEARED, in_order
+from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, counted_measured, measured_of
+from gradlab.audit.history.history import in_order
+from gradlab.audit.history.trace import CLEARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history import History, Measured
+    from gradlab.audit.history.history import History, MeasuredUpdate
 
 
 def _in_closure(trace: str) -> bool:
@@ -27,14 +27,14 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
     def once(trace: str) -> bool:
         return _in_closure(trace) and not (set(trace) & {*CLEARED, "y"})
 
-    def adds(measured: Measured) -> bool:
+    def adds(measured: MeasuredUpdate) -> bool:
         return measured.moved and all_is_left(measured.joins)
 
     for each in history.trained():
         uncleared = {id(one) for one in measured_of(each, once) if one.kept}
-        told = [one for one in measured_of(each, _in_closure) if one.moved or id(one) in uncleared]
-        shown = [one for one in told if adds(one) or (id(one) in uncleared and all_is_left(one.kept))]
-        if len(shown) < LEAST or len(shown) < len(told):
+        closures = [one for one in measured_of(each, _in_closure) if one.moved or id(one) in uncleared]
+        shown = [one for one in closures if adds(one) or (id(one) in uncleared and all_is_left(one.kept))]
+        if len(shown) < LEAST or len(shown) < len(closures):
             continue
         yield Finding(
             "closure-without-clearing",
@@ -42,7 +42,7 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
             shown[0].update,
             tuple(each.places_of("L")),
             f"{each.kind}: the closure clears nothing, and adds the gradient at each point that the step tries to "
-            f"those before (at {len(shown)} of {len(told)} updates measured)",
+            f"those before ({counted_measured(shown, closures)})",
             "optimizer.zero_grad() in the closure, before loss.backward()",
         )
 

@@ -5,40 +5,37 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.evidence import LEAST, count
-from gradlab.audit.findings.finding import Finding
-from gradlab.audit.history import last_try
+from gradlab.audit.findings.finding import Finding, nearly_always
+from gradlab.audit.history.trace import last_try, only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history import History
+    from gradlab.audit.history.history import History
 
 EACH = re.compile(r"s?(?:Bs)+Bs?")
 
 
-def at_each(trace: str) -> bool:
+def is_scheduled_every_pass(trace: str) -> bool:
     """Say whether a scheduler takes a step at each of several backward passes before an update.
 
-    >>> at_each("zBsBsB"), at_each("szBBB"), at_each("zBs")
+    >>> is_scheduled_every_pass("zBsBsB"), is_scheduled_every_pass("szBBB"), is_scheduled_every_pass("zBs")
     (True, False, False)
     """
-    told = "".join(letter for letter in last_try(trace) if letter in "BLs")
-    return EACH.fullmatch(told) is not None
+    return EACH.fullmatch(only("BLs", last_try(trace))) is not None
 
 
 def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find a scheduler that counts micro-batches instead of updates."""
     for each in history.trained():
-        found, moved = count(each, at_each), count(each, lambda trace: "s" in trace)
-        if found.updates < LEAST or 10 * found.updates < 9 * moved.updates:
-            continue
-        yield Finding(
-            "scheduler-at-every-micro-batch",
-            "warning",
-            found.first,
-            tuple(each.places_of("s")),
-            f"{each.kind}: the scheduler takes a step at each backward pass, several times for each update "
-            f"(at {found.updates} of {moved.updates} updates for which it does)",
-            "scheduler.step() right after optimizer.step(), once a window",
-        )
+        found = nearly_always(each, is_scheduled_every_pass, of=lambda trace: "s" in trace)
+        if found:
+            yield Finding(
+                "scheduler-at-every-micro-batch",
+                "warning",
+                found.first,
+                tuple(each.places_of("s")),
+                f"{each.kind}: the scheduler takes a step at each backward pass, several times for each update "
+                f"({found.shown} for which it does)",
+                "scheduler.step() right after optimizer.step(), once a window",
+            )

@@ -1,6 +1,6 @@
-"""Windows of accumulation, as traces tell of them.
+"""Windows of accumulation, as traces show them.
 
-A window is what leads to one update. Where a pass over a dataset begins anew within it, there is what the last pass
+A window is what leads to one update. Where a pass over a dataset begins again within it, there is what the last pass
 has left, and what came since.
 """
 
@@ -10,72 +10,73 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.audit.findings.evidence import LEAST
-from gradlab.audit.history import last_try
-from gradlab.audit.keep import emptied_between, gathered_per_update, of_micro_batches
+from gradlab.audit.findings.finding import LEAST
+from gradlab.audit.history.keep import emptied_between, gathered_per_update, of_micro_batches
+from gradlab.audit.history.trace import last_try, only
 
 if TYPE_CHECKING:
-    from gradlab.audit.history import OptimizerHistory
+    from collections.abc import Iterator
+
+    from gradlab.audit.history.history import History, OptimizerHistory
 
 EPOCHS = 2  # of which the windows must show it
 STRANGE = "Ly0"  # closures, models cleared in part, steps without gradient: of these nothing is said here
-TOLD = re.compile(r"[^Bzneb]")  # all letters but those that count here
+COUNTING = "Bzneb"  # letters that count here
 ONE = re.compile(r"z*(B+)")
 TWO = re.compile(r"z*(B*)([ezb]*b[ezb]*)(B+)")
 LEFT = re.compile(r"z*(B+)[ez]*e[ez]*")
 
 
-class Window(NamedTuple):
+class AccumulationWindow(NamedTuple):
     """What led to some updates in a row."""
 
     first: int  # the number of the first of these updates
     times: int
-    left: int  # backward passes before a pass over the data began anew
+    left: int  # backward passes before a pass over the data began again
     cleared: bool  # whether gradients were cleared between those and the next
     passes: int  # backward passes since
     begins: bool  # whether it is the first of a pass over the data
 
 
-class Windows(NamedTuple):
+class AccumulationWindows(NamedTuple):
     """The windows of one optimizer."""
 
-    all: list[Window]
+    all: list[AccumulationWindow]
     every: int  # the usual number of backward passes, at least 2
     left: int  # what the last pass over the data has left, after the last update
     whole: bool = True  # seen from the first update on
 
     @property
-    def firsts(self) -> list[Window]:
+    def firsts(self) -> list[AccumulationWindow]:
         """The first window of each pass over the data, of the very first too."""
         return [each for nth, each in enumerate(self.all) if each.begins or (self.whole and nth == 0)]
 
     @property
-    def short(self) -> list[Window]:
-        """Windows of fewer backward passes than usual, with which no pass begins."""
+    def short(self) -> list[AccumulationWindow]:
+        """AccumulationWindows of fewer backward passes than usual, with which no pass begins."""
         return [each for nth, each in enumerate(self.all) if nth and not each.begins and each.passes < self.every]
 
 
-def window_of(trace: str, first: int, times: int) -> Window | None:
-    """Return what a trace tells of a window; None where it is none of micro-batches.
+def window_of(trace: str, first: int, times: int) -> AccumulationWindow | None:
+    """Return the window that a trace shows; None where it is none of micro-batches.
 
-    >>> window_of("zBBB", 1, 9), window_of("BebBBB", 4, 1)
-    (Window(first=1, times=9, left=0, cleared=False, passes=3, begins=False), Window(first=4, times=1, left=1, \
-cleared=False, passes=3, begins=True))
+    >>> window_of("BebBBB", 4, 1)
+    AccumulationWindow(first=4, times=1, left=1, cleared=False, passes=3, begins=True)
     """
     part = last_try(trace)
     if any(letter in part for letter in STRANGE):
         return None
-    told = TOLD.sub("", part).replace("n", "z")
-    if "b" not in told:
-        found = ONE.fullmatch(told.replace("e", ""))  # batches fetched ahead end before their backward pass
-        return Window(first, times, 0, False, len(found[1]), False) if found else None
-    found = TWO.fullmatch(told)
+    letters = only(COUNTING, part).replace("n", "z")
+    if "b" not in letters:
+        found = ONE.fullmatch(letters.replace("e", ""))  # batches fetched ahead end before their backward pass
+        return AccumulationWindow(first, times, 0, False, len(found[1]), False) if found else None
+    found = TWO.fullmatch(letters)
     if not found:
         return None
-    return Window(first, times, len(found[1]), "z" in found[2], len(found[3]), True)
+    return AccumulationWindow(first, times, len(found[1]), "z" in found[2], len(found[3]), True)
 
 
-def windows_of(history: OptimizerHistory) -> Windows | None:
+def windows_of(history: OptimizerHistory) -> AccumulationWindows | None:
     """Return the windows of an optimizer that accumulates, None of one that does not, or where one is no window."""
     usual = gathered_per_update(history) or 0
     if (
@@ -96,19 +97,27 @@ def windows_of(history: OptimizerHistory) -> Windows | None:
     every = _usual(Counter(), found, across=False)
     if every == 1:  # a pass over the data may be a window long, and its first micro-batch close that of the last
         every = _usual(Counter(), found, across=True)
-    ending = LEFT.fullmatch(TOLD.sub("", last_try(history.pending)).replace("n", "z"))
-    return Windows(found, every, len(ending[1]) if ending else 0, whole)
+    ending = LEFT.fullmatch(only(COUNTING, last_try(history.pending)).replace("n", "z"))
+    return AccumulationWindows(found, every, len(ending[1]) if ending else 0, whole)
 
 
-def _usual(counted: Counter[int], windows: list[Window], *, across: bool) -> int:
-    """Return the number of backward passes that most windows have, since the data began anew or `across` that."""
+def _usual(counted: Counter[int], windows: list[AccumulationWindow], *, across: bool) -> int:
+    """Return the number of backward passes that most windows have, since the data began again or `across` that."""
     for each in windows:
         counted[each.passes + (each.left if across and not each.cleared else 0)] += each.times
     return max(counted, key=lambda passes: (counted[passes], passes))
 
 
-def is_off_by_one(windows: Windows) -> bool:
-    """Say whether the first window has one pass only or one too many, of each pass over the data that is heard of."""
+def accumulating(history: History) -> Iterator[tuple[OptimizerHistory, AccumulationWindows]]:
+    """Yield the optimizers that accumulate, and their windows."""
+    for each in history.trained():
+        windows = windows_of(each)
+        if windows is not None and windows.every > 1:
+            yield each, windows
+
+
+def is_off_by_one(windows: AccumulationWindows) -> bool:
+    """Say whether the first window has one pass only or one too many, of each known pass over the data."""
     every, firsts = windows.every, windows.firsts
     if not firsts:
         return False

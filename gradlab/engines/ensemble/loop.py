@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import count, islice
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import optimizers
-from gradlab.engines.ensemble.batches import CannotStackError, in_step
+from gradlab.engines.cursor import Cursor
+from gradlab.engines.ensemble.batches import CannotStackError, draw_together
 from gradlab.engines.ensemble.stack import Member, Stack
-from gradlab.engines.loop import no_batch
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
@@ -17,17 +16,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from gradlab.engines.ensemble.batches import World
+    from gradlab.engines.ensemble.batches import SeedTask
     from gradlab.engines.ensemble.traced_step import TracedSteps
     from gradlab.optimizers import Optimizer, Scheduler
 
     Build = Callable[[Sequence[nn.Parameter]], Optimizer]
 
+CHECK_EVERY = 256  # steps: then the losses of a traced step are compared with those that the tasks compute
 
-LOOK_EVERY = 256  # steps: then a traced step is held against the loss as it is now
 
-
-class Losses(NamedTuple):
+class StackedStep(NamedTuple):
     """What is logged of one step of all runs.
 
     Attributes:
@@ -35,7 +33,7 @@ class Losses(NamedTuple):
         update: optimizer steps before this one.
         epoch: passes over the batches before this one.
         losses: of each run, in the order of the members.
-        items: of each run, how many its loss is the mean of, where the task tells.
+        items: of each run, how many its loss is the mean of, where the task counts them.
     """
 
     step: int
@@ -49,22 +47,21 @@ class Losses(NamedTuple):
         return Row(self.step, self.update, self.epoch, self.losses[member], self.items[member] if self.items else 1)
 
 
-class Training:
-    """Runs that are trained together: tasks, the stack, and where they stand.
+class StackedTraining:
+    """Runs that are trained together: tasks, stack, optimizers, and where they stand.
 
     Attributes:
+        seeds: the task of each seed.
         stack: what is trained.
+        traced: what traces the step, as long as that is possible.
         optimizers: of each group of the stack, or of all where they differ in options.
         schedulers: of each optimizer, None where there is no schedule.
-        place: steps and updates done, the epoch under way, and how many of its batches are drawn.
-        batches: the last ones drawn, one of each task.
-        told: whether losses tell their items, None until that is known.
-        caught_up: called with those last batches when they have been drawn again, before training goes on.
+        cursor: where they stand; its batch is a list of one of each task.
     """
 
     def __init__(
         self,
-        worlds: Sequence[World],
+        seeds: Sequence[SeedTask],
         members: Sequence[Member],
         build: Build | Sequence[Build],
         schedule: Callable[[Optimizer], Scheduler | None] | None = None,
@@ -73,44 +70,34 @@ class Training:
         """Stack the runs.
 
         Args:
-            worlds: the tasks.
+            seeds: the task of each seed.
             members: the runs; all their modes have the same `every` and division.
             build: returns the optimizer of parameters; or each of those that members name by their number.
             schedule: returns the schedule of an optimizer, if there is one.
             traced: traces the step, as far as that is possible; for weights that all get a gradient in each step.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
-        self.worlds = list(worlds)
+        self.seeds = list(seeds)
         self.traced = traced if traced and not traced.fault else None
-        self.stack = Stack([world.task for world in worlds], members, late=self.traced is not None)
+        self.stack = Stack([seed.task for seed in seeds], members, deferred=self.traced is not None)
         builds = [build] if callable(build) else build
         made = [builds[group.optimizer](list(group.parameters.values())) for group in self.stack.groups]
         self.optimizers = made if len(builds) == 1 else optimizers.joined(made)
         self.schedulers = [schedule(each) if schedule else None for each in self.optimizers]
-        self.place = (0, 0, 0, 0)
-        self.batches: list[Any] = []
-        self.told: bool | None = None
-        self.caught_up: Callable[[list[Any]], object] = lambda _batches: None
-
-    def passed(self, drawn: Iterator[tuple[list[Any], Any]], done: int) -> Iterator[tuple[list[Any], Any]]:
-        """Return what is left of an epoch's batches when `done` of them have been drawn again."""
-        if done:
-            again = deque(islice(drawn, done), maxlen=1)
-            self.caught_up(again[0][0] if again else [])
-        return drawn
+        self.cursor = Cursor()
 
     def add_gradients(self, batches: Sequence[Any], window: int) -> tuple[Tensor, Tensor | None]:
         """Add to `.grad` of each run the gradient of its batch's loss over `window`; return losses and items."""
         if self.traced:
             losses = self.traced.add_gradients(self.stack, batches, 1 / window)
             if losses is not None:
-                if self.place[0] % LOOK_EVERY == 0:
-                    self._look(batches, losses)
+                if self.cursor.step % CHECK_EVERY == 0:
+                    self._check_traced(batches, losses)
                 return losses, None
             self.traced = None
-            self.stack.catch_up()
+            self.stack.stop_deferring()
         losses, items = self.stack.losses(batches)
-        if self.told not in (None, items is not None):
+        if self.cursor.counts_items not in (None, items is not None):
             raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
         total = losses.sum()
         (total / window if window > 1 else total).backward()  # type: ignore[no-untyped-call]  # torch's
@@ -127,14 +114,10 @@ class Training:
         for scheduler in self.schedulers:
             if scheduler is not None:
                 scheduler.step()
-        self.stack.leave()
+        self.stack.keep_gradients()
 
-    def _look(self, batches: Sequence[Any], losses: Tensor) -> None:
-        """Hold the losses of a traced step against those of the tasks as they are now.
-
-        Raises:
-            CannotStackError: they differ by more than rounding.
-        """
+    def _check_traced(self, batches: Sequence[Any], losses: Tensor) -> None:
+        """Raise CannotStackError where the losses of a traced step differ from the tasks' by more than rounding."""
         import torch
 
         with torch.no_grad():
@@ -146,36 +129,26 @@ class Training:
 
 
 def train(
-    training: Training, *, epochs: int | None = None, steps: int | None = None, clip_norm: float | None = None
-) -> Iterator[Losses]:
+    training: StackedTraining, *, epochs: int | None = None, steps: int | None = None, clip_norm: float | None = None
+) -> Iterator[StackedStep]:
     """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
 
-    What is yielded after each step is what `gradlab.train` would yield for each run. Training goes on from where it
-    stands, and moves that along.
+    What is yielded after each step is what `gradlab.train` would yield for each run. Training resumes where its
+    cursor stands, and moves it.
 
     Raises:
-        CannotStackError: something was met that the plain loop alone can do. Torch raises what it likes in that case,
-            too: whatever is raised here is for the plain loop to tell.
+        CannotStackError: this step can be done by the plain loop alone. Torch raises errors of many kinds in that
+            case: whatever is raised here, the plain loop finds out the cause.
     """
-    assert epochs is not None or steps is not None, "training needs an end"
-    stack, mode = training.stack, training.stack.members[0].mode
-    step, update, begun, drawn = training.place
+    cursor, stack, mode = training.cursor, training.stack, training.stack.members[0].mode
     divided = mode.mean and mode.every > 1
-    for epoch in count(begun) if epochs is None else range(begun, epochs):
-        first, drawn = step - drawn, 0
-        left = None if steps is None else steps - first
-        drawing = in_step(training.worlds, mode.every, left)
-        for batches, (window, due) in training.passed(drawing, step - first):
-            losses, items = training.add_gradients(batches, window if divided else 1)
-            row = Losses(step, update, epoch, stack.in_order(losses), None if items is None else stack.in_order(items))
-            if due:
-                training.take_step(clip_norm)
-                update += 1
-            step += 1
-            training.place, training.batches = (step, update, epoch, step - first), batches
-            training.told = items is not None
-            yield row
-        if step == first:
-            raise no_batch(epoch)
-        if step == steps:
-            return
+    for batches, window, due in cursor.remaining(partial(draw_together, training.seeds, mode.every), epochs, steps):
+        losses, items = training.add_gradients(batches, window if divided else 1)
+        by_member = stack.by_member(losses), None if items is None else stack.by_member(items)
+        row = StackedStep(cursor.step, cursor.update, cursor.epoch, *by_member)
+        if due:
+            training.take_step(clip_norm)
+            cursor.update += 1
+        cursor.step += 1
+        cursor.counts_items = items is not None
+        yield row

@@ -6,11 +6,11 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.engines.ensemble.batches import CannotStackError, together
-from gradlab.engines.loop import mean_and_items
+from gradlab.engines.ensemble.batches import CannotStackError, StackedBatches, stack_batches
+from gradlab.engines.losses import mean_and_items
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
 
@@ -19,18 +19,23 @@ if TYPE_CHECKING:
 
 
 class Member(NamedTuple):
-    """A run of an ensemble: its mode, which of the tasks it trains, and by which of the optimizers."""
+    """A run of an ensemble: its mode, which of the tasks it trains, and with which of the optimizers."""
 
     mode: Mode
     task: int = 0
     optimizer: int = 0
 
+    @property
+    def clears(self) -> bool:
+        """Whether `.grad` becomes None after a step, as `optimizer.zero_grad()` leaves it."""
+        return self.mode.keep == 0 and not self.mode.fill
 
-class Group:
-    """Runs of one optimizer's options whose `.grad` is cleared in one way: it sees what it would of each alone.
 
-    After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and is left alone; where the
-    gradient is kept it has one.
+class ParameterGroup:
+    """Runs with the same optimizer options whose `.grad` is cleared alike: each sees what it would see alone.
+
+    After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and the optimizer skips it;
+    where the gradient is kept it has one.
 
     Attributes:
         members: which runs of the ensemble, in the order of the slices.
@@ -44,29 +49,34 @@ class Group:
         self.members, self.optimizer = numbers, members[0].optimizer
         self.parameters = {name: torch.nn.Parameter(each) for name, each in start.items()}
         self._clears = clears
-        self._keep = Keep([each.mode for each in members], start)
+        self._keep = KeepTensors([each.mode for each in members], start)
 
-    def leave(self) -> None:
+    @property
+    def gradients(self) -> dict[str, Tensor | None]:
+        """`.grad` of each parameter, by name."""
+        return {name: parameter.grad for name, parameter in self.parameters.items()}
+
+    def keep_gradients(self) -> None:
         """Leave keep × gradient in `.grad`: the rule."""
         for name, parameter in self.parameters.items():
             if self._clears:
                 parameter.grad = None  # as `optimizer.zero_grad` does
             elif parameter.grad is not None:
-                self._keep.of(name, parameter.grad)
+                self._keep.multiply(name, parameter.grad)
 
     def clip(self, norm: float) -> None:
         """Clip `.grad` of each run to this norm, as `clip_grad_norm_` does."""
         import torch
 
-        grads = [parameter.grad for parameter in self.parameters.values() if parameter.grad is not None]
+        grads = [grad for grad in self.gradients.values() if grad is not None]
         norms = [torch.linalg.vector_norm(grad.reshape(len(grad), -1), dim=1) for grad in grads]
         shares = (norm / (torch.linalg.vector_norm(torch.stack(norms), dim=0) + 1e-6)).clamp(max=1.0)
         for grad in grads:
             grad *= shares.view(-1, *[1] * (grad.dim() - 1))
 
 
-class Keep:
-    """What is kept of the gradients of some runs, as tensors that multiply stacked ones."""
+class KeepTensors:
+    """The `keep` of some runs, as tensors that multiply stacked gradients."""
 
     def __init__(self, modes: Sequence[Mode], like: dict[str, Tensor]) -> None:
         import torch
@@ -74,9 +84,14 @@ class Keep:
         keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
         self._all = bool((keep == 1).all())
         self._cleared = (keep == 0).nonzero().flatten()
-        self._by_name = {name: _like(keep, each) for name, each in like.items()}
+        self._by_name = {  # in a type that rounds as a number would
+            name: keep.to(each.device, torch.promote_types(each.dtype, torch.float32)).view(
+                -1, *[1] * (each.dim() - 1)
+            )
+            for name, each in like.items()
+        }
 
-    def of(self, name: str, grad: Tensor) -> None:
+    def multiply(self, name: str, grad: Tensor) -> None:
         """Leave keep × the gradient of the parameter of that name."""
         if not self._all:
             grad *= self._by_name[name]
@@ -84,141 +99,143 @@ class Keep:
                 grad[self._cleared] = 0  # and not 0 × inf
 
 
-class Whole:
-    """All runs of a stack in one tensor a parameter, and the rule for all at once, when the next gradient is added.
+class StackedGradients:
+    """`.grad` of all runs in one tensor a parameter; the rule is applied when the next gradient is added.
 
     Attributes:
         parameters: by name, each of shape (runs, …); those of the groups are slices of them.
         grads: their `.grad`.
-        due: whether what is left in it is still to be multiplied by what is kept.
+        keep_pending: whether `grads` are still to be multiplied by `keep`.
     """
 
-    def __init__(self, start: dict[str, Tensor], modes: Sequence[Mode]) -> None:
+    def __init__(self, parameters: dict[str, Tensor], modes: Sequence[Mode]) -> None:
         import torch
 
-        self.parameters = start
-        self.grads = {name: torch.zeros_like(each) for name, each in start.items()}
-        self.due = False
-        self._keep = Keep(modes, start)
-        first = next(iter(start.values()))
+        self.parameters = parameters
+        self.grads = {name: torch.zeros_like(each) for name, each in parameters.items()}
+        self.keep_pending = False
+        self._keep = KeepTensors(modes, parameters)
+        first = next(iter(parameters.values()))
         keep = torch.tensor([mode.keep for mode in modes], dtype=torch.promote_types(first.dtype, torch.float32))
         self._factors = [each.to(first.device) for each in (torch.ones_like(keep), keep)]
 
-    def link(self, groups: Sequence[Group]) -> None:
-        """Let `.grad` of the groups be slices of that of all, with what it holds."""
+    def link(self, groups: Sequence[ParameterGroup]) -> None:
+        """Make `.grad` of the groups slices of `grads`, with what it holds."""
         begin = 0
         for group in groups:
             end = begin + len(group.members)
             for name, parameter in group.parameters.items():
                 part = self.grads[name][begin:end]
-                if parameter.grad is None:
-                    part.zero_()
-                elif parameter.grad.data_ptr() != part.data_ptr():
+                if parameter.grad is not None:
                     part.copy_(parameter.grad)
                 parameter.grad = part
             begin = end
 
     @property
     def factor(self) -> Tensor:
-        """What `.grad` is to be multiplied by before the next gradient is added, shape (runs,)."""
-        return self._factors[self.due]
+        """What `grads` are to be multiplied by before the next gradient is added, shape (runs,)."""
+        return self._factors[self.keep_pending]
 
     def add(self, gradients: Sequence[Tensor], share: float) -> None:
-        """Do what is due, and add share × these gradients, of all parameters in their order."""
-        self.settle()
+        """Add share × these gradients, of all parameters in their order, to keep × `grads`."""
+        self.apply_keep()
         for grad, new in zip(self.grads.values(), gradients, strict=True):
             grad.add_(new, alpha=share)
 
-    def settle(self) -> None:
-        """Do what is due, so that `.grad` is what the modes keep."""
-        if self.due:
+    def apply_keep(self) -> None:
+        """Make `grads` what the modes keep, if that is still to be done."""
+        if self.keep_pending:
             for name, grad in self.grads.items():
-                self._keep.of(name, grad)
-        self.due = False
+                self._keep.multiply(name, grad)
+        self.keep_pending = False
 
 
 class Stack:
-    """Runs of one ensemble: what is trained of them, and their losses.
+    """The runs of an ensemble: their parameters, and their losses.
 
     Attributes:
         members: the runs.
         groups: of runs that are cleared alike; their slices one after another are the stack.
         task_of: the task of each run of the stack, shape (runs,).
-        parts: of each task, the module that returns its loss of a batch.
-        whole: where the rule is applied late: what the groups are slices of.
-        still: of each task, the buffers and the parameters that are not trained; `still_of_all`, stacked.
+        loss_modules: of each task, the module that returns its loss of a batch.
+        deferred: where the rule is applied when the next gradient is added: the gradients of all groups.
+        constants: of each task, the buffers and the parameters that are not trained; `stacked_constants`, of each run.
     """
 
-    def __init__(self, tasks: Sequence[Task], members: Sequence[Member], *, late: bool = False) -> None:
-        """Stack the runs, in one group an optimizer where the rule is applied late."""
+    def __init__(self, tasks: Sequence[Task], members: Sequence[Member], *, deferred: bool = False) -> None:
+        """Stack the runs, in one group an optimizer where the rule is deferred."""
         import torch
 
-        def apart(nth: int) -> tuple[int, bool]:
-            return members[nth].optimizer, late or not _clears(members[nth].mode)
+        def group_key(nth: int) -> tuple[int, bool]:
+            return members[nth].optimizer, deferred or not members[nth].clears
+
+        def key(nth: int) -> tuple[int, bool, bool]:
+            return *group_key(nth), not deferred and members[nth].mode.keep != 0
 
         self.members = list(members)
-        order = sorted(range(len(members)), key=lambda nth: (apart(nth), 0 if late else _clearing(members[nth].mode)))
-        self._place = torch.tensor(sorted(range(len(order)), key=order.__getitem__))  # of each member in the stack
-        self._in_place = order == sorted(order)
-        self.task_of = torch.tensor([members[nth].task for nth in order])
+        order = sorted(range(len(members)), key=key)
         models = [task.model for task in tasks]
         device = next((each.device for each in models[0].parameters()), None)
-        self.task_of, self._place = self.task_of.to(device), self._place.to(device)
+        place = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=device)
+        self._place = None if order == sorted(order) else place  # of each member in the stack
+        self.task_of = torch.tensor([members[nth].task for nth in order], device=device)
         trained = [name for name, each in models[0].named_parameters() if each.requires_grad]
         held = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
-        whole = {name: torch.stack([held[members[nth].task][name].detach() for nth in order]) for name in trained}
-        self.groups: list[Group] = []
+        start = {name: torch.stack([held[members[nth].task][name].detach() for nth in order]) for name in trained}
+        self.groups: list[ParameterGroup] = []
         begin = 0
-        for (_, kept), those in groupby(order, apart):
-            chosen = list(those)
-            start = {name: each[begin : begin + len(chosen)] for name, each in whole.items()}
-            self.groups.append(Group(chosen, [members[nth] for nth in chosen], start, clears=not kept))
+        for (_, kept), numbers in groupby(order, group_key):
+            chosen = list(numbers)
+            slices = {name: each[begin : begin + len(chosen)] for name, each in start.items()}
+            self.groups.append(ParameterGroup(chosen, [members[nth] for nth in chosen], slices, clears=not kept))
             begin += len(chosen)
-        self.whole: Whole | None = None
-        if late:
-            self.whole = Whole(whole, [members[nth].mode for nth in order])
-            self.whole.link(self.groups)
-        self.still = [
+        self.deferred: StackedGradients | None = None
+        if deferred:
+            self.deferred = StackedGradients(start, [members[nth].mode for nth in order])
+            self.deferred.link(self.groups)
+        self.constants = [
             {f"model.{name}": each.detach() for name, each in one.items() if name not in trained} for one in held
         ]
-        self.still_of_all = {
-            name: torch.stack([one[name] for one in self.still])[self.task_of] for name in self.still[0]
+        self.stacked_constants = {
+            name: torch.stack([one[name] for one in self.constants])[self.task_of] for name in self.constants[0]
         }
-        self.parts = [_parts_of(task) for task in tasks]
+        self.loss_modules = [_loss_module(task) for task in tasks]
         self._used: list[set[str]] = []  # of each task, which parameters had a gradient, where that may differ
 
-    @property
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """All tensors that are trained."""
-        return (each for group in self.groups for each in group.parameters.values())
-
     def losses(self, batches: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-        """Return the mean loss of each run, shape (runs,), with a graph; and its items, where the task tells.
+        """Return the mean loss of each run, shape (runs,), with a graph; and its items, where the task counts them.
 
         Args:
             batches: one of each task.
         """
-        stacked = self._stacked()
-        if len(batches) == 1:
-            return _split(self._of_one(0, stacked, batches[0]))
-        parts = together(batches)
-        if parts is not None:
-            return _split(self._of_all(stacked, parts.stacked, parts.batch))
-        return _split(self._of_each(stacked, batches))
+        import torch
 
-    def leave(self) -> None:
+        each = [group.parameters for group in self.groups]
+        parameters: dict[str, Tensor] = {
+            f"model.{name}": torch.cat([one[name] for one in each]) if len(each) > 1 else each[0][name]
+            for name in each[0]
+        }
+        if len(batches) == 1:
+            found = self._of_task(0, parameters, batches[0])
+        elif (stacked := stack_batches(batches)) is not None:
+            found = self._of_all(parameters, stacked)
+        else:
+            found = self._of_each(parameters, batches)
+        return (found, None) if found.dim() == 1 else (found[:, 0], found[:, 1].detach())
+
+    def keep_gradients(self) -> None:
         """Leave keep × gradient in `.grad`: at once, or when the next gradient is added."""
-        if self.whole:
-            self.whole.due = True
+        if self.deferred:
+            self.deferred.keep_pending = True
         else:
             for group in self.groups:
-                group.leave()
+                group.keep_gradients()
 
-    def catch_up(self) -> None:
+    def stop_deferring(self) -> None:
         """Apply the rule at once from now on."""
-        if self.whole:
-            self.whole.settle()
-        self.whole = None
+        if self.deferred:
+            self.deferred.apply_keep()
+        self.deferred = None
 
     def check_used(self) -> None:
         """Raise CannotStackError where a parameter had a gradient in some tasks alone: in the others it has none."""
@@ -226,83 +243,57 @@ class Stack:
             raise CannotStackError("its seeds do not use the same parameters in each step")
         self._used = []
 
-    def in_order(self, each: Tensor) -> list[float]:
+    def by_member(self, values: Tensor) -> list[float]:
         """Return numbers of the stack, shape (runs,), as those of the members in their order."""
-        found: list[float] = (each if self._in_place else each[self._place]).tolist()
+        found: list[float] = (values if self._place is None else values[self._place]).tolist()
         return found
 
-    def _stacked(self) -> dict[str, Tensor]:
-        import torch
-
-        if len(self.groups) == 1:
-            return {f"model.{name}": each for name, each in self.groups[0].parameters.items()}
-        each = [group.parameters for group in self.groups]
-        return {f"model.{name}": torch.cat([one[name] for one in each]) for name in each[0]}
-
-    def _of_one(self, task: int, stacked: dict[str, Tensor], batch: Any) -> Tensor:
+    def _of_task(self, task: int, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         """Return the losses of runs of one task, which share its batch."""
         from torch.func import functional_call, vmap
 
-        def loss(parameters: dict[str, Tensor]) -> Tensor:
-            found: Tensor = functional_call(self.parts[task], {**parameters, **self.still[task]}, (batch,))
-            return found
+        def loss(parameters: dict[str, Tensor]) -> Any:
+            return functional_call(self.loss_modules[task], {**parameters, **self.constants[task]}, (batch,))
 
-        found: Tensor = vmap(loss)(stacked)
+        found: Tensor = vmap(loss)(parameters)
         return found
 
-    def _of_all(
-        self, stacked: dict[str, Tensor], tensors: list[Tensor], batch_of: Callable[[Sequence[Tensor]], Any]
-    ) -> Tensor:
+    def _of_all(self, parameters: dict[str, Tensor], batches: StackedBatches) -> Tensor:
         """Return the losses of runs of several tasks, each of its own batch."""
         from torch.func import functional_call, vmap
 
-        def loss(parameters: dict[str, Tensor], still: dict[str, Tensor], *parts: Tensor) -> Tensor:
-            found: Tensor = functional_call(self.parts[0], {**parameters, **still}, (batch_of(parts),))
-            return found
+        def loss(parameters: dict[str, Tensor], constants: dict[str, Tensor], *tensors: Tensor) -> Any:
+            batch = batches.rebuild(tensors)
+            return functional_call(self.loss_modules[0], {**parameters, **constants}, (batch,))
 
-        found: Tensor = vmap(loss)(stacked, self.still_of_all, *(each[self.task_of] for each in tensors))
+        tensors = [each[self.task_of] for each in batches.tensors]
+        found: Tensor = vmap(loss)(parameters, self.stacked_constants, *tensors)
         return found
 
-    def _of_each(self, stacked: dict[str, Tensor], batches: Sequence[Any]) -> Tensor:
-        """Return the losses where batches are of unequal form: of the runs of each task by themselves."""
+    def _of_each(self, parameters: dict[str, Tensor], batches: Sequence[Any]) -> Tensor:
+        """Return the losses where batches cannot be stacked: of the runs of each task by themselves."""
         import torch
 
         chosen = [(self.task_of == task).nonzero().flatten() for task in range(len(batches))]
         self._used = [set() for _ in batches]
         losses = []
         for task, (rows, batch) in enumerate(zip(chosen, batches, strict=True)):
-            parameters = {name: each[rows] for name, each in stacked.items()}
-            for name, each in parameters.items():
-                each.register_hook(partial(_note, self._used[task], name))  # type: ignore[no-untyped-call]  # torch's
-            losses.append(self._of_one(task, parameters, batch))
+            own = {name: each[rows] for name, each in parameters.items()}
+            for name, each in own.items():
+                each.register_hook(partial(_add, self._used[task], name))  # type: ignore[no-untyped-call]  # torch's
+            losses.append(self._of_task(task, own, batch))
         return torch.cat(losses)[torch.cat(chosen).argsort()]
 
 
-def _like(keep: Tensor, parameter: Tensor) -> Tensor:
-    """Return keep in a form that multiplies a stacked tensor, in a type that rounds as a number would."""
-    import torch
-
-    kind = torch.promote_types(parameter.dtype, torch.float32)
-    return keep.to(parameter.device, kind).view(-1, *[1] * (parameter.dim() - 1))
-
-
-def _note(used: set[str], name: str, _gradient: Tensor) -> None:
+def _add(used: set[str], name: str, _gradient: Tensor) -> None:
     used.add(name)
 
 
-def _clears(mode: Mode) -> bool:
-    return mode.keep == 0 and not mode.fill
-
-
-def _clearing(mode: Mode) -> int:
-    return 0 if _clears(mode) else 1 if mode.keep == 0 else 2
-
-
-def _parts_of(task: Task) -> nn.Module:
-    """Return the task's loss as a module, the parameters of which can be replaced: it returns (mean loss, items)."""
+def _loss_module(task: Task) -> nn.Module:
+    """Return the task's loss as a module, whose parameters can be replaced: it returns (mean loss, items)."""
     import torch
 
-    class Parts(torch.nn.Module):
+    class LossModule(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.model = task.model
@@ -314,8 +305,4 @@ def _parts_of(task: Task) -> nn.Module:
             loss = loss.reshape(())
             return loss if items is None else torch.stack([loss, torch.as_tensor(items).to(loss)])
 
-    return Parts()
-
-
-def _split(found: Tensor) -> tuple[Tensor, Tensor | None]:
-    return (found, None) if found.dim() == 1 else (found[:, 0], found[:, 1].detach())
+    return LossModule()

@@ -1,7 +1,7 @@
-"""The rehearsal: what can be trained as a stack, found by trying two batches of it against the models alone.
+"""What can be trained as a stack, found by comparing two batches of it with the models alone.
 
 Nothing is decided by a list of layers or optimizers: a loss that draws random numbers, keeps a state, branches on data
-or holds a tensor of its own seed shows itself when the same batches come to it alone and stacked.
+or holds a tensor of its own seed shows itself when it computes the same batches alone and stacked.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import warnings
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.engines.ensemble.batches import CannotStackError, others_of
+from gradlab.engines.ensemble.batches import CannotStackError, split_batch
 from gradlab.engines.ensemble.stack import Member, Stack
-from gradlab.engines.loop import mean_and_items
+from gradlab.engines.losses import mean_and_items
 from gradlab.engines.resuming import Generators
 from gradlab.errors import shortened
 from gradlab.modes import zero_grad
-from gradlab.tasks.fairness import hash_of
+from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,116 +35,113 @@ TOLERANCE = {8: 1e-10, 4: 1e-4, 2: 5e-2, 1: 0.5}
 COPIES = 2  # of each model, with differing weights
 
 
-class Rehearsal(NamedTuple):
-    """What came of it.
+class Stackability(NamedTuple):
+    """Whether tasks can be stacked.
 
     Attributes:
-        obstacle: why these tasks cannot be stacked, in a few words; "" where they can.
-        counted: whether their loss is a pair (sum, count).
+        reason: why they cannot, in a few words; "" where they can.
+        counts_items: whether their loss is a pair (sum, count).
         traceable: whether each weight had a gradient of each batch, of which there is nothing but tensors.
     """
 
-    obstacle: str
-    counted: bool = False
+    reason: str
+    counts_items: bool = False
     traceable: bool = False
 
+    def reason_under(self, mode: Mode) -> str:
+        """Return why they cannot be stacked under this mode; "" where they can."""
+        by_items = self.counts_items and mode.every > 1 and mode.mean and not mode.by_batch
+        return self.reason or by_items * "accumulation divides by the items that its loss counts"
 
-def obstacle(tasks: Sequence[Task], mode: Mode, build: Build) -> str:
-    """Say in a few words why runs cannot be trained as a stack; "" where they can.
+
+def unstackable_reason(mode: Mode, build: Build) -> str:
+    """Return why runs of this mode and optimizer cannot be stacked, whatever the task; "" where they can.
 
     Args:
-        tasks: those of all seeds that are trained together, built for this alone: batches are drawn, weights changed.
         mode: of one of the runs, which are alike in `every`, in how a window is divided, and in being a user's own.
         build: returns the optimizer of parameters.
     """
-    return obstacle_before(mode, build) or obstacle_of(rehearsed(tasks), mode)
-
-
-def obstacle_before(mode: Mode, build: Build) -> str:
-    """Say what stands against it whatever the task is; "" for nothing."""
-    if mode.own is not None or mode.leave is not None:
+    if mode.own is not None or mode.rewrite_grad is not None:
         return "a mode of your own leaves in .grad what it likes"
     return "" if _is_elementwise(build) else "its optimizer does not treat each weight by itself"
 
 
-def obstacle_of(rehearsal: Rehearsal, mode: Mode) -> str:
-    """Say what stands against it under this mode, when the tasks have been rehearsed; "" for nothing."""
-    by_items = rehearsal.counted and mode.every > 1 and mode.mean and not mode.by_batch
-    return rehearsal.obstacle or by_items * "accumulation divides by the items that its loss counts"
+def stackability_of(tasks: Sequence[Task]) -> Stackability:
+    """Compute loss and gradient of two batches of each task alone, and of all stacked, and compare.
 
-
-def rehearsed(tasks: Sequence[Task]) -> Rehearsal:
-    """Compute loss and gradient of two batches of each task alone, and of all stacked, and compare."""
+    `tasks` are those of all seeds that are trained together, built for this alone: batches are drawn, weights changed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch has to say of a task it says when that is trained
         try:
-            alone = [_Alone(task) for task in tasks]
-            return _stacked(tasks, alone)
-        except _ObstacleError as found:
-            return Rehearsal(str(found))
+            return _compared(tasks, [_expected_of(task) for task in tasks])
+        except CannotStackError as error:
+            return Stackability(str(error))
 
 
-class _ObstacleError(Exception):
-    """What stands against a stack."""
-
-
-class _Found(NamedTuple):
-    """What a model alone finds of a batch."""
+class _Gradients(NamedTuple):
+    """What a model computes of a batch."""
 
     loss: Tensor
     items: float | None
     grads: dict[str, Tensor | None]
 
 
-class _Alone:
-    """A task by itself.
+class _Expected(NamedTuple):
+    """What a task alone computes.
 
     Attributes:
         batches: two, or twice the one that there is.
         weights: of each copy of the model, by name.
-        found: of each copy and batch.
+        found: of each copy, and both batches.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.batches = list(_drawn(task))
-        self.weights = list(_copies(task.model))
-        generators = Generators(task)
-        buffers, drawn = hash_of(dict(task.model.named_buffers())), generators.now()
-        self.found = [self._of(weights) for weights in self.weights]
-        if not _alike(generators.now(), drawn):
-            raise _ObstacleError("its loss draws random numbers (dropout does)")
-        if hash_of(dict(task.model.named_buffers())) != buffers:
-            raise _ObstacleError("its model writes to its buffers (BatchNorm does)")
-        if any(_differ(one, again) for copy in self.found for one, again in zip(copy, reversed(copy), strict=True)):
-            raise _ObstacleError("its loss keeps something from batch to batch")
+    batches: list[Any]
+    weights: list[dict[str, Tensor]]
+    found: list[list[_Gradients]]
 
-    def _of(self, weights: dict[str, Tensor]) -> list[_Found]:
-        """Return what these weights find of the first batch, of the second, and of both again the other way round."""
-        import torch
 
+def _expected_of(task: Task) -> _Expected:
+    """Return what a task alone computes.
+
+    Raises:
+        CannotStackError: it draws, writes or keeps something.
+    """
+    import torch
+
+    batches, weights = _first_two(task), list(_copies(task.model))
+    generators = Generators(task)
+    buffers, drawn = hash_of(dict(task.model.named_buffers())), generators.now()
+    found = []
+    for copy in weights:
         with torch.no_grad():
-            for name, each in self.task.model.named_parameters():
-                each.copy_(weights[name])
-        one, other = self.batches
-        return [self._found(batch) for batch in (one, other, other, one)]
-
-    def _found(self, batch: Any) -> _Found:
-        model = self.task.model
-        model.zero_grad(set_to_none=True)
-        try:
-            loss, items = mean_and_items(self.task.loss(model, batch))
-            loss.backward()
-        except Exception as error:  # it is a user's: the plain loop tells of it
-            raise _ObstacleError(f"its loss raises {type(error).__name__}") from None
-        grads = {name: each.grad for name, each in _trained(model)}
-        if any(each is not None and each.is_sparse for each in grads.values()):
-            raise _ObstacleError("its gradients are sparse")
-        return _Found(loss.detach(), items, grads)
+            for name, each in task.model.named_parameters():
+                each.copy_(copy[name])
+        found.append([_gradients(task, batches[nth]) for nth in (0, 1, 1, 0)])  # both again the other way round
+    if not _same_state(generators.now(), drawn):
+        raise CannotStackError("its loss draws random numbers (dropout does)")
+    if hash_of(dict(task.model.named_buffers())) != buffers:
+        raise CannotStackError("its model writes to its buffers (BatchNorm does)")
+    if any(hash_of(each[:2]) != hash_of(each[:1:-1]) for each in found):
+        raise CannotStackError("its loss keeps something from batch to batch")
+    return _Expected(batches, weights, [each[:2] for each in found])
 
 
-def _drawn(task: Task) -> Iterator[Any]:
-    """Yield two batches, the same twice where there is but one."""
+def _gradients(task: Task, batch: Any) -> _Gradients:
+    task.model.zero_grad(set_to_none=True)
+    try:
+        loss, items = mean_and_items(task.loss(task.model, batch))
+        loss.backward()
+    except Exception as error:  # it is a user's: the plain loop reports it
+        raise CannotStackError(f"its loss raises {type(error).__name__}") from None
+    grads = {name: each.grad for name, each in task.model.named_parameters() if each.requires_grad}
+    if any(each is not None and each.is_sparse for each in grads.values()):
+        raise CannotStackError("its gradients are sparse")
+    return _Gradients(loss.detach(), items, grads)
+
+
+def _first_two(task: Task) -> list[Any]:
+    """Return two batches, the same twice where there is but one."""
     batches, hashes = [], []
     try:
         for batch in islice(task.batches, 2):
@@ -152,12 +149,12 @@ def _drawn(task: Task) -> Iterator[Any]:
             hashes.append(hash_of(batch))
         changed = [hash_of(batch) for batch in batches] != hashes
     except Exception as error:  # as above
-        raise _ObstacleError(f"its batches raise {type(error).__name__}") from None
+        raise CannotStackError(f"its batches raise {type(error).__name__}") from None
     if not batches:
-        raise _ObstacleError("it has no batch")
+        raise CannotStackError("it has no batch")
     if changed:
-        raise _ObstacleError("its batches are written over when the next is drawn")
-    yield from (batches * 2)[:2]
+        raise CannotStackError("its batches are written over when the next is drawn")
+    return (batches * 2)[:2]
 
 
 def _copies(model: nn.Module) -> Iterator[dict[str, Tensor]]:
@@ -175,83 +172,57 @@ def _copies(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         yield moved
 
 
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, each) for name, each in model.named_parameters() if each.requires_grad)
-
-
-def _differ(one: _Found, other: _Found) -> bool:
-    """Say whether two findings of one batch by the same weights are not the same, bit for bit."""
-    if one.items != other.items or not _same(one.loss, other.loss):
-        return True
-    return any(not _same(grad, other.grads[name]) for name, grad in one.grads.items())
-
-
-def _same(one: Tensor | None, other: Tensor | None) -> bool:
-    import torch
-
-    if one is None or other is None:
-        return one is other
-    dense = one.layout == other.layout == torch.strided
-    return (dense and torch.equal(one, other)) or hash_of(one) == hash_of(other)  # the latter where one is NaN
-
-
-def _alike(one: Any, other: Any) -> bool:
+def _same_state(one: Any, other: Any) -> bool:
     """Say whether two states of generators are the same; element by element only where it must be."""
     if isinstance(one, dict):
-        return all(_alike(each, other[key]) for key, each in one.items())
+        return all(_same_state(each, other[key]) for key, each in one.items())
     if isinstance(one, list | tuple) and not all(isinstance(each, int) for each in one):
-        return len(one) == len(other) and all(map(_alike, one, other))
+        return len(one) == len(other) and all(map(_same_state, one, other))
     return bool((one == other).all()) if hasattr(one, "shape") else bool(one == other)
 
 
-def _stacked(tasks: Sequence[Task], alone: list[_Alone]) -> Rehearsal:
-    """Compute the same as a stack, and hold it against what was found of each alone."""
+def _compared(tasks: Sequence[Task], alone: list[_Expected]) -> Stackability:
+    """Compute the same as a stack, and compare it with what each task alone computes."""
+    import torch
+
     try:
         members = [Member(zero_grad(), nth) for nth in range(len(tasks)) for _ in range(COPIES)]
         stack = Stack(tasks, members)
         (group,) = stack.groups
-        complete = not any(others_of(batch) for each in alone for batch in each.batches)
-        _put(group.parameters, [weights for each in alone for weights in each.weights])
+        complete = not any(split_batch(batch)[1] for each in alone for batch in each.batches)
+        copies = [weights for each in alone for weights in each.weights]
+        with torch.no_grad():
+            for name, parameter in group.parameters.items():
+                parameter.copy_(torch.stack([weights[name] for weights in copies]))
         for nth in (0, 1):
             losses, items = stack.losses([each.batches[nth] for each in alone])
             losses.sum().backward()  # type: ignore[no-untyped-call]  # torch's
-            grads = {name: each.grad for name, each in group.parameters.items()}
             expected = [copy[nth] for each in alone for copy in each.found]
-            if not _agree(losses.detach(), items, grads, expected):
-                return Rehearsal("its loss or gradient is another when many runs are computed at once")
-            complete &= all(each is not None for each in grads.values())
-            for each in group.parameters.values():
-                each.grad = None
-    except CannotStackError as error:
-        return Rehearsal(str(error))
-    except Exception as error:  # torch tells in many ways what vmap cannot do
+            if not _agree(losses.detach(), items, group.gradients, expected):
+                return Stackability("its loss or gradient is another when many runs are computed at once")
+            complete &= all(each is not None for each in group.gradients.values())
+            group.keep_gradients()
+    except CannotStackError:
+        raise
+    except Exception as error:  # torch reports in many ways what vmap cannot do
         why = shortened(str(error).partition("\n")[0].partition(". ")[0], 90)
-        return Rehearsal(f"torch.func.vmap cannot compute its loss: {why or type(error).__name__}")
-    return Rehearsal("", items is not None, complete and items is None)
+        return Stackability(f"torch.func.vmap cannot compute its loss: {why or type(error).__name__}")
+    return Stackability("", items is not None, complete and items is None)
 
 
-def _put(parameters: dict[str, nn.Parameter], weights: list[dict[str, Tensor]]) -> None:
-    import torch
-
-    with torch.no_grad():
-        for name, each in parameters.items():
-            each.copy_(torch.stack([one[name] for one in weights]))
-
-
-def _agree(losses: Tensor, items: Tensor | None, grads: dict[str, Tensor | None], expected: list[_Found]) -> bool:
+def _agree(losses: Tensor, items: Tensor | None, grads: dict[str, Tensor | None], expected: list[_Gradients]) -> bool:
     """Say whether each run's losses, items and gradients are those of the model alone, within the tolerance."""
     if items is not None and [float(each) for each in items] != [float(each.items or 0) for each in expected]:
         return False
     if not all(_close(loss, found.loss.reshape(())) for loss, found in zip(losses, expected, strict=True)):
         return False
+    floor = max((_largest(each) for each in expected[0].grads.values() if each is not None), default=0.0)
     for name, grad in grads.items():
         wanted = [found.grads[name] for found in expected]
-        if (grad is None) or any(each is None for each in wanted):
-            if grad is not None or any(each is not None for each in wanted):
+        if grad is None:
+            if any(each is not None for each in wanted):
                 return False
-            continue
-        floor = max((_largest(each) for each in expected[0].grads.values() if each is not None), default=0.0)
-        if not all(_close(one, each, floor) for one, each in zip(grad, wanted, strict=True)):
+        elif not all(_close(one, each, floor) for one, each in zip(grad, wanted, strict=True)):
             return False
     return True
 
@@ -279,19 +250,17 @@ def _is_elementwise(build: Build) -> bool:
 
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
-    together = [torch.nn.Parameter(start.clone())]
-    alone = [torch.nn.Parameter(each.clone()) for each in start]
+    stacked, *single = (torch.nn.Parameter(each.clone()) for each in (start, *start))
     try:
-        both = build(together), [build([each]) for each in alone]
+        optimizers = [build([each]) for each in (stacked, *single)]
         for _ in range(3):
             grads = torch.randn(start.shape, generator=generator, dtype=torch.float64)
             grads *= torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64).view(3, 1, 1)  # a norm over all would show
-            together[0].grad = grads.clone()
-            both[0].step()
-            for parameter, grad, optimizer in zip(alone, grads, both[1], strict=True):
+            for parameter, grad in zip((stacked, *single), (grads, *grads), strict=True):
                 parameter.grad = grad.clone()
+            for optimizer in optimizers:
                 optimizer.step()
     except Exception:  # it refuses tensors of three dimensions, dense gradients, or its options
         return False
-    found = torch.stack([each.detach() for each in alone])
-    return torch.allclose(together[0].detach(), found, rtol=1e-12, atol=1e-12)
+    found = torch.stack([each.detach() for each in single])
+    return torch.allclose(stacked.detach(), found, rtol=1e-12, atol=1e-12)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from gradlab.engines.ensemble.batches import CannotStackError, together
-from gradlab.engines.ensemble.tracing import FORM, recorded
+from gradlab.engines.ensemble.batches import CannotStackError, StackedBatches, stack_batches
+from gradlab.engines.ensemble.tracing import LAYOUT, trace
 from gradlab.errors import shortened
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-    from gradlab.engines.ensemble.stack import Stack, Whole
+    from gradlab.engines.ensemble.stack import Stack, StackedGradients
 
     Step = Callable[..., Any]
+    Inputs = tuple[list[Tensor], list[Tensor], list[Tensor]]  # parameters, constants, tensors of batches
 
 
 class TracedSteps:
@@ -36,10 +37,10 @@ class TracedSteps:
     def __init__(self, *, compiled: bool = False) -> None:
         self.compiled = compiled
         self.fault = ""
-        self._made: dict[object, Step] = {}
+        self._steps: dict[object, Step] = {}
 
     def add_gradients(self, stack: Stack, batches: Sequence[Any], share: float) -> Tensor | None:
-        """Leave keep × gradient in `.grad` where that is due, and add share × the gradients of these batches.
+        """Leave keep × gradient in `.grad` where that is pending, and add share × the gradients of these batches.
 
         Returns:
             The losses, shape (runs,); None where the step cannot be traced or compiled.
@@ -49,58 +50,55 @@ class TracedSteps:
         """
         import torch
 
-        parts = together(batches)
-        if parts is None:
+        stacked = stack_batches(batches)
+        if stacked is None:
             raise CannotStackError("its batches are not alike")
-        several = len(batches) > 1
-        tensors = [each[stack.task_of] if several else each[0] for each in parts.stacked]
-        assert stack.whole is not None, "the stack applies the rule itself"
-        parameters = list(stack.whole.parameters.values())
-        still = list(stack.still_of_all.values()) if several else list(stack.still[0].values())
-        given = (parameters, still, tensors)
-        key = (several, tuple((each.shape, each.dtype, each.stride()) for each in (*parameters, *still, *tensors)))
+        assert stack.deferred is not None, "the stack applies the rule itself"
+        one_task = len(batches) == 1
+        tensors = [each[0] if one_task else each[stack.task_of] for each in stacked.tensors]
+        constants = list((stack.constants[0] if one_task else stack.stacked_constants).values())
+        inputs = (list(stack.deferred.parameters.values()), constants, tensors)
+        key = (one_task, tuple((each.shape, each.dtype, each.stride()) for some in inputs for each in some))
         try:
             with torch.no_grad():
-                if key not in self._made:
-                    self._made[key] = self._step(stack, stack.whole, parts.batch, given, several=several)
-                losses: Tensor = self._made[key](stack.whole, share, *given)
+                if key not in self._steps:
+                    self._steps[key] = self._step(stack, stack.deferred, stacked, inputs, one_task=one_task)
+                losses: Tensor = self._steps[key](stack.deferred, share, *inputs)
         except Exception as error:  # of many kinds: no compiler, no room for its files, what it cannot translate
             self.fault = shortened(str(error).strip().partition("\n")[0] or repr(error), 120)
             return None
-        stack.whole.due = False
+        stack.deferred.keep_pending = False
         return losses
 
     def _step(
-        self, stack: Stack, whole: Whole, batch_of: Callable[[Sequence[Tensor]], Any], given: Any, *, several: bool
-    ) -> Callable[..., Tensor]:
+        self, stack: Stack, held: StackedGradients, batches: StackedBatches, inputs: Inputs, *, one_task: bool
+    ) -> Step:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of its own parts
-            gradients = _traced(_gradients(stack, batch_of, several=several), given)
-            return _compiled(gradients, whole, given) if self.compiled else _called(gradients)
+            gradients = _simplified(_gradients(stack, batches, one_task=one_task), inputs)
+            return _compiled(gradients, held, inputs) if self.compiled else _eager(gradients)
 
 
-def _gradients(stack: Stack, batch_of: Callable[[Sequence[Tensor]], Any], *, several: bool) -> Step:
-    """Return what gives the gradients and losses of all runs, of parameters, still ones and tensors of batches."""
+def _gradients(stack: Stack, batches: StackedBatches, *, one_task: bool) -> Step:
+    """Return a function of parameters, constants and tensors of batches: the gradients and losses of all runs."""
     from torch.func import functional_call, vmap
 
     names = [f"model.{name}" for name in stack.groups[0].parameters]
-    still_names = list(stack.still[0])
 
-    def loss(parameters: list[Tensor], still: list[Tensor], tensors: list[Tensor]) -> Tensor:
-        named = {**dict(zip(names, parameters, strict=True)), **dict(zip(still_names, still, strict=True))}
-        found: Tensor = functional_call(stack.parts[0], named, (batch_of(tensors),))
-        return found
+    def loss(parameters: list[Tensor], constants: list[Tensor], tensors: list[Tensor]) -> Any:
+        by_name = dict(zip([*names, *stack.constants[0]], [*parameters, *constants], strict=True))
+        return functional_call(stack.loss_modules[0], by_name, (batches.rebuild(tensors),))
 
-    alone = 0 if several else None
-    made: Step = vmap(_grad_and_value(loss), in_dims=(0, alone, alone))
-    return made
+    shared = None if one_task else 0
+    step: Step = vmap(_grad_and_value(loss), in_dims=(0, shared, shared))
+    return step
 
 
 def _grad_and_value(loss: Callable[..., Tensor]) -> Step:
-    """Return what gives the gradients of a loss for the tensors of its first argument, and the loss.
+    """Return torch.func.grad_and_value of a loss, for the tensors of its first argument.
 
-    That is torch.func.grad_and_value, which imports the compiler to tell it that a gradient is computed; so its parts
-    are put together without that here, wherever torch has them.
+    Torch's own imports the compiler to report that a gradient is computed; this one is made of its parts without that,
+    wherever torch has them.
     """
     import torch
 
@@ -127,18 +125,18 @@ def _grad_and_value(loss: Callable[..., Tensor]) -> Step:
     return both
 
 
-def _traced(function: Step, given: Any) -> GraphModule:
+def _simplified(function: Step, inputs: Inputs) -> GraphModule:
     """Return the function as a graph of operations, without those that change nothing."""
     import torch
 
     with torch.enable_grad():
-        traced = recorded(function, [[each.clone() for each in some] for some in given])
-    for node in list(traced.graph.nodes):
+        graph = trace(function, [[each.clone() for each in some] for some in inputs])
+    for node in list(graph.graph.nodes):
         if (same := _same_as(node)) is not None:
             node.replace_all_uses_with(same)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
-    return traced
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 def _same_as(node: Node) -> Node | None:
@@ -150,17 +148,12 @@ def _same_as(node: Node) -> Node | None:
     if not isinstance(first, torch.fx.Node):
         return None
     if node.target in (aten.expand.default, aten.view.default, aten._unsafe_view.default):  # noqa: SLF001 - its name
-        before, after = _form(first), _form(node)
+        before, after = first.meta.get(LAYOUT), node.meta.get(LAYOUT)
         return first if before is not None and before == after else None
     if node.target is aten.mul.Scalar and node.args[1] == 1 and type(node.args[1]) is int:
         return None if any(map(_writes, (*node.users, *first.users))) else first
     twice = node.target is aten.transpose.int and first.target is node.target and first.args[1:] == node.args[1:]
     return first.args[0] if twice and isinstance(first.args[0], torch.fx.Node) else None
-
-
-def _form(node: Node) -> tuple[Any, ...] | None:
-    """Return shape and strides of what an operation returns, where it is a tensor."""
-    return node.meta.get(FORM)
 
 
 def _writes(node: Node) -> bool:
@@ -169,40 +162,37 @@ def _writes(node: Node) -> bool:
     return schema is not None and bool(schema.is_mutable)
 
 
-def _called(gradients: GraphModule) -> Callable[..., Tensor]:
-    def step(whole: Whole, share: float, *given: list[Tensor]) -> Tensor:
-        found, losses = gradients(*given)
-        whole.add(found, share)
-        done: Tensor = losses
-        return done
+def _eager(gradients: GraphModule) -> Step:
+    """Return the step that calls the graph, and then applies the rule."""
+
+    def step(held: StackedGradients, share: float, *inputs: list[Tensor]) -> Any:
+        found, losses = gradients(*inputs)
+        held.add(found, share)
+        return losses
 
     return step
 
 
-def _compiled(gradients: GraphModule, whole: Whole, given: Any) -> Callable[..., Tensor]:
+def _compiled(gradients: GraphModule, held: StackedGradients, inputs: Inputs) -> Step:
     """Return the step with the rule in it, compiled."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    def with_rule(grads: list[Tensor], factor: Tensor, share: Tensor, *given: list[Tensor]) -> Tensor:
-        found, losses = gradients(*given)
+    def with_rule(grads: list[Tensor], factor: Tensor, share: Tensor, *inputs: list[Tensor]) -> Any:
+        found, losses = gradients(*inputs)
         for grad, new in zip(grads, found, strict=True):
             kept = factor.view(-1, *[1] * (grad.dim() - 1))
             grad.copy_(torch.where(kept == 0, 0.0, grad * kept) + share * new)  # and not 0 × inf
-        done: Tensor = losses
-        return done
+        return losses
 
-    def ruled(whole: Whole, share: float) -> tuple[list[Tensor], Tensor, Tensor]:
-        factor = whole.factor
-        return list(whole.grads.values()), factor, torch.tensor(share, dtype=factor.dtype)
+    def rule_inputs(held: StackedGradients, share: float) -> tuple[list[Tensor], Tensor, Tensor]:
+        return list(held.grads.values()), held.factor, torch.tensor(share, dtype=held.factor.dtype)
 
-    grads, factor, one = ruled(whole, 1.0)
-    traced = make_fx(with_rule)([each.clone() for each in grads], factor, one, *given)
-    made = torch.compile(traced, dynamic=False)
-    made([each.clone() for each in grads], factor, one, *given)  # this compiles
+    grads, factor, one = rule_inputs(held, 1.0)
+    compiled = torch.compile(make_fx(with_rule)([each.clone() for each in grads], factor, one, *inputs), dynamic=False)
+    compiled([each.clone() for each in grads], factor, one, *inputs)  # this compiles
 
-    def step(whole: Whole, share: float, *given: list[Tensor]) -> Tensor:
-        done: Tensor = made(*ruled(whole, share), *given)
-        return done
+    def step(held: StackedGradients, share: float, *inputs: list[Tensor]) -> Any:
+        return compiled(*rule_inputs(held, share), *inputs)
 
     return step

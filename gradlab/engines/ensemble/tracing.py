@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-FORM = "form"  # in the meta of a node that is a tensor: its shape and strides
+LAYOUT = "layout"  # in the meta of a node that is a tensor: its shape and strides
 
 
-def recorded(function: Callable[..., Any], given: Sequence[Sequence[Tensor]]) -> GraphModule:
+def trace(function: Callable[..., Any], given: Sequence[Sequence[Tensor]]) -> GraphModule:
     """Return a module that does to other tensors what the function did to these.
 
     A tensor that is not among those given is taken as it is then; what Python computed stays as it was.
@@ -63,7 +63,7 @@ class _Recording:
         import torch
 
         if isinstance(found, torch.Tensor):
-            node.meta[FORM] = (found.shape, found.stride())
+            node.meta[LAYOUT] = (found.shape, found.stride())
             self._nodes[id(found)] = node
             self._alive.append(found)
         elif isinstance(found, list | tuple):

@@ -1,0 +1,1 @@
+"""What was seen of a script: plain data, and what follows from it."""

@@ -1,0 +1,146 @@
+"""Keep, as measured; and the mode that this amounts to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab import modes
+from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gradlab.audit.history.history import OptimizerHistory
+    from gradlab.audit.history.loss import Loss
+
+ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
+
+
+class MeasuredKeep(NamedTuple):
+    """The share of the last update's gradient that was left, over parameters and updates."""
+
+    median: float
+    min: float
+    max: float
+
+    @property
+    def steady(self) -> bool:
+        """Whether it is one number rather than several."""
+        return self.max - self.min <= ALIKE
+
+
+def keep_of(history: OptimizerHistory) -> MeasuredKeep | None:
+    """Return keep as it was measured, None where it never was."""
+    shares = [each for measured in history.measured for each in measured.kept]
+    return MeasuredKeep(median(shares), min(shares), max(shares)) if shares else None
+
+
+def backwards_per_update(history: OptimizerHistory) -> int | None:
+    """Return the median number of backward passes an update."""
+    return _median_over(history, backwards_in)
+
+
+def gathered_per_update(history: OptimizerHistory) -> int | None:
+    """Return the median number of backward passes since the last clearing."""
+    return 1 if emptied_between(history) else _median_over(history, gathered_in)
+
+
+def emptied_between(history: OptimizerHistory) -> bool:
+    """Say whether nothing was left at any further backward pass of an update: cleared, though by no call."""
+    joins = [each.joins for each in history.measured if each.joins]
+    return bool(joins) and max(map(max, joins)) <= ALIKE and min(map(min, joins)) >= -ALIKE
+
+
+def mode_of(history: OptimizerHistory) -> str | None:
+    """Return the word of the mode that the script trains in, None where no one mode describes it.
+
+    Several losses of a batch before one step are parts of one loss, and no accumulation.
+    """
+    keep, every = keep_of(history), gathered_per_update(history)
+    if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
+        return None
+    losses = _losses_of_one_batch(history, every)
+    return _mode_name(keep.median, every // losses, mean=losses > 1 or not summed(history, every))
+
+
+def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
+    """Return how many of so many backward passes are of losses of one batch: 1 where they accumulate."""
+    lines, batches = int(median([each.lines for each in history.measured if each.lines] or [1])), history.batches
+    if losses := losses_apart(history):
+        return losses if every % losses == 0 else every
+    if of_micro_batches(history, every):
+        return 1
+    if lines > 1:
+        return lines if every % lines == 0 else 1
+    return every // batches if batches and every % batches == 0 else 1
+
+
+def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
+    """Say whether the backward passes of an update may be of as many micro-batches, and not several losses of one.
+
+    Several losses have each a line of its own, or are taken in a loop while one batch is fetched. But losses that are
+    divided by the number of passes are of micro-batches: such as parts of a batch, or with DDP's no_sync(), where two
+    lines take turns. Two losses of ½ may be anything. Passes that reach different parameters are of different losses.
+    """
+    if losses_apart(history):
+        return False
+    found = losses_of(history, every)
+    divided = bool(found) and all(loss.over(every) for loss, _, _ in found)
+    lines = [each.lines for each in history.measured]
+    if any(each > 1 for each in lines):
+        return divided and every > 2
+    unknown = bool(lines) and not any(lines)  # of which code they are, one line of it or several
+    return divided or (history.batches >= every if unknown else not 0 < history.batches < every)
+
+
+def losses_apart(history: OptimizerHistory) -> int:
+    """Return how many losses an update is of, where each reaches other parameters; 0 where they do not."""
+    return history.seen.losses if history.seen.apart and not history.seen.together else 0
+
+
+def losses_of(history: OptimizerHistory, every: int) -> list[tuple[Loss, int, int]]:
+    """Return how losses were scaled in windows of so many backward passes: in how many, and from which update on."""
+    return [(loss, times, first) for (passes, loss), (times, first) in history.losses.items() if passes == every]
+
+
+def summed(history: OptimizerHistory, every: int) -> bool:
+    """Say whether the losses of a window are summed: nothing divides them, nor their gradient before the step."""
+    found = losses_of(history, every)
+    return bool(found) and all(loss.undivided for loss, _, _ in found) and not scaled_by_hand(history)
+
+
+def scaled_by_hand(history: OptimizerHistory) -> bool:
+    """Say whether the step finds another gradient than was left for it, without clipping and GradScaler."""
+    sizes = [each.size for each in history.measured if each.size is not None and not each.empty]
+    rescaled = any(letter in trace for trace, _ in history.traces() for letter in "cu")
+    return bool(sizes) and not rescaled and abs(median(sizes) - 1) > ALIKE
+
+
+def _cleared_at_times(history: OptimizerHistory) -> bool:
+    return any(letter in trace for trace, _ in history.traces() for letter in CLEARED)
+
+
+def _mode_name(kept: float, every: int, *, mean: bool) -> str:
+    near = next((plain for plain in (0.0, 0.5, 1.0) if abs(kept - plain) <= ALIKE), float(f"{kept:.3g}"))
+    if every > 1:
+        return (modes.rule(near, every, mean=mean) if near else modes.accumulate(every, mean=mean)).name
+    named = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}
+    if near in named:
+        return named[near]().name
+    return (modes.decay(near) if 0 < near < 1 else modes.rule(near)).name
+
+
+def _median_over(history: OptimizerHistory, count: Callable[[str], int]) -> int | None:
+    """Return the median over updates of what `count` returns for their traces; those without a backward pass aside."""
+    counted: Counter[int] = Counter()
+    for trace, times in history.traces():
+        if any(letter in own_part(trace) for letter in BACKWARDS):
+            counted[count(trace)] += times
+    passed = 0
+    for value in sorted(counted):
+        passed += counted[value]
+        if 2 * passed >= counted.total():
+            return value
+    return None

@@ -1,0 +1,82 @@
+"""Traces: what happened before an update of one optimizer, in order, one letter per event."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """What can happen before an update; the value is its letter in a trace."""
+
+    BACKWARD = "B"  # a backward pass reached a parameter of this optimizer
+    CLOSURE_BACKWARD = "L"  # the same, within its step: the closure of LBFGS
+    CLEARED = "z"  # zero_grad() was called, its own or that of a model with all of its parameters
+    PARTLY_CLEARED = "y"  # zero_grad() was called of a model with some of its parameters
+    FOUND_CLEARED = "n"  # gradients were gone at a backward pass or step, without a call: `p.grad = None`
+    CLIPPED = "c"  # gradients of its parameters were clipped
+    UNSCALED = "u"  # GradScaler.unscale_()
+    SKIPPED = "k"  # GradScaler.step() skipped the update
+    SCHEDULED = "s"  # its scheduler took a step
+    EPOCH_ENDED = "e"  # a pass over a DataLoader ended, during which there was a backward pass
+    EPOCH_STARTED = "b"  # a pass over a dataset began again, after one with updates
+    OTHER_STEPPED = "o"  # another optimizer took a step
+    NO_GRADIENT = "0"  # the step found no gradient at all
+    STEPPED = "S"  # the step itself: in no trace, only for its line
+
+
+BACKWARDS = "BL"
+CLEARED = "zn"
+
+
+def only(letters: str, trace: str) -> str:
+    """Return the trace without all other letters.
+
+    >>> only("zB", "zBceB")
+    'zBB'
+    """
+    return "".join(letter for letter in trace if letter in letters)
+
+
+def own_part(trace: str) -> str:
+    """Return the part of a trace that led to this optimizer's update.
+
+    In a GAN, the generator's backward pass reaches the discriminator too, and is followed by the generator's step.
+
+    >>> own_part("BozB"), own_part("zB"), own_part("BoB"), own_part("Bo")
+    ('zB', 'zB', 'B', 'Bo')
+    """
+    for start in range(len(trace), 0, -1):
+        if trace[start - 1] == "o" and any(letter in trace[start:] for letter in BACKWARDS):
+            return trace[start:]
+    return trace
+
+
+def last_try(trace: str) -> str:
+    """Return what led to the update after the last one that GradScaler skipped.
+
+    >>> last_try("zBBuczkBBuc"), last_try("zB")
+    ('BBuc', 'zB')
+    """
+    part = own_part(trace)
+    return part[part.rfind("k") + 1 :]
+
+
+def backwards_in(trace: str) -> int:
+    """Return how many backward passes a trace counts.
+
+    >>> backwards_in("zBBe"), backwards_in("BozB")
+    (2, 1)
+    """
+    part = own_part(trace)
+    return sum(part.count(letter) for letter in BACKWARDS)
+
+
+def gathered_in(trace: str) -> int:
+    """Return how many backward passes went into the update: those after the last clearing.
+
+    >>> gathered_in("zBBB"), gathered_in("zBzBzB"), gathered_in("zBz")
+    (3, 1, 0)
+    """
+    part = own_part(trace)
+    start = max(part.rfind(letter) for letter in CLEARED) + 1
+    return sum(part.count(letter, start) for letter in BACKWARDS)

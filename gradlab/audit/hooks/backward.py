@@ -1,0 +1,37 @@
+"""Backward passes: torch.autograd.backward, which Tensor.backward calls.
+
+torch.autograd.grad and torch.func leave `.grad` alone, and so does the audit leave them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradlab.audit.hooks.untraced import untraced
+from gradlab.audit.recording.fast_paths import recorded_backward
+
+if TYPE_CHECKING:
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
+
+
+def install(patches: Patches, recorders: list[Recorder]) -> None:
+    """Record when a backward pass begins and on_end, and whether its loss was scaled by a GradScaler."""
+    from torch import autograd
+    from torch.amp.grad_scaler import GradScaler
+
+    def scaled(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        for recorder in recorders:
+            recorder.loss_scaled(enabled=args[0].is_enabled())
+
+    def on_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for recorder in recorders:
+            recorder.backward_started(args, kwargs)
+
+    def on_end() -> None:
+        for recorder in recorders:
+            recorder.backward_ended()
+
+    untraced(on_start), untraced(on_end)
+    patches.around(GradScaler, "scale", scaled)
+    patches.replace(autograd, "backward", lambda backward: recorded_backward(backward, recorders, on_start, on_end))

@@ -1,0 +1,28 @@
+"""Schedulers of the learning rate: their steps, but for the one that they take when they are made."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from gradlab.audit.history.trace import Event
+
+if TYPE_CHECKING:
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
+
+
+def install(patches: Patches, recorders: list[Recorder]) -> None:
+    """Record when a scheduler takes a step, with its optimizer."""
+    from torch.optim import lr_scheduler
+
+    def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        caller = sys._getframe(2).f_code.co_name  # noqa: SLF001 - the name of a function, and nothing else
+        optimizer = getattr(args[0], "optimizer", None)
+        if caller != "_initial_step" and optimizer is not None:
+            for recorder in recorders:
+                recorder.happened(Event.SCHEDULED, optimizer)
+
+    for kind in vars(lr_scheduler).values():
+        if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler):
+            patches.around(kind, "step", before)

@@ -1,0 +1,41 @@
+"""Steps of optimizers, by the hooks that torch has for that; and optimizers that are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradlab.audit.hooks.untraced import untraced
+from gradlab.audit.recording.fast_paths import ends_usual_step, starts_usual_step
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+    from gradlab.audit.hooks.patching import Patches
+    from gradlab.audit.recording.recorder import Recorder
+
+
+def install(patches: Patches, recorders: list[Recorder]) -> None:
+    """Record when an optimizer is made, and when its step begins and ends."""
+    from torch.optim import Optimizer
+    from torch.optim import optimizer as hooks
+
+    def on_start(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if not starts_usual_step(recorders, optimizer):
+            for recorder in recorders:
+                recorder.step_started(optimizer)
+
+    def on_end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if ends_usual_step(recorders, optimizer):
+            return
+        measured = [recorder for recorder in recorders if recorder.step_ended(optimizer)]
+        for recorder in measured:  # once all have recorded it, for this may raise
+            if recorder.on_measured:
+                recorder.on_measured()
+
+    def made(args: tuple[Any, ...], error: BaseException | None) -> None:
+        for recorder in recorders if error is None else ():
+            recorder.optimizer_created(args[0])
+
+    patches.callback(hooks.register_optimizer_step_pre_hook(untraced(on_start)).remove)
+    patches.callback(hooks.register_optimizer_step_post_hook(untraced(on_end)).remove)
+    patches.around(Optimizer, "__init__", after=made)

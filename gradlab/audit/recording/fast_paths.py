@@ -1,0 +1,138 @@
+"""Fast paths: what hooks record by themselves at usual updates, without a call of ours.
+
+Most updates are not measured, and most scripts have one optimizer, which is cleared by call. A call into the recorder
+costs a percent of a small script's update. So at such updates the hooks of backward(), zero_grad() and step() write
+their event directly; everything unusual takes the full way. Medians of an update of `digits`: 367 µs without the
+audit, 387 µs with the fast paths, 438 µs without them.
+
+These functions alone write into the recorder and the watched optimizer from outside. They make no call between the
+look at `thread.current` and the note: at a call, another thread may come (see `threads`).
+"""
+
+from __future__ import annotations
+
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from gradlab.audit.history.trace import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch.optim import Optimizer
+
+    from gradlab.audit.recording.recorder import Recorder
+
+SHORT = 16  # letters of a trace
+BACKWARD, CLEARED = Event.BACKWARD.value, Event.CLEARED.value
+
+
+def recorded_backward(
+    backward: Callable[..., Any],
+    recorders: list[Recorder],
+    started: Callable[[tuple[Any, ...], dict[str, Any]], None],
+    ended: Callable[[], None],
+) -> Callable[..., Any]:
+    """Return a backward() that calls `started` and `ended`, or records a usual pass by itself."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
+        fast = recorders[0].fast_path if len(recorders) == 1 else None
+        if fast is not None:
+            recorder, watched, probe, me = recorders[0], fast.watched, fast.probe(), get_ident()
+            thread, window = recorder.thread, watched.window
+            short = len(window.letters) < SHORT
+            if (
+                thread.current is None
+                and short
+                and probe is not None
+                and probe.grad is None
+                and not (watched.has_gradient or watched.step_depth or watched.accumulates)
+            ):
+                thread.depth, thread.current, recorder.fast_pass = 1, me, watched
+                try:
+                    return backward(*args, **kwargs)
+                finally:
+                    probe = fast.probe()
+                    if recorder.fast_pass is watched and probe is not None and probe.grad is not None:
+                        thread.depth, thread.current, recorder.fast_pass = 0, None, None
+                        recorder.loss_is_scaled = False
+                        recorder.history.backwards += 1
+                        watched.has_gradient = True
+                        watched.window.letters += BACKWARD
+                    else:
+                        ended()
+        try:
+            started(args, kwargs)
+            return backward(*args, **kwargs)
+        finally:
+            ended()
+
+    return call
+
+
+def recorded_zero_grad(
+    zero_grad: Callable[..., Any], recorders: list[Recorder], cleared: Callable[[Optimizer], None]
+) -> Callable[..., Any]:
+    """Return a zero_grad() that calls `cleared` afterwards, or records a usual clearing by itself."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
+        result = zero_grad(*args, **kwargs)
+        fast = recorders[0].fast_path if len(recorders) == 1 else None
+        if (
+            fast is not None
+            and fast.watched.optimizer() is args[0]
+            and recorders[0].thread.current is None
+            and not fast.watched.window.letters
+        ):
+            fast.watched.has_gradient = False
+            fast.watched.window.letters = CLEARED
+            return result
+        cleared(args[0])
+        return result
+
+    return call
+
+
+def starts_usual_step(recorders: list[Recorder], optimizer: Optimizer) -> bool:
+    """Record that a usual step begins; return whether it is one, else the full way is to be taken."""
+    fast = recorders[0].fast_path if len(recorders) == 1 else None
+    if fast is None or fast.watched.optimizer() is not optimizer:
+        return False
+    watched, probe = fast.watched, fast.probe()
+    if (
+        recorders[0].thread.current is None
+        and watched.has_gradient
+        and not watched.step_depth
+        and probe is not None
+        and probe.grad is not None
+        and watched.history.updates + 2 < watched.next_measured
+    ):
+        watched.step_depth = 1
+        watched.step_without_gradient = False
+        return True
+    return False
+
+
+def ends_usual_step(recorders: list[Recorder], optimizer: Optimizer) -> bool:
+    """Record an update like the one before; return whether it is one, else the full way is to be taken."""
+    fast = recorders[0].fast_path if len(recorders) == 1 else None
+    if fast is None or fast.watched.optimizer() is not optimizer:
+        return False
+    watched, stretch, batches = fast.watched, fast.stretch, recorders[0].batches
+    window, history = watched.window, watched.history
+    fetched = batches - window.fetched_before
+    if (
+        watched.step_depth == 1
+        and stretch.trace == window.letters
+        and fetched in history.fetched
+        and not (window.losses or watched.step_without_gradient)
+        and recorders[0].thread.current is None
+    ):
+        watched.step_depth = 0
+        window.letters = ""
+        window.fetched_before = batches
+        stretch.times += 1
+        history.updates += 1
+        history.fetched[fetched] += 1
+        return True
+    return False

@@ -1,0 +1,115 @@
+"""Looks at the graph of a loss before its backward pass: what it is going to reach, and whose that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.places import user_location
+from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
+from gradlab.audit.recording.passes import add_pass
+from gradlab.audit.recording.samples import is_finite_number
+from gradlab.audit.recording.unowned import UnownedParameters
+from gradlab.audit.recording.window import Pass
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gradlab.audit.history.history import History
+    from gradlab.audit.recording.optimizers import WatchedOptimizers
+
+FIRST = 8  # updates on the way to all of which graphs are looked at
+IN_ROW = 4  # of the later ones, before a pause
+PAUSE = 36  # updates
+MOST_NODES = 20_000
+LEAF = "torch::autograd::AccumulateGrad"
+
+
+class LossGraphs:
+    """Looks at losses on the way to updates that are measured; at others there is next to nothing to do.
+
+    Of a tensor only weak references and a few numbers are kept.
+    """
+
+    def __init__(self, history: History, optimizers: WatchedOptimizers) -> None:
+        self._history = history
+        self._optimizers = optimizers
+        self._unowned = UnownedParameters(history, optimizers.namer)
+        self._kept = KeptGraphs(history)
+        self._looked_at = 0  # the update on the way to which graphs were looked at last
+        self._in_row = 0  # such updates
+
+    def are_due(self) -> bool:
+        """Say whether to look at graphs on the way to the next update: it costs, and a few in a row are enough."""
+        update = self._history.updates + 1
+        if update != self._looked_at:
+            if update - self._looked_at > PAUSE:
+                self._in_row = 0
+            if update > FIRST and self._in_row >= IN_ROW:
+                return False
+            self._looked_at = update
+            self._in_row += 1
+        return True
+
+    def look(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, nested: bool, due: bool) -> None:
+        """Look at the loss of a backward pass with these arguments; at its graph where that is `due`."""
+        inputs = kwargs.get("inputs") if kwargs or len(args) < 6 else args[5]
+        if inputs is not None:  # it reaches nothing else
+            return
+        loss = args[0] if args else kwargs.get("tensors")
+        finite = is_finite_number(loss)
+        for each in self._optimizers if not nested else ():
+            if each.window.measurement:
+                each.checks.loss_is(each.groups, finite=finite, graph_read=due, first="B" not in each.window.letters)
+        if due:
+            self._look_at_graph(loss, nested=nested)
+
+    def _look_at_graph(self, loss: Any, *, nested: bool) -> None:
+        from torch import Tensor
+
+        update = self._looked_at
+        place, mark = user_location(), None if nested else Mark()
+        roots = [loss] if isinstance(loss, Tensor) else [each for each in loss or () if isinstance(each, Tensor)]
+        reached = reached_from(roots, f"gradlab.{id(self)}", mark)
+        held = []
+        for watched in self._optimizers:
+            parameters = watched.parameters
+            held.append((watched, frozenset(map(id, parameters))))
+            self._unowned.add_owned(parameters)
+        if place and mark:
+            self._kept.look(place, update, mark)
+        reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
+        for watched, ids in held:
+            own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
+            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others), nested=nested)
+            watched.checks.loss_reaches(watched.groups, reached.leaves)
+        if reaching and not nested:  # else an attack on a model, say
+            self._unowned.look(reached.leaves, place, update, self._silent)
+
+    def _silent(self) -> list[Tensor]:
+        return [p for each in self._optimizers for p in each.checks.silent_parameters(each.groups)]
+
+
+class Reached(NamedTuple):
+    """The leaves of a graph, by id; and whether all of it was seen."""
+
+    leaves: dict[int, Tensor]
+    whole: bool
+
+
+def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
+    """Return the leaves below these roots, and mark what lies above them, where it is not by that key already."""
+    leaves = {id(each): each for each in roots if each.grad_fn is None and each.requires_grad}
+    waiting: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
+    seen = set(waiting)
+    while waiting and len(seen) < MOST_NODES:
+        node = waiting.pop()
+        if node.name() == LEAF:
+            leaves[id(node.variable)] = node.variable
+            continue
+        if mark is not None:
+            node.metadata.setdefault(key, mark)
+        for below, _ in node.next_functions:
+            if below is not None and below not in seen:
+                seen.add(below)
+                waiting.append(below)
+    return Reached(leaves, not waiting)

@@ -1,0 +1,110 @@
+"""What a loss is divided by, as its graph tells before the backward pass.
+
+Read are constants that a loss was multiplied with or divided by, and whether a mean or a sum stands below: a few nodes
+from the root on. No tensor of the graph is kept, none that somebody has packed away is unpacked (of a checkpoint, that
+would compute it again), and none is fetched from another device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradlab.audit.history.loss import NOTHING, UNKNOWN, Loss
+from gradlab.audit.places import is_asked_by_user
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OF_TORCH = ("torch/_tensor.py", "torch/autograd/__init__.py", "torch\\_tensor.py", "torch\\autograd\\__init__.py")
+MOST_NODES = 24  # of a loss that are read
+TRANSPARENT = (
+    "ToCopy",
+    "View",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Clone",
+    "Alias",
+)  # leave the number as it is
+REDUCTIONS = {1: "mean", 2: "sum"}  # as torch numbers them
+
+
+def loss_of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> Loss:
+    """Return how the loss of a backward pass with these arguments is scaled."""
+    try:
+        root: Any = args[0] if args else kwargs.get("tensors")
+        given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+        if isinstance(root, list | tuple) and len(root) == 1:
+            root = root[0]
+        again = any(args[2:4]) or kwargs.get("retain_graph") or kwargs.get("create_graph")  # losses of one graph
+        if given is not None or again or not hasattr(root, "grad_fn"):
+            return UNKNOWN
+        return read(root, scaled=scaled, own=is_asked_by_user(OF_TORCH))
+    except Exception:  # whatever it is: of this loss nothing is known
+        return UNKNOWN
+
+
+def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:
+    """Return how a loss is scaled; `scaled` by a GradScaler, whose factor is passed over."""
+    node = root.grad_fn
+    if scaled and node is not None and node.name() == "MulBackward0":
+        node = next((each for each, _ in node.next_functions if each is not None), None)
+    return _below(node, [MOST_NODES])._replace(own=own)
+
+
+def _below(node: Any, left: list[int]) -> Loss:
+    """Return what stands at and below a node of the graph; `left` is how many more may be read."""
+    left[0] -= 1
+    if node is None or left[0] < 0:
+        return NOTHING
+    name, inputs = node.name(), node.next_functions
+    if name.startswith(TRANSPARENT):
+        return _below(inputs[0][0], left)
+    if name in {"AddBackward0", "SubBackward0"}:
+        return _of_terms([_below(each, left) for each, _ in inputs if each is not None])
+    if name in {"DivBackward0", "MulBackward0"}:
+        return _of_product(node, name, inputs, left)
+    if name.startswith(("MeanBackward", "SumBackward")):
+        return Loss(base=name.partition("Backward")[0].lower(), kind=name)
+    return Loss(base=REDUCTIONS.get(getattr(node, "_saved_reduction", 0), ""), kind=name)
+
+
+def _of_terms(terms: list[Loss]) -> Loss:
+    if not terms:
+        return NOTHING
+    first = terms[0]
+    if len(terms) == 1:  # and a constant
+        return first
+    alike = all(each.divisors == first.divisors for each in terms)
+    base = first.base if alike and all(each.base == first.base for each in terms) else ""
+    largest = max(abs(each.factor) for each in terms)
+    kind = "+".join(each.kind for each in terms)
+    return Loss(first.divisors if alike else (), largest, base, terms=not (alike and first.divisors), kind=kind)
+
+
+def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) -> Loss:
+    """Return what stands below a product with a constant, or a quotient by one."""
+    (one, _), (other, _) = inputs
+    if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
+        return NOTHING  # of two that depend on parameters
+    constant = _constant(node, "other" if other is None else "self")
+    below = _below(one or other, left)
+    if constant is None or constant == 0:
+        return below._replace(base="", factor=0.0)
+    if name == "MulBackward0":
+        return below._replace(factor=below.factor * constant)
+    factor = below.factor / constant
+    if below.base == "sum" and not below.divisors:
+        return below._replace(factor=1.0 if below.factor == 1 else factor, base="")  # perhaps the mean
+    return below._replace(divisors=(constant, *below.divisors), factor=factor)
+
+
+def _constant(node: Any, which: str) -> float | None:
+    """Return the number that a product or quotient holds; None where it is no single one, or would cost to get."""
+    packed = getattr(node, f"_raw_saved_{which}", None)
+    if packed is None or getattr(packed, "unpack_hook", packed) is not None:
+        return None
+    value = getattr(node, f"_saved_{which}")
+    if value is None or value.numel() != 1 or value.is_cuda or value.device.type != "cpu" or value.is_complex():
+        return None
+    return float(value.item())

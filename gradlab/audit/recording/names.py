@@ -1,0 +1,97 @@
+"""What a parameter is called: found among the modules that are alive, when a finding needs it.
+
+That is a look at every object that Python's garbage collector knows, a tenth of a second; so it is taken a few times
+at most, and nothing has to be noted while modules are made and called.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.history.parameters import Parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor, nn
+
+DEEPEST = 100  # modules within each other
+MOST_TIMES = 16  # that names are looked for
+
+
+class _Held(NamedTuple):
+    """By which module, and under which name; `aside` where it is in a plain list or dict of the module."""
+
+    by: nn.Module
+    name: str
+    aside: bool
+
+
+class Namer:
+    """Names parameters, a limited number of times."""
+
+    def __init__(self) -> None:
+        self._times = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more names are looked for."""
+        return self._times >= MOST_TIMES
+
+    def name(self, tensors: Sequence[Tensor]) -> list[Parameter]:
+        """Return each as a parameter, its number aside; without a name once exhausted."""
+        if self.exhausted:
+            return [Parameter(tuple(each.shape)) for each in tensors]
+        self._times += 1
+        return parameters_of(tensors)
+
+
+def parameters_of(tensors: Sequence[Tensor]) -> list[Parameter]:
+    """Return each tensor as a parameter, by the name that it has in the modules that are alive."""
+    from torch import nn
+
+    # type(), not isinstance(): that asks the object for its __class__, which wakes lazy ones
+    modules: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
+    holders = _holders(modules, {id(each) for each in tensors})
+    return [_parameter(each, holders) for each in tensors]
+
+
+def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:
+    """Return by which module each module, and each of the wanted tensors, is held; a registered place goes first."""
+    known = wanted | {id(each) for each in modules}
+    holders: dict[int, _Held] = {}
+    for aside in (False, True):
+        for module in modules:
+            for name, each in (_aside if aside else _registered)(vars(module)):
+                if id(each) in known:
+                    holders.setdefault(id(each), _Held(module, name, aside))
+    return holders
+
+
+def _registered(attributes: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    for kind in ("_parameters", "_modules"):
+        yield from (attributes.get(kind) or {}).items()
+
+
+def _aside(attributes: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    for name, value in attributes.items():
+        if not (name.startswith("_") and name.endswith(("_parameters", "_modules"))):
+            items = enumerate(value) if type(value) in {list, tuple} else value.items() if type(value) is dict else ()
+            yield from ((f"{name}[{key!r}]", each) for key, each in items)
+
+
+def _parameter(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:
+    names: list[str] = []
+    unseen, root = "", None
+    held, training = holders.get(id(tensor)), True
+    if held is not None:
+        training = held.by.training
+    while held is not None and len(names) < DEEPEST:
+        names.append(held.name)
+        if held.aside:
+            unseen = held.name.partition("[")[0]
+        root = held.by
+        held = holders.get(id(root))
+    name = f"{'.'.join(reversed(names))} of {type(root).__name__}" if names else ""
+    return Parameter(tuple(tensor.shape), None, name, unseen, training)

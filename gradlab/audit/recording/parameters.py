@@ -1,0 +1,177 @@
+"""Single parameters of one optimizer: without gradient, moving though frozen, not finite."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from gradlab.audit.history.parameters import LOOKS, Moved, NotFinite, Parameter
+from gradlab.audit.recording.samples import all_are_finite, fingerprint, is_finite, is_zero, sample
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from torch import Tensor
+
+    from gradlab.audit.history.history import OptimizerHistory
+    from gradlab.audit.recording.names import Namer
+    from gradlab.audit.recording.samples import Groups, Key, Sample
+
+SILENT = 8  # updates without any gradient before a parameter is reported
+MOST_REPORTED = 256  # parameters
+FEW = 4  # parameters that are named, of many
+
+
+class ParameterChecks:
+    """What is known of the parameters of one optimizer; what is wrong with them goes to its history."""
+
+    def __init__(self, history: OptimizerHistory, namer: Namer) -> None:
+        self._history = history
+        self._namer = namer
+        self.silent: list[Key] = []  # without any gradient so far
+        self.trusted = False  # the loss was finite; gradients that are not are seen a few updates later all the same
+        self.checking = False  # the step under way
+        self._counted = 0  # parameters, when last they were looked through
+        self._trained: set[Key] = set()  # that have once required gradient
+        self._frozen: dict[Key, tuple[object, Sample]] = {}  # and do no more, but have some: before the step
+        self._left: dict[Key, Sample] = {}  # the gradients that these had
+        self._finite_at = 0  # the latest update of which gradients are known to be finite
+
+    # Backward passes
+
+    def loss_is(self, groups: Groups, *, finite: bool, graph_read: bool, first: bool) -> None:
+        """Note whether the loss is finite for sure: then weights are, and the gradient of the update before was.
+
+        Its backward pass may be the `first` of the window.
+        """
+        update = self._history.updates
+        self.trusted = finite and not graph_read and (self.trusted or first)
+        if finite:
+            self._finite_at = update
+        elif update and self._history.seen.not_finite is None:
+            self._add_not_finite(groups, [key for key, p in _keyed(groups) if not is_finite(p)])
+
+    def loss_reaches(self, groups: Groups, leaves: Container[int]) -> None:
+        """Strike off what gradient is about to reach, though it be cleared before the step."""
+        if self.silent:
+            self._keep_silent([(key, id(p) not in leaves) for key, p in _present(groups, self.silent)])
+
+    def silent_parameters(self, groups: Groups) -> list[Tensor]:
+        """Return the parameters that require gradient and have had none so far."""
+        return [p for _, p in _present(groups, self.silent)]
+
+    # Steps
+
+    def step_started(self, groups: Groups, *, measured: bool) -> None:
+        """Look at what a step is going to take."""
+        self._strike_off_those_with_gradient(groups)
+        self.checking = measured
+        if not measured:
+            return
+        self._history.note_groups(groups)
+        count = self._history.parameters
+        for key, p in _keyed(groups):
+            if not p.requires_grad and p.grad is not None and key in self._trained:
+                self._frozen[key] = fingerprint(p), sample(p.grad)
+        if count != self._counted or len(self._trained) < count:
+            self._trained.update(key for key, p in _keyed(groups) if p.requires_grad)
+        if count != self._counted:
+            known = {*self.silent, *(key for key, _ in islice(_keyed(groups), self._counted))}
+            self.silent += [
+                key for key, p in _keyed(groups) if p.grad is None and p.requires_grad and key not in known
+            ]
+            self._counted = count
+
+    def step_ended(self, groups: Groups) -> None:
+        """Look at what a step has done. It has been counted."""
+        self._strike_off_those_with_gradient(groups)
+        if not self.checking:
+            return
+        self.checking = False
+        frozen, self._frozen = self._frozen, {}
+        for key, (before, grad) in frozen.items():
+            self._check_frozen(groups, key, before, grad)
+        self._check_finite(groups)
+        if self.silent and self._history.updates >= SILENT and not self._history.seen.silent:
+            self._add_silent(groups)
+
+    def _strike_off_those_with_gradient(self, groups: Groups) -> None:
+        if self.silent:
+            found = _present(groups, self.silent)
+            self._keep_silent([(key, p.grad is None and p.requires_grad) for key, p in found])
+
+    def _keep_silent(self, parameters: list[tuple[Key, bool]]) -> None:
+        """Strike off those that are silent no more."""
+        self.silent = [key for key, silent in parameters if silent]
+        for key, silent in parameters:
+            if not silent:
+                self._history.seen.silent.pop(key, None)
+                self._history.seen.all_silent = False
+
+    def _add_silent(self, groups: Groups) -> None:
+        if self._namer.exhausted:
+            return
+        reported = [key for key, _ in _present(groups, self.silent)][:MOST_REPORTED]
+        self._history.seen.silent.update(zip(reported, self._named(groups, reported), strict=True))
+        self._history.seen.all_silent = len(self.silent) == self._counted
+
+    def _named(self, groups: Groups, keys: list[Key]) -> list[Parameter]:
+        named = self._namer.name([groups[group]["params"][nth] for group, nth in keys])
+        return [each._replace(number=_number_of(groups, key)) for key, each in zip(keys, named, strict=True)]
+
+    def _check_frozen(self, groups: Groups, key: Key, before: object, grad: Sample) -> None:
+        """Note that a frozen parameter has moved: by zeros or by an old gradient, and not by one made by hand."""
+        moved = self._history.seen.moved
+        zeros = is_zero(grad)
+        old = self._left.get(key) == grad
+        self._left[key] = grad
+        p = groups[key[0]]["params"][key[1]]
+        if p.requires_grad or not (zeros or old) or before is None or fingerprint(p) == before:
+            return
+        if key in moved:
+            moved[key].times += 1
+        elif len(moved) < MOST_REPORTED:
+            moved[key] = Moved(self._named(groups, [key])[0], self._history.updates, zeros)
+
+    def _check_finite(self, groups: Groups) -> None:
+        """Note gradients that are not finite, where they have made weights that are not finite."""
+        seen = self._history.seen.not_finite
+        if seen.times >= LOOKS if seen else self.trusted:
+            return
+        having = [(key, p) for key, p in _keyed(groups) if p.grad is not None]
+        if not all_are_finite([p.grad for _, p in having if p.grad is not None]):
+            wrong = [(key, p) for key, p in having if p.grad is not None and not is_finite(p.grad)]
+            if not all(is_finite(p) for _, p in wrong):
+                if seen:
+                    seen.times += 1
+                else:
+                    self._add_not_finite(groups, [key for key, _ in wrong])
+                return
+        self._finite_at = self._history.updates
+
+    def _add_not_finite(self, groups: Groups, keys: list[Key]) -> None:
+        """Note in which parameters the latest update left what is not finite, if in any."""
+        if keys:
+            few = self._named(groups, keys[:FEW])
+            self._history.seen.not_finite = NotFinite(self._history.updates, few, len(keys), self._finite_at)
+
+
+def _keyed(groups: Groups) -> Iterator[tuple[Key, Tensor]]:
+    """Yield every parameter and its key."""
+    for group, each in enumerate(groups):
+        for nth, p in enumerate(each["params"]):
+            yield (group, nth), p
+
+
+def _present(groups: Groups, keys: list[Key]) -> list[tuple[Key, Tensor]]:
+    """Return these parameters, except those by which the groups have shrunk."""
+    return [
+        ((group, nth), groups[group]["params"][nth])
+        for group, nth in keys
+        if group < len(groups) and nth < len(groups[group]["params"])
+    ]
+
+
+def _number_of(groups: Groups, key: Key) -> int:
+    """Return the number of a parameter among all of its optimizer, from 0."""
+    return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]

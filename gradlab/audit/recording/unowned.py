@@ -1,0 +1,106 @@
+"""Parameters that gradient reaches and no optimizer holds."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from gradlab.audit.history.parameters import LOOKS, Unowned
+from gradlab.audit.recording.samples import written_fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor
+
+    from gradlab.audit.history.history import History
+    from gradlab.audit.places import Place
+    from gradlab.audit.recording.names import Namer
+
+MOST_REPORTED = 256
+
+
+class _Suspect:
+    """A parameter that gradient reaches, that no optimizer holds, and that has not moved so far."""
+
+    def __init__(self, tensor: Tensor, since: int) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.fingerprint = written_fingerprint(tensor)
+        self.since = since
+        self.seen_at = since  # the update
+        self.looks = 1
+        self.places: Counter[Place] = Counter()
+        self.reported: Unowned | None = None
+
+
+class UnownedParameters:
+    """Finds them in the leaves of losses, and writes those seen often enough into the history."""
+
+    def __init__(self, history: History, namer: Namer) -> None:
+        self._history = history
+        self._namer = namer
+        self._owned: dict[int, weakref.ref[Tensor]] = {}  # what an optimizer holds or has held
+        self._suspects: dict[int, _Suspect | None] = {}  # None: has been seen to move
+
+    def add_owned(self, parameters: Iterable[Tensor]) -> None:
+        """Note parameters that an optimizer holds."""
+        for p in parameters:
+            if not self._is_owned(p):
+                self._owned[id(p)] = weakref.ref(p)
+
+    def look(
+        self, leaves: dict[int, Tensor], place: Place | None, update: int, silent: Callable[[], list[Tensor]]
+    ) -> None:
+        """Look at the leaves of a loss, by id, on the way to an update.
+
+        `silent` returns the parameters of optimizers that have had no gradient so far.
+        """
+        from torch import nn
+
+        due = []
+        for key, leaf in leaves.items():
+            suspect = self._suspect(key, leaf, update) if isinstance(leaf, nn.Parameter) else None
+            if suspect and not suspect.reported:
+                suspect.places.update([place] if place else [])
+                if suspect.looks >= LOOKS:
+                    due.append((suspect, leaf))
+        if due and not self._namer.exhausted and len(self._history.unowned) < MOST_REPORTED:
+            self._report(due, [p for p in silent() if id(p) not in leaves])
+
+    def _is_owned(self, tensor: Tensor) -> bool:
+        known = self._owned.get(id(tensor))
+        return known is not None and known() is tensor
+
+    def _suspect(self, key: int, leaf: Tensor, update: int) -> _Suspect | None:
+        """Return what is known of a parameter that no optimizer holds; None once it moves: by hand, or by average."""
+        suspect = self._suspects.get(key)
+        if suspect is not None and suspect.tensor() is not leaf:
+            del self._suspects[key]
+            suspect = None
+        if self._is_owned(leaf) or (suspect and suspect.fingerprint != written_fingerprint(leaf)):
+            if suspect and suspect.reported:
+                self._history.unowned.remove(suspect.reported)
+            if suspect:
+                self._suspects[key] = None
+            return None
+        if suspect is None and key not in self._suspects:
+            suspect = self._suspects[key] = _Suspect(leaf, update)
+        elif suspect and update > suspect.seen_at:
+            suspect.seen_at = update
+            suspect.looks += 1
+        return suspect
+
+    def _report(self, due: list[tuple[_Suspect, Tensor]], silent: list[Tensor]) -> None:
+        """Write down parameters that no optimizer holds, and how many old ones one holds in their place.
+
+        The old ones have had no gradient since the optimizer was first seen to step, no model has them, and there are
+        some of as many dimensions as each of the new ones.
+        """
+        named = self._namer.name([*(leaf for _, leaf in due), *silent])
+        lost = [len(each.shape) for each in named[len(due) :] if not each.name]
+        instead_of = len(lost) if {leaf.dim() for _, leaf in due} <= set(lost) else 0
+        for (suspect, _), parameter in zip(due, named[: len(due)], strict=True):
+            places = tuple(sorted(suspect.places))
+            suspect.reported = Unowned(parameter, suspect.since, places, instead_of if parameter.name else 0)
+            self._history.unowned.append(suspect.reported)

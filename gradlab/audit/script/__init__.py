@@ -1,0 +1,1 @@
+"""`gradlab audit`: the user's script, run in this process."""

@@ -1,0 +1,83 @@
+"""`gradlab audit`: a script run and watched, and the report written once, however it ends."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from gradlab.audit.hooks import active
+from gradlab.audit.recording.recorder import Recorder
+from gradlab.audit.report import Report
+from gradlab.audit.script import running, signals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gradlab.audit.script.signals import Interrupts
+
+    Write = Callable[[Report, int], None]
+
+FOUND = 1
+
+
+def audit(
+    name: str,
+    args: Sequence[str],
+    write: Write,
+    interrupts: Interrupts,
+    *,
+    is_module: bool,
+    sample: int | None,
+    strict: bool,
+) -> int:
+    """Run a script, or a module by its name, under the audit, and return the exit status.
+
+    That is the script's own where it is not 0; else 130 where SIGINT came after the script; else 1 where something was
+    found and `strict`; else 0. `write` is called once with the report and the script's own status, also when a signal
+    ends the process. From the script's end on, `interrupts` holds SIGINT back.
+
+    Raises:
+        AuditError: there is no such script.
+    """
+    owner, recorder = os.getpid(), Recorder(sample)
+    report = Report(recorder.history)
+    written, terminated_late = False, False  # the latter: as the report was written
+
+    def terminated() -> bool:
+        nonlocal written, terminated_late
+        interrupts.hold()
+        active.stop(recorder)
+        if written:
+            terminated_late = True
+            return False
+        written = True
+        write(report, signals.TERMINATED)
+        return True
+
+    with signals.on_sigterm(terminated):
+        active.start(recorder)
+        try:
+            status = _ended(name, args, interrupts, is_module=is_module)
+        finally:
+            active.stop(recorder)
+        if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
+            return status
+        signals.flush()
+        written = True
+        write(report, status)
+    if terminated_late:
+        signals.end_at_once(signals.TERMINATED)
+    return status or (signals.INTERRUPTED if interrupts.came else FOUND if strict and not report.ok else 0)
+
+
+def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
+    """Run it, and return its exit status, with SIGINT held."""
+    try:
+        try:
+            return running.run(name, args, is_module=is_module)
+        finally:
+            interrupts.hold()
+    except KeyboardInterrupt as error:
+        interrupts.hold()  # a second one may have come before the first line of it
+        running.show(error)
+        return signals.INTERRUPTED

@@ -1,0 +1,187 @@
+"""Running a user's script in this process, as `python SCRIPT` and `python -m MODULE` would.
+
+It is `__main__`, its arguments are its own, its first place to import from is its folder; an exception that it
+lets out is shown as Python shows it, without our frames. What differs: `sys.orig_argv`; and a signal that it does not
+handle ends the process with the status 130 or 143 rather than by the signal itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import os
+import sys
+import threading
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.audit.places import add_audited, is_ours
+from gradlab.errors import AuditError, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import CodeType
+
+
+class Script(NamedTuple):
+    """What is to be run."""
+
+    file: str
+    code: CodeType
+    spec: ModuleSpec | None = None  # of a module
+
+
+def script(name: str, command: str) -> Script:
+    """Return the script in a file, ready to run; its folder is from now on the first to import from.
+
+    `command` is sys.argv[0] of our own command.
+
+    Raises:
+        AuditError: there is no such file, or it cannot be read.
+        SyntaxError: it does not compile.
+    """
+    path = Path(name)
+    if path.is_dir():
+        raise AuditError(f"script '{shortened(name)}' is a folder; give a file of it, or -m package.module")
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise AuditError(f"script '{shortened(name)}' cannot be read: {error.strerror}") from None
+    _import_first_from(path.resolve().parent, command)
+    file = os.path.join(Path.cwd(), name)  # noqa: PTH118 - as Python joins it, which leaves a `..` where it is
+    return Script(file, compile(source, file, "exec", dont_inherit=True))
+
+
+def module(name: str, command: str) -> Script:
+    """Return the script that `python -m` runs by that name; a package's is its `__main__`.
+
+    The current folder is from now on the first to import from, and the packages above the module are imported.
+
+    Raises:
+        AuditError: there is no such module.
+        SyntaxError: it does not compile.
+    """
+    _import_first_from(Path.cwd(), command)
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except (ImportError, ValueError) as error:
+        raise AuditError(f"module '{shortened(name)}' cannot be found: {error}") from None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise AuditError(f"there is no module '{shortened(name)}' that can be run, here or installed")
+    source = Path(spec.origin).read_bytes()
+    return Script(spec.origin, compile(source, spec.origin, "exec", dont_inherit=True), spec)
+
+
+def _import_first_from(folder: Path, command: str) -> None:
+    """Put the folder where Python has put the one of our own command; not where it has been told to put none (-P)."""
+    if sys.flags.safe_path:
+        return
+    ours = {"", str(Path.cwd()), str(Path(command).parent)}
+    sys.path[0 : int(bool(sys.path) and sys.path[0] in ours)] = [str(folder)]
+
+
+def own_paths(chosen: Script) -> list[str]:
+    """Return the script's own file, and the folder of the topmost package with code that it is a module of."""
+    names = (chosen.spec.parent or "").split(".") if chosen.spec is not None else []
+    packages = [sys.modules.get(".".join(names[: nth + 1])) for nth in range(len(names))]
+    files = [each.__file__ for each in packages if each is not None and each.__file__]
+    return [chosen.file, *(str(Path(file).parent) for file in files[:1] if names[0] != "torch")]  # its launcher
+
+
+def _become_main(chosen: Script) -> None:
+    main = ModuleType("__main__")
+    own = {"__file__": chosen.file, "__spec__": chosen.spec, "__builtins__": builtins, "__cached__": None}
+    vars(main).update(own, __annotations__={}, __loader__=SourceFileLoader("__main__", chosen.file))
+    if chosen.spec is not None:
+        vars(main).update(__package__=chosen.spec.parent, __loader__=chosen.spec.loader, __cached__=chosen.spec.cached)
+    sys.modules["__main__"] = main
+    for path in own_paths(chosen):
+        add_audited(path)
+
+
+def run(name: str, args: Sequence[str], *, is_module: bool) -> int:
+    """Run a file, or a module by its name, as `__main__`, and return the exit status that Python would end with.
+
+    Raises:
+        AuditError: it does not exist.
+        KeyboardInterrupt: the script lets it out, or it came while its threads were waited for.
+    """
+    sys.argv, (command, *_) = ["-m" if is_module else name, *args], sys.argv
+    chosen, status = None, 0
+    try:
+        chosen = module(name, command) if is_module else script(name, command)
+        _become_main(chosen)
+        sys.argv = [chosen.file if is_module else name, *args]
+        exec(chosen.code, vars(sys.modules["__main__"]))  # noqa: S102 - it is what we are asked for
+    except KeyboardInterrupt:
+        raise
+    except SystemExit as end:  # of the script, or of a package above the module, which is imported on the way
+        status = status_of(end)
+    except BaseException as error:  # likewise
+        if chosen is None and isinstance(error, AuditError):
+            raise
+        show(error.with_traceback(None) if chosen is None and isinstance(error, SyntaxError) else error)
+        status = 1
+    _wait_for_threads()
+    return status
+
+
+def status_of(end: SystemExit) -> int:
+    """Return the status of sys.exit(...); a text goes to stderr, as Python does."""
+    if end.code is None:
+        return 0
+    if isinstance(end.code, int):
+        return end.code & 0xFF
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{end.code}\n")
+        sys.stderr.flush()
+    return 1
+
+
+def show(error: BaseException) -> None:
+    """Show an exception by sys.excepthook, which may be the script's own, without the frames that are ours."""
+    without_ours(error)
+    try:
+        sys.excepthook(type(error), error, error.__traceback__)
+    except SystemExit:  # of a hook that ends the process: the status stays
+        return
+    except BaseException as of_hook:  # a hook that fails is shown, as Python does
+        sys.__excepthook__(type(of_hook), of_hook, of_hook.__traceback__)
+        sys.__excepthook__(type(error), error, error.__traceback__)
+
+
+def without_ours(error: BaseException | None) -> None:
+    """Take our frames out of the traceback of an exception and of those that it came from."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = _rest(each.__traceback__)
+        waiting += [each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ())]
+
+
+def _rest(trace: TracebackType | None) -> TracebackType | None:
+    frames = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    for each in reversed(frames):
+        if not is_ours(each.tb_frame.f_code.co_filename):
+            trace = TracebackType(trace, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return trace
+
+
+def _wait_for_threads() -> None:
+    """Wait for what the script has left running, as Python does at its end."""
+    for each in threading.enumerate():
+        if each is not threading.current_thread() and not each.daemon:
+            each.join()

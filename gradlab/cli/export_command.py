@@ -1,0 +1,41 @@
+"""gradlab export: the rows of runs, or the results of a sweep, for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradlab.cli.app import app
+from gradlab.cli.stored_runs import print_missing_runs, read_runs, select_runs
+from gradlab.errors import StoreError, unknown
+
+
+@app.command()
+def export(
+    folders: Annotated[list[Path], typer.Argument(help="Runs or experiments; or a sweep, by itself.")],
+    to: Annotated[str, typer.Option(help="The format: csv.")] = "csv",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")] = None,
+) -> None:
+    """Write the rows, or of a sweep a line a run, for other tools; floats are written so that they round-trip."""
+    from gradlab import store
+
+    if to != "csv":
+        raise StoreError(unknown("format", to, ["csv"]))
+    sweeps = [sweep for folder in folders if (sweep := store.newest_sweep(folder))]
+    if sweeps and len(folders) > 1:
+        raise StoreError(f"{sweeps[0].path} is a sweep, whose columns are its own; export it by itself")
+    if sweeps:
+        from gradlab.sweeps import numbering_of
+
+        record, results = sweeps[0].read(), sweeps[0].results()
+        lines = store.csv_of_sweep(record, results, numbering_of(record))
+        print_missing_runs(record, results)
+    else:
+        lines = store.csv_of(read_runs(select_runs(folders)))
+    if output:
+        store.write_bytes(output, "".join(lines).encode())
+    else:
+        for line in lines:
+            print(line, end="")

@@ -1,0 +1,67 @@
+"""What the command line prints: results on stdout, messages on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gradlab.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from rich.console import Console
+
+
+def print_result(text: object, end: str = "\n") -> None:
+    """Print a line of the result to stdout."""
+    print(printable(text), end=end)
+
+
+def print_json(document: object) -> None:
+    """Print one strict JSON document to stdout."""
+    from gradlab.store import strict_json
+
+    print(strict_json(document, indent=2, ascii_only=True))
+
+
+def print_word_list(words: dict[str, str], kind: str, *, as_json: bool) -> None:
+    """Print names and their meanings to stdout, as a table or as one JSON document."""
+    if as_json:
+        print_json({kind: [{"name": name, "what": meaning} for name, meaning in words.items()]})
+        return
+    from gradlab.terminal.lists import word_list
+
+    stdout_console().print(word_list(words))
+
+
+def stdout_console() -> Console:
+    """Return the console that prints tables to stdout."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def print_message(text: str) -> None:
+    """Print a line to stderr; where nobody reads it, the work continues."""
+    try:
+        if sys.stderr:  # None where the caller has closed it, and print would write to stdout
+            print(printable(text), file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        discard_output(sys.stderr)
+
+
+def print_messages(messages: Sequence[str], most: int = 3) -> None:
+    """Print the first of these messages to stderr, and how many more there are."""
+    for nth, message in enumerate(messages[:most], 1):
+        more = len(messages) - most
+        print_message(f"{message} (and {more} more)" if nth == most and more > 0 else message)
+
+
+def discard_output(stream: TextIO) -> None:
+    """Send the rest of the stream's output nowhere, so that Python can flush it at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

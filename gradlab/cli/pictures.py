@@ -1,0 +1,82 @@
+"""The pictures of runs and sweeps, as plot draws them, and run and sweep with --plot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradlab.cli.output import print_message, print_result
+from gradlab.cli.stored_runs import print_missing_runs, read_runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gradlab.store import RunFolder, SweepFolder
+
+
+def draw_runs(
+    runs: list[RunFolder],
+    output: list[Path] | None,
+    *,
+    x: str | None = None,
+    title: str | None = None,
+    width: int = 1200,
+    theory: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Draw the loss of each mode of these runs, by default to a file beside them."""
+    from gradlab import plotting, store
+
+    files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
+    plotting.check_formats(files)
+    records = list(read_runs(runs))
+    without_theory = plotting.without_theory(records) if theory else []
+    _write(plotting.draw(records, axis=x, title=title, width=width, theory=theory), files, quiet=quiet)
+    for reason in without_theory:
+        print_message(reason)
+    for record, rows in records:
+        if record.status != "done":
+            print_message(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")
+
+
+def draw_sweeps(
+    sweeps: list[SweepFolder],
+    output: list[Path] | None,
+    *,
+    title: str | None = None,
+    width: int = 1200,
+    quiet: bool = False,
+) -> None:
+    """Draw sweeps, the panels of one beside those of the next, by default to a file in the first one's folder."""
+    from gradlab import plotting
+
+    files = output or [sweeps[0].picture_file]
+    plotting.check_formats(files)
+    panels: list[Any] = []
+    names = []
+    for sweep in sweeps:
+        record, results = sweep.read(), sweep.results()
+        found = plotting.panels_of(
+            record.values,
+            record.modes or ["the rule"],
+            record.seeds,
+            status=results.column("status", record.runs),
+            verdict=results.column("verdict", record.runs),
+            last_loss=results.column("last_loss", record.runs),
+            sharpness=(record.sharpness or {}).get("eigenvalues", []),
+        )
+        names.append(record.title or record.experiment)
+        panels += [panel._replace(title=panel.title or names[-1]) if len(sweeps) > 1 else panel for panel in found]
+        print_missing_runs(record, results)
+    if title is None:
+        title = names[0] if len(sweeps) == 1 else ""
+    _write(plotting.draw_phases(panels, title=title, width=width), files, quiet=quiet)
+
+
+def _write(figure: Any, files: list[Path], *, quiet: bool) -> None:
+    """Write the figure to each file in the format of its suffix, and print the file's name."""
+    from gradlab import plotting, store
+
+    for file in files:
+        store.write_bytes(file, plotting.rendered(figure, file.suffix))
+        if not quiet:
+            print_result(file)

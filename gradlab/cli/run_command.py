@@ -1,0 +1,85 @@
+"""gradlab run: train one model under several modes and compare them."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gradlab.cli import options
+from gradlab.cli.app import app
+from gradlab.cli.exit import DONE, FAILED
+from gradlab.cli.output import print_json, print_message, print_result, stdout_console
+from gradlab.cli.pictures import draw_runs
+from gradlab.cli.run_results import print_runs, result_json, runs_by_error
+from gradlab.cli.training_session import progress_display, training_session
+from gradlab.wording import counted
+
+if TYPE_CHECKING:
+    from gradlab.analysis.results import ExperimentResult
+
+
+@app.command()
+@options.takes_experiment_options(options.EXPERIMENT_OPTIONS.keys() - {"seeds"})
+def run(
+    experiment: options.ExperimentName = None,
+    *,
+    out: options.Out = options.RUNS,
+    plot: options.Plot = None,
+    fresh: options.Fresh = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **values: Any,
+) -> None:
+    """Train one model under several modes and compare: same weights, same batches."""
+    overrides = options.overrides_in(values)
+    if plot:
+        from gradlab import plotting
+
+        plotting.check_formats(plot)
+    chosen = options.choose_experiment("run", experiment, values["task"], overrides)
+    from gradlab import runs, store
+    from gradlab.analysis.groups import newest_group
+    from gradlab.terminal.progress import RunProgress
+
+    show_progress = not (json or quiet)
+    progress = RunProgress(progress_display(), len(chosen.modes) * len(chosen.seeds)) if show_progress else None
+    with training_session(progress) as stop:
+        outcome = runs.run(chosen, out, fresh=fresh, progress=progress, stop=stop)
+    has_rows = any(each.rows for each in outcome.runs)
+    if json:
+        print_json(_outcome_json(outcome))
+    else:
+        _print_outcome(outcome, quiet=quiet)
+        if has_rows and not plot and not quiet:
+            print_message(f"picture: gradlab plot {shlex.quote(str(outcome.folder))}")
+    if plot and has_rows:  # with all runs that differ from these only in mode and seed
+        folders = [store.RunFolder(each.folder) for each in outcome.runs]
+        group = newest_group(store.ExperimentFolder(outcome.folder), folders)
+        draw_runs(group.runs, plot, quiet=json or quiet)
+    raise typer.Exit(DONE if outcome.ok else FAILED)
+
+
+def _outcome_json(outcome: ExperimentResult) -> dict[str, Any]:
+    return {
+        "experiment": outcome.experiment,
+        "folder": str(outcome.folder),
+        "runs": [result_json(each) for each in outcome.runs],
+        "expectations": [each._asdict() for each in outcome.expectations],
+    }
+
+
+def _print_outcome(outcome: ExperimentResult, *, quiet: bool) -> None:
+    from gradlab.terminal.run_table import expectation_lines
+
+    print_runs(outcome.runs, epochs=not quiet)
+    for expectation in expectation_lines(outcome.expectations):
+        stdout_console().print(expectation)
+    for error, failed in runs_by_error(outcome.runs).items():
+        print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
+    print_result(f"logs: {outcome.folder}")
+    cached = sum(each.cached for each in outcome.runs)
+    if cached and not quiet:
+        of_runs = counted(len(outcome.runs), "run")
+        print_message(f"{cached} of {of_runs} done before and not trained again (--fresh does)")

@@ -1,0 +1,118 @@
+"""gradlab sweep: train a grid of runs."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gradlab.cli import options
+from gradlab.cli.app import app
+from gradlab.cli.exit import DONE, FAILED
+from gradlab.cli.output import print_json, print_message, print_result, stdout_console
+from gradlab.cli.pictures import draw_sweeps
+from gradlab.cli.training_session import progress_display, training_session
+from gradlab.errors import ExperimentError, PlotError
+from gradlab.wording import counted
+
+if TYPE_CHECKING:
+    from gradlab.sweeps import SweepResult
+
+
+@app.command()
+@options.takes_experiment_options(options.EXPERIMENT_OPTIONS)
+def sweep(
+    experiment: options.ExperimentName = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=RANGE",
+            help="What varies: lr=1e-3:4:33:log, keep=0:1:33, every=1,2,4, batch_size=1,40, any key of the file; "
+            "several make a grid.",
+        ),
+    ] = None,
+    *,
+    engine: Annotated[str | None, typer.Option(help="What trains; default what trains most runs a second.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes to train in; default one a core.", min=1, max=1024)
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A Dask scheduler, on whose workers to train instead: tcp://HOST:8786."),
+    ] = None,
+    out: options.Out = options.RUNS,
+    plot: options.Plot = None,
+    fresh: options.Fresh = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    **values: Any,
+) -> None:
+    """Train a grid of runs, thousands at once, and see where they converge, oscillate and diverge."""
+    overrides = options.overrides_in(values)
+    if workers and dask is not None:
+        raise ExperimentError("--workers and --dask: train on this machine or on a cluster, not both")
+    chosen = options.choose_experiment("sweep", experiment, values["task"], overrides)
+    from gradlab import plotting, sweeps
+    from gradlab.terminal.progress import SweepProgress
+
+    if plot:
+        plotting.check_formats(plot)
+    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
+    grid = sweeps.grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
+    if plot:
+        plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.mode_names)
+    progress = None if json or quiet else SweepProgress(progress_display())
+    with training_session(progress) as stop:
+        outcome = sweeps.run(grid, out, fresh=fresh, workers=workers, dask=dask, progress=progress, stop=stop)
+    if json:
+        print_json(_outcome_json(outcome))
+    else:
+        _print_outcome(outcome, quiet=quiet)
+        if not plot and not quiet and _can_be_drawn(outcome):
+            print_message(f"picture: gradlab plot {shlex.quote(str(outcome.folder.path))}")
+    if plot and _has_verdict(outcome):
+        draw_sweeps([outcome.folder], plot, quiet=json or quiet)
+    raise typer.Exit(FAILED if outcome.failed else DONE)
+
+
+def _outcome_json(outcome: SweepResult) -> dict[str, Any]:
+    rate = outcome.record.rate and round(outcome.record.rate, 1)
+    shown = {"folder": str(outcome.folder.path), "runs": outcome.record.runs, "run_steps_per_second": rate}
+    return shown | {"cached": outcome.cached} | ({"failed": outcome.failed} if outcome.failed else {})
+
+
+def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
+    from gradlab.terminal.sweep_summary import sweep_lines
+
+    console = stdout_console()
+    for line in sweep_lines(outcome.record, outcome.ended):
+        console.print(line)
+    print_result(f"results: {outcome.folder.path}")
+    for error, count in outcome.errors.items():
+        print_message(f"{counted(count, 'run')} failed:\n{error}")
+    if outcome.lost:
+        lost = counted(outcome.lost, "run")
+        print_message(f"{lost} not trained: {outcome.lost_reason}; the same command tries again")
+    if quiet:
+        return
+    for why, count in outcome.by_loop.items():
+        print_message(f"{counted(count, 'run')} trained one by one, by the plain loop: {why}")
+    if outcome.cached:
+        of_runs = counted(outcome.record.runs, "run")
+        print_message(f"{outcome.cached:,} of {of_runs} done before and not trained again (--fresh does)")
+
+
+def _has_verdict(outcome: SweepResult) -> bool:
+    """Say whether a run of the sweep ended with a verdict."""
+    return any(count for word, count in outcome.ended.items() if word != "failed")
+
+
+def _can_be_drawn(outcome: SweepResult) -> bool:
+    from gradlab import plotting
+
+    try:
+        plotting.check_axes(outcome.record.values, outcome.record.modes)
+    except PlotError:
+        return False
+    return _has_verdict(outcome)

@@ -1,0 +1,45 @@
+"""What run and sweep do around a training: show progress, stop on signals, keep stdout for the result."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing, contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING
+
+from gradlab.cli.output import print_message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradlab.runs import Stop
+    from gradlab.terminal.progress import ProgressBar, ProgressLines, TrainingProgress
+
+
+@contextmanager
+def training_session(progress: TrainingProgress | None) -> Iterator[Stop]:
+    """Yield what Ctrl-C and SIGTERM ask to stop the training; close the progress when that ends.
+
+    What a user's task prints goes to stderr.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    from gradlab import startup
+    from gradlab.terminal.signals import stop_on_signals
+
+    startup.OURS = True
+    shown = closing(progress) if progress else nullcontext()
+    with stop_on_signals() as stop, shown, redirect_stdout(sys.stderr):
+        yield stop
+
+
+def progress_display() -> ProgressBar | ProgressLines:
+    """Return a bar where stderr is a terminal, and lines of text elsewhere."""
+    from rich.console import Console
+
+    from gradlab.terminal.progress import ProgressBar, ProgressLines
+
+    console = Console(stderr=True)
+    # FORCE_COLOR makes no terminal of a log file
+    is_terminal = console.is_terminal and sys.stderr and sys.stderr.isatty()
+    return ProgressBar(console) if is_terminal else ProgressLines(print_message)

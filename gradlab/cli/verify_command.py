@@ -1,0 +1,54 @@
+"""gradlab verify: claims about zero_grad(), measured."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gradlab.cli.app import app
+from gradlab.cli.exit import DONE, FAILED
+from gradlab.cli.options import Json
+from gradlab.cli.output import print_json, print_message, stdout_console
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+
+@app.command()
+def verify(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="This claim alone; may be given several times.")
+    ] = None,
+    json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The answers only: no progress.")] = False,
+) -> None:
+    """Test what is said of zero_grad(), live: each claim holds, holds when …, or does not hold."""
+    from gradlab import verify as claims
+    from gradlab.terminal.claim_results import claim_block, claims_line
+
+    chosen, findings = claims.select(only), []
+    console = stdout_console()
+    for nth, claim in enumerate(chosen, 1):
+        with nullcontext() if json or quiet else _progress(f"claim {nth}/{len(chosen)} {claim.name}"):
+            findings.append(claims.measure(claim))
+        if not json:
+            console.print(claim_block(findings[-1]))
+    if json:
+        keys = ("name", "statement", "answer", "figures", "ok")
+        print_json({"claims": [{key: getattr(each, key) for key in keys} for each in findings]})
+    else:
+        console.print(claims_line(findings))
+    raise typer.Exit(DONE if all(finding.ok for finding in findings) else FAILED)
+
+
+def _progress(text: str) -> AbstractContextManager[object]:
+    """Show on a terminal what is measured, as long as that lasts; elsewhere print it as a line."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return console.status(text)
+    print_message(text)
+    return nullcontext()

@@ -1,0 +1,100 @@
+"""Profiles: the last loss over one axis, a curve for each mode, crosses where it diverged, and the edge."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import TYPE_CHECKING
+
+from gradlab.analysis import curves, theory
+from gradlab.errors import printable
+from gradlab.plotting.labels import width_of
+from gradlab.plotting.layout import lay_out
+from gradlab.plotting.lines import Line, colour_and_dash
+from gradlab.plotting.panels import DIVERGED, Profile
+from gradlab.plotting.phase_maps import scale_of
+from gradlab.plotting.rendering import GRID
+from gradlab.plotting.scales import LossScale, cell_borders, set_value_axis
+from gradlab.plotting.stability_edge import EDGE
+from gradlab.rows import HUGE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def draw(panels: Sequence[Profile], title: str, width: int) -> Figure:
+    """Return the figure of these profiles, in one scale of losses."""
+    scale = _scale(panels)
+    names = list(dict.fromkeys(curve.mode for panel in panels for curve in panel.curves))
+    right = min(0.3 + max(width_of(printable(name), 10.0, "bold") for name in names) / 72, 0.35 * width / 100)
+    layout = lay_out(panels, title, _caption(panels), width, right=right)
+    lines: list[Line] = []
+    for name in names:
+        lines.append(Line(name, [], curves.Band([], [], [], []), *colour_and_dash(name, names, lines)))
+    for axes, panel in zip(layout.panels, panels, strict=True):
+        axes.set_yscale("log" if scale.log else "linear")
+        axes.set_ylim(*scale.limits())
+        set_value_axis(axes, "x", panel.x)
+        borders = cell_borders(panel.x)
+        axes.set_xlim(borders[0], borders[-1])
+        axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
+        for nth, line in enumerate(lines):
+            _draw_curve(axes, panel, line, crosses=0.98 - 0.04 * nth)
+    layout.label_y("last loss")
+    layout.beside.set_axis_off()
+    for nth, line in enumerate(lines):
+        layout.beside.annotate(
+            printable(line.name), (0, 1), (0, -8 - 15 * nth), "axes fraction", textcoords="offset points", va="center",
+            color=line.colour, fontsize=10, fontweight="bold", annotation_clip=False, parse_math=False,
+        )  # fmt: skip
+    return layout.figure
+
+
+def _scale(panels: Sequence[Profile]) -> LossScale:
+    settled, medians = [], []
+    for curve in (each for panel in panels for each in panel.curves):
+        for low, middle, high, share in zip(curve.low, curve.median, curve.high, curve.diverged, strict=True):
+            if low is not None and middle is not None and high is not None and share is not None:
+                settled += ([low, middle] if share <= DIVERGED else []) + ([high] if share == 0 else [])
+                medians.append(middle)
+    return scale_of(settled, medians)
+
+
+def _draw_curve(axes: Axes, panel: Profile, line: Line, *, crosses: float) -> None:
+    """Draw the curve of a mode where it did not diverge, crosses at that height where it did, and its edge."""
+    curve = next((each for each in panel.curves if each.mode == line.name), None)
+    if curve is None:
+        return
+    settled = [share is not None and share <= DIVERGED for share in curve.diverged]
+    middle, low, high = (
+        [
+            value if drawn and value is not None and value < HUGE else math.nan
+            for value, drawn in zip(values, settled, strict=True)
+        ]
+        for values in (curve.median, curve.low, curve.high)
+    )
+    axes.plot(
+        panel.x, middle, color=line.colour, linestyle=line.dash, linewidth=2.0, marker="o", markersize=3.5, zorder=3
+    )
+    if panel.seeds > 1:
+        top = axes.get_ylim()[1]
+        axes.fill_between(panel.x, low, [min(each, top) for each in high], color=line.colour, alpha=0.15, linewidth=0)
+    gone = [x for x, share in zip(panel.x, curve.diverged, strict=True) if share is not None and share > DIVERGED]
+    axes.plot(gone, [crosses] * len(gone), "x", color=line.colour, markersize=6, transform=axes.get_xaxis_transform())
+    if panel.sharpness and curve.keep is not None and -1 < curve.keep <= 1:
+        edge = theory.largest_stable_lr(median(panel.sharpness), curve.keep)
+        axes.axvline(edge, color=line.colour, linestyle=(0, (2, 2)), linewidth=1.2, zorder=2)
+
+
+def _caption(panels: Sequence[Profile]) -> list[str]:
+    """Return the caption: what the band, crosses and dotted lines mean."""
+    seeds = max(panel.seeds for panel in panels)
+    words = [f"median and range of {seeds} seeds"] if seeds > 1 else []
+    if any(share is not None and share > DIVERGED for panel in panels for share in panel.shares):
+        words.append("×: diverged")
+    if sharpness := [median(panel.sharpness) for panel in panels if panel.sharpness]:
+        words.append(f"dotted upright: {EDGE}, λ = {sharpness[0]:.3g}")
+    return words

@@ -1,0 +1,68 @@
+"""From a figure to the bytes of a PNG, SVG or PDF, in one style everywhere."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from gradlab.errors import PlotError, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
+
+
+def check_formats(files: Iterable[Path]) -> None:
+    """Raise PlotError for a suffix other than .png, .svg and .pdf."""
+    for file in files:
+        if file.suffix.lower() not in FORMATS:
+            raise PlotError(f"{shortened(file)}: the suffix says the format: {', '.join(FORMATS)}")
+
+
+def rendered(figure: Figure, suffix: str) -> bytes:
+    """Return the figure as PNG, SVG or PDF: the same bytes for the same figure."""
+    kind = FORMATS[suffix.lower()]
+    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    out = io.BytesIO()
+    with style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a title in another script
+        figure.savefig(out, format=kind, metadata=metadata)
+    return out.getvalue()
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw alike everywhere, whatever the user's matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "svg.hashsalt": "gradlab",
+                "font.size": 10,
+                "hatch.linewidth": 0.6,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "axes.edgecolor": FAINT,
+                "axes.labelcolor": INK,
+                "xtick.color": FAINT,
+                "ytick.color": FAINT,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "text.color": INK,
+            }
+        )
+        yield
+
+
+def dots_per_inch(width: int) -> int:
+    """Return the resolution of a figure of this width in pixels."""
+    return 150 if width >= 900 else 100

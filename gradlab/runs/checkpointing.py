@@ -1,0 +1,52 @@
+"""Checkpoints of runs: which of them a run can resume from, and how they are saved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradlab import store
+from gradlab.engines.resuming import CannotResumeError, Checkpoint
+from gradlab.errors import DamagedError, StoreError, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gradlab.runs.plan import RunPlan
+    from gradlab.store import RowLog, RunRecord
+
+
+def resumable_checkpoints(plan: RunPlan, record: RunRecord, notify: Callable[[str], object]) -> Iterator[Checkpoint]:
+    """Yield the checkpoints that the run can resume from, the newest first; notify of those that it cannot use.
+
+    Raises:
+        StoreError: a checkpoint cannot be read at the moment, which is no reason to do without it.
+    """
+    files = [] if plan.fresh else plan.folder.checkpoints()
+    whole_rows = plan.folder.whole_rows() if files else 0
+    for file in files:
+        try:
+            checkpoint = Checkpoint.from_bytes(store.load_checkpoint(file))
+            _check_fits(checkpoint, record, whole_rows)
+        except (DamagedError, CannotResumeError) as error:
+            notify(f"cannot go on from {file.name}: {error}")
+        except (MemoryError, OSError) as error:
+            raise StoreError(f"{file} cannot be read: {shortened(repr(error), 100)}") from None
+        else:
+            yield checkpoint
+
+
+def _check_fits(checkpoint: Checkpoint, record: RunRecord, whole_rows: int) -> None:
+    """Raise CannotResumeError where the checkpoint is not one of this run, or its log has lost rows."""
+    if checkpoint.identity != record.identity:
+        raise CannotResumeError("it is of another run")
+    if checkpoint.versions != record.versions:
+        versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
+        raise CannotResumeError(f"it was written with {versions}, on which the rows depend")
+    if checkpoint.step > whole_rows:
+        raise CannotResumeError(f"it needs {checkpoint.step} rows, of which {whole_rows} are there")
+
+
+def check_rows(log: RowLog, checkpoint: Checkpoint) -> None:
+    """Raise CannotResumeError where the rows before the checkpoint are not those that were logged."""
+    if checkpoint.rows_sha256 != log.sha256:
+        raise CannotResumeError("the rows before it are not those that were logged")

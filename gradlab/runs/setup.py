@@ -1,0 +1,74 @@
+"""What a run is set up with: checks before the first run, the optimizer, its schedule and the number of steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradlab import modes, optimizers, tasks
+from gradlab.engines import tensorflow
+from gradlab.engines.accumulation import update_count
+from gradlab.errors import ExperimentError
+from gradlab.startup import import_torch
+
+if TYPE_CHECKING:
+    from gradlab.experiment import Experiment
+    from gradlab.modes import Mode
+    from gradlab.optimizers import Optimizer, Scheduler
+
+
+def prepare(experiment: Experiment) -> None:
+    """Check before the first run that the engine, the task, the modes, the device and the optimizer are available.
+
+    Raises:
+        GradlabError: one of them is not.
+    """
+    if experiment.engine == "tensorflow":
+        tensorflow.start(experiment.threads)
+    import_torch()
+    import torch
+
+    torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
+    tasks.check_options(experiment.task_name, experiment.task_options)
+    for mode in experiment.parsed_modes:
+        modes.load(mode)
+    try:
+        torch.empty(0, device=experiment.device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        if reason.startswith(("Expected one of", "Could not run")):  # and then some twenty devices, or as many lines
+            reason = "torch knows no such device, or was not built for it"
+        raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
+    optimizers.build(experiment.optimizer.name, [torch.nn.Parameter(torch.zeros(1, 1))], experiment.optimizer.options)
+
+
+def optimizer_of(experiment: Experiment, mode: Mode, task: tasks.Task) -> tuple[Optimizer, Scheduler | None]:
+    """Return the optimizer of a run, and its schedule if it has one.
+
+    Raises:
+        GradlabError: torch refuses an option, or the number of updates is unknown.
+    """
+    parameters = task.model.parameters()
+    optimizer = optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
+    return optimizer, scheduler_of(experiment, mode, task, optimizer)
+
+
+def scheduler_of(experiment: Experiment, mode: Mode, task: tasks.Task, optimizer: Optimizer) -> Scheduler | None:
+    """Return the experiment's schedule of this optimizer, if there is one.
+
+    Raises:
+        ExperimentError: the schedule needs the number of batches, and they have no len().
+    """
+    if not experiment.schedule:
+        return None
+    if (length := tasks.epoch_length(task.batches)) is None:
+        raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
+    updates = update_count(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
+    return optimizers.schedule(experiment.schedule, optimizer, updates)
+
+
+def steps_of(task: tasks.Task, experiment: Experiment) -> int | None:
+    """Return the number of steps of a run of the task; None where only training will show it."""
+    if experiment.steps is not None:
+        return experiment.steps
+    length = tasks.epoch_length(task.batches)
+    return None if length is None or experiment.epochs is None else length * experiment.epochs

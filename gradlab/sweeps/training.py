@@ -1,0 +1,177 @@
+"""Training a cell: its runs as one stack, or one by one by the plain loop; and what came of each."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gradlab import runs
+from gradlab.analysis import curves
+from gradlab.engines import loop
+from gradlab.engines.ensemble import CannotStackError
+from gradlab.errors import GradlabError, shortened
+from gradlab.store import Block
+from gradlab.sweeps import stacked
+from gradlab.sweeps.cells import load_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gradlab.analysis.curves import Summary
+    from gradlab.rows import Row
+    from gradlab.sweeps.cells import Cell, LoadedCell
+
+    OnProgress = Callable[[int, float], object]
+
+T = TypeVar("T")
+
+
+def train_cell(cell: Cell, on_progress: OnProgress = lambda *_: None) -> Block:
+    """Train the runs of a cell, and return what came of them.
+
+    A run whose task raises fails, and no other does.
+
+    Args:
+        cell: its runs.
+        on_progress: called after each step with the steps of all runs so far, and the share of the cell that is done;
+            what it raises ends the training.
+
+    Raises:
+        GradlabError: what a user can fix, of the task, the optimizer or the mode.
+    """
+    process = os.getpid()
+    try:
+        return _trained(cell, on_progress)
+    finally:
+        if os.getpid() != process:  # a child that the task has forked came back here: the runs are its parent's
+            os._exit(1)
+
+
+def _trained(cell: Cell, on_progress: OnProgress) -> Block:
+    import torch
+
+    loaded = load_cell(cell)
+    torch.set_num_threads(loaded.experiment.threads)  # results depend on it: part of the settings
+    why = ""
+    if cell.grid.engine == "ensemble":
+        try:
+            return _block("ensemble", cell, _train_stacked(loaded, on_progress), [""] * len(cell.runs))
+        except _UserCodeError as raised:  # one run's fault, or what cannot be trained together
+            why = raised.why_not_stacked()
+    summaries, errors = _train_in_turn(loaded, on_progress)
+    return _block("loop", cell, summaries, errors, why)
+
+
+def _train_stacked(cell: LoadedCell, on_progress: OnProgress) -> list[Summary]:
+    """Train all runs of the cell at once."""
+    count = len(cell.seeds)
+    losses: list[Sequence[float]] = []
+    items: list[Sequence[float]] = []
+    epochs: list[int] = []
+    updates = 0
+    for step, total in _guarded(_stacked_steps(cell)):
+        losses.append(array("d", step.losses))
+        items += [array("d", step.items)] if step.items else []
+        epochs.append(step.epoch)
+        updates = step.update + 1
+        on_progress(count * len(losses), len(losses) / total if total else 0.0)
+    ends = curves.ends_of(epochs)
+    of_runs = zip(*losses, strict=True) if losses else ((),) * count
+    items_of_runs = zip(*items, strict=True) if items else (None,) * count
+    return [
+        curves.summarise_losses(curves.Losses(values, ends, counts), updates)
+        for values, counts in zip(of_runs, items_of_runs, strict=True)
+    ]
+
+
+def _stacked_steps(cell: LoadedCell) -> Iterator[tuple[Any, int | None]]:
+    """Yield the steps of all runs, each with how many there will be."""
+    total = cell.experiment.steps or runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
+    for step in stacked.train(cell):
+        yield step, total
+
+
+def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summary], list[str]]:
+    """Train the runs by the plain loop; return what came of each, and what it raised where it failed, else ""."""
+    summaries: list[Summary] = []
+    errors: list[str] = []
+    steps, count = 0, len(cell.seeds)
+    for nth in range(count):
+        rows: list[Row] = []
+        error = ""
+        try:
+            for row, total in _guarded(_rows(cell, nth)):
+                rows.append(row)
+                steps += 1
+                on_progress(steps, (nth + (len(rows) / total if total else 0.0)) / count)
+        except _UserCodeError as raised:
+            on_progress(steps, nth / count)  # a signal may have gone to processes that the task relies on
+            error = runs.failure(raised.error, cell.experiments[nth])
+        summaries.append(curves.summarise(rows))
+        errors.append(error)
+    return summaries, errors
+
+
+def _rows(cell: LoadedCell, nth: int) -> Iterator[tuple[Row, int | None]]:
+    """Yield the rows of a run, each with how many there will be."""
+    experiment, mode = cell.experiments[nth], cell.modes[nth]
+    task = cell.build(cell.seeds[nth])
+    optimizer, scheduler = runs.optimizer_of(experiment, mode, task)
+    total = runs.steps_of(task, experiment)
+    for row in loop.train(
+        task,
+        mode,
+        optimizer,
+        epochs=experiment.epochs,
+        steps=experiment.steps,
+        clip_norm=experiment.clip_norm,
+        scheduler=scheduler,
+    ):
+        yield row, total
+
+
+class _UserCodeError(Exception):
+    """What a task of a user raised: it ends runs, while what `on_progress` raises ends the cell."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def why_not_stacked(self) -> str:
+        """Say why the runs of a cell cannot be trained at once."""
+        stacks = not isinstance(self.error, CannotStackError)
+        return f"its task raises {type(self.error).__name__}" if stacks else shortened(self.error, 150)
+
+
+def _guarded(steps: Iterator[T]) -> Iterator[T]:
+    """Yield the steps of a training.
+
+    Raises:
+        _UserCodeError: the task raises.
+        GradlabError: what a user can fix.
+    """
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration:
+            return
+        except GradlabError:
+            raise
+        except (Exception, SystemExit, GeneratorExit) as error:
+            raise _UserCodeError(error) from None
+        yield step
+
+
+def _block(engine: str, cell: Cell, summaries: Sequence[Summary], errors: list[str], why: str = "") -> Block:
+    return Block(
+        engine=engine,
+        run=[run.number for run in cell.runs],
+        status=["failed" if error else "done" for error in errors],
+        verdict=[None if error else each.verdict for each, error in zip(summaries, errors, strict=True)],
+        steps=[each.steps for each in summaries],
+        first_loss=[each.first_loss for each in summaries],
+        last_loss=[each.last_loss for each in summaries],
+        best_loss=[each.best_loss for each in summaries],
+        error=errors,
+        why=why,
+    )

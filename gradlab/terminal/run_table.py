@@ -1,0 +1,176 @@
+"""What a terminal shows when runs have ended: a table of losses and verdicts, epoch means, failed expectations."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import groupby
+from statistics import median
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from gradlab.analysis import curves
+from gradlab.analysis.intervals import paired_difference
+from gradlab.terminal.fitted_table import coloured, fitted_table, literal_text, needed_width, number_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.table import Table
+
+    from gradlab.analysis.results import Checked, Result
+    from gradlab.rows import Row
+
+DIFFERENCE = (
+    "− {mode}: mean difference in the loss of the last epoch over {seeds} pairs of one seed, with its 95 % interval; "
+    "* where that leaves out 0"
+)
+MOST_EPOCHS = 10  # of which the mean losses are shown line by line
+
+
+def run_table(results: Sequence[Result], width: int) -> Table:
+    """Return the table of runs: a line a mode; of several seeds the medians, and how many got which verdict.
+
+    Where `width` columns are too few for all of it, the less important columns are left out first.
+    """
+    seeds = len({result.seed for result in results})
+    by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
+    first = by_mode[0]
+    difference = f"− {first[0].mode}" if seeds > 1 and len(by_mode) > 1 else ""
+    optional = ["best", "first", "last", "curve", *([difference] if difference else [])]
+    shown = ["mode", "first", "last", "best", "last epoch", *([difference] if difference else []), "curve", "verdict"]
+    if all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
+        shown.remove("last epoch")  # an epoch is one batch
+        optional.remove("last")
+    for curve_width in (16, 8):  # a shorter curve goes before a column
+        lines = [_cells(runs, curve_width) | {difference: _difference(runs, first)} for runs in by_mode]
+        if needed_width(shown, lines) <= width:
+            break
+    numbers = ("first", "last", "best", "last epoch", difference)
+    table = fitted_table(shown, optional, lines, width, numbers)
+    table.title = f"loss, median of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
+    table.title_justify = table.caption_justify = "left"
+    if difference in [str(column.header) for column in table.columns]:
+        pairs = _span(len(_common_seeds(runs, first)) for runs in by_mode[1:])
+        table.caption = literal_text(DIFFERENCE.format(mode=first[0].mode, seeds=pairs), "table.caption")
+    return table
+
+
+def epoch_lines(results: Sequence[Result]) -> list[str]:
+    """Return the mean loss of each epoch in words, mode after mode; nothing where that would be too many lines."""
+    if len({result.seed for result in results}) > 1:
+        return []
+    lines = []
+    for result in results:
+        means = curves.epoch_means(result.rows)
+        if 1 < len(means) <= MOST_EPOCHS:
+            lines += [f"{result.mode}:", *(f"model training loss is {_one_decimal(mean)}" for mean in means), ""]
+    return lines
+
+
+def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
+    """Return a line for each expectation that failed, or one that says that all hold."""
+    failed = [each for each in checked if not each.ok]
+    if checked and not failed:
+        return [Text(f"{len(checked)} expectations hold", "green")]
+    return [
+        literal_text(
+            f"expected {each.mode} seed {each.seed}: {each.key} = {each.expected}, got {_got_text(each.got)}",
+            "bold red",
+        )
+        for each in failed
+    ]
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Return `values` as a line of blocks, low to high within itself; × where they are not finite."""
+    last = len(values) - 1
+    cells = list(values)
+    if len(values) > width:
+        cells = [values[nth * last // max(1, width - 1)] for nth in range(width)]
+    finite = [value for value in cells if math.isfinite(value)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    blocks = "▁▂▃▄▅▆▇█"
+
+    def block(value: float) -> str:
+        if not math.isfinite(value):
+            return "×"
+        share = (value - low) / (high - low) if 0 < high - low < math.inf else float(value > low)
+        return blocks[int(share * 7.999)]
+
+    return "".join(map(block, cells))
+
+
+def _cells(runs: Sequence[Result], curve_width: int) -> dict[str, Text]:
+    """Return the cells of one mode."""
+    losses = {
+        "first": _median(run.first_loss for run in runs),
+        "last": _median(run.last_loss for run in runs),
+        "best": _median(run.best_loss for run in runs),
+        "last epoch": _median(_last_epoch(run.rows) for run in runs),
+    }
+    return {
+        "mode": literal_text(runs[0].mode),
+        **{name: Text(number_text(loss)) for name, loss in losses.items()},
+        "curve": Text(sparkline(_median_levels([run.rows for run in runs]), curve_width)),
+        "verdict": _verdicts(runs),
+    }
+
+
+def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
+    """Return how much the mode's last epoch lies above that of the first mode, over pairs of one seed."""
+    if runs is first:
+        return Text("")
+    seeds = _common_seeds(runs, first)
+    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.seed in seeds} for each in (runs, first)]
+    these, those = ([loss for seed in seeds if (loss := each[seed]) is not None] for each in losses)
+    found = paired_difference(these, those)
+    if found is None:
+        return Text("")
+    colour = "" if not found.significant else "green" if found.mean < 0 else "red"
+    return Text("±".join(found.rounded()) + ("*" if found.significant else " "), colour)
+
+
+def _common_seeds(runs: Sequence[Result], first: Sequence[Result]) -> list[int]:
+    """Return the seeds of which both have rows."""
+    these, those = ({run.seed for run in each if run.rows} for each in (runs, first))
+    return sorted(these & those)
+
+
+def _span(counts: Iterable[int]) -> str:
+    """Return what all counts are, or their range."""
+    found = sorted(counts)
+    return f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
+
+
+def _verdicts(runs: Sequence[Result]) -> Text:
+    """Return the verdict of all runs, or a line for each with its count; a run that is not done has its status."""
+    counts = Counter(run.verdict if run.status == "done" and run.verdict else run.status for run in runs)
+    lines = [coloured(word, word if len(counts) == 1 else f"{word} {n}") for word, n in counts.most_common()]
+    return Text("\n").join(lines)
+
+
+def _last_epoch(rows: Sequence[Row]) -> float | None:
+    return curves.epoch_means(rows)[-1] if rows else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that are not None; of several, NaN counts as the largest."""
+    found = [value for value in values if value is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    return median(math.inf if math.isnan(value) else value for value in found)
+
+
+def _median_levels(runs: Sequence[Sequence[Row]]) -> list[float]:
+    levels = [curves.levels(rows) for rows in runs if rows]
+    return [_median(at_step) or 0.0 for at_step in zip(*levels, strict=False)]  # as long as the shortest
+
+
+def _one_decimal(loss: float) -> str:
+    return f"{loss:.1f}" if abs(loss) < 1e6 else f"{loss:.4g}"
+
+
+def _got_text(got: object) -> object:
+    return "[" + ", ".join(map(number_text, got)) + "]" if isinstance(got, list) else got

@@ -1,0 +1,36 @@
+"""What a terminal shows of a sweep: its axes, its runs and how they ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from gradlab.terminal.fitted_table import coloured, literal_text
+from gradlab.wording import counted
+
+if TYPE_CHECKING:
+    from gradlab.store import SweepRecord
+
+
+def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
+    """Return what a sweep was and how its runs ended, a line or a few each."""
+    axes = " × ".join(_axis_text(axis) for axis in record.axes)
+    modes = counted(len(record.modes), "mode") + " × " if record.modes else ""
+    runs = f"{modes}{counted(len(record.seeds), 'seed')}: {counted(record.runs, 'run')}"
+    endings = Text(", ").join(coloured(word, f"{word} {count:,}") for word, count in ended.items())
+    lines = [literal_text(axes), Text(runs), endings]
+    if missing := record.runs - sum(ended.values()):
+        lines.append(Text(f"{missing:,} of them missing", "bold red"))
+    if record.rate:
+        lines.append(Text(f"{record.rate:,.0f} run-steps/s"))
+    return lines
+
+
+def _axis_text(axis: dict[str, Any]) -> str:
+    """Return an axis in words: its ends and how many values it has, or the values where they are few."""
+    values = axis["values"]
+    if len(values) <= 4:
+        return f"{axis['key']} {', '.join(map(str, values))}"
+    log = ", log" if axis.get("log") else ""
+    return f"{axis['key']} {values[0]} … {values[-1]} ({len(values)}{log})"
