@@ -102,6 +102,13 @@ def test_no_module_has_the_name_of_a_function_of_the_package() -> None:
     assert not [module for module in FILES if module.rpartition(".")[2] in ("run", "sweep", "compare")]
 
 
+def test_a_class_name_occurs_once() -> None:
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in FILES.values()]
+    names = [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert len(names) > 100
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_imports_between_packages_point_one_way() -> None:
     between = {
         (each.importer, each.imported)

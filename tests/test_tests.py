@@ -1,4 +1,4 @@
-"""No test asserts only in loops that may run zero times: it would pass where there is nothing to check."""
+"""Tests: none asserts only in loops that may run zero times, and names are short."""
 
 from __future__ import annotations
 
@@ -69,3 +69,9 @@ def test_no_test_asserts_only_in_loops_that_may_be_empty() -> None:
     files = list(HERE.rglob("test_*.py"))
     assert Path(__file__) in files
     assert [name for file in files for name in only_in_loops(file.read_text(encoding="utf-8"))] == []
+
+
+def test_test_names_have_at_most_60_characters() -> None:
+    names = [name for file in HERE.rglob("test_*.py") for name in functions_in(file.read_text(encoding="utf-8"))]
+    assert len(names) > 1000
+    assert [name for name in names if name.startswith("test_") and len(name) > 60] == []

@@ -122,11 +122,12 @@ class Job:
                     os._exit(1)
             for plan, record in zip(self.plans, records, strict=True):
                 _leave_record(plan, record, error)
+            left_to_loop = self.stacked and isinstance(error, TASK_ERRORS) and not isinstance(error, _NO_TASK_ERRORS)
+            for plan, record in zip(self.plans, records, strict=True):
+                if record.status == "done" or left_to_loop:  # while the log keeps other processes out
+                    plan.folder.clear_checkpoints()
             if error:
                 raise error
-            for plan, record in zip(self.plans, records, strict=True):
-                if record.status == "done":
-                    plan.folder.clear_checkpoints()
 
     def _started(self, plan: RunPlan, record: RunRecord) -> RunRecord:
         """Return the record with the start of the run, once it is written."""

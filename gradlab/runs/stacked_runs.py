@@ -90,8 +90,6 @@ class _StackTrainer:
             except (StoreError, StoppedError):
                 raise
             except TASK_ERRORS as error:  # the plain loop will report it
-                for plan in job.plans:
-                    plan.folder.clear_checkpoints()
                 kind = "" if isinstance(error, ensemble.CannotStackError) else f"{type(error).__name__}: "
                 return [*left, *job.plans], kind + shortened(str(error).partition("\n")[0], 100)
             else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gradlab.errors import ModeError, StoreError, shortened
+from gradlab.errors import StoreError, shortened
 from gradlab.store.files import make_folder, read_bytes, read_json, replace_json
 from gradlab.store.locks import is_locked
 
@@ -149,7 +149,7 @@ def parsed_record(file: Path, kind: type[T], what: str) -> T:
         record: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # every class is hashable
     except ValidationError as error:
         why = _first_fault(error)
-    except (TypeError, KeyError, OverflowError, ModeError) as error:  # of a check of ours
+    except (TypeError, KeyError, OverflowError) as error:  # of a check of ours
         why = str(error)
     else:
         return record

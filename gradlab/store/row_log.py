@@ -83,7 +83,7 @@ class RowLog(LineLog):
         with self._writing:
             if self._fault:
                 raise self._fault
-            rows: list[Row] = []
+            rows, written = list[Row](), self._whole
             try:
                 while self._pending:
                     rows.append(self._pending.popleft())
@@ -91,8 +91,9 @@ class RowLog(LineLog):
             except OSError as fault:
                 self._fault = fault
                 raise
-            except BaseException:  # Ctrl-C in between: as if nothing had been written yet
-                self._pending.extendleft(reversed(rows))
+            except BaseException:  # Ctrl-C: unless the rows are written, they stay pending
+                if self._whole == written:
+                    self._pending.extendleft(reversed(rows))
                 raise
 
     def __exit__(self, *raised: object) -> None:

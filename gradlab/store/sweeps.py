@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SWEEP = "sweep.json"
 FORMAT = 1
 SYNC_EVERY = 1.0  # seconds between two times that results are sent down to the disk
-MOST_RUNS = 10**7
+_LARGEST_NUMBER = 10**7
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
 
 
@@ -100,9 +100,7 @@ class SweepRecord:
     axes: list[dict[str, Any]]  # {"key", "values", "log"} each, in order
     modes: list[str]  # none where keep or every vary
     seeds: list[Seed]
-    chunk: Annotated[
-        Count, Field(ge=1)
-    ]  # runs of a cell at most: with the grid, all that decides which runs are trained together
+    chunk: Annotated[Count, Field(ge=1)]  # runs of a cell at most: with the grid, it decides which train together
     engine: Shown
     runs: Count  # how many there are to be
     status: Shown  # running, done, interrupted
@@ -258,7 +256,7 @@ def _block_in(line: bytes) -> Block:
     block = Block(**{name: columns[name] for name in Block._fields})
     if any(len(column) != count for column in block[1:-1]):
         raise ValueError("its columns are not of one length")
-    if not all(type(each) is int and 0 <= each < MOST_RUNS for each in (*block.run, *block.steps)):
+    if not all(type(each) is int and 0 <= each < _LARGEST_NUMBER for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps are counts")
     if not set(block.status) <= {"done", "failed"}:
         raise ValueError("a status that there is none of")
@@ -285,5 +283,5 @@ def _check_grid(record: SweepRecord) -> None:
     for every in record.values.get("every", []):
         if every < 1:
             raise ValueError(f"every is {every}")
-    if not 0 < record.runs == total <= MOST_RUNS:
+    if not 0 < record.runs == total <= _LARGEST_NUMBER:
         raise ValueError(f"the number of runs is {record.runs}")

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
-MOST_OF_SEVERAL_SEEDS = (
-    1024  # runs of a cell that has several seeds: more save little, and a killed process loses its whole cell
-)
+MOST_OF_SEVERAL_SEEDS = 1024  # runs of a cell with several seeds: a killed process loses its whole cell
 
 
 class Cell(NamedTuple):

@@ -19,8 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Self
 
 from gradlab.errors import ClusterError, GradlabError, shortened
-from gradlab.runs import REPORT_EVERY as POLL_EVERY
-from gradlab.runs import StoppedError
+from gradlab.runs import REPORT_EVERY, StoppedError
 from gradlab.store import Block
 from gradlab.sweeps.cells import cell_of
 from gradlab.sweeps.shipping import Shipment, check_versions, shipper, train_shipment, versions
@@ -40,10 +39,9 @@ CALL_TIMEOUT = 30.0  # seconds that looking at all workers may take
 LOOK_EVERY = 2.0  # seconds between two looks at which workers there are
 NO_WORKERS_TIMEOUT = 60.0  # seconds to wait for workers to come back when all are gone
 CELLS_PER_THREAD = 2  # cells for each that is trained at a time: the next one is there when one ends
-REPORT_EVERY = 2.0  # seconds between two reports of a cell: hundreds of workers report to one scheduler
-IDLE_TIMEOUT = (
-    10.0  # seconds a process waits for another cell: torch need not be imported again, and nothing stays for long
-)
+CELL_REPORT_EVERY = 2.0  # seconds between two reports of a cell: hundreds of workers report to one scheduler
+IDLE_TIMEOUT = 10.0  # seconds that a process with torch imported waits for another cell
+LOGGERS = ("distributed", "distributed.client", "distributed.core", "tornado.application")
 
 
 class Cluster:
@@ -61,8 +59,9 @@ class Cluster:
             ClusterError: there is no such scheduler, no worker, or one that cannot train what is trained here.
         """
         with ExitStack() as stack:
-            stack.callback(logging.disable, logging.root.manager.disable)
-            logging.disable()  # gradlab reports what a user can do about it, in a line
+            for logger in map(logging.getLogger, LOGGERS):  # gradlab reports what a user can do about it, in a line
+                stack.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.CRITICAL + 1)
             self.client: Client = stack.enter_context(_connected(self.address))
             self._check_workers()
             self._stack = stack.pop_all()
@@ -102,7 +101,7 @@ class Cluster:
                     away[nth] = self.client.submit(train_on_worker, sent, topic, nth, pure=False, retries=TRIES - 1)
                     self.client.loop.add_callback(wait_for, nth)
                 with suppress(Empty):
-                    nth, *found = inbox.get(timeout=POLL_EVERY)
+                    nth, *found = inbox.get(timeout=REPORT_EVERY)
                     if len(found) == 1:
                         del away[nth]
                         if isinstance(found[0], CancelledError):  # by others, or as the scheduler is gone
@@ -256,13 +255,13 @@ def train_on_worker(shipment: Shipment, topic: str, nth: int) -> Block | Gradlab
 
     worker = get_worker()
     key = worker.get_current_task()
-    report = throttled(lambda steps, share: worker.log_event(topic, (nth, steps, share)), REPORT_EVERY)
+    report = throttled(lambda steps, share: worker.log_event(topic, (nth, steps, share)), CELL_REPORT_EVERY)
     multiprocessing.current_process().daemon = False  # a worker of a nanny is one, and could start no process
     process = _idle_process() or TrainingProcess(IDLE_TIMEOUT)
     process.begin(train_shipment, (shipment, Path(worker.local_directory) / "gradlab"))
     with suppress(EOFError, OSError):
         while (task := worker.state.tasks.get(key)) and task.state in ("executing", "long-running"):
-            if process.pipe.poll(POLL_EVERY):
+            if process.pipe.poll(REPORT_EVERY):
                 message = process.receive()
                 if isinstance(message, Block | GradlabError):
                     _idle.append(process)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when a backward pass begins and on_end, and whether its loss was scaled by a GradScaler."""
+    """Record when a backward pass begins and ends, and whether its loss was scaled by a GradScaler."""
     from torch import autograd
     from torch.amp.grad_scaler import GradScaler
 
