@@ -150,14 +150,14 @@ def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | N
         return f"cleared after each window of {every} backward passes{summed}" if every else "cleared at every update"
     if share < 0.99:
         return f"{share:.3g} of the gradient is kept{_as_momentum(history, f'{share:.3g}')}"
-    end = ", so it will not settle" if _as_momentum(history, "1") else ""
+    end = " and will not settle" if _as_momentum(history, "1") else ""
     return f"never cleared{_as_momentum(history, '1')}{end}"
 
 
 def _as_momentum(history: OptimizerHistory, share: str) -> str:
     """Return what momentum the keep equals with plain SGD; nothing for optimizers with their own momentum."""
     own = any(history.settings.get(name) for name in ("momentum", "weight_decay"))
-    return f": equals momentum {share} with this SGD" if history.kind == "SGD" and not own else ""
+    return f", which equals momentum {share} with this SGD" if history.kind == "SGD" and not own else ""
 
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:

@@ -101,8 +101,8 @@ def divided_twice(history: History) -> Iterator[Finding]:
             "error",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} micro-batches are divided by {every} "
-            + ("twice" if in_loss else "and their gradient once more before the step")
+            f"{each.kind}: the losses of {every} micro-batches are divided by {every}"
+            + (" twice" if in_loss else ", and their gradient again before the step")
             + f" ({_read(each, every)})",
             f"divide by {every} once; a framework that accumulates already divides",
         )

@@ -75,7 +75,7 @@ def stale_parameter(history: History) -> Iterator[Finding]:
             tuple(in_order(place for each in stale for place in each.places)),
             f"gradient reaches {listed([each.parameter for each in stale])}, but no optimizer holds "
             f"{'it' if len(stale) == 1 else 'them'}; an optimizer holds {counted(old, 'parameter')} without gradient "
-            f"that no model has, probably replaced ones (seen at {LOOKS} updates or more)",
+            f"that no model has any more (seen at {LOOKS} updates or more)",
             "create the optimizer after the model has all its parameters, or add_param_group()",
         )
 
@@ -118,7 +118,7 @@ def frozen_parameter_moves(history: History) -> Iterator[Finding]:
             "error",
             min(one.since for one in moved),
             tuple(each.places_of("S")),
-            f"{each.kind} still moves {listed([one.parameter for one in moved])}, frozen by requires_grad=False: "
+            f"{each.kind} still moves {listed([one.parameter for one in moved])}, although requires_grad is False: "
             f".grad {why} (at {times} measured updates)",
             "p.grad = None when you freeze p, and zero_grad() with set_to_none=True; or remove p from the optimizer",
         )

@@ -60,9 +60,8 @@ def leaking_loss(history: History) -> Iterator[Finding]:
             "warning",
             crossings[0].update,
             tuple(in_order(place for one in crossings for place in one.others)),
-            f"{each.kind} with {counted(each.parameters, 'parameter')} also uses the gradient of another loss, for "
-            f"which {crossings[0].kind} has stepped; nothing clears it (at all {len(crossings)} updates that it "
-            "precedes)",
+            f"{each.kind} with {counted(each.parameters, 'parameter')} also uses gradient that the loss of another "
+            f"optimizer ({crossings[0].kind}) left in .grad (at all {len(crossings)} updates that follow such a loss)",
             "zero_grad() before its own loss.backward(), or detach() before the other loss",
         )
 

@@ -1,4 +1,4 @@
-"""Inspection of a loss's graph before its backward pass: which parameters of which optimizers it reaches."""
+"""Inspection of a loss's graph before its backward pass: the parameters and optimizers that it reaches."""
 
 from __future__ import annotations
 
