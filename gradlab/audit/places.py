@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # script's line.
 UNCOUNTED = "<gradlab importlib._bootstrap>"
 
-_INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # the prefix
+_INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # a prefix
 _OURS = str(Path(__file__).parent.parent)
 _audited: set[str] = set()  # files and folders that count as the user's code, even if installed
 

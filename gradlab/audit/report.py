@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-FEW = 4  # more optimizers that differ only in numbers, or findings at the same lines, share one entry
+FEW = 4  # beyond, optimizers that differ only in numbers share an entry, as do findings at the same lines
 NARROWEST = 20  # columns
 TOGETHER = "\0"  # a space without a line break; never part of a path
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where to break a word longer than a line, best first
@@ -83,7 +83,7 @@ class Report:
         return [line for each in text for line in _wrapped(each, width)]
 
     def _looked_at(self) -> list[str]:
-        """Return the number of measured updates if at most half were: a rare mistake may have been missed."""
+        """Return a line on the measured updates if they are at most half: rare mistakes may be missed."""
         updates = self.history.updates
         measured = sum(each.times_measured for each in self.history.optimizers)
         if 2 * measured > updates or not updates or self.history.threads_at_once:

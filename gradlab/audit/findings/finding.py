@@ -66,7 +66,7 @@ def counted_measured(shown: Sequence[object], measured: Sequence[object]) -> str
 def nearly_always(
     history: OptimizerHistory, is_one: Callable[[str], bool], of: Callable[[str], bool]
 ) -> CountedUpdates | None:
-    """Count the updates whose trace satisfies `is_one`; None if they are less than nine in ten of those in `of`."""
+    """Count the updates whose trace satisfies `is_one`; None if fewer than nine in ten of those in `of` do."""
     found, might = count(history, is_one), count(history, of)
     if found.updates < LEAST or 10 * found.updates < 9 * might.updates:
         return None

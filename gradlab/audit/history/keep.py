@@ -91,7 +91,7 @@ def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
     lines = [each.lines for each in history.measured]
     if any(each > 1 for each in lines):
         return divided and every > 2
-    unknown = bool(lines) and not any(lines)  # the lines of the passes
+    unknown = bool(lines) and not any(lines)  # without known lines
     return divided or (history.batches >= every if unknown else not 0 < history.batches < every)
 
 

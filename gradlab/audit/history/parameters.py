@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from gradlab.audit.places import Place
 
 
-LOOKS = 3  # that must show a mistake before a parameter is reported
+LOOKS = 3  # looks that must show a mistake before a parameter is reported
 
 
 class Parameter(NamedTuple):
@@ -89,4 +89,4 @@ class Parameters:
     crossings: list[Crossing] = field(default_factory=list)
     apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time
     together: int = 0  # all other windows with several passes
-    losses: int = 0  # losses per window in `apart`: the number of sets, or of passes if some sets repeat more
+    losses: int = 0  # losses per window in `apart`: distinct sets, or all passes if sets repeat unevenly

@@ -81,7 +81,7 @@ class WatchedOptimizer:
 
     @property
     def measures_next(self) -> bool:
-        """Whether the update after the one under way is measured."""
+        """Whether the update after the current one is measured."""
         return self.history.updates + 2 >= self.next_measured
 
     def fast_path(self) -> FastPath | None:
