@@ -69,7 +69,7 @@ def passages_of_page(file: Path) -> Iterator[Passage]:
     """Yield the prose of a Markdown page, code left out."""
     text = re.sub(r"^(```+).*?^\1", lambda found: "\n" * found[0].count("\n"), file.read_text(encoding="utf-8"),
                   flags=re.MULTILINE | re.DOTALL)  # fmt: skip
-    begin, lines = 1, []
+    begin, lines = 1, list[str]()
     for number, line in enumerate([*text.splitlines(), ""], 1):
         code = line.startswith("    ") and not re.match(r"\s+([*-]|\d+\.) ", line) and not lines
         starts = not line.strip() or code or re.match(r"\s*([*#|>-]|\d+\.)", line)
@@ -102,7 +102,7 @@ def passages_of_module(file: Path) -> Iterator[Passage]:
 
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
     """Yield the paragraphs and items of a docstring, with the number of lines before each."""
-    begin, lines = 0, []
+    begin, lines = 0, list[str]()
     for number, line in enumerate([*text.splitlines(), ""]):
         item = re.match(r"\s*([*-] |\d+\. |\w+(, \w+)*: |>>> )", line)
         if (not line.strip() or item) and lines:

@@ -1,10 +1,10 @@
-"""What a training script does with its gradients, measured while it trains.
+"""Audit of a training script: measures what it does with its gradients and reports mistakes.
 
     with gradlab.audit.watch() as report:
         train()
     print(report)
 
-`gradlab audit SCRIPT.py` watches a script that knows nothing of it.
+`gradlab audit SCRIPT.py` audits a script without changing it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["GradientWarning", "Report", "warn", "watch"]
 
 
 class GradientWarning(UserWarning):
-    """What was found of a script's gradients, as a Python warning."""
+    """A mistake in how a script handles its gradients, as a Python warning."""
 
 
 @contextmanager
 def watch(sample: int | None = None) -> Iterator[Report]:
-    """Watch what is trained within; the report is whole when it ends, and tells of what was seen before.
+    """Watch the training inside the `with` block. The report is readable at any time, and complete at its end.
 
-    Watches may be nested. What is patched in torch is restored when the last one ends. Nothing of the training
-    changes.
+    Watches can be nested. The end of the last one restores all patched functions of torch. The training computes
+    the same as without a watch.
 
     Args:
-        sample: measure the way to the first two updates and to every so many-th; 1 is each. By default to the first
-            eight, then to one in 23 up to the 184th, then to the next one after an eighth of those so far.
+        sample: measure the first two updates and every `sample`-th; 1 measures all. Default: the first eight, one in
+            23 up to update 184, then the next after an eighth of those so far.
     """
     from gradlab.audit.hooks import active
     from gradlab.audit.recording.recorder import Recorder
@@ -48,13 +48,13 @@ def watch(sample: int | None = None) -> Iterator[Report]:
 
 
 def warn(sample: int | None = None) -> None:
-    """Watch from now on, and warn once of each error or warning by its id, at the first update measured that shows it.
+    """Watch from now on, and warn once per rule, at the first measured update that shows an error or a warning.
 
-    The warning is a `GradientWarning`, with the line that takes the step; where warnings are errors, it is raised
-    there, after the step. Of notes there is none. A second call does nothing more.
+    The warning is a `GradientWarning` at the line of the step. If warnings are errors, it is raised there, after the
+    step. Notes don't warn. A second call has no effect.
 
     Args:
-        sample: which updates are measured, as in `watch`.
+        sample: the measured updates, as in `watch`.
     """
     from gradlab.audit.findings import find
     from gradlab.audit.hooks import active
@@ -69,7 +69,7 @@ def warn(sample: int | None = None) -> None:
 
         try:
             found = find(recorder.history)
-        except Exception as error:  # it is ours, while a warning that is raised is the script's
+        except Exception as error:  # a bug of ours; a raised warning belongs to the script
             recorder.failed("find", error)
             return
         for each in found:
@@ -86,4 +86,4 @@ def warn(sample: int | None = None) -> None:
     active.start(recorder)
 
 
-_warning: list[object] = []  # the recorder of warn(), once it has been called
+_warning: list[object] = []  # the recorder of warn(), once called

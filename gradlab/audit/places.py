@@ -1,4 +1,4 @@
-"""Where in the user's own code something happens: the nearest frame that is neither torch's nor any package's."""
+"""Places in the user's code: the nearest stack frame outside torch, gradlab and installed packages."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-# A warning names the line so many frames up; frames of such a file name are not counted. So a warning of torch names
-# the script's line, as it does without the audit.
+# `warnings.warn(stacklevel=...)` does not count frames with this file name. So a warning of torch still names the
+# script's line.
 UNCOUNTED = "<gradlab importlib._bootstrap>"
 
-_INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # the prefix
+_INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # a prefix
 _OURS = str(Path(__file__).parent.parent)
-_audited: set[str] = set()  # files and folders, the user's own wherever they are
+_audited: set[str] = set()  # files and folders that count as the user's code, even if installed
 
 
 class Place(NamedTuple):
-    """A line of the user's own code."""
+    """A line of the user's code."""
 
     file: str
     line: int
 
 
 def _frames() -> Iterator[FrameType]:
-    """Yield the frames of the call stack, the innermost first."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() is the same, and slower
+    """Yield the frames of the call stack, innermost first."""
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - inspect.currentframe() does the same, but slower
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
 def user_location() -> Place | None:
-    """Return the line of the user's code that is being run, or None where none is on the stack."""
+    """Return the running line of the user's code, or None if none is on the stack."""
     for frame in _frames():
         if is_user_code(frame.f_code.co_filename):
             return Place(frame.f_code.co_filename, frame.f_lineno)
@@ -47,7 +47,7 @@ def user_location() -> Place | None:
 
 
 def is_asked_by_user(between: tuple[str, ...]) -> bool:
-    """Say whether the user's code calls us, with nothing in between but files whose names end so, and ours."""
+    """Say whether the user's code called us directly, or only through our files and files that end in `between`."""
     for frame in _frames():
         file = frame.f_code.co_filename
         if not is_ours(file) and not file.endswith(between):
@@ -56,7 +56,7 @@ def is_asked_by_user(between: tuple[str, ...]) -> bool:
 
 
 def steps_under_way(optimizer: Optimizer | None) -> int:
-    """Return how many calls of this optimizer's step, as torch wraps it, are on the stack."""
+    """Return how many calls of this optimizer's step (torch's wrapper of it) are on the stack."""
     return sum(
         frame.f_locals.get("self") is optimizer
         for frame in _frames()
@@ -65,21 +65,21 @@ def steps_under_way(optimizer: Optimizer | None) -> int:
 
 
 def passes_under_way() -> int:
-    """Return how many backward passes that are listened to are on the stack of this thread."""
+    """Return how many recorded backward passes are on the stack of this thread."""
     return sum(frame.f_code.co_filename == UNCOUNTED and "backward" in frame.f_code.co_freevars for frame in _frames())
 
 
 def add_audited(path: str) -> None:
-    """Take this file, or all below this folder, for the user's own from now on, though it be installed."""
+    """Count this file, or everything in this folder, as the user's code from now on, even if installed."""
     _audited.add(path)
     is_user_code.cache_clear()
 
 
 @lru_cache(maxsize=4096)
 def is_user_code(file: str) -> bool:
-    """Say whether `file` is the user's own: not Python's, not installed but for what is audited, not ours.
+    """Say whether `file` is the user's code: not Python's, not gradlab's, and not installed unless it is audited.
 
-    A notebook's cell is.
+    Cells of a notebook count as the user's code.
 
     >>> is_user_code(__file__), is_user_code("<frozen runpy>"), is_user_code("<ipython-input-3>")
     (False, False, True)
@@ -96,5 +96,5 @@ def is_user_code(file: str) -> bool:
 
 
 def is_ours(file: str) -> bool:
-    """Say whether `file` is a part of gradlab, or what it puts around torch's functions."""
+    """Say whether `file` belongs to gradlab, including its wrappers around torch's functions."""
     return file.startswith((_OURS + "/", _OURS + "\\", UNCOUNTED))

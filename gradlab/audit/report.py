@@ -1,4 +1,4 @@
-"""The report: of each optimizer what it does, then what was found; as lines of text or as data."""
+"""The report: a summary of every optimizer, then the findings; as text or as data."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ if TYPE_CHECKING:
 
     Item = TypeVar("Item")
 
-FEW = 4  # optimizers that are alike but for their numbers, and findings at the same lines: more share one
+FEW = 4  # beyond, optimizers that differ only in numbers share an entry, as do findings at the same lines
 NARROWEST = 20  # columns
-TOGETHER = "\0"  # a space at which no line ends; no path holds it
-BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where a word longer than a line is broken: first what is best
+TOGETHER = "\0"  # a space without a line break; never part of a path
+BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where to break a word longer than a line, best first
 
 
 class OptimizerSummary(NamedTuple):
-    """What was measured of one optimizer of the script."""
+    """Measurements of one optimizer of the script."""
 
-    kind: str  # the name of its class
+    kind: str  # class name
     parameters: int
     updates: int
     backwards_per_update: int | None
-    keep: MeasuredKeep | None  # None where it could not be measured
-    mode: str | None  # None where no one mode describes it
-    meaning: str  # in a sentence
+    keep: MeasuredKeep | None  # None if not measured
+    mode: str | None  # None if no single mode fits
+    meaning: str  # the mode in words
 
 
 class Report:
-    """What was seen of a script; it grows while the script is watched."""
+    """Results of an audit; they grow while the script runs."""
 
     def __init__(self, history: History) -> None:
         self.history = history
         self._folder = ""
-        with suppress(OSError):  # it may be gone
-            self._folder = os.getcwd()  # noqa: PTH109 - the user's; a script may go elsewhere
+        with suppress(OSError):  # the folder may be gone
+            self._folder = os.getcwd()  # noqa: PTH109 - the user's folder; a script may change it
 
     @property
     def optimizers(self) -> list[OptimizerSummary]:
-        """Of each optimizer that took a step what was measured."""
+        """Measurements of every optimizer that took a step."""
         return [_optimizer(each) for each in self.history.trained()]
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found, errors first."""
+        """Mistakes and notes, errors first."""
         return findings.find(self.history)
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found, notes aside."""
+        """Whether the audit found no error and no warning."""
         return all(each.severity == "note" for each in self.findings)
 
     def lines(self, width: int = 80) -> list[str]:
-        """Return the report as text, in lines of at most so many columns; what is alike shares one."""
+        """Return the report as text lines of at most `width` columns; equal entries share one."""
         found = self.findings
         text = [f"gradlab audit: {'no verdict' if self.history.threads_at_once else _sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
@@ -79,16 +79,16 @@ class Report:
             text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._lines_of(each)]
             text += [f"  and {len(same) - 1} more at the same lines"] if len(same) > FEW else []
         if self.history.faults:
-            text += [f"the audit itself failed now and then, first by {self.history.faults[0]}"]
+            text += [f"the audit itself failed; first failure: {self.history.faults[0]}"]
         return [line for each in text for line in _wrapped(each, width)]
 
     def _looked_at(self) -> list[str]:
-        """Say how many updates were measured, where that is no more than half: what is rare may lie between them."""
+        """Return a line on the measured updates if they are at most half: rare mistakes may be missed."""
         updates = self.history.updates
         measured = sum(each.times_measured for each in self.history.optimizers)
         if 2 * measured > updates or not updates or self.history.threads_at_once:
             return []
-        return [f"  measured at {measured:,} of {updates:,} updates; --sample 1 measures each"]
+        return [f"  measured {measured:,} of {updates:,} updates; --sample 1 measures all"]
 
     def _lines_of(self, found: Finding) -> list[str]:
         at = f", at{TOGETHER}{_shown(found.places, self._folder)}" if found.places else ""
@@ -96,7 +96,7 @@ class Report:
         return [head, f"  {found.message}", f"  instead: {found.instead}"]
 
     def as_json(self, script: str | None, exit_status: int) -> dict[str, Any]:
-        """Return the report as the one document that `audit --json` prints."""
+        """Return the report as the document that `audit --json` prints."""
         return {
             "script": script,
             "exit_status": exit_status,
@@ -120,7 +120,7 @@ class Report:
         return "\n".join(self.lines())
 
     def __repr__(self) -> str:
-        """Return the text, which is what a notebook shows of a last line `report`."""
+        """Return the text, so that a notebook shows it."""
         return str(self)
 
 
@@ -134,34 +134,34 @@ def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | N
     if keep is None and all(measured.empty for measured in history.measured):
         return "its steps find no gradient"
     if keep is None:
-        within = ": it steps within backward passes" if history.steps_within_pass else ""
-        return f"what is kept of the gradient could not be measured{within}"
+        within = ": it steps inside backward passes" if history.steps_within_pass else ""
+        return f"keep could not be measured{within}"
     if mode is None and keep.steady:
-        return "kept from update to update, and cleared now and then"
+        return "kept between updates, but sometimes cleared"
     if mode is None:
-        return "no one mode: what is kept differs from update to update or between parameters"
+        return "no single mode: keep differs between updates or parameters"
     share = keep.median
     if not -0.01 <= share <= 1.01:
-        how = "it grows from update to update" if abs(share) > 1 else "it is taken off the next one"
-        return f"{share:.3g} times the gradient is left for the next update: {how}"
+        how = "grows with every update" if abs(share) > 1 else "is subtracted from the next one"
+        return f"{share:.3g} times the gradient stays in .grad and {how}"
     if share < 0.01:
         _, every, ending = [*mode.split(":"), "", ""][:3] if mode.startswith("accumulate") else ("", "", "")
-        summed = ", whose gradients are summed: no loss is divided" if ending else ""
-        return f"cleared after each window of {every} backward passes{summed}" if every else "cleared for each update"
+        summed = "; gradients are summed, because no loss is divided" if ending else ""
+        return f"cleared after each window of {every} backward passes{summed}" if every else "cleared at every update"
     if share < 0.99:
         return f"{share:.3g} of the gradient is kept{_as_momentum(history, f'{share:.3g}')}"
-    end = "; it will not settle" if _as_momentum(history, "1") else ""
+    end = " and will not settle" if _as_momentum(history, "1") else ""
     return f"never cleared{_as_momentum(history, '1')}{end}"
 
 
 def _as_momentum(history: OptimizerHistory, share: str) -> str:
-    """Say what keep is to plain SGD; to an optimizer with a memory of its own it is not just that."""
+    """Return what momentum the keep equals with plain SGD; nothing for optimizers with their own momentum."""
     own = any(history.settings.get(name) for name in ("momentum", "weight_decay"))
-    return f": with this SGD it is momentum {share}" if history.kind == "SGD" and not own else ""
+    return f", which equals momentum {share} with this SGD" if history.kind == "SGD" and not own else ""
 
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
-    """Yield optimizers by those that share one line: equal ones; and many that differ in numbers alone."""
+    """Yield groups of optimizers that share one line: equal ones, or many that differ only in numbers."""
     for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
         yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
 
@@ -180,8 +180,8 @@ def _head(alike: list[OptimizerSummary]) -> str:
     passes = "?" if first.backwards_per_update is None else first.backwards_per_update
     return (
         f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {counted(first.parameters, 'parameter')}, "
-        f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} each, {_kept(keeps)}: "
-        f"{first.mode or 'no one mode'}"
+        f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} per update, {_kept(keeps)}: "
+        f"{first.mode or 'no single mode'}"
     )
 
 
@@ -200,11 +200,11 @@ def _sum(found: list[Finding]) -> str:
 def _without_updates(history: History) -> str:
     if history.optimizers:
         return "no optimizer took a step"
-    return "no optimizer was seen" + (", though there were backward passes" if history.backwards else "")
+    return "no optimizer was seen" + (", but there were backward passes" if history.backwards else "")
 
 
 def _shown(places: tuple[Place, ...], folder: str) -> str:
-    """Return places as FILE:LINE, LINE, the file as seen from the folder where it lies below."""
+    """Return places as FILE:LINE, LINE; the file is relative to the folder if it is inside."""
     by_file: dict[str, list[str]] = {}
     for place in places:
         by_file.setdefault(place.file, []).append(str(place.line))
@@ -217,9 +217,9 @@ def _seen_from(folder: str, file: str) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return the text in lines of at most so many columns, the later ones indented further.
+    """Return the text in lines of at most `width` columns, later lines indented further.
 
-    A word that is longer than a line has lines of its own: a path is broken between its folders.
+    A word longer than a line gets its own lines. A path breaks between its folders.
     """
     first, later = "  " if text.startswith("  ") else "", "    "
     room = max(NARROWEST, width) - len(later)
@@ -237,7 +237,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _broken(word: str, room: int, breaks: tuple[str, ...]) -> list[str]:
-    """Return a word in parts of at most so many columns.
+    """Return a word in parts of at most `room` columns.
 
     >>> _broken("folder/file_of_it.py:7", 10, BREAKS)
     ['folder/', 'file_of_', 'it.py:7']

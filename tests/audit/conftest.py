@@ -1,4 +1,4 @@
-"""What tests of the audit share."""
+"""Fixtures for tests of the audit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package", autouse=True)
 def _small_heap() -> None:
-    """Hide torch's own objects from the audit, which collects garbage and searches the heap: 0.1 s each time."""
+    """Hide torch's own objects from the audit's garbage collections and heap searches, which take 0.1 s."""
     import torch
 
     torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)  # the first optimizer imports the compiler
@@ -30,7 +30,7 @@ def _small_heap() -> None:
 
 @pytest.fixture
 def warning_recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder]]:
-    """Yield where `audit.warn()` keeps its recorder, and end its watch with the test: nothing public ends it."""
+    """Yield the list with the recorder of `audit.warn()`, and stop it after the test: nothing public does."""
     recorders: list[Recorder] = []
     monkeypatch.setattr(audit, "_warning", recorders)
     yield recorders
@@ -40,7 +40,7 @@ def warning_recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder
 
 @pytest.fixture
 def _main_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restore what a script that is audited in this process takes over as `__main__`."""
+    """Restore everything that a script audited in this process takes over as `__main__`."""
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     monkeypatch.setattr(sys, "path", list(sys.path))

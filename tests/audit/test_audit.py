@@ -1,4 +1,4 @@
-"""What `watch()` measures, that the training does not notice it, and that it leaves nothing behind; and `warn()`."""
+"""`watch()` measures without changing the training and leaves nothing behind; `warn()` warns."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_warn_warns_once_at_the_first_update_that_shows_it() -> None:
     assert issubclass(warning.category, audit.GradientWarning)
     assert str(warning.message).startswith("never-cleared: ")
     assert warning.filename == train.__code__.co_filename
-    assert seen.index(1) + 1 == 1 + 3  # the first update has none before it, and three must show it
+    assert seen.index(1) + 1 == 1 + 3  # the first update has no earlier gradient, and three must show it
 
 
 @pytest.mark.usefixtures("warning_recorders")
@@ -138,7 +138,7 @@ def test_a_failure_of_a_rule_is_no_error_of_the_script(
 
 
 def warned(keep: float, trainings: int = 1) -> list[str]:
-    """Train, keep so much of each gradient, and return the ids that are warned of."""
+    """Train with this keep, and return the ids of all warnings."""
     audit.warn(1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""`gradlab audit`: the document of `--json`, key by key, the exit status, and one report however a script ends."""
+"""`gradlab audit`: the `--json` document, the exit status, and one report however a script ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ERROR, NOTE, NOTHING = "pass", "w.grad *= 0.5", "optimizer.zero_grad()"
 
 
 def audited(folder: Path, *options: str, after: str, end: str = "") -> tuple[int, dict[str, Any]]:
-    """Run a script that does this after each step and ends so; return the exit status and the document."""
+    """Run a script with this code after each step and at its end; return the exit status and the document."""
     (folder / "s.py").write_text(SCRIPT.format(after=after, end=end))
     done = CliRunner().invoke(app, ["audit", "--json", *options, "s.py"])
     document: dict[str, Any] = json.loads(done.stdout)
@@ -47,7 +47,7 @@ def audited(folder: Path, *options: str, after: str, end: str = "") -> tuple[int
 
 
 def shape(value: Any) -> Any:
-    """Return what stands where in a document: keys in their order, and the kinds of values."""
+    """Return the shape of a document: its keys in order, with the types of their values."""
     if isinstance(value, dict):
         return {key: shape(each) for key, each in value.items()}
     return [shape(each) for each in value] if isinstance(value, list) else type(value)
@@ -82,8 +82,8 @@ def test_the_document_says_what_happened(folder: Path) -> None:
     _, document = audited(folder, after=ERROR)
     (optimizer,), (finding,) = document["optimizers"], document["findings"]
     keep = {"median": 1.0, "min": 1.0, "max": 1.0}
-    told = {"class": "SGD", "parameters": 1, "updates": 9, "backwards_per_update": 1, "keep": keep}
-    assert optimizer == {**told, "mode": "no_zero_grad"}
+    summary = {"class": "SGD", "parameters": 1, "updates": 9, "backwards_per_update": 1, "keep": keep}
+    assert optimizer == {**summary, "mode": "no_zero_grad"}
     assert (finding["id"], finding["severity"], finding["since_update"]) == ("never-cleared", "error", 2)
     source = (folder / "s.py").read_text().splitlines()
     lines = [nth for nth, line in enumerate(source, 1) if "backward()" in line or ".step()" in line]
@@ -142,7 +142,7 @@ def test_the_exit_status_is_the_scripts_own_else_1_for_findings(
 
 
 @pytest.mark.parametrize(
-    ("end", "status", "told"),
+    ("end", "status", "shown"),
     [
         ("sys.exit('enough')", 1, "enough"),
         ("sys.exit(7)", 7, ""),
@@ -152,14 +152,14 @@ def test_the_exit_status_is_the_scripts_own_else_1_for_findings(
     ],
     ids=["exit with words", "exit", "raises", "interrupted", "its own hook"],
 )
-def test_however_a_script_ends_the_report_is_one_document(folder: Path, end: str, status: int, told: str) -> None:
+def test_however_a_script_ends_the_report_is_one_document(folder: Path, end: str, status: int, shown: str) -> None:
     (folder / "s.py").write_text(NEVER_CLEARING + end)
     done = CliRunner().invoke(app, ["audit", "--json", "s.py", "--json", "-x"])
     document = json.loads(done.stdout)
     assert (done.exit_code, document["exit_status"], document["script"]) == (status or 1, status, "s.py")
     assert [each["id"] for each in document["findings"]] == ["never-cleared"]
     assert f"__main__ {folder / 's.py'} ['--json', '-x'] {folder.name}\n" in done.stderr
-    assert told in done.stderr
+    assert shown in done.stderr
     assert "gradlab" not in done.stderr
 
 
@@ -173,11 +173,11 @@ def test_a_missing_script_is_reported_in_one_line(args: list[str]) -> None:
 def test_the_script_of_the_readme_gives_the_readmes_report(folder: Path) -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     source = text.partition("```py\n")[2].partition("```")[0]
-    told = text.partition("```text\ngradlab audit")[2].partition("```")[0]
+    report = text.partition("```text\ngradlab audit")[2].partition("```")[0]
     (folder / "train.py").write_text(source)
     assert len(source.splitlines()) == 15
     done = CliRunner().invoke(app, ["audit", "train.py"])
-    assert done.stderr == "gradlab audit" + told
+    assert done.stderr == "gradlab audit" + report
     assert len(done.stderr.splitlines()) == 6
     assert (done.exit_code, done.stdout[:5]) == (1, "loss ")
 
@@ -207,7 +207,7 @@ def _exits_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def exit_of(*words: str) -> object:
-    """Return what the command exits with."""
+    """Return the exit code of the command."""
     with pytest.raises(SystemExit) as end:
         get_command(app).main(words)
     return end.value.code
@@ -225,7 +225,7 @@ def test_the_words_at_an_exit_are_a_document_with_json(capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out) == {"error": {"message": "no such device", "exit_status": 1}}
 
 
-# As processes: signals, and what is left of the streams
+# As processes: signals and streams
 
 
 def test_sigterm_is_reported_by_the_script_and_not_by_its_fork(folder: Path) -> None:
@@ -235,25 +235,25 @@ def test_sigterm_is_reported_by_the_script_and_not_by_its_fork(folder: Path) -> 
     )
     done = gradlab("audit", "--json", "s.py")
     assert (done.status, json.loads(done.stdout)["exit_status"]) == (143, 143)
-    assert done.stderr.splitlines()[-1] == str(int(signal.SIGTERM))  # what the child ended by
+    assert done.stderr.splitlines()[-1] == str(int(signal.SIGTERM))  # the signal that ended the child
 
 
 def test_sigterm_while_the_script_writes_to_stderr_is_reported(folder: Path) -> None:
     (folder / "s.py").write_text("import sys\nprint(flush=True)\nsys.stderr.write('x' * 10**6)\n")
     (out, their_out), (err, their_err) = os.pipe(), os.pipe()
     with (
-        os.fdopen(out, "rb") as answer,
-        os.fdopen(err, "rb") as talk,
+        os.fdopen(out, "rb") as stdout,
+        os.fdopen(err, "rb") as stderr,
         start("audit", "s.py", stdout=their_out, stderr=their_err) as process,
     ):
         os.close(their_out)
         os.close(their_err)
-        answer.read(1)
-        time.sleep(0.3)  # now the pipe is full, and it waits within write()
+        stdout.read(1)
+        time.sleep(0.3)  # the pipe is full now, so the script waits in write()
         process.send(signal.SIGTERM)
-        told = talk.read()
+        written = stderr.read()
         assert process.wait().status == 143
-    assert told.endswith(b"gradlab audit: nothing found\n  no optimizer was seen\n")
+    assert written.endswith(b"gradlab audit: nothing found\n  no optimizer was seen\n")
 
 
 def test_an_interrupt_while_threads_are_waited_for_is_reported(folder: Path) -> None:
@@ -281,7 +281,7 @@ def around(owner, name, number=signal.SIGINT):
     setattr(owner, name, call)
 """
 
-SIGNALLED_AT = {  # with the status that is reported, and that of the process
+SIGNALLED_AT = {  # code, reported status, status of the process
     "SIGINT as the traceback of a first one is shown": (
         "sys.excepthook = lambda *_: os.kill(os.getpid(), signal.SIGINT)\nraise KeyboardInterrupt",
         130,
@@ -313,7 +313,7 @@ def test_stdout_is_given_back_for_an_error_of_the_command() -> None:
     assert (json.loads(done.stdout)["error"]["exit_status"], done.status, done.stderr) == (2, 2, "")
 
 
-# As fresh processes: how the interpreter ends, and what it is told as it starts
+# As fresh processes: the start and the end of the interpreter
 
 
 def test_what_is_printed_at_exit_leaves_json_alone_on_stdout(folder: Path) -> None:
@@ -337,11 +337,11 @@ def test_sigterm_after_the_report_ends_the_process_as_without(folder: Path) -> N
 def test_an_interrupt_counts_again_after_the_report(folder: Path) -> None:
     (folder / "s.py").write_text(
         "import atexit, os, signal\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts the tests may have it ignored\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # the test runner may ignore it\n"
         "atexit.register(os.kill, os.getpid(), signal.SIGINT)\nprint('x', flush=True)"
     )
     done = fresh("audit", "s.py")
-    assert (done.stdout, done.status) == ("x\n", 0)  # Python shows what an atexit function raises, and goes on
+    assert (done.stdout, done.status) == ("x\n", 0)  # Python shows an exception of an atexit function and continues
     assert done.stderr.endswith("KeyboardInterrupt: \n")
 
 

@@ -1,4 +1,4 @@
-"""Fast paths record at usual updates what is recorded where every update takes the full way."""
+"""Fast paths record the same history as the recorder."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
 
 UPDATES = 44
-ODD = (15, 16, 34)  # updates on the way to which something unusual happens: none of them is measured
+ODD = (15, 16, 34)  # updates with something unusual, none of them measured
 
 
-class Failed(Exception):  # noqa: N818 - what a script goes on after
-    """What a script raises and catches."""
+class Failed(Exception):  # noqa: N818 - scripts catch it
+    """Raised and caught by a script."""
 
 
 class Training:
-    """A tiny model, its optimizer, and what its losses were."""
+    """A tiny model, its optimizer and its losses."""
 
     def __init__(self) -> None:
-        torch.manual_seed(0)  # of the weights, and of all that is drawn later
+        torch.manual_seed(0)  # for the weights and all later random numbers
         self.model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
         self.optimizer: torch.optim.Optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
         self.losses: list[float] = []
@@ -55,7 +55,7 @@ class Training:
         step: Callable[[int], object] | None = None,
         after: Callable[[int], object] | None = None,
     ) -> None:
-        """Train by the usual loop, but for what is given."""
+        """Train with the usual loop, except for the given steps."""
         for update in range(1, UPDATES + 1):
             (clear or self.optimizer.zero_grad)()
             backward(update) if backward else self.loss().backward()
@@ -141,7 +141,7 @@ def step_that_raises(training: Training) -> None:
 
 
 def _raising(training: Training, layer: int) -> None:
-    """Let the pass raise as it reaches the output of a layer."""
+    """Make the pass raise at the output of a layer."""
     failing: list[None] = []
 
     def fail(_: torch.Tensor) -> None:
@@ -167,10 +167,10 @@ def backward_that_raises_half_way(training: Training) -> None:
 
 
 class Nested(torch.optim.SGD):
-    """An optimizer whose step calls that of its parent."""
+    """An optimizer whose step calls its parent's step."""
 
     def step(self, *args: Any) -> Any:
-        """Take a step, and nothing more."""
+        """Call the parent's step."""
         return super().step(*args)
 
 
@@ -401,7 +401,7 @@ TRAININGS = {
 
 
 RARE = len(ODD)
-TRACES: dict[Callable[[Training], None], dict[str, int]] = {  # by hand: what happened on the way to how many updates
+TRACES: dict[Callable[[Training], None], dict[str, int]] = {  # by hand: number of updates by trace
     usual: {"zB": UPDATES},
     zeros: {"zB": UPDATES},
     by_the_model: {"zB": UPDATES},
@@ -410,7 +410,7 @@ TRACES: dict[Callable[[Training], None], dict[str, int]] = {  # by hand: what ha
     first_windows_of_one_pass: {"zB": UPDATES // 2 - 1, "zBBBB": UPDATES - UPDATES // 2 + 1},
     clipped: {"zBc": UPDATES},
     scheduled: {"zB": 1, "szB": UPDATES - 1},
-    step_that_raises: {"zB": UPDATES - RARE - 2, "zBzBzB": 1, "zBzB": 1},  # two in a row, and one
+    step_that_raises: {"zB": UPDATES - RARE - 2, "zBzBzB": 1, "zBzB": 1},  # two in a row, then one
     closure_that_raises: {"zB": UPDATES - RARE - 2, "zBzBzB": 1, "zBzB": 1},
     backward_that_raises: {"zB": UPDATES - RARE, "z0": RARE},
     backward_that_raises_half_way: {"zB": UPDATES},
@@ -436,19 +436,19 @@ TRACES: dict[Callable[[Training], None], dict[str, int]] = {  # by hand: what ha
 
 
 class Seen(NamedTuple):
-    """What a training did, and what was noted of it."""
+    """The results of a training and its history."""
 
     losses: list[float]
     history: History
-    taken: set[bool]  # whether there was a fast path, at the start of backward passes
+    taken: set[bool]  # whether backward passes found a fast path
 
 
 def seen(name: str, *, fast: bool) -> Seen:
-    """Train under a watch, with the fast paths or without them."""
+    """Train under a watch, with or without fast paths."""
     taken = set()
 
     class Spy:
-        """Takes the place of `Recorder.fast_path`, and notes whether there was one."""
+        """Replaces `Recorder.fast_path` and records its use."""
 
         def __get__(self, recorder: Any, _: object) -> Any:
             path = vars(recorder).get("fast_path")
@@ -479,7 +479,7 @@ def test_fast_paths_record_what_the_full_way_records(name: str) -> None:
 
 
 def noted(history: History) -> Counter[str]:
-    """Return what happened on the way to how many updates; not of those that are made within a training."""
+    """Return the number of updates by trace, without optimizers created during a training."""
     traces: Counter[str] = Counter()
     for optimizer in history.optimizers:
         for trace, times in optimizer.traces() if optimizer.parameters > 1 else ():

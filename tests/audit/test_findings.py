@@ -1,4 +1,4 @@
-"""What the rules find in synthetic histories, and where these tell too little."""
+"""Findings of the rules in synthetic histories, and histories with too little evidence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USUAL = ["zB"] * 24
 def history_of(
     traces: Sequence[str], pending: str = "", loss: Loss | None = None, measured: Sequence[MeasuredUpdate] = ()
 ) -> History:
-    """Return what is known of an optimizer by the traces of its updates; it steps HERE, and its losses are alike."""
+    """Return the history of an optimizer with these traces and equal losses, which steps HERE."""
     optimizer = OptimizerHistory("SGD", 2, measured=list(measured), pending=pending)
     for trace in traces:
         optimizer.add_update(trace)
@@ -36,7 +36,7 @@ def ids(history: History) -> list[str]:
     return [each.id for each in findings.find(history)]
 
 
-# Of traces
+# Traces
 
 
 def found(traces: Sequence[str], pending: str = "", loss: Loss | None = None) -> list[tuple[str, str]]:
@@ -44,7 +44,7 @@ def found(traces: Sequence[str], pending: str = "", loss: Loss | None = None) ->
 
 
 def epochs(number: int, *lengths: int, between: str = "", before: str = "eb") -> list[str]:
-    """Return traces of so many epochs, of windows of so many passes each; `between` them is what the last one left."""
+    """Return the traces of epochs with windows of these lengths; `between` is what an epoch leaves over."""
     of_one = ["z" + "B" * length for length in lengths]
     later = ["z" + between + before + "B" * lengths[0], *of_one[1:]]
     return of_one + later * (number - 1)
@@ -62,18 +62,18 @@ OFF = ("first-window-off-by-one", "warning")
         (epochs(3, 4, 4, between="BB"), "zBBe", [LEAKS]),
         (epochs(3, 4, 4, between="BB", before="ezb"), "zBBe", [DROPPED]),
         (epochs(3, 4, 4, between="BB", before="zeb"), "", [DROPPED]),
-        (epochs(3, 4, 4, between="BB", before="b"), "", [LEAKS]),  # left early
+        (epochs(3, 4, 4, between="BB", before="b"), "", [LEAKS]),  # epoch left early
         (epochs(2, 4, 4, between="BB"), "zBBe", [LEAKS]),
         (epochs(2, 4, 4, between="BB"), "zBB", []),  # seen once
         (epochs(3, 4, 4), "", []),
         (epochs(3, 4, 4, 2), "", []),
         (epochs(3, 4, 4, 1), "", []),
-        (["zBBBB", "zBBBB", "zBBeBb", "zBBBB", "zBBBB", "zBBeBb"], "", []),  # fetched ahead: no window of ours
-        (["zBBBB", "zBBBB", "zBBebBB", "zBBBB", "zBBBB", "zBBebBB"], "", []),  # over the end, and as long as all
+        (["zBBBB", "zBBBB", "zBBeBb", "zBBBB", "zBBBB", "zBBeBb"], "", []),  # prefetched: not the pattern
+        (["zBBBB", "zBBBB", "zBBebBB", "zBBBB", "zBBBB", "zBBebBB"], "", []),  # across the end, with the usual length
         (["zBBBB", "zBBBB", "zBebBBB", "zBBBB", "zBBBB", "zBBBebB"], "", []),
-        (["zBBBB", "zBBBB", "zezBbzBBBB", "zBBBB", "zezBbzBBBB"], "", []),  # a gradient asked for between epochs
+        (["zBBBB", "zBBBB", "zezBbzBBBB", "zBBBB", "zezBbzBBBB"], "", []),  # a gradient computed between epochs
         (epochs(3, 4, 4, between="BBBBB", before="ezb"), "", []),  # more than a window, and cleared
-        ([*epochs(3, 4, 4, between="BB"), "zebBBBB"], "", []),  # one epoch ended well
+        ([*epochs(3, 4, 4, between="BB"), "zebBBBB"], "", []),  # one epoch ended correctly
         (epochs(3, 1, 4, 4, between="BBB"), "zBBBe", [OFF]),
         (epochs(3, 1, 4, 4, between="B", before="ezb"), "", [OFF]),
         (epochs(3, 1, 4, 4, 3), "", [OFF]),
@@ -83,10 +83,10 @@ OFF = ("first-window-off-by-one", "warning")
         (["zB", *["zBBBB"] * 9, "zBB", *["zBBBB"] * 9], "", []),
         (["zB", "zB", *["zBBBB"] * 9], "", []),
         (["zBB", *["zBBBB"] * 9], "", []),
-        (["zB", *["zBBBBukBBBB"] * 4], "", [OFF]),  # a step is skipped
+        (["zB", *["zBBBBukBBBB"] * 4], "", [OFF]),  # with a skipped step
         (["zB", *["zyBBBB"] * 4], "", []),
         (["LLLL"] * 9, "", []),
-        (["", "zBBBB", *epochs(3, 4, 4, between="BB")], "", [LEAKS]),  # watched from the middle on
+        (["", "zBBBB", *epochs(3, 4, 4, between="BB")], "", [LEAKS]),  # the watch began later
         (["", *epochs(3, 1, 4, 4, 3)[1:]], "", [OFF]),
         (["", "zB", *["zBBBB"] * 9], "", []),
     ],
@@ -107,7 +107,7 @@ def test_findings_of_windows_by_trace(traces: list[str], pending: str, expected:
         (Loss((), 0.1, "mean"), epochs(3, 4, 4), []),
         (Loss((4.0, 4.0), 1 / 16, "mean"), epochs(3, 4, 4), [("divided-twice", "error")]),
         (Loss((4.0, 4.0), 1 / 16, "mean", terms=True), epochs(3, 4, 4), []),
-        (Loss((2.0, 2.0), 1 / 4, "mean"), epochs(3, 2, 2), []),  # ½ of a square, say
+        (Loss((2.0, 2.0), 1 / 4, "mean"), epochs(3, 2, 2), []),  # may be ½ of a square
     ],
 )
 def test_findings_of_windows_by_loss(loss: Loss, traces: list[str], expected: list[tuple[str, str]]) -> None:
@@ -120,18 +120,18 @@ def test_findings_of_windows_by_loss(loss: Loss, traces: list[str], expected: li
         ("zBcBc", ["clipped-at-every-micro-batch"]),
         ("zBcBcuk" + "zBcBc", ["clipped-at-every-micro-batch"]),
         ("zBBc", []),
-        ("zBczBc", []),  # clipped one by one, and put together by hand
+        ("zBczBc", []),  # clipped separately, combined by hand
         ("czB", ["clipped-before-backward"]),
         ("zcBB", ["clipped-before-backward"]),
         ("czBc", []),
-        ("BcozB", []),  # of another optimizer's step
+        ("BcozB", []),  # for another optimizer's step
         ("zBcu", ["clipped-before-unscale"]),
         ("zBucukzBcu", ["clipped-before-unscale"]),
         ("zBucu", []),
         ("zBcuc", []),
         ("zBsBsB", ["scheduler-at-every-micro-batch"]),
         ("szBB", []),
-        ("zBusk" + "zBu", []),  # the scheduler goes on where a step is skipped
+        ("zBusk" + "zBu", []),  # the scheduler steps although an update is skipped
     ],
 )
 def test_findings_of_clipping_and_schedulers_by_trace(trace: str, expected: list[str]) -> None:
@@ -139,7 +139,7 @@ def test_findings_of_clipping_and_schedulers_by_trace(trace: str, expected: list
     assert found([trace] * 2) == []
 
 
-# Of updates measured
+# Measured updates
 
 
 def test_two_updates_are_too_few_to_say_never() -> None:
@@ -154,7 +154,7 @@ def test_a_gradient_that_was_gone_once_was_not_never_cleared() -> None:
     assert findings.find(history_of(["B"] * 9, measured=[*kept, MeasuredUpdate(9, (0.0,))])) == []
 
 
-# Of parameters and graphs
+# Parameters and graphs
 
 
 def test_a_loss_that_leaks_must_do_so_each_time() -> None:
@@ -200,7 +200,7 @@ def test_how_much_it_matters_that_no_optimizer_holds_it(unseen: str, training: b
         ("LLL", MeasuredUpdate(1, (1.0,), (1.0, 1.0), moved=True), True),
         ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0), moved=True), True),
         ("L", MeasuredUpdate(1, (1.0,)), True),
-        ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0)), False),  # at the same weights: one call, that accumulates
+        ("zLLL", MeasuredUpdate(1, (0.0,), (1.0, 1.0)), False),  # the same weights: one call that accumulates
         ("zLzL", MeasuredUpdate(1, (0.0,), (0.0,), moved=True), False),
         ("zLLzLL", MeasuredUpdate(1, (0.0,), (1.0, 0.0, 1.0), moved=True), False),
     ],

@@ -1,4 +1,4 @@
-"""Which parameters a loss reaches, and how its graph is marked."""
+"""The parameters that a loss reaches, and the marks on its graph."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_mark_is_gone_with_its_graph_and_keeps_nothing() -> None:
         loss.backward()
         total = loss + 0
         del loss
-        assert alive() is not None  # by what was added up
+        assert alive() is not None  # because of the sum
         del total
         assert alive() is None
     finally:

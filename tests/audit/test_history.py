@@ -1,4 +1,4 @@
-"""The traces of updates, and how they are kept."""
+"""The traces of updates, and their storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hooks record of torch, however it is called."""
+"""Hooks record all ways to call torch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CLIPPINGS: dict[str, Callable[[list[torch.Tensor], float], object]] = {
 @pytest.mark.parametrize(
     ("name", "old"),
     [*((name, False) for name in CLIPPINGS), *((name, True) for name in CLIPPINGS if name != "by parts")],
-)  # old: as torch was before 2.6
+)  # old: as in torch before 2.6
 def test_clipping_by_a_name_imported_before_is_recorded(name: str, old: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if old:
         monkeypatch.setattr(clipping, "BY_NORM", ("clip_grad_norm_",))
@@ -83,7 +83,7 @@ def test_an_infinite_bound_is_no_clipping(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def ahead(batches: Iterable[Any]) -> Iterator[Any]:
-    """Yield batches, the next one fetched already, as some frameworks do."""
+    """Yield batches with one prefetched, as some frameworks do."""
     rest = iter(batches)
     last = next(rest)
     for each in rest:

@@ -1,4 +1,4 @@
-"""What is kept of a gradient, as a share of it; and which passes are micro-batches."""
+"""The measured keep, and passes that are micro-batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_keep_is_measured_as_the_share_that_was_left(share: float) -> None:
         train(multiplied(share))
     (optimizer,) = report.optimizers
     assert optimizer.keep is not None
-    assert optimizer.keep == pytest.approx((share, share, share), abs=1e-6)  # of float32
+    assert optimizer.keep == pytest.approx((share, share, share), abs=1e-6)  # float32 precision
 
 
 @pytest.mark.parametrize(("lines", "batches", "so"), [(1, 0, True), (0, 0, False), (0, 2, True), (2, 2, False)])

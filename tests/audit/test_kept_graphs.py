@@ -1,4 +1,4 @@
-"""Graphs that live on after their backward pass."""
+"""Graphs that stay alive after their backward pass."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.audit.training import watch_cell
     [
         (50, "nth in (3, 4, 5, 6, 7, 8)", True),
         (50, "nth in (4, 5, 6, 7, 8)", False),  # too few
-        (30, "nth in (3, 4, 5, 6, 7, 8)", False),  # not long after
-        (50, "nth in (1, 2, 3, 4, 5, 6, 8)", False),  # 7 is gone, so the others are kept for a reason
+        (30, "nth in (3, 4, 5, 6, 7, 8)", False),  # not long enough
+        (50, "nth in (1, 2, 3, 4, 5, 6, 8)", False),  # 7 is gone, so the others are kept on purpose
     ],
 )
 def test_graphs_are_kept_where_all_of_many_live_on(updates: int, kept: str, found: bool) -> None:

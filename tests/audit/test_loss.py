@@ -1,4 +1,4 @@
-"""What a loss is divided by, read off its graph: against the gradient that it sends."""
+"""The divisor of a loss as read from its graph, compared with the actual gradient."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_factor_is_that_of_the_gradient(name: str) -> None:
     read = loss.read(SCALED[name](of(weight)))
     assert read.base == "mean"
     ratio = sent(SCALED[name](of(weight)), weight) / sent(of(weight), weight)
-    assert ratio.tolist() == pytest.approx([read.factor] * 2, rel=1e-6)  # of float32
+    assert ratio.tolist() == pytest.approx([read.factor] * 2, rel=1e-6)  # float32 precision
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_the_factor_is_that_of_the_gradient(name: str) -> None:
     [
         (lambda one, _: one / 4 / 4, (4, 4), True),
         (lambda one, _: one / 4, (4,), False),
-        (lambda one, _: (one + one) / 4 / 4, (4, 4), False),  # perhaps the mean of terms
-        (lambda _, total: total / 4 / 4, (4,), False),  # the first makes a mean of the sum
+        (lambda one, _: (one + one) / 4 / 4, (4, 4), False),  # perhaps a mean of terms
+        (lambda _, total: total / 4 / 4, (4,), False),  # the first turns the sum into a mean
         (lambda _, total: total / 4 / 4 / 4, (4, 4), True),
-        (lambda one, _: one / 4 / one, (), False),  # by what depends on the weights
+        (lambda one, _: one / 4 / one, (), False),  # divided by a function of the weights
     ],
 )
 def test_what_divides_a_loss_twice(

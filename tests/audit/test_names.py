@@ -1,4 +1,4 @@
-"""How parameters are named."""
+"""Names of parameters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def test_a_parameter_is_named_as_its_model_names_it() -> None:
 
     net, alone = Net(), nn.Parameter(torch.ones(2, 3))
     known = dict(net.named_parameters())
-    told = names.parameters_of([*known.values(), net.extra[0].bias, net.scales["one"], alone])
-    assert [each.name for each in told] == [
+    named = names.parameters_of([*known.values(), net.extra[0].bias, net.scales["one"], alone])
+    assert [each.name for each in named] == [
         *(f"{name} of Net" for name in known), "extra[0].bias of Net", "scales['one'] of Net", "",
     ]  # fmt: skip
-    assert [each.unseen for each in told][4:] == ["extra", "scales", ""]
-    assert str(told[-1]) == "parameter of shape (2, 3)"
+    assert [each.unseen for each in named][4:] == ["extra", "scales", ""]
+    assert str(named[-1]) == "parameter of shape (2, 3)"
 
 
 def test_a_module_in_a_list_and_registered_is_seen_by_its_model() -> None:
@@ -34,5 +34,5 @@ def test_a_module_in_a_list_and_registered_is_seen_by_its_model() -> None:
             self.first = self.blocks[0]
 
     net = Net()
-    (told,) = names.parameters_of([net.first.weight])
-    assert (told.name, told.unseen) == ("first.weight of Net", "")
+    (named,) = names.parameters_of([net.first.weight])
+    assert (named.name, named.unseen) == ("first.weight of Net", "")

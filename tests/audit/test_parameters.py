@@ -1,4 +1,4 @@
-"""Parameters: which of them gradient reaches, and what a step does to them."""
+"""Checks of parameters: which ones gradient reaches, and what a step does to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ for nth in range(12):
     with torch.no_grad():
         scale.nan_to_num_(1.0)
 """)
-    assert [each.id for each in report.findings] == []  # once is not enough, nor where it is mended
+    assert [each.id for each in report.findings] == []  # once is not enough, and a repaired one does not count
     seen = report.history.optimizers[0].seen.not_finite
     assert seen is not None
     assert (seen.since, seen.finite_at, seen.count, str(seen.parameters[0])) == (5, 4, 1, "parameter 4 of shape (1,)")
@@ -83,4 +83,4 @@ for nth in range(12):
     optimizer.step()
 """)
     (found,) = report.findings
-    assert "2 of the 4" in found.message
+    assert "2 of its 4" in found.message

@@ -1,4 +1,4 @@
-"""Whose losses the backward passes of a window are of."""
+"""The losses behind the backward passes of a window."""
 
 from __future__ import annotations
 

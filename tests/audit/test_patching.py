@@ -1,4 +1,4 @@
-"""Everything that the audit puts in the place of torch's own is put back."""
+"""The audit restores everything that it patches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Originals = dict[tuple[Any, str], Any]
 
 @pytest.fixture
 def originals(monkeypatch: pytest.MonkeyPatch) -> Originals:
-    """Return what is noted from now on of functions that are patched: what was there before."""
+    """Return a record of the original functions that are patched from now on."""
     noted: Originals = {}
 
     def noting(name: str) -> None:
@@ -36,7 +36,7 @@ def originals(monkeypatch: pytest.MonkeyPatch) -> Originals:
 
 
 def differing(originals: Originals) -> set[str]:
-    """Return the names of functions that are others than they were."""
+    """Return the names of functions that differ from the originals."""
     return {name for (owner, name), own in originals.items() if vars(owner)[name] is not own}
 
 
@@ -48,7 +48,7 @@ def test_patched_functions_differ_only_during_the_watch(originals: Originals) ->
 
 
 def around_torch() -> list[object]:
-    """Return what else the audit changes: the functions within torch's decorators, its hooks, and Python's finders.
+    """Return everything else that the audit changes: functions inside torch's decorators, hooks, and Python's finders.
 
     torch has no public names for the first two.
     """

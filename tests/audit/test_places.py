@@ -1,4 +1,4 @@
-"""Which code is the user's own."""
+"""The distinction between the user's code and other code."""
 
 from __future__ import annotations
 

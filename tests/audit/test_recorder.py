@@ -1,4 +1,4 @@
-"""What is recorded of steps and passes: many optimizers, steps within passes, interrupts in between."""
+"""The recording of many optimizers, steps inside passes, and interrupts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_optimizers_that_are_not_watched_are_reported() -> None:
         for _ in range(2):
             take_step(early)
     assert (len(report.optimizers), report.history.unwatched) == (64, 3)
-    assert report.lines(200)[-1] == "  beyond the first 64 optimizers, 3 more were not watched"
+    assert report.lines(200)[-1] == "  watched the first 64 optimizers; 3 more were not watched"
 
 
 def test_optimizers_that_are_gone_without_a_step_make_room() -> None:
@@ -102,7 +102,7 @@ def test_a_step_that_raises_or_calls_its_parents_is_one_step() -> None:
             return super().step(closure)
 
     w = torch.ones(1, requires_grad=True)
-    torch.optim.SGD([w], lr=0.1)  # torch puts hooks around the step of a class when one of it is made
+    torch.optim.SGD([w], lr=0.1)  # torch hooks the step of a class at its first instance
     with audit.watch(1) as report:
         optimizer = Fails([w], lr=0.1)
         for _ in range(4):
@@ -153,9 +153,9 @@ def _limit() -> Iterator[None]:
 
 
 def raises_once(monkeypatch: pytest.MonkeyPatch, name: str, do: Callable[[], object]) -> None:
-    """Let a method of the recorder do something first, the next time that it is called.
+    """Make a method of the recorder call `do` first, the next time only.
 
-    An interrupt may come anywhere within what is called at a pass or a step: private methods are points in between.
+    An interrupt may come anywhere in the code of a pass or a step, so private methods are patched too.
     """
     method = getattr(Recorder, name)
 

@@ -20,7 +20,7 @@ LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is
 
 
 def never_clearing(kind: str = "SGD", updates: int = 8, file: str = LONG, line: int = 7) -> OptimizerHistory:
-    """Return what is seen of an optimizer whose gradients nothing clears."""
+    """Return the history of an optimizer whose gradients are never cleared."""
     measured = [MeasuredUpdate(nth, (1.0,)) for nth in range(2, updates + 1)]
     seen = OptimizerHistory(kind, 4, updates=updates, stretches=[Stretch("B", 1, updates)], measured=measured)
     seen.add_place("S", Place(file, line))
@@ -86,7 +86,7 @@ def test_the_report_counts_optimizers_that_are_not_watched() -> None:
     report = report_of(*[never_clearing() for _ in range(3)])
     assert not [line for line in report.lines() if "watched" in line]
     report.history.unwatched = 5
-    assert "  beyond the first 3 optimizers, 5 more were not watched" in report.lines()
+    assert "  watched the first 3 optimizers; 5 more were not watched" in report.lines()
 
 
 def test_a_script_is_named_as_seen_from_where_it_was_started(folder: Path) -> None:
@@ -115,7 +115,7 @@ def test_the_report_says_that_no_step_was_taken() -> None:
 
 
 def test_without_findings_the_number_of_measurements_is_shown() -> None:
-    def told(sample: int | None, updates: int) -> list[str]:
+    def report_lines(sample: int | None, updates: int) -> list[str]:
         model = torch.nn.Linear(2, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         with audit.watch(sample) as report:
@@ -125,9 +125,9 @@ def test_without_findings_the_number_of_measurements_is_shown() -> None:
                 optimizer.step()
         return report.lines()
 
-    assert told(None, 80)[-1] == "  measured at 11 of 80 updates; --sample 1 measures each"
-    assert told(None, 8)[-1] == "  cleared for each update"
-    assert told(1, 1100)[-1] == "  cleared for each update"  # of which not all are kept
+    assert report_lines(None, 80)[-1] == "  measured 11 of 80 updates; --sample 1 measures all"
+    assert report_lines(None, 8)[-1] == "  cleared at every update"
+    assert report_lines(1, 1100)[-1] == "  cleared at every update"  # not all measurements are stored
 
 
 def test_steps_within_the_pass_leave_keep_unmeasured() -> None:
@@ -140,7 +140,7 @@ def test_steps_within_the_pass_leave_keep_unmeasured() -> None:
             model(torch.randn(8, 4)).square().mean().backward()
     assert report.findings == []
     assert {each.keep for each in report.optimizers} == {None}
-    assert all(each.meaning.endswith("it steps within backward passes") for each in report.optimizers)
+    assert all(each.meaning.endswith("it steps inside backward passes") for each in report.optimizers)
 
 
 @pytest.mark.parametrize(("count", "found"), [(3, []), (4, ["partly-kept"])])
@@ -154,18 +154,18 @@ def test_a_kept_share_is_reported_once_four_updates_show_it(count: int, found: l
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "meaning"),
     [
-        (-0.5, "-0.5 times the gradient is left for the next update: it is taken off the next one"),
-        (1.5, "1.5 times the gradient is left for the next update: it grows from update to update"),
-        (1.0, "never cleared: with this SGD it is momentum 1; it will not settle"),
-        (0.0, "cleared for each update"),
+        (-0.5, "-0.5 times the gradient stays in .grad and is subtracted from the next one"),
+        (1.5, "1.5 times the gradient stays in .grad and grows with every update"),
+        (1.0, "never cleared, which equals momentum 1 with this SGD and will not settle"),
+        (0.0, "cleared at every update"),
     ],
 )
-def test_the_sentence_on_keep_fits_the_share(share: float, told: str) -> None:
+def test_the_sentence_on_keep_fits_the_share(share: float, meaning: str) -> None:
     with audit.watch(1) as report:
         train(multiplied(share))
-    assert report.optimizers[0].meaning == told
+    assert report.optimizers[0].meaning == meaning
 
 
 def test_the_report_says_that_gradients_are_summed() -> None:

@@ -1,4 +1,4 @@
-"""A script under the audit runs as under Python itself: its `__main__`, arguments, streams, traceback and status."""
+"""A script under the audit runs as under Python: same `__main__`, arguments, streams, traceback and status."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ if __name__ == "__main__":
 """
 
 
-# As processes: what Python itself prints is compared with what it prints under the audit
+# As processes: the output of Python alone equals that under the audit
 
 
-def run(*command: str, told: str = "") -> subprocess.CompletedProcess[str]:
+def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, check=False, input=told, timeout=120
+        [sys.executable, *command], capture_output=True, text=True, check=False, input=stdin, timeout=120
     )
 
 
 def test_a_script_prints_ends_and_fails_as_under_python_itself(folder: Path) -> None:
     (folder / "s.py").write_text(MAIN)
     own = ["s.py", "--json", "-m", "x", "--sample", "3"]
-    plain, audited = run(*own, told="a line\n"), run("-m", "gradlab", "audit", *own, told="a line\n")
+    plain, audited = run(*own, stdin="a line\n"), run("-m", "gradlab", "audit", *own, stdin="a line\n")
     assert audited.stdout == plain.stdout
     assert audited.returncode == plain.returncode == 1
     assert audited.stderr.startswith(plain.stderr)
@@ -101,12 +101,12 @@ def test_a_module_runs_by_its_name_and_exit_zero_forgives(folder: Path) -> None:
     assert "never-cleared" in done.stderr
 
 
-@pytest.mark.parametrize(("source", "told"), [("1 +", "SyntaxError"), ("\0", "")], ids=["syntax", "null byte"])
-def test_a_script_that_does_not_compile_ends_as_python_ends(folder: Path, source: str, told: str) -> None:
+@pytest.mark.parametrize(("source", "shown"), [("1 +", "SyntaxError"), ("\0", "")], ids=["syntax", "null byte"])
+def test_a_script_that_does_not_compile_ends_as_python_ends(folder: Path, source: str, shown: str) -> None:
     (folder / "s.py").write_text(source)
     done = CliRunner().invoke(app, ["audit", "s.py"])
     assert done.exit_code == 1
-    assert told in done.stderr
+    assert shown in done.stderr
     assert "gradlab/" not in done.stderr
 
 

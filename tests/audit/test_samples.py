@@ -1,4 +1,4 @@
-"""Samples of gradients, and shares of one in another."""
+"""Samples of gradients, and the share of one in another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several threads of a script: recorded where one trains at a time, and left alone where two do so at once."""
+"""Several threads of a script: the audit records them one after the other, but stops if two train at once."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ for _ in range(4):
 
 def test_of_two_trainings_at_once_nothing_is_found(folder: Path) -> None:
     (folder / "s.py").write_text(AT_ONCE_AGAIN_AND_AGAIN)
-    done = gradlab("audit", "s.py")  # in a process of its own, which breaks where gradient is read amid a pass
+    done = gradlab("audit", "s.py")  # a process, because reading a gradient during a pass may crash it
     assert (done.status, done.stdout) == (0, "True [] []\n" * 4)
     assert done.stderr.startswith("gradlab audit: no verdict\n")
 
 
 def train(updates: int = 12, *, within: Any = None, clearing: bool = False) -> None:
-    """Train a layer and never clear, unless told to; call `within` amid each backward pass."""
+    """Train a layer, clear only if `clearing`, and call `within` during every backward pass."""
     model = torch.nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     for _ in range(updates):
@@ -61,7 +61,7 @@ def train(updates: int = 12, *, within: Any = None, clearing: bool = False) -> N
 
 
 def in_thread(*work: Any) -> None:
-    """Do each in a thread of its own, one after the other."""
+    """Run every function in its own thread, one after the other."""
     for each in work:
         thread = threading.Thread(target=each)
         thread.start()
@@ -95,7 +95,7 @@ def test_a_training_beside_a_finished_one_is_recorded() -> None:
 
 
 def test_a_pass_in_autograds_own_thread_is_part_of_the_outer() -> None:
-    """As on a GPU, where what was checkpointed is run again in a thread that no script has started."""
+    """This happens on a GPU, where an autograd thread recomputes checkpointed layers."""
     over = threading.Event()
 
     def nested(_: object) -> None:
@@ -115,7 +115,7 @@ def test_a_pass_in_autograds_own_thread_is_part_of_the_outer() -> None:
 
 
 def amid_a_pass(what: str, *, clearing: bool) -> audit.Report:
-    """Watch a training, and amid its ninth pass, of which no gradient is read, a call in another thread."""
+    """Watch a training, with a call from another thread during its ninth pass, which reads no gradient."""
     model = torch.nn.Linear(4, 1)
     other = torch.optim.SGD(model.parameters(), lr=1e-3)
     loss: Any = model(torch.ones(1, 4)).sum()

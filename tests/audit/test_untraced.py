@@ -1,4 +1,4 @@
-"""torch.compile runs hooks as they are."""
+"""torch.compile does not compile hooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OURS = str(Path(audit.__file__).parent)
 
 
 @pytest.mark.slow  # it compiles
-@pytest.mark.filterwarnings("ignore")  # of torch's compiler
+@pytest.mark.filterwarnings("ignore")  # from torch's compiler
 def test_torch_compile_does_not_compile_the_hooks() -> None:
     from torch._dynamo import convert_frame
     from torch._dynamo.utils import counters
@@ -37,5 +37,5 @@ def test_torch_compile_does_not_compile_the_hooks() -> None:
     compiled = {code.co_filename for code in codes if code is not None}
     assert __file__ in compiled
     assert [file for file in compiled if file.startswith(OURS) or file == UNCOUNTED] == []
-    assert any("begins" in reason for reason in counters["graph_break"])  # called where it is met, not traced
+    assert any("on_start" in reason for reason in counters["graph_break"])  # called, not traced
     assert report.optimizers[0].updates == 12

@@ -22,11 +22,11 @@ for _ in range(9):
     w.sum().backward()
     optimizer.step()
 """
-NEVER_CLEARING_LINES = [7, 8]  # of the backward pass and the step
+NEVER_CLEARING_LINES = [7, 8]  # the backward pass and the step
 
 
 def train(after: Callable[[nn.Module, torch.optim.Optimizer], object], steps: int = 12, **options: Any) -> list[float]:
-    """Train by the usual loop, with `after` what follows each step, and return the losses."""
+    """Train with the usual loop, call `after` after each step, and return the losses."""
     torch.manual_seed(0)
     x = torch.randn(32, 3)
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1))
@@ -41,7 +41,7 @@ def train(after: Callable[[nn.Module, torch.optim.Optimizer], object], steps: in
 
 
 def multiplied(share: float) -> Callable[[nn.Module, torch.optim.Optimizer], None]:
-    """Return what multiplies all gradients in place."""
+    """Return a function that multiplies all gradients in place."""
 
     def after(model: nn.Module, _: torch.optim.Optimizer) -> None:
         for p in model.parameters():
@@ -57,9 +57,9 @@ def loader_of(samples: int) -> DataLoader[Any]:
 
 
 def watch_cell(source: str, sample: int | None = 1) -> audit.Report:
-    """Run the cell of a notebook under a watch; there is a batch `x`."""
+    """Run a notebook cell under a watch; `x` is a batch."""
     head = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\nx = torch.randn(8, 2)\n"
     with audit.watch(sample) as report:
-        exec(compile(head + source, "<ipython-input-1>", "exec"), {"__name__": "cell"})  # noqa: S102 - it is ours
+        exec(compile(head + source, "<ipython-input-1>", "exec"), {"__name__": "cell"})  # noqa: S102 - our own code
     assert report.history.faults == []
     return report

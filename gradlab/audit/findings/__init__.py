@@ -1,8 +1,8 @@
-"""Findings: what is wrong with what was seen. Each is a pure function from a history to the findings of one id.
+"""Rules: each is a pure function from a history to its findings.
 
-A finding is said only where the history shows it clearly, over several updates: a false alarm is worse than silence.
-To add one, write a function `(history: History) -> Iterable[Finding]` in a module of this package, and its name into
-`RULES`; its faulty and corrected scripts into tests/audit/scripts/.
+A rule reports only what several updates show clearly: a false alarm is worse than silence. To add a rule, write a
+function `(history: History) -> Iterable[Finding]` in a module of this package and list it in `RULES`. Add a faulty
+and a corrected script to tests/audit/scripts/.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def find(history: History) -> list[Finding]:
-    """Return what is found, errors first, then by the update that it begins with; each only once."""
-    if history.threads_at_once:  # what was seen may be of either thread
+    """Return all findings, errors first, then by their first update, without duplicates."""
+    if history.threads_at_once:  # events of several threads may be mixed up
         return []
     found = dict.fromkeys(each for rule in RULES for each in rule(history))
     return sorted(found, key=lambda each: (ORDER[each.severity], each.since_update))

@@ -1,4 +1,4 @@
-"""Windows of accumulation that begin or end at the wrong micro-batch."""
+"""Rules on accumulation windows that begin or end at the wrong micro-batch."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 def first_window_off_by_one(history: History) -> Iterator[Finding]:
-    """Find windows that close a micro-batch early or late: `if i % N == 0` with i from 0."""
+    """Find first windows that close too early or one micro-batch late, as with `if i % N == 0` and i from 0."""
     for each, windows in accumulating(history):
         if not is_off_by_one(windows):
             continue
         length, number = windows.firsts[0].passes, 1 + sum(one.times for one in windows.firsts[1:])
-        where = f"of each of {number} epochs" if number > 1 else "of all"
+        where = f" of each of {number} epochs" if number > 1 else ""
         yield Finding(
             "first-window-off-by-one",
             "warning",
             1,
             tuple(each.places_of("S")),
-            f"{each.kind}: the first update {where} takes {length} backward {plural('pass', length)}, "
-            f"the others {windows.every} ({_others(windows)})",
-            f"if (i + 1) % {windows.every} == 0, with i counted from 0",
+            f"{each.kind}: the first update{where} has {length} backward {plural('pass', length)}, "
+            f"the others have {windows.every} ({_others(windows)})",
+            f"if (i + 1) % {windows.every} == 0, counting i from 0",
         )
 
 
 def _others(windows: AccumulationWindows) -> str:
-    """Say of how many updates besides the first ones the windows are of the usual length."""
+    """Return the evidence in words: at how many other updates the window has the usual length."""
     lengths: Counter[int] = Counter()
     for each in windows.all:
         whole = 0 if each.cleared else each.left
@@ -47,7 +47,7 @@ def _others(windows: AccumulationWindows) -> str:
 
 
 def _split(windows: AccumulationWindows, *, cleared: bool) -> list[AccumulationWindow]:
-    """Return the windows that begin with what the pass before has left: none, where a single one is otherwise."""
+    """Return the windows with passes left over from the epoch before, or none if any epoch ends otherwise."""
     begun = [each for each in windows.all if each.begins]
     shown = [
         each
@@ -60,15 +60,13 @@ def _split(windows: AccumulationWindows, *, cleared: bool) -> list[AccumulationW
 
 
 def last_window_dropped(history: History) -> Iterator[Finding]:
-    """Find what is left at the end of an epoch and cleared before the next."""
-    return _wrongly_ended(
-        history, "last-window-dropped", "are cleared before the next without an update", cleared=True
-    )
+    """Find gradients left at the end of an epoch and cleared before the next."""
+    return _wrongly_ended(history, "last-window-dropped", "are cleared without an update", cleared=True)
 
 
 def last_window_leaks(history: History) -> Iterator[Finding]:
-    """Find what is left at the end of an epoch and added to the first window of the next."""
-    return _wrongly_ended(history, "last-window-leaks", "are added to the first window of the next", cleared=False)
+    """Find gradients left at the end of an epoch and added to the first window of the next."""
+    return _wrongly_ended(history, "last-window-leaks", "go into the next epoch's first window", cleared=False)
 
 
 def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
@@ -79,9 +77,9 @@ def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> 
                 "warning",
                 shown[0].first,
                 tuple(each.places_of("S")),
-                f"{each.kind}: the last {_passes(shown)} of an epoch, too few for a window of {windows.every}, {what} "
-                f"({_times(shown)})",
-                f"if (i + 1) % {windows.every} == 0 or i + 1 == len(loader), the last window divided by its length",
+                f"{each.kind}: an epoch ends with {_passes(shown)}, too few for a window of {windows.every}; their "
+                f"gradients {what} ({_times(shown)})",
+                f"if (i + 1) % {windows.every} == 0 or i + 1 == len(loader), and divide the last window by its length",
             )
 
 

@@ -1,4 +1,4 @@
-"""When gradients are cleared: never, too early, too seldom, too often."""
+"""Rules on clearing gradients: never, too early, too rarely, too often."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def is_cleared(trace: str) -> bool:
 
 
 def is_uncleared(trace: str) -> bool:
-    """Say whether gradient came, and nothing was cleared, of a part of the parameters neither."""
+    """Say whether a backward pass came and nothing was cleared, not even some of the parameters."""
     return not any(letter in trace for letter in (*CLEARED, "y")) and any(letter in trace for letter in BACKWARDS)
 
 
 def never_cleared(history: History) -> Iterator[Finding]:
-    """Find optimizers whose gradients nothing ever clears."""
+    """Find optimizers whose gradients are never cleared."""
     for each in history.trained():
         seen = [measured for measured in each.measured if measured.kept]
-        other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # a closure is another story
+        other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # closures have their own rule
         if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or other:
             continue
         yield Finding(
@@ -38,15 +38,15 @@ def never_cleared(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: all of the last gradient was still in .grad {counted_measured(seen, seen)}",
+            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}",
             "optimizer.zero_grad() before each loss.backward()",
         )
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
-    """Find gradients cleared between the backward pass and the step, which has nothing to go by.
+    """Find gradients cleared between the backward pass and the step, so that the step finds none.
 
-    By a call; or by what was measured, where all that any backward pass has left is zeros at the step.
+    The evidence is a call of zero_grad(), or only zeros at the measured steps.
     """
 
     def starved(trace: str) -> bool:
@@ -67,14 +67,14 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
             "error",
             shown[0].update,
             tuple(each.places_of("zS" if by_call and each.places.get("z") else BACKWARDS + "S")),
-            f"{each.kind}: .grad is cleared after the backward pass and before the step, which has nothing to go by "
+            f"{each.kind}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
             f"({counted_measured(shown, seen)})",
-            "clear before loss.backward() or after optimizer.step(), not in between",
+            "clear before loss.backward() or after optimizer.step()",
         )
 
 
 def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
-    """Find gradients cleared now and then only, with several updates between two clearings."""
+    """Find gradients that are cleared only once in several updates."""
     for each in history.trained():
         cleared, not_cleared = count(each, is_cleared), count(each, is_uncleared)
         if cleared.updates < 2 or not_cleared.updates < max(LEAST, cleared.updates):
@@ -87,22 +87,21 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(_where_cleared(each)),
-            f"{each.kind}: .grad is cleared before {cleared.updates} of {each.updates} updates only, such as once an "
-            f"epoch; in between all of the last gradient is still there "
-            f"({counted_measured(seen, seen)})",
-            "optimizer.zero_grad() before each loss.backward() that begins a new update",
+            f"{each.kind}: .grad is cleared before only {cleared.updates} of {each.updates} updates, such as once per "
+            f"epoch; at the others it still holds all of the last gradient ({counted_measured(seen, seen)})",
+            "optimizer.zero_grad() at every update, before its first loss.backward()",
         )
 
 
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
-    """Find gradients cleared at every micro-batch, so that the last one of a window alone counts.
+    """Find gradients cleared at every micro-batch, so that only the last one of a window counts.
 
-    Where no call does so, it rests on what was measured alone.
+    If no call clears them, measurements alone are the evidence.
     """
 
     def for_nothing(measured: MeasuredUpdate) -> bool:
-        one_line = measured.lines <= 1  # passes of several lines are no accumulation: a probe of the gradient, say
-        as_left = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else it was put together by hand
+        one_line = measured.lines <= 1  # passes from several lines don't accumulate; one may only probe the gradient
+        as_left = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else set by hand
         return as_left and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
 
     def as_it_was(measured: MeasuredUpdate) -> bool:
@@ -114,7 +113,7 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
         found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
             continue
-        if not any(measured.lines for measured in seen):  # then nothing is known of them
+        if not any(measured.lines for measured in seen):  # then their lines are unknown
             continue
         scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
         if not scaled and not all(map(as_it_was, seen)):
@@ -125,20 +124,20 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "error",
             found.first,
             tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
-            f"{each.kind}: of {backwards_in(trace)} backward passes before each update the last one alone counts: "
-            f".grad is cleared in between ({counted_measured(seen, seen)})",
-            "optimizer.zero_grad() once a window, after optimizer.step()",
+            f"{each.kind}: only the last of {backwards_in(trace)} backward passes per update counts, because .grad is "
+            f"cleared in between ({counted_measured(seen, seen)})",
+            "optimizer.zero_grad() once per window, after optimizer.step()",
         )
 
 
 def _where_cleared(history: OptimizerHistory) -> list[Place]:
-    """Return the lines that clear; without a call that does, those that find it done, or that it is done between."""
+    """Return the lines that clear, or that first find `.grad` cleared; if unknown, the passes and steps around it."""
     known = next((letter for letter in CLEARED if history.places.get(letter)), BACKWARDS + "S")
     return history.places_of(known)
 
 
 def _by_turns(trace: str) -> bool:
-    """Say whether gradients are cleared between all of several backward passes.
+    """Say whether gradients are cleared between all backward passes of an update that has several.
 
     >>> _by_turns("zBzBzB"), _by_turns("zBBzB"), _by_turns("zBzBz")
     (True, False, False)
@@ -148,7 +147,7 @@ def _by_turns(trace: str) -> bool:
 
 
 def _in_a_row(trace: str) -> bool:
-    """Say whether several backward passes come in a row, as far as is known.
+    """Say whether several backward passes follow each other without a known clearing.
 
     >>> _in_a_row("zBBB"), _in_a_row("zBzB"), _in_a_row("zB")
     (True, False, False)
@@ -158,7 +157,7 @@ def _in_a_row(trace: str) -> bool:
 
 
 def partly_kept(history: History) -> Iterator[Finding]:
-    """Find a part of the gradient kept from update to update: a choice, with a price."""
+    """Find a constant part of the gradient that is kept between updates, which raises the effective learning rate."""
     for each in history.trained():
         keep = keep_of(each)
         seen = [measured for measured in each.measured if measured.kept]
@@ -169,8 +168,8 @@ def partly_kept(history: History) -> Iterator[Finding]:
             "note",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: {keep.median:.3g} of the last gradient is kept in .grad: {mode_of(each)}, which multiplies "
+            f"{each.kind}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
             f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
             f"({counted_measured(seen, seen)})",
-            "nothing, where it is meant; momentum= of the optimizer is the usual way",
+            "nothing, if you meant it; the usual way is the optimizer's momentum=",
         )

@@ -1,4 +1,4 @@
-"""When gradients are clipped: at each micro-batch, before there are any, before they are unscaled."""
+"""Rules on clipping: at every micro-batch, before the backward pass, before unscaling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EARLY = re.compile(r"c[^Bc]*B[^c]*")
 
 
 def is_clipped_every_pass(trace: str) -> bool:
-    """Say whether gradients are clipped after each of several backward passes of a window.
+    """Say whether gradients are clipped after every backward pass of a window that has several.
 
     >>> is_clipped_every_pass("zBcBc"), is_clipped_every_pass("zBBc"), is_clipped_every_pass("BczBcz")
     (True, False, False)
@@ -28,7 +28,7 @@ def is_clipped_every_pass(trace: str) -> bool:
 
 
 def is_clipped_too_early(trace: str) -> bool:
-    """Say whether gradients are clipped before the backward pass, and not after it.
+    """Say whether gradients are clipped before the backward pass and not after it.
 
     >>> [is_clipped_too_early(trace) for trace in ("czB", "zcB", "zBc", "cBc")]
     [True, True, False, False]
@@ -38,7 +38,7 @@ def is_clipped_too_early(trace: str) -> bool:
 
 
 def is_clipped_before_unscale(trace: str) -> bool:
-    """Say whether gradients are clipped after the backward pass and before GradScaler unscales them.
+    """Say whether gradients are clipped after the backward pass but before GradScaler unscales them.
 
     >>> [is_clipped_before_unscale(trace) for trace in ("zBcu", "zBuc", "zBucu", "zBc")]
     [True, False, False, False]
@@ -54,24 +54,24 @@ def _clips(trace: str) -> bool:
 
 
 def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
-    """Find clipping within the window, of what has gathered so far."""
+    """Find clipping of the accumulated gradient at every micro-batch."""
     for each in history.trained():
         found = nearly_always(each, is_clipped_every_pass, of=_clips)
-        one_by_one = losses_apart(each) or emptied_between(each)  # each loss with its own, or put together by hand
+        one_by_one = losses_apart(each) or emptied_between(each)  # or combined by hand
         if found and not one_by_one:
             yield Finding(
                 "clipped-at-every-micro-batch",
                 "warning",
                 found.first,
                 tuple(each.places_of("c")),
-                f"{each.kind}: what has gathered is clipped after each backward pass, not once before the step: the "
-                f"first micro-batches count less than the last ({found.shown} that clip)",
-                "clip once a window, right before optimizer.step()",
+                f"{each.kind}: the accumulated gradient is clipped after every backward pass, so the first "
+                f"micro-batches count less than the last ({found.shown} that clip)",
+                "clip once per window, right before optimizer.step()",
             )
 
 
 def clipped_before_backward(history: History) -> Iterator[Finding]:
-    """Find clipping that comes before the gradient, or after the step that used it."""
+    """Find clipping before the backward pass or after the step."""
     for each in history.trained():
         found = nearly_always(each, is_clipped_too_early, of=_clips)
         if found:
@@ -80,14 +80,14 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
                 "error",
                 found.first,
                 tuple(each.places_of("c")),
-                f"{each.kind}: clipped before the backward pass or after the step, so that no step finds its gradient "
-                f"clipped ({found.shown} that clip)",
+                f"{each.kind}: clipping comes before the backward pass or after the step, so no step uses a clipped "
+                f"gradient ({found.shown} that clip)",
                 "clip between loss.backward() and optimizer.step()",
             )
 
 
 def clipped_before_unscale(history: History) -> Iterator[Finding]:
-    """Find clipping of gradients that are still multiplied by GradScaler's factor."""
+    """Find clipping of gradients that still contain GradScaler's factor."""
     for each in history.trained():
         found = nearly_always(each, is_clipped_before_unscale, of=lambda trace: "c" in trace and "u" in trace)
         if found:
@@ -96,7 +96,7 @@ def clipped_before_unscale(history: History) -> Iterator[Finding]:
                 "error",
                 found.first,
                 tuple(each.places_of("c")),
-                f"{each.kind}: gradients are clipped while they are still scaled by GradScaler, thousands of times "
-                f"their size ({found.shown} that clip and unscale)",
+                f"{each.kind}: gradients are clipped before GradScaler unscales them, at thousands of times their "
+                f"size ({found.shown} that clip and unscale)",
                 "scaler.unscale_(optimizer) before clipping",
             )

@@ -1,4 +1,4 @@
-"""What the losses of a window are divided by: by nothing, twice, or by more than there are of them."""
+"""Rules on the divisor of losses in a window: missing, applied twice, or too large."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from gradlab.audit.history.history import History, OptimizerHistory
 
-LEAST_TWICE = 3  # micro-batches: ½ stands before many a loss for reasons of its own
+LEAST_TWICE = 3  # micro-batches: many losses contain ½ for other reasons
 
 
 def _all(history: OptimizerHistory, every: int, is_so: Callable[[Loss, int], bool]) -> bool:
-    """Say whether all losses that were read of windows of so many passes are so, and enough were read."""
+    """Say whether all losses read in windows of `every` passes satisfy `is_so`, and enough were read."""
     found = losses_of(history, every)
     return sum(times for _, times, _ in found) >= LEAST and all(is_so(loss, every) for loss, _, _ in found)
 
 
 def _read(history: OptimizerHistory, every: int) -> str:
-    """Say of how many windows of so many passes the losses were read; `_all` of them are alike."""
+    """Return the evidence in words: in how many windows of `every` passes the losses were read."""
     read = sum(times for _, times, _ in losses_of(history, every))
     return f"in {read} of {read} windows read"
 
@@ -35,7 +35,7 @@ def _is_whole_mean(loss: Loss, _every: int) -> bool:
 
 
 def last_window_divided_by_n(history: History) -> Iterator[Finding]:
-    """Find shorter windows whose losses are divided by the length of the usual ones."""
+    """Find shorter windows whose losses are divided by the usual window length."""
     for each, windows in accumulating(history):
         every = windows.every
         lengths = {window.passes for window in windows.short}
@@ -44,23 +44,24 @@ def last_window_divided_by_n(history: History) -> Iterator[Finding]:
         wrong = shown >= EPOCHS and all(loss.over(every) for loss, _, _ in found)
         if not wrong or is_off_by_one(windows) or not _all(each, every, Loss.over):
             continue
-        own = all(loss.own for loss, _, _ in found)  # else a framework divides, and the script can do little
+        own = all(loss.own for loss, _, _ in found)  # else a framework divides, which the script cannot change
         length = " or ".join(map(str, sorted(lengths)))
+        noun = "micro-batch" if lengths == {1} else "micro-batches"
         yield Finding(
             "last-window-divided-by-n",
             "warning" if own else "note",
             min(first for _, _, first in found),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: windows of {length} backward passes are divided by {every}, as those of {every} are "
-            f"(seen {shown} times): their gradient is too small",
+            f"{each.kind}: the last window has {length} {noun} but is divided by {every}, so its gradient is too "
+            f"small (seen {shown} times)",
             "divide each loss by the number of micro-batches in its own window",
         )
 
 
 def loss_not_divided(history: History) -> Iterator[Finding]:
-    """Find losses that are means, and whose gradients are summed over a window: an error where that is clipped.
+    """Find mean losses whose gradients are summed over a window, which is an error if clipping shortens the sum.
 
-    Where no DataLoader gave as many batches, they may be losses of one batch: then it is but a note.
+    If no DataLoader gave as many batches, they may be several losses of one batch, so it is only a note.
     """
     for each, windows in accumulating(history):
         every = windows.every
@@ -73,14 +74,14 @@ def loss_not_divided(history: History) -> Iterator[Finding]:
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
             f"{each.kind}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
-            f"by {every}: the gradient is their sum, {every} times the mean ({_read(each, every)})"
-            + (f", and is clipped as such (at {clipped} updates measured)" if clipped >= LEAST else ""),
-            f"(loss / {every}).backward()" + ("" if fetched else ", where they are of micro-batches"),
+            f"by {every}, so the gradient is {every} times their mean ({_read(each, every)})"
+            + (f"; clipping shortens it (at {clipped} measured updates)" if clipped >= LEAST else ""),
+            f"(loss / {every}).backward()" + ("" if fetched else ", if these are micro-batches"),
         )
 
 
 def _clipped(history: OptimizerHistory) -> int:
-    """Return how many updates that were measured found their gradient made smaller by clipping alone."""
+    """Return the number of measured updates whose gradient only clipping made smaller."""
     traces = [last_try(trace) for trace, _ in history.traces()]
     if any("u" in trace for trace in traces) or not all("c" in trace.rpartition("B")[2] for trace in traces):
         return 0
@@ -88,7 +89,7 @@ def _clipped(history: OptimizerHistory) -> int:
 
 
 def divided_twice(history: History) -> Iterator[Finding]:
-    """Find losses divided twice by the length of a window, or once and their gradient once more."""
+    """Find losses that are divided twice by the window length, or once and their gradient once more."""
     for each, windows in accumulating(history):
         every = windows.every
         in_loss = every >= LEAST_TWICE and _all(each, every, Loss.twice)
@@ -100,14 +101,14 @@ def divided_twice(history: History) -> Iterator[Finding]:
             "error",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} micro-batches are divided by {every} "
-            + ("twice" if in_loss else "and their gradient by it once more before the step")
+            f"{each.kind}: the losses of {every} micro-batches are divided by {every}"
+            + (" twice" if in_loss else ", and their gradient again before the step")
             + f" ({_read(each, every)})",
-            f"divide by {every} once; a framework that accumulates does it by itself",
+            f"divide by {every} once; a framework that accumulates already divides",
         )
 
 
 def _by_hand(history: OptimizerHistory, every: int) -> bool:
-    """Say whether each step that was measured found the gradient divided by so much."""
+    """Say whether every measured step found its gradient divided by `every`."""
     sizes = [each.size for each in history.measured if each.size is not None and not each.empty]
     return scaled_by_hand(history) and len(sizes) >= LEAST and all(abs(size * every - 1) <= ALIKE for size in sizes)

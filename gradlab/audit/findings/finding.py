@@ -1,4 +1,4 @@
-"""A finding, and what it rests on: how many updates of a history show it."""
+"""A finding and its evidence: how many updates of a history show it."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import MeasuredUpdate, OptimizerHistory
     from gradlab.audit.places import Place
 
-LEAST = 3  # updates that must show it
+LEAST = 3  # updates that must show a mistake before it is reported
 Severity = Literal["error", "warning", "note"]
 
 
 class Finding(NamedTuple):
-    """What a script does that it should not, or (a note) what one should know of."""
+    """A mistake in a script, or (a note) something worth knowing."""
 
-    id: str  # in kebab case
+    id: str  # kebab case
     severity: Severity
-    since_update: int  # the first that shows it; they are counted from 1
-    places: tuple[Place, ...]  # the lines of the user's code that do it, by file and line
-    message: str  # a sentence, with the numbers that it rests on
+    since_update: int  # the first that shows it, counted from 1
+    places: tuple[Place, ...]  # the lines of the user's code that do it, sorted
+    message: str  # a sentence with its evidence in numbers
     instead: str  # what to write
 
 
 class CountedUpdates(NamedTuple):
-    """How many updates have a trace of some kind, and which of them is the first."""
+    """The number of updates with a given kind of trace, and the first of them."""
 
     updates: int
     first: int
-    shown: str = ""  # at how many, of how many, in words
+    shown: str = ""  # "at 9 of 10 updates"
 
 
 def count(history: OptimizerHistory, is_one: Callable[[str], bool]) -> CountedUpdates:
-    """Count the updates whose trace is one of these."""
+    """Count the updates whose trace satisfies `is_one`."""
     stretches = [each for each in history.stretches if is_one(each.trace)]
     return CountedUpdates(sum(each.times for each in stretches), stretches[0].first if stretches else 0)
 
 
 def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> list[MeasuredUpdate]:
-    """Return what was measured on the way to the updates whose trace is one of these."""
+    """Return the measured updates whose trace satisfies `is_one`."""
     found, stretches = [], iter(history.stretches)
     stretch = next(stretches, None)
     for each in history.measured:
@@ -54,19 +54,19 @@ def measured_of(history: OptimizerHistory, is_one: Callable[[str], bool]) -> lis
 
 
 def all_is_left(shares: tuple[float, ...]) -> bool:
-    """Say whether all of a gradient was left, in each of these shares; not where there are none."""
+    """Say whether every share is 1: all of the gradient was kept. False without shares."""
     return bool(shares) and min(shares) >= 1 - ALIKE and max(shares) <= 1 + ALIKE
 
 
 def counted_measured(shown: Sequence[object], measured: Sequence[object]) -> str:
-    """Say at how many of the updates measured something was seen."""
-    return f"at {len(shown)} of {len(measured)} updates measured"
+    """Return the evidence in words: at how many measured updates something was seen."""
+    return f"at {len(shown)} of {len(measured)} measured updates"
 
 
 def nearly_always(
     history: OptimizerHistory, is_one: Callable[[str], bool], of: Callable[[str], bool]
 ) -> CountedUpdates | None:
-    """Count the updates whose trace is one of these; None where they are not nearly all of those that might be."""
+    """Count the updates whose trace satisfies `is_one`; None if fewer than nine in ten of those in `of` do."""
     found, might = count(history, is_one), count(history, of)
     if found.updates < LEAST or 10 * found.updates < 9 * might.updates:
         return None

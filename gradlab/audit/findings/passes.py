@@ -1,4 +1,4 @@
-"""Backward passes: in the closure of a step, of another optimizer's loss, and of graphs that are kept."""
+"""Rules on backward passes: closures, losses of other optimizers, and graphs kept alive."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, counted_measured, measured_of
 from gradlab.audit.history.history import in_order
 from gradlab.audit.history.trace import CLEARED
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +20,10 @@ def _in_closure(trace: str) -> bool:
 
 
 def closure_without_clearing(history: History) -> Iterator[Finding]:
-    """Find closures that add the gradient at each point to that of the points before.
+    """Find closures that add up the gradients of all points they are called at.
 
-    Several backward passes of one call are accumulation; where weights have moved in between, they are several calls.
+    Several backward passes at the same weights are accumulation in one call. If the weights moved in between, the
+    closure was called several times.
     """
 
     def once(trace: str) -> bool:
@@ -41,14 +43,14 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
             "error",
             shown[0].update,
             tuple(each.places_of("L")),
-            f"{each.kind}: the closure clears nothing, and adds the gradient at each point that the step tries to "
-            f"those before ({counted_measured(shown, closures)})",
+            f"{each.kind}: the closure clears nothing, so the gradients of all points that the step tries add up "
+            f"({counted_measured(shown, closures)})",
             "optimizer.zero_grad() in the closure, before loss.backward()",
         )
 
 
 def leaking_loss(history: History) -> Iterator[Finding]:
-    """Find optimizers that step with what a loss of another one has left in their parameters."""
+    """Find optimizers that also step with gradient left by a loss of another optimizer."""
     for each in history.trained():
         crossings = each.seen.crossings
         if len(crossings) < LEAST or not all(one.mixed for one in crossings):
@@ -58,15 +60,14 @@ def leaking_loss(history: History) -> Iterator[Finding]:
             "warning",
             crossings[0].update,
             tuple(in_order(place for one in crossings for place in one.others)),
-            f"{each.kind} of {each.parameters} parameters steps with the gradient of a loss too that "
-            f"{crossings[0].kind} has stepped for (at all {len(crossings)} updates before whose own one came): "
-            "nothing clears it",
-            "zero_grad() before its own loss.backward(), or detach() on the way to that loss",
+            f"{each.kind} with {counted(each.parameters, 'parameter')} also uses gradient that the loss of another "
+            f"optimizer ({crossings[0].kind}) left in .grad (at all {len(crossings)} updates that follow such a loss)",
+            "zero_grad() before its own loss.backward(), or detach() before the other loss",
         )
 
 
 def graph_kept(history: History) -> Iterator[Finding]:
-    """Find graphs of backward passes that are alive many updates later, more and more of them."""
+    """Find lines whose graphs stay alive for many updates, in growing numbers."""
     for place, graphs in history.graphs.items():
         if graphs.looks < LEAST:
             continue
@@ -75,7 +76,7 @@ def graph_kept(history: History) -> Iterator[Finding]:
             "warning",
             graphs.since,
             (place,),
-            f"the graphs of all {graphs.alive} backward passes of this line that were looked at were alive up to "
-            f"{graphs.updates} updates later: memory grows with each",
-            "total += loss.item() or loss.detach(), so too for outputs that are kept; hidden.detach() between windows",
+            f"the graphs of all {graphs.alive} checked backward passes of this line were still alive up to "
+            f"{graphs.updates} updates later, so memory keeps growing",
+            "total += loss.item() or loss.detach(), also for outputs that you keep; hidden.detach() between windows",
         )

@@ -1,4 +1,4 @@
-"""When the scheduler of the learning rate takes its steps."""
+"""Rules on steps of learning-rate schedulers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EACH = re.compile(r"s?(?:Bs)+Bs?")
 
 
 def is_scheduled_every_pass(trace: str) -> bool:
-    """Say whether a scheduler takes a step at each of several backward passes before an update.
+    """Say whether a scheduler steps at every backward pass of an update that has several.
 
     >>> is_scheduled_every_pass("zBsBsB"), is_scheduled_every_pass("szBBB"), is_scheduled_every_pass("zBs")
     (True, False, False)
@@ -26,7 +26,7 @@ def is_scheduled_every_pass(trace: str) -> bool:
 
 
 def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
-    """Find a scheduler that counts micro-batches instead of updates."""
+    """Find schedulers that count micro-batches instead of updates."""
     for each in history.trained():
         found = nearly_always(each, is_scheduled_every_pass, of=lambda trace: "s" in trace)
         if found:
@@ -35,7 +35,7 @@ def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
                 "warning",
                 found.first,
                 tuple(each.places_of("s")),
-                f"{each.kind}: the scheduler takes a step at each backward pass, several times for each update "
-                f"({found.shown} for which it does)",
-                "scheduler.step() right after optimizer.step(), once a window",
+                f"{each.kind}: the scheduler steps at every backward pass, several times per update "
+                f"({found.shown} for which it steps)",
+                "scheduler.step() right after optimizer.step(), once per window",
             )

@@ -1,7 +1,7 @@
-"""Windows of accumulation, as traces show them.
+"""Accumulation windows, read from traces.
 
-A window is what leads to one update. Where a pass over a dataset begins again within it, there is what the last pass
-has left, and what came since.
+A window holds the backward passes of one update. If a new epoch begins within it, the window has two parts: backward
+passes left over from the old epoch, and those since.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     from gradlab.audit.history.history import History, OptimizerHistory
 
-EPOCHS = 2  # of which the windows must show it
-STRANGE = "Ly0"  # closures, models cleared in part, steps without gradient: of these nothing is said here
-COUNTING = "Bzneb"  # letters that count here
+EPOCHS = 2  # epochs that must show a mistake before it is reported
+STRANGE = "Ly0"  # closures, partly cleared models, steps without gradient: rules on windows ignore them
+COUNTING = "Bzneb"  # letters that define a window
 ONE = re.compile(r"z*(B+)")
 TWO = re.compile(r"z*(B*)([ezb]*b[ezb]*)(B+)")
 LEFT = re.compile(r"z*(B+)[ez]*e[ez]*")
 
 
 class AccumulationWindow(NamedTuple):
-    """What led to some updates in a row."""
+    """The backward passes that led to each of some equal updates in a row."""
 
-    first: int  # the number of the first of these updates
+    first: int  # number of the first of these updates
     times: int
-    left: int  # backward passes before a pass over the data began again
-    cleared: bool  # whether gradients were cleared between those and the next
-    passes: int  # backward passes since
-    begins: bool  # whether it is the first of a pass over the data
+    left: int  # backward passes left over from the epoch before
+    cleared: bool  # whether these were cleared before the next pass
+    passes: int  # backward passes since then
+    begins: bool  # whether it is the first of an epoch
 
 
 class AccumulationWindows(NamedTuple):
@@ -43,22 +43,22 @@ class AccumulationWindows(NamedTuple):
 
     all: list[AccumulationWindow]
     every: int  # the usual number of backward passes, at least 2
-    left: int  # what the last pass over the data has left, after the last update
-    whole: bool = True  # seen from the first update on
+    left: int  # backward passes after the last update, left by the last epoch
+    whole: bool = True  # recorded from the first update on
 
     @property
     def firsts(self) -> list[AccumulationWindow]:
-        """The first window of each pass over the data, of the very first too."""
+        """The first window of every epoch, including the very first."""
         return [each for nth, each in enumerate(self.all) if each.begins or (self.whole and nth == 0)]
 
     @property
     def short(self) -> list[AccumulationWindow]:
-        """AccumulationWindows of fewer backward passes than usual, with which no pass begins."""
+        """Windows with fewer backward passes than usual, except the first ones of epochs."""
         return [each for nth, each in enumerate(self.all) if nth and not each.begins and each.passes < self.every]
 
 
 def window_of(trace: str, first: int, times: int) -> AccumulationWindow | None:
-    """Return the window that a trace shows; None where it is none of micro-batches.
+    """Return the window that a trace shows, or None if it is not a window of micro-batches.
 
     >>> window_of("BebBBB", 4, 1)
     AccumulationWindow(first=4, times=1, left=1, cleared=False, passes=3, begins=True)
@@ -68,7 +68,7 @@ def window_of(trace: str, first: int, times: int) -> AccumulationWindow | None:
         return None
     letters = only(COUNTING, part).replace("n", "z")
     if "b" not in letters:
-        found = ONE.fullmatch(letters.replace("e", ""))  # batches fetched ahead end before their backward pass
+        found = ONE.fullmatch(letters.replace("e", ""))  # prefetching ends an epoch before its last pass
         return AccumulationWindow(first, times, 0, False, len(found[1]), False) if found else None
     found = TWO.fullmatch(letters)
     if not found:
@@ -77,7 +77,7 @@ def window_of(trace: str, first: int, times: int) -> AccumulationWindow | None:
 
 
 def windows_of(history: OptimizerHistory) -> AccumulationWindows | None:
-    """Return the windows of an optimizer that accumulates, None of one that does not, or where one is no window."""
+    """Return the windows of an optimizer, or None if it does not accumulate or a trace shows no window."""
     usual = gathered_per_update(history) or 0
     if (
         emptied_between(history)
@@ -86,7 +86,7 @@ def windows_of(history: OptimizerHistory) -> AccumulationWindows | None:
     ):
         return None
     found = []
-    whole = bool(history.stretches) and "B" in history.stretches[0].trace  # else made before it was watched
+    whole = bool(history.stretches) and "B" in history.stretches[0].trace  # else the watch began later
     for each in history.stretches if whole else history.stretches[1:]:
         window = window_of(each.trace, each.first, each.times)
         if window is None:
@@ -95,21 +95,21 @@ def windows_of(history: OptimizerHistory) -> AccumulationWindows | None:
     if not found:
         return None
     every = _usual(Counter(), found, across=False)
-    if every == 1:  # a pass over the data may be a window long, and its first micro-batch close that of the last
+    if every == 1:  # an epoch may be as long as a window, and its first micro-batch may close the window before
         every = _usual(Counter(), found, across=True)
     ending = LEFT.fullmatch(only(COUNTING, last_try(history.pending)).replace("n", "z"))
     return AccumulationWindows(found, every, len(ending[1]) if ending else 0, whole)
 
 
 def _usual(counted: Counter[int], windows: list[AccumulationWindow], *, across: bool) -> int:
-    """Return the number of backward passes that most windows have, since the data began again or `across` that."""
+    """Return the most frequent window length; `across` counts backward passes left over from the epoch before."""
     for each in windows:
         counted[each.passes + (each.left if across and not each.cleared else 0)] += each.times
     return max(counted, key=lambda passes: (counted[passes], passes))
 
 
 def accumulating(history: History) -> Iterator[tuple[OptimizerHistory, AccumulationWindows]]:
-    """Yield the optimizers that accumulate, and their windows."""
+    """Yield every optimizer that accumulates, with its windows."""
     for each in history.trained():
         windows = windows_of(each)
         if windows is not None and windows.every > 1:
@@ -117,7 +117,7 @@ def accumulating(history: History) -> Iterator[tuple[OptimizerHistory, Accumulat
 
 
 def is_off_by_one(windows: AccumulationWindows) -> bool:
-    """Say whether the first window has one pass only or one too many, of each known pass over the data."""
+    """Say whether the first window of every epoch has just one backward pass, or one too many."""
     every, firsts = windows.every, windows.firsts
     if not firsts:
         return False

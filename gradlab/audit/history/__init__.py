@@ -1,1 +1,1 @@
-"""What was seen of a script: plain data, and what follows from it."""
+"""The history of a script's training: plain data, and what follows from it."""

@@ -1,4 +1,4 @@
-"""Keep, as measured; and the mode that this amounts to."""
+"""Measured keep, and the mode that it corresponds to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import OptimizerHistory
     from gradlab.audit.history.loss import Loss
 
-ALIKE = 0.01  # shares that differ by no more are one: half precision rounds at 0.001
+ALIKE = 0.01  # shares that differ by at most this count as equal; half precision rounds at 0.001
 
 
 class MeasuredKeep(NamedTuple):
-    """The share of the last update's gradient that was left, over parameters and updates."""
+    """The share of the last update's gradient that was left, over all parameters and updates."""
 
     median: float
     min: float
@@ -27,18 +27,18 @@ class MeasuredKeep(NamedTuple):
 
     @property
     def steady(self) -> bool:
-        """Whether it is one number rather than several."""
+        """Whether all shares are equal."""
         return self.max - self.min <= ALIKE
 
 
 def keep_of(history: OptimizerHistory) -> MeasuredKeep | None:
-    """Return keep as it was measured, None where it never was."""
+    """Return the measured keep, or None if it was never measured."""
     shares = [each for measured in history.measured for each in measured.kept]
     return MeasuredKeep(median(shares), min(shares), max(shares)) if shares else None
 
 
 def backwards_per_update(history: OptimizerHistory) -> int | None:
-    """Return the median number of backward passes an update."""
+    """Return the median number of backward passes per update."""
     return _median_over(history, backwards_in)
 
 
@@ -48,15 +48,15 @@ def gathered_per_update(history: OptimizerHistory) -> int | None:
 
 
 def emptied_between(history: OptimizerHistory) -> bool:
-    """Say whether nothing was left at any further backward pass of an update: cleared, though by no call."""
+    """Say whether gradients were always empty at the second and later backward passes of an update."""
     joins = [each.joins for each in history.measured if each.joins]
     return bool(joins) and max(map(max, joins)) <= ALIKE and min(map(min, joins)) >= -ALIKE
 
 
 def mode_of(history: OptimizerHistory) -> str | None:
-    """Return the word of the mode that the script trains in, None where no one mode describes it.
+    """Return the name of the script's mode, or None if no single mode fits.
 
-    Several losses of a batch before one step are parts of one loss, and no accumulation.
+    Several losses of one batch are parts of one loss, not accumulation.
     """
     keep, every = keep_of(history), gathered_per_update(history)
     if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
@@ -66,7 +66,7 @@ def mode_of(history: OptimizerHistory) -> str | None:
 
 
 def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
-    """Return how many of so many backward passes are of losses of one batch: 1 where they accumulate."""
+    """Return how many of `every` backward passes belong to one batch: 1 if they accumulate."""
     lines, batches = int(median([each.lines for each in history.measured if each.lines] or [1])), history.batches
     if losses := losses_apart(history):
         return losses if every % losses == 0 else every
@@ -78,11 +78,11 @@ def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
 
 
 def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
-    """Say whether the backward passes of an update may be of as many micro-batches, and not several losses of one.
+    """Say whether the backward passes of an update may belong to as many micro-batches, not several losses of one.
 
-    Several losses have each a line of its own, or are taken in a loop while one batch is fetched. But losses that are
-    divided by the number of passes are of micro-batches: such as parts of a batch, or with DDP's no_sync(), where two
-    lines take turns. Two losses of ½ may be anything. Passes that reach different parameters are of different losses.
+    Several losses have a line each, or come from a loop over one batch. Passes that reach different parameters belong
+    to different losses. Losses divided by the number of passes belong to micro-batches, such as parts of a batch. With
+    DDP's no_sync() they come from two lines. Two losses with a factor of ½ may be either.
     """
     if losses_apart(history):
         return False
@@ -91,28 +91,28 @@ def of_micro_batches(history: OptimizerHistory, every: int) -> bool:
     lines = [each.lines for each in history.measured]
     if any(each > 1 for each in lines):
         return divided and every > 2
-    unknown = bool(lines) and not any(lines)  # of which code they are, one line of it or several
+    unknown = bool(lines) and not any(lines)  # without known lines
     return divided or (history.batches >= every if unknown else not 0 < history.batches < every)
 
 
 def losses_apart(history: OptimizerHistory) -> int:
-    """Return how many losses an update is of, where each reaches other parameters; 0 where they do not."""
+    """Return the number of losses per update if they reach different parameters, else 0."""
     return history.seen.losses if history.seen.apart and not history.seen.together else 0
 
 
 def losses_of(history: OptimizerHistory, every: int) -> list[tuple[Loss, int, int]]:
-    """Return how losses were scaled in windows of so many backward passes: in how many, and from which update on."""
+    """Return the losses of windows with `every` backward passes: scale, number of windows, first update."""
     return [(loss, times, first) for (passes, loss), (times, first) in history.losses.items() if passes == every]
 
 
 def summed(history: OptimizerHistory, every: int) -> bool:
-    """Say whether the losses of a window are summed: nothing divides them, nor their gradient before the step."""
+    """Say whether the losses of a window are summed: nothing divides them or their gradient."""
     found = losses_of(history, every)
     return bool(found) and all(loss.undivided for loss, _, _ in found) and not scaled_by_hand(history)
 
 
 def scaled_by_hand(history: OptimizerHistory) -> bool:
-    """Say whether the step finds another gradient than was left for it, without clipping and GradScaler."""
+    """Say whether the script rescales gradients before the step, other than by clipping or GradScaler."""
     sizes = [each.size for each in history.measured if each.size is not None and not each.empty]
     rescaled = any(letter in trace for trace, _ in history.traces() for letter in "cu")
     return bool(sizes) and not rescaled and abs(median(sizes) - 1) > ALIKE
@@ -133,7 +133,7 @@ def _mode_name(kept: float, every: int, *, mean: bool) -> str:
 
 
 def _median_over(history: OptimizerHistory, count: Callable[[str], int]) -> int | None:
-    """Return the median over updates of what `count` returns for their traces; those without a backward pass aside."""
+    """Return the median of `count(trace)` over all updates with a backward pass."""
     counted: Counter[int] = Counter()
     for trace, times in history.traces():
         if any(letter in own_part(trace) for letter in BACKWARDS):

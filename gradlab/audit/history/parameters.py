@@ -1,4 +1,4 @@
-"""What was seen of single parameters and of graphs: plain data, a part of the history."""
+"""The part of the history on single parameters and graphs: plain data."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from gradlab.audit.places import Place
 
 
-LOOKS = 3  # that must show it before a parameter is reported
+LOOKS = 3  # looks that must show a mistake before a parameter is reported
 
 
 class Parameter(NamedTuple):
-    """A parameter as it is reported."""
+    """A parameter in a report."""
 
     shape: tuple[int, ...]
     number: int | None = None  # in its optimizer, counted from 0
-    name: str = ""  # as its model names it: "0.weight of Sequential"; empty where no model holds it
-    unseen: str = ""  # the plain list or dict that holds it, which parameters() of the model does not see
-    training: bool = True  # whether the module that holds it is in training mode; eval() ends that
+    name: str = ""  # as in its model: "0.weight of Sequential"; empty if no model holds it
+    unseen: str = ""  # the plain list or dict that holds it, which model.parameters() skips
+    training: bool = True  # whether its module is in training mode
 
     def __str__(self) -> str:
         if self.name:
@@ -32,61 +32,61 @@ class Unowned(NamedTuple):
     """A parameter that gradient reaches, that no optimizer holds, and that does not move."""
 
     parameter: Parameter
-    since: int  # the update on the way to which it was first seen
-    places: tuple[Place, ...]  # of the backward passes
-    instead_of: int = 0  # parameters that an optimizer holds, but no model and no gradient: how many there were
+    since: int  # the update at which it was first seen
+    places: tuple[Place, ...]  # lines of the backward passes
+    instead_of: int = 0  # number of parameters in an optimizer without gradient or model
 
 
 @dataclass(slots=True)
 class Moved:
-    """A parameter that was frozen when its optimizer had trained it, and that moves nevertheless."""
+    """A parameter that was frozen after some training, but still moves."""
 
     parameter: Parameter
     since: int
-    zeros: bool  # its gradient is zeros; else an old one
+    zeros: bool  # its gradient is zeros, else an old one
     times: int = 1
 
 
 @dataclass(slots=True)
 class NotFinite:
-    """Gradients that were not finite when a step took them, and made weights that are not either."""
+    """Gradients with inf or nan that a step used, so that the weights are not finite either."""
 
     since: int
-    parameters: list[Parameter]  # at that update; a few
-    count: int  # how many there were
-    finite_at: int  # the last update before it that was measured
+    parameters: list[Parameter]  # a few of them, at that update
+    count: int  # number of parameters
+    finite_at: int  # the last update with finite gradients
     times: int = 1
 
 
 class Crossing(NamedTuple):
-    """A window with a backward pass that was followed by another optimizer's step, before one of its own."""
+    """A window in which another optimizer stepped for a backward pass before this one's own pass."""
 
     update: int
-    mixed: bool  # what that pass left was still there
-    others: tuple[Place, ...]  # where it stands
-    kind: str  # of the optimizer that stepped
+    mixed: bool  # the gradient of the other pass was still there
+    others: tuple[Place, ...]  # its lines
+    kind: str  # class of the optimizer that stepped
 
 
 @dataclass(slots=True)
 class Graphs:
-    """Graphs of backward passes at one line that were alive many updates later."""
+    """Graphs from one line that were alive many updates later."""
 
     place: Place
-    since: int  # the update of the oldest one
-    alive: int  # of those that were marked, at the last look that found more of them than any before
-    updates: int  # how much later that was
-    looks: int = 1  # such looks
+    since: int  # update of the oldest graph
+    alive: int  # number alive, at the last look that found more than before
+    updates: int  # updates since the oldest graph, at that look
+    looks: int = 1  # looks that found more than before
 
 
 @dataclass(slots=True)
 class Parameters:
-    """What was seen of the parameters of one optimizer, where something is to be reported."""
+    """What rules report on the parameters of one optimizer."""
 
-    silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient ever; by group and place
-    all_silent: bool = False  # whether that is all that it holds
+    silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient yet; by group and index
+    all_silent: bool = False  # whether these are all parameters
     moved: dict[tuple[int, int], Moved] = field(default_factory=dict)
     not_finite: NotFinite | None = None
     crossings: list[Crossing] = field(default_factory=list)
-    apart: int = 0  # windows whose passes reached different ones: none in common, or the same sets each time
-    together: int = 0  # other windows of several passes that were looked at
-    losses: int = 0  # of which those windows are: different sets, or passes where not all are reached as often
+    apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time
+    together: int = 0  # all other windows with several passes
+    losses: int = 0  # losses per window in `apart`: distinct sets, or all passes if sets repeat unevenly

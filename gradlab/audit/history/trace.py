@@ -1,4 +1,4 @@
-"""Traces: what happened before an update of one optimizer, in order, one letter per event."""
+"""Traces: the events before an update of one optimizer, one letter per event."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from enum import StrEnum
 
 
 class Event(StrEnum):
-    """What can happen before an update; the value is its letter in a trace."""
+    """An event before an update; its value is the letter in a trace."""
 
     BACKWARD = "B"  # a backward pass reached a parameter of this optimizer
-    CLOSURE_BACKWARD = "L"  # the same, within its step: the closure of LBFGS
-    CLEARED = "z"  # zero_grad() was called, its own or that of a model with all of its parameters
-    PARTLY_CLEARED = "y"  # zero_grad() was called of a model with some of its parameters
-    FOUND_CLEARED = "n"  # gradients were gone at a backward pass or step, without a call: `p.grad = None`
+    CLOSURE_BACKWARD = "L"  # the same, inside its step: the closure of LBFGS
+    CLEARED = "z"  # zero_grad() of the optimizer, or of a model with all of its parameters
+    PARTLY_CLEARED = "y"  # zero_grad() of a model with some of its parameters
+    FOUND_CLEARED = "n"  # gradients were gone without a call, such as by `p.grad = None`
     CLIPPED = "c"  # gradients of its parameters were clipped
     UNSCALED = "u"  # GradScaler.unscale_()
     SKIPPED = "k"  # GradScaler.step() skipped the update
-    SCHEDULED = "s"  # its scheduler took a step
-    EPOCH_ENDED = "e"  # a pass over a DataLoader ended, during which there was a backward pass
-    EPOCH_STARTED = "b"  # a pass over a dataset began again, after one with updates
-    OTHER_STEPPED = "o"  # another optimizer took a step
+    SCHEDULED = "s"  # a learning-rate scheduler stepped
+    EPOCH_ENDED = "e"  # a pass over a DataLoader with backward passes ended
+    EPOCH_STARTED = "b"  # a new pass over the same dataset began
+    OTHER_STEPPED = "o"  # another optimizer stepped
     NO_GRADIENT = "0"  # the step found no gradient at all
-    STEPPED = "S"  # the step itself: in no trace, only for its line
+    STEPPED = "S"  # the step itself; never part of a trace, only stores its line
 
 
 BACKWARDS = "BL"
@@ -29,7 +29,7 @@ CLEARED = "zn"
 
 
 def only(letters: str, trace: str) -> str:
-    """Return the trace without all other letters.
+    """Return the trace with only these letters.
 
     >>> only("zB", "zBceB")
     'zBB'
@@ -40,7 +40,7 @@ def only(letters: str, trace: str) -> str:
 def own_part(trace: str) -> str:
     """Return the part of a trace that led to this optimizer's update.
 
-    In a GAN, the generator's backward pass reaches the discriminator too, and is followed by the generator's step.
+    In a GAN, the generator's backward pass also reaches the discriminator, and the generator's step follows.
 
     >>> own_part("BozB"), own_part("zB"), own_part("BoB"), own_part("Bo")
     ('zB', 'zB', 'B', 'Bo')
@@ -52,7 +52,7 @@ def own_part(trace: str) -> str:
 
 
 def last_try(trace: str) -> str:
-    """Return what led to the update after the last one that GradScaler skipped.
+    """Return the part of a trace since the last update that GradScaler skipped.
 
     >>> last_try("zBBuczkBBuc"), last_try("zB")
     ('BBuc', 'zB')
@@ -62,7 +62,7 @@ def last_try(trace: str) -> str:
 
 
 def backwards_in(trace: str) -> int:
-    """Return how many backward passes a trace counts.
+    """Return the number of backward passes in a trace.
 
     >>> backwards_in("zBBe"), backwards_in("BozB")
     (2, 1)
@@ -72,7 +72,7 @@ def backwards_in(trace: str) -> int:
 
 
 def gathered_in(trace: str) -> int:
-    """Return how many backward passes went into the update: those after the last clearing.
+    """Return the number of backward passes that contribute to the update: those after the last clearing.
 
     >>> gathered_in("zBBB"), gathered_in("zBzBzB"), gathered_in("zBz")
     (3, 1, 0)

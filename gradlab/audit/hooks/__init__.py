@@ -1,1 +1,1 @@
-"""Hooks: every module installs itself around some of torch's functions, and says what happens to the recorders."""
+"""Hooks: every module wraps some of torch's functions and reports their calls to the recorders."""

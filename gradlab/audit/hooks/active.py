@@ -1,7 +1,7 @@
-"""Which recorders are active: hooks are installed for the first one, and removed after the last.
+"""The active recorders: the first one installs the hooks, the last one removes them.
 
-A hook is a function `install(patches, recorders)`: it patches torch by `patches`, and calls a method of each of
-`recorders` when something happens. It must not raise within the script, and costs a few microseconds a step at most.
+A hook is a function `install(patches, recorders)`. It patches torch through `patches`, and calls a method of all
+`recorders` when something happens. It must not raise in the script or cost more than a few microseconds per step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HOOKS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
     scheduling.install,
     epochs.install,
 )
-NEEDED = (backward.install, steps.install)  # without them, what the others record would be misunderstood
+NEEDED = (backward.install, steps.install)  # without them, other records would be misleading
 
 _recorders: list[Recorder] = []
 _patches = Patches()
@@ -35,12 +35,12 @@ _failures: list[tuple[str, Exception]] = []  # hooks that could not be installed
 
 
 def _install() -> None:
-    """Install all hooks. One that fails, because torch has moved what it patches, is reported and left out."""
+    """Install all hooks; report and skip those that fail because torch has changed."""
     for install in HOOKS:
         patches = Patches()
         try:
             install(patches, _recorders)
-        except Exception as error:  # whatever it is, it is not the script's
+        except Exception as error:  # never the script's fault
             patches.close()
             _failures.append((install.__module__.rpartition(".")[2], error))
             if install in NEEDED:
@@ -58,7 +58,7 @@ def _report_failures(recorder: Recorder) -> None:
 
 
 def start(recorder: Recorder) -> None:
-    """Record what happens from now on; where torch is not imported yet, from when it is."""
+    """Start recording, once torch is imported."""
     _report_failures(recorder)
     _recorders.append(recorder)
     if len(_recorders) > 1:
@@ -70,7 +70,7 @@ def start(recorder: Recorder) -> None:
 
 
 def stop(recorder: Recorder) -> None:
-    """Record no more; after the last recorder, restore all that was patched."""
+    """Stop recording; after the last recorder, restore everything that was patched."""
     if recorder in _recorders:
         _recorders.remove(recorder)
         recorder.close()

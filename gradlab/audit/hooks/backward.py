@@ -1,6 +1,6 @@
-"""Backward passes: torch.autograd.backward, which Tensor.backward calls.
+"""Hook for backward passes: torch.autograd.backward, which Tensor.backward calls.
 
-torch.autograd.grad and torch.func leave `.grad` alone, and so does the audit leave them.
+torch.autograd.grad and torch.func don't change `.grad`, so the audit ignores them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
+<<<<<<< HEAD
     """Record when a backward pass begins and ends, and whether its loss was scaled by a GradScaler."""
+=======
+    """Record the start and end of backward passes, and whether a GradScaler scaled the loss."""
+>>>>>>> w-audit
     from torch import autograd
     from torch.amp.grad_scaler import GradScaler
 

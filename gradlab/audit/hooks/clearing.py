@@ -1,4 +1,4 @@
-"""Clearing: the zero_grad() of optimizers and of models. What clears without them is found at the next pass."""
+"""Hook for zero_grad() of optimizers and models. Other ways to clear show up at the next backward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when gradients are cleared by a call."""
+    """Record calls of zero_grad()."""
     from torch import nn
     from torch.optim import Optimizer
 

@@ -1,4 +1,4 @@
-"""Clipping: clip_grad_norm_, clip_grads_with_norm_ and clip_grad_value_ of torch.nn.utils, by whatever name."""
+"""Hook for clip_grad_norm_, clip_grads_with_norm_ and clip_grad_value_ of torch.nn.utils, under any name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BY_NORM = ("_clip_grads_with_norm_", "clip_grad_norm_")  # since torch 2.6 the l
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record which parameters' gradients are clipped."""
+    """Record the parameters whose gradients are clipped."""
     from torch import Tensor
     from torch.nn import utils
     from torch.nn.utils import clip_grad
@@ -21,14 +21,14 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     def before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         given = args[0] if args else kwargs.get("parameters")
         most = args[1] if len(args) > 1 else kwargs.get("max_norm")
-        if given is None or most == math.inf:  # the latter is a way to ask for the norm
+        if given is None or most == math.inf:  # the latter only computes the norm
             return None
         parameters = [given] if isinstance(given, Tensor) else list(given)
         for recorder in recorders:
             recorder.clipped(parameters)
         if isinstance(given, Tensor | list | tuple) or not parameters:
             return None
-        # what was given may be a generator, which is used up now
+        # a generator is used up now, so pass the list on
         return ((parameters, *args[1:]), kwargs) if args else (args, {**kwargs, "parameters": parameters})
 
     by_norm = next(name for name in BY_NORM if name in vars(clip_grad))

@@ -1,7 +1,7 @@
-"""Epochs: a pass over a DataLoader during which there was a backward pass; and the next one over the same dataset.
+"""Hook for epochs: passes over a DataLoader during which there was a backward pass.
 
-A pass that is left early has no end that a hook gets, and one whose batches are fetched ahead ends before its last
-backward pass: so the start of the next one is recorded too. A list or a range() has no hook at all.
+A hook does not see the end of a pass that is left early. With prefetching, a pass ends before its last backward pass.
+So the start of the next pass over the same dataset is recorded too. Lists and range() have no hooks.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _LoaderPass:
-    """A pass over a DataLoader under way."""
+    """A running pass over a DataLoader."""
 
-    backwards: int  # when it began
-    updates: int
-    trained: bool = False  # updates were taken since
+    backwards: int  # at its start
+    updates: int  # at its start
+    trained: bool = False  # there were updates since
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when such a pass ends, and the next one begins. An evaluation has no backward pass, and is no epoch."""
+    """Record the end of an epoch and the start of the next. Evaluations don't count: they have no backward pass."""
     from torch.utils.data import dataloader
 
     under_way: weakref.WeakKeyDictionary[Any, _LoaderPass] = weakref.WeakKeyDictionary()
-    latest: dict[int, _LoaderPass] = {}  # of each dataset, by its id: it need not be hashable
+    latest: dict[int, _LoaderPass] = {}  # by id of the dataset, which may not be hashable
 
     def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if not recorders:
@@ -56,4 +56,4 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders if trained else ():
             recorder.happened_to_all(Event.EPOCH_ENDED)
 
-    patches.around(dataloader._BaseDataLoaderIter, "__next__", before, after)  # noqa: SLF001 - not public otherwise
+    patches.around(dataloader._BaseDataLoaderIter, "__next__", before, after)  # noqa: SLF001 - no public equivalent

@@ -1,7 +1,7 @@
-"""Calling back as soon as a module has been imported.
+"""A callback for the import of a module.
 
-A script sets OMP_NUM_THREADS, CUDA_VISIBLE_DEVICES and the like before it imports torch, and these are read at that
-moment: so the audit waits for torch and does not import it.
+Scripts set variables such as OMP_NUM_THREADS and CUDA_VISIBLE_DEVICES before they import torch, which reads them then.
+So the audit waits for that import instead of importing torch.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def call_when_imported(name: str, do: Callable[[], None]) -> Callable[[], None]:
-    """Call `do` as soon as the module is imported; return what to call to wait no longer."""
+    """Call `do` as soon as the module is imported; return a function that cancels this."""
     finder = _Finder(name, do)
     sys.meta_path.insert(0, finder)
     return finder.leave
 
 
 class _Finder:
-    """Finds the module where the others do, and lets its loader call back once it has been executed."""
+    """Finds a module through the other finders, and makes its loader call back after it has run."""
 
     def __init__(self, name: str, do: Callable[[], None]) -> None:
         self.name, self.do = name, do
@@ -36,7 +36,7 @@ class _Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        del path, target  # a module of the top level has no path, and is not reloaded
+        del path, target  # top-level modules have no path
         if name != self.name:
             return None
         self.leave()
@@ -49,7 +49,7 @@ class _Finder:
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # the class has it
+            del loader.exec_module  # falls back to the method of the class
             execute(module)
             self.do()
 

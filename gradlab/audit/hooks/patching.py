@@ -1,4 +1,4 @@
-"""Putting something around a function for a while, and putting it back."""
+"""Patches: temporary wrappers around functions."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 class Patches(ExitStack):
-    """What has been patched; `close` restores it, the last one first."""
+    """Patched functions; `close` restores them in reverse order."""
 
     def around(self, owner: Any, name: str, before: Before | None = None, after: After | None = None) -> None:
-        """Let calls of `owner.name`, where it exists, be preceded and followed by these.
+        """Call `before` and `after` around every call of `owner.name`, if it exists.
 
-        `before` returns the arguments to call with, or None for those that came; `after` gets these, and what was
-        raised. Neither may raise.
+        `before` returns new arguments, or None to keep them. `after` gets the arguments and the exception, if any.
+        Neither may raise.
         """
         if name in vars(owner):
             self.replace(owner, name, lambda original: _wrapped(original, before, after))
 
     def within(self, function: Any, before: Before) -> bool:
-        """Let the function that torch has decorated as `function` be preceded by this: however it is called.
+        """Call `before` ahead of the function inside `function`, a decorated one of torch.
 
-        A name that was imported earlier cannot be replaced, but its calls get here all the same. Return whether there
-        is such a function.
+        This also covers names that were imported earlier, which cannot be replaced. Return False if `function` is not
+        decorated.
         """
         inner = getattr(function, "__wrapped__", None)
         for cell in getattr(function, "__closure__", None) or ():
@@ -46,7 +46,7 @@ class Patches(ExitStack):
         return False
 
     def replace(self, owner: Any, name: str, made: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        """Put what is made of `owner.name` in its place."""
+        """Replace `owner.name` with `made(owner.name)`."""
         original = vars(owner)[name]
         patched = _disguised(made(original), original)
         setattr(owner, name, patched)
@@ -54,7 +54,7 @@ class Patches(ExitStack):
 
 
 def _restore(owner: Any, name: str, patched: Any, original: Any) -> None:
-    if vars(owner).get(name) is patched:  # else somebody has patched it since, and calls ours: leave that
+    if vars(owner).get(name) is patched:  # else a later patch calls ours: keep that
         setattr(owner, name, original)
 
 
@@ -83,7 +83,7 @@ def _wrapped(original: Callable[..., Any], before: Before | None, after: After |
 
 
 def _disguised(call: Any, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function that calls the original look like it."""
+    """Make a wrapper look like the original function."""
     call.__code__ = call.__code__.replace(co_filename=UNCOUNTED)
     disguised: Callable[..., Any] = functools.wraps(original)(untraced(call, calls_others=True))
     return disguised

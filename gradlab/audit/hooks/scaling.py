@@ -1,4 +1,4 @@
-"""Mixed precision: GradScaler's unscale_(), and its step() that skips the update."""
+"""Hook for mixed precision: unscale_() of GradScaler, and updates that its step() skips."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when gradients are unscaled, and when an update is skipped because they are not finite."""
+    """Record unscaling, and updates that are skipped because gradients are not finite."""
     from torch.amp.grad_scaler import GradScaler
 
-    under_way: list[tuple[Any, list[int]]] = []  # calls of step: the optimizer, and how many updates it had before
+    under_way: list[tuple[Any, list[int]]] = []  # running calls of step: optimizer, updates before
 
     def optimizer_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return args[1] if len(args) > 1 else kwargs.get("optimizer")
@@ -28,7 +28,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     def on_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)
         if getattr(optimizer, "_step_supports_amp_scaling", False):
-            unscales(args, kwargs)  # a fused optimizer does so within its step
+            unscales(args, kwargs)  # a fused optimizer unscales in its step
         under_way.append((optimizer, [recorder.updates_of(optimizer) for recorder in recorders]))
 
     def on_end(_args: tuple[Any, ...], error: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""Schedulers of the learning rate: their steps, but for the one that they take when they are made."""
+"""Hook for steps of learning-rate schedulers, except the one at their creation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when a scheduler takes a step, with its optimizer."""
+    """Record steps of schedulers for their optimizer."""
     from torch.optim import lr_scheduler
 
     def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-        caller = sys._getframe(2).f_code.co_name  # noqa: SLF001 - the name of a function, and nothing else
+        caller = sys._getframe(2).f_code.co_name  # noqa: SLF001 - only reads a function's name
         optimizer = getattr(args[0], "optimizer", None)
         if caller != "_initial_step" and optimizer is not None:
             for recorder in recorders:

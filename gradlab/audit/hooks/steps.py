@@ -1,4 +1,4 @@
-"""Steps of optimizers, by the hooks that torch has for that; and optimizers that are made."""
+"""Hook for the creation and the steps of optimizers, through torch's own step hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-    """Record when an optimizer is made, and when its step begins and ends."""
+    """Record the creation of optimizers, and the start and end of their steps."""
     from torch.optim import Optimizer
     from torch.optim import optimizer as hooks
 
@@ -28,7 +28,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         if ends_usual_step(recorders, optimizer):
             return
         measured = [recorder for recorder in recorders if recorder.step_ended(optimizer)]
-        for recorder in measured:  # once all have recorded it, for this may raise
+        for recorder in measured:  # after all have recorded it, because this may raise
             if recorder.on_measured:
                 recorder.on_measured()
 

@@ -1,4 +1,4 @@
-"""Keeping torch.compile out of our own functions: it runs them as they are, within a compiled step too."""
+"""Exclusion of our functions from torch.compile, even inside a compiled step."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ if TYPE_CHECKING:
 
 
 def untraced(function: Function, *, calls_others: bool = False) -> Function:
-    """Let torch.compile call this function when it comes upon it, and run it and all that it calls as it is.
+    """Exclude a function and everything it calls from compilation.
 
-    As torch.compiler.disable() would; but that imports the compiler, which takes a second that a script without it
-    does not have.
+    This does the same as torch.compiler.disable(), without importing the compiler, which would take a second.
 
     Args:
         function: one of ours.
-        calls_others: what it calls may be compiled: the function that it is put around.
+        calls_others: allow compilation of the functions that it calls, such as the one it wraps.
     """
     import torch
 
     vars(function)["_torchdynamo_disable"] = True
-    frames: Any = torch._C._dynamo.eval_frame  # noqa: SLF001 - nothing public does it without the compiler
-    if hasattr(frames, "set_code_exec_strategy"):  # torch before 2.7 compiles them, to no harm but time
+    frames: Any = torch._C._dynamo.eval_frame  # noqa: SLF001 - the public way imports the compiler
+    if hasattr(frames, "set_code_exec_strategy"):  # torch before 2.7 compiles them, which only costs time
         action, strategy = frames._FrameAction, frames._FrameExecStrategy  # noqa: SLF001 - as above
         frames.set_code_exec_strategy(
             function.__code__, strategy(action.SKIP, action.DEFAULT if calls_others else action.SKIP)

@@ -1,1 +1,1 @@
-"""Recording what a script does: what happens, and what gradients hold, written down as a history."""
+"""The recording of a script's events and gradients into a history."""

@@ -1,4 +1,4 @@
-"""Looks at the graph of a loss before its backward pass: what it is going to reach, and whose that is."""
+"""Inspection of a loss's graph before its backward pass: the parameters and optimizers that it reaches."""
 
 from __future__ import annotations
 
@@ -17,29 +17,26 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
     from gradlab.audit.recording.optimizers import WatchedOptimizers
 
-FIRST = 8  # updates on the way to all of which graphs are looked at
-IN_ROW = 4  # of the later ones, before a pause
+FIRST = 8  # updates, all with inspected graphs
+IN_ROW = 4  # later inspected updates before a pause
 PAUSE = 36  # updates
 MOST_NODES = 20_000
 LEAF = "torch::autograd::AccumulateGrad"
 
 
 class LossGraphs:
-    """Looks at losses on the way to updates that are measured; at others there is next to nothing to do.
-
-    Of a tensor only weak references and a few numbers are kept.
-    """
+    """Inspects the losses of measured updates. It keeps only weak references and a few numbers of tensors."""
 
     def __init__(self, history: History, optimizers: WatchedOptimizers) -> None:
         self._history = history
         self._optimizers = optimizers
         self._unowned = UnownedParameters(history, optimizers.namer)
         self._kept = KeptGraphs(history)
-        self._looked_at = 0  # the update on the way to which graphs were looked at last
-        self._in_row = 0  # such updates
+        self._looked_at = 0  # the latest update with inspected graphs
+        self._in_row = 0  # such updates since the last pause
 
     def are_due(self) -> bool:
-        """Say whether to look at graphs on the way to the next update: it costs, and a few in a row are enough."""
+        """Say whether to inspect graphs for the next update: this is slow, and a few in a row are enough."""
         update = self._history.updates + 1
         if update != self._looked_at:
             if update - self._looked_at > PAUSE:
@@ -51,9 +48,9 @@ class LossGraphs:
         return True
 
     def look(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, nested: bool, due: bool) -> None:
-        """Look at the loss of a backward pass with these arguments; at its graph where that is `due`."""
+        """Inspect the loss of a backward pass with these arguments, and its graph if `due`."""
         inputs = kwargs.get("inputs") if kwargs or len(args) < 6 else args[5]
-        if inputs is not None:  # it reaches nothing else
+        if inputs is not None:  # the pass reaches only these
             return
         loss = args[0] if args else kwargs.get("tensors")
         finite = is_finite_number(loss)
@@ -82,7 +79,7 @@ class LossGraphs:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
             add_pass(watched.window, own, Pass(place, own if reached.whole else None, others), nested=nested)
             watched.checks.loss_reaches(watched.groups, reached.leaves)
-        if reaching and not nested:  # else an attack on a model, say
+        if reaching and not nested:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)
 
     def _silent(self) -> list[Tensor]:
@@ -90,14 +87,14 @@ class LossGraphs:
 
 
 class Reached(NamedTuple):
-    """The leaves of a graph, by id; and whether all of it was seen."""
+    """The leaves of a graph, by id, and whether the whole graph was read."""
 
     leaves: dict[int, Tensor]
     whole: bool
 
 
 def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
-    """Return the leaves below these roots, and mark what lies above them, where it is not by that key already."""
+    """Return the leaves below these roots, and mark the other nodes unless they have a mark under this key."""
     leaves = {id(each): each for each in roots if each.grad_fn is None and each.requires_grad}
     waiting: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
     seen = set(waiting)

@@ -1,7 +1,7 @@
-"""Graphs of backward passes that are alive many updates later.
+"""Graphs that stay alive for many updates after their backward pass.
 
-A graph is marked by an object that its nodes hold (their `metadata`, which torch has for notes of that kind) and we
-do not: it is gone as soon as the last of them is.
+A marked graph has a mark in the `metadata` of its nodes. Only the nodes hold the mark, so it is deleted with the last
+of them.
 """
 
 from __future__ import annotations
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
     from gradlab.audit.places import Place
 
-SPAN = 40  # updates that a graph lives on before it counts as kept
-MANY = 6  # graphs kept
-MOST_MARKED = 256  # graphs marked and alive, of one line
+SPAN = 40  # updates after which a living graph counts as kept
+MANY = 6  # kept graphs before they are reported
+MOST_MARKED = 256  # marked living graphs per line
 
 
 class Mark:
-    """What the nodes of a graph hold, so that a weak reference to it tells whether any of them is alive."""
+    """Held by the nodes of a graph, so that a weak reference to it shows whether any node is alive."""
 
     __slots__ = ("__weakref__",)
 
 
 class _Marked(NamedTuple):
-    """A graph that was marked."""
+    """A marked graph."""
 
     mark: weakref.ref[Mark]
     update: int
 
 
 class KeptGraphs:
-    """Marks graphs by the line of their backward pass, and writes down where all of many live on."""
+    """Tracks graphs by the line of their backward pass, and reports lines that keep all of them."""
 
     def __init__(self, history: History) -> None:
         self._history = history
         self._marked: dict[Place, list[_Marked]] = {}
-        self._looks: dict[Place, list[int]] = {}  # updates on the way to which a graph was marked
+        self._looks: dict[Place, list[int]] = {}  # updates with a marked graph
 
     def look(self, place: Place, update: int, mark: Mark) -> None:
-        """Note which graphs of this line are alive, and that there is one more."""
+        """Check which graphs of this line are alive, and add a new one."""
         marks, looks = _alive(self._marked.get(place, [])), self._looks.setdefault(place, [])
         if _is_growing(marks, looks, update) and self._grows(place, marks):
             if gc.isenabled():
-                gc.collect()  # what only waits for that is not kept
+                gc.collect()  # garbage does not count as kept
             marks = _alive(marks)
             if _is_growing(marks, looks, update):
                 self._add(place, marks, update)
@@ -73,7 +73,7 @@ def _alive(marks: list[_Marked]) -> list[_Marked]:
 
 
 def _is_growing(marks: list[_Marked], looks: list[int], update: int) -> bool:
-    """Say whether all the graphs that were marked since the oldest one, many and long ago, are alive."""
+    """Say whether all graphs marked since the oldest one are alive, if they are many and it is old enough."""
     if len(marks) < MANY or update - marks[0].update < SPAN:
         return False
     return [each.update for each in marks] == [each for each in looks if each >= marks[0].update]

@@ -1,8 +1,7 @@
-"""What a loss is divided by, as its graph tells before the backward pass.
+"""The divisor of a loss, read from its graph before the backward pass.
 
-Read are constants that a loss was multiplied with or divided by, and whether a mean or a sum stands below: a few nodes
-from the root on. No tensor of the graph is kept, none that somebody has packed away is unpacked (of a checkpoint, that
-would compute it again), and none is fetched from another device.
+The first few nodes show constant factors and divisors, and the mean or sum below them. Reading keeps no tensor of the
+graph and copies none from another device. It unpacks no saved tensors, because a checkpoint would recompute them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OF_TORCH = ("torch/_tensor.py", "torch/autograd/__init__.py", "torch\\_tensor.py", "torch\\autograd\\__init__.py")
-MOST_NODES = 24  # of a loss that are read
+MOST_NODES = 24  # read per loss
 TRANSPARENT = (
     "ToCopy",
     "View",
@@ -25,12 +24,12 @@ TRANSPARENT = (
     "Unsqueeze",
     "Clone",
     "Alias",
-)  # leave the number as it is
+)  # nodes that don't change the value
 REDUCTIONS = {1: "mean", 2: "sum"}  # as torch numbers them
 
 
 def loss_of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool) -> Loss:
-    """Return how the loss of a backward pass with these arguments is scaled."""
+    """Return the scale of the loss of a backward pass with these arguments."""
     try:
         root: Any = args[0] if args else kwargs.get("tensors")
         given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
@@ -40,12 +39,12 @@ def loss_of_pass(args: tuple[Any, ...], kwargs: dict[str, Any], *, scaled: bool)
         if given is not None or again or not hasattr(root, "grad_fn"):
             return UNKNOWN
         return read(root, scaled=scaled, own=is_asked_by_user(OF_TORCH))
-    except Exception:  # whatever it is: of this loss nothing is known
+    except Exception:  # the scale of this loss stays unknown
         return UNKNOWN
 
 
 def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:
-    """Return how a loss is scaled; `scaled` by a GradScaler, whose factor is passed over."""
+    """Return the scale of a loss, without the factor of a GradScaler if it is `scaled`."""
     node = root.grad_fn
     if scaled and node is not None and node.name() == "MulBackward0":
         node = next((each for each, _ in node.next_functions if each is not None), None)
@@ -53,7 +52,7 @@ def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:
 
 
 def _below(node: Any, left: list[int]) -> Loss:
-    """Return what stands at and below a node of the graph; `left` is how many more may be read."""
+    """Return the scale at and below a node of the graph; `left` is the number of nodes still to read."""
     left[0] -= 1
     if node is None or left[0] < 0:
         return NOTHING
@@ -73,7 +72,7 @@ def _of_terms(terms: list[Loss]) -> Loss:
     if not terms:
         return NOTHING
     first = terms[0]
-    if len(terms) == 1:  # and a constant
+    if len(terms) == 1:  # plus a constant
         return first
     alike = all(each.divisors == first.divisors for each in terms)
     base = first.base if alike and all(each.base == first.base for each in terms) else ""
@@ -83,10 +82,10 @@ def _of_terms(terms: list[Loss]) -> Loss:
 
 
 def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) -> Loss:
-    """Return what stands below a product with a constant, or a quotient by one."""
+    """Return the scale at a product or quotient with a constant."""
     (one, _), (other, _) = inputs
     if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
-        return NOTHING  # of two that depend on parameters
+        return NOTHING  # both operands depend on parameters
     constant = _constant(node, "other" if other is None else "self")
     below = _below(one or other, left)
     if constant is None or constant == 0:
@@ -95,12 +94,12 @@ def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) 
         return below._replace(factor=below.factor * constant)
     factor = below.factor / constant
     if below.base == "sum" and not below.divisors:
-        return below._replace(factor=1.0 if below.factor == 1 else factor, base="")  # perhaps the mean
+        return below._replace(factor=1.0 if below.factor == 1 else factor, base="")  # perhaps a mean
     return below._replace(divisors=(constant, *below.divisors), factor=factor)
 
 
 def _constant(node: Any, which: str) -> float | None:
-    """Return the number that a product or quotient holds; None where it is no single one, or would cost to get."""
+    """Return the constant of a product or quotient; None if it is not one number or is slow to read."""
     packed = getattr(node, f"_raw_saved_{which}", None)
     if packed is None or getattr(packed, "unpack_hook", packed) is not None:
         return None

@@ -1,4 +1,4 @@
-"""What is left of the gradient on the way to an update that is measured."""
+"""Measurement of an update: the share of the gradient that is left at its backward passes."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class UpdateMeasurement:
-    """Samples of the gradients at each backward pass of a window, as shares of what they were before."""
+    """Samples of the gradients at the backward passes of a window, as shares of earlier gradients."""
 
     def __init__(self, last: list[Sample] | None) -> None:
-        self._last = last  # of the last update's gradient
-        self._after: list[Sample] | None = None  # what the latest backward pass left
+        self._last = last  # samples of the last update's gradient
+        self._after: list[Sample] | None = None  # samples after the latest backward pass
         self._kept: list[float | None] = []
         self._joins: list[float] = []
         self._weights: Sample = None
         self._moved = False
-        self._single = False  # one pass so far, before which there was no gradient
+        self._single = False  # one pass so far, without gradient before it
 
     def weights_are(self, weights: Sample) -> None:
-        """Note the weights before a backward pass: whether they have changed since the last one of this window."""
+        """Record whether weights changed since the last backward pass of this window."""
         self._moved |= self._after is not None and self._weights is not None and weights != self._weights
         self._weights = weights
 
     def backward_ended(self, before: list[Sample], after: list[Sample]) -> None:
-        """Compare what a backward pass found in `.grad`, and take what it left."""
+        """Record samples of `.grad` before and after a backward pass."""
         self._single = self._after is None and not any(before)
         if self._after is None:
             self._kept = [share(b, g) for b, g in zip(before, self._last or (), strict=False)]
@@ -50,18 +50,18 @@ class UpdateMeasurement:
         self._after = after
 
     def forget_shares(self) -> None:
-        """Forget them: the pass that the step came in is not over, nor is its gradient whole."""
+        """Forget the shares, because the step came inside a backward pass, with an incomplete gradient."""
         self._kept, self._joins = [], []
 
     def result(
         self, update: int, found: list[Sample], parameters: Iterable[Tensor], probes: Probes, lines: int
     ) -> MeasuredUpdate:
-        """Return what was measured, given the samples that the step found."""
+        """Return the measurement, given the samples at the step."""
         after = self._after or []
         kept = tuple(part for part in self._kept if part is not None)
         unchanged = self._single and after == found
         probes.unchanged = probes.unchanged + 1 if unchanged else 0
-        if unchanged and probes.unchanged > UNCHANGED:  # nothing was read
+        if unchanged and probes.unchanged > UNCHANGED:  # no elements were read
             return MeasuredUpdate(update, kept, (), 1.0, 1.0, lines=lines)
         ss = sum(inner(each, each) for each in found)
         aa, sa = ss, ss
@@ -69,7 +69,7 @@ class UpdateMeasurement:
             aa = sum(inner(each, each) for each in after)
             sa = sum(inner(s, a) for s, a in zip(found, after, strict=False))
         nothing = all(map(is_zero, found))
-        empty = nothing and all_are_zero(p.grad for p in parameters if p.grad is not None)  # not frozen layers alone
+        empty = nothing and all_are_zero(p.grad for p in parameters if p.grad is not None)  # not only frozen layers
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         size = sa / aa if known else None
         cosine = sa / math.sqrt(aa * ss) if known and ss else None

@@ -1,7 +1,7 @@
-"""What a parameter is called: found among the modules that are alive, when a finding needs it.
+"""Names of parameters, searched for in all living modules when a finding needs them.
 
-That is a look at every object that Python's garbage collector knows, a tenth of a second; so it is taken a few times
-at most, and nothing has to be noted while modules are made and called.
+A search goes through all objects that Python's garbage collector knows, which takes a tenth of a second. So their
+number is limited, but creating and calling modules costs nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-DEEPEST = 100  # modules within each other
-MOST_TIMES = 16  # that names are looked for
+DEEPEST = 100  # nested modules
+MOST_TIMES = 16  # searches for names
 
 
 class _Held(NamedTuple):
-    """By which module, and under which name; `aside` where it is in a plain list or dict of the module."""
+    """The module that holds something, and its name there; `aside` if it is in a plain list or dict."""
 
     by: nn.Module
     name: str
@@ -29,18 +29,18 @@ class _Held(NamedTuple):
 
 
 class Namer:
-    """Names parameters, a limited number of times."""
+    """Names parameters, with a limited number of searches."""
 
     def __init__(self) -> None:
         self._times = 0
 
     @property
     def exhausted(self) -> bool:
-        """Whether no more names are looked for."""
+        """Whether the limit of searches is reached."""
         return self._times >= MOST_TIMES
 
     def name(self, tensors: Sequence[Tensor]) -> list[Parameter]:
-        """Return each as a parameter, its number aside; without a name once exhausted."""
+        """Return the tensors as parameters without numbers, and without names once exhausted."""
         if self.exhausted:
             return [Parameter(tuple(each.shape)) for each in tensors]
         self._times += 1
@@ -48,17 +48,17 @@ class Namer:
 
 
 def parameters_of(tensors: Sequence[Tensor]) -> list[Parameter]:
-    """Return each tensor as a parameter, by the name that it has in the modules that are alive."""
+    """Return the tensors as parameters, with their names in living modules."""
     from torch import nn
 
-    # type(), not isinstance(): that asks the object for its __class__, which wakes lazy ones
+    # not isinstance(): it reads __class__, which triggers lazy objects
     modules: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
     holders = _holders(modules, {id(each) for each in tensors})
     return [_parameter(each, holders) for each in tensors]
 
 
 def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:
-    """Return by which module each module, and each of the wanted tensors, is held; a registered place goes first."""
+    """Return the holders of all modules and wanted tensors, by id; registered places come first."""
     known = wanted | {id(each) for each in modules}
     holders: dict[int, _Held] = {}
     for aside in (False, True):

@@ -1,4 +1,4 @@
-"""The optimizers of a script that are watched, and which of their updates are measured."""
+"""The watched optimizers of a script, and the choice of measured updates."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
 
 MOST_OPTIMIZERS = 64
-FIRST = 8  # updates that are all measured
-FIRST_OF_SAMPLED = 2  # such updates where the user says how many are measured
-GAP = 23  # updates from one that is measured to the next: a number that no usual window or epoch is a multiple of
-SHARE = 8  # or an eighth of those so far, where that is more: what has changed since half of them is seen four times
+FIRST = 8  # updates, all measured
+FIRST_OF_SAMPLED = 2  # the same with --sample
+GAP = 23  # updates between measured ones; no usual window or epoch length is a multiple of it
+SHARE = 8  # later, the gap is an eighth of the updates so far, so a change at half of them is seen four times
 
 
 def next_measured(update: int, sample: int | None) -> int:
-    """Return the next update after this one that is to be measured.
+    """Return the next measured update after this one.
 
     >>> [next_measured(update, None) for update in (1, 8, 23, 184)], [next_measured(update, 10) for update in (1, 2)]
     ([2, 23, 46, 207], [2, 10])
@@ -37,11 +37,7 @@ def next_measured(update: int, sample: int | None) -> int:
 
 
 class WatchedOptimizers:
-    """The optimizers that are alive and watched: so many at most.
-
-    Args:
-        history: to write to.
-    """
+    """The living, watched optimizers, at most MOST_OPTIMIZERS."""
 
     def __init__(self, history: History) -> None:
         self.namer = Namer()
@@ -56,11 +52,11 @@ class WatchedOptimizers:
         return len(self._by_id)
 
     def get(self, optimizer: Optimizer) -> WatchedOptimizer | None:
-        """Return what is known of an optimizer, None where it is not watched."""
+        """Return the watched optimizer, or None if it is not watched."""
         return self._by_id.get(id(optimizer))
 
     def add(self, optimizer: Optimizer) -> WatchedOptimizer | None:
-        """Watch an optimizer from now on, where there is room."""
+        """Watch an optimizer from now on; return None if the limit is reached."""
         if not self._has_room(optimizer):
             return None
         settings = {
@@ -75,13 +71,13 @@ class WatchedOptimizers:
 
         def forget(_: object) -> None:
             if (optimizers := own()) is not None:
-                optimizers._by_id.pop(key, None)  # noqa: SLF001 - it is our own
+                optimizers._by_id.pop(key, None)  # noqa: SLF001 - of this class
 
         self._by_id[key] = WatchedOptimizer(optimizer, history, self.namer, forget)
         return self._by_id[key]
 
     def _has_room(self, optimizer: Optimizer) -> bool:
-        """Say whether to watch one more; those that are gone and took no step make room."""
+        """Say whether one more can be watched; deleted ones without a step make room."""
         known = self._history.optimizers
         if len(known) < MOST_OPTIMIZERS:
             return True

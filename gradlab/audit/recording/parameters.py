@@ -1,4 +1,4 @@
-"""Single parameters of one optimizer: without gradient, moving though frozen, not finite."""
+"""Checks of an optimizer's parameters: without gradient, frozen but moving, not finite."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from gradlab.audit.recording.names import Namer
     from gradlab.audit.recording.samples import Groups, Key, Sample
 
-SILENT = 8  # updates without any gradient before a parameter is reported
+SILENT = 8  # updates without gradient before a parameter is reported
 MOST_REPORTED = 256  # parameters
-FEW = 4  # parameters that are named, of many
+FEW = 4  # parameters with names in a report
 
 
 class ParameterChecks:
-    """What is known of the parameters of one optimizer; what is wrong with them goes to its history."""
+    """Checks the parameters of one optimizer, and writes mistakes to its history."""
 
     def __init__(self, history: OptimizerHistory, namer: Namer) -> None:
         self._history = history
         self._namer = namer
-        self.silent: list[Key] = []  # without any gradient so far
-        self.trusted = False  # the loss was finite; gradients that are not are seen a few updates later all the same
-        self.checking = False  # the step under way
-        self._counted = 0  # parameters, when last they were looked through
-        self._trained: set[Key] = set()  # that have once required gradient
-        self._frozen: dict[Key, tuple[object, Sample]] = {}  # and do no more, but have some: before the step
-        self._left: dict[Key, Sample] = {}  # the gradients that these had
-        self._finite_at = 0  # the latest update of which gradients are known to be finite
+        self.silent: list[Key] = []  # without gradient so far
+        self.trusted = False  # the loss was finite; inf and nan in gradients show up a few updates later anyway
+        self.checking = False  # whether the running step is checked
+        self._counted = 0  # number of parameters at the last check
+        self._trained: set[Key] = set()  # have required gradient at some time
+        self._frozen: dict[Key, tuple[object, Sample]] = {}  # frozen since, with a gradient: state before the step
+        self._left: dict[Key, Sample] = {}  # gradients of frozen ones at the last step
+        self._finite_at = 0  # the latest update with certainly finite gradients
 
     # Backward passes
 
     def loss_is(self, groups: Groups, *, finite: bool, graph_read: bool, first: bool) -> None:
-        """Note whether the loss is finite for sure: then weights are, and the gradient of the update before was.
+        """Note whether the loss is certainly finite, which means that the weights are finite too.
 
-        Its backward pass may be the `first` of the window.
+        `first` is true for the first backward pass of a window.
         """
         update = self._history.updates
         self.trusted = finite and not graph_read and (self.trusted or first)
@@ -52,18 +52,18 @@ class ParameterChecks:
             self._add_not_finite(groups, [key for key, p in _keyed(groups) if not is_finite(p)])
 
     def loss_reaches(self, groups: Groups, leaves: Container[int]) -> None:
-        """Strike off what gradient is about to reach, though it be cleared before the step."""
+        """Remove parameters that the gradient is about to reach from the silent ones."""
         if self.silent:
             self._keep_silent([(key, id(p) not in leaves) for key, p in _present(groups, self.silent)])
 
     def silent_parameters(self, groups: Groups) -> list[Tensor]:
-        """Return the parameters that require gradient and have had none so far."""
+        """Return the parameters that require gradient but have had none so far."""
         return [p for _, p in _present(groups, self.silent)]
 
     # Steps
 
     def step_started(self, groups: Groups, *, measured: bool) -> None:
-        """Look at what a step is going to take."""
+        """Check the gradients before a step."""
         self._strike_off_those_with_gradient(groups)
         self.checking = measured
         if not measured:
@@ -83,7 +83,7 @@ class ParameterChecks:
             self._counted = count
 
     def step_ended(self, groups: Groups) -> None:
-        """Look at what a step has done. It has been counted."""
+        """Check the parameters after a step, which is already counted."""
         self._strike_off_those_with_gradient(groups)
         if not self.checking:
             return
@@ -101,7 +101,7 @@ class ParameterChecks:
             self._keep_silent([(key, p.grad is None and p.requires_grad) for key, p in found])
 
     def _keep_silent(self, parameters: list[tuple[Key, bool]]) -> None:
-        """Strike off those that are silent no more."""
+        """Keep only parameters that are still silent."""
         self.silent = [key for key, silent in parameters if silent]
         for key, silent in parameters:
             if not silent:
@@ -120,7 +120,7 @@ class ParameterChecks:
         return [each._replace(number=_number_of(groups, key)) for key, each in zip(keys, named, strict=True)]
 
     def _check_frozen(self, groups: Groups, key: Key, before: object, grad: Sample) -> None:
-        """Note that a frozen parameter has moved: by zeros or by an old gradient, and not by one made by hand."""
+        """Report a frozen parameter that moved because of zeros or an old gradient, but not a new one set by hand."""
         moved = self._history.seen.moved
         zeros = is_zero(grad)
         old = self._left.get(key) == grad
@@ -134,7 +134,7 @@ class ParameterChecks:
             moved[key] = Moved(self._named(groups, [key])[0], self._history.updates, zeros)
 
     def _check_finite(self, groups: Groups) -> None:
-        """Note gradients that are not finite, where they have made weights that are not finite."""
+        """Report gradients with inf or nan if the weights are not finite either."""
         seen = self._history.seen.not_finite
         if seen.times >= LOOKS if seen else self.trusted:
             return
@@ -150,7 +150,7 @@ class ParameterChecks:
         self._finite_at = self._history.updates
 
     def _add_not_finite(self, groups: Groups, keys: list[Key]) -> None:
-        """Note in which parameters the latest update left what is not finite, if in any."""
+        """Report the parameters with inf or nan after the latest update, if any."""
         if keys:
             few = self._named(groups, keys[:FEW])
             self._history.seen.not_finite = NotFinite(self._history.updates, few, len(keys), self._finite_at)
@@ -164,7 +164,7 @@ def _keyed(groups: Groups) -> Iterator[tuple[Key, Tensor]]:
 
 
 def _present(groups: Groups, keys: list[Key]) -> list[tuple[Key, Tensor]]:
-    """Return these parameters, except those by which the groups have shrunk."""
+    """Return these parameters, except those that were removed from the groups."""
     return [
         ((group, nth), groups[group]["params"][nth])
         for group, nth in keys
@@ -173,5 +173,5 @@ def _present(groups: Groups, keys: list[Key]) -> list[tuple[Key, Tensor]]:
 
 
 def _number_of(groups: Groups, key: Key) -> int:
-    """Return the number of a parameter among all of its optimizer, from 0."""
+    """Return the index of a parameter in its optimizer, from 0."""
     return sum(len(group["params"]) for group in groups[: key[0]]) + key[1]

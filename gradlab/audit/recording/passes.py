@@ -1,4 +1,4 @@
-"""The backward passes of a window: whose losses they are, by what each of them reaches and who steps for it."""
+"""The backward passes of a window: which parameters they reach, and which optimizers step for them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from gradlab.audit.recording.window import Pass, Window
 
 MOST_CROSSINGS = 512
-MOST_PASSES = 512  # of one window
+MOST_PASSES = 512  # per window
 
 
 def add_pass(window: Window, own: frozenset[int], new: Pass, *, nested: bool) -> None:
-    """Add a pass to the window of an optimizer that is measured, where it reaches any of its `own` parameters."""
+    """Add a pass to the window of a measured optimizer if it reaches any of its `own` parameters."""
     passes = window.passes
-    if nested and passes:  # what a checkpoint reaches, the pass around it does
+    if nested and passes:  # the outer pass also reaches what a checkpoint inside it reaches
         last = passes[-1]
         last.reached = last.reached and last.reached | own
     elif own and window.measurement and len(passes) < MOST_PASSES:
@@ -30,7 +30,7 @@ def add_pass(window: Window, own: frozenset[int], new: Pass, *, nested: bool) ->
 
 
 def add_step(passes: list[Pass], other: WatchedOptimizer, others_passes: list[Pass]) -> None:
-    """Note that another optimizer has taken a step with what some of these passes left it."""
+    """Record that another optimizer stepped with the gradient of some of these passes."""
     places = {each.place for each in others_passes if each.place} if passes else ()
     for each in passes:
         if each.place in places:
@@ -38,7 +38,7 @@ def add_step(passes: list[Pass], other: WatchedOptimizer, others_passes: list[Pa
 
 
 def add_passes_to_history(watched: WatchedOptimizer, passes: list[Pass]) -> None:
-    """Note whose losses the passes of an update that was measured were of."""
+    """Store what the passes of a measured update reached, and whether another optimizer's loss was among them."""
     if len(passes) < 2:
         return
     _note_sets(watched, passes)
@@ -47,11 +47,11 @@ def add_passes_to_history(watched: WatchedOptimizer, passes: list[Pass]) -> None
 
 
 def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:
-    """Note whether a pass that another optimizer's step followed has left anything to this one's step.
+    """Record whether another optimizer's loss left gradient for this optimizer's step.
 
-    Passes at one line are those of a loss that both train by; and one that reaches but a part of what the others do is
-    one of several losses of a network that they share. So are passes that all come before any step, and those of which
-    each belongs to yet another optimizer, as those of the heads of one body do.
+    Shared losses don't count. Passes from one line belong to a loss that both optimizers train on. A pass that reaches
+    only some of the parameters is one of several losses of a shared network. The same holds if all passes come before
+    any step, or if every pass belongs to a different optimizer, as with several heads on one body.
     """
     own = [each for each in passes if not each.stepped]
     others = [each for each in passes if each.stepped]
@@ -68,7 +68,7 @@ def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:
     measured = history.measured[-1]
     letters = history.stretches[-1].trace
     between = letters[letters.find("B") : letters.rfind("B")]
-    if len(measured.joins) != len(passes) - 1:  # not all of them were looked at
+    if len(measured.joins) != len(passes) - 1:  # some passes were not recorded
         return
     mixed = min(measured.joins) >= 1 - ALIKE and not (set(between) & {*CLEARED, "y"})
     lines = tuple(sorted({each.place for each in foreign if each.place}))
@@ -77,21 +77,21 @@ def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:
 
 
 def _are_by_the_same(own: list[Pass], others: list[Pass]) -> bool:
-    """Say whether no pass of its own reached an optimizer that has not stepped for any of the others."""
+    """Say whether this optimizer's own passes reached only optimizers that stepped for the other passes."""
     stepped = {number for each in others for number in each.stepped}
     return all(each.others <= stepped for each in own)
 
 
 def _note_sets(watched: WatchedOptimizer, passes: list[Pass]) -> None:
-    """Note whether the passes of an update have reached different parameters: then they are no micro-batches.
+    """Record whether the passes of an update reached different parameters, so that they are not micro-batches.
 
-    Micro-batches may pass by a branch, but by another one in each window; and they have the others in common.
+    Micro-batches may skip a branch too, but a different one in every window, and they share all other parameters.
     """
     letters, seen = watched.history.stretches[-1].trace, watched.history.seen
     own = backwards_in(letters)
     sets = [each.reached for each in passes[-own:] if each.reached]
     if len(passes) != sum(map(letters.count, BACKWARDS)) or len(sets) != own or own < 2:
-        return  # not all of them were looked at
+        return  # some passes were not recorded
     different = set(sets)
     if watched.reached_sets is None and len(different) > 1:
         watched.reached_sets = different
@@ -103,7 +103,7 @@ def _note_sets(watched: WatchedOptimizer, passes: list[Pass]) -> None:
 
 
 def _are_disjoint(sets: Iterable[frozenset[int]]) -> bool:
-    """Say whether no two of them have anything in common."""
+    """Say whether no two of the sets have a common element."""
     every: set[int] = set()
     for each in sets:
         if not every.isdisjoint(each):

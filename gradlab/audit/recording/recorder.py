@@ -1,7 +1,7 @@
-"""The recorder: hooks call one of its methods when something happens, and it writes the history.
+"""The recorder: hooks call its methods, and it writes the history.
 
-Nothing here may be noticed by the script: no gradient is changed, no random number drawn, no tensor kept (optimizers
-are held by weak references; of a gradient a few numbers are kept), and failures of ours are noted and passed over.
+The script must not notice it. It changes no gradient, draws no random number and keeps no tensor: optimizers are held
+by weak references, gradients as a few numbers. Its own failures are recorded and never raised.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
-MOST_LOSSES = 64  # of a window
+MOST_LOSSES = 64  # per window
 MOST_FAULTS = 20
-REFRESH = 100  # calls of a model's zero_grad() between two looks at which parameters it has
+REFRESH = 100  # calls of a model's zero_grad() before its parameters are listed again
 
 
 def _recorded(*, trains: bool) -> Callable[[Method], Method]:
-    """Let a method be called by one thread at a time, and note its failures while the script continues."""
+    """Run a method in one thread at a time, and record its failures instead of raising them."""
 
     def decorated(method: Method) -> Method:
         @functools.wraps(method)
@@ -48,7 +48,7 @@ def _recorded(*, trains: bool) -> Callable[[Method], Method]:
                 return None
             try:
                 return method(self, *args)
-            except Exception as error:  # whatever it is, it is not the script's
+            except Exception as error:  # never the script's fault
                 self.failed(method.__name__, error)
                 return None
             finally:
@@ -60,43 +60,43 @@ def _recorded(*, trains: bool) -> Callable[[Method], Method]:
 
 
 class Recorder:
-    """Writes the history of what happens.
+    """Writes the history of a script.
 
     Args:
-        sample: measure the way to one update in so many; None for the first few, and then ever fewer.
-        on_measured: is called after every update that was measured; what it raises is meant for the script.
+        sample: measure every `sample`-th update; None measures the first few, then fewer and fewer.
+        on_measured: called after every measured update; it may raise into the script.
 
     Attributes:
-        fast_path: see `fast_paths`; None where the full way is to be taken.
-        fast_pass: the optimizer of the backward pass under way, if that began on the fast path.
+        fast_path: see `fast_paths`; None if the recorder must record everything.
+        fast_pass: the optimizer of the running backward pass, if that began on the fast path.
     """
 
     def __init__(self, sample: int | None = None, on_measured: Callable[[], None] | None = None) -> None:
         self.history = History()
         self.on_measured = on_measured
         self.thread = TrainingThread(self._stop)
-        self.batches = 0  # given by DataLoaders so far
-        self.loss_is_scaled = False  # by a GradScaler: that of the next backward pass
+        self.batches = 0  # from DataLoaders so far
+        self.loss_is_scaled = False  # of the next backward pass, by a GradScaler
         self.fast_path: FastPath | None = None
         self.fast_pass: WatchedOptimizer | None = None
         self._sample = sample
         self._optimizers = WatchedOptimizers(self.history)
         self._graphs = LossGraphs(self.history, self._optimizers)
-        self._loss: Loss | None = None  # of the backward pass under way, where it is wanted
-        self._starts: list[PassStart] = []  # of the backward pass under way
+        self._loss: Loss | None = None  # of the running backward pass, if needed
+        self._starts: list[PassStart] = []  # of the running backward pass
         self._known_modules: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
 
     def failed(self, what: str, error: Exception) -> None:
-        """Note a failure of ours, which the script must not notice; but raise what its handler of a signal raised."""
+        """Record a failure of the audit; raise exceptions from the script's signal handlers again."""
         if _is_of_signal_handler(error):
             raise error
         if len(self.history.faults) < MOST_FAULTS:
             self.history.faults.append(f"{what}: {type(error).__name__}: {error}")
 
     def _stop(self) -> None:
-        """Record nothing more: several threads train at once.
+        """Stop recording, because several threads train at the same time.
 
-        The gradients in `_starts` stay referenced: releasing one while another thread's pass replaces it can crash.
+        Keep the gradients in `_starts`: releasing one while another thread's pass replaces it can crash.
         """
         self.history.threads_at_once = True
         self.fast_path = self.fast_pass = None
@@ -109,11 +109,11 @@ class Recorder:
 
     @_recorded(trains=False)
     def optimizer_created(self, optimizer: Optimizer) -> None:
-        """Record that an optimizer was made."""
+        """Record the creation of an optimizer."""
         self._watched(optimizer)
 
     def updates_of(self, optimizer: Optimizer) -> int:
-        """Return how many updates of an optimizer were recorded."""
+        """Return the number of recorded updates of an optimizer."""
         watched = self._optimizers.get(optimizer)
         return watched.history.updates if watched else 0
 
@@ -121,30 +121,30 @@ class Recorder:
 
     @_recorded(trains=True)
     def backward_started(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Record that torch.autograd.backward is called, perhaps within another call: checkpointing does that."""
+        """Record a call of torch.autograd.backward, which checkpointing nests in another one."""
         thread = self.thread
-        if thread.depth and thread.current == get_ident() and passes_under_way() < 2:  # one was interrupted at once
+        if thread.depth and thread.current == get_ident() and passes_under_way() < 2:  # an earlier one was interrupted
             thread.depth, self.fast_pass, self._starts, self._loss = 0, None, [], None
         thread.depth += 1
         try:
             self._look_at_loss(args, kwargs)
-        except Exception as error:  # and the pass is recorded all the same
+        except Exception as error:  # the pass is recorded anyway
             self.failed("_look_at_loss", error)
         if thread.depth > 1:
             return
-        # Gradients of another thread's optimizer are not read in this one: that can crash where they are cleared.
+        # Don't read gradients of another thread's optimizer: this can crash while that thread clears them.
         several = len(self._optimizers) > 1
         elsewhere = other_threads_alive(each.thread for each in self._optimizers) if several else ()
         for each in self._optimizers:
             optimizer = each.optimizer()
             if optimizer is None or each.thread in elsewhere:
                 continue
-            if each.step_depth and not steps_under_way(optimizer):  # it has raised
+            if each.step_depth and not steps_under_way(optimizer):  # the step has raised
                 each.step_depth = 0
             self._starts.append(each.start_pass(optimizer.param_groups))
 
     def _look_at_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Look at the loss and at the graph that is about to be used up, where that is to be measured."""
+        """Inspect the loss and its graph before the backward pass, if the update is measured."""
         nested, reads_loss = self.thread.depth > 1, False
         measured = any(each.window.measurement for each in self._optimizers)
         due = measured and self._graphs.are_due()
@@ -160,13 +160,13 @@ class Recorder:
             self._loss = loss_of_pass(args, kwargs, scaled=self.loss_is_scaled)
 
     def backward_ended(self) -> None:
-        """Record that a backward pass ends, or has raised."""
+        """Record the end of a backward pass, which may have raised."""
         self._end_backward()
         self.loss_is_scaled = False
 
     @_recorded(trains=True)
     def _end_backward(self) -> None:
-        if not self.thread.depth:  # it began before anything was recorded
+        if not self.thread.depth:  # it began before the recording
             return
         self.thread.depth -= 1
         if self.thread.depth > 0:
@@ -174,7 +174,7 @@ class Recorder:
         self.history.backwards += 1
         self._leave_fast_pass()
         starts, self._starts = self._starts, []
-        while starts:  # which leaves no reference to a gradient once another thread may begin a pass
+        while starts:  # drop all references before another thread may begin a pass
             start = starts.pop(0)
             start.watched.end_pass(start)
             del start
@@ -186,7 +186,7 @@ class Recorder:
                 window.losses.append(loss)
 
     def _leave_fast_pass(self) -> None:
-        """Let the end of the pass under way be recorded as any other's is, if it began on the fast path."""
+        """Take the running pass off the fast path, so that its end is recorded in full."""
         if self.fast_pass is not None:
             self._starts.append(PassStart(self.fast_pass, self.fast_pass.groups, None, []))
             self.fast_pass = None
@@ -195,12 +195,12 @@ class Recorder:
 
     @_recorded(trains=True)
     def step_started(self, optimizer: Optimizer) -> None:
-        """Record that a step begins, perhaps within itself: of a class whose step calls that of its parent."""
+        """Record the start of a step, which may call the step of its parent class."""
         watched = self._watched(optimizer)
         if watched is None:
             return
-        self._leave_fast_pass()  # where it is a step within a pass
-        if watched.step_depth and steps_under_way(optimizer) > 1:  # and not one that has raised before it ended
+        self._leave_fast_pass()  # if the step is inside a pass
+        if watched.step_depth and steps_under_way(optimizer) > 1:  # not left over from a step that raised
             watched.step_depth += 1
             return
         if watched.window.measurement or watched.measures_next:
@@ -209,7 +209,7 @@ class Recorder:
 
     @_recorded(trains=True)
     def step_ended(self, optimizer: Optimizer) -> bool:
-        """Record that the step of an optimizer ends, and return whether its update was measured."""
+        """Record the end of a step, and return whether its update was measured."""
         watched = self._watched(optimizer)
         if watched is None or not watched.step_depth:
             return False
@@ -229,7 +229,7 @@ class Recorder:
         self.fast_path = None if others else watched.fast_path()
         return window.measurement is not None
 
-    # What happens in between
+    # Other events
 
     @_recorded(trains=False)
     def happened(self, event: Event, optimizer: Optimizer) -> None:
@@ -240,14 +240,14 @@ class Recorder:
 
     @_recorded(trains=True)
     def cleared(self, optimizer: Optimizer) -> None:
-        """Record that its zero_grad() was called."""
+        """Record a call of the optimizer's zero_grad()."""
         watched = self._watched(optimizer)
         if watched is not None:
             watched.cleared()
 
     @_recorded(trains=True)
     def model_cleared(self, module: nn.Module) -> None:
-        """Record that the zero_grad() of a model was called."""
+        """Record a call of a model's zero_grad()."""
         cleared = self._parameters_of(module)
         for each in self._optimizers:
             own = [id(p) for p in each.parameters]
@@ -265,18 +265,18 @@ class Recorder:
 
     @_recorded(trains=False)
     def clipped(self, parameters: Iterable[Tensor]) -> None:
-        """Record that gradients of these were clipped."""
+        """Record that gradients of these parameters were clipped."""
         clipped = {id(p) for p in parameters}
         for each in self._optimizers:
             if any(id(p) in clipped for p in each.parameters):
                 each.window.add(Event.CLIPPED)
 
     def loss_scaled(self, *, enabled: bool) -> None:
-        """Record that a GradScaler, if it is enabled, scales the loss of the next backward pass."""
+        """Record that a GradScaler scales the loss of the next backward pass, if `enabled`."""
         self.loss_is_scaled = enabled
 
     def batch_given(self) -> None:
-        """Record that a DataLoader gives a batch."""
+        """Record a batch from a DataLoader."""
         self.batches += 1
 
     @_recorded(trains=False)
@@ -286,16 +286,16 @@ class Recorder:
             each.window.add(event)
 
     def close(self) -> None:
-        """Write down what has happened since the last update."""
+        """Store the events since the last update."""
         for each in self._optimizers:
             try:
                 each.close()
-            except Exception as error:  # and wait for no other thread
+            except Exception as error:  # without waiting for other threads
                 self.failed("close", error)
 
 
 def _is_of_signal_handler(error: Exception) -> bool:
-    """Say whether an exception comes from a handler of a signal, which Python calls wherever it happens to be."""
+    """Say whether an exception comes from a signal handler, which Python may call during any of our lines."""
     handlers = {getattr(signal.getsignal(each), "__code__", None) for each in signal.valid_signals()} - {None}
     trace = error.__traceback__
     while trace is not None:

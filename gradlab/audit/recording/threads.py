@@ -1,7 +1,6 @@
-"""Threads of the script: one trains at a time, or the audit stops.
+"""Threads of the script: if several train at the same time, the audit stops.
 
-A backward pass writes `.grad` without Python's lock: to read one meanwhile, in another thread, breaks the process. So
-where several threads train at once, nothing is recorded from then on.
+A backward pass writes `.grad` without Python's lock. Reading it from another thread meanwhile can crash the process.
 """
 
 from __future__ import annotations
@@ -13,29 +12,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-PATIENCE = 1.0  # seconds to wait for another thread that reads gradients; a fork may have left it behind
+PATIENCE = 1.0  # seconds to wait for the lock; after a fork, its holder may no longer exist
 
 
 class TrainingThread:
-    """The thread that trains: in which a backward pass is under way, or gradients are read.
+    """The thread that trains: it runs a backward pass or reads gradients.
 
-    Python changes threads at calls and at ends of loops: between the look at one attribute and the next, no other
-    thread comes.
+    Python switches threads only at calls and at ends of loops, so two attributes can be read together without a lock.
 
     `on_conflict` is called when another thread trains at the same time.
     """
 
     def __init__(self, on_conflict: Callable[[], None]) -> None:
-        self.current: int | None = None  # its id; None where nothing of that kind is under way
-        self.depth = 0  # of backward passes within each other
+        self.current: int | None = None  # its id, or None
+        self.depth = 0  # of nested backward passes
         self.stopped = False  # after a conflict
         self._on_conflict = on_conflict
         self._lock = threading.RLock()
 
     def enter(self, trains: bool) -> bool:
-        """Wait for other threads to leave, and say whether to record what this one does.
+        """Wait for other threads to leave, and return whether to record this thread.
 
-        If it `trains` (a pass, a step or a clearing) during the pass of another thread, that is a conflict.
+        `trains` is true for a backward pass, a step or a clearing. During another thread's pass this is a conflict.
         """
         if self.stopped:
             return False
@@ -65,12 +63,12 @@ class TrainingThread:
 
 
 def _is_of_script(thread: int) -> bool:
-    """Say whether a script has started this thread: autograd's own, as of a GPU, are part of the pass under way."""
-    of_others = threading._DummyThread  # noqa: SLF001 - not public otherwise
+    """Say whether the script started this thread. Autograd's own threads, as for a GPU, belong to a running pass."""
+    of_others = threading._DummyThread  # noqa: SLF001 - no public equivalent
     return any(each.ident == thread and not isinstance(each, of_others) for each in threading.enumerate())
 
 
 def other_threads_alive(threads: Iterable[int | None]) -> set[int | None]:
-    """Return which of these threads are alive and not this one."""
+    """Return those of these threads that are alive, except the current one."""
     others = set(threads) - {None, get_ident()}
     return others and others & {each.ident for each in threading.enumerate()}

@@ -22,29 +22,29 @@ MOST_REPORTED = 256
 
 
 class _Suspect:
-    """A parameter that gradient reaches, that no optimizer holds, and that has not moved so far."""
+    """A parameter that gradient reaches, but no optimizer holds, and that has not moved so far."""
 
     def __init__(self, tensor: Tensor, since: int) -> None:
         self.tensor = weakref.ref(tensor)
         self.fingerprint = written_fingerprint(tensor)
         self.since = since
-        self.seen_at = since  # the update
+        self.seen_at = since  # the latest update
         self.looks = 1
         self.places: Counter[Place] = Counter()
         self.reported: Unowned | None = None
 
 
 class UnownedParameters:
-    """Finds them in the leaves of losses, and writes those seen often enough into the history."""
+    """Finds parameters without an optimizer in the leaves of losses, and reports them to the history."""
 
     def __init__(self, history: History, namer: Namer) -> None:
         self._history = history
         self._namer = namer
-        self._owned: dict[int, weakref.ref[Tensor]] = {}  # what an optimizer holds or has held
-        self._suspects: dict[int, _Suspect | None] = {}  # None: has been seen to move
+        self._owned: dict[int, weakref.ref[Tensor]] = {}  # held by an optimizer, now or earlier
+        self._suspects: dict[int, _Suspect | None] = {}  # None: it has moved
 
     def add_owned(self, parameters: Iterable[Tensor]) -> None:
-        """Note parameters that an optimizer holds."""
+        """Add parameters that an optimizer holds."""
         for p in parameters:
             if not self._is_owned(p):
                 self._owned[id(p)] = weakref.ref(p)
@@ -52,9 +52,9 @@ class UnownedParameters:
     def look(
         self, leaves: dict[int, Tensor], place: Place | None, update: int, silent: Callable[[], list[Tensor]]
     ) -> None:
-        """Look at the leaves of a loss, by id, on the way to an update.
+        """Check the leaves of a loss, by id, before an update.
 
-        `silent` returns the parameters of optimizers that have had no gradient so far.
+        `silent` returns the parameters in optimizers that have had no gradient so far.
         """
         from torch import nn
 
@@ -73,7 +73,7 @@ class UnownedParameters:
         return known is not None and known() is tensor
 
     def _suspect(self, key: int, leaf: Tensor, update: int) -> _Suspect | None:
-        """Return what is known of a parameter that no optimizer holds; None once it moves: by hand, or by average."""
+        """Return the suspect of a parameter that no optimizer holds; None if something else moves it."""
         suspect = self._suspects.get(key)
         if suspect is not None and suspect.tensor() is not leaf:
             del self._suspects[key]
@@ -92,10 +92,10 @@ class UnownedParameters:
         return suspect
 
     def _report(self, due: list[tuple[_Suspect, Tensor]], silent: list[Tensor]) -> None:
-        """Write down parameters that no optimizer holds, and how many old ones one holds in their place.
+        """Report parameters that no optimizer holds, and the number of replaced ones that one still holds.
 
-        The old ones have had no gradient since the optimizer was first seen to step, no model has them, and there are
-        some of as many dimensions as each of the new ones.
+        Replaced parameters have had no gradient so far, and no model holds them. Every new parameter needs one with
+        the same number of dimensions.
         """
         named = self._namer.name([*(leaf for _, leaf in due), *silent])
         lost = [len(each.shape) for each in named[len(due) :] if not each.name]

@@ -1,4 +1,4 @@
-"""One optimizer that is watched: the window that leads to its next update, and what is known of its gradients."""
+"""A watched optimizer: the window of its next update, and the state of its gradients."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from gradlab.audit.recording.names import Namer
     from gradlab.audit.recording.samples import Groups, Sample
 
-    Grads = list[tuple[Tensor, Tensor | None, int]]  # parameters, what their .grad held and which version of it
+    Grads = list[tuple[Tensor, Tensor | None, int]]  # parameter, its .grad, the version of that
 
-WITH_LINES = 8  # first updates, of which the lines are asked for
-MOST_WITH_LINES = 64  # updates measured of which they are
+WITH_LINES = 8  # first updates whose lines are stored
+MOST_WITH_LINES = 64  # measured updates whose lines are stored
 
 
 class PassStart(NamedTuple):
-    """What one optimizer's gradients were when a backward pass began."""
+    """The gradients of one optimizer at the start of a backward pass."""
 
     watched: WatchedOptimizer
     groups: Groups
-    grads: Grads | None  # None where no parameter had any
-    samples: list[Sample]  # where the update is measured
+    grads: Grads | None  # None if no parameter had a gradient
+    samples: list[Sample]  # if the update is measured
 
 
 class FastPath(NamedTuple):
-    """What `fast_paths` need of the only optimizer, where the way to its next update is not measured."""
+    """State that `fast_paths` needs of the only optimizer, if its next update is not measured."""
 
     watched: WatchedOptimizer
-    probe: weakref.ref[Tensor]  # a parameter that shows whether there is gradient
-    stretch: Stretch  # of equal traces: the latest
+    probe: weakref.ref[Tensor]  # a parameter that shows whether there is a gradient
+    stretch: Stretch  # the latest one
 
 
 class WatchedOptimizer:
-    """One optimizer that is watched; `forget` is called when it is gone."""
+    """A watched optimizer; `forget` is called when it is deleted."""
 
     def __init__(
         self, optimizer: Optimizer, history: OptimizerHistory, namer: Namer, forget: Callable[[Any], None]
@@ -55,57 +55,57 @@ class WatchedOptimizer:
         self.optimizer = weakref.ref(optimizer, forget)
         self.history = history
         thread = threading.current_thread()
-        # The thread of its last step; before that the one that made it, None if that was the main thread.
+        # The thread of its last step, at first the one that created it; None for the main thread.
         self.thread = None if thread is threading.main_thread() else thread.ident
         self.window = Window(UpdateMeasurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
-        self.has_gradient = False  # when last it was looked at
-        self.step_depth = 0  # calls of step within each other that are under way
-        self.step_without_gradient = False  # the one under way
-        self.accumulates = False  # the last update took several backward passes
-        self.next_measured = 2  # the number of the next update that is measured, after the one under way
-        self.reached_sets: set[frozenset[int]] | None = None  # by passes of one window, if different: ids
+        self.has_gradient = False  # when last checked
+        self.step_depth = 0  # running calls of step, which may be nested
+        self.step_without_gradient = False  # the running one
+        self.accumulates = False  # the last update had several backward passes
+        self.next_measured = 2  # number of the next measured update, after the current one
+        self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
         self._probes = Probes()
-        self._found: list[Sample] | None = None  # by the step under way
+        self._found: list[Sample] | None = None  # samples at the running step
 
     @property
     def groups(self) -> Groups:
-        """The optimizer's groups of parameters, none once it is gone."""
+        """The optimizer's parameter groups, none once it is deleted."""
         optimizer = self.optimizer()
         return optimizer.param_groups if optimizer is not None else []
 
     @property
     def parameters(self) -> list[Tensor]:
-        """The optimizer's parameters, none once it is gone."""
+        """The optimizer's parameters, none once it is deleted."""
         return [p for group in self.groups for p in group["params"]]
 
     @property
     def measures_next(self) -> bool:
-        """Whether the update after the one under way is measured."""
+        """Whether the update after the current one is measured."""
         return self.history.updates + 2 >= self.next_measured
 
     def fast_path(self) -> FastPath | None:
-        """Return its fast path after a step, None where all is to be recorded in full."""
+        """Return its fast path after a step, or None if everything must be recorded in full."""
         window, probe = self.window, self._probes.first(self.groups)
         if window.measurement or window.asks_for_lines or self.checks.silent or probe is None:
             return None
         return FastPath(self, weakref.ref(probe), self.history.stretches[-1])
 
     def cleared(self) -> None:
-        """Note that a call has cleared its gradients."""
+        """Record that a call has cleared its gradients."""
         self.has_gradient = False
         self.window.add(Event.CLEARED)
 
     # Backward passes
 
     def start_pass(self, groups: Groups) -> PassStart:
-        """Look at its gradients before a backward pass."""
+        """Check its gradients before a backward pass."""
         measurement = self.window.measurement
         if measurement and self.accumulates and (probe := self._probes.first(groups)) is not None:
             measurement.weights_are(sample(probe))
         probe = None if measurement or self.has_gradient else self._probes.first(groups)
         if probe is not None and probe.grad is None:
-            return PassStart(self, groups, None, [])  # cleared by call: all is None, and a look at each costs time
+            return PassStart(self, groups, None, [])  # cleared by call, so all are None
         grads: Grads = []
         empty = True
         for group in groups:
@@ -114,8 +114,8 @@ class WatchedOptimizer:
                 if grad is None:
                     grads.append((p, None, -1))
                 else:
-                    empty = empty and not p.requires_grad  # zeros in a frozen one are nothing that is left
-                    grads.append((p, grad, grad._version))  # noqa: SLF001 - not public otherwise
+                    empty = empty and not p.requires_grad  # zeros of frozen ones don't count
+                    grads.append((p, grad, grad._version))  # noqa: SLF001 - no public equivalent
         if self.has_gradient and empty:
             self._was_found_cleared()
         if not measurement:
@@ -123,7 +123,7 @@ class WatchedOptimizer:
         return PassStart(self, groups, grads, [None] * len(self._probes.keys) if empty else self._probes.read(groups))
 
     def end_pass(self, start: PassStart) -> None:
-        """Note whether the pass has reached any of its parameters."""
+        """Record a backward pass if it reached any of its parameters."""
         grads = start.grads
         if not (_any_has_gradient(start.groups) if grads is None else _any_changed(grads)):
             return
@@ -135,7 +135,7 @@ class WatchedOptimizer:
     # Steps
 
     def start_step(self, groups: Groups) -> None:
-        """Look at what a step is going to take."""
+        """Check the gradients before a step."""
         self.step_depth, self.thread = 1, threading.get_ident()
         probe = self._probes.first(groups)
         has_gradient = (probe is not None and probe.grad is not None) or _any_has_gradient(groups)
@@ -145,20 +145,20 @@ class WatchedOptimizer:
         measured, measures_next = self.window.measurement is not None, self.measures_next
         if measured or measures_next:
             self._found = self._probes.read(groups)
-        few_are_enough = self.checks.trusted and measures_next  # where each update is measured
+        few_are_enough = self.checks.trusted and measures_next  # if every update is measured
         if self.checks.silent or (measured and not few_are_enough):
             self.checks.step_started(groups, measured=measured)
 
     def end_step(self, optimizer: Optimizer, fetched: int, *, within_pass: bool) -> Window:
-        """Count the update, begin the next window, and return the one that has ended.
+        """Count the update, begin the next window, and return the one that ended.
 
-        `fetched` batches were given by DataLoaders so far.
+        `fetched` is the number of batches from DataLoaders so far.
         """
         window, history, groups = self.window, self.history, optimizer.param_groups
         measurement, measures_next = window.measurement, self.measures_next
         of_closure = Event.CLOSURE_BACKWARD in window.letters
         if (measurement or measures_next) and (of_closure or hasattr(optimizer, "grad_scale")):
-            self._found = self._probes.read(groups)  # a closure, or fused: unscaled within the step
+            self._found = self._probes.read(groups)  # a closure or a fused optimizer: unscaled in the step
         if self.step_without_gradient and not of_closure:
             window.add(Event.NO_GRADIENT)
         if window.asks_for_lines:
@@ -183,7 +183,7 @@ class WatchedOptimizer:
         return window
 
     def close(self) -> None:
-        """Write down what has happened since the last update."""
+        """Store the events since the last update."""
         self.history.pending = self.window.letters
         self.window.add_lines_to(self.history)
         self.window.letters = ""
@@ -203,9 +203,9 @@ def _any_has_gradient(groups: Groups) -> bool:
 
 
 def _any_changed(grads: Grads) -> bool:
-    """Say whether new gradient has come into any `.grad` since."""
+    """Say whether any `.grad` has changed since."""
     for p, grad, version in grads:
         now = p.grad
-        if now is not None and (now is not grad or now._version != version):  # noqa: SLF001 - not public otherwise
+        if now is not None and (now is not grad or now._version != version):  # noqa: SLF001 - no public equivalent
             return True
     return False

@@ -1,4 +1,4 @@
-"""The window of one optimizer: what happens on the way to its next update."""
+"""The window of one optimizer: the events before its next update."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ class Pass:
     """A backward pass in the window of one optimizer."""
 
     place: Place | None
-    reached: frozenset[int] | None  # ids of the optimizer's parameters; None where that is not known
-    others: frozenset[int]  # ids of other watched optimizers of which it reached something
-    after_step: bool = False  # another optimizer had stepped for a pass of this window before
-    stepped: dict[int, str] = field(default_factory=dict)  # by id: kinds of optimizers reached that stepped since
+    reached: frozenset[int] | None  # ids of the optimizer's parameters; None if unknown
+    others: frozenset[int]  # ids of other watched optimizers whose parameters it reached
+    after_step: bool = False  # another optimizer had already stepped for an earlier pass of this window
+    stepped: dict[int, str] = field(default_factory=dict)  # classes of reached optimizers that stepped since, by id
 
 
 @dataclass(slots=True, eq=False)
 class Window:
-    """What has happened since the last update."""
+    """Events since the last update."""
 
-    measurement: UpdateMeasurement | None  # where this update is measured
-    asks_for_lines: bool  # of the user's code, for every event
-    fetched_before: int = 0  # batches given by DataLoaders up to the last update
+    measurement: UpdateMeasurement | None  # None if this update is not measured
+    asks_for_lines: bool  # whether to store the user's line of every event
+    fetched_before: int = 0  # batches from DataLoaders up to the last update
     letters: str = ""  # the trace
-    lines: list[Place | None] = field(default_factory=list)  # one per letter, if asked for
-    passes: list[Pass] = field(default_factory=list)  # if measured
+    lines: list[Place | None] = field(default_factory=list)  # one per letter, if stored
+    passes: list[Pass] = field(default_factory=list)  # only if measured
     losses: list[Loss] = field(default_factory=list)  # of the backward passes whose loss was read
-    letters_at_loss: int = 0  # letters when the last loss was read; -1 where it was not to be
+    letters_at_loss: int = 0  # letters when the last loss was read, or -1
 
     def add(self, event: Event, *, repeated: bool = False) -> None:
-        """Add an event to the trace; the same one twice in a row only if `repeated`."""
+        """Add an event to the trace; add the same event twice in a row only if `repeated`."""
         if (repeated or not self.letters.endswith(event)) and len(self.letters) < LONGEST:
             self.letters += event
             if self.asks_for_lines:
                 self.lines.append(user_location())
 
     def add_lines_to(self, history: OptimizerHistory) -> int:
-        """Write down the lines that led to the update, and return how many of them took backward passes."""
+        """Store the lines of this window, and return the number of lines with backward passes."""
         if not self.lines:
             return 0
         letters = own_part(self.letters)

@@ -1,4 +1,4 @@
-"""`gradlab audit`: a script run and watched, and the report written once, however it ends."""
+"""`gradlab audit`: runs a script under a watch and writes one report, however the script ends."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def audit(
     sample: int | None,
     strict: bool,
 ) -> int:
-    """Run a script, or a module by its name, under the audit, and return the exit status.
+    """Audit a script, or a module by its name, and return the exit status.
 
-    That is the script's own where it is not 0; else 130 where SIGINT came after the script; else 1 where something was
-    found and `strict`; else 0. `write` is called once with the report and the script's own status, also when a signal
-    ends the process. From the script's end on, `interrupts` holds SIGINT back.
+    The status is the script's own if not 0; 130 if SIGINT came after the script; 1 if `strict` and the report has
+    errors or warnings; otherwise 0. `write` is called once with the report and the script's own status, even if a
+    signal ends the process. After the script has ended, `interrupts` delays SIGINT.
 
     Raises:
-        AuditError: there is no such script.
+        AuditError: the script does not exist.
     """
     owner, recorder = os.getpid(), Recorder(sample)
     report = Report(recorder.history)
-    written, terminated_late = False, False  # the latter: as the report was written
+    written, terminated_late = False, False  # the latter: while the report was written
 
     def terminated() -> bool:
         nonlocal written, terminated_late
@@ -60,7 +60,7 @@ def audit(
             status = _ended(name, args, interrupts, is_module=is_module)
         finally:
             active.stop(recorder)
-        if os.getpid() != owner:  # the script has forked, and this is the child, which ends as it would have
+        if os.getpid() != owner:  # a forked child of the script, which writes no report
             return status
         signals.flush()
         written = True
@@ -71,13 +71,13 @@ def audit(
 
 
 def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
-    """Run it, and return its exit status, with SIGINT held."""
+    """Run the script, and return its exit status, with SIGINT held from its end on."""
     try:
         try:
             return running.run(name, args, is_module=is_module)
         finally:
             interrupts.hold()
     except KeyboardInterrupt as error:
-        interrupts.hold()  # a second one may have come before the first line of it
+        interrupts.hold()  # a second one may have come before the first hold()
         running.show(error)
         return signals.INTERRUPTED

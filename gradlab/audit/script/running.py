@@ -1,8 +1,8 @@
-"""Running a user's script in this process, as `python SCRIPT` and `python -m MODULE` would.
+"""Runs a user's script in this process, as `python SCRIPT` and `python -m MODULE` would.
 
-It is `__main__`, its arguments are its own, its first place to import from is its folder; an exception that it
-lets out is shown as Python shows it, without our frames. What differs: `sys.orig_argv`; and a signal that it does not
-handle ends the process with the status 130 or 143 rather than by the signal itself.
+The script is `__main__`, gets its own arguments and imports from its folder first. Unhandled exceptions look as usual,
+without our frames. Two things differ: `sys.orig_argv`, and unhandled signals, which end the process with status 130
+or 143 instead of the signal itself.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ if TYPE_CHECKING:
 
 
 class Script(NamedTuple):
-    """What is to be run."""
+    """A script that is ready to run."""
 
     file: str
     code: CodeType
-    spec: ModuleSpec | None = None  # of a module
+    spec: ModuleSpec | None = None  # only of a module
 
 
 def script(name: str, command: str) -> Script:
-    """Return the script in a file, ready to run; its folder is from now on the first to import from.
+    """Return the script in a file; imports search its folder first from now on.
 
     `command` is sys.argv[0] of our own command.
 
     Raises:
-        AuditError: there is no such file, or it cannot be read.
-        SyntaxError: it does not compile.
+        AuditError: the file does not exist or cannot be read.
+        SyntaxError: the script does not compile.
     """
     path = Path(name)
     if path.is_dir():
-        raise AuditError(f"script '{shortened(name)}' is a folder; give a file of it, or -m package.module")
+        raise AuditError(f"script '{shortened(name)}' is a folder; give a file in it, or -m package.module")
     try:
         source = path.read_bytes()
     except OSError as error:
         raise AuditError(f"script '{shortened(name)}' cannot be read: {error.strerror}") from None
     _import_first_from(path.resolve().parent, command)
-    file = os.path.join(Path.cwd(), name)  # noqa: PTH118 - as Python joins it, which leaves a `..` where it is
+    file = os.path.join(Path.cwd(), name)  # noqa: PTH118 - as Python does, which keeps `..`
     return Script(file, compile(source, file, "exec", dont_inherit=True))
 
 
 def module(name: str, command: str) -> Script:
-    """Return the script that `python -m` runs by that name; a package's is its `__main__`.
+    """Return the script that `python -m` runs by this name; for a package, its `__main__`.
 
-    The current folder is from now on the first to import from, and the packages above the module are imported.
+    Imports search the current folder first from now on. The packages above the module are imported.
 
     Raises:
-        AuditError: there is no such module.
-        SyntaxError: it does not compile.
+        AuditError: the module does not exist.
+        SyntaxError: the module does not compile.
     """
     _import_first_from(Path.cwd(), command)
     try:
@@ -73,13 +73,13 @@ def module(name: str, command: str) -> Script:
     except (ImportError, ValueError) as error:
         raise AuditError(f"module '{shortened(name)}' cannot be found: {error}") from None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise AuditError(f"there is no module '{shortened(name)}' that can be run, here or installed")
+        raise AuditError(f"module '{shortened(name)}' has no .py file here or among installed packages")
     source = Path(spec.origin).read_bytes()
     return Script(spec.origin, compile(source, spec.origin, "exec", dont_inherit=True), spec)
 
 
 def _import_first_from(folder: Path, command: str) -> None:
-    """Put the folder where Python has put the one of our own command; not where it has been told to put none (-P)."""
+    """Replace our own command's folder in sys.path with this one, unless Python runs with -P."""
     if sys.flags.safe_path:
         return
     ours = {"", str(Path.cwd()), str(Path(command).parent)}
@@ -87,11 +87,11 @@ def _import_first_from(folder: Path, command: str) -> None:
 
 
 def own_paths(chosen: Script) -> list[str]:
-    """Return the script's own file, and the folder of the topmost package with code that it is a module of."""
+    """Return the script's file, and the folder of its topmost package with code."""
     names = (chosen.spec.parent or "").split(".") if chosen.spec is not None else []
     packages = [sys.modules.get(".".join(names[: nth + 1])) for nth in range(len(names))]
     files = [each.__file__ for each in packages if each is not None and each.__file__]
-    return [chosen.file, *(str(Path(file).parent) for file in files[:1] if names[0] != "torch")]  # its launcher
+    return [chosen.file, *(str(Path(file).parent) for file in files[:1] if names[0] != "torch")]  # not its launcher
 
 
 def _become_main(chosen: Script) -> None:
@@ -106,11 +106,11 @@ def _become_main(chosen: Script) -> None:
 
 
 def run(name: str, args: Sequence[str], *, is_module: bool) -> int:
-    """Run a file, or a module by its name, as `__main__`, and return the exit status that Python would end with.
+    """Run a file, or a module by its name, as `__main__`, and return the exit status that Python would return.
 
     Raises:
-        AuditError: it does not exist.
-        KeyboardInterrupt: the script lets it out, or it came while its threads were waited for.
+        AuditError: the script does not exist.
+        KeyboardInterrupt: the script does not catch it, or it came while waiting for the script's threads.
     """
     sys.argv, (command, *_) = ["-m" if is_module else name, *args], sys.argv
     chosen, status = None, 0
@@ -118,12 +118,12 @@ def run(name: str, args: Sequence[str], *, is_module: bool) -> int:
         chosen = module(name, command) if is_module else script(name, command)
         _become_main(chosen)
         sys.argv = [chosen.file if is_module else name, *args]
-        exec(chosen.code, vars(sys.modules["__main__"]))  # noqa: S102 - it is what we are asked for
+        exec(chosen.code, vars(sys.modules["__main__"]))  # noqa: S102 - running the script is the purpose
     except KeyboardInterrupt:
         raise
-    except SystemExit as end:  # of the script, or of a package above the module, which is imported on the way
+    except SystemExit as end:  # from the script, or from a package above the module
         status = status_of(end)
-    except BaseException as error:  # likewise
+    except BaseException as error:  # the same
         if chosen is None and isinstance(error, AuditError):
             raise
         show(error.with_traceback(None) if chosen is None and isinstance(error, SyntaxError) else error)
@@ -133,7 +133,7 @@ def run(name: str, args: Sequence[str], *, is_module: bool) -> int:
 
 
 def status_of(end: SystemExit) -> int:
-    """Return the status of sys.exit(...); a text goes to stderr, as Python does."""
+    """Return the status of sys.exit(...); write a text to stderr, as Python does."""
     if end.code is None:
         return 0
     if isinstance(end.code, int):
@@ -145,19 +145,19 @@ def status_of(end: SystemExit) -> int:
 
 
 def show(error: BaseException) -> None:
-    """Show an exception by sys.excepthook, which may be the script's own, without the frames that are ours."""
+    """Show an exception through sys.excepthook, which the script may have replaced, without our frames."""
     without_ours(error)
     try:
         sys.excepthook(type(error), error, error.__traceback__)
-    except SystemExit:  # of a hook that ends the process: the status stays
+    except SystemExit:  # from the hook; the status stays the same
         return
-    except BaseException as of_hook:  # a hook that fails is shown, as Python does
+    except BaseException as of_hook:  # Python shows both exceptions if the hook fails
         sys.__excepthook__(type(of_hook), of_hook, of_hook.__traceback__)
         sys.__excepthook__(type(error), error, error.__traceback__)
 
 
 def without_ours(error: BaseException | None) -> None:
-    """Take our frames out of the traceback of an exception and of those that it came from."""
+    """Remove our frames from the tracebacks of an exception and its causes."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -181,7 +181,7 @@ def _rest(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _wait_for_threads() -> None:
-    """Wait for what the script has left running, as Python does at its end."""
+    """Wait for the script's threads, as Python does at its end."""
     for each in threading.enumerate():
         if each is not threading.current_thread() and not each.daemon:
             each.join()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM around a script: one report, however it ends."""
+"""SIGINT and SIGTERM during an audit: exactly one report is written."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 @contextmanager
 def on_sigterm(terminated: Callable[[], bool]) -> Iterator[None]:
-    """Call `terminated` at SIGTERM, and end by 143 if it returns True; unless the script handles or ignores it."""
+    """Call `terminated` at SIGTERM, and exit with 143 if it returns True. A handler of the script takes precedence."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
     owner = os.getpid()
 
     def came(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a worker that was forked: it ends as it would have
+        if os.getpid() != owner:  # a forked worker: it ends as without the audit
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -46,23 +46,23 @@ def on_sigterm(terminated: Callable[[], bool]) -> Iterator[None]:
 
 
 class Interrupts:
-    """Holds SIGINT back once a script has ended, so that the report is not lost to a second Ctrl-C.
+    """Delays SIGINT after a script has ended, so that a second Ctrl-C does not lose the report.
 
-    As a context, it restores the handler of SIGINT. Where it is ignored, it stays so.
+    As a context manager, it restores the handler at the end. An ignored SIGINT stays ignored.
     """
 
     def __init__(self) -> None:
-        self.came = False  # whether one was held back
-        self._before: Any = None  # its handler
+        self.came = False  # whether one was delayed
+        self._before: Any = None  # the original handler
 
     def hold(self) -> None:
-        """Hold it back from now on; not in another thread than the main one, where it never comes."""
+        """Delay SIGINT from now on. Only the main thread needs this."""
         if threading.current_thread() is not threading.main_thread():
             return
         while self._before is None and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
             try:
                 self._before = signal.signal(signal.SIGINT, self._came)
-            except KeyboardInterrupt:  # it was on its way
+            except KeyboardInterrupt:  # it had already been sent
                 self.came = True
 
     def _came(self, _number: int, _frame: FrameType | None) -> None:
@@ -78,13 +78,13 @@ class Interrupts:
 
 
 def end_at_once(status: int) -> NoReturn:
-    """End the process as a signal does: Python runs nothing more then, either."""
+    """End the process at once, like a signal: Python runs no cleanup."""
     flush()
     os._exit(status)
 
 
 def flush() -> None:
-    """Write out what the script has printed, as far as its streams let us."""
+    """Flush stdout and stderr, and ignore streams that fail."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError, RuntimeError):  # the last: a signal came as it was written
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):  # RuntimeError: a signal interrupted a write
             stream.flush()

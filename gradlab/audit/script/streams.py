@@ -1,4 +1,4 @@
-"""The streams of a script under the audit, and those of its report."""
+"""The streams of a script and of its report."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Streams:
-    """The script's streams: as Python opens them; with `to_stderr`, its stdout is stderr, and ours the result's.
+    """The script's streams. With `to_stderr`, its stdout goes to stderr, and stdout takes only the report.
 
-    `errors` are how stdout and stderr treat what they cannot encode, as Python has opened them; None where not known.
+    `errors` are Python's original error handlers of stdout and stderr, None if unknown.
     """
 
     def __init__(self, *, to_stderr: bool, errors: Sequence[str | None] = (None, None)) -> None:
@@ -25,12 +25,12 @@ class Streams:
                 stream.reconfigure(errors=mode)
         self._stdout: Any = sys.stdout
         self._stderr = sys.stderr
-        self._replaced = False  # whether sys.stdout is another object for a while
+        self._replaced = False  # whether sys.stdout is temporarily replaced
         self._number: int | None = None
         if not to_stderr:
             return
         try:
-            if sys.stdout.fileno() == 1:  # what its C code and its children print, too
+            if sys.stdout.fileno() == 1:  # also redirects C code and child processes
                 self._number = os.dup(1)
                 os.dup2(2, 1)
                 return
@@ -39,32 +39,32 @@ class Streams:
         sys.stdout, self._replaced = sys.stderr, True
 
     def write_result(self, text: str) -> None:
-        """Write to what was stdout, whatever the script has done to its own since."""
+        """Write to the original stdout, even if the script has replaced or closed it."""
         if self._number is None:
             self._stdout.write(text)
             self._stdout.flush()
             return
-        with open(self._number, "w", encoding="utf-8", closefd=False) as stream:  # a number, no path
+        with open(self._number, "w", encoding="utf-8", closefd=False) as stream:  # a file descriptor, not a path
             stream.write(text)
 
     def write_message(self, text: str) -> None:
-        """Write a line to what was stderr, if it can still be written to."""
+        """Write a line to the original stderr, if it is still open."""
         with suppress(OSError, ValueError, AttributeError):
             try:
                 self._stderr.write(f"{text}\n")
                 self._stderr.flush()
-            except RuntimeError:  # a signal came while something was being written to it: it takes no more
+            except RuntimeError:  # a signal interrupted a write, so the stream is blocked
                 os.write(self._stderr.fileno(), f"{text}\n".encode(self._stderr.encoding, "backslashreplace"))
 
     def take_back(self) -> None:
-        """Let stdout be itself again, for an error in place of the report."""
+        """Restore stdout, to print an error instead of the report."""
         if self._number is not None:
             flush()
             os.dup2(self._number, 1)
 
     def restore(self) -> None:
-        """Restore sys.stdout where it was replaced, and leave None in place of one that the script closed."""
+        """Restore sys.stdout if it was replaced; set it to None if the script closed it."""
         if self._replaced:
             sys.stdout = self._stdout
         if getattr(sys.stdout, "closed", False):
-            sys.stdout = None  # as Python has it without a stdout
+            sys.stdout = None  # as Python does without a stdout

@@ -1,4 +1,4 @@
-"""Four micro-batches, and p.grad = None at each."""
+"""Four micro-batches, with p.grad = None before each."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Four micro-batches, and zeros are written at each."""
+"""Four micro-batches, with zeros written into .grad before each."""
 
 import torch
 from torch import nn

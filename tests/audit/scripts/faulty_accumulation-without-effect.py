@@ -1,4 +1,4 @@
-"""Four micro-batches, cleared at each."""
+"""Four micro-batches, with zero_grad() before each."""
 
 import torch
 from torch import nn

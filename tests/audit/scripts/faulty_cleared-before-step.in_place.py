@@ -1,4 +1,4 @@
-"""Cleared between the backward pass and the step, by zeros that are written in place."""
+"""Cleared between the backward pass and the step, by zeros written in place."""
 
 import torch
 from torch import nn

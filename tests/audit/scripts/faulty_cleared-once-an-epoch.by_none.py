@@ -1,4 +1,4 @@
-"""Cleared in the outer loop only, by p.grad = None."""
+"""Cleared only in the outer loop, by p.grad = None."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""zero_grad() stands in the outer loop."""
+"""zero_grad() is in the outer loop."""
 
 import torch
 from torch import nn

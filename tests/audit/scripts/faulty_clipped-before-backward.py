@@ -1,4 +1,4 @@
-"""Clipped before there is a gradient."""
+"""Clipped before the backward pass."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Clipped while the gradient is still scaled; the step itself unscales it."""
+"""Clipped while the gradient is still scaled; the scaler's step unscales it."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""LBFGS, cleared before the step and not at each point that it tries."""
+"""LBFGS, cleared before the step instead of in the closure."""
 
 import torch
 from torch import nn

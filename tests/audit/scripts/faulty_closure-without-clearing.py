@@ -1,4 +1,4 @@
-"""LBFGS, whose closure adds up what it finds at each point."""
+"""LBFGS, whose closure never clears."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Two micro-batches, whose losses are divided by two, and their gradient too."""
+"""Two micro-batches: the losses are divided by two, and then their gradient again."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Four micro-batches, divided by four by the criterion and by the loop."""
+"""Four micro-batches: both the criterion and the loop divide by four."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The first window closes a micro-batch late, in each epoch; what is left is cleared."""
+"""In every epoch, the first window closes one micro-batch late; leftover gradients are cleared."""
 
 import torch
 from torch import nn

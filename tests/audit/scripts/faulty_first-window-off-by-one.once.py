@@ -1,4 +1,4 @@
-"""The first window of the training closes after one micro-batch; epochs are passes over a list."""
+"""The first window of the training closes after one micro-batch; the data is a list."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The first window closes after one micro-batch, in each epoch."""
+"""In every epoch, the first window closes after one micro-batch."""
 
 import torch
 from torch import nn

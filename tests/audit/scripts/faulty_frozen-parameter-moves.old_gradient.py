@@ -1,4 +1,4 @@
-"""A layer is frozen between the backward pass and the step, and the gradient that it has stays."""
+"""A layer is frozen between the backward pass and the step, and keeps its old gradient."""
 
 import torch
 from torch import nn

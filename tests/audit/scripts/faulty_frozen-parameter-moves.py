@@ -1,4 +1,4 @@
-"""A layer is frozen after some epochs; zeros in .grad let its momentum and the weight decay go on."""
+"""A layer is frozen after some epochs; zeros in .grad let momentum and weight decay continue."""
 
 import torch
 from torch import nn

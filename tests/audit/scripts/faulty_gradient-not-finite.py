@@ -1,4 +1,4 @@
-"""The root of a distance that becomes 0."""
+"""The square root of a distance that becomes 0."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The hidden state goes on to the next window with its graph, which is retained."""
+"""The hidden state enters the next window with its graph, which is retained."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Ten micro-batches in windows of four: the last two make a window, and are divided by four."""
+"""Ten micro-batches in windows of four: the last two form a window, but are divided by four."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Each epoch is left after ten micro-batches: the last two are cleared before the next."""
+"""Every epoch is left after ten micro-batches: the last two are cleared before the next epoch."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A GAN whose discriminator is cleared after its step, and not of what the loss of the generator leaves in it."""
+"""A GAN whose discriminator is cleared after its step, but keeps gradient of the generator's loss."""
 
 import torch
 from torch import nn

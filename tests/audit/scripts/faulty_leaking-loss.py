@@ -1,4 +1,4 @@
-"""A GAN without detach(): what the loss of the discriminator leaves in the generator is there at its step."""
+"""A GAN without detach(): the generator's step uses gradient of the discriminator's loss."""
 
 import torch
 from torch import nn

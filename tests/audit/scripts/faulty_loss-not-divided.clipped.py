@@ -1,4 +1,4 @@
-"""Four micro-batches whose losses are summed, and whose gradient is clipped at a norm meant for the mean."""
+"""Four micro-batches with summed losses, clipped at a norm meant for the mean."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The line that was forgotten."""
+"""zero_grad() was forgotten."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The optimizer holds a copy of the model that is trained."""
+"""The optimizer holds a copy of the trained model."""
 
 import copy
 

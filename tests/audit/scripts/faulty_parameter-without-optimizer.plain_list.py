@@ -1,4 +1,4 @@
-"""Layers in a plain list, which parameters() does not see."""
+"""Layers in a plain list, which parameters() skips."""
 
 import torch
 from torch import nn

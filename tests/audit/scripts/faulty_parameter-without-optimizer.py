@@ -1,4 +1,4 @@
-"""An encoder and a decoder, and an optimizer of the one."""
+"""An encoder and a decoder, but an optimizer for only one of them."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A head is trained, the body it stands on not, though it asks for gradient; a temperature is in no model."""
+"""Only a head is trained, although its body requires gradient; a temperature belongs to no model."""
 
 import torch
 from torch import nn

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-warnings.filterwarnings("ignore", "Detected call of")  # torch tells the first time, and no more
+warnings.filterwarnings("ignore", "Detected call of")  # torch warns once
 torch.manual_seed(0)
 x = torch.randn(64, 4)
 loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)

@@ -1,4 +1,4 @@
-"""Four batches drawn by hand, or four losses of one: they are summed and clipped, and nothing tells which they are."""
+"""Four batches drawn by hand, summed and clipped: they look like four losses of one batch."""
 
 import torch
 from torch import nn

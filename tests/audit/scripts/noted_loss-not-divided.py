@@ -1,4 +1,4 @@
-"""Four micro-batches whose losses are means, and are summed."""
+"""Four micro-batches whose mean losses are summed."""
 
 import torch
 from torch import nn

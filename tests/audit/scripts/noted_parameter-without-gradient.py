@@ -1,4 +1,4 @@
-"""A layer that the model has and does not use."""
+"""A layer that the model does not use."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A trained network in the loss, in eval mode, whose parameters still ask for gradient."""
+"""A trained network in eval mode in the loss, whose parameters still require gradient."""
 
 import torch
 from torch import nn

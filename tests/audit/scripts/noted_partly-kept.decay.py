@@ -1,4 +1,4 @@
-"""Nine tenths are kept, in place."""
+"""Nine tenths of the gradient are kept, in place."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Halved after each step: a choice."""
+"""Halved after every step, on purpose."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Accelerate, with accumulation over batches, clipping and a scheduler."""
+"""Accelerate with accumulation, clipping and a scheduler."""
 
 import torch
 from accelerate import Accelerator

@@ -1,4 +1,4 @@
-"""Four micro-batches, cleared once a window."""
+"""Four micro-batches, cleared once per window."""
 
 import torch
 from torch import nn

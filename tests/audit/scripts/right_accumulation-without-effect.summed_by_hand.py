@@ -1,4 +1,4 @@
-"""The gradient of each sample is clipped and added up by hand, and zeros are written in its place: for privacy."""
+"""Differential privacy: per-sample gradients are clipped, summed by hand and replaced by zeros."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Mixed precision in bfloat16, with a scaler that skips a step now and then."""
+"""Mixed precision in bfloat16, with a scaler that sometimes skips a step."""
 
 import torch
 from torch import nn

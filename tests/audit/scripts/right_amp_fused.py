@@ -1,4 +1,4 @@
-"""A fused optimizer, which unscales within its step."""
+"""A fused optimizer, which unscales inside its step."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Mixed precision in float16, unscaled within the step of the scaler."""
+"""Mixed precision in float16, unscaled inside the scaler's step."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Gradients by torch.autograd.grad, assigned by hand; no backward() at all."""
+"""Gradients by torch.autograd.grad, assigned by hand, without backward()."""
 
 import torch
 from torch import nn

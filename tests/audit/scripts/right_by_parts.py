@@ -1,4 +1,4 @@
-"""Two parts of a model, each cleared on its own, with one optimizer."""
+"""Two parts of a model, cleared separately, with one optimizer."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Activations are computed anew in the backward pass, by hooks."""
+"""Activation checkpointing by hooks."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Activations are computed anew in the backward pass, by a backward pass within it."""
+"""Activation checkpointing by a nested backward pass."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Layers are held as they are by zeros written into their gradients, all but the last; a unit that is dead."""
+"""All layers but the last are fixed by zeros in their gradients; one unit is dead."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""zero_grad() stands in the inner loop."""
+"""zero_grad() is in the inner loop."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Four micro-batches, clipped once; the norm is asked for at each."""
+"""Four micro-batches, clipped once; the norm is computed after each."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Unscaled, then clipped; a step is skipped now and then; two micro-batches an update."""
+"""Unscaled, then clipped, with two micro-batches per update; some steps are skipped."""
 
 import torch
 from torch import nn

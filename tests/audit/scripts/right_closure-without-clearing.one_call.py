@@ -1,4 +1,4 @@
-"""A closure that is called once a step, cleared before it, with two losses."""
+"""A closure with two losses that is called once per step, cleared before the step."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""DistributedDataParallel with gloo: accumulation under no_sync(), on as many processes as RANK and WORLD_SIZE say."""
+"""DistributedDataParallel with gloo, accumulation and no_sync(), configured by RANK and WORLD_SIZE."""
 
 import os
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Four micro-batches, whose gradient is divided by four instead of their losses."""
+"""Four micro-batches whose gradient is divided by four instead of their losses."""
 
 import torch
 from torch import nn

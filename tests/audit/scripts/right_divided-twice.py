@@ -1,4 +1,4 @@
-"""Four micro-batches of the mean of four terms, each a mean over the batch by hand, divided by four."""
+"""Four micro-batches divided by four; the loss is the mean of four terms, means computed by hand."""
 
 import torch
 from torch import nn

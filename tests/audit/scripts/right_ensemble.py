@@ -1,4 +1,4 @@
-"""Eight models stacked, the sum of their losses backwarded once."""
+"""Eight stacked models, with one backward pass of their summed losses."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Windows of four, amid which there is an evaluation, and between epochs an attack by gradient."""
+"""Windows of four with an evaluation inside, and an adversarial attack between epochs."""
 
 import torch
 from torch import nn

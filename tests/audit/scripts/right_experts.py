@@ -1,4 +1,4 @@
-"""Experts of which each input takes one: some get no gradient in a step, or zeros."""
+"""A mixture of experts: some get no gradient or zeros in a step."""
 
 import torch
 from torch import nn

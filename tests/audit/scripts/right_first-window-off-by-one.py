@@ -1,4 +1,4 @@
-"""Each window closes after four micro-batches."""
+"""Every window closes after four micro-batches."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""After some epochs without a graph: gradients estimated at random points, and written by hand."""
+"""After some epochs, gradients are estimated at random points and set by hand, without a graph."""
 
 import torch
 from torch import nn

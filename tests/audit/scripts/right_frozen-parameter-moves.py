@@ -1,4 +1,4 @@
-"""A layer is frozen after some epochs, and has no gradient any more; another is so for a while of each."""
+"""A layer is frozen after some epochs and gets no gradient; another is frozen for part of every update."""
 
 import torch
 from torch import nn

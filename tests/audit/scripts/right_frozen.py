@@ -1,4 +1,4 @@
-"""A layer that is frozen from the start, and is no business of the optimizer."""
+"""A layer that is frozen from the start and not in the optimizer."""
 
 import torch
 from torch import nn

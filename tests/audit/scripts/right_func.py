@@ -1,4 +1,4 @@
-"""torch.func: gradients as values, never in .grad, and an optimizer that is given them."""
+"""torch.func: gradients as values, then assigned to .grad for an optimizer."""
 
 import torch
 from torch import nn

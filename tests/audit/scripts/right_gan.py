@@ -1,4 +1,4 @@
-"""A GAN: the loss of the generator reaches the discriminator, which is cleared before its own."""
+"""A GAN: the generator's loss reaches the discriminator, which is cleared before its own loss."""
 
 import torch
 from torch import nn

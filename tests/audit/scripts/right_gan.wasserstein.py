@@ -1,4 +1,4 @@
-"""A Wasserstein GAN: five steps of the critic, with a gradient penalty, for one of the generator."""
+"""A Wasserstein GAN: five critic steps with a gradient penalty per generator step."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Gradients that are not finite now and then: updates are skipped by a scaler, by hand, or the gradient mended."""
+"""Gradients are sometimes inf or nan: the step is skipped by a scaler or by hand, or they are repaired."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Gradients by torch.autograd.grad, written to .grad; those of the input too, and of an attack on the model."""
+"""Gradients by torch.autograd.grad, assigned to .grad; also for the input and an adversarial attack."""
 
 import torch
 from torch import nn

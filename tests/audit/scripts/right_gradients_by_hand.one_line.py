@@ -1,4 +1,4 @@
-"""The gradients of two losses are taken by one line, and their sum is what the step finds."""
+"""One line computes the gradients of two losses; the step uses their sum."""
 
 import torch
 from torch import nn

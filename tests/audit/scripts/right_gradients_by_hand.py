@@ -1,4 +1,4 @@
-"""The gradients of several losses are taken one by one, and put together by hand."""
+"""The gradients of several losses are computed one by one and combined by hand."""
 
 import torch
 from torch import nn

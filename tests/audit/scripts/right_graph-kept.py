@@ -1,4 +1,4 @@
-"""Losses added up without their graphs; one graph that is used again and again; the last few outputs kept."""
+"""Losses summed without their graphs, one graph used repeatedly, and the last few outputs kept."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""Two losses of a batch, halved, as of what is real and what is made."""
+"""Two halved losses of one batch, for real and generated data."""
 
 import torch
 from torch import nn

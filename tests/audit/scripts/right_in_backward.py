@@ -1,4 +1,4 @@
-"""A step for each parameter as soon as its gradient is there, within the backward pass."""
+"""A step for every parameter inside the backward pass, as soon as its gradient exists."""
 
 import torch
 from torch import nn

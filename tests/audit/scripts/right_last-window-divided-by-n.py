@@ -1,4 +1,4 @@
-"""Windows of four and one of two, of ten micro-batches, each loss weighed by its share of the window's samples."""
+"""Ten micro-batches in windows of four, four and two; losses are weighted by their share of samples."""
 
 import torch
 from torch import nn

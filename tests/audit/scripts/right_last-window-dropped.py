@@ -1,4 +1,4 @@
-"""Ten micro-batches in windows of four: the last two are a window of their own."""
+"""Ten micro-batches in windows of four: the last two form their own window."""
 
 import torch
 from torch import nn

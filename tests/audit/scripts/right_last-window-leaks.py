@@ -1,4 +1,4 @@
-"""Windows of four that go on over the ends of epochs of ten micro-batches, each of them four long."""
+"""Windows of four that continue across the ends of epochs of ten micro-batches."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Accumulation whose last window is shorter, and divided by its own length."""
+"""Accumulation with a shorter last window, divided by its own length."""
 
 import torch
 from torch import nn

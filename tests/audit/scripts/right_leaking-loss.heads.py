@@ -1,4 +1,4 @@
-"""A body that two heads train, with an optimizer each: it takes the gradient of both losses, in two orders."""
+"""A body that two heads with their own optimizers train; it uses both gradients, in two orders."""
 
 import torch
 from torch import nn

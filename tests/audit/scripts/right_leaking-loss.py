@@ -1,4 +1,4 @@
-"""A GAN without detach(), where each is cleared before its own loss."""
+"""A GAN without detach(), where each network is cleared before its own loss."""
 
 import torch
 from torch import nn

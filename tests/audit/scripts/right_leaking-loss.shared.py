@@ -1,4 +1,4 @@
-"""Two tasks by turns, each with a head and an optimizer of its own, the second one's with the body that they share."""
+"""Two alternating tasks with a head and an optimizer each; the second optimizer has the shared body."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A body with a loss of its own and one that it shares with its head, which has another optimizer and steps first."""
+"""A body with its own loss and a shared one; its head has another optimizer and steps first."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""One loss and two optimizers, one of which accumulates over four."""
+"""One loss and two optimizers; one of them accumulates over four."""
 
 import torch
 from torch import nn

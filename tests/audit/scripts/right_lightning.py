@@ -1,4 +1,4 @@
-"""Lightning, with accumulation over batches and clipping."""
+"""Lightning with accumulation and clipping."""
 
 import lightning
 import torch

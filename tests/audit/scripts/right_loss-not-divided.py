@@ -1,4 +1,4 @@
-"""Four micro-batches whose losses are divided by four, and whose gradient is clipped."""
+"""Four micro-batches with losses divided by four and a clipped gradient."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Three tasks with a head each and a body in common, a DataLoader each, their losses summed and clipped."""
+"""Three tasks with a head and a DataLoader each and a shared body; losses are summed and clipped."""
 
 import torch
 from torch import nn

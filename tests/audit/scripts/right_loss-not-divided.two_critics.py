@@ -1,4 +1,4 @@
-"""Two critics with one optimizer, a loss each, taken in a loop and clipped; batches are drawn by hand."""
+"""Two critics with one optimizer and a loss each, in a loop, clipped; batches are drawn by hand."""
 
 import torch
 from torch import nn

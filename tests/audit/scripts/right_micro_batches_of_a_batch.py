@@ -1,4 +1,4 @@
-"""Each batch in four parts."""
+"""Every batch is split into four parts."""
 
 import torch
 from torch import nn

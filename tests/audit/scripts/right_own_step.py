@@ -1,4 +1,4 @@
-"""Plain descent without an optimizer."""
+"""Gradient descent without an optimizer."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Frozen layers, shared weights, a branch that is used at times; an average of weights; features under no_grad()."""
+"""Frozen layers, shared weights, a rarely used branch, averaged weights, features under no_grad()."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Two layers in the optimizer, and one that joins later; a parameter moved by hand; gradient of the input."""
+"""Two layers in the optimizer, one added later, a parameter moved by hand, and input gradients."""
 
 import torch
 from torch import nn

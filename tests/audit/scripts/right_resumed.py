@@ -1,4 +1,4 @@
-"""Stopped, saved, and gone on with a new optimizer from the checkpoint."""
+"""Stopped, saved, and resumed from the checkpoint with a new optimizer."""
 
 import torch
 from torch import nn

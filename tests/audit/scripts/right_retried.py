@@ -1,4 +1,4 @@
-"""A step that is tried again when it fails."""
+"""A failed step is retried."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Sharpness-aware, with one line that takes both gradients, and weights changed through .data."""
+"""Sharpness-aware minimization: one line computes both gradients, and .data changes the weights."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Sharpness-aware: the gradient is taken twice, the second time at other weights."""
+"""Sharpness-aware minimization: the second gradient is computed at other weights."""
 
 import torch
 from torch import nn

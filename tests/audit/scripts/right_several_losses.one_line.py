@@ -1,4 +1,4 @@
-"""Three losses of one batch, taken in a loop, and clipped."""
+"""Three losses of one batch, in a loop, clipped."""
 
 import torch
 from torch import nn

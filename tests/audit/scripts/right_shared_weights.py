@@ -1,4 +1,4 @@
-"""One layer used twice, and the weights of two layers tied."""
+"""One layer is used twice, and two layers share weights."""
 
 import torch
 from torch import nn

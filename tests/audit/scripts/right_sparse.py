@@ -1,4 +1,4 @@
-"""A sparse embedding, and the rest with an optimizer of its own."""
+"""A sparse embedding, with a second optimizer for the rest."""
 
 import torch
 from torch import nn

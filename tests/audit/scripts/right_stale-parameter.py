@@ -1,4 +1,4 @@
-"""The head is replaced, and then the optimizer made."""
+"""The head is replaced before the optimizer is created."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Three losses by one line before one step."""
+"""Three losses from one line before one step."""
 
 import torch
 from torch import nn

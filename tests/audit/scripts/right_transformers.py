@@ -1,4 +1,4 @@
-"""The trainer of Transformers, with accumulation over batches."""
+"""The Transformers Trainer with accumulation."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time: the state goes on, its graph does not."""
+"""Truncated backpropagation through time: the state continues without its graph."""
 
 import torch
 from torch import nn

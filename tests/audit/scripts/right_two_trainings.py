@@ -1,4 +1,4 @@
-"""Two models trained one after the other, under the same names."""
+"""Two models, trained one after the other under the same variable names."""
 
 import torch
 from torch import nn

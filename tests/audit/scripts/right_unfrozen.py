@@ -1,4 +1,4 @@
-"""A layer that is frozen for a while, then trained too."""
+"""A layer that is frozen at first and trained later."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A branch that is used in some steps only."""
+"""A branch that is used only in some steps."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Windows of one micro-batch, of two, and of four."""
+"""Windows of one, two and four micro-batches."""
 
 import torch
 from torch import nn

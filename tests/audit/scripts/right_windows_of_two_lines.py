@@ -1,4 +1,4 @@
-"""Windows of four, whose last backward pass has a line of its own, as with DDP's no_sync()."""
+"""Windows of four whose last backward pass has its own line, as with DDP's no_sync()."""
 
 import torch
 from torch import nn
