@@ -193,9 +193,8 @@ def band(curves: Sequence[Curve]) -> Band:
         for nth in range(len(longest.x))
     ]
     low, high = [min(each) for each in columns], [max(each) for each in columns]
-    middle = [
-        min(median(each), most) for each, most in zip(columns, high, strict=True)
-    ]  # the mean of two may overflow
+    # The mean of two losses may overflow.
+    middle = [max(least, min(median(each), most)) for each, least, most in zip(columns, low, high, strict=True)]
     return Band(longest.x, middle, low, high)
 
 
