@@ -174,7 +174,7 @@ def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
     chosen = grid(KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
     there = sweep.run(chosen, dask=dask.address, chunk=1)
     assert (there.lost, there.failed, there.record.status) == (1, 1, "interrupted")
-    assert there.lost_reason == "the process that trained it was ended by SIGKILL"
+    assert there.lost_reason == "the training process was killed by SIGKILL"
     assert there.folder.results().column("run", 2) == [0, None]
     assert all(worker.poll() is None for worker in dask.workers)
     injected("killed process of a Dask worker", 2)
@@ -222,7 +222,7 @@ def test_ctrl_c_stops_a_cluster_and_keeps_whole_blocks(dask: Processes) -> None:
         folder = store.newest_sweep(Path("runs"))
         assert folder
         done = len(lines(folder))
-        assert stderr == f"stopped after {done} of 8 runs; the same command goes on from there\n"
+        assert stderr == f"stopped after {done} of 8 runs; the same command continues from there\n"
         see_ended(list(been()))
     assert folder.read().status == "interrupted"
     Path("go").touch()

@@ -181,7 +181,9 @@ def test_a_link_in_place_of_a_file_is_never_followed() -> None:
         before = target.read_bytes()
         file.symlink_to(target)
         for use in (read, write):
-            with pytest.raises(StoreError, match=rf"{file.name} is a symbolic link, which is not followed") as caught:
+            with pytest.raises(
+                StoreError, match=rf"{file.name} is a symbolic link, which gradlab does not follow"
+            ) as caught:
                 use()
             assert "\n" not in str(caught.value)
         assert file.is_symlink()

@@ -285,7 +285,7 @@ def test_a_stopped_fresh_run_says_how_to_continue() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", append)
-        with pytest.raises(runs.StoppedError, match="after 10 steps; the same command without --fresh goes on"):
+        with pytest.raises(runs.StoppedError, match="after 10 steps; the same command without --fresh continues"):
             runs.run(one(), Path("runs"), fresh=True, stop=stop)
     assert gone_on(one())[1].begun == [10]
 
@@ -302,7 +302,7 @@ def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
         "    task = batch_norm(seed)\n    return Task(task.model, task.batches, loss)\n"
     )
     experiment = experiments.from_task("mine.py:dying")
-    with pytest.raises(runs.StoppedError, match="amid a step; the same command goes on from its last checkpoint"):
+    with pytest.raises(runs.StoppedError, match="during a step; the same command continues from its last checkpoint"):
         runs.run(experiment, Path("runs"), progress=Dying(), stop=stop)
     (record,) = Path("runs").glob("*/*/run.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
@@ -367,7 +367,7 @@ def test_without_a_sound_checkpoint_the_run_starts_anew(content: bytes) -> None:
         file.write_bytes(content)
     rows, heard = gone_on(one())
     assert heard.begun == [0]
-    assert "trained again from its start" in heard.said[-1]
+    assert "retrained from the start" in heard.said[-1]
     assert rows == undisturbed(one())
     injected("no checkpoint that checks out", 1)
 
@@ -378,7 +378,7 @@ def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
     folder.rows_file.write_bytes(b"".join(lines[:40]))
     rows, heard = gone_on(one())
     assert heard.begun == [0]
-    assert any("it needs 90 rows, of which 40 are there" in said for said in heard.said)
+    assert any("it needs 90 rows, but the log has 40" in said for said in heard.said)
     assert rows == undisturbed(one())
     injected("log shorter than the checkpoint", 1)
 
@@ -400,7 +400,7 @@ def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
     folder.rows_file.write_bytes(b"".join(lines))
     rows, heard = gone_on(one())
     assert heard.begun == [0]
-    assert any("the rows before it are not those that were logged" in said for said in heard.said)
+    assert any("the rows before it differ from those that were logged" in said for said in heard.said)
     assert rows == undisturbed(one())
     injected("changed row before the checkpoint", 1)
 

@@ -160,7 +160,7 @@ def test_a_killed_worker_costs_its_cell_alone(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(processes, "TRIES", 2)
     outcome = sweep.run(chosen, workers=2, chunk=1)
     assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
-    assert outcome.lost_reason == "the process that trained it was ended by SIGKILL"
+    assert outcome.lost_reason == "the training process was killed by SIGKILL"
     assert outcome.folder.results().column("run", 2) == [0, None]
     alone = sweep.run(grid("pass", seeds=(1,))._replace(axes=chosen.axes), Path("alone"), workers=1, chunk=1)
     assert lines(outcome.folder) == lines(alone.folder)
@@ -175,7 +175,7 @@ def test_ctrl_c_ends_all_workers_silently() -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         ended = process.wait()
         assert time.monotonic() - begin < 10  # within a second, on a machine that has nothing else to do
-        assert ended == (130, "", "stopped after 0 of 8 runs; the same command goes on from there\n")
+        assert ended == (130, "", "stopped after 0 of 8 runs; the same command continues from there\n")
         see_ended([int(file.name.removeprefix("been")) for file in Path().glob("been*")])
     injected("Ctrl-C with workers", 1)
 
