@@ -444,6 +444,6 @@ def test_what_a_users_task_raises_is_told_with_its_own_frames() -> None:
 
 
 def test_a_device_that_is_not_there_is_told_in_a_line() -> None:
-    with pytest.raises(GradlabError, match="device 'mps' is not available") as caught:
+    with pytest.raises(GradlabError, match="device 'mps' is not to be had here") as caught:
         report(device="mps")
     assert isinstance(caught.value, ExperimentError)

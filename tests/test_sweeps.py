@@ -585,9 +585,9 @@ def test_failed_runs_exit_with_status_1_and_their_traceback() -> None:
     [
         (["sweep"], "nothing varies: a sweep needs --vary KEY=RANGE"),
         (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed: give N of seeds"),
-        (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "leave --mode out, or keep"),
-        (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "leave --set every out, or keep"),
-        (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "leave --set modes out, or keep"),
+        (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "cannot be combined with --mode;"),
+        (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "cannot be combined with --set every;"),
+        (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "cannot be combined with --set modes;"),
         (["sweep", "--vary", "lr=1,2", "--engine", "tensorflow"], "unknown sweep engine 'tensorflow'"),
         (["sweep", "--vary", "lr=1,2", "--workers", "0"], "--workers"),
         (["sweep", "--vary", "optimizer.momentum=0,-1", "--workers", "1"], "Invalid momentum value: -1"),

@@ -45,7 +45,7 @@ def optimizer_of(experiment: Experiment, mode: Mode, task: tasks.Task) -> tuple[
     """Return the optimizer of a run and its schedule, if any.
 
     Raises:
-        GradlabError: torch refuses an option, or the number of updates is unknown.
+        GradlabError: torch rejects an option, or the number of updates is unknown.
     """
     parameters = task.model.parameters()
     optimizer = optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
