@@ -60,10 +60,9 @@ def group_at(path: Path) -> RunGroup:
         found = newest_group(newest[0])
     if not found.runs:
         name = f"'{shortened(path, 300)}'"
-        what = (
-            f"No runs in {name}" if path.is_dir() else f"{name} is not a folder" if exists else f"No run folder {name}"
-        )
-        raise StoreError(f"{what}. {_HINT}")
+        if path.is_dir():
+            raise StoreError(f"No runs in {name}. {_HINT}")
+        raise StoreError(f"{name} is not a folder. {_HINT}" if exists else f"No run folder {name}. {_HINT}")
     return found
 
 

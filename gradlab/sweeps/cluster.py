@@ -144,11 +144,7 @@ class Cluster:
         """
         try:
             found: dict[str, int] = self.client.nthreads(callback_timeout=CALL_TIMEOUT)
-        except (
-            OSError,
-            ValueError,
-            RuntimeError,
-        ):  # timeouts and closed connections are OSErrors; RuntimeError: closed client
+        except (OSError, ValueError, RuntimeError):  # timeout, closed connection or closed client
             raise ClusterError(
                 f"the scheduler at {self.address} no longer answers\n"
                 "finished cells are kept; the same command continues once it is back"

@@ -106,9 +106,7 @@ def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summ
                 steps += 1
                 on_progress(steps, (nth + (len(rows) / total if total else 0.0)) / count)
         except _UserCodeError as raised:
-            on_progress(
-                steps, nth / count
-            )  # raises if a stop was requested: the signal may have killed the task's processes
+            on_progress(steps, nth / count)  # raises if a stop was requested: its signal may have caused the error
             error = runs.failure(raised.error, cell.experiments[nth])
         summaries.append(curves.summarise(rows))
         errors.append(error)
