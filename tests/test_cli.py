@@ -151,23 +151,23 @@ FAULTS: list[tuple[str, str]] = [
     ("run --set optimizer=3 --lr 1", "optimizer"),
     ("run --set a.b.c=1", "unknown key 'a'"),
     ("run --set =3", "write --set KEY=VALUE"),
-    ("run --device tpu9000", "device 'tpu9000' is not to be had here"),
+    ("run --device tpu9000", "device 'tpu9000' is not available"),
     ("run --out file", "file/diverging_loss cannot be written: Not a directory"),
     ("run --no-such-flag", "No such option: --no-such-flag"),
     ("run digits extra", "unexpected extra argument"),
-    ("plot", "runs does not exist; `gradlab run` makes one"),
-    ("plot nowhere", "nowhere does not exist"),
-    ("plot file", "file is not a folder"),
+    ("plot", "No run folder 'runs'. `gradlab list` shows existing ones."),
+    ("plot nowhere", "No run folder 'nowhere'."),
+    ("plot file", "'file' is not a folder."),
     ("plot RUNS -o loss.jpg", "loss.jpg: the suffix says the format: .png, .svg, .pdf"),
     ("plot RUNS -o loss.png -o loss", "loss: the suffix says the format"),
-    ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: there is no such folder"),
+    ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: no such folder"),
     ("plot RUNS -o file/loss.png", "file/loss.png cannot be written: Not a directory"),
     ("plot RUNS --x time", "unknown axis 'time'"),
     ("plot RUNS --width 5", "'--width'"),
-    ("show nowhere", "nowhere does not exist"),
+    ("show nowhere", "No run folder 'nowhere'."),
     ("show", "Missing argument 'folder'"),
     ("export", "Missing argument 'folders'"),
-    ("export nowhere", "nowhere does not exist"),
+    ("export nowhere", "No run folder 'nowhere'."),
     ("export RUNS --to xlsx", "unknown format 'xlsx'. Known: csv"),
     ("export RUNS -o file/rows.csv", "file/rows.csv cannot be written: Not a directory"),
     ("export RUNS -o .", "cannot be written"),
@@ -330,7 +330,7 @@ def test_a_run_with_an_altered_loss_is_not_shown_as_done(here: Path, command: st
     head, digit = first[:-2], first[-2]
     rows.write_text(f"{head}{(int(digit) + 1) % 10}}}\n{rest}")
     answer = gives(command, *([] if command == "list" else ["runs"]), exit_status=0)
-    assert f"{rows.relative_to(here)} holds other rows than were logged" in answer.stderr
+    assert f"{rows.relative_to(here)} does not match its recorded SHA-256" in answer.stderr
 
 
 @pytest.mark.parametrize("settings", ["{}", '{"mode": 3}', '{"mode": {"a": []}, "seed": "x"}'])

@@ -102,14 +102,16 @@ def test_another_module_on_a_worker_is_refused(monkeypatch: pytest.MonkeyPatch) 
     shipment = shipping.shipper(grid("of_mine:mine"))(cell(grid("of_mine:mine")))
     assert trained(shipment).status == ["done", "failed", "done"] * 6
     Path("of_mine.py").write_text(MINE + "# changed")
-    with pytest.raises(TaskError, match="task 'of_mine:mine' is another one on a worker than here"):
+    with pytest.raises(TaskError, match="task 'of_mine:mine' differs between a worker and this machine"):
         trained(shipment)
 
 
 def test_a_worker_with_other_versions_trains_nothing() -> None:
     shipment = shipping.shipper(grid())(cell(grid()))
     other = shipment._replace(versions=shipment.versions | {"torch": "1.0"})
-    with pytest.raises(ClusterError, match=r"a worker has torch .*, and here is torch 1\.0: results depend on it"):
+    with pytest.raises(
+        ClusterError, match=r"a worker has torch .*, but this machine has torch 1\.0; install the same versions"
+    ):
         trained(other)
 
 
@@ -124,10 +126,10 @@ def test_an_address_where_nothing_answers_fails_in_seconds(
     monkeypatch.setattr(cluster, "CONNECT_TIMEOUT", 0.2)
     command = ["sweep", "--task", "noisy_line", "--vary", "lr=0.1,0.2", "--dask"]
     for address, said in [
-        ("tcp://127.0.0.1:9", "--dask tcp://127.0.0.1:9: nothing answers there within 0.2 seconds\n"),
+        ("tcp://127.0.0.1:9", "--dask tcp://127.0.0.1:9: no answer within 0.2 seconds\n"),
         ("nonsense", "--dask nonsense: missing port number in address 'nonsense'\n"),
         ("mqtt://127.0.0.1:9", "--dask mqtt://127.0.0.1:9: unknown address scheme 'mqtt'"),
-        ("nosuch.json", "--dask nosuch.json: there is no such file of a scheduler\n"),
+        ("nosuch.json", "--dask nosuch.json: no such scheduler file\n"),
     ]:
         answer = CliRunner().invoke(app, [*command, address], prog_name="gradlab")
         assert (answer.exit_code, answer.stdout) == (2, "")
@@ -175,15 +177,18 @@ MISSING = ModuleNotFoundError("No module named 'gradlab'")
     ("client", "said"),
     [
         (Answering({}), "the scheduler at tcp://a:1 has no workers; start one: dask worker tcp://a:1"),
-        (Answering({"tcp://b:2": MISSING}), "worker tcp://b:2 cannot import gradlab as it is here: No module named"),
-        (Answering({"tcp://b:2": shipping.versions()}, MISSING), "the scheduler cannot import gradlab as it is here"),
+        (Answering({"tcp://b:2": MISSING}), "worker tcp://b:2 cannot import this version of gradlab: No module named"),
+        (
+            Answering({"tcp://b:2": shipping.versions()}, MISSING),
+            "the scheduler cannot import this version of gradlab",
+        ),
         (
             Answering({"tcp://b:2": shipping.versions(), "tcp://c:3": shipping.versions() | {"python": "3.0"}}),
-            "worker tcp://c:3 has python 3.0, and here is python",
+            "worker tcp://c:3 has python 3.0, but this machine has python",
         ),
         (
             Answering({"tcp://b:2": {"gradlab": "0.0"} | {"python": shipping.versions()["python"]}}),
-            "worker tcp://b:2 has gradlab 0.0, torch missing, and here is gradlab",
+            "worker tcp://b:2 has gradlab 0.0, torch missing, but this machine has gradlab",
         ),
     ],
 )

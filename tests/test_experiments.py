@@ -283,7 +283,7 @@ def test_single_samples_have_no_safe_lr_at_keep_1() -> None:
 def test_what_varies_is_refused_by_run_which_names_sweep(name: str) -> None:
     answer = CliRunner().invoke(app, ["run", name])
     assert answer.exit_code == 2
-    assert f"experiment '{name}' varies lr, keep: it is one for `gradlab sweep`" in answer.stderr
+    assert f"experiment '{name}' varies lr, keep: use `gradlab sweep`" in answer.stderr
 
 
 def test_map_findings_name_the_grid_of_their_files() -> None:

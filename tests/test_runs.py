@@ -358,7 +358,7 @@ def test_a_run_that_lacks_rows_is_not_done() -> None:
     (run.folder / "metrics.jsonl").write_text("".join(rows[:-1]))
     found = results.result_of(store.RunFolder(run.folder), cached=True)
     assert (found.status, found.verdict) == ("failed", None)
-    assert "holds 9 of 10 rows" in found.error
+    assert "has 9 of 10 rows" in found.error
 
 
 def test_two_processes_do_not_write_one_run() -> None:
@@ -414,14 +414,14 @@ def test_a_task_that_changes_at_a_later_call_is_refused() -> None:
     ("device", "reason"),
     [
         ("tpu9000", "Invalid device string: 'tpu9000'"),
-        ("tpu", "torch knows no such device, or was not built for it"),
-        ("xla", "torch knows no such device, or was not built for it"),
+        ("tpu", "torch does not know this device, or was built without support for it"),
+        ("xla", "torch does not know this device, or was built without support for it"),
     ],
 )
 def test_a_missing_device_is_refused_before_a_run_is_made(device: str, reason: str) -> None:
     with pytest.raises(ExperimentError) as raised:
         runs.run(line(device=device))
-    assert str(raised.value) == f"device '{device}' is not to be had here: {reason}"
+    assert str(raised.value) == f"device '{device}' is not available: {reason}"
     assert not list(Path("runs").glob("*/*/run.json"))
 
 

@@ -64,7 +64,7 @@ def test_the_first_signal_writes_a_checkpoint(training: Process, number: signal.
     training.send(number)
     ended = training.wait()
     assert ended.status == status
-    assert re.search(r"stopped after \d+ steps; the same command goes on from there", ended.stderr)
+    assert re.search(r"stopped after \d+ steps; the same command continues from there", ended.stderr)
     assert "Traceback" not in ended.stderr
     assert list(Path("runs").glob("*/*/checkpoint-*.pt"))
     assert only_record()["status"] == "interrupted"

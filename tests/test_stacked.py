@@ -132,7 +132,7 @@ def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pyt
     more: dict[str, Any] = {"steps": 5, "task_options.samples": 17}
     found = trained(grid("keep=0,1", **more), progress=Messages())
     assert not found.record.compiled
-    assert Messages.said == ["the step is not compiled, which would have paid: no compiler at hand"]
+    assert Messages.said == ["training is not compiled, though that would be faster: no compiler at hand"]
 
 
 def test_the_edge_is_recorded_where_there_is_one() -> None:

@@ -227,7 +227,7 @@ def test_runs_that_cannot_be_stacked_use_the_plain_loop(task: str, words: list[s
     expected, _ = ran(chosen(task, words, engine="loop"), "alone")
     assert rows_of(found) == rows_of(expected)
     (said,) = heard.said
-    assert said.startswith("trained one by one, by the plain loop: ")
+    assert said.startswith("trained sequentially by the plain loop: ")
     assert reason in said
     assert (STEPS, 0, 1) in heard.begun
 
@@ -349,7 +349,7 @@ def long(task: str = "global_shuffle", words: list[str] | None = None, **more: A
     return chosen(task, words or ["zero_grad", "no_zero_grad", "halve_grad"], **values)
 
 
-def stopped(experiment: Experiment, step: int, says: str = "9 runs at once stopped after") -> list[store.RunFolder]:
+def stopped(experiment: Experiment, step: int, says: str = "9 stacked runs stopped after") -> list[store.RunFolder]:
     """Train until a wish to stop is heard after so many steps; return the folders."""
     stop, append = runs.Stop(), store.RowLog.append
 
@@ -359,7 +359,7 @@ def stopped(experiment: Experiment, step: int, says: str = "9 runs at once stopp
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
-        with pytest.raises(runs.StoppedError, match=f"{says} {step} steps; the same command goes on from there"):
+        with pytest.raises(runs.StoppedError, match=f"{says} {step} steps; the same command continues from there"):
             runs.run(experiment, Path("runs"), stop=stop)
     folders = [store.RunFolder(file.parent) for file in sorted(Path("runs").glob("*/*/run.json"))]
     assert {folder.read().status for folder in folders} == {"interrupted"}
@@ -395,7 +395,7 @@ def test_a_stack_starts_anew_where_one_has_no_checkpoint() -> None:
         file.write_bytes(b"")
     found, heard = ran(long())
     assert heard.begun == [(60, 0, 9)]
-    assert "there is no step from which each of them can go on" in heard.said[-1]
+    assert "no step has a usable checkpoint of every run" in heard.said[-1]
     assert rows_of(found) == expected
 
 
@@ -406,7 +406,7 @@ def test_a_stack_starts_anew_where_rows_were_changed() -> None:
     folders[-1].rows_file.write_bytes(b"".join([lines[0].replace(b'"loss":', b'"loss":1'), *lines[1:]]))
     found, heard = ran(long())
     assert rows_of(found) == expected
-    assert any("are not those that were logged" in said for said in heard.said)
+    assert any("differ from those that were logged" in said for said in heard.said)
 
 
 def test_a_stack_resumes_when_others_of_it_are_done() -> None:

@@ -292,7 +292,7 @@ def test_rows_after_the_kept_ones_are_cut_off(damaged: bytes) -> None:
     folder.rows_file.write_bytes(b"".join(lines[:3]) + damaged + b"".join(lines[4:]))
     assert folder.whole_rows() == 3
     before = folder.rows_file.read_bytes()
-    with pytest.raises(StoreError, match="begins with 3 whole rows where 4 are to be kept"):
+    with pytest.raises(StoreError, match="begins with 3 intact rows, but 4 are needed"):
         folder.log(keep=4)
     assert folder.rows_file.read_bytes() == before
     with folder.log(keep=3):
@@ -679,9 +679,9 @@ def test_there_are_no_experiments_where_there_is_no_folder() -> None:
 @pytest.mark.parametrize(
     ("path", "wrong"),
     [
-        ("nowhere", "nowhere does not exist"),
-        ("empty", "empty holds no run"),
-        ("file", "file is not a folder"),
+        ("nowhere", "No run folder 'nowhere'"),
+        ("empty", "No runs in 'empty'"),
+        ("file", "'file' is not a folder"),
     ],
 )
 def test_a_path_without_runs_says_what_is_there(path: str, wrong: str) -> None:

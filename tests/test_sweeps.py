@@ -146,8 +146,8 @@ FAULTS = [
     ("lr=2:1:3", "LOW must be less than HIGH"),
     ("lr=1:1e400:3", "is not a range|both finite"),
     ("lr=1:1e999:3", "both finite"),
-    ("keep=0:1:3:log", "equal ratios need LOW greater than 0"),
-    ("lr=1:1.0000000000000002:9", "there are no 9 different numbers"),
+    ("keep=0:1:3:log", "a log range needs LOW greater than 0"),
+    ("lr=1:1.0000000000000002:9", "LOW and HIGH are too close for 9 different numbers"),
     ("lr=1,1.0", "1.0 is given twice"),
     ("lr=-1,1", "--vary lr must be greater than 0, got -1.0"),
     ("lr=high,1", "--vary lr must be a number, got 'high'"),
@@ -158,11 +158,11 @@ FAULTS = [
     ("batch_size=0,1", "--vary batch_size: task 'noisy_line': option batch_size must be at least 1, got 0"),
     ("batchsize=1,2", "--vary batchsize: unknown key 'batchsize'"),
     ("optimizer.momentumm=0,1", "unknown option 'momentumm'; did you mean 'momentum'"),
-    ("seeds=1,2", "seeds is no axis; runs of several seeds: --seeds N"),
-    ("mode=zero_grad,halve_grad", "mode is no axis; several modes: --mode"),
-    ("threads=1,2", "threads is no axis; all runs of a sweep have the same"),
-    ("title=a,b", "title is no axis; it decides nothing of a run"),
-    ("a..b=1,2", "a..b is no key of an experiment"),
+    ("seeds=1,2", "seeds cannot vary; use --seeds N"),
+    ("mode=zero_grad,halve_grad", "mode cannot vary; use --mode"),
+    ("threads=1,2", "threads cannot vary; it is the same for all runs of a sweep"),
+    ("title=a,b", "title cannot vary; it does not affect the runs"),
+    ("a..b=1,2", "a..b is not a key of an experiment file"),
     ("lr=1e-3:1:1000001", "COUNT must be from 2"),
 ]
 
@@ -226,7 +226,7 @@ def test_keep_and_every_take_the_place_of_modes() -> None:
     assert [chosen.run(nth).mode for nth in range(4)] == [
         modes.rule(keep, every) for keep in (0.0, 0.5) for every in (1, 4)
     ]
-    with pytest.raises(ExperimentError, match="--vary keep makes the modes itself: leave --mode out, or keep"):
+    with pytest.raises(ExperimentError, match="--vary keep sets the modes and cannot be combined with --mode"):
         grid_of(from_task(LINE), ["keep=0,1"], modes_by="--mode")
 
 
@@ -449,11 +449,11 @@ def test_a_stopped_sweep_resumes_to_the_undisturbed_results() -> None:
     chosen = grid("lr=0.1,0.2,0.3", "keep=0,1", seeds=[0, 1, 2])
     undisturbed = lines(here(chosen, chunk=2))
     told = stopped(chosen, 6, fresh=True, chunk=2)
-    assert told == "stopped after 6 of 18 runs; the same command without --fresh goes on from there"
+    assert told == "stopped after 6 of 18 runs; the same command without --fresh continues from there"
     folder = store.newest_sweep(Path("runs"))
     assert folder
     assert (folder.read().status, folder.read().done) == ("interrupted", 6)
-    assert stopped(chosen, 10) == "stopped after 10 of 18 runs; the same command goes on from there"
+    assert stopped(chosen, 10) == "stopped after 10 of 18 runs; the same command continues from there"
     outcome = here(chosen, chunk=5)  # which is of a sweep that begins; this one has its cells
     assert (outcome.cached, outcome.record.status, lines(outcome)) == (10, "done", undisturbed)
 
@@ -465,7 +465,7 @@ def test_results_of_other_versions_are_not_mixed() -> None:
     assert folder
     folder.write(replace(folder.read(), versions={"torch": "1.0"}))
     with pytest.raises(
-        StoreError, match=r"was begun with torch 1\.0, on which the results depend\n.*--fresh trains all"
+        StoreError, match=r"was started with torch 1\.0; results depend on these versions\n.*--fresh retrains all"
     ):
         here(chosen)
     assert here(chosen, fresh=True).record.status == "done"
@@ -480,7 +480,7 @@ def test_a_damaged_block_is_reported_and_its_cell_retrained() -> None:
     progress = _StopAfter(1000, runs.Stop())
     again = here(chosen, progress=progress)
     (said,) = progress.said
-    assert said.startswith(f"{file}:1: not a block: ")
+    assert said.startswith(f"{file}:1: damaged line: ")
     assert again.cached == 27 - 3
     assert set(undisturbed) <= set(lines(again))
     assert again.folder.results().column("run", 27) == list(range(27))
@@ -585,13 +585,13 @@ def test_failed_runs_exit_with_status_1_and_their_traceback() -> None:
     [
         (["sweep"], "nothing varies: a sweep needs --vary KEY=RANGE"),
         (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed: give N of seeds"),
-        (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "leave --mode out, or keep"),
-        (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "leave --set every out, or keep"),
-        (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "leave --set modes out, or keep"),
-        (["sweep", "--vary", "lr=1,2", "--engine", "tensorflow"], "unknown engine of a sweep: 'tensorflow'"),
+        (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "cannot be combined with --mode;"),
+        (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "cannot be combined with --set every;"),
+        (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "cannot be combined with --set modes;"),
+        (["sweep", "--vary", "lr=1,2", "--engine", "tensorflow"], "unknown sweep engine 'tensorflow'"),
         (["sweep", "--vary", "lr=1,2", "--workers", "0"], "--workers"),
         (["sweep", "--vary", "optimizer.momentum=0,-1", "--workers", "1"], "Invalid momentum value: -1"),
-        (["run", "mine.toml"], "mine.toml:2: experiment 'mine' varies lr: it is one for `gradlab sweep`"),
+        (["run", "mine.toml"], "mine.toml:2: experiment 'mine' varies lr: use `gradlab sweep`"),
     ],
 )
 def test_a_fault_of_the_command_is_told_in_two_lines_at_most(asked: list[str], said: str) -> None:

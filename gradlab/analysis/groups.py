@@ -1,4 +1,4 @@
-"""Groups: the runs of an experiment's folder that are shown together, since only their mode and seed differ."""
+"""Groups: runs of an experiment that are shown together because they differ only in mode and seed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class RunGroup(NamedTuple):
-    """Runs that differ in mode and seed alone.
+    """Runs that differ only in mode and seed.
 
     Attributes:
-        runs: by mode, in the order of the command that had most of them, then by seed.
-        others: how many runs of the same folder are not among them.
+        runs: the runs by mode, in the order of the command with most modes, then by seed.
+        others: the number of other runs in the same folder.
     """
 
     runs: list[RunFolder]
@@ -33,39 +33,48 @@ class RunGroup(NamedTuple):
 
 class _Run(NamedTuple):
     folder: RunFolder
-    started: tuple[str, float]  # or last requested; of those in one second, the one written last is the later
+    started: tuple[str, float]  # or last requested; within one second, the time of writing decides
     record: RunRecord
 
 
 _STARTED = attrgetter("started")
+_HINT = "`gradlab list` shows existing ones."
 
 
 def group_at(path: Path) -> RunGroup:
-    """Return the runs that `path` stands for: a run, an experiment's newest group, or that of the newest experiment.
+    """Return the runs at `path`: the folder of a run, an experiment, or several experiments.
+
+    The result is the run, the newest group of the experiment, or that of the newest experiment.
 
     Raises:
-        StoreError: there is no run, or one in the experiment's folder cannot be read.
+        StoreError: no run was found, or a record in the experiment's folder cannot be read.
     """
     try:
         exists = path.exists()
     except OSError as error:
-        raise StoreError(f"{shortened(path)}: {error.strerror}; `gradlab list` shows what there is") from None
+        raise StoreError(f"{shortened(path)}: {error.strerror}. {_HINT}") from None
     if RunFolder(path).record_file.exists():
         return RunGroup([RunFolder(path)])
     found = newest_group(ExperimentFolder(path))
     if not found.runs and path.is_dir() and (newest := store.experiments(path)):
         found = newest_group(newest[0])
     if not found.runs:
-        what = "holds no run" if path.is_dir() else "is not a folder" if exists else "does not exist"
-        raise StoreError(f"{path} {what}; `gradlab run` makes one, `gradlab list` shows what there is")
+        name = f"'{shortened(path, 300)}'"
+        if path.is_dir():
+            raise StoreError(f"No runs in {name}. {_HINT}")
+        raise StoreError(f"{name} is not a folder. {_HINT}" if exists else f"No run folder {name}. {_HINT}")
     return found
 
 
 def newest_group(experiment: ExperimentFolder, among: Collection[RunFolder] = ()) -> RunGroup:
-    """Return the group of the run that was started or requested last; where any are given, of one of these.
+    """Return the group of the run that was started or requested last.
+
+    Args:
+        experiment: the folder.
+        among: consider only these runs as the last one; empty for all.
 
     Raises:
-        StoreError: a record in the folder cannot be read, so that its run may be of the group or not.
+        StoreError: a record in the folder cannot be read, so its group is unknown.
     """
     wanted = set(among)
     request, requested_at = experiment.last_request(), store.modified_at(experiment.request_file)
@@ -91,7 +100,7 @@ def _read(folder: RunFolder, request: LastRequest | None, requested_at: float) -
 
 
 def _shared_settings(record: RunRecord, *, matched: bool | None) -> dict[str, Any]:
-    """Return the settings that a run shares with its group; where lrs are matched, with the lr before that."""
+    """Return the settings that a run shares with its group, with the lr before matching if lrs are matched."""
     settings = {key: each for key, each in record.settings.items() if key not in ("mode", "mode_source", "seed")}
     optimizer = settings.get("optimizer")
     if not matched or not isinstance(optimizer, dict):
@@ -101,14 +110,17 @@ def _shared_settings(record: RunRecord, *, matched: bool | None) -> dict[str, An
         return settings
     try:
         share = modes.matched_lr_scale(modes.parse(record.mode))
-    except GradlabError:  # a mode without an effective lr, which is matched with no other
+    except GradlabError:  # a mode without an effective lr, which is never matched
         return settings
-    before = float(f"{lr / share:.9g}")  # of the lr, twelve digits were kept
+    before = float(f"{lr / share:.9g}")  # the recorded lr has twelve digits
     return settings | {"optimizer": optimizer | {"lr": ("before it was matched", before)}}
 
 
 def _without_doubles(runs: list[_Run]) -> list[_Run]:
-    """Return the newest run of each mode and seed, as folders get copied; of an own mode, those of its last source."""
+    """Return the newest run of each mode and seed, since folders get copied.
+
+    Of a user-defined mode, return only runs of its latest source.
+    """
     found: dict[tuple[str, int], _Run] = {}
     sources: dict[str, object] = {}
     for run in sorted(runs, key=_STARTED, reverse=True):
@@ -119,7 +131,7 @@ def _without_doubles(runs: list[_Run]) -> list[_Run]:
 
 
 def _modes_in_order(runs: list[_Run]) -> Iterable[str]:
-    """Return the modes as the command with most of them has them, the latest of such; then the others as started."""
+    """Return the modes in the order of the latest command with most modes; then the others in order of start."""
     started = sorted(runs, key=_STARTED)
     several = [run.record.modes for run in reversed(started) if len(run.record.modes) > 1]
     several.sort(key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""The results of runs, read from their folders, and the experiment's expectations compared with them."""
+"""Results of runs, read from their folders, and checks of the experiment's expectations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Result(NamedTuple):
-    """What came of one run."""
+    """The result of one run."""
 
     mode: str
     seed: int
@@ -33,11 +33,11 @@ class Result(NamedTuple):
     folder: Path
     rows: list[Row]
     error: str = ""
-    damaged: Sequence[str] = ()  # a message for each line of its log that is not a row
+    damaged: Sequence[str] = ()  # one message per damaged line of the log
 
 
 class Checked(NamedTuple):
-    """One expectation of the experiment, compared with one run."""
+    """One expectation of the experiment, checked for one run."""
 
     mode: str
     seed: int
@@ -48,7 +48,7 @@ class Checked(NamedTuple):
 
 
 class ExperimentResult(NamedTuple):
-    """The results of all runs of an experiment, and its expectations."""
+    """The results of all runs of an experiment, and its checked expectations."""
 
     experiment: str
     title: str
@@ -63,7 +63,7 @@ class ExperimentResult(NamedTuple):
 
 
 def result_of(run: RunFolder, *, cached: bool) -> Result:
-    """Return the result of a run from what its folder holds."""
+    """Read the result of a run from its folder."""
     record, logged = run.read(), run.rows()
     record, fault = run.verified_record(record, logged)
     status, rows = record.status, logged.rows
@@ -88,7 +88,7 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
 
 
 def check_expectations(expect: Mapping[str, Expected], results: list[Result]) -> Iterator[Checked]:
-    """Compare the runs with what is expected of their modes."""
+    """Compare the runs with the expectations of their modes."""
     for result in results:
         expected = expect.get(result.mode)
         for key, value in expected.claims().items() if expected else ():
@@ -97,7 +97,7 @@ def check_expectations(expect: Mapping[str, Expected], results: list[Result]) ->
 
 
 def _compared(key: str, value: Any, result: Result) -> tuple[Any, bool]:
-    """Return what the run has for the key of an expectation, and whether that is as expected."""
+    """Return the run's value for the key of an expectation, and whether it is as expected."""
     if key == "epoch_losses":
         decimals = max(_decimals(each) for each in value)
         means = curves.epoch_means(result.rows)[: len(value)]
@@ -111,6 +111,6 @@ def _compared(key: str, value: Any, result: Result) -> tuple[Any, bool]:
 
 
 def _decimals(number: float) -> int:
-    """Return how many decimals the number is written with, one at least."""
+    """Return the number of decimals in the shortest form of the number, at least 1."""
     exponent = Decimal(repr(number)).as_tuple().exponent
     return max(1, -exponent) if isinstance(exponent, int) else 1

@@ -1,6 +1,6 @@
-"""The runs of an experiment: finished ones are kept, the others are trained, logged and recorded.
+"""The runs of an experiment: keeps finished ones; trains, logs and records the others.
 
-Here training meets the store: everything below computes or writes, everything above shows.
+This package connects the training engines with the store. The layers above it only show results.
 """
 
 from gradlab.runs.experiment_runs import run

@@ -1,4 +1,4 @@
-"""Checkpoints of runs: which of them a run can resume from, and how they are saved."""
+"""Checkpoints of runs: finding those that a run can resume from."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def resumable_checkpoints(plan: RunPlan, record: RunRecord, notify: Callable[[str], object]) -> Iterator[Checkpoint]:
-    """Yield the checkpoints that the run can resume from, the newest first; notify of those that it cannot use.
+    """Yield the checkpoints that the run can resume from, newest first, and report the unusable ones.
 
     Raises:
-        StoreError: a checkpoint cannot be read at the moment, which is no reason to do without it.
+        StoreError: a checkpoint cannot be read at the moment. It may be readable later, so it is not skipped.
     """
     files = [] if plan.fresh else plan.folder.checkpoints()
     whole_rows = plan.folder.whole_rows() if files else 0
@@ -28,7 +28,7 @@ def resumable_checkpoints(plan: RunPlan, record: RunRecord, notify: Callable[[st
             checkpoint = Checkpoint.from_bytes(store.load_checkpoint(file))
             _check_fits(checkpoint, record, whole_rows)
         except (DamagedError, CannotResumeError) as error:
-            notify(f"cannot go on from {file.name}: {error}")
+            notify(f"cannot resume from {file.name}: {error}")
         except (MemoryError, OSError) as error:
             raise StoreError(f"{file} cannot be read: {shortened(repr(error), 100)}") from None
         else:
@@ -36,17 +36,17 @@ def resumable_checkpoints(plan: RunPlan, record: RunRecord, notify: Callable[[st
 
 
 def _check_fits(checkpoint: Checkpoint, record: RunRecord, whole_rows: int) -> None:
-    """Raise CannotResumeError where the checkpoint is not one of this run, or its log has lost rows."""
+    """Raise CannotResumeError if the checkpoint belongs to another run or version, or if the log lost rows."""
     if checkpoint.identity != record.identity:
-        raise CannotResumeError("it is of another run")
+        raise CannotResumeError("it belongs to another run")
     if checkpoint.versions != record.versions:
         versions = ", ".join(f"{name} {version}" for name, version in checkpoint.versions.items())
-        raise CannotResumeError(f"it was written with {versions}, on which the rows depend")
+        raise CannotResumeError(f"it was written with {versions}; rows depend on these versions")
     if checkpoint.step > whole_rows:
-        raise CannotResumeError(f"it needs {checkpoint.step} rows, of which {whole_rows} are there")
+        raise CannotResumeError(f"it needs {checkpoint.step} rows, but the log has {whole_rows}")
 
 
 def check_rows(log: RowLog, checkpoint: Checkpoint) -> None:
-    """Raise CannotResumeError where the rows before the checkpoint are not those that were logged."""
+    """Raise CannotResumeError if the rows before the checkpoint differ from those that were logged."""
     if checkpoint.rows_sha256 != log.sha256:
-        raise CannotResumeError("the rows before it are not those that were logged")
+        raise CannotResumeError("the rows before it differ from those that were logged")

@@ -1,4 +1,4 @@
-"""Runs all runs of an experiment: finished ones are read, the others are trained."""
+"""Runs an experiment: reads finished runs and trains the others."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ def run(
     progress: Progress | None = None,
     stop: Stop | None = None,
 ) -> ExperimentResult:
-    """Run all modes and seeds of `experiment` under `out`; finished ones are read, not trained, unless `fresh`.
+    """Run all modes and seeds of `experiment` in a folder under `out`.
 
-    An interrupted run resumes from its last checkpoint. A run whose task raises fails, and the others continue.
+    Finished runs are reused unless `fresh`. Interrupted runs resume from their last checkpoint. If the task raises,
+    only that run fails.
 
     Raises:
-        StoppedError: a stop was requested; all rows so far and a checkpoint are on the disk.
-        GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
+        StoppedError: a stop was requested. All rows and a checkpoint are on the disk.
+        GradlabError: an error that the user can fix, in the folder, task, task options, optimizer or device.
     """
     if experiment.vary:
         place, keys = location_of(experiment, "vary"), ", ".join(experiment.vary)
-        raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: it is one for `gradlab sweep`")
+        raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: use `gradlab sweep`")
     folder = store.experiment_folder(out, experiment.name)
     plans = plan_runs(experiment, folder, fresh=fresh)
     missing = [plan for plan in plans if not plan.done]
@@ -56,7 +57,7 @@ def run(
         result = results[plan.folder.path] = result_of(plan.folder, cached=plan.done)
         job.progress.on_end(result)
 
-    if experiment.engine == "ensemble":  # all stacks before the runs that the plain loop trains
+    if experiment.engine == "ensemble":  # first all stacks, then the runs of the plain loop
         for plan in train_stacks(job):
             end(plan)
     for plan in plans:
@@ -74,7 +75,7 @@ def run(
 
 
 def _prepare(experiment: Experiment, folder: store.ExperimentFolder) -> None:
-    """Check that the experiment can be trained; leave no empty folder where it cannot."""
+    """Check that the experiment can be trained; if not, remove its folder if it is empty."""
     try:
         prepare(experiment)
     except GradlabError:

@@ -1,7 +1,7 @@
-"""A job: runs that are trained together, one by the plain loop or several as a stack; logged and recorded.
+"""A job: one run in the plain loop, or several runs in a stack.
 
-Every step is logged. A checkpoint is saved every half minute, and when a stop is requested. However the training ends,
-the record of every run says how.
+It logs every step and saves a checkpoint every 30 seconds and when a stop is requested. The record of every run states
+how the training ended.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
     StartEngine = Callable[["Job", Sequence[Checkpoint]], "TrainingSteps"]
 
-CHECKPOINT_SPACING = 20  # times what a checkpoint took must pass before the next: they cost 5 % of a run at most
-TASK_ERRORS = (Exception, SystemExit, GeneratorExit)  # what a user's task may raise; it ends its own run only
+CHECKPOINT_SPACING = 20  # times the duration of the last checkpoint, until the next: so they cost at most 5 % of a run
+TASK_ERRORS = (Exception, SystemExit, GeneratorExit)  # from a user's task: they end only its own run
 _NO_TASK_ERRORS = (StoreError, StoppedError, CannotResumeError)
 
 
 class TrainingSteps(NamedTuple):
-    """The training of a job's runs, as an engine offers it.
+    """The training of a job by one engine.
 
     Attributes:
-        steps: trains one step after the other; yields the row of the run, or what `rows_of` takes.
-        total: the number of steps, where it is known.
-        states: returns what each run needs to resume after the last step; None where the engine cannot resume.
-        rows_of: returns the rows of a step, one for each run; None where the step is the row of the only run.
+        steps: trains one step per item. Yields the row of a single run, or the input of `rows_of`.
+        total: the number of steps, or None if unknown.
+        states: returns the state of each run after the last step, for a checkpoint; None if the engine cannot resume.
+        rows_of: returns the rows of a step, one for each run; None for a single run.
     """
 
     steps: Iterator[Any]
@@ -65,16 +65,16 @@ class Job:
 
     @cached_property
     def records(self) -> list[RunRecord]:
-        """The records of the runs, which are about to train."""
+        """The records of the runs at their start."""
         return [new_record(self.experiment, plan) for plan in self.plans]
 
     @property
     def title(self) -> str:
         """The name of the job in messages."""
-        return self.plans[0].title if len(self.plans) == 1 else f"{len(self.plans)} runs at once"
+        return self.plans[0].title if len(self.plans) == 1 else f"{len(self.plans)} stacked runs"
 
     def subset(self, plans: list[RunPlan], *, stacked: bool = False) -> Job:
-        """Return the job of some of the runs."""
+        """Return a job with some of the runs."""
         return replace(self, plans=plans, stacked=stacked)
 
     def notify(self, text: str) -> None:
@@ -82,31 +82,31 @@ class Job:
         self.progress.on_message(f"{self.title}: {text}")
 
     def build_task(self, seed: int, *, resumed: bool) -> tasks.Task:
-        """Return the task of a seed on the experiment's device; where it starts anew, its start is checked."""
+        """Return the task of a seed on the experiment's device; check its start unless it is resumed."""
         experiment = self.experiment
         task = tasks.build(experiment.task_name, seed, experiment.task_options)
-        if not resumed:  # where it resumes, its last batch is compared instead
+        if not resumed:  # if it is resumed, its last batch is checked instead
             task = tasks.verified(experiment.task_name, seed, task, self.starts.found[seed].start)
         return task.to(experiment.device)
 
     def train(self, checkpoints: Sequence[Checkpoint], start_engine: StartEngine) -> None:
-        """Train the runs from these checkpoints, one of each, or from their start; record how they end.
+        """Train the runs from these checkpoints or from their start, and record how they end.
 
-        What the task raises fails the run of a single job, and is not raised. A stacked job raises it.
+        If the task raises, a single run is recorded as failed and nothing is raised. A stacked job raises the error.
 
         Args:
-            checkpoints: of one step; empty for the start.
-            start_engine: returns the steps that the engine will train.
+            checkpoints: one per run, all of the same step; empty to train from the start.
+            start_engine: returns the training steps of the engine.
 
         Raises:
             CannotResumeError: the runs cannot resume from these checkpoints.
             StoppedError: a stop was requested.
-            GradlabError: what a user can fix.
+            GradlabError: an error that the user can fix.
         """
         step, process = checkpoints[0].step if checkpoints else 0, os.getpid()
         records, error = self.records, None
         with ExitStack() as opened:
-            # Opened before anything is changed: the logs keep other processes out.
+            # Open the logs before any change: they lock out other processes.
             logs = [opened.enter_context(plan.folder.log(step)) for plan in self.plans]
             for log, checkpoint in zip(logs, checkpoints, strict=False):
                 check_rows(log, checkpoint)
@@ -118,7 +118,7 @@ class Job:
             except BaseException as raised:
                 records, error = self._ended_by(raised, records)
             finally:
-                if os.getpid() != process:  # a child that the task forked came back here: the runs are its parent's
+                if os.getpid() != process:  # a child forked by the task returned here: the runs belong to its parent
                     os._exit(1)
             for plan, record in zip(self.plans, records, strict=True):
                 _leave_record(plan, record, error)
@@ -130,8 +130,8 @@ class Job:
                 raise error
 
     def _started(self, plan: RunPlan, record: RunRecord) -> RunRecord:
-        """Return the record with the start of the run, once it is written."""
-        if not self.stacked:  # a stack knows its starts; to find one takes a while
+        """Write and return the record with the start of the run."""
+        if not self.stacked:  # in a stack the start is known; otherwise finding it takes a while
             plan.folder.write(record)
         start, known = self.starts.of(plan)
         self.starts.check_finished_runs(plan)
@@ -142,15 +142,15 @@ class Job:
     def _ended_by(
         self, error: BaseException, records: list[RunRecord]
     ) -> tuple[list[RunRecord], BaseException | None]:
-        """Return the records of runs that an error ended, and what to raise."""
+        """Return the records of runs that ended with an error, and the error to raise."""
         interrupted = [replace(record, status="interrupted") for record in records]
         if isinstance(error, _NO_TASK_ERRORS) or not isinstance(error, TASK_ERRORS):
             return interrupted, error
         fixable = isinstance(error, GradlabError)
         if self.stop.requested and (self.stacked or not fixable):
-            # The signal may have reached processes that the task relies on, such as a DataLoader's workers.
+            # The signal may also have reached processes that the task needs, such as a DataLoader's workers.
             its = "the" if self.stacked else "its"
-            return interrupted, self._stopped("amid a step", f"goes on from {its} last checkpoint")
+            return interrupted, self._stopped("during a step", f"continues from {its} last checkpoint")
         if self.stacked:
             return interrupted, error
         text = str(error) if fixable else failure(error, self.experiment)
@@ -159,7 +159,7 @@ class Job:
     def _log_steps(
         self, training: TrainingSteps, checkpoints: Sequence[Checkpoint], records: list[RunRecord], logs: list[RowLog]
     ) -> list[RunRecord]:
-        """Train and log all steps; return the records of the runs, which are done.
+        """Train and log all steps; return the records of the finished runs.
 
         Raises:
             StoppedError: a stop was requested.
@@ -184,7 +184,7 @@ class Job:
                     self._save_checkpoints(states(), logs, logged, seconds + now - begun)
                     save_at = time.monotonic() + max(every, CHECKPOINT_SPACING * (time.monotonic() - now))
                 if stop.requested:
-                    raise self._stopped(f"after {logged} steps", "goes on from there" if states else "trains it again")
+                    raise self._stopped(f"after {logged} steps", "continues from there" if states else "retrains it")
                 due = min(now + REPORT_EVERY, save_at)
             seconds += time.monotonic() - begun
         finally:
@@ -197,7 +197,7 @@ class Job:
     def _save_checkpoints(
         self, states: Iterable[dict[str, Any]], logs: list[RowLog], step: int, seconds: float
     ) -> None:
-        """Save a checkpoint of each run, once the rows before it are on the disk."""
+        """Write the rows to the disk, then save a checkpoint of each run."""
         for log in logs:
             log.sync()
         for plan, record, log, state in zip(self.plans, self.records, logs, states, strict=True):
@@ -210,13 +210,13 @@ class Job:
 
 
 def _append(logs: list[RowLog], rows_of: Callable[[Any], Iterable[Row]], step: object) -> None:
-    """Log the rows of one step of a stack."""
+    """Log one step of a stack."""
     for log, row in zip(logs, rows_of(step), strict=True):
         log.append(row)
 
 
 def _leave_record(plan: RunPlan, record: RunRecord, error: BaseException | None) -> None:
-    """Write the record of how a run ended; where that fails, what ended the run is still reported."""
+    """Write the final record of a run; if that fails, still report the error that ended the run."""
     try:
         plan.folder.write(record)
     except StoreError as fault:
@@ -226,7 +226,7 @@ def _leave_record(plan: RunPlan, record: RunRecord, error: BaseException | None)
 
 
 def failure(error: BaseException, experiment: Experiment) -> str:
-    """Return the error to record of a run whose task raised: the user's own frames, or else the task."""
+    """Return the error text to record if a task raised: the traceback in the user's code, or else the task's name."""
     cause = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
     where = "" if users_frames(cause) else f"in training task '{experiment.task_name.name}': "
     return where + users_traceback(cause)

@@ -1,4 +1,4 @@
-"""The plan of an experiment: its runs, which of them are done, and the record that each starts with."""
+"""The plan of an experiment: its runs, whether they are done, and their first records."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.store import ExperimentFolder, RunFolder
 
-MOST_MODES = 100  # in the record of each run
+MOST_MODES = 100  # listed in the record of every run
 
 
 class RunPlan(NamedTuple):
-    """A run of an experiment, done or still to be trained."""
+    """A run of an experiment, finished or not."""
 
     mode: Mode
     seed: int
     settings: Mapping[str, Any]
     folder: RunFolder
-    done: bool  # trained before, with the same settings
-    fresh: bool = False  # to be trained from its start, even where it could be resumed
+    done: bool  # finished earlier, with the same settings
+    fresh: bool = False  # to be trained from the start, even if it could be resumed
 
     @property
     def title(self) -> str:
@@ -38,7 +38,7 @@ class RunPlan(NamedTuple):
 
 
 def plan_runs(experiment: Experiment, folder: ExperimentFolder, *, fresh: bool = False) -> list[RunPlan]:
-    """Return the runs of the experiment, modes first, and which of them are done; with `fresh`, none is."""
+    """Return the runs of the experiment, ordered by mode, then seed. With `fresh`, no run counts as done."""
     plans = []
     for mode in experiment.parsed_modes:
         for seed in experiment.seeds:
@@ -66,7 +66,7 @@ def new_record(experiment: Experiment, plan: RunPlan) -> RunRecord:
 
 
 def mode_names(experiment: Experiment) -> list[str]:
-    """Return the modes in the order to show them in; of hundreds the first, since every run records them."""
+    """Return the modes in display order, at most 100, since every run records them."""
     return [mode.name for mode in experiment.parsed_modes[:MOST_MODES]]
 
 
@@ -81,7 +81,7 @@ def versions_of(experiment: Experiment) -> dict[str, str]:
 
 
 def _is_done(run: RunFolder, settings: Mapping[str, Any]) -> bool:
-    """Return whether the run is recorded as done with these settings, and no row is missing."""
+    """Return whether the run is recorded as done with these settings, with all rows intact."""
     try:
         record, _ = run.verified_record(run.read())
     except GradlabError:

@@ -1,4 +1,4 @@
-"""What a run is set up with: checks before the first run, the optimizer, its schedule and the number of steps."""
+"""Setup of a run: checks before the first run, optimizer, schedule and number of steps."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def prepare(experiment: Experiment) -> None:
-    """Check before the first run that the engine, the task, the modes, the device and the optimizer are available.
+    """Check before the first run that the engine, task, modes, device and optimizer are available.
 
     Raises:
-        GradlabError: one of them is not.
+        GradlabError: one of them is not available.
     """
     if experiment.engine == "tensorflow":
         tensorflow.start(experiment.threads)
     import_torch()
     import torch
 
-    torch.set_num_threads(experiment.threads)  # results depend on it: part of the settings
+    torch.set_num_threads(experiment.threads)  # results depend on it, so it is part of the settings
     tasks.check_options(experiment.task_name, experiment.task_options)
     for mode in experiment.parsed_modes:
         modes.load(mode)
@@ -35,17 +35,17 @@ def prepare(experiment: Experiment) -> None:
         torch.empty(0, device=experiment.device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        if reason.startswith(("Expected one of", "Could not run")):  # and then some twenty devices, or as many lines
-            reason = "torch knows no such device, or was not built for it"
-        raise ExperimentError(f"device '{experiment.device}' is not to be had here: {reason}") from None
+        if reason.startswith(("Expected one of", "Could not run")):  # followed by twenty devices or lines
+            reason = "torch does not know this device, or was built without support for it"
+        raise ExperimentError(f"device '{experiment.device}' is not available: {reason}") from None
     optimizers.build(experiment.optimizer.name, [torch.nn.Parameter(torch.zeros(1, 1))], experiment.optimizer.options)
 
 
 def optimizer_of(experiment: Experiment, mode: Mode, task: tasks.Task) -> tuple[Optimizer, Scheduler | None]:
-    """Return the optimizer of a run, and its schedule if it has one.
+    """Return the optimizer of a run and its schedule, if any.
 
     Raises:
-        GradlabError: torch refuses an option, or the number of updates is unknown.
+        GradlabError: torch rejects an option, or the number of updates is unknown.
     """
     parameters = task.model.parameters()
     optimizer = optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
@@ -53,21 +53,21 @@ def optimizer_of(experiment: Experiment, mode: Mode, task: tasks.Task) -> tuple[
 
 
 def scheduler_of(experiment: Experiment, mode: Mode, task: tasks.Task, optimizer: Optimizer) -> Scheduler | None:
-    """Return the experiment's schedule of this optimizer, if there is one.
+    """Return the schedule of this optimizer, or None if the experiment has none.
 
     Raises:
-        ExperimentError: the schedule needs the number of batches, and they have no len().
+        ExperimentError: the schedule needs the number of batches, but they have no len().
     """
     if not experiment.schedule:
         return None
     if (length := tasks.epoch_length(task.batches)) is None:
-        raise ExperimentError(f"schedule '{experiment.schedule}' needs batches that tell their number by len()")
+        raise ExperimentError(f"schedule '{experiment.schedule}' needs the number of batches: give them a len()")
     updates = update_count(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
     return optimizers.schedule(experiment.schedule, optimizer, updates)
 
 
 def steps_of(task: tasks.Task, experiment: Experiment) -> int | None:
-    """Return the number of steps of a run of the task; None where only training will show it."""
+    """Return the number of steps of a run, or None if it is unknown before training."""
     if experiment.steps is not None:
         return experiment.steps
     length = tasks.epoch_length(task.batches)

@@ -1,4 +1,4 @@
-"""One run, trained by the plain loop or by TensorFlow: from its newest checkpoint, or else from its start."""
+"""One run, trained by the plain loop or TensorFlow, from its newest checkpoint or from the start."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
 
 
 def train_run(job: Job) -> None:
-    """Train the only run of a job, from its newest checkpoint that it can resume from, or else from its start.
+    """Train the only run of a job, from its newest usable checkpoint or from the start.
 
     Raises:
         StoppedError: a stop was requested.
-        GradlabError: what a user can fix.
+        GradlabError: an error that the user can fix.
     """
     job.plans[0].folder.make()
     for checkpoints in _resume_points(job):
         try:
             job.train(checkpoints, _start_engine)
         except CannotResumeError as error:
-            job.notify(f"cannot go on from step {checkpoints[0].step if checkpoints else 0}: {error}")
+            job.notify(f"cannot resume from step {checkpoints[0].step if checkpoints else 0}: {error}")
         else:
             return
 
 
 def _resume_points(job: Job) -> Iterator[list[Checkpoint]]:
-    """Yield the checkpoints that the run can resume from, each in a list, the newest first; last [], its start."""
+    """Yield the usable checkpoints, each in a list, newest first; then [], the start."""
     (plan,), (record,) = job.plans, job.records
     has_checkpoints = not plan.fresh and bool(plan.folder.checkpoints())
     for checkpoint in resumable_checkpoints(plan, record, job.notify):
         if ensemble.is_stacked(checkpoint.state):
-            job.notify(f"cannot go on from step {checkpoint.step}: it was trained together with others then")
+            job.notify(f"cannot resume from step {checkpoint.step}: the run was trained in a stack then")
         else:
             yield [checkpoint]
     if has_checkpoints:
-        job.notify("trained again from its start")
+        job.notify("retrained from the start")
     yield []
 
 
 def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
-    """Return the training of the run by the experiment's engine."""
+    """Return the training steps of the run by the experiment's engine."""
     experiment, (plan,) = job.experiment, job.plans
     task = job.build_task(plan.seed, resumed=bool(checkpoints))
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}

@@ -1,7 +1,7 @@
-"""Runs trained as stacks, each with its own folder, log, record and checkpoints.
+"""Runs trained in stacks, each with its own folder, log, record and checkpoints.
 
-They resume from the newest step of which each of them has a checkpoint. Runs that cannot be stacked are left to the
-plain loop, with the reason.
+A stack resumes from the newest step that all its runs have a checkpoint of. Runs that cannot be stacked are left to
+the plain loop, with the reason.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from gradlab.optimizers import Optimizer
     from gradlab.runs.plan import RunPlan
 
-MOST_STACKED = 128  # runs: by then the cost of calling torch is spread thin, and memory and open files are few
+MOST_STACKED = 128  # runs: enough to hide the overhead of torch calls, few enough for memory and open files
 
 
 def train_stacks(job: Job) -> Iterator[RunPlan]:
-    """Train the job's runs in stacks, and yield each that was trained; the others are left to the plain loop.
+    """Train the job's runs in stacks and yield the trained ones; the others are left to the plain loop.
 
     Raises:
         StoppedError: a stop was requested.
-        GradlabError: what a user can fix.
+        GradlabError: an error that the user can fix.
     """
     trainer, reported = _StackTrainer(), set()
     for plans in _stacks(job.experiment, job.plans):
@@ -42,12 +42,12 @@ def train_stacks(job: Job) -> Iterator[RunPlan]:
         left, reason = trainer.train(job.subset(plans, stacked=True))
         if reason and reason not in reported:
             reported.add(reason)
-            job.progress.on_message(f"trained one by one, by the plain loop: {reason}")
+            job.progress.on_message(f"trained sequentially by the plain loop: {reason}")
         yield from (plan for plan in plans if plan not in left)
 
 
 def _stacks(experiment: Experiment, plans: list[RunPlan]) -> list[list[RunPlan]]:
-    """Return the runs in stacks: alike in when they step and in the optimizer's options, by seed, then mode."""
+    """Group runs with equal step times and optimizer options into stacks, ordered by seed, then mode."""
     alike: dict[object, list[RunPlan]] = {}
     for plan in plans:
         mode, options = plan.mode, experiment.optimizer_options(plan.mode)
@@ -61,14 +61,14 @@ def _stacks(experiment: Experiment, plans: list[RunPlan]) -> list[list[RunPlan]]
 
 
 class _StackTrainer:
-    """Trains stacks of one experiment; rehearses the tasks of the same seeds once, and traces a step once."""
+    """Trains the stacks of one experiment; caches the rehearsals of its tasks and the traced step."""
 
     def __init__(self) -> None:
         self._stackability: dict[tuple[int, ...], ensemble.Stackability] = {}
         self._traced_steps = ensemble.TracedSteps()
 
     def train(self, job: Job) -> tuple[list[RunPlan], str]:
-        """Train one stack; return which runs are left to the plain loop, and why: "" where they started there."""
+        """Train one stack; return the runs left to the plain loop, and why: "" if they started there."""
         for plan in job.plans:
             plan.folder.make()
         checkpoints = [
@@ -86,10 +86,10 @@ class _StackTrainer:
             try:
                 job.train(common, self._start_engine)
             except CannotResumeError as error:
-                job.notify(f"cannot go on from step {common[0].step if common else 0}: {error}")
+                job.notify(f"cannot resume from step {common[0].step if common else 0}: {error}")
             except (StoreError, StoppedError):
                 raise
-            except TASK_ERRORS as error:  # the plain loop will report it
+            except TASK_ERRORS as error:  # the plain loop reports it
                 kind = "" if isinstance(error, ensemble.CannotStackError) else f"{type(error).__name__}: "
                 return [*left, *job.plans], kind + shortened(str(error).partition("\n")[0], 100)
             else:
@@ -97,7 +97,7 @@ class _StackTrainer:
         return left, ""
 
     def _obstacle(self, job: Job) -> str:
-        """Return why the runs cannot be stacked, "" where they can; find the start of each seed."""
+        """Find the start of each seed; return why the runs cannot be stacked, or ""."""
         mode = job.plans[0].mode
         if reason := ensemble.unstackable_reason(mode, partial(_build_optimizer, job)):
             return reason
@@ -108,14 +108,14 @@ class _StackTrainer:
             if seeds not in self._stackability:
                 built = [tasks.build(experiment.task_name, seed, experiment.task_options) for seed in seeds]
                 self._stackability[seeds] = ensemble.stackability_of([task.to(experiment.device) for task in built])
-        except TASK_ERRORS as error:  # the plain loop will report it
+        except TASK_ERRORS as error:  # the plain loop reports it
             return f"the task raises {type(error).__name__}"
         return self._stackability[seeds].reason_under(mode)
 
     def _start_engine(self, job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
-        """Return the training of the stack."""
+        """Return the training steps of the stack."""
         experiment, seeds, mode = job.experiment, _seeds(job), job.plans[0].mode
-        # Each is made before the next build seeds all generators again.
+        # Finish each one before the next build seeds all generators again.
         seed_tasks = [ensemble.SeedTask(job.build_task(seed, resumed=bool(checkpoints))) for seed in seeds]
         training = ensemble.StackedTraining(
             seed_tasks,
@@ -147,13 +147,13 @@ def _build_optimizer(job: Job, parameters: Sequence[Any]) -> Optimizer:
 
 
 def _resume_points(job: Job, checkpoints: list[list[Checkpoint]]) -> Iterator[list[Checkpoint]]:
-    """Yield the checkpoints of the steps of which each run has one, the newest first; last [], their start.
+    """Yield one checkpoint per run for every step that all runs have, newest first; then [], the start.
 
-    Where the process was killed between two of the files, some runs have a newer one; it is not used.
+    If the process was killed between saving two runs, some have a newer checkpoint, which is not used.
     """
     by_step = [{checkpoint.step: checkpoint for checkpoint in each} for each in checkpoints]
     for step in sorted(set.intersection(*map(set, by_step)), reverse=True):
         yield [each[step] for each in by_step]
     if any(by_step):
-        job.notify("trained again from the start: there is no step from which each of them can go on")
+        job.notify("retrained from the start: no step has a usable checkpoint of every run")
     yield []

@@ -1,4 +1,4 @@
-"""The start that all runs of one seed share, found once a seed: initial weights, first batches, and the quadratic."""
+"""The start that all runs of a seed share: initial weights, first batches and the quadratic, found once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class SeedStart(NamedTuple):
-    """What all runs of one seed start with."""
+    """The common start of all runs of a seed."""
 
     start: tasks.Start
-    quadratic: dict[str, Any] | None  # as it is recorded
+    quadratic: dict[str, Any] | None  # in the form of the record
 
 
 class SeedStarts:
-    """The starts of an experiment's runs, by seed.
+    """The starts of an experiment's runs.
 
     Attributes:
-        found: those that were found so far.
+        found: the starts found so far, by seed.
     """
 
     def __init__(self, experiment: Experiment, plans: Sequence[RunPlan]) -> None:
@@ -46,10 +46,10 @@ class SeedStarts:
         return self.found[plan.seed]
 
     def check_finished_runs(self, plan: RunPlan) -> None:
-        """Check that the finished runs of the plan's seed had the same start; another version of torch may change it.
+        """Check that finished runs of the same seed had the same start; another version of torch may change it.
 
         Raises:
-            UnfairTaskError: one had another start.
+            UnfairTaskError: a finished run had another start.
         """
         start = self.of(plan).start
         for other in (done.folder for done in self._done if done.seed == plan.seed):
@@ -57,14 +57,14 @@ class SeedStarts:
             if (record.weights, record.first_batch) != (start.weights, start.batches[0]):
                 versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
                 raise UnfairTaskError(
-                    f"{other.path} (done before, with {versions}) started from other weights or batches\n"
-                    "it cannot be compared with what would be trained now; --fresh trains all again"
+                    f"{other.path} (trained with {versions}) started from other weights or batches\n"
+                    "new runs cannot be compared with it; --fresh retrains all"
                 )
 
     def _quadratic(self, seed: int, start: tasks.Start, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return what to record of the task's loss: the quadratic, {} where it is none, None where theory cannot hold.
+        """Return the quadratic loss to record; {} if the loss is not quadratic, None if theory does not apply.
 
-        The loss is measured in a task that is built for this only: measuring draws batches and random numbers.
+        It is measured in a separate task, since measuring draws batches and random numbers.
         """
         if quadratic.why_no_theory(settings):
             return None
@@ -72,7 +72,7 @@ class SeedStarts:
             return {}
         try:
             built = tasks.build(self._experiment.task_name, seed, self._experiment.task_options)
-        except Exception:  # the task is the user's: the build for training will raise and report it
+        except Exception:  # from the user's task: building it for training reports the error
             return {}
         found = quadratic.measure(built)
         return found._asdict() if found else {}

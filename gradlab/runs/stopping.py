@@ -1,4 +1,4 @@
-"""Requests to stop: set by a signal, checked after each training step and between two runs."""
+"""Stop requests: set by a signal, checked after each training step and between runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass
 class Stop:
-    """Whether a stop was requested, and whether it will be noticed soon.
+    """Whether a stop was requested, and whether it is checked soon.
 
     Attributes:
-        requested: set by whoever wants training to stop, such as a signal handler.
-        checked_after_steps: whether training steps are under way, after each of which `requested` is checked.
+        requested: whether to stop; set by a signal handler, for example.
+        checked_after_steps: whether training is running and checks `requested` after every step.
     """
 
     requested: bool = False
@@ -20,7 +20,7 @@ class Stop:
     def raise_between_runs(self) -> None:
         """Raise StoppedError if a stop was requested."""
         if self.requested:
-            raise StoppedError("stopped between two runs; the same command trains what is missing")
+            raise StoppedError("stopped between two runs; the same command trains the missing runs")
 
 
 class StoppedError(Exception):

@@ -1,11 +1,17 @@
-"""Run folders: the only package that knows a path or a file format.
+"""Run folders: the only package that knows paths and file formats.
 
-runs/<experiment>/experiment.json                            the last command that found all its runs done
-runs/<experiment>/<mode>-seed<S>-<identity>/run.json         what the run is; replaced atomically
-runs/<experiment>/<mode>-seed<S>-<identity>/metrics.jsonl    one line a row, at the latest half a second old
-runs/<experiment>/<mode>-seed<S>-<identity>/checkpoint-<step>.pt   until it is done: what it needs to go on
-runs/<experiment>/sweep-<identity>/sweep.json                what a sweep is; replaced atomically
-runs/<experiment>/sweep-<identity>/results.jsonl             one line a cell of runs, each with its SHA-256
+The files of a run are in runs/<experiment>/<mode>-seed<S>-<identity>/:
+
+* run.json: the record, replaced atomically
+* metrics.jsonl: one line per row, written within half a second
+* checkpoint-<step>.pt: the state to resume from, until the run is done
+
+The files of a sweep are in runs/<experiment>/sweep-<identity>/:
+
+* sweep.json: the record, replaced atomically
+* results.jsonl: one line per cell of runs, with its SHA-256
+
+runs/<experiment>/experiment.json holds the last command that found all its runs done.
 """
 
 from gradlab.store.checkpoints import load_checkpoint

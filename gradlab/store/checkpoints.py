@@ -1,6 +1,6 @@
-"""The file of a checkpoint: what a run needs to resume, as bytes, with their SHA-256 before them.
+"""Checkpoint files: the state of a run as bytes, preceded by their SHA-256.
 
-The hash detects every flipped bit. `torch.load` alone does not: most of it are numbers, and any bits are a number.
+The hash detects every flipped bit. `torch.load` does not: a flipped bit in a weight is still a valid number.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _HEAD = re.compile(rb"gradlab checkpoint 1 ([0-9a-f]{64})\n")
 
 
 def write_checkpoint(file: Path, content: bytes) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the file cannot be written.
     """
     write_bytes(file, b"gradlab checkpoint 1 %s\n" % hashlib.sha256(content).hexdigest().encode() + content)
 
 
 def load_checkpoint(file: Path) -> bytes:
-    """Return what was saved.
+    """Return the content of a checkpoint.
 
     Raises:
-        DamagedError: it is not what was written.
-        StoreError: it cannot be read.
+        DamagedError: the content does not match its SHA-256.
+        StoreError: the file cannot be read.
     """
     content = read_bytes(file)
     head = _HEAD.match(content)
     if not head or hashlib.sha256(content[head.end() :]).hexdigest().encode() != head[1]:
-        raise DamagedError(f"{file} is damaged: it is not what was written")
+        raise DamagedError(f"{file} is damaged: its SHA-256 does not match")
     return content[head.end() :]

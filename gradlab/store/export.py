@@ -1,4 +1,4 @@
-"""Rows for other tools: CSV, its floats written so that they round-trip."""
+"""CSV export; floats are written so that they round-trip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
-    """Yield the lines of a CSV file of all rows; floats are written so that they round-trip."""
+    """Yield the lines of a CSV file with all rows of the runs."""
     yield _csv_line(["experiment", "mode", "seed", *Row._fields])
     for record, rows in runs:
         for row in rows:
@@ -27,12 +27,12 @@ def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
 def csv_of_sweep(
     record: SweepRecord, results: Results, run_at: Callable[[int], tuple[Sequence[Any], str, int]]
 ) -> Iterator[str]:
-    """Yield the lines of a CSV file of a sweep, a line a run, in the order of their numbers.
+    """Yield the lines of a CSV file of a sweep, one line per run, in the order of run numbers.
 
     Args:
-        record: of the sweep.
-        results: of its runs.
-        run_at: returns the values of the axes, the mode and the seed of the run of a number.
+        record: the sweep's record.
+        results: the sweep's results.
+        run_at: returns the axis values, mode and seed for a run number.
     """
     columns = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
     yield _csv_line([*record.values, "mode", "seed", *columns])
@@ -43,7 +43,7 @@ def csv_of_sweep(
 
 
 def _plain(value: object) -> object:
-    """Return a float as it round-trips, nothing for None, and what else JSON has as JSON has it."""
+    """Return the value for a CSV field: floats by repr, lists and booleans as JSON, None as an empty field."""
     if isinstance(value, bool | list):
         return json.dumps(value)
     return repr(value) if isinstance(value, float) else value

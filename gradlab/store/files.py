@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read as UTF-8 or strict JSON, never through a link."""
+"""Files: written atomically, read as bytes or strict JSON, never through a symbolic link."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from gradlab.errors import StoreError, shortened
 if TYPE_CHECKING:
     from pathlib import Path
 
-LARGEST_JSON = 2**24  # bytes: far above any record; to parse as much takes a tenth of a second
-# No link is followed, and opening a pipe does not wait for its other end. Windows has none of these, but text files.
+LARGEST_JSON = 2**24  # bytes: far more than any record, and parsed within a tenth of a second
+# Follow no link, and do not wait for the other end of a pipe. Windows has only O_BINARY.
 _CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # of a folder, on file systems that have no such thing
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # from fsync of a folder on file systems that do not support it
 
 
 def open_file(file: Path, flags: int) -> int:
-    """Return a handle of one of our files, opened with the flags of `os.open`.
+    """Open a regular file with the flags of `os.open` and return its handle.
 
     Raises:
-        StoreError: a symbolic link, a pipe or the like is in its place; nothing is read or written through it.
-        OSError: it cannot be opened.
+        StoreError: it is a symbolic link, a pipe or another special file; nothing is read or written.
+        OSError: the file cannot be opened.
     """
     try:
         handle = os.open(file, flags | _CAREFUL, 0o666)
     except OSError as error:
         if file.is_symlink():
             raise is_link(file) from None
-        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+        if error.errno == errno.ENXIO:  # a pipe without a reader, or a socket
             raise StoreError(f"{file} is not a regular file") from None
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -44,20 +44,20 @@ def open_file(file: Path, flags: int) -> int:
 
 
 def is_link(file: Path) -> StoreError:
-    """Return the error of a symbolic link in place of one of our files."""
-    return StoreError(f"{file} is a symbolic link, which is not followed; remove it, or put the file itself there")
+    """Return the error for a symbolic link in place of a file."""
+    return StoreError(f"{file} is a symbolic link, which gradlab does not follow; replace it with a regular file")
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file, whole or not at all, and down to the disk.
+    """Write a file atomically and sync it to the disk.
 
     Raises:
-        StoreError: it cannot be written.
+        StoreError: the file cannot be written.
     """
     try:
         new = file.with_name(f".{file.name}.{os.getpid()}.new")
     except ValueError:
-        raise StoreError(f"{file} cannot be written: that is not the name of a file") from None
+        raise StoreError(f"{file} cannot be written: not a valid file name") from None
     drop_leftovers(file)
     try:
         _write_new(new, content)
@@ -81,20 +81,20 @@ def _write_new(file: Path, content: bytes) -> None:
 
 
 def drop_leftovers(file: Path) -> None:
-    """Remove what writers of the file left beside it that were killed before it was whole."""
+    """Remove temporary files that killed writers of this file left next to it."""
     begin, end = f".{file.name}.", ".new"
     with suppress(OSError):
-        for name in os.listdir(file.parent):  # noqa: PTH208 - names are all that is needed
+        for name in os.listdir(file.parent):  # noqa: PTH208 - only names are needed
             pid = name[len(begin) : -len(end)]
             if name.startswith(begin) and name.endswith(end) and pid.isdecimal() and not _is_running(int(pid)):
                 (file.parent / name).unlink()
 
 
 def _is_running(pid: int) -> bool:
-    """Return whether another process of that number may be running."""
+    """Return whether another process with this id may be running."""
     if pid == os.getpid():
         return False
-    if os.name != "posix":  # where signal 0 is Ctrl-C
+    if os.name != "posix":  # on Windows, signal 0 is Ctrl-C
         return True
     try:
         os.kill(pid, 0)
@@ -106,12 +106,12 @@ def _is_running(pid: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in a folder reach the disk.
+    """Sync the entries of a folder to the disk.
 
     Raises:
-        OSError: they do not.
+        OSError: the disk reports an error.
     """
-    if os.name != "posix":  # where a folder cannot be opened
+    if os.name != "posix":  # Windows cannot open a folder
         return
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -124,10 +124,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_json(file: Path, content: object) -> None:
-    """Replace a file of JSON atomically.
+    """Replace a JSON file atomically.
 
     Raises:
-        StoreError: it cannot be written, or is a symbolic link.
+        StoreError: the file cannot be written, or is a symbolic link.
     """
     if file.is_symlink():
         raise is_link(file)
@@ -135,10 +135,10 @@ def replace_json(file: Path, content: object) -> None:
 
 
 def read_bytes(file: Path) -> bytes:
-    """Return what one of our files holds.
+    """Return the content of a regular file.
 
     Raises:
-        StoreError: it cannot be read, or is no regular file.
+        StoreError: the file cannot be read or is not a regular file.
     """
     try:
         with os.fdopen(open_file(file, os.O_RDONLY), "rb") as stream:
@@ -148,24 +148,24 @@ def read_bytes(file: Path) -> bytes:
 
 
 def read_json(file: Path) -> object:
-    """Return what a file of JSON holds.
+    """Return the content of a JSON file.
 
     Raises:
-        StoreError: it cannot be read, is not JSON, or is larger than any that was written here.
+        StoreError: the file cannot be read, is not JSON, or is larger than any file that gradlab writes.
     """
-    with suppress(OSError):  # told by whoever reads it
+    with suppress(OSError):  # reading the file reports the error
         if file.stat().st_size > LARGEST_JSON:
-            raise StoreError(f"{file} is larger than {LARGEST_JSON >> 20} MiB: no file of a run or an experiment")
+            raise StoreError(f"{file} is larger than {LARGEST_JSON >> 20} MiB: gradlab did not write it")
     try:
         return json.loads(read_bytes(file).decode())
     except UnicodeDecodeError as error:
-        raise StoreError(f"{file} is not UTF-8 text, from byte {error.start} on") from None
+        raise StoreError(f"{file} is not UTF-8 text: byte {error.start} is invalid") from None
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{file} is not JSON: {shortened(error, 120)}") from None
 
 
 def modified_at(file: Path) -> float:
-    """Return when the file was last written, 0 where it does not exist."""
+    """Return the modification time of the file, 0 if it does not exist."""
     try:
         return file.stat().st_mtime
     except OSError:
@@ -173,10 +173,10 @@ def modified_at(file: Path) -> float:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and see that it can be written to, before any work is put into what shall stand there.
+    """Create a folder if necessary and check that it is writable, before any work starts.
 
     Raises:
-        StoreError: it cannot.
+        StoreError: the folder cannot be created or written to.
     """
     try:
         if not folder.exists():
@@ -189,13 +189,13 @@ def make_folder(folder: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> StoreError:
-    """Return the error of a file or folder that cannot be written."""
-    why = "there is no such folder" if isinstance(error, FileNotFoundError) else error.strerror or error
+    """Return the error for a file or folder that cannot be written."""
+    why = "no such folder" if isinstance(error, FileNotFoundError) else error.strerror or error
     return StoreError(f"{shortened(path, 300)} cannot be written: {why}")
 
 
 def strict_json(value: object, *, indent: int | None = None, ascii_only: bool = False, compact: bool = False) -> str:
-    """Return JSON without the tokens NaN and Infinity: a number that is not finite is "nan", "inf" or "-inf"."""
+    """Return strict JSON: non-finite numbers become the strings "nan", "inf" and "-inf"."""
     between = (",", ":") if compact else None
     return json.dumps(_finite(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False, separators=between)
 

@@ -1,4 +1,4 @@
-"""The folders of runs and experiments, and the names of all files in them."""
+"""The folders of runs and experiments, and the names of their files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ RUNS = Path("runs")
 _REQUEST = "experiment.json"
 _MOST_REQUESTED = 1000  # runs in experiment.json
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})\.pt")
-_CHECKPOINTS_KEPT = 2  # the one before is used when the newest is damaged
-_LONGEST = 255  # bytes of a name, on every file system in use
+_CHECKPOINTS_KEPT = 2  # the previous one is used if the newest is damaged
+_LONGEST = 255  # bytes of a file name on common file systems
 
 
 class RunFolder(RecordedFolder[RunRecord]):
-    """The folder of one run, and the names of the files in it."""
+    """The folder of one run, and the names of its files."""
 
     record_name, log_name = "run.json", "metrics.jsonl"
     kind, what = RunRecord, "a run's record"
@@ -41,11 +41,11 @@ class RunFolder(RecordedFolder[RunRecord]):
         return self.log_file
 
     def log(self, keep: int = 0) -> RowLog:
-        """Return what appends rows after the first `keep`, those of steps 0 to keep-1; all others are cut off.
+        """Open the log to append rows: keep the rows of steps 0 to keep-1, and cut off the others.
 
         Raises:
-            StoreError: the file cannot be written, or another process writes it, or it begins with fewer whole rows;
-                it stays as it is then.
+            StoreError: the file cannot be written, another process writes it, or it has too few intact rows. The file
+                stays unchanged.
         """
         try:
             return RowLog(self.rows_file, keep)
@@ -53,7 +53,7 @@ class RunFolder(RecordedFolder[RunRecord]):
             raise self.being_written() from None
 
     def rows(self) -> Rows:
-        """Return the rows logged so far, none where none is; a last line without its end is left out.
+        """Return the rows logged so far; a partial last line is skipped.
 
         Raises:
             StoreError: the file cannot be read.
@@ -61,7 +61,7 @@ class RunFolder(RecordedFolder[RunRecord]):
         return rows_in(self.logged(), self.rows_file)
 
     def whole_rows(self) -> int:
-        """Return how many rows a run could resume after: those of steps 0, 1, 2, …, up to the first damaged line.
+        """Return the number of leading rows that are intact and in order, from step 0 on.
 
         Raises:
             StoreError: the file cannot be read.
@@ -69,15 +69,17 @@ class RunFolder(RecordedFolder[RunRecord]):
         return whole_rows(self.logged())
 
     def verified_record(self, record: RunRecord, rows: Rows | None = None) -> tuple[RunRecord, str]:
-        """Return the record, and what is wrong with its rows; a run recorded as done that lacks rows has failed.
+        """Return the record and what is wrong with its rows; a run with missing rows counts as failed, not done.
 
-        Rows that are given were read after the record.
+        Args:
+            record: the run's record.
+            rows: the run's rows, read after the record; None to read them here.
 
         Raises:
-            StoreError: the file of rows cannot be read.
+            StoreError: the rows cannot be read.
         """
         fault = self._fault_of_rows(record, rows) if record.status == "done" else ""
-        return (replace(record, status="failed"), f"{fault}; `gradlab run` trains it again") if fault else (record, "")
+        return (replace(record, status="failed"), f"{fault}; `gradlab run` retrains it") if fault else (record, "")
 
     def _fault_of_rows(self, record: RunRecord, rows: Rows | None) -> str:
         if rows is None:
@@ -86,35 +88,35 @@ class RunFolder(RecordedFolder[RunRecord]):
                 return ""
             rows = rows_in(logged, self.rows_file)
         if record.rows != len(rows.rows):
-            return f"{self.rows_file} holds {len(rows.rows)} of {record.rows} rows"
+            return f"{self.rows_file} has {len(rows.rows)} of {record.rows} rows"
         if rows.damaged:
-            return f"{self.rows_file} holds lines that are no rows"
+            return f"{self.rows_file} has lines that are not rows"
         if record.rows_sha256 not in ("", rows.sha256):
-            return f"{self.rows_file} holds other rows than were logged"
+            return f"{self.rows_file} does not match its recorded SHA-256"
         return ""
 
     def checkpoints(self) -> list[Path]:
-        """Return the files of its checkpoints, the one of the latest step first."""
+        """Return the checkpoint files, latest step first."""
         return [file for _, file in sorted(self._checkpoints(), reverse=True)]
 
     def save_checkpoint(self, step: int, content: bytes) -> None:
-        """Write a checkpoint after that step, whole or not at all, and remove all but the one before.
+        """Write a checkpoint after this step atomically, and remove all but the previous one.
 
         Raises:
-            StoreError: it cannot be written; those before are still there.
+            StoreError: the checkpoint cannot be written; earlier ones are kept.
         """
         write_checkpoint(self.path / f"checkpoint-{step}.pt", content)
         for old in self.checkpoints()[_CHECKPOINTS_KEPT:]:
             _remove(old)
 
     def clear_checkpoints(self, after: int = 0) -> None:
-        """Remove the checkpoints of later steps: all where the run is done or starts anew, else those not used."""
+        """Remove the checkpoints of steps greater than `after`."""
         for step, file in self._checkpoints():
             if step > after:
                 _remove(file)
 
     def remove_stale_checkpoints(self) -> None:
-        """Remove checkpoints of a finished run, left where the process ended just then; none of a running one."""
+        """Remove checkpoints of a finished run that a killed process left; keep those of a running one."""
         if self.checkpoints() and not is_locked(self.rows_file):
             self.clear_checkpoints()
 
@@ -131,7 +133,7 @@ class ExperimentFolder:
 
     @property
     def picture_file(self) -> Path:
-        """loss.png, where `gradlab plot` draws."""
+        """loss.png, the default picture of `gradlab plot`."""
         return self.path / "loss.png"
 
     @property
@@ -140,39 +142,39 @@ class ExperimentFolder:
         return self.path / _REQUEST
 
     def run(self, mode: str, seed: int, identity: str) -> RunFolder:
-        """Return the folder of a run, whether it is there or not."""
+        """Return the folder of a run, which may not exist."""
         ending = f"-seed{seed}-{identity}"
         return RunFolder(self.path / (_plain_name(mode, _LONGEST - len(ending)) + ending))
 
     def runs(self) -> list[RunFolder]:
-        """Return the folders of runs in it, by name."""
+        """Return the folders of its runs, by name."""
         return [RunFolder(record.parent) for record in sorted(self.path.glob(f"*/{RunFolder.record_name}"))]
 
     def sweeps(self) -> list[SweepFolder]:
-        """Return the sweeps in it, the one written last first."""
+        """Return the folders of its sweeps, last written first."""
         return sweeps_in(self.path)
 
     def drop_if_empty(self) -> None:
-        """Remove the folder if nothing stands in it."""
+        """Remove the folder if it is empty."""
         with suppress(OSError):
             self.path.rmdir()
 
     def save_request(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
-        """Record that a command asked for finished runs: it starts none, and yet theirs is the group to show.
+        """Record that a command asked for finished runs, so that their group is shown though no run started.
 
         Args:
-            runs: these.
-            modes: of the command, in its order.
-            match_lr: of the command.
+            runs: the finished runs.
+            modes: the command's modes, in its order.
+            match_lr: whether the command matched learning rates.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the file cannot be written.
         """
         names = [run.path.name for run in runs[:_MOST_REQUESTED]]
         replace_json(self.request_file, asdict(LastRequest(names, now(), modes, match_lr)))
 
     def last_request(self) -> LastRequest | None:
-        """Return the last request for finished runs; None where there is none, or it is damaged or from the future."""
+        """Return the last request for finished runs, or None if it is missing, damaged or from the future."""
         try:
             request = parsed_record(self.request_file, LastRequest, "a request")
         except StoreError:
@@ -180,16 +182,16 @@ class ExperimentFolder:
         return request if request.at <= now() else None
 
     def modified_at(self) -> float:
-        """Return when something was last trained or requested in it; 0 where it holds no run."""
+        """Return the time of the last training or request; 0 if the folder has no runs."""
         records = [run.record_file for run in self.runs()] + [sweep.record_file for sweep in self.sweeps()]
         return max(map(modified_at, [*records, self.request_file])) if records else 0.0
 
 
 def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
-    """Return the folder of `experiment` under `out`, made if need be.
+    """Return the folder of `experiment` under `out`; create it if necessary.
 
     Raises:
-        StoreError: nothing can be written there.
+        StoreError: the folder cannot be created or written to.
     """
     folder = ExperimentFolder(out / experiment)
     make_folder(folder.path)
@@ -197,7 +199,7 @@ def experiment_folder(out: Path, experiment: str) -> ExperimentFolder:
 
 
 def experiments(out: Path) -> list[ExperimentFolder]:
-    """Return the experiments under `out`, the one run last first; none where there is no such folder.
+    """Return the experiments under `out`, last run first; none if the folder does not exist.
 
     Raises:
         StoreError: `out` is a file.
@@ -210,10 +212,9 @@ def experiments(out: Path) -> list[ExperimentFolder]:
 
 
 def newest_sweep(path: Path) -> SweepFolder | None:
-    """Return the sweep that `path` stands for, or None where it stands for runs: what was trained last.
+    """Return the sweep at `path` that was trained last, or None if runs were trained later.
 
-    A sweep stands for itself; an experiment for its last sweep, unless runs were trained since; a folder of
-    experiments for the newest of these.
+    The path is the folder of a sweep, of an experiment or of several experiments. Of several, the newest one counts.
     """
     if (itself := sweep_at(path)) or RunFolder(path).record_file.exists() or not path.is_dir():
         return itself
@@ -232,7 +233,7 @@ def _remove(file: Path) -> None:
 
 
 def _plain_name(name: str, longest: int) -> str:
-    """Return the name of a mode as a file system takes it: in one piece, visible, of `longest` bytes at most."""
+    """Return a mode's name as a visible file name of at most `longest` bytes."""
     plain = "".join(char if char.isprintable() and char not in "/\\" else "_" for char in name.replace(":", "-"))
     if plain.startswith("."):
         plain = "_" + plain[1:]

@@ -1,4 +1,4 @@
-"""A log: a file to which one process at a time appends whole lines."""
+"""A log: a file to which one process at a time appends complete lines."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class LineLog:
-    """Appends whole lines to a file, which is locked until the log is closed."""
+    """Appends complete lines to a file, which stays locked until the log is closed."""
 
     def __init__(self, file: Path, kept: Callable[[bytes], bytes] | None) -> None:
-        """Take the file for this process alone, and cut it back.
+        """Lock the file for this process and truncate it.
 
         Args:
-            file: of the log.
-            kept: returns the lines to keep, with which what the file holds begins; None keeps none.
+            file: the log file.
+            kept: takes the content and returns the leading lines to keep; None keeps nothing.
 
         Raises:
-            StoreError: it cannot be written, or `kept` raises it; then it stays as it is.
-            BlockingIOError: another process writes it.
+            StoreError: the file cannot be written, or `kept` raises this error. The file stays unchanged.
+            BlockingIOError: another process writes the file.
         """
         self.file = file
-        self._whole = 0  # bytes of whole lines
+        self._whole = 0  # bytes of complete lines
         self._handle = open_locked(file)
         try:
             lines = b""
@@ -49,13 +49,13 @@ class LineLog:
         _open.add(self)
 
     def flush(self) -> None:
-        """Write what is pending, in whole lines."""
+        """Write all pending lines."""
 
     def sync(self) -> None:
-        """Write all lines, down to the disk.
+        """Write all pending lines and sync them to the disk.
 
         Raises:
-            StoreError: they cannot be written.
+            StoreError: the lines cannot be written.
         """
         try:
             self.flush()
@@ -64,11 +64,11 @@ class LineLog:
             raise unwritable(self.file, error) from None
 
     def close(self) -> None:
-        """Close the file, so that another process may write it."""
+        """Close the file and release its lock."""
         _open.discard(self)
         handle, self._handle = self._handle, -1
         if handle >= 0:
-            with suppress(OSError):  # what was written is on the disk, or the fault was reported
+            with suppress(OSError):  # the lines are on the disk, or the error was reported
                 os.close(handle)
 
     def __enter__(self) -> Self:
@@ -86,10 +86,10 @@ class LineLog:
             self.close()
 
     def _write(self, lines: bytes) -> None:
-        """Write lines; where the disk takes only some, keep the whole ones, and where interrupted, none.
+        """Write lines. If the disk fails, keep the complete ones; on an interruption, keep none.
 
         Raises:
-            OSError: the disk does not take all.
+            OSError: the disk did not accept all lines.
         """
         written = 0
         try:
@@ -114,5 +114,5 @@ def _close_all() -> None:
         log.close()
 
 
-if hasattr(os, "register_at_fork"):  # a DataLoader's workers would hold the lock for as long as they live
+if hasattr(os, "register_at_fork"):  # otherwise a DataLoader's workers would keep the lock as long as they live
     os.register_at_fork(after_in_child=_close_all)

@@ -1,7 +1,7 @@
-"""The lock of a process that writes a file: the kernel's, which ends with its process, however that ends.
+"""File locks of writing processes: held by the kernel, so they always end with the process.
 
-POSIX has flock. Windows locks bytes, and nobody else can read a locked byte: so the one that is locked lies behind the
-end of the file.
+POSIX has flock. Windows locks bytes, and no other process can read a locked byte, so the locked byte is beyond the end
+of the file.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     Lock = Callable[[int, bool], None]
 
-PATIENCE = 0.5  # seconds a writer waits for a lock: a reader that checks for it holds it for an instant
-GLANCE = 0.2  # seconds a reader waits on Windows, where two readers that check at once exclude one another
-BEHIND = 2**31 - 2  # position of the byte: the last that msvcrt can lock
+PATIENCE = 0.5  # seconds a writer waits for a lock, since a reader that checks it holds it for an instant
+GLANCE = 0.2  # seconds a reader waits on Windows, where two readers that check at once block each other
+BEHIND = 2**31 - 2  # position of the locked byte: the last one that msvcrt can lock
 
 
 def open_locked(file: Path) -> int:
-    """Return a handle that appends to the file; until it is closed, no other process can have one.
+    """Open the file for appending, and lock it until the returned handle is closed.
 
     Raises:
-        StoreError: the file cannot be written, or nothing on this platform can lock it.
-        BlockingIOError: another process writes it.
+        StoreError: the file cannot be written, or this platform has no locks.
+        BlockingIOError: another process writes the file.
     """
     lock, _ = _lock_of_platform()
     try:
@@ -48,10 +48,10 @@ def open_locked(file: Path) -> int:
 
 
 def is_locked(file: Path) -> bool:
-    """Return whether a process keeps others from writing the file.
+    """Return whether a process has locked the file for writing.
 
     Raises:
-        StoreError: nothing on this platform could tell.
+        StoreError: this platform has no locks.
     """
     lock, patience = _lock_of_platform()
     try:
@@ -59,7 +59,7 @@ def is_locked(file: Path) -> bool:
     except (OSError, StoreError):
         return False
     try:
-        _lock_within(patience, lock, handle, shared=True)  # held for an instant: a writer waits for longer than that
+        _lock_within(patience, lock, handle, shared=True)  # held for an instant; a writer waits longer than that
     except OSError:
         return True
     finally:
@@ -79,9 +79,9 @@ def _lock_within(seconds: float, lock: Lock, handle: int, *, shared: bool) -> No
 
 
 def _lock_of_platform() -> tuple[Lock, float]:
-    """Return what locks an open file, and for how many seconds a reader tries to.
+    """Return the function that locks an open file, and how many seconds a reader tries.
 
-    It raises BlockingIOError where another process holds the lock; where `shared`, unless only readers hold it.
+    The function raises BlockingIOError if another process holds the lock. `shared` locks do not block each other.
 
     Raises:
         StoreError: this platform has no locks.
@@ -99,11 +99,11 @@ def _lock_of_platform() -> tuple[Lock, float]:
 
 def _lock_of_windows() -> Lock:
     try:
-        msvcrt: Any = importlib.import_module("msvcrt")  # whose types are known on Windows alone
+        msvcrt: Any = importlib.import_module("msvcrt")  # its types are known only on Windows
     except ImportError:
         raise StoreError(
-            "this platform cannot lock files (Python has neither fcntl nor msvcrt), so gradlab cannot keep "
-            "a second process from writing a run, nor see whether it is running"
+            "this platform cannot lock files (Python has neither fcntl nor msvcrt), "
+            "so gradlab cannot protect a run from a second writer"
         ) from None
 
     def lock(handle: int, _shared: bool) -> None:
@@ -111,7 +111,7 @@ def _lock_of_windows() -> Lock:
         os.lseek(handle, BEHIND, os.SEEK_SET)
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        except PermissionError as error:  # what flock calls BlockingIOError
+        except PermissionError as error:  # flock raises BlockingIOError instead
             raise BlockingIOError(*error.args) from None
         finally:
             os.lseek(handle, before, os.SEEK_SET)

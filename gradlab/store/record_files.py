@@ -1,4 +1,4 @@
-"""Folders with a record, as runs and sweeps have: how it is written, validated and read, and who writes there."""
+"""Folders of runs and sweeps: writing, reading and validating the record, and detecting a writer."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class Recorded(Protocol):
-    """A record: a frozen dataclass, with the status of a run or a sweep and the process that writes it."""
+    """A record: a frozen dataclass with the status of a run or sweep and its writing process."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def status(self) -> str:
-        """Such as running, done, interrupted."""
+        """For example running, done, interrupted."""
 
     @property
     def started(self) -> str:
-        """UTC, ISO 8601."""
+        """Start time: UTC, ISO 8601."""
 
     @property
     def writer(self) -> dict[str, Any]:
-        """While it is running: the process, {"pid", "host"}."""
+        """The writing process, {"pid", "host"}; empty unless running."""
 
 
 T = TypeVar("T")
@@ -44,14 +44,14 @@ R = TypeVar("R", bound=Recorded)
 
 @dataclass(frozen=True)
 class RecordedFolder(Generic[R]):
-    """A folder with a record, and with a log that its writer locks.
+    """A folder with a record and a log that its writer locks.
 
     Attributes:
-        path: of the folder.
+        path: the folder.
         record_name: the file name of the record.
         log_name: the file name of the log.
         kind: the class of the record.
-        what: the record is called in messages.
+        what: the name of the record in messages.
     """
 
     path: Path
@@ -71,38 +71,38 @@ class RecordedFolder(Generic[R]):
         return self.path / self.log_name
 
     def make(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            StoreError: nothing can be written there.
+            StoreError: the folder cannot be created or written to.
         """
         make_folder(self.path)
 
     def write(self, record: R) -> None:
-        """Replace the record atomically; while it says "running", with the name of this process.
+        """Replace the record atomically; add this process as the writer if the status is running.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: the record cannot be written.
         """
         running = record.status == "running"
         writer = {"pid": os.getpid(), "host": platform.node()} if running else {}
         replace_json(self.record_file, asdict(replace(record, writer=writer)))
 
     def read(self) -> R:
-        """Return the record; one that says "running" while no process writes the log has the status "interrupted".
+        """Return the record; the status "running" becomes "interrupted" if no process writes the log.
 
         Raises:
-            StoreError: there is none, or it is not one that this version reads.
+            StoreError: the record is missing or invalid, or has another format.
         """
         record = self._parsed()
         if record.status == "running" and not is_locked(self.log_file):
-            record = self._parsed()  # it may have ended since
+            record = self._parsed()  # it may have ended in between
             if record.status == "running":
                 record = replace(record, status="interrupted")
         return record
 
     def being_written(self) -> StoreError:
-        """Return the error of a log that another process writes, with its name where the record has it."""
+        """Return the error for a log that another process writes; name the process if the record does."""
         writer = ""
         with suppress(StoreError):
             record = self._parsed()
@@ -112,10 +112,10 @@ class RecordedFolder(Generic[R]):
         return StoreError(f"{self.log_file} is being written by another gradlab{writer}")
 
     def logged(self) -> bytes:
-        """Return what the log holds, nothing where it does not exist.
+        """Return the content of the log, empty if it does not exist.
 
         Raises:
-            StoreError: it cannot be read, or is no regular file.
+            StoreError: the log cannot be read or is not a regular file.
         """
         return read_bytes(self.log_file) if self.log_file.is_symlink() or self.log_file.exists() else b""
 
@@ -125,23 +125,23 @@ class RecordedFolder(Generic[R]):
 
 
 def now() -> str:
-    """Return the time as records have it."""
+    """Return the current time in the format of records."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def parsed_record(file: Path, kind: type[T], what: str) -> T:
-    """Return the record in a file, validated: it may have been edited by hand.
+    """Return the record in a file, validated since it may have been edited by hand.
 
     Args:
-        file: of the record.
-        kind: its class, a dataclass whose annotations pydantic validates; the default of its `format` is the version
-            that is read. Other keys are ignored.
-        what: the file is expected to be, such as "a run's record".
+        file: the file of the record.
+        kind: its dataclass, validated by pydantic. The default of `format` is the supported version. Unknown keys are
+            ignored.
+        what: the name of the record in messages, such as "a run's record".
 
     Raises:
-        StoreError: the file does not exist, or is not a record that this version reads.
+        StoreError: the file is missing or invalid, or has another format.
     """
-    content, version = read_json(file), kind.format  # type: ignore[attr-defined]  # of the records alone
+    content, version = read_json(file), kind.format  # type: ignore[attr-defined]  # every record has it
     found = content.get("format") if isinstance(content, dict) else None
     if found != version:
         raise StoreError(f"{file} has format {shortened(repr(found))}; this version of gradlab reads format {version}")
@@ -149,7 +149,7 @@ def parsed_record(file: Path, kind: type[T], what: str) -> T:
         record: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]  # every class is hashable
     except ValidationError as error:
         why = _first_fault(error)
-    except (TypeError, KeyError, OverflowError) as error:  # of a check of ours
+    except (TypeError, KeyError, OverflowError) as error:  # from our own checks
         why = str(error)
     else:
         return record
@@ -162,7 +162,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _first_fault(error: ValidationError) -> str:
-    """Return the first of pydantic's faults in a line."""
+    """Return the first error of pydantic in one line."""
     fault = error.errors(include_url=False)[0]
     name = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":

@@ -1,4 +1,4 @@
-"""The rows of a run, metrics.jsonl: one line a row, appended in whole lines by a thread of their own."""
+"""The rows of a run in metrics.jsonl: one line per row, appended by a separate thread."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 class Rows(NamedTuple):
-    """What a file of rows holds.
+    """The content of a file of rows.
 
     Attributes:
-        rows: of all lines that are one, in the order of the file.
-        damaged: a message for each line that is none, with its number: `…/metrics.jsonl:17: not a row: …`.
-        sha256: of all whole lines.
+        rows: all valid rows, in the order of the file.
+        damaged: one message per invalid line, with its number: `…/metrics.jsonl:17: not a row: …`.
+        sha256: the SHA-256 of all complete lines.
     """
 
     rows: list[Row]
@@ -40,19 +40,19 @@ class Rows(NamedTuple):
 
 
 class RowLog(LineLog):
-    """Appends rows to the file of a run, in whole lines and at the latest half a second after they were logged.
+    """Appends rows to the file of a run, in complete lines, within half a second.
 
-    A thread of its own writes them: a system call a row costs a small model several percent of its step.
+    A separate thread writes them: one system call per row would slow down a small model by several percent.
     """
 
     def __init__(self, file: Path, keep: int = 0) -> None:
-        """Take the file for this process alone, and cut it back to its first `keep` rows, those of steps 0 to keep-1.
+        """Lock the file for this process and truncate it to the rows of steps 0 to keep-1.
 
         Raises:
-            StoreError: it cannot be written, or begins with fewer whole rows; then it stays as it is.
-            BlockingIOError: another process writes it.
+            StoreError: the file cannot be written or has too few intact rows. It stays unchanged.
+            BlockingIOError: another process writes the file.
         """
-        self._pending: deque[Row] = deque()  # appended to by one thread and emptied by another, both atomically
+        self._pending: deque[Row] = deque()  # one thread appends and another removes, both atomically
         self._fault: OSError | None = None
         self._writing, self._closed = threading.Lock(), threading.Event()
         self._hash = hashlib.sha256()
@@ -61,24 +61,24 @@ class RowLog(LineLog):
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of all lines written."""
+        """The SHA-256 of all written lines."""
         return self._hash.hexdigest()
 
     def append(self, row: Row) -> None:
         """Log one row.
 
         Raises:
-            StoreError: a row before it could not be written: the disk is full or gone.
+            StoreError: an earlier row could not be written, for example because the disk is full.
         """
         if self._fault:
             raise unwritable(self.file, self._fault)
         self._pending.append(row)
 
     def flush(self) -> None:
-        """Write what is logged, in whole lines.
+        """Write all pending rows in complete lines.
 
         Raises:
-            OSError: the disk does not take it; nothing is written any more.
+            OSError: the disk failed; nothing more will be written.
         """
         with self._writing:
             if self._fault:
@@ -91,14 +91,14 @@ class RowLog(LineLog):
             except OSError as fault:
                 self._fault = fault
                 raise
-            except BaseException:  # Ctrl-C: unless the rows are written, they stay pending
+            except BaseException:  # Ctrl-C: keep the rows unless they were written
                 if self._whole == written:
                     self._pending.extendleft(reversed(rows))
                 raise
 
     def __exit__(self, *raised: object) -> None:
         self._closed.set()
-        super().__exit__(*raised)  # type: ignore[arg-type]  # the three that Python passes
+        super().__exit__(*raised)  # type: ignore[arg-type]  # the three arguments that Python passes
 
     def _wrote(self, lines: bytes) -> None:
         super()._wrote(lines)
@@ -109,19 +109,19 @@ class RowLog(LineLog):
             try:
                 self.flush()
             except OSError:
-                return  # reported at the next row
+                return  # `append` reports it at the next row
 
 
 def _first_rows(keep: int, file: Path, content: bytes) -> bytes:
     """Return the lines of the first `keep` rows."""
     lines = list(islice(_whole_lines(content), keep))
     if len(lines) < keep:
-        raise StoreError(f"{file} begins with {len(lines)} whole rows where {keep} are to be kept")
+        raise StoreError(f"{file} begins with {len(lines)} intact rows, but {keep} are needed")
     return b"".join(lines)
 
 
 def rows_in(content: bytes, file: Path) -> Rows:
-    """Return the rows in what a file holds, and which lines are none; a last line without its end is left out."""
+    """Return the rows and the damaged lines of a file's content; skip a partial last line."""
     rows, damaged, digest = [], [], hashlib.sha256()
     for nth, (line, row) in enumerate(_lines(content), 1):
         digest.update(line)
@@ -134,7 +134,7 @@ def rows_in(content: bytes, file: Path) -> Rows:
 
 
 def whole_rows(content: bytes) -> int:
-    """Return how many rows a file begins with that are whole and those of steps 0, 1, 2, and so on."""
+    """Return the number of leading rows that are intact and in order, from step 0 on."""
     return sum(1 for _ in _whole_lines(content))
 
 
@@ -146,7 +146,7 @@ def row_line(row: Row) -> str:
 
 
 def _whole_lines(content: bytes) -> Iterator[bytes]:
-    """Yield the lines that the content begins with, as long as they are rows of steps 0, 1, 2, and so on."""
+    """Yield the leading lines that are intact rows in order, from step 0 on."""
     for step, (line, row) in enumerate(_lines(content)):
         if row is None or row.step != step:
             return
@@ -154,7 +154,7 @@ def _whole_lines(content: bytes) -> Iterator[bytes]:
 
 
 def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
-    """Yield each line that has its end, with the row in it, or None where it is not a row."""
+    """Yield each complete line with its row, or None if it is not a row."""
     for line in BytesIO(content):
         if not line.endswith(b"\n"):
             return
@@ -166,22 +166,22 @@ def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
 
 
 def _row(line: dict[str, Any]) -> Row:
-    """Return the row that a line says; what is wrong with it is a ValueError, TypeError, KeyError or OverflowError."""
+    """Return the row of a parsed line; raise ValueError, TypeError, KeyError or OverflowError if it is invalid."""
     for name in ("step", "update", "epoch"):
         if type(line[name]) is not int or line[name] < 0:
-            raise ValueError(f"{name} is a count")
+            raise ValueError(f"{name} must be a count")
     items = line.get("items", 1)
     if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
-        raise ValueError("a loss is the mean of something")
+        raise ValueError("items must be positive and finite")
     return Row(line["step"], line["update"], line["epoch"], loss_in(line["loss"]), items)
 
 
 def loss_in(value: object) -> float:
-    """Return a loss as JSON has it; what is none of strict JSON is a ValueError or KeyError."""
+    """Return the loss of a JSON value; raise ValueError or KeyError if it is invalid."""
     if isinstance(value, str):
         return _NOT_FINITE[value]
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isinf(value):
-        raise ValueError("a loss is a number, and a string where it is not finite")
+        raise ValueError("a finite loss must be a number, any other a string")
     return float(value)
 
 
@@ -189,4 +189,4 @@ def _no_token(token: str) -> NoReturn:
     raise ValueError(f"{token} is not JSON")
 
 
-strict_decoder = json.JSONDecoder(parse_constant=_no_token)  # made once: json.loads would make one a line
+strict_decoder = json.JSONDecoder(parse_constant=_no_token)  # created once: json.loads would create one per line

@@ -1,4 +1,4 @@
-"""Sweeps: a folder each, of a record and one file of results, a line a cell, columnar, each with its SHA-256."""
+"""Sweep folders: a record, and a results file with one line per cell, in columns, with its SHA-256."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 SWEEP = "sweep.json"
 FORMAT = 1
-SYNC_EVERY = 1.0  # seconds between two times that results are sent down to the disk
+SYNC_EVERY = 1.0  # seconds between syncs of the results to the disk
 _LARGEST_NUMBER = 10**7
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
 
 
 class Block(NamedTuple):
-    """What came of the runs of a cell, column by column.
+    """The results of the runs of a cell, in columns with one value per run.
 
     Attributes:
-        engine: what trained them in the end: where an engine cannot train a cell together, the plain loop does.
-        run: their numbers.
-        status: done or failed.
-        verdict: of their curves; None where they failed.
-        steps: backward passes.
-        first_loss: None where there was no step.
-        last_loss: of the last step.
-        best_loss: the least that is finite.
-        error: what ended a run that failed, else "".
-        why: why the cell was trained by another engine than that of the sweep, else "".
+        engine: the engine that trained the cell: the plain loop, if the sweep's engine could not.
+        run: the run numbers.
+        status: "done" or "failed".
+        verdict: the verdict on the curve; None if the run failed.
+        steps: the number of backward passes.
+        first_loss: the loss of the first step; None without steps.
+        last_loss: the loss of the last step.
+        best_loss: the lowest finite loss.
+        error: the error of a failed run, else "".
+        why: why another engine than the sweep's trained the cell, else "".
     """
 
     engine: str
@@ -60,28 +60,28 @@ class Block(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What a file of results holds, by the number of the run.
+    """The content of a results file.
 
     Attributes:
-        blocks: of all lines that are one, in the order of the file.
-        damaged: a message for each line that is none: `…/results.jsonl:17: not a block: …`.
+        blocks: the blocks of all valid lines, in the order of the file.
+        damaged: one message per damaged line: `…/results.jsonl:17: damaged line: …`.
     """
 
     blocks: list[Block]
     damaged: list[str]
 
     def by_run(self) -> dict[int, tuple[Block, int]]:
-        """Return, by the number of each run, its block and its place in it; in the order of these numbers."""
+        """Return the block of each run and its position there, by run number, in ascending order."""
         places = {run: (block, nth) for block in self.blocks for nth, run in enumerate(block.run)}
         return dict(sorted(places.items()))
 
     def ended(self) -> dict[str, int]:
-        """Return how many runs ended with which verdict, or failed, the most frequent first."""
+        """Return the number of runs per verdict, and of failed ones, most frequent first."""
         there = self.by_run().values()
         return dict(Counter(block.verdict[nth] or block.status[nth] for block, nth in there).most_common())
 
     def column(self, name: str, runs: int) -> list[Any]:
-        """Return a column of all runs, in the order of their numbers; None for a run that is not there."""
+        """Return a column for all runs, by run number; None for a missing run."""
         values: list[Any] = [None] * runs
         for block in self.blocks:
             for run, value in zip(block.run, getattr(block, name), strict=True):
@@ -92,29 +92,29 @@ class Results(NamedTuple):
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """What a sweep is: the content of sweep.json."""
+    """The record of a sweep: the content of sweep.json."""
 
     experiment: Shown
     identity: str
-    settings: dict[str, Any]  # all that decides the runs but for what varies, in canonical form
+    settings: dict[str, Any]  # everything else that decides the runs, in canonical form
     axes: list[dict[str, Any]]  # {"key", "values", "log"} each, in order
-    modes: list[str]  # none where keep or every vary
+    modes: list[str]  # empty if keep or every varies
     seeds: list[Seed]
-    chunk: Annotated[Count, Field(ge=1)]  # runs of a cell at most: with the grid, it decides which train together
+    chunk: Annotated[Count, Field(ge=1)]  # runs per cell, at most: with the grid, it decides which runs train together
     engine: Shown
-    runs: Count  # how many there are to be
+    runs: Count  # of the whole grid
     status: Shown  # running, done, interrupted
     title: str = ""
-    compiled: StrictBool = False  # whether the step is: results depend on it, in their last digits
+    compiled: StrictBool = False  # whether the step is compiled: the last digits of results depend on it
     threads: Count = 1
     versions: dict[str, Any] = field(default_factory=dict)
     started: Shown = ""  # UTC, ISO 8601
-    seconds: Seconds = 0.0  # of all commands that trained some of it, as far as they ended in order
-    run_steps: Count = 0  # backward passes of all runs in these seconds
-    done: Count = 0  # runs that were trained, when the status was written
-    failed: Count = 0  # of these, those whose task raised
-    sharpness: dict[str, Any] | None = None  # once it is measured: λ of each seed; {} where no edge is known
-    writer: dict[str, Any] = field(default_factory=dict)  # while it is running: the process, {"pid", "host"}
+    seconds: Seconds = 0.0  # of training, in all commands that were not killed
+    run_steps: Count = 0  # backward passes in these seconds, summed over the runs
+    done: Count = 0  # trained runs, when the status was written
+    failed: Count = 0  # of the trained runs, those whose task raised
+    sharpness: dict[str, Any] | None = None  # λ of each seed, once measured; {} if no edge is known
+    writer: dict[str, Any] = field(default_factory=dict)  # the process, {"pid", "host"}, while running
     format: int = FORMAT
 
     @property
@@ -129,12 +129,12 @@ class SweepRecord:
 
     @property
     def rate(self) -> float | None:
-        """Backward passes of all runs a second; None where no command has ended in order."""
+        """Backward passes per second, summed over the runs; None before the first measurement."""
         return self.run_steps / self.seconds if self.seconds > 0 else None
 
 
 class SweepFolder(RecordedFolder[SweepRecord]):
-    """The folder of one sweep, and the names of the files in it."""
+    """The folder of one sweep, and the names of its files."""
 
     record_name, log_name = SWEEP, "results.jsonl"
     kind, what = SweepRecord, "a sweep's record"
@@ -146,11 +146,11 @@ class SweepFolder(RecordedFolder[SweepRecord]):
 
     @property
     def picture_file(self) -> Path:
-        """phase.png, where `gradlab plot` draws."""
+        """phase.png, the default picture of `gradlab plot`."""
         return self.path / "phase.png"
 
     def results(self) -> Results:
-        """Return the results so far, none where none are; a last line without its end is left out.
+        """Return the results so far; a partial last line is skipped.
 
         Raises:
             StoreError: the file cannot be read.
@@ -158,10 +158,10 @@ class SweepFolder(RecordedFolder[SweepRecord]):
         return _results_in(self.logged(), self.results_file)
 
     def log(self, *, fresh: bool = False) -> BlockLog:
-        """Return what appends results; a last line without its end is cut off, and all where `fresh`.
+        """Open the log to append results: cut off a partial last line, or all lines if `fresh`.
 
         Raises:
-            StoreError: the file cannot be written, or another process writes it; it stays as it is then.
+            StoreError: the file cannot be written, or another process writes it. The file stays unchanged.
         """
         try:
             return BlockLog(self.results_file, fresh=fresh)
@@ -169,7 +169,7 @@ class SweepFolder(RecordedFolder[SweepRecord]):
             raise self.being_written() from None
 
     def drop_if_empty(self) -> None:
-        """Remove the folder if nothing has been trained in it, and that of its experiment if nothing else is there."""
+        """Remove the folder if it has no results, and then the experiment's folder if it is empty."""
         with suppress(OSError):
             if not self.record_file.exists() and not self.results_file.stat().st_size:
                 self.results_file.unlink()
@@ -179,23 +179,23 @@ class SweepFolder(RecordedFolder[SweepRecord]):
 
 
 class BlockLog(LineLog):
-    """Appends blocks to the file of results, in whole lines, one after the other; one process at a time."""
+    """Appends blocks to the results file, one complete line each; one process at a time."""
 
     def __init__(self, file: Path, *, fresh: bool = False) -> None:
-        """Take the file for this process alone, and cut off a last line without its end, or all where `fresh`.
+        """Lock the file for this process; cut off a partial last line, or all lines if `fresh`.
 
         Raises:
-            StoreError: it cannot be written; then it stays as it is.
-            BlockingIOError: another process writes it.
+            StoreError: the file cannot be written. It stays unchanged.
+            BlockingIOError: another process writes the file.
         """
         super().__init__(file, None if fresh else lambda content: content[: content.rfind(b"\n") + 1])
         self._sync_at = time.monotonic() + SYNC_EVERY
 
     def append(self, block: Block) -> None:
-        """Write a block, whole or not at all, and now and then all that is written down to the disk.
+        """Write a block as a whole, and sync the file about every second.
 
         Raises:
-            StoreError: the disk does not take it.
+            StoreError: the block cannot be written.
         """
         try:
             self._write(block_line(block))
@@ -207,7 +207,7 @@ class BlockLog(LineLog):
 
 
 def block_line(block: Block) -> bytes:
-    """Return the block as a line of strict JSON, the SHA-256 of the rest of it before all else."""
+    """Return the block as a line of strict JSON that starts with the SHA-256 of the rest."""
     columns = block._asdict()
     if not any(block.error):
         del columns["error"]
@@ -218,12 +218,12 @@ def block_line(block: Block) -> bytes:
 
 
 def sweep_at(path: Path) -> SweepFolder | None:
-    """Return the sweep in the folder, or None where it is not one of a sweep."""
+    """Return the sweep in the folder, or None if the folder has none."""
     return SweepFolder(path) if (path / SWEEP).is_file() else None
 
 
 def sweeps_in(experiment: Path) -> list[SweepFolder]:
-    """Return the sweeps in the folder of an experiment, the one written last first."""
+    """Return the sweeps of an experiment's folder, last written first."""
     found = [SweepFolder(record.parent) for record in experiment.glob(f"*/{SWEEP}")]
     return sorted(found, key=lambda sweep: sweep.record_file.stat().st_mtime, reverse=True)
 
@@ -231,22 +231,22 @@ def sweeps_in(experiment: Path) -> list[SweepFolder]:
 def _results_in(content: bytes, file: Path) -> Results:
     blocks, damaged = [], []
     for nth, line in enumerate(BytesIO(content), 1):
-        if not line.endswith(b"\n"):  # the last one, torn
+        if not line.endswith(b"\n"):  # a partial last line
             break
         try:
             blocks.append(_block_in(line[:-1]))
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             text = line[:-1][:200].decode(errors="replace")
-            damaged.append(f"{file}:{nth}: not a block: {shortened(text)}")
+            damaged.append(f"{file}:{nth}: damaged line: {shortened(text)}")
     return Results(blocks, damaged)
 
 
 def _block_in(line: bytes) -> Block:
-    """Return the block that a line says; what is wrong with it is a ValueError, TypeError, KeyError, OverflowError."""
+    """Return the block of a line; raise ValueError, TypeError, KeyError or OverflowError if it is invalid."""
     head = _HEAD.match(line)
     body = b"{" + line[head.end() :] if head else b""
     if not head or hashlib.sha256(body).hexdigest().encode() != head[1]:
-        raise ValueError("it is not what was written")
+        raise ValueError("the SHA-256 does not match")
     columns = strict_decoder.decode(body.decode())
     count = len(columns["run"])
     columns.setdefault("error", [""] * count)
@@ -255,22 +255,22 @@ def _block_in(line: bytes) -> Block:
         columns[name] = [None if each is None else loss_in(each) for each in columns[name]]
     block = Block(**{name: columns[name] for name in Block._fields})
     if any(len(column) != count for column in block[1:-1]):
-        raise ValueError("its columns are not of one length")
+        raise ValueError("columns differ in length")
     if not all(type(each) is int and 0 <= each < _LARGEST_NUMBER for each in (*block.run, *block.steps)):
-        raise ValueError("runs and steps are counts")
+        raise ValueError("runs and steps must be counts")
     if not set(block.status) <= {"done", "failed"}:
-        raise ValueError("a status that there is none of")
+        raise ValueError("unknown status")
     if not all(
         isinstance(each, str) for each in (block.engine, block.why, *block.error, *filter(None, block.verdict))
     ):
-        raise TypeError("a verdict or an error is no text")
+        raise TypeError("verdicts and errors must be text")
     return block
 
 
 def _check_grid(record: SweepRecord) -> None:
-    """Check what the numbers of runs are made of."""
+    """Check the parts of the record that define the run numbers."""
     if record.failed > record.done:
-        raise ValueError("failed is more than done")
+        raise ValueError("failed is greater than done")
     total = max(1, len(record.modes)) * len(record.seeds)
     axes: list[Any] = record.axes
     for axis in axes:

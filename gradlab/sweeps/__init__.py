@@ -1,8 +1,8 @@
-"""Sweeps: a thousand runs at once, over a grid of what varies.
+"""Sweeps: thousands of runs over a grid of settings.
 
-`axes` says what varies, `grid` makes runs of it, and `numbering` numbers them. `cells` cuts them into those that are
-trained together, `stacked` plans and stacks these, and `training` trains one cell. `workers` says where: here, or with
-`cluster` and `shipping` on other machines. `running` keeps what is there, and records what is trained.
+`axes` parses what varies, `grid` builds the runs, and `numbering` numbers them. `cells` groups runs that train
+together, `stacked` plans and stacks them, and `training` trains one cell. `workers` trains cells on this machine,
+`cluster` and `shipping` on others. `running` reuses finished cells and records new ones.
 """
 
 from gradlab.sweeps.axes import Axis

@@ -1,4 +1,4 @@
-"""Cells: runs that are trained together. The grid alone decides how it is cut into cells, and not who trains them."""
+"""Cells: runs that are trained together. They depend on the grid and the chunk, not on the workers."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from gradlab.sweeps.numbering import Run
 
 T = TypeVar("T")
-LOOP_CHUNK = 8  # runs of a cell at most where each is trained alone: what is lost when it is interrupted, and a line
-MOST_OF_SEVERAL_SEEDS = 1024  # runs of a cell with several seeds: a killed process loses its whole cell
+LOOP_CHUNK = 8  # runs per cell, at most, if each trains alone: an interruption loses the whole cell
+MOST_OF_SEVERAL_SEEDS = 1024  # runs per cell with several seeds: more gain little, and a killed process loses them all
 
 
 class Cell(NamedTuple):
-    """Runs that are trained together, in plain data: it goes to other processes as it is, however large the grid.
+    """Runs that are trained together, as plain data that can be sent to other processes.
 
     Attributes:
-        grid: all that the runs have in common: a grid without values, modes and seeds.
-        runs: with their values, modes and seeds.
+        grid: the common settings: a grid without values, modes and seeds.
+        runs: the runs with their values, modes and seeds.
     """
 
     grid: Grid
@@ -38,13 +38,13 @@ class Cell(NamedTuple):
 
 
 class LoadedCell(NamedTuple):
-    """A cell that is ready to be trained.
+    """A cell that is ready for training.
 
     Attributes:
-        experiments: of each run; they differ in what is kept and in options of the optimizer alone.
-        modes: of each run, loaded; they differ in name and keep alone.
-        seeds: of each run; those of one seed stand together.
-        compiled: whether its step is to be compiled.
+        experiments: one per run; they differ only in keep and optimizer options.
+        modes: one per run, loaded; they differ only in name and keep.
+        seeds: one per run; runs of the same seed are adjacent.
+        compiled: whether to compile the step.
     """
 
     experiments: list[Experiment]
@@ -54,13 +54,13 @@ class LoadedCell(NamedTuple):
 
     @property
     def experiment(self) -> Experiment:
-        """What all of them have in common: task, name of the optimizer, end, device."""
+        """An experiment with the common settings: task, optimizer name, length and device."""
         return self.experiments[0]
 
     def build(self, seed: int) -> tasks.Task:
-        """Return a new task of a seed, every generator seeded, on its device.
+        """Seed every generator and return a new task on its device.
 
-        Its weights are compared with those of the other runs of that seed, and its batches as they are first drawn.
+        Weights and first batches are compared with those of the seed's other runs.
         """
         name, options = self.experiment.task_name, self.experiment.task_options
         start = _start(name, self.experiment.task_source, seed, json.dumps(options))
@@ -73,11 +73,11 @@ def _start(task: tasks.TaskName, _source: str | None, seed: int, options: str) -
 
 
 def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
-    """Return the numbers of the runs of each cell: of `chunk` at most.
+    """Return the run numbers of each cell, at most `chunk` per cell.
 
-    Runs of a cell differ in what is kept, in options of the optimizer and in seed alone; where each is trained by
-    itself, not in these options, so that several processes share even a small sweep. Those of one seed stand
-    together, and are cut apart only where they alone are more than `chunk`: runs of one seed share its batches.
+    Runs of a stacked cell differ only in keep, optimizer options and seed. With the plain loop, they share optimizer
+    options too, so that several processes can share a small sweep. Runs of one seed share batches. They are adjacent,
+    and in different cells only if there are more than `chunk`.
     """
     alike: dict[Any, list[tuple[Any, int]]] = {}
     seeds = len(grid.seeds)
@@ -104,31 +104,31 @@ def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
 
 
 def _is_option(axis: Axis, *or_: str) -> bool:
-    """Say whether an axis varies an option of the optimizer, or is one of these keys."""
+    """Return whether an axis varies an optimizer option or has one of these keys."""
     return (axis.path[0] == "optimizer" and axis.path[1:] != ("name",)) or axis.key in or_
 
 
 def _parts(items: list[T], most: int) -> Iterator[list[T]]:
-    """Cut a list into parts of at most so many, as equal in length as possible."""
+    """Split a list into parts of at most `most` items and nearly equal length."""
     parts = math.ceil(len(items) / most)
     return (items[nth * len(items) // parts : (nth + 1) * len(items) // parts] for nth in range(parts))
 
 
 def cell_of(grid: Grid, numbers: Sequence[int]) -> Cell:
-    """Return the cell of the runs of these numbers."""
+    """Return the cell with the runs of these numbers."""
     axes = tuple(axis._replace(values=()) for axis in grid.axes)
     common = grid._replace(experiment=grid.experiment | {"seeds": [0]}, axes=axes, modes=(), seeds=())
     return Cell(common, [grid.run(number) for number in numbers])
 
 
 def load_cell(cell: Cell) -> LoadedCell:
-    """Return the cell ready to be trained.
+    """Return the cell ready for training.
 
     Raises:
-        GradlabError: what a user can fix, of the task, the optimizer or the modes.
+        GradlabError: an error that the user can fix, in the task, optimizer or modes.
     """
     kept = [nth for nth, axis in enumerate(cell.grid.axes) if axis.key in RULE_KEYS]
-    found: dict[Any, Experiment] = {}  # one for all that differ in what is kept: checking one takes a moment
+    found: dict[Any, Experiment] = {}  # shared by runs that differ only in keep or every, since checking takes time
     experiments = []
     for run in cell.runs:
         point = tuple(json.dumps(value) for nth, value in enumerate(run.values) if nth not in kept)

@@ -1,7 +1,7 @@
-"""Cells on a Dask cluster: the same as on this machine, as futures of any scheduler, with the same results.
+"""Cells on a Dask cluster, with the same results as on this machine.
 
-A Dask worker's own process trains nothing: its threads share Python's global generators with Dask, which draws from
-them, and a task there could not be stopped. It starts processes as `workers` does on this machine.
+A Dask worker starts processes that train, like `workers` on this machine. It does not train in its own process: Dask
+draws from Python's global generators there, and a task could not be stopped.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from gradlab.sweeps.grid import Grid
     from gradlab.sweeps.workers import OnCellProgress
 
-CONNECT_TIMEOUT = 5.0  # seconds to wait for the scheduler, and as many for its workers
-CALL_TIMEOUT = 30.0  # seconds that looking at all workers may take
-LOOK_EVERY = 2.0  # seconds between two looks at which workers there are
-NO_WORKERS_TIMEOUT = 60.0  # seconds to wait for workers to come back when all are gone
-CELLS_PER_THREAD = 2  # cells for each that is trained at a time: the next one is there when one ends
-CELL_REPORT_EVERY = 2.0  # seconds between two reports of a cell: hundreds of workers report to one scheduler
-IDLE_TIMEOUT = 10.0  # seconds that a process with torch imported waits for another cell
+CONNECT_TIMEOUT = 5.0  # seconds to wait for the scheduler, and again for its workers
+CALL_TIMEOUT = 30.0  # seconds for a call to all workers
+LOOK_EVERY = 2.0  # seconds between checks of the workers
+NO_WORKERS_TIMEOUT = 60.0  # seconds to wait for new workers once all are gone
+CELLS_PER_THREAD = 2  # cells sent for each cell in training, so that the next one is ready
+CELL_REPORT_EVERY = 2.0  # seconds between reports of a cell: hundreds of workers report to one scheduler
+IDLE_TIMEOUT = 10.0  # seconds a process waits for another cell, which saves importing torch again
 LOGGERS = ("distributed", "distributed.client", "distributed.core", "tornado.application")
 
 
 class Cluster:
-    """A Dask cluster; called, an `Executor`. It is connected to from when it is entered until it is left."""
+    """A Dask cluster: an `Executor`, and a context manager that holds the connection."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -53,13 +53,13 @@ class Cluster:
         self._at_once, self._look_due, self._seen = 0, 0.0, time.monotonic()
 
     def __enter__(self) -> Self:
-        """Connect, and look at the workers that are there.
+        """Connect and check the workers.
 
         Raises:
-            ClusterError: there is no such scheduler, no worker, or one that cannot train what is trained here.
+            ClusterError: the scheduler does not answer, has no workers, or has one with other versions.
         """
         with ExitStack() as stack:
-            for logger in map(logging.getLogger, LOGGERS):  # gradlab reports what a user can do about it, in a line
+            for logger in map(logging.getLogger, LOGGERS):  # gradlab reports errors itself, in one line
                 stack.callback(logger.setLevel, logger.level)
                 logger.setLevel(logging.CRITICAL + 1)
             self.client: Client = stack.enter_context(_connected(self.address))
@@ -76,19 +76,19 @@ class Cluster:
         """Train the cells; see `Executor`.
 
         Raises:
-            ClusterError: the scheduler is gone, or all workers are, or one cannot train what is trained here.
+            ClusterError: the scheduler or all workers are gone, or a worker has other versions.
         """
         from distributed import CancelledError
 
         ship, topic = shipper(grid), f"gradlab-{uuid.uuid4().hex}"
-        inbox: SimpleQueue[tuple[Any, ...]] = SimpleQueue()  # (nth, steps, share) or (nth, what came of the cell)
+        inbox: SimpleQueue[tuple[Any, ...]] = SimpleQueue()  # (nth, steps, share) or (nth, outcome)
         waiting = deque(range(len(cells)))
         away: dict[int, Future[Any]] = {}
 
-        async def wait_for(nth: int) -> None:  # in the thread of the client
+        async def wait_for(nth: int) -> None:  # runs in the client's thread
             try:
                 inbox.put((nth, await self.client.gather(away[nth], asynchronous=True)))
-            except Exception as error:  # `_ended` knows which
+            except Exception as error:  # `_ended` handles it
                 inbox.put((nth, error))
 
         self.client.subscribe_topic(topic, lambda event: inbox.put(tuple(event[1])))
@@ -104,7 +104,7 @@ class Cluster:
                     nth, *found = inbox.get(timeout=REPORT_EVERY)
                     if len(found) == 1:
                         del away[nth]
-                        if isinstance(found[0], CancelledError):  # by others, or as the scheduler is gone
+                        if isinstance(found[0], CancelledError):  # someone else cancelled it, or the scheduler is gone
                             waiting.append(nth)
                             self._look_due = 0.0
                         else:
@@ -114,16 +114,16 @@ class Cluster:
                 if stop.requested:
                     raise StoppedError
         finally:
-            with suppress(OSError, RuntimeError):  # the cluster may be gone, which is known by now
+            with suppress(OSError, RuntimeError):  # the cluster may be gone, which was reported before
                 self.client.unsubscribe_topic(topic)
                 self.client.cancel(list(away.values()))
                 self.client.run(end_idle, on_error="ignore", callback_timeout=CONNECT_TIMEOUT)
 
     def _room(self, threads: int) -> int:
-        """Return how many cells of so many threads each keep all workers busy.
+        """Return the number of cells, of `threads` threads each, that keep all workers busy.
 
         Raises:
-            ClusterError: the scheduler is gone, or all workers are.
+            ClusterError: the scheduler or all workers are gone.
         """
         if (now := time.monotonic()) >= self._look_due:
             self._look_due = now + LOOK_EVERY
@@ -132,28 +132,28 @@ class Cluster:
             if now - self._seen > NO_WORKERS_TIMEOUT:
                 raise ClusterError(
                     f"all workers of {self.address} are gone\n"
-                    "what has ended is kept, and the same command goes on when there are some again"
+                    "finished cells are kept; the same command continues once workers are back"
                 )
-        # With several threads each, more than can be trained at a time would be trained by the threads of others.
+        # Cells with several threads are not queued: a free Dask thread would start one on busy cores.
         return self._at_once * CELLS_PER_THREAD if threads == 1 else self._at_once
 
     def threads(self) -> dict[str, int]:
-        """Return how many threads each worker has, by its address.
+        """Return the number of threads of each worker, by address.
 
         Raises:
             ClusterError: the scheduler does not answer.
         """
         try:
             found: dict[str, int] = self.client.nthreads(callback_timeout=CALL_TIMEOUT)
-        except (OSError, ValueError, RuntimeError):  # TimeoutError and CommClosedError are OSErrors; a closed client
+        except (OSError, ValueError, RuntimeError):  # timeout, closed connection or closed client
             raise ClusterError(
                 f"the scheduler at {self.address} no longer answers\n"
-                "what has ended is kept, and the same command goes on when it is back"
+                "finished cells are kept; the same command continues once it is back"
             ) from None
         return found
 
     def _check_workers(self) -> None:
-        """Raise a ClusterError unless there are workers, and each has the versions that are here."""
+        """Raise a ClusterError unless there are workers with the versions of this machine."""
         try:
             self.client.wait_for_workers(1, timeout=CONNECT_TIMEOUT)
         except TimeoutError:
@@ -164,21 +164,21 @@ class Cluster:
             found: dict[str, Any] = self.client.run(versions, on_error="return", callback_timeout=CALL_TIMEOUT)
         except OSError:
             raise ClusterError(
-                f"the workers of {self.address} do not answer within {CALL_TIMEOUT:g} seconds"
+                f"the workers of {self.address} did not answer within {CALL_TIMEOUT:g} seconds"
             ) from None
-        try:  # it reads what is sent, and trains nothing
+        try:  # the scheduler trains nothing, but it deserializes the cells
             self.client.run_on_scheduler(versions, callback_timeout=CALL_TIMEOUT)
         except ImportError as error:
             raise ClusterError(_cannot_import("the scheduler", error)) from None
         for address, installed in found.items():
             if isinstance(installed, ImportError):
                 raise ClusterError(_cannot_import(f"worker {address}", installed))
-            if isinstance(installed, dict):  # one that has gone meanwhile is no dict
+            if isinstance(installed, dict):  # an error if the worker is gone
                 check_versions(f"worker {address}", installed, versions())
 
 
 def _ended(nth: int, outcome: Any) -> Ended:
-    """Return the cell that has ended, from what came of its future: a block, or an error."""
+    """Return the ended cell for the outcome of its future: a block or an error."""
     from distributed import KilledWorker
 
     if isinstance(outcome, Block):
@@ -188,24 +188,24 @@ def _ended(nth: int, outcome: Any) -> Ended:
     if isinstance(outcome, ImportError):
         raise ClusterError(_cannot_import("a worker", outcome))
     if isinstance(outcome, KilledWorker):
-        return Ended(nth, None, f"the workers that trained it ended, the last of them {outcome.last_worker.address}")
+        return Ended(nth, None, f"its workers died, the last one at {outcome.last_worker.address}")
     known = isinstance(outcome, ProcessEndedError)
     return Ended(nth, None, str(outcome) if known else f"{type(outcome).__name__}: {shortened(outcome, 150)}")
 
 
 def _cannot_import(who: str, error: ImportError) -> str:
-    return f"{who} cannot import gradlab as it is here: {shortened(error, 150)}; install the same there"
+    return f"{who} cannot import this version of gradlab: {shortened(error, 150)}; install the same version there"
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
-    """Yield a client of the scheduler at an address, or of the one that has written such a file."""
+    """Yield a client of the scheduler at an address or in a scheduler file."""
     try:
         from distributed import Client, Security, connect
     except ImportError:
         raise ClusterError("--dask needs the package distributed: pip install 'gradlab[dask]'") from None
 
-    async def knock(scheduler: str) -> None:  # a client that is begun in vain takes its time to end
+    async def knock(scheduler: str) -> None:  # quicker than a client that fails to connect
         there = await connect(scheduler, timeout=CONNECT_TIMEOUT, **Security().get_connection_args("client"))
         await there.close()
 
@@ -214,13 +214,13 @@ def _connected(address: str) -> Iterator[Client]:
         asyncio.run(knock(scheduler))
         client: Client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except FileNotFoundError:
-        raise ClusterError(f"--dask {shortened(address)}: there is no such file of a scheduler") from None
+        raise ClusterError(f"--dask {shortened(address)}: no such scheduler file") from None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
-        nobody = f"nothing answers there within {CONNECT_TIMEOUT:g} seconds"
+        nobody = f"no answer within {CONNECT_TIMEOUT:g} seconds"
         why = nobody if isinstance(error, OSError) else shortened(error, 150)
         raise ClusterError(
             f"--dask {shortened(address)}: {why}\n"
-            "`dask scheduler` starts one, and prints its address, such as tcp://10.0.0.1:8786"
+            "`dask scheduler` starts a scheduler and prints its address, such as tcp://10.0.0.1:8786"
         ) from None
     try:
         yield client
@@ -230,33 +230,33 @@ def _connected(address: str) -> Iterator[Client]:
 
 # On a worker
 
-_idle: list[TrainingProcess] = []  # of this worker; a list's pop and append need no lock
+_idle: list[TrainingProcess] = []  # processes of this worker; a list's pop and append need no lock
 
 
 class ProcessEndedError(Exception):
-    """The process that trained a cell is gone: Dask lets it be tried again."""
+    """The process that trained a cell died; Dask retries the cell."""
 
 
 def train_on_worker(shipment: Shipment, topic: str, nth: int) -> Block | GradlabError:
-    """Train a cell on the Dask worker that this is called on, in a process of its own.
+    """Train a cell on the Dask worker that calls this, in a separate process.
 
     Args:
         shipment: the cell.
-        topic: of the events that report progress: (nth, steps, share).
-        nth: the place of the cell in the sweep.
+        topic: the topic of progress events, (nth, steps, share).
+        nth: the position of the cell in the sweep.
 
     Returns:
-        What came of the runs, or what a user can fix: Dask would retry what is raised.
+        The results, or an error that the user can fix. It is not raised, since Dask would retry the cell.
 
     Raises:
-        ProcessEndedError: the process died, or nobody waits for the cell any more.
+        ProcessEndedError: the process died, or the cell was cancelled.
     """
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
     report = throttled(lambda steps, share: worker.log_event(topic, (nth, steps, share)), CELL_REPORT_EVERY)
-    multiprocessing.current_process().daemon = False  # a worker of a nanny is one, and could start no process
+    multiprocessing.current_process().daemon = False  # under a nanny it is a daemon, which cannot start processes
     process = _idle_process() or TrainingProcess(IDLE_TIMEOUT)
     process.begin(train_shipment, (shipment, Path(worker.local_directory) / "gradlab"))
     with suppress(EOFError, OSError):
@@ -281,7 +281,7 @@ def _idle_process() -> TrainingProcess | None:
 
 
 def end_idle() -> None:
-    """End the processes of this worker that train nothing."""
+    """End the idle processes of this worker."""
     gone = _idle.copy()
     del _idle[: len(gone)]
     end_all(gone)

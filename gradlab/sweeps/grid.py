@@ -1,4 +1,4 @@
-"""The grid of a sweep: an experiment, its axes, modes and seeds, checked, and the runs that makes."""
+"""The grid of a sweep: a checked experiment with axes, modes and seeds, and the runs they define."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from gradlab.experiment import Experiment
     from gradlab.modes import Mode
 
-ENGINES = ("loop", "ensemble")  # that train sweeps
+ENGINES = ("loop", "ensemble")  # available for sweeps
 DEFAULT_ENGINE = "ensemble"
 
 
 class Grid(NamedTuple):
-    """All that decides the runs of a sweep, in plain data: it goes to other processes as it is.
+    """Everything that decides the runs of a sweep, as plain data that can be sent to other processes.
 
     Attributes:
-        experiment: the checked experiment in plain values, without what varies.
-        folder: of its file, where a user's task is looked for first.
-        engine: what trains.
-        axes: what varies.
-        modes: of the runs, not loaded; none where keep or every vary, which make the mode then.
-        seeds: of the runs.
-        compiled: whether the step is compiled, which is found when a sweep begins and stands in its record.
+        experiment: the checked experiment as plain values, without the varied settings.
+        folder: the folder of its file, searched first for a user's task.
+        engine: the training engine.
+        axes: the varied settings.
+        modes: the modes, not loaded; empty if keep or every varies, since these define the mode.
+        seeds: the seeds.
+        compiled: whether the step is compiled; decided when the sweep starts, and kept in its record.
     """
 
     experiment: dict[str, Any]
@@ -47,24 +47,24 @@ class Grid(NamedTuple):
 
     @property
     def runs(self) -> int:
-        """How many runs there are."""
+        """The number of runs."""
         return math.prod(len(axis.values) for axis in self.axes) * max(1, len(self.modes)) * len(self.seeds)
 
     @property
     def mode_names(self) -> list[str]:
-        """The modes as the experiment names them."""
+        """The names of the modes in the experiment."""
         return list(self.experiment["modes"]) if self.modes else []
 
     def run(self, number: int) -> Run:
-        """Return the run of that number."""
+        """Return the run with this number."""
         axes = {axis.key: axis.values for axis in self.axes}
         return Run(number, *decode(number, axes, self.modes, self.seeds))
 
     def experiment_at(self, values: Sequence[Any], flag: str = "") -> Experiment:
-        """Return the experiment at a point, its modes those of the point.
+        """Return the experiment at a point of the grid, with the modes of that point.
 
         Raises:
-            GradlabError: it does not hold; the message names `flag`.
+            GradlabError: the experiment is invalid; the message names `flag`.
         """
         changed: dict[tuple[str, ...], Any] = {
             axis.path: value for axis, value in zip(self.axes, values, strict=True) if axis.key not in RULE_KEYS
@@ -74,11 +74,11 @@ class Grid(NamedTuple):
         return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
 
     def points(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the points of the grid, each as the values of the axes."""
+        """Yield the points of the grid as tuples of axis values."""
         return product(*(axis.values for axis in self.axes))
 
     def points_of_training(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the points that differ in more than keep: that trains anywhere, unless it sets the lr."""
+        """Yield the points to check before training: one keep is enough, unless keep also sets the lr."""
         one = not self.experiment["match_lr"]
         return product(*(axis.values[:1] if axis.key == "keep" and one else axis.values for axis in self.axes))
 
@@ -86,16 +86,16 @@ class Grid(NamedTuple):
 def grid_of(
     experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, modes_by: str = ""
 ) -> Grid:
-    """Return the grid of an experiment: what its file varies, and what the command line does, `KEY=RANGE` each.
+    """Return the grid of an experiment with the axes of its file and of the command line.
 
     Args:
-        experiment: a checked one.
-        flags: as after --vary; one takes the place of the file's axis of the same key.
-        engine: what trains; None for the experiment's own, or the one that trains most runs a second.
-        modes_by: the flag by which the command line chooses modes, which must not vary then.
+        experiment: a checked experiment.
+        flags: the values of --vary, `KEY=RANGE`; each replaces the file's axis with the same key.
+        engine: the training engine; None for the experiment's own, or the fastest.
+        modes_by: the flag that set the modes, if any; keep and every must not vary then.
 
     Raises:
-        GradlabError: nothing varies, or an axis or a value does not hold.
+        GradlabError: nothing varies, or an axis or value is invalid.
     """
     axes, subjects = axes_of(experiment, flags)
     if not axes:
@@ -105,14 +105,14 @@ def grid_of(
     ruled = [key for key in RULE_KEYS if key in axes]
     if ruled and modes_by:
         raise ExperimentError(
-            f"{subjects[ruled[0]]} makes the modes itself: leave {modes_by} out, or {ruled[0]}; "
-            "keep and every may have a single value each, such as --vary every=4"
+            f"{subjects[ruled[0]]} sets the modes and cannot be combined with {modes_by}; "
+            "to fix keep or every, give it a single value, such as --vary every=4"
         )
     if engine is None and "engine" in experiment.model_fields_set:
         engine = experiment.engine
     engine = engine or DEFAULT_ENGINE
     if engine not in ENGINES:
-        raise ExperimentError(unknown("engine of a sweep:", engine, ENGINES))
+        raise ExperimentError(unknown("sweep engine", engine, ENGINES))
     folder = experiment.folder
     grid = Grid(
         experiments.to_plain(experiment), str(folder.absolute()) if folder else None, engine,
@@ -123,7 +123,7 @@ def grid_of(
 
 
 def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
-    """Raise a GradlabError where there are too many runs, or where a value or a point does not hold."""
+    """Raise a GradlabError if there are too many runs, or if a value or point is invalid."""
     if grid.runs > MOST_RUNS:
         raise ExperimentError(f"{grid.runs:,} runs are too many for one sweep; at most {MOST_RUNS:,}")
     faults: list[GradlabError] = []
@@ -135,7 +135,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
                     check_rule(axis.key, value)
                     alone.experiment_at((value,), subjects[axis.key])
         except GradlabError as error:
-            faults.append(error)  # the first of the axis
+            faults.append(error)  # the first error of the axis
     raise_together(faults, ExperimentError)
     if len(grid.axes) > 1:
         together = " and ".join(subjects.values())
@@ -146,7 +146,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
 
 @contextmanager
 def _naming(subject: str) -> Iterator[None]:
-    """Put the subject before the message of an error that does not name it."""
+    """Prefix error messages with the subject, unless they start with it."""
     try:
         yield
     except GradlabError as error:

@@ -1,4 +1,4 @@
-"""Numbers of runs: points in the product of the axes, then modes, then seeds, these fastest."""
+"""Run numbers: positions in the product of axes, modes and seeds; seeds vary fastest."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Run(NamedTuple):
     """A run of a sweep: a point of the grid, a mode and a seed.
 
     Attributes:
-        number: of the run, from 0.
-        values: of the axes, in their order.
-        mode: of the run, not loaded.
-        seed: of the run.
+        number: the run number, from 0.
+        values: the axis values, in the order of the axes.
+        mode: the mode, not loaded.
+        seed: the seed.
     """
 
     number: int
@@ -35,13 +35,13 @@ class Run(NamedTuple):
 def decode(
     number: int, axes: Mapping[str, Sequence[Any]], chosen: Sequence[M], seeds: Sequence[int]
 ) -> tuple[tuple[Any, ...], M | Mode, int]:
-    """Return the values of the axes, the mode and the seed of a run.
+    """Return the axis values, the mode and the seed of a run.
 
     Args:
-        number: of the run, from 0.
-        axes: key and values of each, in order.
-        chosen: the modes; where there are none, keep and every of the point are the mode.
-        seeds: of the runs of a mode.
+        number: the run number, from 0.
+        axes: the values of each axis by key, in order.
+        chosen: the modes; if empty, keep and every of the point define the mode.
+        seeds: the seeds.
     """
     rest, seed = divmod(number, len(seeds))
     rest, nth_mode = divmod(rest, max(1, len(chosen)))
@@ -54,7 +54,7 @@ def decode(
 
 
 def numbering_of(record: SweepRecord) -> Callable[[int], tuple[tuple[Any, ...], str, int]]:
-    """Return the function from a number to the values of the axes, the name of the mode and the seed of that run."""
+    """Return a function from a run number to the axis values, mode name and seed of the run."""
     axes = record.values
 
     def run_at(number: int) -> tuple[tuple[Any, ...], str, int]:
@@ -65,8 +65,8 @@ def numbering_of(record: SweepRecord) -> Callable[[int], tuple[tuple[Any, ...], 
 
 
 def mode_at(point: Mapping[str, Any]) -> Mode:
-    """Return the mode that keep and every make at a point, given as values by key."""
+    """Return the mode that keep and every define at a point, given as values by key."""
     return _rule(point.get("keep", 0.0), point.get("every", 1))
 
 
-_rule = lru_cache(maxsize=10_000)(modes.rule)  # one object for all runs of a mode, which pickle writes once
+_rule = lru_cache(maxsize=10_000)(modes.rule)  # one object per mode, which pickle writes once

@@ -1,4 +1,4 @@
-"""A sweep: what is there is kept, the cells that are missing are trained, and each is recorded as it ends."""
+"""Runs a sweep: reuses finished cells, trains the others, and records each when it ends."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 
 class SweepResult(NamedTuple):
-    """What a sweep did.
+    """The outcome of a sweep.
 
     Attributes:
-        folder: of the sweep.
-        record: what it is, and how it stands.
-        cached: how many of its runs were there before.
-        ended: how many runs ended with which verdict, or failed.
-        errors: what ended runs that failed, and how many each.
-        by_loop: why runs were trained by the plain loop where another engine was to, and how many each.
-        lost: how many runs could not be trained.
-        lost_reason: how the processes that trained these ended.
+        folder: the sweep's folder.
+        record: the sweep's record.
+        cached: the number of reused runs.
+        ended: the number of runs by verdict, and of failed ones.
+        errors: the number of failed runs by error.
+        by_loop: the number of runs that the plain loop trained instead of the sweep's engine, by reason.
+        lost: the number of runs that could not be trained because processes died.
+        lost_reason: how the last of these processes ended.
     """
 
     folder: SweepFolder
@@ -56,7 +56,7 @@ class SweepResult(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """How many runs failed or could not be trained."""
+        """The number of runs that failed or could not be trained."""
         return self.record.failed + self.lost
 
 
@@ -72,22 +72,22 @@ def run(
     progress: runs.Progress | None = None,
     stop: runs.Stop | None = None,
 ) -> SweepResult:
-    """Train the runs of a grid that are not there yet, cell by cell, and record them in one folder under `out`.
+    """Train the missing runs of a grid, cell by cell, and record them in one folder under `out`.
 
     Args:
-        grid: all that decides the runs.
-        out: the folder of runs.
-        fresh: train again what is there.
-        workers: processes to train in, 1 for this one; default as many as there are cores.
-        executor: where to train instead.
-        dask: the address of a Dask scheduler, on whose workers to train instead.
-        chunk: runs of a cell at most, of a sweep that begins; default what suits the engine.
+        grid: the grid of runs.
+        out: the folder of all experiments.
+        fresh: retrain finished runs.
+        workers: the number of processes; 1 trains in this process. Default: one per core.
+        executor: trains the cells instead of local processes.
+        dask: the address of a Dask scheduler whose workers train the cells instead.
+        chunk: runs per cell, at most, in a new sweep. Default: chosen for the engine.
         progress: receives progress and messages.
-        stop: a wish to stop.
+        stop: the stop request.
 
     Raises:
-        StoppedError: `stop` was asked for; whole cells are kept, and the same goes on from there.
-        GradlabError: what a user can fix: the folder, the task, its options, the optimizer, the device.
+        StoppedError: a stop was requested. Finished cells are kept, and the next call continues from there.
+        GradlabError: an error that the user can fix, in the folder, task, task options, optimizer or device.
     """
     settings = settings_of(grid)
     name = grid.experiment["name"]
@@ -106,20 +106,20 @@ def run(
             grid = grid._replace(compiled=record.compiled)
             results = folder.results()
             for message in results.damaged:
-                notify(f"{message}; its runs are trained again")
+                notify(f"{message}; its runs are retrained")
             there = results.by_run()
             cells = [cell for cell in cells_of(grid, record.chunk) if not all(run in there for run in cell)]
             state = _SweepState(cells, grid.runs - sum(map(len, cells)), progress)
             ended: Iterator[Ended] = iter(())
             stop = stop or runs.Stop()
             if cells:
-                if executor is None:  # its processes import torch while this one prepares
+                if executor is None:  # the processes import torch while this one prepares
                     count = min(workers or _cores(record.threads), len(cells))
                     executor = stack.enter_context(Workers(count)) if count > 1 else train_in_process
                 record = _prepared(grid, folder, record, state.cached)
                 ended = executor(grid, cells, state.on_progress, stop)
             record, results = _train(folder, record, log, state, ended, stop)
-            if record.status == "done" and record.sharpness is None:  # last of all, or by the next command
+            if record.status == "done" and record.sharpness is None:  # at the end, or in the next command
                 record = replace(record, sharpness=_sharpness(grid, notify))
                 folder.write(record)
             return _result(folder, record, results, state.cached)._replace(
@@ -128,14 +128,14 @@ def run(
         except runs.StoppedError:
             message = f"stopped after {state.cached + state.done:,} of {grid.runs:,} runs"
             command = "the same command without --fresh" if fresh else "the same command"
-            raise runs.StoppedError(f"{message}; {command} goes on from there") from None
+            raise runs.StoppedError(f"{message}; {command} continues from there") from None
         except BaseException:
             folder.drop_if_empty()
             raise
 
 
 def settings_of(grid: Grid) -> dict[str, Any]:
-    """Return all that decides the runs of a grid, in canonical form, as identity and record have it."""
+    """Return everything that decides the runs of a grid, in canonical form, for identity and record."""
     first = grid.experiment_at(next(iter(grid.points())))
     mode = first.parsed_modes[0]
     settings = first.settings(mode, grid.seeds[0])
@@ -160,7 +160,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
 
 
 def _finished(folder: SweepFolder, grid: Grid) -> SweepResult | None:
-    """Return the result of a sweep that is there whole, or None."""
+    """Return the result of a finished sweep, or None."""
     try:
         record = folder.read()
         results = folder.results()
@@ -172,9 +172,9 @@ def _finished(folder: SweepFolder, grid: Grid) -> SweepResult | None:
 
 
 def _begun(folder: SweepFolder, settings: dict[str, Any]) -> SweepRecord | None:
-    """Return the record of a sweep that was begun before, or None."""
+    """Return the record of a sweep that was started before, or None."""
     if folder.record_file.exists():
-        with suppress(StoreError):  # damaged: then all is trained again
+        with suppress(StoreError):  # damaged: retrain everything
             before = folder.read()
             if before.settings == settings:
                 return replace(before, status="running")
@@ -186,7 +186,7 @@ def _new_record(
 ) -> SweepRecord:
     plan = stacked.StackPlan(chunk) if chunk else stacked.planned(grid)
     if plan.no_compiler:
-        notify(f"the step is not compiled, which would have paid: {plan.no_compiler}")
+        notify(f"training is not compiled, though that would be faster: {plan.no_compiler}")
     return SweepRecord(
         experiment=grid.experiment["name"],
         title=grid.experiment["title"],
@@ -206,10 +206,10 @@ def _new_record(
 
 
 def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int) -> SweepRecord:
-    """Write and return the record with the versions its runs are trained by, once all points can be trained.
+    """Check that all points can be trained; write and return the record with the versions.
 
     Raises:
-        GradlabError: one cannot, or what is there was trained by other versions.
+        GradlabError: a point cannot be trained, or existing results are from other versions.
     """
     for values in grid.points_of_training():
         runs.prepare(grid.experiment_at(values))
@@ -217,8 +217,8 @@ def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int)
     if cached and record.versions and record.versions != versions:
         before = ", ".join(f"{name} {version}" for name, version in record.versions.items())
         raise StoreError(
-            f"{folder.path} was begun with {before}, on which the results depend\n"
-            "its runs cannot stand beside those that would be trained now; --fresh trains all again"
+            f"{folder.path} was started with {before}; results depend on these versions\n"
+            "new runs cannot be compared with it; --fresh retrains all"
         )
     record = replace(record, versions=versions)
     folder.write(record)
@@ -226,7 +226,7 @@ def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int)
 
 
 def _cores(threads: int) -> int:
-    """Return how many processes of so many threads there are cores for."""
+    """Return the number of processes with this number of threads that the cores can run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // threads)
 
@@ -239,7 +239,7 @@ def _train(
     ended: Iterator[Ended],
     stop: runs.Stop,
 ) -> tuple[SweepRecord, Results]:
-    """Record each cell as it ends, and then how the sweep stands, however that ends."""
+    """Record each cell when it ends, and finally the state of the sweep."""
     status = "interrupted"
     stop.checked_after_steps = True
     try:
@@ -266,21 +266,21 @@ def _train(
 
 
 def _sharpness(grid: Grid, notify: Callable[[str], object]) -> dict[str, Any]:
-    """Return λ of each seed, of which the phase diagram's edge is drawn, or nothing where it has none."""
+    """Return λ of each seed for the edge in the phase diagram, or {} if no edge is known."""
     first = grid.experiment_at(next(grid.points()))
     if not _has_edge(grid, first):
         return {}
     try:
-        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+        with redirect_stdout(sys.stderr):  # output of the user's task goes to stderr
             found = dict(sharpness.measure_seeds(first))
     except GradlabError as error:
-        notify(f"no edge of stability will be drawn: {error}")
+        notify(f"the edge of stability will not be drawn: {error}")
         return {}
     return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
 
 
 def _has_edge(grid: Grid, first: Experiment) -> bool:
-    """Say whether theory knows the edge of stability over the lr: of plain SGD at a constant lr, one for all."""
+    """Return whether theory predicts the edge of stability over lr: for plain SGD with constant lr."""
     varied = {axis.path[-1] for axis in grid.axes}
     if "lr" not in varied or first.match_lr or varied & {"name", "task", "momentum", "dampening", "weight_decay"}:
         return False
@@ -288,27 +288,27 @@ def _has_edge(grid: Grid, first: Experiment) -> bool:
 
 
 class _SweepState:
-    """Adds up how far the cells are."""
+    """Sums up the progress of all cells."""
 
     def __init__(self, cells: Sequence[tuple[int, ...]], cached: int, progress: runs.Progress) -> None:
         self.cells, self.cached, self.progress = cells, cached, progress
         self.steps = self.done = self.lost = 0
         self.lost_reason = ""
         self.under_way: dict[int, tuple[int, float]] = {}
-        self.begin: float | None = None  # when the first cell began: what imports took before is no training
+        self.begin: float | None = None  # when the first cell started, after all imports
 
     @property
     def seconds(self) -> float:
-        """Since the first cell began; 0 where none is done."""
+        """Seconds since the first cell started; 0 if none is done."""
         return time.monotonic() - self.begin if self.begin is not None and self.steps else 0.0
 
     def on_progress(self, nth: int, steps: int, share: float) -> None:
-        """Count a cell that is under way."""
+        """Report progress of a running cell."""
         self.under_way[nth] = steps, share * len(self.cells[nth])
         self._report()
 
     def add(self, cell: Ended) -> None:
-        """Count a cell that has ended."""
+        """Report an ended cell."""
         self.under_way.pop(cell.nth, None)
         if cell.block:
             self.steps += sum(cell.block.steps)

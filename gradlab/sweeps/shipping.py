@@ -1,4 +1,4 @@
-"""Shipping a cell to another machine: with the versions that it needs, and the source of a user's own code."""
+"""Ships a cell to another machine, with its required versions and the source of the user's code."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 class Shipment(NamedTuple):
-    """A cell on its way to where it is trained.
+    """A cell to be trained on another machine.
 
     Attributes:
-        cell: its tasks and modes named by the whole paths of their files.
-        files: that these stand in, by their paths on the user's machine, as they were when the sweep began.
-        modules: that these stand in, and the SHA-256 of their files, which must be the same on the worker.
-        versions: on which the results depend.
+        cell: the cell; its tasks and modes have absolute file paths.
+        files: the content of these files at the start of the sweep, by path on the user's machine.
+        modules: tasks and modes in modules, with the SHA-256 of the file, which must match on the worker.
+        versions: the versions that results depend on.
     """
 
     cell: Cell
@@ -41,10 +41,10 @@ class Shipment(NamedTuple):
 
 
 def shipper(grid: Grid) -> Callable[[Cell], Shipment]:
-    """Return the function that ships a cell; a user's files are read once for all cells of a sweep.
+    """Return a function that ships a cell; the user's files are read once per sweep.
 
     Raises:
-        GradlabError: one cannot be read.
+        GradlabError: a file cannot be read.
     """
     folder = Path(grid.folder) if grid.folder else None
     words = [grid.experiment["task"], *(value for axis in grid.axes if axis.key == "task" for value in axis.values)]
@@ -63,19 +63,20 @@ def shipper(grid: Grid) -> Callable[[Cell], Shipment]:
 
 
 def train_shipment(sent: tuple[Shipment, Path], on_progress: OnProgress) -> Block:
-    """Train the cell of a shipment: its files stand under a folder here, unless the same are there by their paths.
+    """Train a shipped cell; called on a worker.
 
-    Errors name the files as they are named on the user's machine.
+    Files are written to the given folder, unless the same file is at its original path. Errors name the paths of the
+    user's machine.
 
     Raises:
-        ClusterError: other versions are installed here, on which results depend.
-        GradlabError: a module is not here, or is another one; or what `train_cell` raises.
+        ClusterError: other versions are installed on the worker.
+        GradlabError: a module is missing or differs on the worker, or `train_cell` raised it.
     """
     shipment, folder = sent
     check_versions("a worker", versions(), shipment.versions)
     for named, sha256 in shipment.modules.items():
         if user_code.source_hash(named) != sha256:
-            raise named.error(" is another one on a worker than here: install the same on both")
+            raise named.error(" differs between a worker and this machine; install the same version on both")
     files = {path: _placed(Path(path), content, folder) for path, content in shipment.files.items()}
 
     def placed(word: str) -> str:
@@ -95,7 +96,7 @@ def train_shipment(sent: tuple[Shipment, Path], on_progress: OnProgress) -> Bloc
 
 
 def _renamed(cell: Cell, task: Callable[[str], str], files: Mapping[str, str]) -> Cell:
-    """Return the cell with other words for its tasks, and other files of its modes."""
+    """Return the cell with other task names and mode files."""
     keys = [axis.key for axis in cell.grid.axes]
     runs = []
     for run in cell.runs:
@@ -110,7 +111,7 @@ def _renamed(cell: Cell, task: Callable[[str], str], files: Mapping[str, str]) -
 
 
 def _placed(path: Path, content: bytes, folder: Path) -> str:
-    """Return where a file is here: by its own path, or written in a folder that is named after its content."""
+    """Return the path of the file on this machine; write it to a folder named after its hash if necessary."""
     file = folder.resolve() / hashlib.sha256(content).hexdigest() / path.name
     for each in (path, file):
         with suppress(OSError):
@@ -119,12 +120,12 @@ def _placed(path: Path, content: bytes, folder: Path) -> str:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = file.with_name(f"{os.getpid()}.part")
     draft.write_bytes(content)
-    draft.replace(file)  # several processes of a worker may be at it
+    draft.replace(file)  # several processes of a worker may write it at once
     return str(file)
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that are installed, on which results depend, without importing torch."""
+    """Return the installed versions that results depend on, without importing torch."""
     found = {"gradlab": __version__, "python": platform.python_version()}
     with suppress(importlib.metadata.PackageNotFoundError):
         found["torch"] = importlib.metadata.version("torch")
@@ -132,8 +133,10 @@ def versions() -> dict[str, str]:
 
 
 def check_versions(who: str, found: Mapping[str, str], required: Mapping[str, str]) -> None:
-    """Raise a ClusterError where versions elsewhere are others than here."""
+    """Raise a ClusterError if a worker's versions differ from the required ones."""
     if differ := [name for name in required if found.get(name) != required[name]]:
         has = ", ".join(f"{name} {found.get(name, 'missing')}" for name in differ)
         wanted = ", ".join(f"{name} {required[name]}" for name in differ)
-        raise ClusterError(f"{who} has {has}, and here is {wanted}: results depend on it; install the same on both")
+        raise ClusterError(
+            f"{who} has {has}, but this machine has {wanted}; install the same versions, since results depend on them"
+        )

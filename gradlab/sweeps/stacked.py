@@ -1,4 +1,4 @@
-"""Cells trained as one stack; how many runs of one, and whether its step is compiled, found by measuring."""
+"""Trains cells as stacks; measures the best stack size and whether compiling pays off."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from gradlab.sweeps.cells import LoadedCell
     from gradlab.sweeps.grid import Grid
 
-MOST_LOSSES = 2 * 10**7  # of a cell, kept until its verdicts are found: 160 MB
-COMPILE_FROM = 60.0  # seconds of stacked training, below which compiling is not even tried
-COMPILED_SIZES = (128, 512)  # each is compiled to be measured; without Python in between, fewer runs fill the cache
-COMPILE_GAIN = 3.0  # times what compiling has taken here must be gained by it: each process compiles for itself
+MOST_LOSSES = 2 * 10**7  # per cell, kept until its verdicts are known: 160 MB
+COMPILE_FROM = 60.0  # seconds of stacked training; below, compiling is not tried
+COMPILED_SIZES = (128, 512)  # stack sizes to compile and measure; compiled code needs fewer runs to fill the cache
+COMPILE_GAIN = 3.0  # compiling must gain this many times its duration, since every process compiles
 
 
 class StackPlan(NamedTuple):
-    """How a sweep is trained, which its record says: results depend on it, in their last digits.
+    """How a sweep is trained. The record keeps it, since the last digits of results depend on it.
 
     Attributes:
-        chunk: runs of a cell at most.
+        chunk: runs per cell, at most.
         compiled: whether the step is compiled.
-        no_compiler: why compiling, which would have paid, cannot be had; else "".
+        no_compiler: why compiling is not available although it would be faster, else "".
     """
 
     chunk: int
@@ -45,10 +45,10 @@ class StackPlan(NamedTuple):
 
 
 def train(cell: LoadedCell) -> Iterator[ensemble.StackedStep]:
-    """Yield the steps of all runs of a cell, trained as one stack.
+    """Train a cell as one stack and yield its steps.
 
     Raises:
-        CannotStackError: the plain loop alone can train them.
+        CannotStackError: only the plain loop can train the cell.
     """
     experiment = cell.experiment
     ends = {"epochs": experiment.epochs, "steps": experiment.steps}
@@ -56,26 +56,26 @@ def train(cell: LoadedCell) -> Iterator[ensemble.StackedStep]:
 
 
 def planned(grid: Grid) -> StackPlan:
-    """Return how many runs are trained at once, and whether their step is compiled: measured for engine ensemble.
+    """Return the plan of a sweep; for engine ensemble, measure it.
 
     Raises:
-        GradlabError: what a user can fix.
+        GradlabError: an error that the user can fix.
     """
     if grid.engine != "ensemble":
         return StackPlan(LOOP_CHUNK)
     alike = max(cells_of(grid, grid.runs), key=len)
     runs.prepare(grid.experiment_at(grid.run(alike[0]).values))
     try:
-        with redirect_stdout(sys.stderr):  # what a user's task prints is talk
+        with redirect_stdout(sys.stderr):  # output of the user's task goes to stderr
             return _measured(grid, alike)
     except GradlabError:
         raise
-    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: each cell will tell why
+    except (Exception, SystemExit, GeneratorExit):  # it cannot be stacked, or fails: every cell reports why
         return StackPlan(LOOP_CHUNK)
 
 
 def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
-    """Return the plan by which the runs of these numbers, the most that may be trained at once, train fastest."""
+    """Return the fastest plan, measured on the runs of the largest possible cell."""
     cell = load_cell(cell_of(grid, alike[:1]))
     steps = runs.steps_of(cell.build(cell.seeds[0]), cell.experiment) or 1000
     most = max(1, min(len(alike), MOST_LOSSES // steps))
@@ -100,7 +100,7 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
 
 
 def _training(cell: LoadedCell) -> ensemble.StackedTraining:
-    """Return the runs of a cell, stacked."""
+    """Return the training of a cell as a stack."""
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
     name, seeds = experiment.optimizer.name, list(dict.fromkeys(cell.seeds))
@@ -131,7 +131,7 @@ def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
 
 
 def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:
-    """Return what decides the tasks of an experiment."""
+    """Return the settings that define an experiment's task."""
     return experiment.task_name, experiment.task_source, json.dumps(experiment.task_options), experiment.device
 
 
@@ -147,5 +147,5 @@ def _rehearsed(
 def _steps_of(
     _task: tasks.TaskName, _source: str | None, _options: str, _device: str, *, compiled: bool
 ) -> ensemble.TracedSteps:
-    """Return the traced steps of one task: its loss is part of them."""
+    """Return the traced steps of one task, since they contain its loss."""
     return ensemble.TracedSteps(compiled=compiled)

@@ -1,4 +1,4 @@
-"""Training a cell: its runs as one stack, or one by one by the plain loop; and what came of each."""
+"""Trains a cell, as one stack or sequentially by the plain loop, and returns the results."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ T = TypeVar("T")
 
 
 def train_cell(cell: Cell, on_progress: OnProgress = lambda *_: None) -> Block:
-    """Train the runs of a cell, and return what came of them.
+    """Train the runs of a cell and return their results.
 
-    A run whose task raises fails, and no other does.
+    If the task raises, only that run fails.
 
     Args:
-        cell: its runs.
-        on_progress: called after each step with the steps of all runs so far, and the share of the cell that is done;
-            what it raises ends the training.
+        cell: the cell.
+        on_progress: called after each step with the steps of all runs so far and the finished fraction of the cell.
+            An exception from it ends the training.
 
     Raises:
-        GradlabError: what a user can fix, of the task, the optimizer or the mode.
+        GradlabError: an error that the user can fix, in the task, optimizer or mode.
     """
     process = os.getpid()
     try:
         return _trained(cell, on_progress)
     finally:
-        if os.getpid() != process:  # a child that the task has forked came back here: the runs are its parent's
+        if os.getpid() != process:  # a child forked by the task returned here: the runs belong to its parent
             os._exit(1)
 
 
@@ -52,19 +52,19 @@ def _trained(cell: Cell, on_progress: OnProgress) -> Block:
     import torch
 
     loaded = load_cell(cell)
-    torch.set_num_threads(loaded.experiment.threads)  # results depend on it: part of the settings
+    torch.set_num_threads(loaded.experiment.threads)  # results depend on it, so it is part of the settings
     why = ""
     if cell.grid.engine == "ensemble":
         try:
             return _block("ensemble", cell, _train_stacked(loaded, on_progress), [""] * len(cell.runs))
-        except _UserCodeError as raised:  # one run's fault, or what cannot be trained together
+        except _UserCodeError as raised:  # a failing run, or a cell that cannot be stacked
             why = raised.why_not_stacked()
     summaries, errors = _train_in_turn(loaded, on_progress)
     return _block("loop", cell, summaries, errors, why)
 
 
 def _train_stacked(cell: LoadedCell, on_progress: OnProgress) -> list[Summary]:
-    """Train all runs of the cell at once."""
+    """Train all runs of the cell as one stack."""
     count = len(cell.seeds)
     losses: list[Sequence[float]] = []
     items: list[Sequence[float]] = []
@@ -86,14 +86,14 @@ def _train_stacked(cell: LoadedCell, on_progress: OnProgress) -> list[Summary]:
 
 
 def _stacked_steps(cell: LoadedCell) -> Iterator[tuple[Any, int | None]]:
-    """Yield the steps of all runs, each with how many there will be."""
+    """Yield the steps of the stack, each with the total number of steps."""
     total = cell.experiment.steps or runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
     for step in stacked.train(cell):
         yield step, total
 
 
 def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summary], list[str]]:
-    """Train the runs by the plain loop; return what came of each, and what it raised where it failed, else ""."""
+    """Train the runs sequentially; return a summary of each and its error, "" if it did not fail."""
     summaries: list[Summary] = []
     errors: list[str] = []
     steps, count = 0, len(cell.seeds)
@@ -106,7 +106,7 @@ def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summ
                 steps += 1
                 on_progress(steps, (nth + (len(rows) / total if total else 0.0)) / count)
         except _UserCodeError as raised:
-            on_progress(steps, nth / count)  # a signal may have gone to processes that the task relies on
+            on_progress(steps, nth / count)  # raises if a stop was requested: its signal may have caused the error
             error = runs.failure(raised.error, cell.experiments[nth])
         summaries.append(curves.summarise(rows))
         errors.append(error)
@@ -114,7 +114,7 @@ def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summ
 
 
 def _rows(cell: LoadedCell, nth: int) -> Iterator[tuple[Row, int | None]]:
-    """Yield the rows of a run, each with how many there will be."""
+    """Yield the rows of a run, each with the total number of steps."""
     experiment, mode = cell.experiments[nth], cell.modes[nth]
     task = cell.build(cell.seeds[nth])
     optimizer, scheduler = runs.optimizer_of(experiment, mode, task)
@@ -132,13 +132,13 @@ def _rows(cell: LoadedCell, nth: int) -> Iterator[tuple[Row, int | None]]:
 
 
 class _UserCodeError(Exception):
-    """What a task of a user raised: it ends runs, while what `on_progress` raises ends the cell."""
+    """An error raised by the user's task. It ends a run, while an error from `on_progress` ends the cell."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def why_not_stacked(self) -> str:
-        """Say why the runs of a cell cannot be trained at once."""
+        """Return why the runs of a cell cannot be stacked."""
         stacks = not isinstance(self.error, CannotStackError)
         return f"its task raises {type(self.error).__name__}" if stacks else shortened(self.error, 150)
 
@@ -147,8 +147,8 @@ def _guarded(steps: Iterator[T]) -> Iterator[T]:
     """Yield the steps of a training.
 
     Raises:
-        _UserCodeError: the task raises.
-        GradlabError: what a user can fix.
+        _UserCodeError: the task raised an error.
+        GradlabError: an error that the user can fix.
     """
     while True:
         try:

@@ -1,8 +1,4 @@
-"""Where cells are trained: in this process, or in several of this machine. Results are the same wherever.
-
-An executor is a function that takes the grid, the cells that are to be trained and the wish to stop, reports how far
-they are, and yields what came of each as it ends, in any order.
-"""
+"""Executors: train cells in this process or in several processes, with the same results."""
 
 from __future__ import annotations
 
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     OnCellProgress = Callable[[int, int, float], object]
 
 T = TypeVar("T")
-TRIES = 3  # of a cell whose process dies
+TRIES = 3  # for a cell whose process dies
 END_TIMEOUT = 0.5  # seconds a process may take to end after SIGTERM
 
 
@@ -45,9 +41,9 @@ class Ended(NamedTuple):
     """A cell that has ended.
 
     Attributes:
-        nth: which one, in the order given.
-        block: results of its runs; None where its process died at every try.
-        error: how the process ended then.
+        nth: the position of the cell in the given order.
+        block: the results of its runs; None if its process died at every try.
+        error: how the process ended, else "".
     """
 
     nth: int
@@ -56,44 +52,44 @@ class Ended(NamedTuple):
 
 
 class Executor(Protocol):
-    """Trains cells somewhere."""
+    """Trains cells, reports progress, and yields each result."""
 
     def __call__(
         self, grid: Grid, cells: Sequence[tuple[int, ...]], on_progress: OnCellProgress, stop: Stop
     ) -> Iterator[Ended]:
-        """Yield each cell as it ends.
+        """Yield each cell when it ends, in any order.
 
         Args:
-            grid: all that decides the runs.
-            cells: the numbers of the runs of each.
-            on_progress: called when a cell begins, and now and then, with the place of the cell, the steps of its runs
-                so far and the share of it that is done.
-            stop: looked at some ten times a second.
+            grid: the grid of runs.
+            cells: the run numbers of each cell.
+            on_progress: called at the start of a cell and regularly after that, with the position of the cell, the
+                steps of its runs so far and its finished fraction.
+            stop: the stop request, checked about ten times per second.
 
         Raises:
-            StoppedError: `stop` was asked for; nothing that was started is left behind.
-            GradlabError: what a user can fix.
+            StoppedError: a stop was requested. Nothing is left running.
+            GradlabError: an error that the user can fix.
         """
 
 
 def train_in_process(
     grid: Grid, cells: Sequence[tuple[int, ...]], on_progress: OnCellProgress, stop: Stop
 ) -> Iterator[Ended]:
-    """Train one cell after the other in this process; an `Executor`."""
+    """Train cells sequentially in this process; an `Executor`."""
     for nth, cell in enumerate(cells):
         report = throttled(partial(on_progress, nth))
         report(0, 0.0)
 
-        def go_on(steps: int, share: float, report: OnProgress = report) -> None:
+        def report_or_stop(steps: int, share: float, report: OnProgress = report) -> None:
             if stop.requested:
                 raise StoppedError
             report(steps, share)
 
-        yield Ended(nth, train_cell(cell_of(grid, cell), go_on))
+        yield Ended(nth, train_cell(cell_of(grid, cell), report_or_stop))
 
 
 def throttled(report: OnProgress, every: float = REPORT_EVERY) -> OnProgress:
-    """Return a function that passes on what it is called with at most once in so many seconds."""
+    """Return `report` limited to one call per `every` seconds; further calls are dropped."""
     due = 0.0
 
     def report_when_due(steps: int, share: float) -> None:
@@ -106,10 +102,7 @@ def throttled(report: OnProgress, every: float = REPORT_EVERY) -> OnProgress:
 
 
 class Workers:
-    """Processes of this machine, each of which trains one cell after the other; called, an `Executor`.
-
-    They start, and import torch, when it is entered, and end when it is left.
-    """
+    """Processes that train cells: an `Executor`, and a context manager that starts and ends them."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -130,7 +123,7 @@ class Workers:
         waiting, tries = deque(range(len(cells))), [0] * len(cells)
         idle, busy = self.processes.copy(), dict[TrainingProcess, int]()
         while waiting or busy:
-            while len(self.processes) < min(self.count, len(waiting)):  # one has died
+            while len(self.processes) < min(self.count, len(waiting)):  # a process died
                 self.processes.append(TrainingProcess())
                 idle.append(self.processes[-1])
             while waiting and idle:
@@ -162,10 +155,10 @@ class Workers:
 
 
 class TrainingProcess:
-    """A process that trains cells, one after the other, for as long as the one that started it is there."""
+    """A process that trains cells sequentially, until its parent ends."""
 
     def __init__(self, idle: float | None = None) -> None:
-        """Start it; it ends by itself when it is given no cell for `idle` seconds."""
+        """Start the process. It exits after `idle` seconds without a cell."""
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, idle), name="gradlab", daemon=True)
@@ -174,12 +167,12 @@ class TrainingProcess:
         theirs.close()
 
     def begin(self, train: Callable[[T, OnProgress], Block], cell: T) -> None:
-        """Let it train a cell by this function; a dead process is noticed by `receive`."""
+        """Start training a cell with this function; if the process is dead, `receive` raises."""
         with suppress(OSError):
             self.pipe.send((train, cell))
 
     def receive(self) -> Block | GradlabError | tuple[int, float]:
-        """Return the block, or what a user can fix; before, now and then, the steps so far and the share that is done.
+        """Return the next message: progress (steps, share), or finally a block or an error that the user can fix.
 
         Raises:
             EOFError, OSError: the process is gone.
@@ -188,8 +181,8 @@ class TrainingProcess:
         return message
 
     def end(self) -> str:
-        """End the process, and say how it ended."""
-        self.process.join(END_TIMEOUT / 10)  # it may be ending by itself
+        """End the process and return how it ended."""
+        self.process.join(END_TIMEOUT / 10)  # it may be ending already
         self.process.terminate()
         self.process.join(END_TIMEOUT)
         if self.process.exitcode is None:
@@ -200,12 +193,12 @@ class TrainingProcess:
         self.process.close()
         if status is not None and status < 0:
             with suppress(ValueError):
-                return f"the process that trained it was ended by {signal.Signals(-status).name}"
-        return f"the process that trained it ended with status {status}"
+                return f"the training process was killed by {signal.Signals(-status).name}"
+        return f"the training process exited with status {status}"
 
 
 def end_all(processes: Sequence[TrainingProcess]) -> None:
-    """End processes, all at once."""
+    """End processes in parallel."""
     for each in processes:
         each.process.terminate()
     for each in processes:
@@ -214,11 +207,11 @@ def end_all(processes: Sequence[TrainingProcess]) -> None:
 
 @contextmanager
 def _ctrl_c_blocked() -> Iterator[None]:
-    """Start processes that Ctrl-C does not reach, from their first instruction on: this one handles it."""
-    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+    """Block Ctrl-C for processes started here, from their first instruction; this process handles it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # which would unblock it again
+    resource_tracker.ensure_running()  # otherwise it would start later and unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -227,13 +220,13 @@ def _ctrl_c_blocked() -> Iterator[None]:
 
 
 def _serve(parent: Connection, idle: float | None) -> None:
-    """Train cells as they come, in a process of its own."""
+    """Train cells as they arrive; runs in the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    multiprocessing.current_process().daemon = False  # a task may start processes, such as those of a DataLoader
+    multiprocessing.current_process().daemon = False  # a task may start processes, such as a DataLoader's workers
     with suppress(OSError, ValueError):
         sys.stdout.flush()
-        os.dup2(2, 1)  # what a user's task prints is talk
+        os.dup2(2, 1)  # output of the user's task goes to stderr
     startup.OURS = True
     startup.import_torch()
     with suppress(EOFError, OSError):  # the parent is gone
@@ -243,7 +236,7 @@ def _serve(parent: Connection, idle: float | None) -> None:
 
 
 def _train(train: Callable[[Any, OnProgress], Block], cell: Any, parent: Connection) -> Block | GradlabError:
-    """Train a cell, and send the parent how far it is now and then."""
+    """Train a cell and send progress to the parent."""
     report = throttled(lambda steps, share: parent.send((steps, share)))
     report(0, 0.0)
     try:

@@ -1,1 +1,1 @@
-"""Faults, injected for real: what is lost is nothing."""
+"""Tests that inject faults and check that nothing is lost."""

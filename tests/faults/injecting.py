@@ -1,16 +1,17 @@
-"""`python -m tests.faults.injecting CALL:ACTION[:FLAG] …`: the N-th system call of a run goes wrong, N = 1, 2, 3, …
+"""`python -m tests.faults.injecting CALL:ACTION[:FLAG] …`: make the N-th system call of a run fail, N = 1, 2, 3, …
 
-As SQLite tests itself. A process that has imported all it needs forks a child for each N, in a folder of that number;
-the child trains two runs, and its N-th CALL on a file below runs/ meets ACTION:
+SQLite is tested in the same way. A process with all imports forks a child for each N, in a folder of that number. The
+child trains two runs, and ACTION happens at its N-th CALL on a file below runs/:
 
-    an errno     it fails, once
-    full         a write is cut short and every later one fails, with ENOSPC
-    kill         SIGKILL: a write after half of its bytes, all others before they begin
+    an errno     the call fails once
+    full         a write is cut short, and every later one fails with ENOSPC
+    kill         SIGKILL: in a write after half of its bytes, in other calls before they start
 
-What is left goes to left/; then the same command runs again in the same folder, with no fault. It ends with the first
-N that a run does not reach, and prints a line of JSON an N. `limit` is no call: no file may grow beyond N × 90 bytes
-(RLIMIT_FSIZE), whatever ACTION says. With the FLAG --fresh, the runs are done before and trained again by it; with
-checkpoints, there is one run, with a checkpoint after each row.
+The resulting files are copied to left/. Then the same command runs again in the same folder, without a fault. The
+program ends with the first N that a run does not reach. It prints one line of JSON per N.
+
+The CALL `limit` limits all files to N × 90 bytes (RLIMIT_FSIZE) and ignores ACTION. With the FLAG `--fresh`, the runs
+are done before and retrained. With `checkpoints`, there is one run, with a checkpoint after each row.
 """
 
 from __future__ import annotations
@@ -37,44 +38,44 @@ if TYPE_CHECKING:
 
 COMMAND = ["run", "--task", "noisy_line", "--set", "name=line", "--steps", "3", "--quiet",
            "-m", "zero_grad", "-m", "accumulate:4"]  # fmt: skip
-LONGER = ["--steps", "24"]  # more bytes of rows than of the record, for `limit`
+LONGER = ["--steps", "24"]  # for `limit`: makes the rows larger than the record
 CHECKPOINTS = [*COMMAND[:-4], "-m", "accumulate:4", "--set", "checkpoint_every=1e-9"]
-LIMIT = 90  # bytes of a file a step of N
+LIMIT = 90  # bytes per N
 
 
 class Fault(NamedTuple):
-    call: str  # of the module os, or limit
+    call: str  # a function of the module os, or limit
     action: str
     nth: int
 
 
 def train_in_a_child(folder: Path, fault: Fault | None, command: list[str]) -> tuple[int, str]:
-    """Run the command in a child, in `folder`; return its status, negative where a signal ended it, and its stderr."""
+    """Run the command in a child process in `folder`; return its status, negative for a signal, and its stderr."""
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
         os.dup2(writes, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115 - as a child has them
+        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115 - the child ends without closing them
         os.chdir(folder)
         train(fault, command)
     os.close(writes)
     with os.fdopen(reads) as pipe:
-        told = pipe.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told
+        stderr = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), stderr
 
 
 def train_here(folder: Path, command: list[str]) -> None:
-    """Run the command in this process: what it imports takes seconds, once for all children."""
+    """Run the command in this process, so that all children share the imports, which take seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     with chdir(folder), redirect_stdout(sys.stderr), suppress(SystemExit):
         gradlab.cli.main(command)
 
 
 def train(fault: Fault | None, command: list[str]) -> NoReturn:
-    """Run the command with the fault in this process, and end it."""
+    """Run the command with the fault in this process, and exit."""
     write_each_row_at_once()
-    job.CHECKPOINT_SPACING = 0  # a checkpoint after each row, whatever it costs
+    job.CHECKPOINT_SPACING = 0  # a checkpoint after each row
     if fault:
         limit_files(fault.nth * LIMIT) if fault.call == "limit" else inject(fault)
     status: Any = 1
@@ -88,17 +89,17 @@ def train(fault: Fault | None, command: list[str]) -> NoReturn:
 
 
 def write_each_row_at_once() -> None:
-    """Leave nothing to chance: the same calls in the same order, whatever the time."""
+    """Write every row at once, so that the order of calls does not depend on time."""
     append = RowLog.append
 
     def append_and_flush(self: RowLog, row: Row) -> None:
         append(self, row)
         try:
             self.flush()
-        except OSError:  # as in the thread that writes: told at the next row
+        except OSError:  # as in the writing thread: the next row reports it
             return
 
-    RowLog.append = append_and_flush  # type: ignore[method-assign]  # in a child of its own
+    RowLog.append = append_and_flush  # type: ignore[method-assign]  # only in this child process
 
 
 def limit_files(size: int) -> None:
@@ -109,7 +110,7 @@ def limit_files(size: int) -> None:
 
 
 def inject(fault: Fault) -> None:
-    """Let the N-th call of the module os go wrong, counting those on files below runs/ alone."""
+    """Make the N-th call of an os function fail, counting only calls on files below runs/."""
     call: Callable[..., Any] = getattr(os, fault.call)
     kept = os.write
     calls = count(1)
@@ -137,10 +138,10 @@ def inject(fault: Fault) -> None:
 
 
 def path_of(what: int | str | os.PathLike[str]) -> str:
-    """Return the path that a call is about: given as it is, or by a handle."""
+    """Return the path of a call's first argument, a path or a file handle."""
     if isinstance(what, int):
         try:
-            return os.readlink(f"/proc/self/fd/{what}")  # noqa: PTH115 - Path.readlink would name a pipe a path
+            return os.readlink(f"/proc/self/fd/{what}")  # noqa: PTH115 - Path.readlink would turn a pipe into a path
         except OSError:
             return ""
     return os.path.abspath(what)  # noqa: PTH100 - resolve() would follow a link
@@ -160,12 +161,18 @@ def main(specs: list[str]) -> None:
                 shutil.copytree(undisturbed, folder)
             else:
                 folder.mkdir()
-            status, told = train_in_a_child(folder, Fault(call, action, nth), [*usual, *flags])
+            status, stderr = train_in_a_child(folder, Fault(call, action, nth), [*usual, *flags])
             fired = (folder / "fired").exists() and not (call == "limit" and status == 0)
             if (folder / "runs").exists():
                 shutil.copytree(folder / "runs", folder / "left")
-            again, told_again = train_in_a_child(folder, None, usual)
-            seen = {"folder": str(folder), "status": status, "told": told, "again": again, "told_again": told_again}
+            again, stderr_again = train_in_a_child(folder, None, usual)
+            seen = {
+                "folder": str(folder),
+                "status": status,
+                "stderr": stderr,
+                "again": again,
+                "stderr_again": stderr_again,
+            }
             sys.stdout.write(json.dumps({**seen, "spec": spec, "fired": fired}) + "\n")
             sys.stdout.flush()
             if not fired:

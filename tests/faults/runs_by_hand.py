@@ -1,4 +1,4 @@
-"""Folders of runs as gradlab leaves them, written by hand: no test waits for torch."""
+"""Writes run folders like those of gradlab, so that tests need not import torch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROWS = "".join(f'{{"step":{n},"update":{n},"epoch":0,"loss":{3.0 - n}}}\n' for n
 
 
 def run_folder(record: dict[str, Any] | str | bytes = RECORD, rows: str = ROWS, out: str = "runs") -> Path:
-    """Write the folder of a run of `out`/line and return it; a record may be any text or bytes."""
+    """Write a run folder in `out`/line and return it; the record may be any text or bytes."""
     folder = Path(out) / "line" / "zero_grad-seed42-0123456789ab"
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps(record) if isinstance(record, dict) else record

@@ -1,4 +1,4 @@
-"""Kill runs at random moments for as long as wanted, and see that each ends in the rows of one that was not killed.
+"""Kill runs at random moments for some time, and check that each ends with the rows of an undisturbed run.
 
 make soak        or        python -m tests.faults.soak [SECONDS]
 """
@@ -20,10 +20,10 @@ from tests.table import MODES
 
 
 def main() -> int:
-    """Kill runs until the time is over, and print a line for each that was finished."""
+    """Kill runs until the time is over, and print a line for each finished run."""
     end = time.monotonic() + (float(sys.argv[1]) if len(sys.argv) > 1 else 600.0)
     seed = int(time.time())
-    choose = random.Random(seed)  # noqa: S311 - no secret
+    choose = random.Random(seed)  # noqa: S311 - not a secret
     torch.set_num_threads(1)
     kills = wrong = 0
     while time.monotonic() < end:

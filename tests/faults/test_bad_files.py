@@ -1,4 +1,4 @@
-"""Files that are damaged, nested without end, in another encoding, enormous, hostile or from a newer version."""
+"""Files that are damaged, deeply nested, in another encoding, huge, hostile or from a newer version."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
-HALF_A_SECOND = 0.5  # of the processor
+HALF_A_SECOND = 0.5  # of CPU time
 TASK = b'task = "noisy_line"\n'
 KIB32 = 2**15
 
 
 def many(pattern: bytes, most: int = KIB32 - 200) -> bytes:
-    """Return lines of the pattern, numbered, up to the size that an experiment may have."""
+    """Return numbered lines of the pattern, up to the size limit of an experiment file."""
     lines = b"".join(pattern % nth for nth in range(most // 4))
     return lines[:most].rpartition(b"\n")[0] + b"\n"
 
@@ -69,7 +69,7 @@ EXPERIMENTS: dict[str, bytes] = {
 
 
 def refused_at_once(*words: str) -> Result:
-    """Run a command that must fail within half a second of the processor; the machine may have been busy once."""
+    """Run a command that must fail within 0.5 s of CPU time; retry once, since the machine may be busy."""
     for _ in range(2):
         begin = time.process_time()
         ended = CliRunner().invoke(app, list(words))
@@ -80,7 +80,7 @@ def refused_at_once(*words: str) -> Result:
     return ended
 
 
-@pytest.mark.no_cover  # which takes time
+@pytest.mark.no_cover  # coverage takes time
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_bad_experiment_is_refused_at_once(name: str) -> None:
     file = Path("bad.toml")
@@ -125,7 +125,7 @@ def test_every_command_refuses_a_bad_record_in_two_lines(name: str) -> None:
     assert not Path("a.csv").exists()
 
 
-@pytest.mark.no_cover  # as above
+@pytest.mark.no_cover  # coverage takes time
 @pytest.mark.parametrize("name", ["lists in lists", "sixty megabytes", "seed beyond all"])
 def test_a_bad_record_is_refused_at_once(name: str) -> None:
     run_folder(BAD_RECORDS[name])
@@ -152,7 +152,7 @@ NOTE = {"format": 1, "runs": ["old"], "at": "2100-01-01T00:00:00+00:00", "modes"
         json.dumps(NOTE | {"modes": "zero_grad"}).encode(),
         json.dumps(NOTE | {"modes": [["zero_grad"]]}).encode(),
         json.dumps(NOTE | {"match_lr": None}).encode(),
-        json.dumps(NOTE).encode(),  # of a clock that was wrong
+        json.dumps(NOTE).encode(),  # from a wrong clock
     ],
     ids=range(15),
 )
@@ -168,7 +168,7 @@ def test_a_bad_note_of_what_was_asked_for_hides_no_run(content: bytes) -> None:
 
 
 def refused(make: Callable[[], object]) -> str:
-    """Return what an ExperimentError says, "" where all is well; anything else that is raised is a failure."""
+    """Return the message of an ExperimentError, or "" without an error; other errors are raised."""
     try:
         make()
     except ExperimentError as error:
@@ -217,7 +217,7 @@ def test_a_grid_too_large_is_refused_from_the_command_line_too() -> None:
     assert not Path("runs").exists()
 
 
-# Hostile
+# Hostile content
 
 HOSTILE = "\x1b[31m[red]{0}%s\x1b]0;owned\x07\x9b31m\u202e$x^{$ --> <script>!python/object\x00"
 SHOWN = printable(HOSTILE)

@@ -1,4 +1,4 @@
-"""Sweeps on a Dask cluster, a real one on this machine: the same results, whoever is killed or interrupted."""
+"""Sweeps on a real Dask cluster on this machine: same results if any process is killed or interrupted."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Processes(NamedTuple):
 
 @pytest.fixture(scope="module")
 def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    """Start a scheduler and two workers, each in a folder of its own."""
+    """Start a scheduler and two workers, each in a separate folder."""
     folder = tmp_path_factory.mktemp("dask")
     with (folder / "log").open("wb") as log:
 
@@ -128,7 +128,7 @@ def grid(meet: str, seeds: Sequence[int] = (0, 1, 2, 3), modes: Sequence[str] = 
 
 
 def alone(chosen: Grid) -> list[bytes]:
-    """Return the results of the sweep on this machine."""
+    """Return the results of the same sweep without a cluster."""
     return lines(sweep.run(chosen, Path("alone"), workers=1, chunk=1).folder)
 
 
@@ -152,7 +152,7 @@ def test_dask_results_equal_local_ones_without_the_users_file(
 
     def submitted(submit: Callable[..., Any], *args: Any, **more: Any) -> Any:
         nonlocal sent, most
-        if Path("mine.py").exists():  # it has been read
+        if Path("mine.py").exists():  # the file has been read
             Path("mine.py").rename("kept")
         sent += 1
         most = max(most, sent - ended)
@@ -164,7 +164,7 @@ def test_dask_results_equal_local_ones_without_the_users_file(
     assert lines(there.folder) == here
     with Cluster(dask.address) as cluster_:
         assert set(cluster_.client.run(lambda: len(multiprocessing.active_children())).values()) == {0}
-    assert (sent, ended, most) == (16, 16, cluster.CELLS_PER_THREAD * 2)  # of the threads of the workers
+    assert (sent, ended, most) == (16, 16, cluster.CELLS_PER_THREAD * 2)  # two workers with one thread each
 
 
 def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
@@ -174,7 +174,7 @@ def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
     chosen = grid(KILLED, seeds=(1, 3))._replace(axes=(sweep.Axis("lr", (0.1,)),))
     there = sweep.run(chosen, dask=dask.address, chunk=1)
     assert (there.lost, there.failed, there.record.status) == (1, 1, "interrupted")
-    assert there.lost_reason == "the process that trained it was ended by SIGKILL"
+    assert there.lost_reason == "the training process was killed by SIGKILL"
     assert there.folder.results().column("run", 2) == [0, None]
     assert all(worker.poll() is None for worker in dask.workers)
     injected("killed process of a Dask worker", 2)
@@ -182,7 +182,7 @@ def test_a_killed_process_of_a_dask_worker_costs_its_cell_alone(
 
 @contextmanager
 def waiting(address: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
+    """Start a sweep whose seed 2 waits at its fifth step for the file "go"."""
     command = [*COMMAND, "--optimizer", "vanilla", "--engine", "loop", "--dask", address]
     script = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gradlab.sweeps import stacked; "
@@ -208,7 +208,7 @@ def see_both_wait() -> None:
 
 
 def been() -> dict[int, int]:
-    """Return the processes that have stood at the fifth step of seed 2, and those that they were started by."""
+    """Return the processes that have reached the fifth step of seed 2, with their parents."""
     parts = [file.name.removeprefix("been").split("-") for file in Path().glob("been*")]
     return {int(child): int(parent) for child, parent in parts}
 
@@ -222,7 +222,7 @@ def test_ctrl_c_stops_a_cluster_and_keeps_whole_blocks(dask: Processes) -> None:
         folder = store.newest_sweep(Path("runs"))
         assert folder
         done = len(lines(folder))
-        assert stderr == f"stopped after {done} of 8 runs; the same command goes on from there\n"
+        assert stderr == f"stopped after {done} of 8 runs; the same command continues from there\n"
         see_ended(list(been()))
     assert folder.read().status == "interrupted"
     Path("go").touch()

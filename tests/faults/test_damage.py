@@ -1,4 +1,4 @@
-"""Damage to a run's files: each is reported or harmless, never a traceback, never a run that passes for whole."""
+"""Damage to a run's files is reported or harmless: no traceback, and no damaged run counts as done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECORD = RunRecord(
     experiment="line", mode="zero_grad", seed=1, identity="0123456789ab", settings={"mode": "zero_grad"},
     status="done", versions={"torch": "2"}, started="2026-01-01T00:00:00+00:00", seconds=0.25, rows=len(ROWS),
 )  # fmt: skip
-FEW = 5  # rows of a log that is read thousands of times
+FEW = 5  # rows of a log that is read thousands of times, for speed
 documents = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
@@ -42,7 +42,7 @@ lines = st.lists(st.binary(max_size=40) | st.builds(lambda value: json.dumps(val
 
 
 def made(name: str = "run") -> RunFolder:
-    """Make a run that is done, of twelve rows."""
+    """Write a finished run with twelve rows."""
     folder = RunFolder(Path(name))
     folder.make()
     with folder.log() as log:
@@ -70,7 +70,7 @@ def test_a_torn_log_keeps_all_whole_rows() -> None:
                     log.append(row)
             assert folder.rows().rows == ROWS
             assert log.sha256 == folder.rows().sha256
-    injected("torn log", len(content))
+    injected("truncated log", len(content))
 
 
 def test_no_flipped_bit_of_a_log_passes_for_a_whole_run() -> None:
@@ -88,14 +88,14 @@ def test_no_flipped_bit_of_a_log_passes_for_a_whole_run() -> None:
         assert folder.whole_rows() >= hit
         assert rows[:hit] == ROWS[:hit]
         assert len(rows) + len(damaged) in (FEW - 1, FEW, FEW + 1)
-        assert all(f":{hit + 1}: not a row" in told or f":{hit + 2}: not a row" in told for told in damaged)
+        assert all(f":{hit + 1}: not a row" in line or f":{hit + 2}: not a row" in line for line in damaged)
     injected("flipped bit in the log", len(whole) * 8)
 
 
 def test_a_block_of_zeros_costs_the_lines_it_touches_alone() -> None:
     folder = made()
     whole = folder.rows_file.read_bytes()
-    dice = random.Random(1)  # noqa: S311 - the same blocks every time
+    dice = random.Random(1)  # noqa: S311 - a fixed seed
     for _ in range(200):
         size = dice.randint(1, 64)
         begin = dice.randrange(len(whole) - size)
@@ -125,7 +125,7 @@ def test_no_bytes_make_reading_a_log_fail() -> None:
         assert folder.whole_rows() <= len(rows)
 
     read()
-    injected("any bytes for a log", seen)
+    injected("random bytes as a log", seen)
 
 
 def test_any_bytes_for_a_record_fail_in_one_line_at_most() -> None:
@@ -143,16 +143,16 @@ def test_any_bytes_for_a_record_fail_in_one_line_at_most() -> None:
             )
             content += b'"writer":' + content + b"}"
         folder.record_file.write_bytes(content)
-        told = ""
+        message = ""
         try:
             folder.read()
         except StoreError as error:
-            told = str(error)
-        assert "\n" not in told
-        assert len(told) < 250
+            message = str(error)
+        assert "\n" not in message
+        assert len(message) < 250
 
     read()
-    injected("any bytes for a record", seen)
+    injected("random bytes as a record", seen)
 
 
 def test_no_flipped_bit_of_a_record_is_a_traceback() -> None:
@@ -181,19 +181,21 @@ def test_a_link_in_place_of_a_file_is_never_followed() -> None:
         before = target.read_bytes()
         file.symlink_to(target)
         for use in (read, write):
-            with pytest.raises(StoreError, match=rf"{file.name} is a symbolic link, which is not followed") as caught:
+            with pytest.raises(
+                StoreError, match=rf"{file.name} is a symbolic link, which gradlab does not follow"
+            ) as caught:
                 use()
             assert "\n" not in str(caught.value)
         assert file.is_symlink()
         assert target.read_bytes() == before
         target.unlink()
-        with pytest.raises(StoreError, match="symbolic link"):  # nor is a file made where it points
+        with pytest.raises(StoreError, match="symbolic link"):  # and the link's target is not created
             write()
         assert not target.exists()
         file.unlink()
         target.write_bytes(before)
         target.replace(file)
-    injected("symbolic link for a file", len(uses))
+    injected("symbolic link instead of a file", len(uses))
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_at_once() -> None:
@@ -212,7 +214,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once() -> None:
         file.unlink()
         file.write_bytes(content)
     assert time.monotonic() - begin < 5
-    injected("pipe for a file", len(files))
+    injected("pipe instead of a file", len(files))
 
 
 def test_a_file_where_a_folder_should_be_is_told_in_one_line() -> None:
@@ -229,7 +231,7 @@ def test_a_file_where_a_folder_should_be_is_told_in_one_line() -> None:
         assert answer.stderr.count("\n") == 1
         assert path.read_text() == "a file"
         path.unlink()
-    injected("file for a folder", len(places))
+    injected("file instead of a folder", len(places))
 
 
 def test_a_mode_of_any_name_gets_a_short_visible_folder() -> None:
@@ -251,4 +253,4 @@ def test_a_mode_of_any_name_gets_a_short_visible_folder() -> None:
         assert one.name.endswith(f"-seed{seed}-aaaaaaaaaaaa")
 
     name()
-    injected("odd names", seen)
+    injected("odd mode names", seen)

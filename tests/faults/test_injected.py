@@ -1,4 +1,4 @@
-"""The N-th system call of a run goes wrong, for every N: what is left is legal, and the same command mends it."""
+"""The N-th system call of a run fails, for every N: the files stay valid, and the same command completes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.faults import injecting
 from tests.faults.table import injected
 from tests.processes import Process
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="handles are told apart by /proc")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="file handles are identified by /proc")
 
 OURS = {"run.json", "metrics.jsonl"}
 UNFINISHED = re.compile(r"\.(run\.json|checkpoint-\d\.pt)\.\d+\.new")
@@ -24,23 +24,25 @@ KILLED = -9
 SPECS = {
     "disk full at a write": ["write:ENOSPC", "write:full"],
     "SIGKILL in a write": ["write:kill"],
-    "a file cannot be opened or made": ["open:EIO", "mkdir:ENOSPC"],
-    "the disk does not take it": ["fsync:EIO", "replace:EIO", "ftruncate:EIO"],
+    "failed open or mkdir": ["open:EIO", "mkdir:ENOSPC"],
+    "failed fsync, rename or truncate": ["fsync:EIO", "replace:EIO", "ftruncate:EIO"],
     "SIGKILL between two calls": ["fsync:kill", "replace:kill", "ftruncate:kill"],
-    "a fault while training again": ["write:full:--fresh", "replace:kill:--fresh", "ftruncate:kill:--fresh"],
-    "files limited in size": ["limit:size"],
-    "a fault at a checkpoint": [f"{each}:checkpoints" for each in ("write:full", "fsync:EIO", "replace:EIO")],
+    "fault while retraining": ["write:full:--fresh", "replace:kill:--fresh", "ftruncate:kill:--fresh"],
+    "file size limit": ["limit:size"],
+    "fault at a checkpoint": [f"{each}:checkpoints" for each in ("write:full", "fsync:EIO", "replace:EIO")],
     "SIGKILL at a checkpoint": [f"{each}:checkpoints" for each in ("write:kill", "fsync:kill", "replace:kill")],
 }
 
 
 def seen(*specs: str) -> list[dict[str, Any]]:
-    """Inject what the specs say, and return what was seen of each run that met its fault."""
+    """Inject the faults of the specs, and return a report of each run with a fault."""
     with Process(partial(injecting.main, list(specs))) as process:
         ended = process.wait(300)
     assert ended.status == 0, ended.stderr
     found = [json.loads(line) for line in ended.stdout.splitlines()]
-    assert {each["spec"] for each in found if not each["fired"]} == set(specs), "each ended by a run without its fault"
+    assert {each["spec"] for each in found if not each["fired"]} == set(specs), (
+        "each spec ends with a run without a fault"
+    )
     return [each for each in found if each["fired"]]
 
 
@@ -52,30 +54,30 @@ def check(runs: list[dict[str, Any]]) -> None:
     for each in runs:
         folder = Path(each["folder"])
         whole = rows_below(folder.parent / "undisturbed")
-        check_told(each, whole)
+        check_report(each, whole)
         if (folder / "left").exists():
             check_left(folder / "left", each["status"], whole)
-        assert (each["again"], each["told_again"]) == (0, ""), each
+        assert (each["again"], each["stderr_again"]) == (0, ""), each
         assert rows_below(folder / "runs") == whole, each
         there = {file.name for file in folder.glob("runs/**/*") if file.is_file()}
-        assert there - {"experiment.json"} == OURS, each  # which notes that the same command found all runs done
+        assert there - {"experiment.json"} == OURS, each  # written if the same command found all runs done
         assert {RunFolder(file.parent).read().status for file in folder.glob("runs/*/*/run.json")} == {"done"}, each
 
 
-def check_told(each: dict[str, Any], whole: dict[str, bytes]) -> None:
-    """A fault is told in one line that names the file, unless nothing came of it or nobody was left to tell it."""
+def check_report(each: dict[str, Any], whole: dict[str, bytes]) -> None:
+    """Check that one line reports the fault and names the file, unless it was harmless or killed the process."""
     if each["status"] == 0:
         assert rows_below(Path(each["folder"], "left")) == whole, each
-        assert each["told"] == "", each
+        assert each["stderr"] == "", each
     elif each["status"] == KILLED:
-        assert each["told"] == "", each
+        assert each["stderr"] == "", each
     else:
         assert each["status"] == 2, each
-        assert re.fullmatch(r"runs\S* cannot be (read|written): .*\n", each["told"]), each
+        assert re.fullmatch(r"runs\S* cannot be (read|written): .*\n", each["stderr"]), each
 
 
 def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
-    """Files are whole, rows are the undisturbed run's as far as they go, and what is not done is not said to be."""
+    """Check that files are intact, rows equal those of the undisturbed run, and only finished runs are done."""
     names = {file.name for file in left.rglob("*") if file.is_file()}
     assert all(name in OURS or UNFINISHED.fullmatch(name) or CHECKPOINT.fullmatch(name) for name in names), names
     for name, content in rows_below(left).items():
@@ -101,8 +103,8 @@ def test_a_run_survives_each_call_that_fails_or_is_its_last(name: str) -> None:
     check(runs)
     injected(name, len(runs))
     assert not [each for each in runs if (each["status"] == KILLED) != (":kill" in each["spec"])]
-    if name == "files limited in size":
-        assert {name for each in runs for name in OURS if name in each["told"]} == OURS
+    if name == "file size limit":
+        assert {name for each in runs for name in OURS if name in each["stderr"]} == OURS
     unfinished = {left.parts[0].split(":")[1] for left in Path().glob("*/*/left/**/*.new")}
-    assert unfinished <= {"kill"}, "whoever fails clears up"
+    assert unfinished <= {"kill"}, "a failed write removes its temporary file"
     assert unfinished or name != "SIGKILL in a write"

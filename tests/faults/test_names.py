@@ -1,4 +1,4 @@
-"""Names and paths as users give them: each works, up to a picture and an export, or is refused in a line or two."""
+"""Names and paths from users: each one works in all commands, or is refused in one or two lines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def invoke(*arguments: str) -> Result:
 
 
 def assert_works(answer: Result, name: str) -> None:
-    """Look at the runs of the one experiment there is with every command that takes one."""
+    """Check that every command can read the runs of the only experiment."""
     assert answer.exit_code == 0, answer.output
     (folder,) = Path("runs").iterdir()
     assert folder.name == name
@@ -49,7 +49,7 @@ def assert_works(answer: Result, name: str) -> None:
 
 
 def assert_refused(answer: Result) -> None:
-    """See that a line or two say what is wrong, and that nothing was made, here or outside."""
+    """Check that one or two lines report the error, and that no file was written."""
     assert answer.exit_code == 2, answer.output
     assert 1 <= len(answer.stderr.splitlines()) <= 2
     assert len(answer.stderr) < 500

@@ -1,4 +1,4 @@
-"""Readers that leave, streams that are closed or full, and terminals of all kinds."""
+"""Readers that leave, closed or full streams, and terminals of all kinds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def full_disk() -> Iterator[int]:
 
 
 def lines_of(written: str) -> list[str]:
-    """Return what stood on the lines of a terminal, one after the other, without escape codes."""
+    """Return the lines written to a terminal, without escape codes."""
     return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written))
 
 
@@ -123,7 +123,7 @@ def test_messages_that_cannot_be_written_do_not_end_a_run(full_disk: int) -> Non
         ended = gradlab(*LINE.split(), stderr=pipe)
     assert ended.status == 0
     assert "logs: runs/noisy" in ended.stdout
-    again = gradlab(*LINE.split(), stderr=full_disk)  # it says that the run is reused
+    again = gradlab(*LINE.split(), stderr=full_disk)  # it reports that the run is reused
     assert (again.status, again.stdout) == (0, ended.stdout)
 
 

@@ -1,4 +1,4 @@
-"""Processes that end without a word, that write one run together, or that only look: real ones."""
+"""Real processes that die, write one run together, or only read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.processes import Process
 
-# It waits at its fifth step for a file named go, and calls `first` before that where there is no file named been.
+# Waits at its fifth step for the file "go". Before that it runs {first}, unless the file "been" exists.
 MINE = """
 import ctypes, os, signal, time
 from pathlib import Path
@@ -64,7 +64,7 @@ ENDINGS = ["os._exit(0)", "os.abort()", "ctypes.string_at(0)", "os.kill(os.getpi
 
 @contextmanager
 def waiting() -> Iterator[Process]:
-    """Start a run that stands at its fifth step until there is a file named go."""
+    """Start a run that waits at its fifth step for the file "go"."""
     Path("mine.py").write_text(MINE.replace("{first}", "pass"))
     with start(*COMMAND) as process:
         process.wait_for(
@@ -116,7 +116,7 @@ def test_runs_started_at_once_in_one_folder_are_all_seen() -> None:
         assert (drawn.exit_code, drawn.stdout, drawn.stderr) == (0, "a.svg\n", "")
         assert "median and range of 8 seeds" in Path("a.svg").read_text()
         assert len(json.loads(CliRunner().invoke(app, ["show", out, "--json"]).stdout)["runs"]) == len(seeds)
-    injected("writers of one folder at once", 4 * len(seeds))
+    injected("concurrent writers in one folder", 4 * len(seeds))
 
 
 def test_a_child_left_by_a_killed_process_keeps_no_lock() -> None:
@@ -134,7 +134,7 @@ def test_a_child_left_by_a_killed_process_keeps_no_lock() -> None:
     child = int(os.read(reads, 20))
     try:
         assert process.wait(PATIENCE) == -signal.SIGKILL
-        os.kill(child, 0)  # it lives
+        os.kill(child, 0)  # it is alive
         folder.log().close()
     finally:
         os.kill(child, signal.SIGKILL)
@@ -185,7 +185,7 @@ def test_a_task_that_ends_the_process_is_never_counted_as_done() -> None:
     Path("go").touch()
     assert gradlab(*COMMAND).status == 0
     assert all(only_run().rows_file.read_bytes().startswith(each) for each in rows)
-    injected("user's code ends the process", len(rows))
+    injected("user code ends the process", len(rows))
 
 
 def test_an_unwritable_record_does_not_hide_what_ended_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,4 +212,4 @@ def test_an_unwritable_record_does_not_hide_what_ended_the_run(monkeypatch: pyte
         with pytest.raises(error, match=message):
             runs.run(experiment.from_task(f"{task}:mine", overrides))
     assert {RunFolder(file.parent).read().status for file in Path("runs").glob("*/*/run.json")} == {"interrupted"}
-    injected("record lost at the end", len(endings))
+    injected("unwritable final record", len(endings))

@@ -1,4 +1,4 @@
-"""A run that was killed goes on where it was, bit for bit, whatever it trains and whenever that happened."""
+"""A killed run resumes bit for bit, with any task and at any moment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import ExperimentResult
     from gradlab.rows import Row
 
-# Tasks whose state a checkpoint must hold or find again: generators, buffers, batches that tell their size.
+# Tasks with state that a checkpoint must save or find: generators, buffers, batches with a count.
 TASKS = '''
 import random
 import numpy as np
@@ -58,7 +58,7 @@ def batch_norm(seed):
     return Task.supervised(net(nn.BatchNorm1d(6)), [data(8), data(12)], nn.MSELoss())
 
 class Drawn:
-    """Batches drawn one by one from Python's, NumPy's and torch's generators, the number of them unknown before."""
+    """Batches from the generators of Python, NumPy and torch; their number is unknown before."""
 
     def __init__(self, seed):
         self.numpy, self.python = np.random.default_rng(seed), random.Random(seed)
@@ -93,14 +93,14 @@ def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
-    """Return an experiment on one of the tasks above, with a checkpoint after nearly every row."""
+    """Return an experiment with one of the tasks above and a checkpoint after nearly every row."""
     Path("mine.py").write_text(TASKS)
     values = {"modes": modes, "steps": STEPS, "checkpoint_every": 0.01, "optimizer": optimizer, **more}
     return experiments.from_task(f"mine.py:{task}", [Override((key,), value, key) for key, value in values.items()])
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Do the work in a forked process and return its id."""
+    """Call `work` in a forked process and return its id."""
     child = os.fork()
     if child == 0:
         try:
@@ -116,7 +116,7 @@ def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
 
 
 def killed(experiment: Experiment, out: Path, moment: float) -> bool:
-    """Train in a child and kill it at that moment; return whether it was killed before it was done."""
+    """Train in a child process, kill it after `moment` seconds, and return whether it was still training."""
     child = in_child(lambda: runs.run(experiment, out))
     time.sleep(moment)
     os.kill(child, signal.SIGKILL)
@@ -125,7 +125,7 @@ def killed(experiment: Experiment, out: Path, moment: float) -> bool:
 
 
 class Heard(runs.Progress):
-    """Remembers from where runs resumed, and all messages."""
+    """Records the steps at which runs started, and all messages."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
@@ -139,7 +139,7 @@ class Heard(runs.Progress):
 
 
 def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path:
-    """Train until a wish to stop is heard after so many steps; return the run's folder."""
+    """Train, request a stop after `step` steps, and return the run's folder."""
     stop = runs.Stop()
     append = store.RowLog.append
 
@@ -184,16 +184,16 @@ def test_a_killed_run_ends_in_the_rows_of_an_undisturbed_one(nth: int) -> None:
     experiment = chosen(NAMES[nth % len(NAMES)], [MODES[nth]], OPTIMIZERS[nth % len(OPTIMIZERS)])
     expected = undisturbed(experiment)
     began = time.monotonic()
-    runs.run(experiment, Path("undisturbed"), fresh=True)  # the first took longer: whatever torch does once
+    runs.run(experiment, Path("undisturbed"), fresh=True)  # the first run took longer, since torch warms up
     lasted = time.monotonic() - began
-    moments = random.Random(nth)  # noqa: S311 - no secret
+    moments = random.Random(nth)  # noqa: S311 - not a secret
     kills = folder = 0
     while kills < 10:
         if killed(experiment, Path(f"runs{folder}"), lasted * moments.uniform(0.05, 0.8)):
             kills += 1
         else:
             folder += 1
-        assert folder < 30, "hardly a child lives long enough to be killed"
+        assert folder < 30, "too many runs end before they are killed"
     for nth_folder in range(folder + 1):
         assert rows_of(runs.run(experiment, Path(f"runs{nth_folder}"))) == [expected]
     injected("SIGKILL while training", kills)
@@ -217,7 +217,7 @@ def test_a_task_without_memory_fails_its_run_and_keeps_rows() -> None:
     assert [run.read().status for run in found] == ["failed", "failed"]
     assert all("allocate" in run.read().error and "mine.py" in run.read().error for run in found)
     assert all(len(run.rows().rows) > 3 for run in found)
-    injected("no memory", 2)
+    injected("out of memory", 2)
 
 
 # Stopped
@@ -285,7 +285,7 @@ def test_a_stopped_fresh_run_says_how_to_continue() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", append)
-        with pytest.raises(runs.StoppedError, match="after 10 steps; the same command without --fresh goes on"):
+        with pytest.raises(runs.StoppedError, match="after 10 steps; the same command without --fresh continues"):
             runs.run(one(), Path("runs"), fresh=True, stop=stop)
     assert gone_on(one())[1].begun == [10]
 
@@ -302,7 +302,7 @@ def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
         "    task = batch_norm(seed)\n    return Task(task.model, task.batches, loss)\n"
     )
     experiment = experiments.from_task("mine.py:dying")
-    with pytest.raises(runs.StoppedError, match="amid a step; the same command goes on from its last checkpoint"):
+    with pytest.raises(runs.StoppedError, match="during a step; the same command continues from its last checkpoint"):
         runs.run(experiment, Path("runs"), progress=Dying(), stop=stop)
     (record,) = Path("runs").glob("*/*/run.json")
     assert json.loads(record.read_text())["status"] == "interrupted"
@@ -320,13 +320,13 @@ def test_an_unreadable_checkpoint_is_kept_with_all_rows(monkeypatch: pytest.Monk
     assert gone_on(one())[1].begun == [90]
 
 
-# Checkpoints that are damaged, foreign or hostile
+# Damaged, foreign or hostile checkpoints
 
 
 def test_no_flipped_bit_of_a_checkpoint_is_loaded() -> None:
     (file, *_) = store.RunFolder(stopped(one(), 50)).checkpoints()
     content = file.read_bytes()
-    bits = random.Random(0).sample(range(8 * len(content)), 200)  # noqa: S311 - no secret
+    bits = random.Random(0).sample(range(8 * len(content)), 200)  # noqa: S311 - not a secret
     for bit in bits:
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -344,7 +344,7 @@ def test_a_checkpoint_cut_off_anywhere_is_not_loaded() -> None:
         file.write_bytes(content[:length])
         with pytest.raises(StoreError, match="is damaged"):
             store.load_checkpoint(file)
-    injected("torn checkpoint", len(lengths))
+    injected("truncated checkpoint", len(lengths))
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_last() -> None:
@@ -367,9 +367,9 @@ def test_without_a_sound_checkpoint_the_run_starts_anew(content: bytes) -> None:
         file.write_bytes(content)
     rows, heard = gone_on(one())
     assert heard.begun == [0]
-    assert "trained again from its start" in heard.said[-1]
+    assert "retrained from the start" in heard.said[-1]
     assert rows == undisturbed(one())
-    injected("no checkpoint that checks out", 1)
+    injected("no usable checkpoint", 1)
 
 
 def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
@@ -378,7 +378,7 @@ def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
     folder.rows_file.write_bytes(b"".join(lines[:40]))
     rows, heard = gone_on(one())
     assert heard.begun == [0]
-    assert any("it needs 90 rows, of which 40 are there" in said for said in heard.said)
+    assert any("it needs 90 rows, but the log has 40" in said for said in heard.said)
     assert rows == undisturbed(one())
     injected("log shorter than the checkpoint", 1)
 
@@ -390,7 +390,7 @@ def test_rows_beyond_the_checkpoint_are_cut_off() -> None:
     rows, heard = gone_on(one())
     assert heard.begun == [50]
     assert rows == undisturbed(one())
-    injected("rows beyond the checkpoint", 1)
+    injected("rows after the checkpoint", 1)
 
 
 def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
@@ -400,7 +400,7 @@ def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
     folder.rows_file.write_bytes(b"".join(lines))
     rows, heard = gone_on(one())
     assert heard.begun == [0]
-    assert any("the rows before it are not those that were logged" in said for said in heard.said)
+    assert any("the rows before it differ from those that were logged" in said for said in heard.said)
     assert rows == undisturbed(one())
     injected("changed row before the checkpoint", 1)
 
@@ -433,7 +433,7 @@ def test_a_checkpoint_from_elsewhere_runs_no_code() -> None:
 
 
 class Runs:
-    """What runs a command when it is unpickled without care."""
+    """Runs a command when it is unpickled unsafely."""
 
     def __init__(self, command: str) -> None:
         self.command = command

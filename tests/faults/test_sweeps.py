@@ -1,4 +1,4 @@
-"""Sweeps that are killed, damaged, written by two at once, or lose a worker."""
+"""Sweeps that are killed or damaged, have a second writer, or lose a worker."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ _TIMES = {fault.name: fault.times for fault in FAULTS}
 
 
 def injected(name: str, times: int) -> None:
-    assert times >= _TIMES[name], f"{name}: injected {times} times; the table declares {_TIMES[name]}"
+    assert times >= _TIMES[name], f"{name}: injected {times} times; the table states {_TIMES[name]}"
 
 
 def grid(meet: str, build: str = "pass", seeds: tuple[int, ...] = (0, 1, 2, 3)) -> Grid:
@@ -106,7 +106,7 @@ def lines(folder: SweepFolder) -> list[bytes]:
 
 @contextmanager
 def waiting(workers: str) -> Iterator[Process]:
-    """Start a sweep whose seed 2 stands at its fifth step until there is a file named go."""
+    """Start a sweep whose seed 2 waits at its fifth step for the file "go"."""
     with start(*COMMAND, "--workers", workers) as process:
         process.wait_for(lambda: list(Path().glob("been*")))
         yield process
@@ -122,8 +122,8 @@ def test_a_killed_sweep_resumes_to_the_undisturbed_results(monkeypatch: pytest.M
         folder = store.newest_sweep(Path("runs"))
         assert folder
         assert folder.read().status == "running"
-        told = re.escape(f"is being written by another gradlab: process {process.pid} on ")
-        with pytest.raises(StoreError, match=told):
+        message = re.escape(f"is being written by another gradlab: process {process.pid} on ")
+        with pytest.raises(StoreError, match=message):
             sweep.run(chosen, workers=1)
         process.send(signal.SIGKILL)
         process.wait()
@@ -132,7 +132,7 @@ def test_a_killed_sweep_resumes_to_the_undisturbed_results(monkeypatch: pytest.M
     again = sweep.run(chosen, workers=1)
     assert again.folder == folder
     assert lines(folder) == lines(undisturbed.folder)
-    injected("SIGKILL amid a sweep", 1)
+    injected("SIGKILL during a sweep", 1)
     injected("second writer of a sweep", 1)
 
 
@@ -146,12 +146,12 @@ def test_stacked_cells_resume_bit_for_bit_from_any_cut() -> None:
     for kept in (1, 3):
         folder = SweepFolder(Path("runs") / "noisy_line" / undisturbed.path.name)
         folder.make()
-        folder.write(replace(undisturbed.read(), status="running"))  # as it stands after SIGKILL amid a block
+        folder.write(replace(undisturbed.read(), status="running"))  # the state after SIGKILL in a write
         folder.results_file.write_bytes(b"".join(whole[:kept]) + whole[kept][:100])
         again = sweep.run(chosen, workers=1)
         assert again.cached == sum(len(block.run) for block in undisturbed.results().blocks[:kept])
         assert lines(folder) == lines(undisturbed)
-    injected("SIGKILL amid a sweep", 2)
+    injected("SIGKILL during a sweep", 2)
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_killed_worker_costs_its_cell_alone(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(processes, "TRIES", 2)
     outcome = sweep.run(chosen, workers=2, chunk=1)
     assert (outcome.lost, outcome.failed, outcome.record.status) == (1, 1, "interrupted")
-    assert outcome.lost_reason == "the process that trained it was ended by SIGKILL"
+    assert outcome.lost_reason == "the training process was killed by SIGKILL"
     assert outcome.folder.results().column("run", 2) == [0, None]
     alone = sweep.run(grid("pass", seeds=(1,))._replace(axes=chosen.axes), Path("alone"), workers=1, chunk=1)
     assert lines(outcome.folder) == lines(alone.folder)
@@ -172,16 +172,16 @@ def test_ctrl_c_ends_all_workers_silently() -> None:
     grid(WAITS)
     with waiting("2") as process:
         begin = time.monotonic()
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(process.pid, signal.SIGINT)  # like a terminal
         ended = process.wait()
-        assert time.monotonic() - begin < 10  # within a second, on a machine that has nothing else to do
-        assert ended == (130, "", "stopped after 0 of 8 runs; the same command goes on from there\n")
+        assert time.monotonic() - begin < 10  # within a second, on an idle machine
+        assert ended == (130, "", "stopped after 0 of 8 runs; the same command continues from there\n")
         see_ended([int(file.name.removeprefix("been")) for file in Path().glob("been*")])
     injected("Ctrl-C with workers", 1)
 
 
 def test_a_worker_ends_with_its_parent() -> None:
-    # A sweep with workers would do the same, but each of its processes imports torch, which takes seconds.
+    # A sweep with workers would take seconds more, since each of its processes imports torch.
     script = (
         "import multiprocessing, os, signal\nfrom gradlab.sweeps.workers import _end_with_parent\n"
         "process = multiprocessing.get_context('spawn').Process(target=_end_with_parent)\n"
@@ -191,7 +191,7 @@ def test_a_worker_ends_with_its_parent() -> None:
                             text=True, check=False, timeout=PATIENCE)  # fmt: skip
     assert answer.returncode == -signal.SIGKILL
     see_ended([int(answer.stdout)])
-    injected("killed owner of workers", 1)
+    injected("killed parent of workers", 1)
 
 
 def see_ended(workers: list[int]) -> None:
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_whole_blocks_and_the_sweep_goes_on(monkeypatch: pyte
     injected("disk full in a sweep", 4)
 
 
-# The file of results
+# The results file
 
 
 def test_blocks_are_read_as_they_were_written() -> None:
@@ -243,7 +243,7 @@ def test_blocks_are_read_as_they_were_written() -> None:
         log.append(BLOCK._replace(run=[1, 2], status=["done"] * 2, verdict=["rises"] * 2, error=["", ""]))
     found = folder.results()
     assert not found.damaged
-    assert repr(found.blocks[0]) == repr(BLOCK)  # nan is nan
+    assert repr(found.blocks[0]) == repr(BLOCK)  # repr, since nan != nan
     assert found.column("verdict", 7) == [None, "rises", "rises", None, "falls", None, None]
     assert list(found.by_run()) == [1, 2, 4, 6]
     assert b'"error"' not in folder.results_file.read_bytes().splitlines()[1]
@@ -253,7 +253,7 @@ def test_no_flipped_bit_of_results_passes_for_a_block() -> None:
     folder = SweepFolder(Path("s"))
     folder.make()
     line = block_line(BLOCK)
-    for bit in range(8):  # one file a bit: a line for each byte that it is flipped in
+    for bit in range(8):  # one file per bit, with one line per flipped byte
         flipped = [line[:nth] + bytes([line[nth] ^ 1 << bit]) + line[nth + 1 :] for nth in range(len(line))]
         folder.results_file.write_bytes(b"".join(flipped))
         found = folder.results()
@@ -274,7 +274,7 @@ def test_torn_results_keep_whole_blocks_and_are_mended() -> None:
             with folder.log() as log:
                 log.append(BLOCK)
             assert folder.results_file.read_bytes() == line * 2
-    injected("torn results", len(line))
+    injected("truncated results", len(line))
 
 
 @given(st.binary(max_size=80) | JSON.map(lambda value: json.dumps(value).encode() + b"\n"))
@@ -283,7 +283,7 @@ def test_no_bytes_make_reading_results_fail(content: bytes) -> None:
     folder.make()
     folder.results_file.write_bytes(content)
     assert not folder.results().blocks
-    injected("any bytes for results", 100)
+    injected("random bytes as results", 100)
 
 
 @given(st.sampled_from([None, *RECORD.__dataclass_fields__]), JSON)
@@ -296,7 +296,7 @@ def test_an_edited_sweep_record_is_read_or_refused_in_a_line(key: str | None, va
     try:
         record = folder.read()
     except StoreError as error:
-        assert "\n" not in str(error)  # noqa: PT017 - it may be read as well
+        assert "\n" not in str(error)  # noqa: PT017 - reading may also succeed
     else:
         assert list(map(sweep.numbering_of(record), range(record.runs)))
     injected("any JSON in a sweep's record", 200)
