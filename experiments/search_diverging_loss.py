@@ -201,7 +201,7 @@ def search(seeds: Sequence[int], inputs: int, samples: int, batch_sizes: Sequenc
 
 
 def rounded(draws: Draws, batch_size: int, lr: float, noise: float, digits: int) -> tuple[float, float, float]:
-    """Return the best margin near `lr` and `noise`, with its noise and lr, among numbers of at most `digits` digits."""
+    """Return the best margin near `lr` and `noise`, with its noise and lr; both have at most `digits` digits."""
     rates = np.unique([float(f"{each:.{digits}g}") for each in lr * np.linspace(0.95, 1.05, 101)])
     levels = np.unique([float(f"{each:.{digits}g}") for each in noise + np.linspace(-0.06, 0.06, 121)])
     worst = both(draws.in_double(), batch_size, rates[:, None], levels)[:, 0]

@@ -153,7 +153,7 @@ def _first_two(task: Task) -> list[Any]:
     if not batches:
         raise CannotStackError("it has no batch")
     if changed:
-        raise CannotStackError("drawing its next batch overwrites the last one")
+        raise CannotStackError("drawing its next batch overwrites the last")
     return (batches * 2)[:2]
 
 
