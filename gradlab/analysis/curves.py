@@ -118,8 +118,8 @@ def verdict(rows: Sequence[Row]) -> Verdict:
 def verdict_of(losses: Losses) -> Verdict:
     """Return the verdict on the loss curve.
 
-    The verdict rests on *levels*, which remove the noise of single batches. Levels are the means of epochs. With few
-    epochs, they are the means of equal blocks of steps. If an epoch is one batch, they are the losses themselves.
+    The verdict rests on *levels*, which remove the noise of single batches. Levels are the means of epochs. With one
+    epoch, they are the means of equal blocks of steps. If an epoch is one batch, they are the losses themselves.
 
     *Late losses* are the losses of the later half that are not 0, without the lowest 2 %. The first loss *may be small
     by chance* if the lowest late loss is below a tenth of their median, or if there are fewer than 20.
@@ -127,8 +127,8 @@ def verdict_of(losses: Losses) -> Verdict:
     The first of these that applies is the verdict:
 
     diverges
-        A loss is not finite or exceeds 10¹⁰⁰. Or a level of the later half exceeds all levels of the first quarter
-        1000 times. Or all late losses exceed the first loss 1000 times (10⁵ times if it may be small by chance).
+        A loss is not finite or exceeds 10¹⁰⁰. Or a level of the later half exceeds 1000 times the largest level of the
+        first quarter. Or all late losses exceed 1000 times the first loss (10⁵ times if it may be small by chance).
     flat
         The range is at most 10⁻⁵ of the height.
     oscillates
@@ -136,10 +136,11 @@ def verdict_of(losses: Losses) -> Verdict:
         and six standard errors, or more with many levels. If the later half swings more than twice as wide as the
         earlier half, the curve rises instead.
     rises
-        On mini-batches, all late losses exceed the first loss 3 times, and it cannot be small by chance.
+        On mini-batches, all late losses exceed 3 times the first loss, and it cannot be small by chance.
     flat or oscillates
-        The last fifth is as close to the first level and the first fifth as chance explains, and the levels have no
-        trend at the 5 % level. The curve oscillates if the levels' standard deviation exceeds a fifth of their mean.
+        On mini-batches, the last fifth is close to the first level and to the first fifth, within chance. The levels
+        have no significant trend (5 %). The curve oscillates if their standard deviation exceeds a fifth of their
+        mean; otherwise it is flat.
     falls
         The curve ends below its start and in the lower half of its range.
     rises

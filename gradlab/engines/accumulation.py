@@ -88,13 +88,7 @@ class WindowMean:
         self.divides, self.by_batch = mode.mean and mode.every > 1, mode.by_batch
 
     def divide(self, loss: Any, items: float | None, size: int) -> Any:
-        """Return the loss to backpropagate.
-
-        Args:
-            loss: mean loss of the batch.
-            items: number of items in that mean; None if the loss does not count them.
-            size: number of batches in the window.
-        """
+        """Return the loss to backpropagate, from a batch's mean loss, its items and the window's number of batches."""
         if not self.divides:
             return loss
         if items is None or self.by_batch:

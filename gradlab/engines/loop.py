@@ -36,18 +36,11 @@ def train(
     """Train until `epochs` passes over the batches or `steps` backward passes are reached, and yield a row per step.
 
     A row is yielded after any due update, when `.grad` holds what the mode keeps. An accumulation window ends with its
-    epoch: a shorter last window is divided by its own length.
+    epoch: a shorter last window is divided by its own length. If the task's loss is a pair (sum, count), rows hold the
+    mean, and a window is divided by its total count.
 
-    Args:
-        task: the model, its batches and its loss. If the loss is a pair (sum, count), rows hold the mean, and a window
-            is divided by its total count.
-        mode: what happens to `.grad` between optimizer steps.
-        optimizer: for the parameters of the task's model.
-        epochs: number of passes over the batches.
-        steps: number of backward passes.
-        clip_norm: clips `.grad` to this norm before every optimizer step.
-        scheduler: stepped after every optimizer step.
-        cursor: the position to resume from; training advances it.
+    Every update clips `.grad` to the norm `clip_norm`, steps the optimizer, then steps the `scheduler`. Training
+    resumes at `cursor` and advances it.
 
     Raises:
         TaskError: the loss is neither a scalar tensor with a graph nor a pair (sum, count); or an epoch has no batch.
@@ -72,7 +65,7 @@ def train(
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
-            keep_gradients()  # keep × gradient in .grad: what this project is about
+            keep_gradients()  # leaves keep × gradient in .grad
             cursor.update += 1
         cursor.step += 1
         yield row
