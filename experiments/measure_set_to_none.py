@@ -1,9 +1,9 @@
-"""What clearing to None saves over clearing to zeros: time per step, bytes held in `.grad`, peak memory.
+"""Measure what clearing to None saves over clearing to zeros: time per step, bytes in `.grad`, peak memory.
 
     python experiments/measure_set_to_none.py
 
-Each way trains in a fresh process, since the peak of a process's memory never falls. The model is a stack of Linear
-layers without bias; `batch` says how much its activations weigh beside its gradients.
+Every measurement runs in a new process, because the peak memory of a process never falls. The model is a stack of
+Linear layers without bias. The batch size decides how large its activations are compared with its gradients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BATCHES = (16, 512)
 def measure(
     batch: int, *, set_to_none: bool, width: int = WIDTH, layers: int = LAYERS, steps: int = STEPS
 ) -> dict[str, float]:
-    """Train for some steps; return seconds of the processor a step, and bytes in `.grad` after it and at the peak."""
+    """Train for some steps; return CPU seconds per step, bytes in `.grad` after a step, and peak memory in bytes."""
     import torch
     from torch import nn
 
@@ -45,7 +45,7 @@ def measure(
 
 
 def main() -> None:
-    """Print a line for each batch size and way."""
+    """Print one line per batch size and way of clearing."""
     for batch in BATCHES:
         for way in ("none", "fill"):
             command = [sys.executable, __file__, str(batch), way]
@@ -53,8 +53,8 @@ def main() -> None:
             found = json.loads(done.stdout)
             milliseconds, held, peak = 1000 * found["seconds"], found["held"] / 2**20, found["peak"] / 2**20
             print(  # noqa: T201 - a script
-                f"batch {batch:5}  {way}: {milliseconds:7.2f} ms of the processor a step, "
-                f"{held:5.1f} MiB in .grad after it, {peak:6.1f} MiB at the peak"
+                f"batch {batch:5}  {way}: {milliseconds:7.2f} ms of CPU time per step, "
+                f"{held:5.1f} MiB in .grad after a step, {peak:6.1f} MiB at the peak"
             )
 
 

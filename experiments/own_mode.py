@@ -1,4 +1,4 @@
-"""A mode of one's own: `.grad` is cleared at every fifth update only, which the rule of keep and every cannot say.
+"""Your own mode: clear `.grad` only at every fifth update, which no combination of keep and every can express.
 
 gradlab run own_mode
 gradlab run diverging_loss -m zero_grad -m experiments/own_mode.py:clear_now_and_then
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def clear_now_and_then(parameters: list[nn.Parameter], update: int) -> None:
-    """Clear `.grad` after updates 4, 9, 14, …, and leave it alone after the others."""
+    """Clear `.grad` after updates 4, 9, 14, …; leave it unchanged after all others."""
     if update % 5 == 4:
         for parameter in parameters:
             parameter.grad = None

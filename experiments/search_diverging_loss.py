@@ -1,21 +1,22 @@
-"""Search for a small regression on which the two loss curves of the forgotten zero_grad() come out as wanted.
+"""Search for a small regression whose loss curves with and without zero_grad() match given numbers.
 
-Wanted, to one decimal, are the mean training losses of the first epochs of the task `noisy_line` under plain SGD:
-falling where the gradient is cleared, growing where it is not (`WANTED`). What is found is a seed, the shape of the
-task (inputs, samples, batch size), its noise and the learning rate. The margin of a setting is the distance of its
-numbers from where the nearest of them would be rounded to another decimal: the wider, the less another CPU matters.
+The numbers are the mean training losses of the first epochs of the task `noisy_line` with plain SGD, to one decimal
+(`WANTED`). They fall with zero_grad and grow without it. The search finds a seed, the shape of the task (inputs,
+samples, batch size), its noise and the learning rate. The margin of a setting is its distance from the nearest number
+that would round differently. A wide margin makes the result independent of the CPU.
 
-How: seed and shape fix everything that is drawn, namely the data, the initial weights and the order of the batches.
-So the task itself draws them once, and both curves are computed from that for many learning rates at a time. The noise
-level is free: the residual of a linear model under SGD is affine in it, hence each epoch's mean squared error is a
-quadratic, whose coefficients come from two trajectories, one for the noiseless targets and one for the noise alone.
+Seed and shape determine all random values: the data, the initial weights and the order of the batches. So the task
+draws them once, and both curves are computed from them for many learning rates at once. The noise level costs nothing:
+the residual of a linear model under SGD is affine in it. So the mean squared error of an epoch is a quadratic. Its
+coefficients come from two trajectories, one for the targets without noise and one for the noise alone.
+
 Three stages narrow the search:
 
-1. zero_grad alone, on coarse learning rates: most seeds end here;
-2. both modes, on learning rates around those that passed;
-3. both modes, at learning rates and noise levels that are written with few digits, in float64.
+1. zero_grad alone, at coarse learning rates. Most seeds fail here.
+2. Both modes, at learning rates near those that passed.
+3. Both modes in float64, at learning rates and noise levels with few digits.
 
-The best are then trained by the real loop, `gradlab.engines.loop.train`, and printed with what that gives.
+Finally, `gradlab.engines.loop.train` trains the best settings, and the script prints the results.
 
     python experiments/search_diverging_loss.py
     python experiments/search_diverging_loss.py --inputs 2 --samples 40 60 80 --batch-size 1 2 --seeds 10000 --digits 3
@@ -51,23 +52,23 @@ Array: TypeAlias = "NDArray[np.floating[Any]]"
 
 WANTED = {zero_grad(): (1.5, 1.4, 1.3, 1.2), no_zero_grad(): (1.4, 1.9, 2.0, 2.8, 3.5)}
 EPOCHS = 5
-EDGE = 0.05  # a number printed as 1.4 lies less than this from 1.4
+EDGE = 0.05  # a number printed as 1.4 is closer to 1.4 than this
 
-# Learning rates are searched as lr x steps per epoch, on which the slope of the zero_grad curve depends.
+# The grid holds lr x steps per epoch: the slope of the zero_grad curve depends on this product.
 COARSE = np.geomspace(0.045, 0.4, 11)
-FINE = (COARSE[1] / COARSE[0]) ** (np.arange(-3, 4) / 7)  # times a coarse one: its cell
+FINE = (COARSE[1] / COARSE[0]) ** (np.arange(-3, 4) / 7)  # factors on a coarse value that fill its cell
 NOISE = np.arange(0.7, 1.42, 0.025)
 
-# How much further off than EDGE a curve may be on the grid, where the optimum lies between two points of it. With
-# no_zero_grad the loss oscillates, so the curve depends on the learning rate more than it does with zero_grad.
+# Tolerance beyond EDGE at grid points, because the optimum lies between two of them. With no_zero_grad the loss
+# oscillates, so the curve depends more on the learning rate than with zero_grad.
 COARSE_SLACK = 0.025
 FINE_SLACK = 0.08
 
-SEEDS_AT_ONCE = 256  # few enough for a step's arrays to stay in the cache, enough to hide what a call of NumPy costs
+SEEDS_AT_ONCE = 256  # small enough for the cache, large enough to hide NumPy's overhead per call
 
 
 class Shape(NamedTuple):
-    """The options of `noisy_line` that decide what is drawn and in which batches it is visited."""
+    """The options of `noisy_line` that determine the random values and the batches."""
 
     inputs: int
     samples: int
@@ -75,7 +76,7 @@ class Shape(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """All that a run depends on, led by its margin so that settings sort by it."""
+    """All settings of a run, with the margin first, so that settings sort by it."""
 
     margin: float
     seed: int
@@ -85,12 +86,12 @@ class Setting(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What was drawn for some seeds, which are the last axis of each array.
+    """The random values of several seeds; the last axis of each array is the seed.
 
     Attributes:
-        rows: the inputs in the order of the visits, shape (epochs, samples, inputs, seeds).
-        targets: those without noise, and the noise at level 1, shape (epochs, samples, 2, seeds).
-        start: weights, then the bias; for the noise they start at zero, shape (inputs + 1, 2, seeds).
+        rows: the inputs in training order, shape (epochs, samples, inputs, seeds).
+        targets: targets without noise, and the noise at level 1, shape (epochs, samples, 2, seeds).
+        start: initial weights, then the bias, and zeros for the noise, shape (inputs + 1, 2, seeds).
     """
 
     rows: Array
@@ -107,13 +108,13 @@ class Draws(NamedTuple):
 
 
 def draw(seeds: Sequence[int], inputs: int, samples: int) -> Draws:
-    """Let the task draw its data, weights and orders; none of them depends on the batch size."""
+    """Return the task's data, weights and orders; they do not depend on the batch size."""
     rows = np.empty((EPOCHS, samples, inputs, len(seeds)), np.float32)
     targets = np.empty((EPOCHS, samples, 2, len(seeds)), np.float32)
     start = np.zeros((inputs + 1, 2, len(seeds)), np.float32)
     for nth, seed in enumerate(seeds):
         clean = noisy_line(seed, inputs, samples, batch_size=samples, noise=0.0)
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed does this too, but takes ten times as long
+        torch.default_generator.manual_seed(seed)  # ten times as fast as torch.manual_seed
         noisy = noisy_line(seed, inputs, samples, batch_size=samples, noise=1.0)
         signal, batches = cast("Minibatches", clean.batches).targets, cast("Minibatches", noisy.batches)
         split = torch.cat([signal, batches.targets - signal], 1)
@@ -125,9 +126,9 @@ def draw(seeds: Sequence[int], inputs: int, samples: int) -> Draws:
 
 
 def curves(draws: Draws, batch_size: int, mode: Mode, lr: Array, epochs: int = EPOCHS) -> Array:
-    """Return each epoch's mean loss as c₀ + c₁·noise + c₂·noise², in an array of shape (3, epochs, rates, seeds).
+    """Return the coefficients of each epoch's mean loss c₀ + c₁·noise + c₂·noise², shape (3, epochs, rates, seeds).
 
-    `lr` has shape (rates, seeds): each seed may have learning rates of its own.
+    `lr` has shape (rates, seeds): every seed can have its own learning rates.
     """
     rows, targets, start = draws
     kind = rows.dtype.type
@@ -158,7 +159,7 @@ def curves(draws: Draws, batch_size: int, mode: Mode, lr: Array, epochs: int = E
 
 
 def deviation(found: Array, mode: Mode, noise: Array) -> Array:
-    """Return how far the worst epoch is from what is wanted of the mode, in shape (rates, seeds, noise levels)."""
+    """Return the deviation of the worst epoch from the wanted losses, shape (rates, seeds, noise levels)."""
     worst = np.zeros((*found.shape[2:], len(noise)), found.dtype)
     noise = noise.astype(found.dtype)
     for (constant, linear, square), wanted in zip(found.swapaxes(0, 1), WANTED[mode], strict=False):
@@ -171,13 +172,13 @@ def deviation(found: Array, mode: Mode, noise: Array) -> Array:
 
 
 def both(draws: Draws, batch_size: int, lr: Array, noise: Array) -> Array:
-    """Return how far the worst of the nine numbers is from what is wanted, in shape (rates, seeds, noise levels)."""
+    """Return the deviation of the worst of the nine numbers, shape (rates, seeds, noise levels)."""
     found = (deviation(curves(draws, batch_size, each, lr, len(WANTED[each])), each, noise) for each in WANTED)
     return cast("Array", np.maximum(*found))
 
 
 def search(seeds: Sequence[int], inputs: int, samples: int, batch_sizes: Sequence[int], digits: int) -> list[Setting]:
-    """Return the settings among these seeds and shapes that give all nine numbers."""
+    """Return the settings among these seeds and shapes that match all nine numbers."""
     drawn = draw(seeds, inputs, samples)
     settings: list[Setting] = []
     for batch_size in batch_sizes:
@@ -200,7 +201,7 @@ def search(seeds: Sequence[int], inputs: int, samples: int, batch_sizes: Sequenc
 
 
 def rounded(draws: Draws, batch_size: int, lr: float, noise: float, digits: int) -> tuple[float, float, float]:
-    """Return the best margin near `lr` and `noise`, and where it is, among numbers of at most so many digits."""
+    """Return the best margin near `lr` and `noise`, with its noise and lr; both have at most `digits` digits."""
     rates = np.unique([float(f"{each:.{digits}g}") for each in lr * np.linspace(0.95, 1.05, 101)])
     levels = np.unique([float(f"{each:.{digits}g}") for each in noise + np.linspace(-0.06, 0.06, 121)])
     worst = both(draws.in_double(), batch_size, rates[:, None], levels)[:, 0]
@@ -209,7 +210,7 @@ def rounded(draws: Draws, batch_size: int, lr: float, noise: float, digits: int)
 
 
 def trained(setting: Setting, mode: Mode) -> list[float]:
-    """Return each epoch's mean loss in the real loop."""
+    """Return each epoch's mean loss from real training."""
     task = build(find("noisy_line"), setting.seed, {**setting.shape._asdict(), "noise": setting.noise})
     optimizer = torch.optim.SGD(task.model.parameters(), lr=setting.lr)
     losses: list[list[float]] = [[] for _ in range(EPOCHS)]
@@ -219,7 +220,7 @@ def trained(setting: Setting, mode: Mode) -> list[float]:
 
 
 def report(setting: Setting) -> str:
-    """Train with the setting and say what comes out."""
+    """Train with the setting and describe the result."""
     means = {mode: trained(setting, mode) for mode in (*WANTED, halve_grad())}
     margin = EDGE - max(abs(a - b) for mode in WANTED for a, b in zip(means[mode], WANTED[mode], strict=False))
     options = ", ".join(f"{name} {value}" for name, value in setting.shape._asdict().items())
@@ -233,7 +234,7 @@ def report(setting: Setting) -> str:
 def main() -> None:
     """Search, and print the best settings."""
     asked = _arguments()
-    torch.set_num_threads(1)  # so that sums do not depend on how many there are
+    torch.set_num_threads(1)  # sums depend on the number of threads
     jobs = list(_jobs(asked))
     began = time.perf_counter()
     with ProcessPoolExecutor(asked.workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
@@ -243,7 +244,7 @@ def main() -> None:
     best = {(each.seed, each.shape): each for each in sorted(settings)}.values()  # the last, so the best, of each pair
     sys.stdout.write(
         f"{pairs:,} pairs of seed and shape, each at up to {len(COARSE) * len(FINE)} learning rates and {len(NOISE)} "
-        f"noise levels, in {took:.0f} s; {len(best)} give all nine numbers. The best:\n"
+        f"noise levels, in {took:.0f} s; {len(best)} match all nine numbers. The best:\n"
     )
     for setting in sorted(best, reverse=True)[: asked.top]:
         sys.stdout.write("\n" + report(setting))
@@ -251,14 +252,16 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seeds", type=int, default=1000, help="how many seeds (default %(default)s)")
-    parser.add_argument("--first-seed", type=int, default=0, help="the first of them (default %(default)s)")
-    parser.add_argument("--inputs", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
-    parser.add_argument("--samples", type=int, nargs="+", default=range(30, 121), help="default 30 to 120, each")
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[1], help="default 1")
-    parser.add_argument("--digits", type=int, default=2, help="digits of noise and lr (default %(default)s)")
-    parser.add_argument("--top", type=int, default=5, help="how many settings to print (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=1000, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--first-seed", type=int, default=0, help="first seed (default: %(default)s)")
+    parser.add_argument("--inputs", type=int, nargs="+", default=[1, 2, 3], help="numbers of inputs (default: 1 2 3)")
+    parser.add_argument(
+        "--samples", type=int, nargs="+", default=range(30, 121), help="numbers of samples (default: 30 to 120)"
+    )
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[1], help="batch sizes (default: 1)")
+    parser.add_argument("--digits", type=int, default=2, help="digits of noise and lr (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=5, help="number of settings to print (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="number of processes (default: %(default)s)")
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
-"""gradlab measures what should happen to `.grad` between two optimizer steps.
+"""gradlab shows what should happen to `.grad` between two optimizer steps.
 
-Names are imported when they are first used, so that `import gradlab` costs next to nothing.
+Names are imported on first use, so `import gradlab` is fast.
 """
 
 from typing import TYPE_CHECKING

@@ -1,7 +1,6 @@
-"""Optimizers by name: any of torch.optim by its class name, or `vanilla`, the update written out.
+"""Optimizers by name: any class of torch.optim, or `vanilla`, gradient descent written out.
 
-Names and options are read from torch's source files, not from the imported module: a mistyped name is answered at once
-instead of after the seconds that `import torch` takes.
+Names and options are read from torch's source files. So a mistyped name is reported without the slow `import torch`.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 VANILLA = "vanilla"
-LINEAR = (VANILLA, "SGD", "ASGD")  # what is kept in .grad makes their steps longer, as a larger lr does
-_REFUSED = {"LBFGS": "it evaluates the loss several times an update, so that no mode says what is left in .grad"}
+LINEAR = (VANILLA, "SGD", "ASGD")  # their steps are proportional to .grad, so keep acts like a larger lr
+_REFUSED = {"LBFGS": "it evaluates the loss several times per update, so modes do not apply"}
 
 
 class Optimizer(Protocol):
-    """What the training loop asks of an optimizer."""
+    """The methods of an optimizer that the training loop calls."""
 
     def step(self) -> object:
         """Update the parameters from their `.grad`."""
@@ -39,13 +38,13 @@ class Optimizer(Protocol):
 
 
 class Scheduler(Protocol):
-    """What the training loop asks of a learning-rate schedule."""
+    """The method of a learning-rate schedule that the training loop calls."""
 
     def step(self) -> None:
         """Set the learning rate of the next update."""
 
 
-# The factor of the learning rate when a share of all updates, from 0 to 1, has been taken.
+# Factor on the learning rate, by the completed share of all updates (0 to 1).
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda share: 1 - share,
     "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
@@ -66,7 +65,7 @@ class Vanilla:
         with torch.no_grad():
             for w in self.parameters:
                 if w.grad is not None:
-                    w.sub_(w.grad, alpha=self.lr)  # `w -= lr * w.grad` in one rounding instead of two, as torch.optim
+                    w.sub_(w.grad, alpha=self.lr)  # like `w -= lr * w.grad`, but rounded once, as in torch.optim
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear `.grad` by hand."""
@@ -78,15 +77,15 @@ class Vanilla:
 
 
 def names() -> list[str]:
-    """Return the names that `find` knows, as torch writes them, without importing torch."""
+    """Return the names that `find` accepts, in torch's spelling, without importing torch."""
     return [VANILLA, *sorted(set(_classes()) - set(_REFUSED), key=str.lower)]
 
 
 def find(name: str) -> str:
-    """Return the optimizer's name as torch writes it; capitals, `-` and `_` do not matter.
+    """Return the optimizer's name in torch's spelling; case, `-` and `_` do not matter.
 
     Raises:
-        OptimizerError: torch has no such optimizer, or it cannot be used here.
+        OptimizerError: torch has no such optimizer, or gradlab does not support it.
     """
     plain = _plain(name)
     if plain == VANILLA:
@@ -94,13 +93,13 @@ def find(name: str) -> str:
     for known in _classes():
         if _plain(known) == plain:
             if known in _REFUSED:
-                raise OptimizerError(f"optimizer '{known}' cannot be used: {_REFUSED[known]}. Try SGD or Adam")
+                raise OptimizerError(f"optimizer '{known}' is not supported: {_REFUSED[known]}. Try SGD or Adam")
             return known
     raise OptimizerError(unknown("optimizer", name, names()))
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
-    """Raise OptimizerError for an option that the optimizer `name` does not take, or a value of another kind."""
+    """Raise OptimizerError for an option that the optimizer `name` does not take, or a value of the wrong type."""
     known = {"lr": "float"} if name == VANILLA else _options(name)
     for option, value in options.items():
         if option not in known:
@@ -110,7 +109,7 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
             raise OptimizerError(f"optimizer '{name}': option {option} must be {wanted}, got {shortened(got)}")
 
 
-# What a value of TOML must be for an annotation in torch's source: how it is said, and which types it may have.
+# For each annotation in torch's source: the words of the message, and the types that a TOML value may have.
 _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "bool": ("true or false", (bool,)),
     "int": ("an integer", (int,)),
@@ -120,12 +119,12 @@ _KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
 
 
 def _wanted(annotation: str, value: object) -> str | None:
-    """Say what the annotation wants, such as `float | Tensor` or `tuple[float, float]`, where the value is not that.
+    """Return the expected kind of value if `value` does not fit the annotation, else None.
 
-    What is annotated in other words is left to torch.
+    Annotations look like `float | Tensor` or `tuple[float, float]`. Torch checks all others.
     """
     if (found := re.search(r"\b[Tt]uple\[(.*)\]", annotation)) is not None:
-        length = len(re.sub(r"\[[^\[\]]*\]", "", found[1]).split(","))  # commas in inner brackets do not count
+        length = len(re.sub(r"\[[^\[\]]*\]", "", found[1]).split(","))  # ignores commas in inner brackets
         words = f"a list of {length} numbers"
         fits = isinstance(value, list | tuple) and len(value) == length
         numbers = [each for each in cast("list[object]", value) if each is not None] if fits else []  # no None in TOML
@@ -138,10 +137,10 @@ def _wanted(annotation: str, value: object) -> str | None:
 
 
 def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, Any]) -> Optimizer:
-    """Return the optimizer `name` of these parameters.
+    """Return the optimizer `name` for these parameters.
 
     Raises:
-        OptimizerError: torch refuses the value of an option.
+        OptimizerError: torch rejects the value of an option.
     """
     import torch
 
@@ -151,7 +150,7 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
         return Vanilla(trained, options["lr"])
     try:
         made = without_compiler(getattr(torch.optim, name))(trained, **given)
-    except Exception as error:  # torch checks values in many ways, not all of them a ValueError
+    except Exception as error:  # torch raises several types for a bad value
         raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
     if name == "SparseAdam":
         made.register_step_pre_hook(_check_sparse)
@@ -159,9 +158,9 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
 
 
 def joined(made: Sequence[Optimizer]) -> list[Optimizer]:
-    """Return optimizers that step as these do, all of one kind: one of them that has the parameters of all.
+    """Merge torch optimizers of one class into the first, as parameter groups; return others unchanged.
 
-    To call one of torch takes longer than what it does to a small tensor. One that is not of torch stays as it is.
+    One call is faster than many: the overhead of a torch optimizer exceeds its work on small tensors.
     """
     from torch.optim import Optimizer as TorchOptimizer
 
@@ -169,15 +168,15 @@ def joined(made: Sequence[Optimizer]) -> list[Optimizer]:
     if not isinstance(first, TorchOptimizer):
         return list(made)
     for other in others:
-        first.add_param_group(other.param_groups[0])  # type: ignore[attr-defined]  # it is torch's as well
+        first.add_param_group(other.param_groups[0])  # type: ignore[attr-defined]  # also torch's
     return [first]
 
 
 def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:
-    """Return the schedule `name` over so many updates: from the optimizer's lr down to 0, stepped once an update.
+    """Return the schedule `name`: from the optimizer's lr to 0 over `updates` steps, stepped once per update.
 
     Raises:
-        OptimizerError: there is no such schedule, or the optimizer is not one of torch.optim.
+        OptimizerError: the schedule does not exist, or the optimizer is not from torch.optim.
     """
     from torch.optim import Optimizer as TorchOptimizer
     from torch.optim.lr_scheduler import LambdaLR
@@ -185,18 +184,19 @@ def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:
     if name not in SCHEDULES:
         raise OptimizerError(unknown("schedule", name, SCHEDULES))
     if not isinstance(optimizer, TorchOptimizer):
-        raise OptimizerError(f"schedule '{name}' needs an optimizer of torch.optim, such as sgd")
+        raise OptimizerError(f"schedule '{name}' needs an optimizer from torch.optim, such as sgd")
     factor = SCHEDULES[name]
     made: Scheduler = LambdaLR(optimizer, lambda update: factor(min(1.0, update / updates)))
     return made
 
 
 def _check_sparse(optimizer: Any, _args: object, _options: object) -> None:
-    """Raise OptimizerError before a step along a dense gradient, which only the first step can tell."""
+    """Raise OptimizerError if a gradient is dense; this is unknown before the first step."""
     for group in optimizer.param_groups:
         if any(each.grad is not None and not each.grad.is_sparse for each in group["params"]):
             raise OptimizerError(
-                "optimizer 'SparseAdam' takes sparse gradients only, as of nn.Embedding(…, sparse=True). Try Adam"
+                "optimizer 'SparseAdam' needs sparse gradients, such as those of nn.Embedding(…, sparse=True). "
+                "Try Adam"
             )
 
 
@@ -206,7 +206,7 @@ def _plain(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _classes() -> dict[str, Path]:
-    """Map the optimizers that torch.optim exports to the files that define them."""
+    """Return the file of each optimizer that torch.optim exports."""
     torch = importlib.util.find_spec("torch")
     if torch is None or torch.origin is None:
         raise OptimizerError("torch is not installed: pip install torch")
@@ -223,7 +223,7 @@ def _classes() -> dict[str, Path]:
 
 @lru_cache
 def _options(name: str) -> dict[str, str]:
-    """Return the options that the optimizer's constructor takes, and how each is annotated; "" where it is not."""
+    """Return the constructor's options with their annotations; "" for options without one."""
     for node in ast.parse(_classes()[name].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             for each in node.body:

@@ -1,19 +1,19 @@
-"""Row: what is logged of one step. Training yields them, the store keeps them, curves are made of them."""
+"""Row: the log entry of one training step."""
 
 from typing import NamedTuple
 
-HUGE = 1e100  # sums of squares, and products in a closed form, of numbers below it do not overflow
+HUGE = 1e100  # numbers below it can be squared, multiplied and summed without overflow
 
 
 class Row(NamedTuple):
-    """What is logged of one step.
+    """The log entry of one training step.
 
     Attributes:
-        step: backward passes before this one.
-        update: optimizer steps before this one, so that `loss` is the loss after `update` updates.
-        epoch: passes over the batches before this one.
-        loss: of this batch, before it is divided for accumulation.
-        items: how many this loss is the mean of, where the task tells (tokens, rows); else 1.
+        step: number of earlier backward passes.
+        update: number of earlier optimizer steps; `loss` is the loss after `update` updates.
+        epoch: number of earlier passes over the batches.
+        loss: mean loss of this batch, before any division for accumulation.
+        items: number of items (tokens, rows) in that mean; 1 if the task does not count them.
     """
 
     step: int

@@ -1,9 +1,9 @@
-"""Quick starts: importing torch without garbage collections, and optimizers without torch.compile's compiler.
+"""Fast start: import torch without garbage collection, and use optimizers without importing torch.compile.
 
-Torch brings some 170,000 objects, which stay. Collections would go through them several times during the import, now
-and then in a training, and once more at the end of the process. The compiler costs a second of CPU time: torch keeps
-it out of four methods of an optimizer and breaks graphs around `step`, and both import `torch._dynamo` at the first
-call. An optimizer that nothing compiles needs neither.
+`import torch` creates about 170,000 permanent objects. The garbage collector would scan them several times during the
+import, during training and at exit. Importing the compiler costs a second of CPU time. Torch wraps five methods of
+every optimizer for it, and these wrappers import `torch._dynamo` at their first call. gradlab does not compile
+optimizers, so it removes the wrappers.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     Method = Callable[..., Any]
 
-OURS = False  # whether the process is gradlab's own, as its commands and workers are, and not a caller's
+OURS = False  # True in gradlab's own commands and workers, False if gradlab is used as a library
 
 
 def import_torch() -> None:
-    """Import torch once, and in a process of our own exclude what exists by then from later garbage collections."""
+    """Import torch. In gradlab's own processes, exclude all existing objects from later garbage collections."""
     if "torch" in sys.modules:
         return
     collecting = gc.isenabled()
     gc.disable()
     try:
-        import torch  # noqa: F401 - this is what takes long
+        import torch  # noqa: F401 - only the import matters
 
         if OURS:
             gc.freeze()
@@ -43,11 +43,10 @@ _KEPT_FROM_COMPILER = ("add_param_group", "load_state_dict", "state_dict", "zero
 
 
 def without_compiler(kind: type[Any]) -> type[Any]:
-    """Return a subclass of this class of torch.optim that computes the same and does not import the compiler.
+    """Return a subclass of a torch.optim class that computes the same and does not import the compiler.
 
-    It bears the name of `kind`; copied or pickled, its instances become instances of `kind`. A method that is not as
-    torch wraps it, such as one that somebody has patched, is inherited. Where no method can be replaced, or while
-    torch compiles, that leaves `kind` itself.
+    It has the name of `kind`. Copies and pickles of its instances are instances of `kind`. Methods without torch's
+    wrapper, such as patched ones, are inherited. If no method can be replaced, or torch is compiling, return `kind`.
     """
     import torch
 
@@ -60,9 +59,9 @@ def without_compiler(kind: type[Any]) -> type[Any]:
 
 @lru_cache(maxsize=100)
 def _subclass(kind: type[Any], methods: tuple[tuple[str, Method], ...], inherited: Method | None) -> type[Any]:
-    """Return the subclass with these methods, and with a step that computes as the inherited one does.
+    """Return the subclass with these methods and a `step` that computes the same as the inherited one.
 
-    That step is an argument because torch puts its hooks around what the class inherits, for all later instances.
+    `inherited` is part of the cache's key because torch later wraps the class's `step` in its hooks.
     """
     computation = _computation(inherited)
     if not methods and computation is None:
@@ -88,13 +87,13 @@ def _step(computation: Method) -> Method:
 
 
 def _computation(step: Any) -> Method | None:
-    """Return the computation of a step that breaks graphs around it, with torch's hooks around that or not yet."""
+    """Return the function inside torch's graph-break wrapper of `step`, with or without torch's hooks around it."""
     home = "torch.optim.optimizer"
     return _wrapped_by(home, "_use_grad", _wrapped_by(home, "wrapper", step) or step)
 
 
 def _wrapped_by(module: str, name: str, function: Any) -> Method | None:
-    """Return what the function wraps if it is the function `name` of this module, as its code says."""
+    """Return the wrapped function if `function` is the wrapper `name` of this module, else None."""
     code = getattr(function, "__code__", None)
     if code is None or (function.__globals__.get("__name__"), code.co_name) != (module, name):
         return None

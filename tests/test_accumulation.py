@@ -90,7 +90,7 @@ def test_a_shorter_last_window_is_divided_by_its_own_length(
 def test_a_wrong_len_is_an_error_where_a_window_needs_it(said: int) -> None:
     task = one_weight(Lying(slope_one(7), said))
     rows = train(task, modes.accumulate(4), optimizer_of("vanilla", task, {"lr": 0.1}), epochs=1)
-    with pytest.raises(TaskError, match=rf"batches where len\(\) says {said}"):
+    with pytest.raises(TaskError, match=rf"batches, but len\(\) is {said}"):
         list(rows)
 
 

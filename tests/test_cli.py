@@ -128,7 +128,7 @@ FAULTS: list[tuple[str, str]] = [
     ("run --task own.py:own --set task_options.width=wide", "option width must be an integer, got 'wide'"),
     ("run --task straight_line --batch-size 3", "unknown option 'batch_size'"),
     ("run --optimizer sdg", "unknown optimizer 'sdg'; did you mean 'SGD'?"),
-    ("run --optimizer lbfgs", "optimizer 'LBFGS' cannot be used"),
+    ("run --optimizer lbfgs", "optimizer 'LBFGS' is not supported"),
     ("run --lr 0", "--lr must be greater than 0, got 0.0"),
     ("run --lr -0.1", "--lr must be greater than 0, got -0.1"),
     ("run --lr nan", "--lr must be"),

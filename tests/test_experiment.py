@@ -187,7 +187,7 @@ FAULTS = [
     ("[optimizer]\nlr = nan", 3, "optimizer.lr must be a finite number, got nan"),
     ("[optimizer]\nlr = inf", 3, "optimizer.lr must be a finite number, got inf"),
     ("[optimizer]\nname = 'adamm'", 3, "unknown optimizer 'adamm'; did you mean 'Adam'? Known: vanilla, Adadelta"),
-    ("[optimizer]\nname = 'lbfgs'", 3, "optimizer 'LBFGS' cannot be used: it evaluates the loss several times"),
+    ("[optimizer]\nname = 'lbfgs'", 3, "optimizer 'LBFGS' is not supported: it evaluates the loss several times"),
     ("[optimizer]\nname = 3", 3, "optimizer.name must be a string, got 3"),
     ("[optimizer]\nmomentun = 1", 3, "optimizer 'SGD': unknown option 'momentun'; did you mean 'momentum'? Known: d"),
     ("[optimizer]\nname = 'vanilla'\nmomentum = 1", 4, "optimizer 'vanilla': unknown option 'momentum'. Known: lr"),

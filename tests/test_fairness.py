@@ -19,7 +19,7 @@ each_task = pytest.mark.parametrize(("name", "options"), TASKS, ids=[name for na
 # The same start for every mode
 
 
-ADVICE = "modes are compared from one start, so draw everything from the seed: "
+ADVICE = "all modes must start alike, so draw everything from the seed: "
 
 
 COUNTED = "COUNT = itertools.count()"

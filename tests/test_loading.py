@@ -384,14 +384,17 @@ def test_all_faulty_options_of_a_task_are_reported_at_once() -> None:
         ("return (nn.Linear(1, 1), [], None)", "returned a tuple; return gradlab.Task(model, batches, loss)"),
         ("return Task('model', [1], None)", "its model is a str, not a torch.nn.Module"),
         ("return Task(nn.Linear, [1], None)", "its model is a type, not a torch.nn.Module"),
-        ("return Task(nn.Linear(1, 1), (x for x in [1]), None)", "its batches are a generator, which gives no second"),
+        (
+            "return Task(nn.Linear(1, 1), (x for x in [1]), None)",
+            "its batches are a generator, which allows one epoch",
+        ),
         (
             "return Task(nn.Linear(1, 1), iter([1]), None)",
-            "its batches are a list_iterator, which gives no second epoch",
+            "its batches are a list_iterator, which allows one epoch only",
         ),
-        ("return Task(nn.Linear(1, 1), 3, None)", "its batches are an int, which gives no second epoch; use a list"),
-        ("return Task(nn.ReLU(), [1], None)", "its model has no parameter to train"),
-        ("return Task(nn.Linear(1, 1).requires_grad_(False), [1], None)", "its model has no parameter to train"),
+        ("return Task(nn.Linear(1, 1), 3, None)", "its batches are an int, which allows one epoch only; use a list"),
+        ("return Task(nn.ReLU(), [1], None)", "its model has no trainable parameter"),
+        ("return Task(nn.Linear(1, 1).requires_grad_(False), [1], None)", "its model has no trainable parameter"),
     ],
 )
 def test_what_cannot_be_trained_is_an_error_of_the_task(body: str, complaint: str) -> None:

@@ -378,7 +378,7 @@ def test_an_epoch_without_a_batch_is_an_error(mode: str, batches: Iterable[Any],
 @pytest.mark.parametrize("end", [{"epochs": 2}, {"steps": 4}], ids=str)
 @pytest.mark.parametrize("mode", ["zero_grad", "accumulate:2"])
 def test_one_shot_batches_are_an_error_at_the_second_epoch(mode: str, end: dict[str, Any]) -> None:
-    with pytest.raises(TaskError, match="epoch 1 has no batch; batches must be there at every pass: a list"):
+    with pytest.raises(TaskError, match="epoch 1 has no batch; use a list or a DataLoader"):
         updates_of(mode, iter([1.0, 2.0, 3.0]), **end)
 
 

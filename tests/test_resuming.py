@@ -339,5 +339,5 @@ def test_a_model_with_other_hidden_buffers_cannot_resume() -> None:
 def test_a_task_with_other_generators_cannot_resume() -> None:
     state = saved_after(own_generator, 3)
     state["generators"]["begin"]["own"] = []
-    with pytest.raises(CannotResumeError, match="it held 0 generators of the task, which has 1 now"):
+    with pytest.raises(CannotResumeError, match="the task had 0 generators and has 1 now"):
         begun(own_generator, "zero_grad", {"name": "SGD", "lr": 0.05}, state)

@@ -288,15 +288,15 @@ class Endless:
             of_weights(once_differentiable, 1.0),
             "cannot be differentiated twice: .*once_differentiable",
         ),
-        (of_weights(lambda w: w.sum() * math.nan, 1.0), "the loss is nan at the initial weights, in batch 0"),
-        (of_weights(lambda w: (w**1.5).sum(), 0.0), "second derivative is not finite"),
+        (of_weights(lambda w: w.sum() * math.nan, 1.0), "the loss of batch 0 is nan at the initial weights"),
+        (of_weights(lambda w: (w**1.5).sum(), 0.0), "second derivative of the loss is not finite"),
         (of_weights(lambda w: w, 1.0, 2.0), "must be a scalar tensor"),
-        (of_weights(lambda w: w.detach().sum(), 1.0), "no graph behind it"),
-        (of_weights(lambda w: (w.sum(), 0), 1.0), "a number greater than 0"),
+        (of_weights(lambda w: w.detach().sum(), 1.0), "has no graph"),
+        (of_weights(lambda w: (w.sum(), 0), 1.0), "must be greater than 0"),
         (Task(Weights(1.0), [], lambda model, _: model.w.sum()), "no batch"),
         (
             Task(Weights(1.0, 2.0), Endless(), lambda model, x: x * model.w[0] ** 2 + model.w[1]),
-            "another at each pass",
+            "differs between passes",
         ),
         (Task(nn.Linear(1, 1, dtype=torch.complex64), [0], lambda *_: None), "complex"),
     ],
@@ -308,7 +308,7 @@ def test_what_has_no_sharpness_is_an_error_of_one_line(task: Task, message: str)
 
 
 def test_no_convergence_is_an_error_with_the_residual() -> None:
-    with pytest.raises(TaskError, match=r"not settled after 2 products .*: \S+ ± "):
+    with pytest.raises(TaskError, match=r"not converged after 2 .*: \S+ ± "):
         measure(with_spectrum(1.0, 2.0, 3.0, 4.0), max_products=2)
 
 
@@ -444,6 +444,6 @@ def test_what_a_users_task_raises_is_told_with_its_own_frames() -> None:
 
 
 def test_a_device_that_is_not_there_is_told_in_a_line() -> None:
-    with pytest.raises(GradlabError, match="device 'mps' is not to be had here") as caught:
+    with pytest.raises(GradlabError, match="device 'mps' is not available") as caught:
         report(device="mps")
     assert isinstance(caught.value, ExperimentError)

@@ -215,10 +215,10 @@ def test_stacked_runs_record_the_quadratic_and_check_the_start() -> None:
     [
         ("dropout", ["zero_grad", "halve_grad"], "its loss draws random numbers"),
         ("statistics", ["zero_grad", "halve_grad"], "its model writes to its buffers"),
-        ("echo", ["zero_grad", "halve_grad"], "its loss keeps something from batch to batch"),
-        ("pairs", ["accumulate:2", "accumulate:3"], "accumulation divides by the items"),
+        ("echo", ["zero_grad", "halve_grad"], "its loss keeps a state between batches"),
+        ("pairs", ["accumulate:2", "accumulate:3"], "its loss counts items"),
         ("late", ["zero_grad", "halve_grad"], "RuntimeError: "),
-        ("own_generator", ["leaving.py:leave"], "a mode of your own"),
+        ("own_generator", ["leaving.py:leave"], "its mode is your own function"),
     ],
 )
 def test_runs_that_cannot_be_stacked_use_the_plain_loop(task: str, words: list[str], reason: str) -> None:
@@ -237,7 +237,7 @@ def test_an_optimizer_that_looks_at_whole_tensors_is_not_stacked() -> None:
     found, heard = ran(chosen("own_generator", ["zero_grad"], optimizer=optimizer))
     expected, _ = ran(chosen("own_generator", ["zero_grad"], optimizer=optimizer, engine="loop"), "alone")
     assert rows_of(found) == rows_of(expected)
-    assert "does not treat each weight by itself" in heard.said[0]
+    assert "does not treat each weight separately" in heard.said[0]
 
 
 def test_a_task_that_fails_in_a_stack_fails_as_in_the_loop() -> None:
@@ -340,7 +340,7 @@ def test_a_checkpoint_resumes_with_others_or_alone() -> None:
 def test_runs_at_different_steps_do_not_resume_together() -> None:
     stopped = begun("in_turn", STACKS[0], {"name": "SGD", "lr": 0.1})
     saved = [ensemble.snapshots(stopped) for _ in ensemble.train(stopped, steps=2)]
-    with pytest.raises(CannotResumeError, match="do not stand at one step"):
+    with pytest.raises(CannotResumeError, match="its runs are at different steps"):
         begun("in_turn", STACKS[0], {"name": "SGD", "lr": 0.1}, [*saved[0][:4], *saved[1][4:]])
 
 

@@ -227,28 +227,31 @@ def normed() -> nn.Module:
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: supervised(normed()), r"layer 1\.1 of the model, a BatchNorm1d; it can convert Linear, ReLU"),
-        (lambda: supervised(Own(3, 3)), "the model, a Own; it can convert Linear"),
-        (lambda: supervised(nn.Linear(3, 3), nn.HuberLoss()), "criterion HuberLoss; it can convert MSELoss, L1Loss"),
-        (lambda: supervised(nn.Linear(3, 3), nn.functional.mse_loss), "criterion mse_loss; it can"),
+        (lambda: supervised(normed()), r"layer 1\.1 of the model, a BatchNorm1d; it supports Linear, ReLU"),
+        (lambda: supervised(Own(3, 3)), "the model, a Own; it supports Linear"),
+        (lambda: supervised(nn.Linear(3, 3), nn.HuberLoss()), "criterion HuberLoss; it supports MSELoss, L1Loss"),
+        (lambda: supervised(nn.Linear(3, 3), nn.functional.mse_loss), "criterion mse_loss; it supports"),
         (lambda: supervised(nn.Linear(3, 3), nn.MSELoss(reduction="sum")), "MSELoss with reduction=sum"),
         (lambda: supervised(nn.Linear(3, 3), nn.CrossEntropyLoss(label_smoothing=0.1)), "with label_smoothing=0.1"),
         (
             lambda: supervised(nn.Linear(3, 3), nn.CrossEntropyLoss()),
-            r"class numbers \(n,\), got \(2, 3\) and float32",
+            r"class numbers \(n,\) for CrossEntropyLoss, got \(2, 3\) and float32",
         ),
         (lambda: supervised(hooked("register_forward_hook")), r"layer 0 of the model: it has a hook"),
         (lambda: supervised(hooked("register_forward_pre_hook", 1)), r"layer 1 of the model: it has a hook"),
         (lambda: supervised(hooked("register_full_backward_hook")), r"layer 0 of the model: it has a hook"),
         (lambda: supervised(own_forward()), "the model: it has a hook"),
         (lambda: supervised(parameter_hooked()), "the model: it has a hook"),
-        (lambda: supervised(with_a_free_parameter()), "the model's parameter 'free': no Linear holds it"),
+        (lambda: supervised(with_a_free_parameter()), "the model's parameter 'free': it is no weight or bias"),
         (
             lambda: supervised(nn.Linear(3, 3), targets=torch.zeros(2, 3, dtype=torch.int64)),
-            "outputs and targets of one type, got float32 and int64",
+            "outputs and targets of one type for .*, got float32 and int64",
         ),
-        (lambda: labels(1, -100), "class numbers from 0 to 2, got -100 to 1; leave out"),
-        (lambda: replace(supervised(nn.Linear(3, 3)), criterion=None), "needs a task made by Task.supervised"),
+        (lambda: labels(1, -100), "class numbers from 0 to 2 for CrossEntropyLoss, got -100 to 1; remove rows"),
+        (
+            lambda: replace(supervised(nn.Linear(3, 3)), criterion=None),
+            "cannot convert your own loss; make the task with Task.supervised",
+        ),
     ],
     ids=[
         "layer",
@@ -279,14 +282,14 @@ def test_what_cannot_be_converted_is_refused_by_name(made: Callable[[], Task], m
 def test_a_loss_not_made_of_the_criterion_is_refused(factor: float) -> None:
     made = task()
     other = replace(made, loss=lambda model, batch: factor * made.loss(model, batch))
-    with pytest.raises(TaskError, match=r"would train another loss: .* is 0\.\d+, but the task's own is "):
+    with pytest.raises(TaskError, match=r"cannot convert the loss: .* it is 0\.\d+, but "):
         by_tensorflow(other, "zero_grad", steps=1)
 
 
 @needs_tensorflow
 def test_a_loss_that_is_a_pair_is_refused() -> None:
     made = task()
-    with pytest.raises(TaskError, match=r"needs the loss that Task\.supervised makes, a scalar tensor, got a tuple"):
+    with pytest.raises(TaskError, match=r"needs a scalar loss, as Task\.supervised makes it, got a tuple"):
         by_tensorflow(replace(made, loss=lambda model, batch: (made.loss(model, batch), 1)), "zero_grad", steps=1)
 
 
@@ -385,5 +388,5 @@ def test_two_runs_of_the_engine_are_equal_bit_for_bit() -> None:
 @needs_tensorflow
 def test_threads_that_tensorflow_did_not_start_with_are_refused() -> None:
     runs.run(line())  # it has started now, with one
-    with pytest.raises(ExperimentError, match="not on the CPU with 2 threads"):
+    with pytest.raises(ExperimentError, match="other settings than CPU and 2 threads"):
         runs.run(line(threads=2))

@@ -1,1 +1,1 @@
-"""What rows mean: curves and verdicts, paired intervals, closed forms, sharpness, and the results of runs."""
+"""Analysis of rows: curves, verdicts, confidence intervals, theory, sharpness, and the results of runs."""

@@ -1,4 +1,4 @@
-"""Rows to curves, bands and verdicts. Numbers only, and without NumPy, so that `list` and `show` start at once."""
+"""Turn rows into curves, bands and verdicts, without NumPy or torch, so that `list` and `show` start fast."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Verdict = Literal["falls", "rises", "oscillates", "diverges", "flat"]
 Axis = Literal["step", "update", "epoch"]
 
 # Thresholds of a verdict
-DIVERGES = 1000.0  # times the start: beyond it a curve diverges, even while it is finite
-DIVERGES_BY_CHANCE = 1e5  # the same where the first loss of mini-batches may be small by chance
-RISES = 3.0  # times the first loss: beyond it a curve rises, unless that loss may be small by chance
+DIVERGES = 1000.0  # times the start: above it a curve diverges, even if it is finite
+DIVERGES_BY_CHANCE = 1e5  # the same if the first loss of mini-batches may be small by chance
+RISES = 3.0  # times the first loss: above it a curve rises, unless that loss may be small by chance
 OUTLIERS = 50  # one loss in 50 may be far below all others
-LOW_BY_CHANCE = 0.1  # of the median: where other losses are below it, the first may be small by chance
-TURN = 0.25  # of the whole range: a turn must exceed it to count
-FEWEST_EPOCHS = 4  # with fewer, epoch means are compared without regard to noise
-FEW = 20  # of fewer levels the order matters, of more their distance; of fewer losses any may be chance
-FLAT = 1e-5  # of the height: a curve with less range is flat
-BOUNCES = 0.2  # of the mean: a curve without a trend oscillates where its standard deviation exceeds it
+LOW_BY_CHANCE = 0.1  # of the median: if later losses are below it, the first may be small by chance
+TURN = 0.25  # of the whole range: smaller turns do not count
+FEWEST_EPOCHS = 4  # with fewer, noise cannot be estimated from the epoch means
+FEW = 20  # with fewer levels, their order is tested; with fewer losses, any may be small by chance
+FLAT = 1e-5  # of the height: a curve with a smaller range is flat
+BOUNCES = 0.2  # of the mean: a curve without a trend oscillates if its standard deviation is larger
 
 
 class Summary(NamedTuple):
-    """A run in a line: losses of single steps, and the verdict on the curve."""
+    """A run in one line: losses of single steps, and the verdict on the curve."""
 
     steps: int
     updates: int
@@ -47,8 +47,8 @@ class Losses(NamedTuple):
 
     Attributes:
         values: the loss of each step.
-        ends: for each epoch, the number of steps up to its end; the last is the number of all steps.
-        items: how many items each loss is the mean of; None where all have the same number.
+        ends: for each epoch, the number of steps up to its end; the last is the total number of steps.
+        items: number of items in each mean loss; None if all are equal.
     """
 
     values: Sequence[float]
@@ -65,7 +65,7 @@ class Curve(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Several seeds of a mode: median and range at each x; losses that are not finite count as +inf."""
+    """Several seeds of a mode: median and range at each x. Losses that are not finite count as +inf."""
 
     x: list[float]
     median: list[float]
@@ -74,7 +74,7 @@ class Band(NamedTuple):
 
 
 def summarise(rows: Sequence[Row]) -> Summary:
-    """Return the summary of a run; without rows its losses and verdict are None."""
+    """Return the summary of a run; without rows, its losses and verdict are None."""
     return summarise_losses(losses_of(rows), rows[-1].update + 1 if rows else 0)
 
 
@@ -89,7 +89,7 @@ def summarise_losses(losses: Losses, updates: int) -> Summary:
 
 
 def losses_of(rows: Sequence[Row]) -> Losses:
-    """Return the losses of rows."""
+    """Return the columns of the rows that a verdict needs."""
     items = [row.items for row in rows]
     weighted = any(each != 1 for each in items)
     return Losses([row.loss for row in rows], ends_of([row.epoch for row in rows]), items if weighted else None)
@@ -102,45 +102,49 @@ def ends_of(epochs: Sequence[int]) -> list[int]:
 
 
 def epoch_means(rows: Sequence[Row]) -> list[float]:
-    """Return the mean loss over the items of each epoch.
+    """Return the mean loss of each epoch, weighted by items.
 
-    A last epoch of less than half as many steps as the first counts with the one before it.
+    A last epoch with less than half the steps of the first is merged into the one before it.
     """
     losses = losses_of(rows)
     return [_mean_over(losses, *span) for span in _spans(losses.ends)]
 
 
 def verdict(rows: Sequence[Row]) -> Verdict:
-    """Return the verdict on the loss curve, as `verdict_of` does."""
+    """Return the verdict on the loss curve; see `verdict_of`."""
     return verdict_of(losses_of(rows))
 
 
 def verdict_of(losses: Losses) -> Verdict:
     """Return the verdict on the loss curve.
 
-    It looks at the curve without the noise of single batches, in *levels*: the means of epochs, or of equal blocks of
-    steps where there is one epoch, or the losses themselves where an epoch is one batch. The first that applies:
+    The verdict rests on *levels*, which remove the noise of single batches. Levels are the means of epochs. With one
+    epoch, they are the means of equal blocks of steps. If an epoch is one batch, they are the losses themselves.
+
+    *Late losses* are the losses of the later half that are not 0, without the lowest 2 %. The first loss *may be small
+    by chance* if the lowest late loss is below a tenth of their median, or if there are fewer than 20.
+
+    The first of these that applies is the verdict:
 
     diverges
-        a loss is not finite or beyond 10¹⁰⁰; or a level of the later half exceeds 1000 times those of the first
-        quarter; or the losses of the later half that are not 0, all but one in 50, exceed the first loss 1000 times
-        (10⁵ times where the first loss may be small by chance: where one in 50 is below a tenth of their median).
+        A loss is not finite or exceeds 10¹⁰⁰. Or a level of the later half exceeds 1000 times the largest level of the
+        first quarter. Or all late losses exceed 1000 times the first loss (10⁵ times if it may be small by chance).
     flat
-        its range is at most 10⁻⁵ of its height.
+        The range is at most 10⁻⁵ of the height.
     oscillates
-        it turns at least twice by more than a quarter of its range and six standard errors (more than six for more
-        than eight levels, among which chance spreads wider), once at least in the later
-        half; if the later half swings more than twice as wide as the earlier one, it rises.
+        The curve turns at least twice, and at least once in the later half. A turn must exceed a quarter of the range
+        and six standard errors, or more with many levels. If the later half swings more than twice as wide as the
+        earlier half, the curve rises instead.
     rises
-        on mini-batches, the losses of the later half that are not 0, all but one in 50, exceed the first loss 3 times,
-        and that is not small by chance, as above.
+        On mini-batches, all late losses exceed 3 times the first loss, and it cannot be small by chance.
     flat or oscillates
-        its last fifth is no further from its first level or fifth than chance explains, nor are its levels in order as
-        chance has it once in twenty: it oscillates where they deviate from their mean by more than a fifth of it.
+        On mini-batches, the last fifth is close to the first level and to the first fifth, within chance. The levels
+        have no significant trend (5 %). The curve oscillates if their standard deviation exceeds a fifth of their
+        mean; otherwise it is flat.
     falls
-        it ends below its start, and in the lower half of its range.
+        The curve ends below its start and in the lower half of its range.
     rises
-        everything else: it ends above its start, or climbs back by more than half of what it fell.
+        Everything else: the curve ends above its start, or regains more than half of its fall.
     """
     values = losses.values
     if not (all(map(math.isfinite, values)) and min(values) > -HUGE and max(values) < HUGE):
@@ -155,7 +159,7 @@ def verdict_of(losses: Losses) -> Verdict:
         return "diverges"
     if high - low <= FLAT * max(abs(low), abs(high)):
         return "flat"
-    clear = max(6.0, 2.0 + 2.0 * math.sqrt(2.0 * math.log(len(levels))))  # the more levels, the wider chance spreads
+    clear = max(6.0, 2.0 + 2.0 * math.sqrt(2.0 * math.log(len(levels))))  # the range of noise grows with their number
     turns = _turns(levels, max(TURN * (high - low), clear * noise))
     if len(turns) >= 2 and turns[-1] >= half:
         return "rises" if max(later) - min(later) > 2 * (max(earlier) - min(earlier)) else "oscillates"
@@ -169,7 +173,7 @@ def verdict_of(losses: Losses) -> Verdict:
 
 
 def curve(rows: Sequence[Row], axis: Axis) -> Curve:
-    """Return the loss of each step or update, or the mean loss of each epoch, epochs counted from 1."""
+    """Return the loss of each step or update, or the mean loss of each epoch; epochs count from 1."""
     if axis == "epoch":
         means = epoch_means(rows)
         return Curve(axis, [float(epoch) for epoch in range(1, len(means) + 1)], means)
@@ -181,12 +185,12 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
 
 
 def natural_axis(rows: Sequence[Row]) -> Axis:
-    """Return the axis on which the curve reads best: epochs where there are several, of several batches each."""
+    """Return the axis to plot over: epochs if there are several with several batches each, else steps."""
     return "epoch" if 1 < len(_spans(losses_of(rows).ends)) < len(rows) else "step"
 
 
 def band(curves: Sequence[Curve]) -> Band:
-    """Return median and range over the curves, as far as the longest goes."""
+    """Return median and range over the curves, up to the end of the longest."""
     longest = max(curves, key=lambda each: len(each.x))
     columns = [
         [each.y[nth] if math.isfinite(each.y[nth]) else math.inf for each in curves if nth < len(each.y)]
@@ -199,14 +203,14 @@ def band(curves: Sequence[Curve]) -> Band:
 
 
 def levels(rows: Sequence[Row]) -> list[float]:
-    """Return the losses without the noise of single batches, as `verdict` sees them."""
+    """Return the levels that `verdict` uses: the losses without the noise of single batches."""
     return list(_levels(losses_of(rows))[0])
 
 
 def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
-    """Return the levels, the standard error of one, and how many standard errors make a significant difference.
+    """Return the levels, the standard error of one, and the number of standard errors of a significant difference.
 
-    The standard error is 0 where each level is a single loss on the full batch.
+    The standard error is 0 if each level is a single loss on the full batch.
     """
     values = losses.values
     if len(losses.ends) == len(values) > 1:
@@ -224,13 +228,13 @@ def _levels(losses: Losses) -> tuple[Sequence[float], float, float]:
     jitter = _jitter(means)
     if spans[0][1] > 1 and within <= jitter:
         return means, within, 3.0
-    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider for few levels, as Student's t
+    return means, jitter, 3.0 + 15.0 / max(1, len(means) - 2) ** 2  # wider for few levels, like Student's t
 
 
 def _jitter(values: Sequence[float]) -> float:
     """Return the noise of a smooth sequence, from the median of its second differences; 0 below three values.
 
-    The median, and not the mean square (von Neumann 1941), since where a curve falls fast it bends without any noise.
+    The mean square (von Neumann 1941) would count the bends of a steep curve as noise; the median does not.
     """
     bends = [
         abs(before - 2 * here + after) for before, here, after in zip(values, values[1:], values[2:], strict=False)
@@ -239,13 +243,13 @@ def _jitter(values: Sequence[float]) -> float:
 
 
 def _later_over_first(values: Sequence[float]) -> tuple[float, bool]:
-    """Compare the losses of the later half with the first loss, which alone shows the start of a curve that leaps.
+    """Compare the losses of the later half with the first loss: if a curve leaps, only the first shows its start.
 
-    Losses of 0, of correctly classified samples, are left out.
+    Losses of 0 are left out; a correctly classified sample can have one.
 
     Returns:
-        The ratio to the first loss that all of them exceed but one in `OUTLIERS`; and whether the first loss may be
-        small by chance, since such losses occur later, too.
+        The ratio to the first loss that all of them exceed, except one in `OUTLIERS`. And whether the first loss may
+        be small by chance, because such losses occur later too.
     """
     start, later = abs(values[0]), sorted(each for each in values[len(values) // 2 :] if each)
     if not start or not later:
@@ -258,13 +262,13 @@ def _ordered(values: Sequence[float]) -> bool:
     """Return whether a short sequence has a trend, at the 5 % level (Mann 1945, Kendall 1948)."""
     n = len(values)
     if n >= FEW:
-        return False  # there the standard error of the levels is known well enough
+        return False  # the comparison with the standard error is reliable then
     signs = [(after > before) - (after < before) for before, after in combinations(values, 2)]
     return abs(sum(signs)) >= 1.95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 def _turns(values: Sequence[float], least: float) -> list[int]:
-    """Return the turning points: the extremes between moves of more than `least` in opposite directions."""
+    """Return the turning points: extremes between moves in opposite directions, each larger than `least`."""
     turns: list[int] = []
     low = high = direction = 0
     lowest = highest = values[0]
@@ -294,7 +298,7 @@ def _variance(values: Sequence[float]) -> float:
 
 
 def _spans(ends: Sequence[int]) -> list[tuple[int, int]]:
-    """Return begin and end of each epoch; a last one of less than half the first goes with the one before it."""
+    """Return begin and end of each epoch; a last one shorter than half the first is merged into the one before."""
     spans = list(zip([0, *ends], ends, strict=False))
     if len(spans) > 1 and (spans[-1][1] - spans[-1][0]) * 2 < spans[0][1]:
         spans[-2:] = [(spans[-2][0], spans[-1][1])]
@@ -302,7 +306,7 @@ def _spans(ends: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _mean_over(losses: Losses, begin: int, end: int) -> float:
-    """Return the mean loss over all items of these steps."""
+    """Return the mean loss of these steps, weighted by items."""
     values = losses.values[begin:end]
     if losses.items is None:
         return sum(values) / len(values)
@@ -312,4 +316,4 @@ def _mean_over(losses: Losses, begin: int, end: int) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)  # unlike fmean, inf rather than an exception where the sum overflows
+    return sum(values) / len(values)  # returns inf if the sum overflows, whereas fmean raises

@@ -29,7 +29,7 @@ class Difference(NamedTuple):
         return abs(self.mean) > self.half_width
 
     def rounded(self) -> tuple[str, str]:
-        """Return both with two digits, or with as many as show that the interval excludes 0."""
+        """Return both with two digits, or more if needed to show that the interval excludes 0."""
         for digits in range(2, 18):
             mean, half = f"{self.mean:+.{digits}g}", f"{self.half_width:.{digits}g}"
             if not self.significant or abs(float(mean)) > float(half):
@@ -38,9 +38,9 @@ class Difference(NamedTuple):
 
 
 def paired_difference(these: Sequence[float], those: Sequence[float]) -> Difference | None:
-    """Return the mean of these − those with its 95 % interval, paired by position (of one seed each).
+    """Return the mean of these − those with its 95 % interval, paired by position (usually the seed).
 
-    None for fewer than two pairs, and where a value is not finite.
+    Return None for fewer than two pairs, or if a value is not finite.
 
     Raises:
         ValueError: the lengths differ.
@@ -53,8 +53,8 @@ def paired_difference(these: Sequence[float], those: Sequence[float]) -> Differe
 
 
 def t975(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t, to four decimals up to 30 degrees of freedom and to 0.004 beyond."""
+    """Return the 97.5 % quantile of Student's t: exact to four decimals up to 30 degrees of freedom, then to 0.004."""
     if freedom <= len(_T975):
         return _T975[freedom - 1]
     z = NormalDist().inv_cdf(0.975)
-    return z + (z**3 + z) / (4 * freedom)  # Fisher's expansion, its first term
+    return z + (z**3 + z) / (4 * freedom)  # first term of Fisher's expansion

@@ -1,6 +1,6 @@
-"""The quadratic that a task's loss may be on full batches: the numbers that theory needs.
+"""Find out whether a task's full-batch loss is a quadratic, and measure the numbers that theory needs.
 
-They are measured when a run is trained and recorded with it, so that drawing theory later needs no torch.
+This happens when a run is trained. The numbers are saved with it, so drawing theory later needs no torch.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
     from gradlab.tasks import Task
 
-MAX_PARAMETERS = 200  # above it a Hessian takes more than a moment
-# Relative. In float64 the sums of a batch are right to 1e-13, and 1e-9 drowns in the 1e-7 of a float32 training.
+MAX_PARAMETERS = 200  # with more, the Hessian is slow to compute
+# Relative: far above rounding in float64 (1e-13 for the sum of a batch), far below rounding in float32 (1e-7).
 TOLERANCE = 1e-9
-ZERO_CURVATURE = 1e-12  # of the largest curvature: smaller ones are 0 but for rounding
-PROBE_DISTANCES = (0.1, 0.1, 1.0, 1.0, 10.0, 10.0)  # of the points that are compared, over that to the minimum
+ZERO_CURVATURE = 1e-12  # relative to the largest curvature: smaller ones are rounding errors
+PROBE_DISTANCES = (0.1, 0.1, 1.0, 1.0, 10.0, 10.0)  # of the compared points, relative to the minimum's distance
 
 
 class Quadratic(NamedTuple):
-    """A loss floor + Σ ½·λ·w², w being the errors: distances from the minimum along eigenvectors of the Hessian."""
+    """A loss floor + Σ ½·λ·w². The errors w are distances from the minimum along the Hessian's eigenvectors."""
 
-    curvatures: list[float]  # shape (n,): the eigenvalues λ of the Hessian, greater than 0
-    amplitudes: list[float]  # shape (n,): the errors at the start of a training
+    curvatures: list[float]  # shape (n,): the positive eigenvalues λ of the Hessian
+    amplitudes: list[float]  # shape (n,): the errors at the start of training
     floor: float  # the loss at the minimum
 
 
 def why_no_theory(settings: Mapping[str, Any]) -> str:
-    """Return why theory does not hold for the settings of a run, whatever its task; "" where it does.
+    """Return why theory does not cover a run's settings, for any task; "" if it does.
 
-    Theory covers plain SGD at a constant lr, `vanilla` included.
+    Theory covers plain SGD at a constant lr, including `vanilla`.
     """
     given = settings.get("optimizer")
     optimizer: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
@@ -61,20 +61,20 @@ def why_no_theory(settings: Mapping[str, Any]) -> str:
 
 
 def measure(task: Task) -> Quadratic | None:
-    """Return the task's loss as a quadratic of the trainable parameters, or None where it is none.
+    """Return the task's loss as a quadratic in the trainable parameters, or None if it is not quadratic.
 
-    It is one if an epoch is one batch, the same at each pass, and the loss in float64 at points near and far follows
-    from its gradient and Hessian at the start, to a billionth. It must have a minimum: no negative curvature, and no
-    gradient along a direction without curvature. A direction in which nothing changes is left out.
+    An epoch must be one batch, the same in every pass. The loss in float64 at near and far points must follow from its
+    gradient and Hessian at the start, to a relative 1e-9. The loss must have a minimum: no negative curvature, and no
+    gradient along a direction without curvature. Flat directions are left out.
 
-    At most two batches are drawn in each of two passes, and the loss is called some ten times, so build a task for
-    this alone. The model is not changed. What the task raises or prints is ignored: its training will report it.
+    This draws up to two batches in each of two passes and calls the loss about ten times. So build a task only for
+    this; its model does not change. The task's errors and output are suppressed: training will show them.
     """
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             return _measure(task)
-    except (Exception, SystemExit):  # the task is a user's: what it cannot do in float64 is no fault
+    except (Exception, SystemExit):  # user code: failing in float64 is no error
         return None
 
 
@@ -84,8 +84,8 @@ def _measure(task: Task) -> Quadratic | None:
     trained = [parameter for parameter in task.model.parameters() if parameter.requires_grad]
     if sum(parameter.numel() for parameter in trained) > MAX_PARAMETERS:
         return None
-    with suppress(TypeError):  # batches without a length are drawn
-        if len(task.batches) != 1:  # type: ignore[arg-type]  # that is the TypeError
+    with suppress(TypeError):  # batches without a length are counted below
+        if len(task.batches) != 1:  # type: ignore[arg-type]  # raises the suppressed TypeError
             return None
     passes = [[map_batch(batch, _in_float64) for batch in islice(task.batches, 2)] for _ in range(2)]
     if any(len(batches) != 1 for batches in passes):
@@ -96,12 +96,12 @@ def _measure(task: Task) -> Quadratic | None:
 
 
 def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Tensor]:
-    """Return the loss as a function of the parameters, in float64 and with a graph, of the batches in turn."""
+    """Return the loss as a function of the parameters, in float64, with a graph; calls cycle through the batches."""
     import torch
     from torch.func import functional_call
 
     class BatchLoss(torch.nn.Module):
-        """The task's loss as a module, so that `functional_call` can replace the model's parameters."""
+        """The task's loss as a module, so `functional_call` can replace the model's parameters."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -124,7 +124,7 @@ def _loss_function(task: Task, batches: Sequence[Any]) -> Callable[[Tensor], Ten
 
 
 def _fit(start: Tensor, loss_at: Callable[[Tensor], Tensor]) -> Quadratic | None:
-    """Return the quadratic along the eigenvectors of its Hessian, if it has a minimum and the loss follows it."""
+    """Return the quadratic that the loss follows; None if the loss is not quadratic or has no minimum."""
     import torch
 
     point = start.clone().requires_grad_()
@@ -155,7 +155,7 @@ def _fit(start: Tensor, loss_at: Callable[[Tensor], Tensor]) -> Quadratic | None
 
 
 def _in_float64(part: Any) -> Any:
-    """Return a tensor of floating-point numbers in float64, anything else as it is."""
+    """Return a floating-point tensor in float64, anything else unchanged."""
     import torch
 
     return part.double() if isinstance(part, torch.Tensor) and part.is_floating_point() else part

@@ -1,7 +1,7 @@
 """Sharpness: the largest eigenvalue λ of the Hessian of a task's loss, and the largest stable lr that follows.
 
-λ is measured at the weights that the task starts from, on the mean loss of a whole epoch. On a quadratic it is the
-same everywhere, and the edge of stability lr·λ = 2·(1 + keep) is exact; else it moves as training goes on.
+λ is measured at the initial weights, on the mean loss of a whole epoch. On a quadratic it is constant, and the edge of
+stability lr·λ = 2·(1 + keep) is exact. Otherwise λ changes during training.
 """
 
 from __future__ import annotations
@@ -27,30 +27,35 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.tasks import Task
 
-TOLERANCE = 1e-4  # of λ: how far from an eigenvalue it may be. Its error is the square of that where others are apart
-MAX_PRODUCTS = 500  # Hessian-vector products, each a pass over the batches
-MAX_BASIS = 60  # vectors in memory, in float64 and as long as all parameters together
-RESTART_BASIS = 12  # vectors that a restart keeps
+TOLERANCE = 1e-4  # ‖Hv − λv‖ relative to λ; the error of λ is about its square if other eigenvalues are not close
+MAX_PRODUCTS = 500  # Hessian-vector products; each is a pass over the batches
+MAX_BASIS = 60  # vectors in memory, in float64, each with an element per parameter
+RESTART_BASIS = 12  # vectors kept at a restart
 
 
 class Sharpness(NamedTuple):
-    """The largest eigenvalue of a Hessian, and how it was found."""
+    """The largest eigenvalue of a Hessian, and its accuracy and cost."""
 
-    eigenvalue: float  # λ, in the unit of the loss over that of the weights squared
-    residual: float  # ‖Hv − λv‖ for its unit eigenvector v: no further from λ is an eigenvalue
-    products: int  # Hessian-vector products
-    batches: int  # of an epoch
+    eigenvalue: float  # λ, in units of loss / weight²
+    residual: float  # ‖Hv − λv‖ for the unit vector v; an eigenvalue lies within this distance of λ
+    products: int  # number of Hessian-vector products
+    batches: int  # per epoch
 
 
 class LrBound(NamedTuple):
-    """The largest stable lr of a mode, and the lr that the experiment has for it."""
+    """The largest stable lr of a mode, and the lr that the experiment uses.
+
+    Attributes:
+        mode: the mode's name.
+        largest_stable_lr: 0 if no lr is stable, inf if λ sets no limit, None if theory has no answer.
+        lr: the experiment's lr in this mode.
+        why: a remark; "" if training settles below the limit.
+    """
 
     mode: str
-    largest_stable_lr: (
-        float | None
-    )  # 0 where no lr is stable, inf where λ bounds none, None where theory does not know
+    largest_stable_lr: float | None
     lr: float
-    why: str  # a remark; "" for a bound below which training settles
+    why: str
 
 
 class SharpnessReport(NamedTuple):
@@ -67,11 +72,11 @@ class SharpnessReport(NamedTuple):
 
     @property
     def batches(self) -> int:
-        """How many batches an epoch has."""
+        """Batches per epoch."""
         return max(each.batches for each in self.seeds.values())
 
     def notes(self) -> list[str]:
-        """Return remarks, a sentence each: on single modes first, on all of them last."""
+        """Return remarks of one sentence each: first on single modes, then on all."""
         modes: dict[str, list[str]] = {}
         for bound in self.bounds:
             if bound.why:
@@ -79,8 +84,8 @@ class SharpnessReport(NamedTuple):
         notes = [f"{', '.join(names)}: {why}" for why, names in modes.items()]
         if any(bound.largest_stable_lr for bound in self.bounds):
             if self.batches > 1:
-                notes.append(f"an epoch has {self.batches} batches: the lr is that of the full batch, noise lowers it")
-            notes.append("beyond it the loss grows from where it starts; as training moves on, so may λ")
+                notes.append(f"an epoch has {self.batches} batches: the limit is for the full batch, noise lowers it")
+            notes.append("above the limit, the loss grows from its start; λ may change during training")
         return notes
 
 
@@ -88,33 +93,34 @@ class SharpnessReport(NamedTuple):
 
 
 def measure(task: Task, *, seed: int = 0, tolerance: float = TOLERANCE, max_products: int = MAX_PRODUCTS) -> Sharpness:
-    """Return the largest eigenvalue of the Hessian of the task's mean loss over one epoch, at the weights it has.
+    """Return the largest eigenvalue of the Hessian of the task's mean loss over one epoch, at its current weights.
 
-    The mean is over the batches, or over their items where the loss is a pair (sum, count). The eigenvalue is the most
-    positive one, also where a negative one is larger in modulus: it is found by the Lanczos method with full
-    reorthogonalisation and thick restarts (Wu & Simon 2000), from products Hv by differentiating twice (Pearlmutter
-    1994), a batch at a time. Those are computed in the model's own precision and summed in float64. It stops when
-    ‖Hv − λv‖ ≤ `tolerance`·|λ|, or when no more than rounding is left of it.
+    The mean is over the batches, or over their items if the loss is a pair (sum, count). The eigenvalue is the most
+    positive one, even if a negative one has a larger modulus.
 
-    The model is measured as the task built it, dropout and batch norm included. All generators and the model's
-    buffers are restored before each pass over the batches and at the end, so that every pass sees the same; `.grad`
-    is not touched. Parameters that no loss uses are flat directions; those without `requires_grad` are none.
+    The method is Lanczos with full reorthogonalisation and thick restarts (Wu & Simon 2000). Products Hv come from
+    double differentiation (Pearlmutter 1994), one batch at a time. They are computed in the model's precision and
+    summed in float64. The iteration stops at ‖Hv − λv‖ ≤ `tolerance`·|λ|, or at rounding error.
+
+    The model is measured as the task built it, including dropout and batch norm. All generators and buffers are
+    restored before each pass over the batches and at the end, so all passes agree. `.grad` does not change. Unused
+    parameters count as flat directions; parameters without `requires_grad` are ignored.
 
     Args:
-        task: on any device.
-        seed: of the start vector, on which λ depends by less than the tolerance.
-        tolerance: relative to λ.
+        task: the task, on any device.
+        seed: seed of the start vector; it changes λ by less than the tolerance.
+        tolerance: largest ‖Hv − λv‖, relative to |λ|.
         max_products: the limit on Hessian-vector products.
 
     Raises:
-        TaskError: the loss or a second derivative is not finite, the loss cannot be differentiated twice or is another
-            at each pass over the batches, or λ has not settled after that many products.
+        TaskError: the loss or a second derivative is not finite; the loss cannot be differentiated twice; it differs
+            between passes over the batches; or λ has not converged after `max_products`.
     """
     import torch
 
     parameters = [each for each in task.model.parameters() if each.requires_grad]
     if any(each.is_complex() for each in parameters):
-        raise TaskError("the model has complex parameters, of which there is no sharpness here; use real ones")
+        raise TaskError("the model has complex parameters, which sharpness does not support; use real parameters")
     generators = Generators(task)
     state, buffers = generators.now(), [(each, each.detach().clone()) for each in task.model.buffers()]
     passes: list[tuple[float, float, int]] = []  # loss, size and batches of each pass over the batches
@@ -131,8 +137,8 @@ def measure(task: Task, *, seed: int = 0, tolerance: float = TOLERANCE, max_prod
         (loss, *_), (first, size, _) = about, passes[0]
         if abs(loss - first) > tolerance * size:
             raise TaskError(
-                f"the loss is another at each pass over the batches: {first:.6g}, then {loss:.6g}; "
-                "draw all that is random from generators that the task holds"
+                f"the loss differs between passes over the batches: {first:.6g}, then {loss:.6g}; "
+                "draw random numbers only from the task's own or global generators"
             )
         return found
 
@@ -152,22 +158,22 @@ def measure(task: Task, *, seed: int = 0, tolerance: float = TOLERANCE, max_prod
 def largest_eigenvalue(
     product: Callable[[Tensor], Tensor], start: Tensor, tolerance: float, rounding: float, max_products: int
 ) -> tuple[float, float]:
-    """Return the largest eigenvalue λ of a symmetric matrix, and ‖Hv − λv‖ for the vector v that goes with it.
+    """Return the largest eigenvalue λ of a symmetric matrix H, and ‖Hv − λv‖ for its vector v.
 
     Args:
-        product: the matrix H times a vector, both of shape (n,) and in float64.
-        start: shape (n,); in float64, not 0, and with a component along the eigenvector, as a random one has.
-        tolerance: ‖Hv − λv‖/|λ| at which it stops.
-        rounding: the relative error of a product, or less: ‖Hv − λv‖ over the largest modulus at which it stops too.
+        product: returns H times a vector; both have shape (n,), in float64.
+        start: start vector of shape (n,), in float64, with a component along the eigenvector; use a random one.
+        tolerance: stop at this ‖Hv − λv‖, relative to |λ|.
+        rounding: relative error of a product; also stop at this ‖Hv − λv‖, relative to the largest modulus.
         max_products: the limit on products.
 
     Raises:
-        TaskError: it has not converged after that many products.
+        TaskError: λ has not converged after `max_products`.
     """
     import torch
 
     basis = (start / start.norm()).unsqueeze(0)
-    projected = start.new_zeros(0, 0)  # H within the space that the basis spans
+    projected = start.new_zeros(0, 0)  # H projected onto the basis
     for _ in range(max_products):
         image = product(basis[-1])
         column = basis @ image
@@ -185,16 +191,16 @@ def largest_eigenvalue(
             basis, projected = vectors[:, -RESTART_BASIS:].T @ basis, torch.diag(values[-RESTART_BASIS:])
         basis = torch.cat([basis, (rest / length).unsqueeze(0)])
     raise TaskError(
-        f"sharpness has not settled after {max_products} products of Hessian and vector: {value:.4g} ± {residual:.2g}"
+        f"sharpness has not converged after {max_products} Hessian-vector products: {value:.4g} ± {residual:.2g}"
     )
 
 
 def _epoch_product(
     task: Task, parameters: Sequence[nn.Parameter], vector: Tensor
 ) -> tuple[Tensor, tuple[float, float, int]]:
-    """Return the Hessian of the mean loss of an epoch times the vector, in float64 on the CPU.
+    """Return the Hessian of an epoch's mean loss times the vector, in float64 on the CPU.
 
-    With it come the mean loss, the mean of the losses' moduli, and the number of batches.
+    Also return the mean loss, the mean of its absolute values, and the number of batches.
     """
     import torch
 
@@ -209,7 +215,7 @@ def _epoch_product(
         value, share = mean.item(), items or 1.0
         if not math.isfinite(value):
             raise TaskError(
-                f"the loss is {value} at the initial weights, in batch {batches}: it has no curvature there"
+                f"the loss of batch {batches} is {value} at the initial weights, so it has no curvature there"
             )
         total += share * _batch_product(mean, parameters, along)
         loss, size, weight, batches = loss + share * value, size + share * abs(value), weight + share, batches + 1
@@ -217,7 +223,7 @@ def _epoch_product(
         raise no_batch(0)
     if not total.isfinite().all():
         raise TaskError(
-            f"the loss is {loss / weight:.4g} at the initial weights, but its second derivative is not finite"
+            f"the second derivative of the loss is not finite at the initial weights; the loss is {loss / weight:.4g}"
         )
     return total / weight, (loss / weight, size / weight, batches)
 
@@ -247,7 +253,7 @@ def _batch_product(loss: Tensor, parameters: Sequence[nn.Parameter], along: Sequ
 
 
 def _check_twice_differentiable(sums: Sequence[Tensor]) -> None:
-    """Raise RuntimeError where a function forbids a second derivative: torch would go round it and find 0."""
+    """Raise RuntimeError if a function forbids a second derivative: torch would silently return 0."""
     waiting, seen = [each.grad_fn for each in sums], set()
     while waiting:
         node = waiting.pop()
@@ -255,7 +261,7 @@ def _check_twice_differentiable(sums: Sequence[Tensor]) -> None:
             continue
         seen.add(node)
         if type(node).__name__ == "Error":
-            raise RuntimeError("a function in it is marked with @once_differentiable")
+            raise RuntimeError("it uses a function marked with @once_differentiable")
         waiting += [each for each, _ in node.next_functions]
 
 
@@ -266,11 +272,11 @@ def measure_seeds(experiment: Experiment) -> Iterator[tuple[int, Sharpness]]:
     """Yield the sharpness of the experiment's task for each of its seeds.
 
     Raises:
-        GradlabError: what a user can fix: the task, its options, the device, or what the task raises.
+        GradlabError: the task, its options or the device are invalid, or the task raises an error.
     """
     import torch
 
-    torch.set_num_threads(experiment.threads)  # as in a run of it
+    torch.set_num_threads(experiment.threads)  # as in a run
     tasks.check_options(experiment.task_name, experiment.task_options)
     for seed in experiment.seeds:
         try:
@@ -278,7 +284,7 @@ def measure_seeds(experiment: Experiment) -> Iterator[tuple[int, Sharpness]]:
             yield seed, measure(_to_device(task, experiment.device), seed=seed)
         except GradlabError:
             raise
-        except Exception as error:  # the task is a user's
+        except Exception as error:  # user code
             raise TaskError(f"task '{experiment.task_name.name}' failed\n{users_traceback(error)}") from None
 
 
@@ -287,11 +293,11 @@ def _to_device(task: Task, device: str) -> Task:
         return task.to(device)
     except (RuntimeError, AssertionError) as error:
         reason = shortened(str(error).splitlines()[0], 100)
-        raise ExperimentError(f"device '{device}' is not to be had here: {reason}") from None
+        raise ExperimentError(f"device '{device}' is not available: {reason}") from None
 
 
 def report(experiment: Experiment, seeds: Mapping[int, Sharpness]) -> SharpnessReport:
-    """Return the sharpness of these seeds with the largest stable lr of each of the experiment's modes."""
+    """Return the sharpness of these seeds and the largest stable lr of each of the experiment's modes."""
     found = SharpnessReport(experiment.name, dict(seeds), [])
     return found._replace(
         bounds=[_lr_bound(experiment, mode, found.eigenvalue, found.batches) for mode in experiment.parsed_modes]
@@ -299,7 +305,7 @@ def report(experiment: Experiment, seeds: Mapping[int, Sharpness]) -> SharpnessR
 
 
 def document(found: SharpnessReport) -> dict[str, Any]:
-    """Return the report in plain values, as `gradlab sharpness --json` prints it."""
+    """Return the report as plain values: the JSON of `gradlab sharpness --json`."""
     return {
         "experiment": found.experiment,
         "batches": found.batches,
@@ -316,36 +322,36 @@ def document(found: SharpnessReport) -> dict[str, Any]:
 
 
 def _lr_bound(experiment: Experiment, mode: Mode, eigenvalue: float, batches: int) -> LrBound:
-    """Return the largest stable lr of the mode, where theory knows it."""
+    """Return the largest stable lr of the mode, if theory has an answer."""
     lr = experiment.optimizer_options(mode)["lr"]
     settings = experiment.settings(mode, experiment.seeds[0])
     momentum, gradient_share, wrong = _momentum_and_gradient_share(settings)
     if not wrong and mode.own:
-        wrong = "what it leaves in .grad is your own"
+        wrong = "the mode is your own function"
     if wrong:
         return LrBound(mode.name, None, lr, f"no theory: {wrong}")
-    edge = theory.largest_stable_lr(1.0, mode.keep, momentum)  # of a curvature of 1
+    edge = theory.largest_stable_lr(1.0, mode.keep, momentum)  # for curvature 1
     if not edge:
-        return LrBound(mode.name, 0.0, lr, "it diverges at every lr: too much is kept")
+        return LrBound(mode.name, 0.0, lr, "it diverges at every lr: keep is too large")
     for_ever = max(mode.keep, momentum) == 1
     if for_ever and batches > mode.every:
         return LrBound(
-            mode.name, 0.0, lr, "on mini-batches no lr is safe: nothing that is kept dies out, nor does noise"
+            mode.name, 0.0, lr, "no lr is stable on mini-batches: at keep or momentum 1, noise never decays"
         )
     if eigenvalue <= 0:
-        return LrBound(mode.name, math.inf, lr, "no direction is bent upwards at the initial weights: λ bounds no lr")
+        return LrBound(mode.name, math.inf, lr, "λ sets no limit: no direction curves upwards at the initial weights")
     window = 1 if mode.mean else min(mode.every, batches)  # a window ends with its epoch
     largest = edge / (eigenvalue * gradient_share * window)
-    return LrBound(mode.name, largest, lr, "below it, it oscillates for ever and never settles" if for_ever else "")
+    return LrBound(mode.name, largest, lr, "below the limit, it oscillates for ever" if for_ever else "")
 
 
 def _momentum_and_gradient_share(settings: Mapping[str, Any]) -> tuple[float, float, str]:
-    """Return momentum, the share of a gradient that dampening leaves, and why no theory holds, or ""."""
+    """Return momentum, the share of a gradient after dampening, and why theory does not apply, or ""."""
     optimizer = dict(settings["optimizer"])
     momentum, dampening = (optimizer.pop(each, 0.0) for each in ("momentum", "dampening"))
     wrong = why_no_theory({**settings, "optimizer": optimizer})
     if not momentum:
-        return 0.0, 1.0, wrong  # nor does torch dampen then
+        return 0.0, 1.0, wrong  # torch ignores dampening without momentum
     if not wrong and not dampening < 1:
-        wrong = f"the optimizer has dampening {dampening}, which leaves nothing of a gradient"
+        wrong = f"the optimizer has dampening {dampening}; it must be below 1"
     return momentum, 1 - dampening, wrong

@@ -1,19 +1,19 @@
-"""Theory: what training on a quadratic does, in closed forms and from numbers alone.
+"""Theory: closed forms for training on a quadratic loss.
 
-The loss is ½λw² for each curvature λ, w being the error: the distance from the minimum. With plain SGD at a constant
-lr, full batches and a mode that takes an optimizer step after every backward pass, step t is
+The loss is ½λw² for each curvature λ. The error w is the distance from the minimum. Training uses plain SGD at a
+constant lr on full batches, with an optimizer step after every backward pass. Step t is
 
-    G_t = keep·G_{t−1} + λ·w_t          what the update sees in `.grad`; before the first step G is 0
+    G_t = keep·G_{t−1} + λ·w_t          `.grad` at the update; G is 0 before the first step
     w_{t+1} = w_t − lr·G_t
 
-which is the heavy ball (Polyak 1964) with momentum keep. All follows from the roots p, q of its characteristic
-polynomial, in which a = lr·λ is all that counts of lr and λ (Goh, "Why Momentum Really Works", Distill 2017):
+This is the heavy ball (Polyak 1964) with momentum keep. All results follow from the roots p, q of its characteristic
+polynomial, where a = lr·λ (Goh, "Why Momentum Really Works", Distill 2017):
 
     z² − (1 + keep − a)·z + keep = 0
 
-Nothing here is trained or iterated, and nothing of gradlab is imported: the training loop is compared with these
-independent results. In all functions lr, curvature and keep are finite numbers and lr and curvature greater than 0;
-else they raise ValueError. A number too large for a float is ±inf, since divergence is a result too.
+This module trains and iterates nothing and imports nothing from gradlab, so it can check the training loop. All
+functions raise ValueError unless lr, curvature and keep are finite and lr and curvature positive. Overflow returns
+±inf, because divergence is a result too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Outcome = Literal["converges", "oscillates for ever", "diverges"]
 def roots(lr: float, curvature: float, keep: float) -> tuple[complex, complex]:
     """Return the two roots p, q of z² − (1 + keep − lr·λ)·z + keep, the larger in modulus first.
 
-    Of a conjugate pair the one above the real axis comes first. Their product is keep, and the error shrinks or grows
-    as |p|ᵗ in t updates.
+    In a conjugate pair, the root above the real axis comes first. The product of the roots is keep. Over t updates,
+    the error shrinks or grows like |p|ᵗ.
     """
     found = _roots(lr, curvature, keep)
     if found.angle:
@@ -45,9 +45,9 @@ def roots(lr: float, curvature: float, keep: float) -> tuple[complex, complex]:
 
 
 def trajectory(lr: float, curvature: float, keep: float, steps: int, start: float = 1.0) -> list[float]:
-    """Return the errors w_t for t = 0, …, `steps`: before the first update, and after each of `steps` updates.
+    """Return the errors w_t for t = 0, …, `steps`: before the first update, and after each update.
 
-    With `.grad` empty at the start, and S_n = (pⁿ − qⁿ)/(p − q), or n·pⁿ⁻¹ for a double root,
+    `.grad` is empty at the start. With S_n = (pⁿ − qⁿ)/(p − q), or n·pⁿ⁻¹ for a double root,
 
         w_t = start · (S_{t+1} − keep·S_t)
 
@@ -71,25 +71,25 @@ def loss_trajectory(
     amplitudes: Sequence[float] | None = None,
     floor: float = 0.0,
 ) -> list[float]:
-    """Return the losses floor + Σ ½·λ·w_t² for t = 0, …, `steps`; row t of a training logs the one at t.
+    """Return the losses floor + Σ ½·λ·w_t² for t = 0, …, `steps`; row t of a training logs loss t.
 
     Args:
-        lr: shared by all directions.
+        lr: learning rate, the same in all directions.
         curvatures: shape (n,); the eigenvalues of the Hessian.
-        keep: shared by all directions.
+        keep: factor on `.grad` after each update.
         steps: updates after the first loss.
-        amplitudes: shape (n,); the errors at the start along the eigenvectors, 1 by default.
+        amplitudes: shape (n,); the errors at the start along the eigenvectors. Default: 1 each.
         floor: the loss at the minimum.
 
     Returns:
         `steps` + 1 losses.
 
     Raises:
-        ValueError: `steps` is below 0, or the numbers of amplitudes and curvatures differ.
+        ValueError: `steps` is negative, or the numbers of amplitudes and curvatures differ.
     """
     starts = [1.0] * len(curvatures) if amplitudes is None else amplitudes
     if len(starts) != len(curvatures):
-        raise ValueError(f"{len(starts)} amplitudes for {len(curvatures)} curvatures; give one for each")
+        raise ValueError(f"{len(starts)} amplitudes for {len(curvatures)} curvatures; give one per curvature")
     if steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
     losses = [floor] * (steps + 1)
@@ -100,18 +100,18 @@ def loss_trajectory(
 
 
 def decay_rate(lr: float, curvature: float, keep: float) -> float:
-    """Return max(|p|, |q|): the factor on the error per update in the long run, below 1 where it converges.
+    """Return max(|p|, |q|): the long-run factor on the error per update. It is below 1 if training converges.
 
-    The loss goes by its square. While the roots are complex it is √keep, whatever the lr (Goh 2017).
+    The factor on the loss is its square. If the roots are complex, it is √keep at every lr (Goh 2017).
     """
     return abs(_roots(lr, curvature, keep).first)
 
 
 def period(lr: float, curvature: float, keep: float) -> float | None:
-    """Return the period of the error's oscillation in updates, or None where it does not oscillate.
+    """Return the period of the error's oscillation in updates, or None if it does not oscillate.
 
-    It is 2π over the angle of the root that dominates in the long run, the larger in modulus: 2 where it is negative,
-    so that each update overshoots; None where it is positive or 0. The loss, a square, has half of it.
+    It is 2π divided by the angle of the root that is larger in modulus. If that root is negative, every update
+    overshoots and the period is 2. If it is positive or 0, the result is None. The loss has half the period.
     """
     found = _roots(lr, curvature, keep)
     if found.angle:
@@ -120,18 +120,21 @@ def period(lr: float, curvature: float, keep: float) -> float | None:
 
 
 def largest_stable_lr(curvature: float, keep: float, momentum: float = 0.0) -> float:
-    """Return the edge of stability, 2·(1 + keep)/λ: below this lr training does not diverge, above it it does.
+    """Return the edge of stability, 2·(1 + keep)/λ. Training diverges above this lr and not below it.
 
-    Holds for −1 < keep ≤ 1 (Polyak 1964; Goh 2017); beyond, it is 0: the roots' product is keep, so that one of them
-    is too large at every lr. `momentum` in place of keep is the same with plain SGD.
+    This holds for −1 < keep ≤ 1 (Polyak 1964; Goh 2017). For other values the edge is 0: the product of the roots is
+    keep, so one root is too large at every lr. With plain SGD, `momentum` acts like keep.
 
-    With both, the optimizer sums sums, and the roots are those of
+    With both, the roots are those of
 
         (z − 1)·(z − keep)·(z − momentum) + lr·λ·z²
 
-    They lie within the unit circle (Jury 1964) below 2·(1 + keep)·(1 + momentum)/λ, where a root is −1, and for
-    keep·momentum > 0 also below (1 − keep)·(1 − momentum)·(1 − keep·momentum)/(keep·momentum·λ), where a pair of them
-    leaves it. That is small where both are near 1.
+    They lie inside the unit circle (Jury 1964) if lr is below two limits:
+
+        2·(1 + keep)·(1 + momentum)/λ                                          where a root reaches −1
+        (1 − keep)·(1 − momentum)·(1 − keep·momentum)/(keep·momentum·λ)        where a complex pair leaves the circle
+
+    The second limit exists only for keep·momentum > 0. It is small if both are near 1.
     """
     _check(1.0, curvature, keep)
     _check(1.0, curvature, momentum)
@@ -142,11 +145,11 @@ def largest_stable_lr(curvature: float, keep: float, momentum: float = 0.0) -> f
 
 
 def outcome(lr: float, curvature: float, keep: float) -> Outcome:
-    """Return the behaviour of the error in the long run.
+    """Return the long-run behaviour of the error.
 
-    Below `largest_stable_lr` it converges, except at keep = 1: both roots lie on the unit circle, it oscillates for
-    ever. At that very lr a root is −1: for keep < 1 the error flips its sign for ever, at keep = 1 the root is double
-    and the error grows by the same amount at each update, (−1)ᵗ·(2t + 1) times the start: it diverges.
+    Below `largest_stable_lr` it converges if keep < 1. At keep = 1, both roots lie on the unit circle, and it
+    oscillates for ever. Exactly at `largest_stable_lr`, a root is −1. For keep < 1, the error then changes sign for
+    ever. At keep = 1, the root is double, the error is (−1)ᵗ·(2t + 1) times the start, and it diverges.
     """
     _check(lr, curvature, keep)
     edge = largest_stable_lr(curvature, keep)
@@ -156,15 +159,14 @@ def outcome(lr: float, curvature: float, keep: float) -> Outcome:
 
 
 def conserved_quantity(lr: float, curvature: float, error: float, grad: float) -> float:
-    """Return λw² + lr·G² + lr·λ·w·G, which no step changes at keep = 1, whatever the lr.
+    """Return λw² + lr·G² + lr·λ·w·G, which is constant during training at keep = 1, for every lr.
 
-    Both are read between an update and the next backward pass: `error` is w as the update left it, `grad` the content
-    of `.grad` at that time, new gradient not yet added (0 before the first step). Read between the backward pass and
-    the update, `.grad` holds the new gradient λw too, and the same number is λw² + lr·G² − lr·λ·w·G: the sign of the
-    last term is the other one.
+    Read both values between an update and the next backward pass: `error` is w after the update, `grad` is the
+    content of `.grad` without the next gradient (0 before the first step). Between the backward pass and the update,
+    `.grad` also holds the new gradient λw. There, the same quantity is λw² + lr·G² − lr·λ·w·G.
 
-    Below lr·λ = 4 it is positive whatever w and G are, so that neither can grow without bound nor both vanish: the
-    orbit is an ellipse. At and above 4 its level lines are open and the error runs away along them.
+    For lr·λ < 4 it is positive unless w and G are both 0, so the orbit is an ellipse: w and G stay bounded and never
+    both vanish. For lr·λ ≥ 4 its level lines are open, and the error grows along them.
     """
     _check(lr, curvature, 1.0)
     return curvature * error * error + lr * grad * grad + lr * curvature * error * grad
@@ -173,10 +175,10 @@ def conserved_quantity(lr: float, curvature: float, error: float, grad: float) -
 def effective_lr(lr: float, keep: float) -> float:
     """Return lr/(1 − keep): the total step along one gradient over all updates, lr·(1 + keep + keep² + …).
 
-    At keep = 1 it is inf: every gradient counts for ever.
+    At keep = 1 it is inf.
 
     Raises:
-        ValueError: keep is not in (−1, 1], where that sum has no value.
+        ValueError: keep is not in (−1, 1], so the sum has no value.
     """
     _check(lr, 1.0, keep)
     if not -1 < keep <= 1:
@@ -188,18 +190,18 @@ def effective_lr(lr: float, keep: float) -> float:
 
 
 def stationary_variance(lr: float, curvature: float, keep: float, noise_variance: float) -> float:
-    """Return the variance of the error in the long run when each gradient is λw plus independent noise of mean 0.
+    """Return the long-run variance of the error if each gradient is λw plus independent noise of mean 0.
 
-    With a = lr·λ and s² = `noise_variance`, in the unit of the gradient squared, it is
+    With a = lr·λ and s² = `noise_variance`, in units of the gradient squared, it is
 
         lr²·s²·(1 + keep) / ((1 − keep)·a·(2 + 2·keep − a))
 
-    since the error is an autoregressive process of order 2 with coefficients 1 + keep − a and −keep and innovations
-    −lr·noise (Box & Jenkins, "Time Series Analysis", on AR(2)). The loss is ½λ times this above its minimum.
-    Where training does not converge without noise, the variance grows for ever: inf.
+    The error is an autoregressive process of order 2, with coefficients 1 + keep − a and −keep and innovations
+    −lr·noise (Box & Jenkins, "Time Series Analysis", on AR(2)). The mean loss is ½λ times this above its minimum. If
+    training does not converge without noise, the variance is inf.
 
     Raises:
-        ValueError: the noise has a variance below 0.
+        ValueError: `noise_variance` is negative or not finite.
     """
     _check_variance("noise_variance", noise_variance)
     if outcome(lr, curvature, keep) != "converges":
@@ -211,11 +213,11 @@ def stationary_variance(lr: float, curvature: float, keep: float, noise_variance
 def small_lr_variance(lr: float, curvature: float, keep: float, noise_variance: float) -> float:
     """Return the limit of `stationary_variance` as lr·λ goes to 0: lr·s²/(2·λ·(1 − keep)).
 
-    That is 1/(1 − keep) times plain SGD's at the same lr, and plain SGD's at `effective_lr`: keeping buys speed at
-    the price of noise, as a larger lr would.
+    This is 1/(1 − keep) times the variance of plain SGD at the same lr. It equals that of plain SGD at `effective_lr`:
+    like a larger lr, keep trades noise for speed.
 
     Raises:
-        ValueError: keep is not in (−1, 1), or the noise has a variance below 0.
+        ValueError: keep is not in (−1, 1), or `noise_variance` is negative or not finite.
     """
     _check(lr, curvature, keep)
     _check_variance("noise_variance", noise_variance)
@@ -225,35 +227,35 @@ def small_lr_variance(lr: float, curvature: float, keep: float, noise_variance: 
 
 
 def mean_square_growth(lr: float, curvature: float, curvature_variance: float, keep: float) -> float:
-    """Return the factor on the mean of w² per update in the long run, when each batch has its own curvature.
+    """Return the long-run factor on the mean of w² per update if each batch has its own curvature.
 
-    In mini-batches of a linear regression with weight w the gradient is h·w, h being the batch's mean of the squared
-    inputs: independent from step to step, of mean λ and variance v = `curvature_variance`. Then the moments E[w²],
-    E[w·G], E[G²] of one step follow linearly from those of the last. With u = lr·G, a = lr·λ, c = lr²·v, k = keep:
+    In a linear regression with weight w on mini-batches, the gradient is h·w, where h is the batch's mean squared
+    input. h is independent between steps, with mean λ and variance v = `curvature_variance`. Then the moments E[w²],
+    E[w·G], E[G²] of one step are linear in those of the last. With u = lr·G, a = lr·λ, c = lr²·v, k = keep:
 
         ⎡ (1 − a)² + c     −2k(1 − a)    k² ⎤
         ⎢ a − a² − c        k(1 − 2a)   −k² ⎥     on  (E[w²], E[w·u], E[u²])
         ⎣ a² + c            2ka          k² ⎦
 
-    and this matrix has the characteristic polynomial
+    This matrix has the characteristic polynomial
 
         (z − k)·(z − p²)·(z − q²) − c·z·(z + k)
 
-    Its largest real root is returned; it is the spectral radius, for the matrix leads moments to moments (a map of a
-    cone into itself: Krein & Rutman 1948). At keep = 1 the polynomial is −2c at z = 1, so that it has a root above 1
-    however small the lr: without `zero_grad` the loss grows at every lr. For keep < 1 the mean square falls if and
-    only if v·stationary_variance(lr, λ, keep, 1) < 1.
+    The result is its largest real root. It is the spectral radius because the matrix maps a cone, that of moments,
+    into itself (Krein & Rutman 1948). At keep = 1, the polynomial is −2c at z = 1, so it has a root above 1 at every
+    lr: without `zero_grad`, the loss always grows. For keep < 1, the mean square falls if and only if
+    v·stationary_variance(lr, λ, keep, 1) < 1.
 
-    Noise in the labels adds to the gradient and raises the level, but not this factor.
+    Label noise raises the loss, but does not change this factor.
 
     Raises:
-        ValueError: the curvature has a variance below 0.
+        ValueError: `curvature_variance` is negative or not finite.
     """
     _check_variance("curvature_variance", curvature_variance)
     rate = decay_rate(lr, curvature, keep)
     if curvature_variance == 0:
         return rate * rate
-    # The polynomial in d = z − max(|p|, |q|)², lest a growth of 1 + 1e-12 drown: noise only ever adds, so that d > 0
+    # The polynomial in d = z − max(|p|, |q|)² is accurate even for a growth of 1 + 1e-12. Noise only adds, so d > 0.
     found, noise = _roots(lr, curvature, keep), lr * lr * curvature_variance
     free = rate * rate
     if found.angle:
@@ -265,17 +267,17 @@ def mean_square_growth(lr: float, curvature: float, curvature_variance: float, k
     return free + _largest_root(square - noise, linear - noise * (2 * free + keep), -noise * free * (free + keep))
 
 
-# The roots as numbers that neither overflow nor cancel
+# The roots, in a form without overflow or cancellation
 
 
 class _Roots(NamedTuple):
-    """The roots: either first and second, of which first is the larger in modulus, or first·exp(±i·angle)."""
+    """The roots: two real roots, the larger in modulus first; or the pair first·exp(±i·angle)."""
 
-    first: float  # p; of a conjugate pair ±√keep, with the sign of its real part
-    second: float  # q; of a conjugate pair the same
-    angle: float  # of a conjugate pair from the nearer half of the real axis, in (0, π/2]; else 0
-    ratio_gap: float  # of real roots 1 − q/p, in [0, 2]; else 0
-    weight: float  # of real roots 1 − q; else (1 − a − keep)/(2·first), the same for a double root
+    first: float  # real roots: p; pair: ±√keep, with the sign of its real part
+    second: float  # real roots: q; pair: the same as first
+    angle: float  # real roots: 0; pair: from the nearer half of the real axis, in (0, π/2]
+    ratio_gap: float  # real roots: 1 − q/p, in [0, 2]; pair: 0
+    weight: float  # real roots: 1 − q; pair: (1 − a − keep)/(2·first), the same for a double root
 
 
 def _roots(lr: float, curvature: float, keep: float) -> _Roots:
@@ -283,7 +285,7 @@ def _roots(lr: float, curvature: float, keep: float) -> _Roots:
     a = lr * curvature
     total = (1 - a) + keep
     if keep >= 0:
-        # total² − 4·keep = (total − 2√keep)·(total + 2√keep), each factor so that it keeps its digits near 0
+        # total² − 4·keep = (total − 2√keep)·(total + 2√keep); each factor is accurate near 0
         root = math.sqrt(keep)
         low = (1 - root) ** 2 - a if root > 0.5 else total - 2 * root
         high = total + 2 * root
@@ -295,13 +297,13 @@ def _roots(lr: float, curvature: float, keep: float) -> _Roots:
         gap = math.hypot(total, 2 * math.sqrt(-keep))
     first = total / 2 + (gap / 2 if total > 0 else -gap / 2)
     second = keep / first if first else 0.0
-    # 1 − q is a/(1 − p), since (1 − p)(1 − q) = a: whichever does not cancel
+    # 1 − q equals a/(1 − p), since (1 − p)(1 − q) = a; choose the form without cancellation
     weight = a / (1 - first) if abs(1 - first) > abs(1 - second) else 1 - second
     return _Roots(first, second, 0.0, gap / abs(first) if first else 0.0, weight)
 
 
 def _error_over_power(found: _Roots, t: int) -> float:
-    """Return S_{t+1} − keep·S_t over firstᵗ, as the sum qᵗ + (1 − q)·p·S_t written in terms that do not cancel."""
+    """Return (S_{t+1} − keep·S_t)/firstᵗ, from the sum qᵗ + (1 − q)·p·S_t in a form without cancellation."""
     if found.angle:
         return math.cos(t * found.angle) + found.weight * math.sin(t * found.angle) / math.sin(found.angle)
     if found.ratio_gap == 0:  # S_t = t·pᵗ⁻¹
@@ -319,10 +321,10 @@ def _power(base: float, exponent: int) -> float:
 
 
 def _largest_root(square: float, linear: float, constant: float) -> float:
-    """Return the largest real root of d³ + square·d² + linear·d + constant, of which no root lies further right.
+    """Return the largest real root of d³ + square·d² + linear·d + constant; no root may have a larger real part.
 
-    Right of it the cubic and its derivatives are positive (Gauss–Lucas), so that Newton's iteration, started right of
-    all roots (Cauchy's bound), falls to it and never passes it but for rounding.
+    To its right, the cubic and its derivatives are positive (Gauss–Lucas). Newton's iteration starts to the right of
+    all roots (Cauchy's bound), so it decreases to this root and passes it only by rounding.
     """
     d = 1 + max(abs(square), abs(linear), abs(constant))
     while True:

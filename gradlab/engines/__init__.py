@@ -1,1 +1,1 @@
-"""What trains: the loop in torch, the same in TensorFlow, and many runs at once; and how a training resumes."""
+"""The training engines: PyTorch, TensorFlow, and many runs at once; accumulation and resuming."""

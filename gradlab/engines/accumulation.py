@@ -1,4 +1,4 @@
-"""Gradient accumulation: batches are cut into windows, and the gradient of a window is the mean over it."""
+"""Gradient accumulation: windows of batches, and the mean gradient of a window."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 
 def windows(batches: Iterable[Any], every: int, most: int | None) -> Iterator[tuple[Any, tuple[int, bool]]]:
-    """Yield the batches of an epoch, `most` of them at most, each with the size of its window and whether it ends it.
+    """Yield at most `most` batches of an epoch, each with the size of its window and whether it is the window's last.
 
-    The last window may be shorter. Where batches have no len(), each window is drawn before it begins: only then is
-    its size known.
+    The last window may be shorter. If `batches` has no len(), each window is drawn in advance to find its size.
 
     Raises:
-        TaskError: there are more or fewer batches than len() says, so that the last window cannot close.
+        TaskError: the number of batches differs from len().
     """
     length = epoch_length(batches)
     if most is not None:
@@ -32,7 +31,7 @@ def windows(batches: Iterable[Any], every: int, most: int | None) -> Iterator[tu
         length = None if length is None else min(length, most)
     nth = 0
     if every == 1:
-        yield from zip(batches, repeat((1, True)), strict=False)  # no Python between two steps
+        yield from zip(batches, repeat((1, True)), strict=False)  # fast: no Python code per batch
     elif length is None:
         iterator = iter(batches)
         while window := list(islice(iterator, every)):
@@ -45,29 +44,28 @@ def windows(batches: Iterable[Any], every: int, most: int | None) -> Iterator[tu
             size = min(every, length - before)
             yield batch, (size, nth == before + size)
         if nth != length:
-            raise TaskError(
-                f"an epoch has {nth} batches where len() says {length}, so that its last window cannot close"
-            )
+            raise TaskError(f"an epoch has {nth} batches, but len() is {length}; accumulation needs the exact length")
 
 
 def update_count(length: int, every: int, *, epochs: int | None = None, steps: int | None = None) -> int:
-    """Return the number of optimizer steps of a training whose epochs have `length` batches."""
+    """Return the number of optimizer steps in a training with `length` batches per epoch."""
     total = min(most for most in (epochs and epochs * length, steps) if most is not None)
     full_epochs, rest = divmod(total, length)
     return full_epochs * math.ceil(length / every) + math.ceil(rest / every)
 
 
 class WindowMean:
-    """The mean gradient over the batches of a window, or over their items where the loss counts them.
+    """The mean gradient over the batches of a window, or over their items if the loss counts items.
 
-    The number of items is known at the end only. Until then each batch counts by its items over `scale`, which
-    doubles, and halves `.grad`, as often as the items so far exceed it; then all are brought to the total. So numbers
-    stay between half a mean and a mean, which half precision can hold, and halving rounds nothing.
+    The number of items is known only at the end of the window. Until then, each batch is weighted by items / `scale`.
+    If the total exceeds `scale`, `scale` doubles and `.grad` is halved. At the end, `.grad` is multiplied by
+    `scale` / `total`. So `.grad` stays between half the mean and the mean, which avoids overflow in half precision,
+    and halving is exact.
 
     Attributes:
-        scale: what items count over: those of the window's first batch, doubled as often as need be.
-        total: items of the window so far; 0 between two windows, and where the loss does not count them.
-        kept: what the mode kept in `.grad` before this window, which is no part of the mean.
+        scale: current divisor: the items of the first batch, doubled until it reaches `total`.
+        total: items of the window so far; 0 between windows, or if the loss does not count items.
+        kept: the gradients that the mode kept from before this window; they are not part of the mean.
     """
 
     def __init__(self) -> None:
@@ -77,20 +75,20 @@ class WindowMean:
         self.kept: list[Tensor | None] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it needs to resume."""
+        """Return the state of the current window."""
         return {"scale": self.scale, "total": self.total, "kept": self.kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue the window that this is the state of."""
+        """Continue the window that `state_dict` returned."""
         vars(self).update(state)
 
     def begin(self, mode: Mode, parameters: list[nn.Parameter]) -> None:
-        """Take windows of this mode over the gradients of these parameters."""
+        """Set the mode, and the parameters whose gradients it averages."""
         self.parameters = parameters
         self.divides, self.by_batch = mode.mean and mode.every > 1, mode.by_batch
 
     def divide(self, loss: Any, items: float | None, size: int) -> Any:
-        """Return what is backpropagated of a batch with this mean loss, in a window of so many batches."""
+        """Return the loss to backpropagate, from a batch's mean loss, its items and the window's number of batches."""
         if not self.divides:
             return loss
         if items is None or self.by_batch:
@@ -109,7 +107,7 @@ class WindowMean:
         return loss * (items / self.scale) if items != self.scale else loss
 
     def finish(self) -> None:
-        """Make `.grad` what was kept plus the mean over the window's items, if the loss counts them."""
+        """Set `.grad` to the kept gradient plus the mean over the window's items, if the loss counts items."""
         if not self.total:
             return
         if self.total != self.scale:

@@ -1,4 +1,4 @@
-"""Where a training stands between two steps, and the batches that it has yet to train on."""
+"""The position of a training between two steps, and its remaining batches."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Cursor:
-    """Where a training stands between two steps: what it needs to resume, besides model and optimizer.
+    """The position of a training between two steps. Together with model and optimizer, it is enough to resume.
 
     Attributes:
-        step: backward passes done.
-        update: optimizer steps done.
-        epoch: passes over the batches done.
-        drawn: batches drawn of the current epoch.
-        batch: the last of these.
-        counts_items: whether the task's loss is a pair (sum, count), None until that is known.
-        window: the current window of accumulation.
-        on_redrawn: called with the last batch drawn before, once it is drawn again and before training resumes.
+        step: completed backward passes.
+        update: completed optimizer steps.
+        epoch: completed passes over the batches.
+        drawn: number of batches drawn in the current epoch.
+        batch: the batch drawn last.
+        counts_items: whether the task's loss is a pair (sum, count); None before the first loss.
+        window: the current accumulation window.
+        on_redrawn: called on resuming, after the epoch's earlier batches are drawn again, with the last of them.
     """
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class Cursor:
         self.on_redrawn: Callable[[Any], object] = lambda _batch: None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return position and window in tensors and plain values."""
+        """Return position and window as tensors and plain values."""
         place = [self.step, self.update, self.epoch, self.drawn]
         return {"place": place, "told": self.counts_items, "window": self.window.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Move to where the cursor stood that returned this state."""
+        """Move to the position that `state_dict` returned."""
         self.step, self.update, self.epoch, self.drawn = state["place"]
         self.counts_items = state["told"]
         self.window.load_state_dict(state.get("window", {}))
@@ -51,17 +51,17 @@ class Cursor:
         epochs: int | None,
         steps: int | None,
     ) -> Iterator[tuple[Any, int, bool]]:
-        """Yield the batches up to `epochs` or `steps`, whichever ends first, after drawing again those of before.
+        """Yield the remaining batches until `epochs` or `steps` is reached.
 
-        Whoever trains on a batch counts `step` and `update`.
+        On resuming, first draw the current epoch's earlier batches again. The caller counts `step` and `update`.
 
         Args:
-            batches: returns those of an epoch, so many at most, as `accumulation.windows` does.
-            epochs: passes over the batches in all.
-            steps: backward passes in all.
+            batches: takes a maximum number and returns the batches of an epoch, like `accumulation.windows`.
+            epochs: total number of passes over the batches.
+            steps: total number of backward passes.
 
         Yields:
-            A batch, the size of its window, and whether it ends it.
+            A batch, the size of its window, and whether it is the window's last.
 
         Raises:
             TaskError: an epoch has no batch.
@@ -84,5 +84,5 @@ class Cursor:
 
 
 def no_batch(epoch: int) -> TaskError:
-    """Return the error of an epoch without a batch."""
-    return TaskError(f"epoch {epoch} has no batch; batches must be there at every pass: a list, a DataLoader")
+    """Return the error for an epoch without a batch."""
+    return TaskError(f"epoch {epoch} has no batch; use a list or a DataLoader, which can be iterated repeatedly")

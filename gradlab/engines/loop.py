@@ -1,4 +1,4 @@
-"""The training loop everybody knows, as a generator of rows: forward, backward, step if due, keep."""
+"""The PyTorch training loop as a generator of rows: forward, backward, step if due, keep."""
 
 from __future__ import annotations
 
@@ -33,20 +33,18 @@ def train(
     scheduler: Scheduler | None = None,
     cursor: Cursor | None = None,
 ) -> Iterator[Row]:
-    """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
+    """Train until `epochs` passes over the batches or `steps` backward passes are reached, and yield a row per step.
 
-    A row is yielded after each step, when the update that was due is taken and `.grad` holds what the mode keeps.
-    A window of accumulation ends with its epoch and with the run: a shorter last one is divided by its own length.
-    Where the task's loss is a pair (sum, count), the row has its mean, and a window is divided by its total count.
-    Once an update, `.grad` is clipped to the norm `clip_norm` before the optimizer's step, and `scheduler` steps after
-    it.
+    A row is yielded after any due update, when `.grad` holds what the mode keeps. An accumulation window ends with its
+    epoch: a shorter last window is divided by its own length. If the task's loss is a pair (sum, count), rows hold the
+    mean, and a window is divided by its total count.
 
-    With a `cursor`, training resumes where that stands, and moves it.
+    Every update clips `.grad` to the norm `clip_norm`, steps the optimizer, then steps the `scheduler`. Training
+    resumes at `cursor` and advances it.
 
     Raises:
-        TaskError: the loss is not a scalar with a graph behind it, nor at every step a pair of that and how many items
-            it sums; or an epoch has no batch.
-        ModeError: a user's own mode left something that cannot be a gradient.
+        TaskError: the loss is neither a scalar tensor with a graph nor a pair (sum, count); or an epoch has no batch.
+        ModeError: a user's own mode left an invalid gradient.
     """
     from torch.nn.utils import clip_grad_norm_
 
@@ -67,22 +65,22 @@ def train(
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
-            keep_gradients()  # keep × gradient in .grad: what this project is about
+            keep_gradients()  # leaves keep × gradient in .grad
             cursor.update += 1
         cursor.step += 1
         yield row
 
 
 def _check_kind(loss: object, items: float | None, cursor: Cursor) -> None:
-    """Check the first loss, which decides whether all are pairs (sum, count).
+    """Check the first loss. It decides whether all losses are pairs (sum, count).
 
     Raises:
-        TaskError: it is not a scalar with a graph behind it, or a later loss is of the other kind.
+        TaskError: the first loss is not a scalar tensor with a graph, or a later loss is of the other kind.
     """
     if cursor.counts_items is not None:
         raise TaskError(
-            "the task's loss is a pair (sum, count) in one step and none in another, "
-            f"which is step {cursor.step}; return one kind"
+            f"the task's loss changed between a scalar and a pair (sum, count) in step {cursor.step}; "
+            "return the same kind in every step"
         )
     check_scalar(loss)
     cursor.counts_items = items is not None
@@ -91,7 +89,7 @@ def _check_kind(loss: object, items: float | None, cursor: Cursor) -> None:
 def _keep_function(
     mode: Mode, optimizer: Optimizer, parameters: list[nn.Parameter], update: int
 ) -> Callable[[], object]:
-    """Return what leaves keep × gradient in `.grad`; chosen once, so that a step pays for nothing but that."""
+    """Return the function that leaves keep × gradient in `.grad`; chosen once, to save time per step."""
     if (own := mode.rewrite_grad) is not None:
         return partial(_call_own_mode, mode, own, parameters, count(update))
     if mode.keep == 0:
@@ -108,10 +106,10 @@ def _keep_function(
 
 
 def _call_own_mode(mode: Mode, own: RewriteGrad, parameters: list[nn.Parameter], updates: Iterator[int]) -> None:
-    """Let a user's function leave anything in `.grad` that backward can add to and a step can follow.
+    """Call a user's mode and check what it leaves in `.grad`.
 
     Raises:
-        ModeError: it left something that cannot be a gradient of the parameter, or another parameter.
+        ModeError: `.grad` or a parameter has another shape or type now, or a graph.
     """
     update = next(updates)
     before = [(parameter.shape, parameter.dtype) for parameter in parameters]

@@ -1,4 +1,4 @@
-"""What a task's loss returns, checked: a scalar tensor, or a pair (sum, count)."""
+"""Checks of a task's loss: a scalar tensor, or a pair (sum, count)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from gradlab.errors import TaskError, kind_of, shortened
 
 
 def mean_and_items(loss: Any, step: int = 0) -> tuple[Any, float | None]:
-    """Return the mean loss; and how many items it is the mean of, where the task's loss is a pair (sum, count).
+    """Return the mean loss and its number of items; None unless the loss is a pair (sum, count).
 
     Raises:
-        TaskError: it is a tuple, but not such a pair.
+        TaskError: the loss is a tuple, but not such a pair.
     """
     if not isinstance(loss, tuple):
         return loss, None
@@ -22,30 +22,27 @@ def mean_and_items(loss: Any, step: int = 0) -> tuple[Any, float | None]:
     items = count.item() if hasattr(count, "item") and getattr(count, "ndim", 1) == 0 else count
     if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
         raise TaskError(
-            f"the task's loss returned (sum, count) with a count of {shortened(items)} in step {step}; "
-            "it must be a number greater than 0: leave out a batch that has nothing to count"
+            f"the task's loss returned (sum, count) with count {shortened(items)} in step {step}; "
+            "the count must be greater than 0: skip batches without items"
         )
     if (found := _not_scalar(total)) is not None:
         raise TaskError(
-            f"the task's loss returned (sum, count) with {found} for the sum; "
-            "it must be a scalar tensor: the sum of the losses"
+            f"the task's loss returned (sum, count) with {found} as the sum; the sum must be a scalar tensor"
         )
     return total / items, items
 
 
 def check_scalar(loss: Any) -> None:
-    """Raise TaskError for a loss that is not a scalar tensor with a graph behind it."""
+    """Raise TaskError unless the loss is a scalar tensor with a graph."""
     if (found := _not_scalar(loss)) is not None:
-        would = "take its mean" if hasattr(loss, "shape") else "return that or a tuple (sum, count)"
-        raise TaskError(f"the task's loss must be a scalar tensor, got {found}; {would}")
+        advice = "take its mean" if hasattr(loss, "shape") else "return a scalar tensor or a tuple (sum, count)"
+        raise TaskError(f"the task's loss must be a scalar tensor, got {found}; {advice}")
     if not loss.requires_grad:
-        raise TaskError(
-            "the task's loss has no graph behind it, so backward() finds no gradient; compute it from model(…)"
-        )
+        raise TaskError("the task's loss has no graph, so backward() has no gradient; compute the loss from model(…)")
 
 
 def _not_scalar(loss: object) -> str | None:
-    """Describe a loss that is not a tensor of one element."""
+    """Describe the loss if it is not a tensor with one element, else return None."""
     import torch
 
     if not isinstance(loss, torch.Tensor):

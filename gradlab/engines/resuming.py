@@ -1,11 +1,10 @@
-"""The state of a training between two steps: enough to resume later, bit for bit as if it had never stopped.
+"""The state of a training between two steps. It is enough to resume bit for bit.
 
-That is the weights and buffers, `.grad` (what a mode keeps is part of the state here), optimizer and schedule, all
-generators that random numbers come from, and the position: how many of the epoch's batches are drawn.
+It consists of weights, buffers, `.grad`, optimizer, schedule, all random generators, and the position in the epoch.
 
-Iterators cannot be saved. So the states of the generators are recorded when a pass over the batches begins. To resume,
-batches are drawn again from there and thrown away. The last of them must equal the batch that was drawn before.
-Otherwise the task does not draw the same batches twice, and the training cannot resume.
+Iterators cannot be saved. So the state of the generators is saved at the start of each pass over the batches. On
+resuming, the epoch's earlier batches are drawn again from that state and discarded. The last one must equal the batch
+that was drawn before. If it differs, the training cannot resume.
 """
 
 from __future__ import annotations
@@ -32,25 +31,25 @@ if TYPE_CHECKING:
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
-MOST_SEARCHED = 1000  # elements of a container; a longer one is taken to hold data and no generator
+MOST_SEARCHED = 1000  # elements; longer containers are assumed to hold data, not generators
 
 
 class CannotResumeError(Exception):
-    """A training cannot resume from what was saved."""
+    """A training cannot resume from its checkpoint."""
 
 
 class Checkpoint(NamedTuple):
-    """What a checkpoint holds: the run that it belongs to, how far that was, and its state."""
+    """A checkpoint: its run's identity, progress and state."""
 
     identity: str
-    versions: dict[str, str]  # the rows depend on them
+    versions: dict[str, str]  # of gradlab, torch and Python: rows depend on them
     step: int
-    seconds: float  # of training until then
-    rows_sha256: str  # of the log until then
+    seconds: float  # training time so far
+    rows_sha256: str  # of the log so far
     state: dict[str, Any]
 
     def to_bytes(self) -> bytes:
-        """Return the content of the checkpoint's file."""
+        """Return the content of the checkpoint file."""
         import torch
 
         content = io.BytesIO()
@@ -59,18 +58,18 @@ class Checkpoint(NamedTuple):
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Checkpoint:
-        """Return the checkpoint in a file; nothing in it is executed: only tensors and plain values are accepted.
+        """Read a checkpoint file. Only tensors and plain values are accepted, so no code in it is executed.
 
         Raises:
-            CannotResumeError: it is not a checkpoint of this version of gradlab.
+            CannotResumeError: the file is not a checkpoint of this version of gradlab.
         """
         import torch
 
         try:
             found = cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-        except (MemoryError, OSError):  # nothing is wrong with the checkpoint
+        except (MemoryError, OSError):  # the checkpoint itself may be fine
             raise
-        except Exception as error:  # torch has many ways to refuse
+        except Exception as error:  # torch raises many types
             raise CannotResumeError(f"it is not a checkpoint: {shortened(error, 120)}") from None
         kinds = zip(found, (str, dict, int, float, str, dict), strict=True)
         if (
@@ -78,16 +77,16 @@ class Checkpoint(NamedTuple):
             or found.step <= 0
             or not 0 <= found.seconds < math.inf
         ):
-            raise CannotResumeError("it is not a checkpoint: it does not hold what one does")
+            raise CannotResumeError("it is not a checkpoint: a field has the wrong type or value")
         return found
 
 
 class Generators:
-    """The generators of a training: Python's, NumPy's and torch's global ones, and those that the task holds.
+    """The random generators of a training: the global ones of Python, NumPy and torch, and the task's own.
 
     Attributes:
-        own: those of the task.
-        begin: the states of all when the current pass over the batches began.
+        own: the task's own generators.
+        begin: the states of all generators at the start of the current pass over the batches.
     """
 
     def __init__(self, task: Task) -> None:
@@ -104,25 +103,23 @@ class Generators:
             "python": random.getstate(),
             "numpy": numpy.random.get_state() if numpy else None,
             "torch": torch.get_rng_state(),
-            # Asking a GPU for its state would start it, even for a run on the CPU.
+            # Querying the state would initialize CUDA, even in a CPU run.
             "cuda": cuda.get_rng_state_all() if cuda.is_initialized() else [],
             "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
             "own": [_state_of(each) for each in self.own],
         }
 
     def set(self, state: Mapping[str, Any]) -> None:
-        """Put all generators into the states that `now` returned, in this process or another."""
+        """Restore the states that `now` returned, in this process or another."""
         import torch
 
         if len(state["own"]) != len(self.own):
-            raise CannotResumeError(
-                f"it held {len(state['own'])} generators of the task, which has {len(self.own)} now"
-            )
+            raise CannotResumeError(f"the task had {len(state['own'])} generators and has {len(self.own)} now")
         random.setstate(state["python"])
         if state["numpy"] is not None:
             import numpy as np
 
-            np.random.set_state(state["numpy"])  # the global one, which is what users draw from
+            np.random.set_state(state["numpy"])  # the global generator: users draw from it
         torch.set_rng_state(state["torch"])
         if state["cuda"]:
             torch.cuda.set_rng_state_all(state["cuda"])
@@ -133,13 +130,13 @@ class Generators:
 
 
 class RewindableBatches:
-    """Batches that record the states of the generators when a pass begins, so that the pass can be drawn again."""
+    """Batches that save the states of the generators at the start of a pass, so the pass can be drawn again."""
 
     def __init__(self, batches: Iterable[Any], generators: Generators) -> None:
         self.batches, self.generators = batches, generators
 
     def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]  # a TypeError where there is no length is what is wanted
+        return len(self.batches)  # type: ignore[arg-type]  # raises TypeError without a length, as intended
 
     def __iter__(self) -> Iterator[Any]:
         self.generators.begin = self.generators.now()
@@ -147,20 +144,20 @@ class RewindableBatches:
 
 
 def rewindable(task: Task, generators: Generators) -> Task:
-    """Return the task with batches that can be drawn again; a plain list can be anyway."""
+    """Return the task with batches that can be drawn again; a plain list needs no change."""
     is_plain = type(task.batches) in (list, tuple)
     return task if is_plain else replace(task, batches=RewindableBatches(task.batches, generators))
 
 
 class TrainingState:
-    """All that has a state in a training.
+    """All parts of a training that have a state.
 
     Attributes:
-        task: what to train on: the task given, with batches that can be drawn again.
-        optimizer: the one given.
-        scheduler: the one given.
-        cursor: to be passed to the training loop.
-        generators: of the task, and global ones.
+        task: the given task, with batches that can be drawn again; train this one.
+        optimizer: the given optimizer.
+        scheduler: the given schedule.
+        cursor: the position; pass it to the training loop.
+        generators: the task's own and the global generators.
     """
 
     def __init__(self, task: Task, optimizer: Optimizer, scheduler: Scheduler | None) -> None:
@@ -169,7 +166,7 @@ class TrainingState:
         self.optimizer, self.scheduler, self.cursor = optimizer, scheduler, Cursor()
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all that the training needs to resume after the last row: tensors and plain values."""
+        """Return the state after the last row, as tensors and plain values."""
         model, generators = self.task.model, self.generators
         return {
             **self.cursor.state_dict(),
@@ -183,13 +180,13 @@ class TrainingState:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Restore what `snapshot` returned for another training of the same task; this one was just built.
+        """Restore what `snapshot` returned, in a training that was just built.
 
-        The training itself draws the batches of the current pass again, from generators put back to where the pass
-        began. It then calls `cursor.on_redrawn`.
+        The generators return to the start of the current pass. The training loop then draws its earlier batches again
+        and calls `cursor.on_redrawn`.
 
         Raises:
-            CannotResumeError: the task has changed; the training raises it, too, when it draws other batches.
+            CannotResumeError: the task has changed. The training loop raises it too, if the batches differ.
         """
         _check_same_model(state, self.task.model)
         self._load(state)
@@ -214,7 +211,7 @@ class TrainingState:
         if state["optimizer"] is not None:
             load_optimizer(state["optimizer"], self.optimizer)
         if state["scheduler"] is not None:
-            self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # what gave a state takes it
+            self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # same class as when saved
         self.cursor.load_state_dict(state)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if window.kept:
@@ -223,7 +220,7 @@ class TrainingState:
 
 
 def _check_same_model(state: Mapping[str, Any], model: nn.Module) -> None:
-    """Raise CannotResumeError where the model has not the weights and buffers that were saved."""
+    """Raise CannotResumeError unless the model has the saved weights and buffers, by name, shape and type."""
     for found, saved in ((model.state_dict(), state["model"]), (_hidden_buffers(model), state["buffers"])):
         if _shapes(found) != _shapes(saved):
             raise CannotResumeError("the model has other weights or buffers now")
@@ -236,7 +233,7 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
-    """Load an optimizer's state, each tensor in the type that it had: torch brings all to the parameters' type."""
+    """Load an optimizer's state with its original types: torch's method converts all to the parameters' type."""
     optimizer.load_state_dict(saved)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for nth, values in saved["state"].items():
@@ -247,18 +244,18 @@ def load_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
 
 
 def state_dict_of(thing: object) -> Any:
-    """Return the state of an optimizer or a schedule; None of what has none."""
+    """Return the state of an optimizer or a schedule; None if it has none."""
     return thing.state_dict() if hasattr(thing, "state_dict") else None
 
 
 def _hidden_buffers(model: nn.Module) -> dict[str, Any]:
-    """Return the buffers that a state_dict leaves out."""
+    """Return the buffers that are not in the model's state_dict."""
     saved = model.state_dict().keys()
     return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
 
 
 def _own_generators(roots: list[object]) -> Iterator[Any]:
-    """Yield the generators that can be reached from what a user has built, always in the same order."""
+    """Yield the generators that are reachable from these objects, always in the same order."""
     import torch
 
     numpy = sys.modules.get("numpy")
@@ -270,7 +267,7 @@ def _own_generators(roots: list[object]) -> Iterator[Any]:
             continue
         seen.add(id(thing))
         if isinstance(thing, random.SystemRandom):
-            continue  # it has no state
+            continue  # has no state
         if isinstance(thing, kinds):
             yield thing
         else:
@@ -278,7 +275,7 @@ def _own_generators(roots: list[object]) -> Iterator[Any]:
 
 
 def _contents_of(thing: object) -> Iterator[object]:
-    """Yield what a value holds: elements, attributes, and what a function closes over, defaults to or names."""
+    """Yield an object's elements and attributes; of a function: closure, defaults and the generators it names."""
     if isinstance(thing, Mapping | list | tuple | set) and len(thing) < MOST_SEARCHED:
         yield from thing.values() if isinstance(thing, Mapping) else thing
     if isinstance(thing, FunctionType):
@@ -298,7 +295,7 @@ def _contents_of(thing: object) -> Iterator[object]:
 def _is_filled(cell: Any) -> bool:
     try:
         return cell.cell_contents is not None
-    except ValueError:  # a variable that has no value yet
+    except ValueError:  # a variable without a value yet
         return False
 
 
@@ -319,7 +316,7 @@ def _set_state(generator: Any, state: Any) -> None:
 
 
 def to_plain_values(state: Any) -> Any:
-    """Return states of generators with NumPy's arrays as lists: nothing but tensors and plain values is saved."""
+    """Return generator states with NumPy arrays as lists: checkpoints hold only tensors and plain values."""
     if isinstance(state, dict):
         return {key: to_plain_values(each) for key, each in state.items()}
     if isinstance(state, list | tuple):

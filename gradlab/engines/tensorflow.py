@@ -1,12 +1,11 @@
-"""The same training in TensorFlow: `tf.GradientTape` in the place of `loss.backward()`.
+"""The same training in TensorFlow: `tf.GradientTape` replaces `loss.backward()`.
 
-"What is TensorFlow's zero_grad?" There is none, for there is nothing to clear: `tape.gradient` *returns* the gradient
-of what the tape has seen, a fresh one at each call. PyTorch's `backward` *adds* to `.grad`, which lasts until somebody
-clears it. So plain TensorFlow is mode `zero_grad`; whoever sums the returned gradients by hand, as one does to
-accumulate them, and never starts from nothing again has written `no_zero_grad`.
+TensorFlow has no `zero_grad` because it has nothing to clear: every call of `tape.gradient` *returns* a new gradient.
+PyTorch's `backward` *adds* to `.grad`. So plain TensorFlow is mode `zero_grad`. Code that sums the returned gradients
+and never resets the sum is mode `no_zero_grad`.
 
-Every mode is written by hand here: the same weights, batches and rule as in `gradlab.engines.loop`, with the gradients
-in a list instead of in `.grad`. TensorFlow (`pip install 'gradlab[tensorflow]'`) is imported when a training begins.
+This module writes out every mode, with the weights, batches and rule of `gradlab.engines.loop`, but keeps gradients in
+a list instead of `.grad`. TensorFlow (`pip install 'gradlab[tensorflow]'`) is imported when training starts.
 """
 
 from __future__ import annotations
@@ -42,22 +41,22 @@ _ENGINE = "engine 'tensorflow'"
 def train(
     task: Task, mode: Mode, lr: float, *, epochs: int | None = None, steps: int | None = None, threads: int = 1
 ) -> Iterator[Row]:
-    """Train as `gradlab.engines.loop.train` does, by plain gradient descent in TensorFlow, and yield the same rows.
+    """Train by plain gradient descent in TensorFlow, and yield the same rows as `gradlab.engines.loop.train`.
 
-    In the end the trained weights are in `task.model` too; its `.grad` is never touched. That zero_grad:fill clears by
-    zeros makes no difference here.
+    At the end, copy the trained weights into `task.model`; its `.grad` does not change. `zero_grad:fill` equals
+    `zero_grad` here.
 
     Raises:
-        TaskError: the model or the loss has no counterpart here, the loss of the first batch is not the one that torch
-            computes, or an epoch has no batch.
-        GradlabError: TensorFlow is not to be had, or was started before with another number of threads.
+        TaskError: the model or loss cannot be converted, the converted loss differs from torch's, or an epoch has no
+            batch.
+        GradlabError: TensorFlow is not available, or already runs with another number of threads.
     """
     tf = start(threads)
     model, variables = _model(task)
     criterion = _criterion(task)
     weights = [variable for parameter, variable in variables.items() if parameter.requires_grad]
     zeros = [tf.zeros_like(w) for w in weights]
-    gradients = zeros  # what PyTorch holds in .grad
+    gradients = zeros  # the counterpart of .grad in PyTorch
     cursor = Cursor()
     for batch, window, due in cursor.remaining(partial(windows, task.batches, mode.every), epochs, steps):
         expected = _torch_loss(task, batch) if cursor.step == 0 else None
@@ -66,14 +65,14 @@ def train(
             loss = criterion(model(_tensor(inputs)), _tensor(targets))
             share = loss / window if mode.mean else loss
         fresh = tape.gradient(share, weights)  # of this batch alone
-        gradients = [G + g for G, g in zip(gradients, fresh, strict=True)]  # what backward() does by itself
+        gradients = [G + g for G, g in zip(gradients, fresh, strict=True)]  # backward() does this in PyTorch
         row = Row(cursor.step, cursor.update, cursor.epoch, float(loss))
         if expected is not None:
             _check_same(row.loss, expected)
         if due:
             for w, gradient in zip(weights, gradients, strict=True):
-                w.assign_sub(lr * gradient)  # not Keras's SGD: it rounds lr to float32 whatever the weights are
-            gradients = [mode.keep * G for G in gradients] if mode.keep else zeros  # 0 × infinity is no number
+                w.assign_sub(lr * gradient)  # not Keras's SGD, which always rounds lr to float32
+            gradients = [mode.keep * G for G in gradients] if mode.keep else zeros  # 0 × infinity is NaN
             cursor.update += 1
         cursor.step += 1
         yield row
@@ -81,27 +80,28 @@ def train(
 
 
 def start(threads: int = 1) -> Any:
-    """Return TensorFlow, started on the CPU with so many threads, as results may depend on them.
+    """Return the module `tensorflow`, set to the CPU and this number of threads: results may depend on it.
 
     Raises:
-        GradlabError: it is not installed, does not import, or was started before with another number of threads.
+        GradlabError: TensorFlow is not installed, cannot be imported, or already runs with other settings.
     """
-    if importlib.util.find_spec("tensorflow") is None:  # at once, without the seconds of the import
+    if importlib.util.find_spec("tensorflow") is None:  # without the slow import
         raise GradlabError(f"{_ENGINE} needs TensorFlow, which is not installed\npip install 'gradlab[tensorflow]'")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no lines on stderr; read at the first import, as is the next
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # sums in the same order on every run
+    # TensorFlow reads both variables at its first import.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no log lines on stderr
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # sums in the same order in every run
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise GradlabError(f"TensorFlow is installed but does not import: {shortened(error, 200)}") from None
+        raise GradlabError(f"TensorFlow is installed but cannot be imported: {shortened(error, 200)}") from None
     try:
         tf.config.set_visible_devices([], "GPU")
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # what is set already may be set again, but not changed
+    except RuntimeError:  # raised only if the settings would change
         wanted = counted(threads, "thread")
         raise ExperimentError(
-            f"TensorFlow is running already, and not on the CPU with {wanted}: train in a process of its own"
+            f"TensorFlow already runs with other settings than CPU and {wanted}; train in a separate process"
         ) from None
     return tf
 
@@ -112,25 +112,25 @@ def _tensor(value: torch.Tensor) -> Any:
     return tf.convert_to_tensor(value.detach().cpu().numpy())
 
 
-# What is converted must be what torch would train
+# Compare the converted loss with torch's
 
 
 def _torch_loss(task: Task, batch: Any) -> torch.Tensor:
-    """Return the loss of the batch as the task itself computes it, without a trace in `.grad`."""
+    """Return the batch's loss as the task computes it in torch; `.grad` does not change."""
     import torch
 
     with torch.no_grad():
         loss = task.loss(task.model, batch)
     if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-        raise TaskError(f"{_ENGINE} needs the loss that Task.supervised makes, a scalar tensor, got {kind_of(loss)}")
+        raise TaskError(f"{_ENGINE} needs a scalar loss, as Task.supervised makes it, got {kind_of(loss)}")
     return loss
 
 
 def _check_same(loss: float, expected: torch.Tensor) -> None:
-    """Raise TaskError where the converted loss is another than torch's by more than rounding.
+    """Raise TaskError if the converted loss differs from torch's by more than rounding.
 
-    That is the root of the type's precision, relative to the loss, as sums of many terms are rounded in another order;
-    a loss of which nothing but rounding is left is one below a hundred times that precision.
+    The relative tolerance is √eps of the loss's type, because long sums round in another order. The absolute tolerance
+    is 100·eps: a smaller loss is all rounding.
     """
     import torch
 
@@ -139,8 +139,8 @@ def _check_same(loss: float, expected: torch.Tensor) -> None:
         return
     if not (math.isnan(loss) and math.isnan(wanted)):
         raise TaskError(
-            f"{_ENGINE} would train another loss: converted, that of the first batch is {loss:.6g}, but the task's "
-            f"own is {wanted:.6g}\nit must be criterion(model(inputs), targets), as Task.supervised makes it"
+            f"{_ENGINE} cannot convert the loss: on the first batch it is {loss:.6g}, but {wanted:.6g} in torch\n"
+            "the loss must be criterion(model(inputs), targets), as Task.supervised makes it"
         )
 
 
@@ -148,21 +148,23 @@ def _check_same(loss: float, expected: torch.Tensor) -> None:
 
 
 def _model(task: Task) -> tuple[Apply, Variables]:
-    """Return the model as a function of TensorFlow, and the variables that hold its weights."""
+    """Return the model as a TensorFlow function, and the variables with its weights."""
     variables: Variables = {}
     apply = _layer(task.model, variables)
     for name, parameter in task.model.named_parameters():
-        if parameter not in variables:  # as under torch.nn.utils.weight_norm
-            raise TaskError(f"{_ENGINE} cannot convert the model's parameter '{name}': no Linear holds it")
+        if parameter not in variables:  # for example with torch.nn.utils.weight_norm
+            raise TaskError(
+                f"{_ENGINE} cannot convert the model's parameter '{name}': it is no weight or bias of a Linear layer"
+            )
     return apply, variables
 
 
-# Where a module keeps what runs beside its forward.
+# Where a module stores its hooks.
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def _layer(module: nn.Module, variables: Variables, place: str = "") -> Apply:
-    """Convert a layer, or the layers of a Sequential; `place` is where it stands in the model, such as "0.2"."""
+    """Convert a layer, or the layers of a Sequential; `place` is its position in the model, such as "0.2"."""
     from torch import nn
 
     where = f"layer {place} of the model" if place else "model"
@@ -171,17 +173,17 @@ def _layer(module: nn.Module, variables: Variables, place: str = "") -> Apply:
         layers = [_layer(each, variables, f"{place}.{nth}".lstrip(".")) for nth, each in enumerate(module)]
         return lambda x: reduce(lambda between, layer: layer(between), layers, x)
     known = _layers()
-    if type(module) not in known:  # nor is a subclass known: it may do something else
-        able = _names([*known, nn.Sequential])
-        raise TaskError(f"{_ENGINE} cannot convert the {where}, a {type(module).__name__}; it can convert {able}")
+    if type(module) not in known:  # a subclass may compute something else
+        supported = _names([*known, nn.Sequential])
+        raise TaskError(f"{_ENGINE} cannot convert the {where}, a {type(module).__name__}; it supports {supported}")
     return known[type(module)](module, variables)
 
 
 def _check_hooks(module: nn.Module, where: str) -> None:
-    """Raise TaskError where something runs beside the module's forward, or in its stead."""
-    of_parameters = [parameter for parameter in module.parameters(recurse=False) if parameter._backward_hooks]  # noqa: SLF001 - torch tells hooks in no other way
+    """Raise TaskError if the module has hooks or a replaced forward."""
+    of_parameters = [parameter for parameter in module.parameters(recurse=False) if parameter._backward_hooks]  # noqa: SLF001 - torch has no public list of hooks
     if "forward" in vars(module) or of_parameters or any(getattr(module, name, None) for name in _HOOKS):
-        raise TaskError(f"{_ENGINE} cannot convert the {where}: it has a hook, which is code for torch")
+        raise TaskError(f"{_ENGINE} cannot convert the {where}: it has a hook; remove it or use engine 'loop'")
 
 
 def _layers() -> dict[type, Callable[[Any, Variables], Apply]]:
@@ -198,12 +200,12 @@ def _layers() -> dict[type, Callable[[Any, Variables], Apply]]:
 
 
 def _linear(module: nn.Linear, variables: Variables) -> Apply:
-    """Return x ↦ x·Wᵀ + b, for x of shape (…, inputs) and W of shape (outputs, inputs), as torch keeps it."""
+    """Return x ↦ x·Wᵀ + b, for x of shape (…, inputs) and W of shape (outputs, inputs), as in torch."""
     import tensorflow as tf
 
     bias = cast("torch.Tensor | None", module.bias)
     for parameter in (module.weight, bias):
-        if parameter is not None and parameter not in variables:  # weights that are shared are one variable
+        if parameter is not None and parameter not in variables:  # shared weights become one variable
             variables[parameter] = tf.Variable(_tensor(parameter))
     w = variables[module.weight]
     b = 0 if bias is None else variables[bias]
@@ -237,8 +239,8 @@ def _criterion(task: Task) -> Loss:
 
     if task.criterion is None:
         raise TaskError(
-            f"{_ENGINE} needs a task made by Task.supervised(model, batches, criterion), whose loss it can convert\n"
-            "a loss of your own is code for torch: train it with engine 'loop'"
+            f"{_ENGINE} cannot convert your own loss; make the task with Task.supervised(model, batches, criterion)\n"
+            "or train it with engine 'loop'"
         )
     known: dict[type, Loss] = {
         nn.MSELoss: lambda outputs, targets: tf.reduce_mean(tf.square(_difference(outputs, targets))),
@@ -246,22 +248,24 @@ def _criterion(task: Task) -> Loss:
         nn.CrossEntropyLoss: _cross_entropy,
     }
     kind: type = type(task.criterion)
-    able = f"it can convert {_names(known)}"
+    supported = f"it supports {_names(known)}"
     if kind not in known:
         name = getattr(task.criterion, "__name__", kind.__name__)
-        raise TaskError(f"{_ENGINE} cannot convert the criterion {shortened(name)}; {able}")
+        raise TaskError(f"{_ENGINE} cannot convert the criterion {shortened(name)}; {supported}")
     usual = kind()
     for option in ("reduction", "weight", "ignore_index", "label_smoothing"):
         given = getattr(task.criterion, option, None)
         if given is not getattr(usual, option, None) and given != getattr(usual, option, None):
-            raise TaskError(f"{_ENGINE} cannot convert {kind.__name__} with {option}={given}; {able}, without options")
+            raise TaskError(
+                f"{_ENGINE} cannot convert {kind.__name__} with {option}={given}; {supported}, without options"
+            )
     return known[kind]
 
 
 def _difference(outputs: Any, targets: Any) -> Any:
     if outputs.dtype != targets.dtype:
         raise TaskError(
-            f"{_ENGINE} converts MSELoss and L1Loss of outputs and targets of one type, "
+            f"{_ENGINE} needs outputs and targets of one type for MSELoss and L1Loss, "
             f"got {outputs.dtype.name} and {targets.dtype.name}"
         )
     return outputs - targets
@@ -272,13 +276,13 @@ def _cross_entropy(outputs: Any, targets: Any) -> Any:
 
     if not targets.dtype.is_integer or (len(outputs.shape), len(targets.shape)) != (2, 1):
         raise TaskError(
-            f"{_ENGINE} converts CrossEntropyLoss of outputs (n, classes) and class numbers (n,), "
+            f"{_ENGINE} needs outputs (n, classes) and class numbers (n,) for CrossEntropyLoss, "
             f"got {tuple(outputs.shape)} and {targets.dtype.name} {tuple(targets.shape)}"
         )
     if len(targets) and not 0 <= int(tf.reduce_min(targets)) <= int(tf.reduce_max(targets)) < outputs.shape[1]:
         raise TaskError(
-            f"{_ENGINE} converts CrossEntropyLoss of class numbers from 0 to {outputs.shape[1] - 1}, "
-            f"got {int(tf.reduce_min(targets))} to {int(tf.reduce_max(targets))}; leave out rows that are ignored"
+            f"{_ENGINE} needs class numbers from 0 to {outputs.shape[1] - 1} for CrossEntropyLoss, "
+            f"got {int(tf.reduce_min(targets))} to {int(tf.reduce_max(targets))}; remove rows with other numbers"
         )
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=targets, logits=outputs))
 

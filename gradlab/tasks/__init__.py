@@ -1,8 +1,8 @@
 """Tasks: a model, its batches and its loss.
 
-A task is made by a function of a seed (and options), called once a run after every generator has been seeded, so that
-all modes of one seed start from the same weights and see the same batches. torch is imported inside the functions:
-whoever only lists or checks tasks does not wait for it.
+A function of a seed and options makes the task. It is called once per run, after all generators are seeded. So all
+modes of a seed start from the same weights and see the same batches. The functions import torch themselves, so listing
+and checking tasks is fast.
 """
 
 from gradlab.tasks.builtin import (

@@ -1,4 +1,4 @@
-"""The tasks that come with gradlab."""
+"""The built-in tasks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-TOKENS = 8  # of `mixed_lengths`
+TOKENS = 8  # size of the vocabulary of `mixed_lengths`
 
 
 def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 1, noise: float = 1.0) -> Task:
-    """Linear regression with label noise, in mini-batches, by squared error.
+    """Linear regression with label noise, in mini-batches, with squared error.
 
-    y = w·x + b + noise·ε, with w, b, ε and the `inputs` components of x standard normal; the batches are reshuffled at
-    each epoch.
+    y = w·x + b + noise·ε, where w, b, ε and the `inputs` components of x are standard normal. Batches are reshuffled
+    every epoch.
     """
     import torch
     from torch import nn
@@ -35,9 +35,9 @@ def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 
 
 
 def straight_line(seed: int, loss: str = "l1") -> Task:  # noqa: ARG001 - the weights come from the seeded generator
-    """Fit 0.7·x + 0.3 at 40 points of [0, 0.8), full batch; `loss` is l1 or mse.
+    """Fit 0.7·x + 0.3 at 40 points in [0, 0.8), full batch; `loss` is l1 or mse.
 
-    The points are the first 40 of the 50 from 0 to 0.98 in steps of 0.02.
+    The points are 0, 0.02, …, 0.78.
     """
     import torch
     from torch import nn
@@ -51,9 +51,9 @@ def straight_line(seed: int, loss: str = "l1") -> Task:  # noqa: ARG001 - the we
 
 
 def digits(seed: int, hidden: int = 32, batch_size: int = 64) -> Task:
-    """Classify scikit-learn's 1,797 handwritten digits by a small MLP, by cross-entropy.
+    """Classify scikit-learn's 1,797 handwritten digits with a small MLP and cross-entropy.
 
-    8×8 pixels scaled to [0, 1], `hidden` units with ReLU, 10 classes; all images train.
+    8×8 pixels scaled to [0, 1], `hidden` ReLU units, 10 classes. All images are training data.
     """
     import torch
     from torch import nn
@@ -66,10 +66,10 @@ def digits(seed: int, hidden: int = 32, batch_size: int = 64) -> Task:
 
 
 def linear_4x3(seed: int, samples: int = 100, noise: float = 0.1) -> Task:
-    """Fit y = x·W + b, W 4×3 and b of 3, one sample at a time, by squared error, summed over the three outputs.
+    """Fit y = x·W + b with a 4×3 matrix W, one sample at a time, with squared error summed over the three outputs.
 
-    x is standard normal, as are the W and b that y is made with, to which comes noise·ε; the model starts from others.
-    A batch is one sample, x of shape (4,) and y of shape (3,), always in the same order.
+    x, W, b and the label noise ε are standard normal; y includes noise·ε. The model's initial weights are drawn
+    separately. A batch is one sample, x of shape (4,) and y of shape (3,). Samples keep their order.
     """
     import torch
     from torch import nn
@@ -78,7 +78,7 @@ def linear_4x3(seed: int, samples: int = 100, noise: float = 0.1) -> Task:
     generator = torch.Generator().manual_seed(seed)
     x, weight, bias = (torch.randn(*shape, generator=generator) for shape in [(samples, 4), (4, 3), (3,)])
     y = x @ weight + bias + noise * torch.randn(samples, 3, generator=generator)
-    model = nn.Linear(4, 3)  # holds W transposed
+    model = nn.Linear(4, 3)  # stores W transposed
     nn.init.normal_(model.weight)
     nn.init.normal_(model.bias)
     return Task.supervised(model, list(zip(x, y, strict=True)), nn.MSELoss(reduction="sum"))
@@ -93,12 +93,13 @@ def heads_in_turn(
     rounds: int = 10,
     noise: float = 0.1,
 ) -> Task:
-    """Learn `heads` lines with one hidden layer for all and a head for each: a batch uses one head, the others rest.
+    """Learn `heads` linear functions with a shared hidden layer and one output head per function, one head per batch.
 
-    As with tasks in turn, or the rows of an embedding: in a step, a head that was not used has no gradient (None)
-    after `zero_grad`, and zeros after `zero_grad:fill`, by which momentum and weight decay still move it. Batches
-    (which head, x, y) with x of shape (batch_size, inputs), the heads in turn, the same `heads` batches in each of
-    the `rounds` of an epoch; y = x·w + noise·ε, with w of the head, x and ε standard normal.
+    The gradient of an unused head is None after `zero_grad`, so the optimizer skips it. After `zero_grad:fill` it is
+    zero, so momentum and weight decay still move the head. The same happens in multi-task training.
+
+    Batches are (head, x, y) with x of shape (batch_size, inputs). An epoch repeats the same `heads` batches `rounds`
+    times. y = x·w + noise·ε, where x, ε and each head's w are standard normal.
     """
     import torch
     from torch import nn
@@ -114,7 +115,7 @@ def heads_in_turn(
 
     def loss(model: nn.ModuleDict, batch: tuple[int, Tensor, Tensor]) -> Tensor:
         head, x, y = batch
-        used: nn.Module = model["heads"][head]  # type: ignore[index]  # a ModuleList, which a ModuleDict does not say
+        used: nn.Module = model["heads"][head]  # type: ignore[index]  # a ModuleList
         squares: Tensor = (used(model["shared"](x)) - y) ** 2
         return squares.mean()
 
@@ -122,13 +123,14 @@ def heads_in_turn(
 
 
 def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: int = 16) -> Task:
-    """Repeat a sequence `lag` steps later by an RNN, in chunks: truncated backpropagation through time.
+    """Repeat a sequence with a delay of `lag` steps, with an RNN and truncated backpropagation through time.
 
-    One sequence of `length` numbers −1 and 1, cut into chunks of `chunk`, which are the batches, in order: (which one,
-    inputs, targets), of shapes (n, 1) both. The hidden state goes on from chunk to chunk, detached, and begins anew
-    with the first chunk; so no gradient flows back over a cut. The loss is the squared error *summed* over a chunk:
-    the gradient of a sum over chunks is the sum of their gradients, and `accumulate:N:sum`, N the number of chunks,
-    takes one update for the whole sequence.
+    One sequence of `length` numbers −1 and 1 is cut into chunks of `chunk` numbers. A batch is one chunk: (number of
+    the chunk, inputs, targets), the last two of shape (n, 1). The hidden state is passed on to the next chunk, but
+    detached, so no gradient flows between chunks. The first chunk resets it.
+
+    The loss is the squared error *summed* over a chunk. So the gradient of the whole sequence is the sum of the
+    chunks' gradients, and `accumulate:N:sum` with N chunks takes one update per sequence.
 
     Williams and Peng, An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories,
     1990.
@@ -149,7 +151,7 @@ def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: in
         nonlocal state
         nth, inputs, targets = batch
         seen, state = model["rnn"](inputs, None if nth == 0 else state)
-        state = state.detach()  # the cut
+        state = state.detach()  # cuts the graph between chunks
         squares: Tensor = (model["out"](seen) - targets) ** 2
         return squares.sum()
 
@@ -157,13 +159,14 @@ def echo(seed: int, length: int = 200, chunk: int = 20, lag: int = 3, hidden: in
 
 
 def mixed_lengths(seed: int, sequences: int = 40, short: int = 4, long: int = 36, slips: float = 0.1) -> Task:
-    """Predict the next token of sequences that count up when they are long and down when they are short.
+    """Predict the next token of sequences that count up if they are long and down if they are short.
 
-    Half of the `sequences` have `short` transitions and half `long`; 8 tokens, counted modulo 8 from a random one, but
-    a share `slips` of all tokens is drawn anew. A batch is one sequence, in a new order at each pass, and the loss a
-    pair: the cross-entropy summed over its transitions, and their number. The model is a table: the logits of the next
-    token for each token. It cannot know which kind of sequence it reads, so what it comes to say is how often each
-    follows: by tokens 9 times in 10 the next one up, by sequences 1 time in 2.
+    Half of the `sequences` have `long` transitions, half `short`. Sequences start at a random token and count modulo
+    8; a share `slips` of all tokens is random. A batch is one sequence, in a new order every epoch. The loss is a
+    pair: the cross-entropy summed over the transitions, and their number.
+
+    The model is a table with the logits of the next token for every token. It cannot see the kind of sequence, so it
+    learns how often each token follows. Weighted by tokens, 9 of 10 count up; weighted by sequences, 1 of 2.
     """
     import torch
     from torch import nn
@@ -197,7 +200,7 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 class _Shuffled:
-    """Batches in a new order at each pass."""
+    """Batches in a new order every pass."""
 
     def __init__(self, batches: list[Tensor], generator: torch.Generator) -> None:
         self.batches, self.generator = batches, generator
@@ -213,7 +216,7 @@ class _Shuffled:
 
 
 def _counted(transitions: int, stride: int, slips: float, generator: torch.Generator) -> Tensor:
-    """Return `transitions` + 1 tokens, each the one before plus `stride`, but a share `slips` of them drawn anew."""
+    """Return `transitions` + 1 tokens that count by `stride`; a share `slips` of them is random."""
     import torch
 
     drawn = torch.randint(0, TOKENS, (transitions + 1,), generator=generator)

@@ -1,4 +1,4 @@
-"""The same start for every mode: what is compared is refused unless seed and options alone decide it."""
+"""The same start for every mode: a task is refused unless seed and options determine its weights and batches."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from gradlab.tasks.task import Task
 
 
-HASHED = 32  # batches: enough to find one that is not drawn from the seed, few enough not to wait for
+HASHED = 32  # batches: enough to detect random ones, few enough to be fast
 
 
 class Start(NamedTuple):
-    """What a run starts from: SHA-256 of the initial weights, and of each of the first 32 batches of an epoch."""
+    """The start of a run: SHA-256 of the initial weights, and of each of the first 32 batches of an epoch."""
 
     weights: str
     batches: tuple[str, ...]
 
 
 def start_of(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
-    """Return the start that all runs of this task and seed have, found by building the task twice.
+    """Return the common start of all runs of this task and seed, after building the task twice.
 
     Raises:
-        UnfairTaskError: the two differ, so that modes could not be compared.
+        UnfairTaskError: the two differ, so modes cannot be compared.
     """
     one, other = _start(task, seed, options), _start(task, seed, options)
     if one.weights != other.weights:
@@ -42,11 +42,10 @@ def start_of(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
 
 
 def verified(task: TaskName, seed: int, built: Task, start: Start) -> Task:
-    """Return the task as built for a run, its batches verified when training draws them for the first time.
+    """Check the task's weights, and return the task with batches that are checked in their first pass.
 
     Raises:
-        UnfairTaskError: it has other weights than all runs of this task and seed start from; or, once they are drawn,
-            other batches.
+        UnfairTaskError: the weights differ from `start`. Drawing batches that differ raises it too.
     """
     if hash_of(built.model.state_dict()) != start.weights:
         raise _unfair(task, seed, *_WEIGHTS)
@@ -54,7 +53,7 @@ def verified(task: TaskName, seed: int, built: Task, start: Start) -> Task:
 
 
 def uses_global_generators(batches: Iterable[Any]) -> bool:
-    """Say whether batches may draw from a global generator: all but lists and our own minibatches may."""
+    """Return whether batches may draw from a global generator: all except lists and `Minibatches` may."""
     import torch
 
     inner = batches.batches if isinstance(batches, _VerifiedBatches) else batches
@@ -64,13 +63,13 @@ def uses_global_generators(batches: Iterable[Any]) -> bool:
 
 
 class _VerifiedBatches:
-    """Batches that are compared with the expected hashes in their first pass."""
+    """Batches whose first pass is compared with the expected hashes."""
 
     def __init__(self, batches: Iterable[Any], expected: tuple[str, ...], error: UnfairTaskError) -> None:
         self.batches, self.expected, self.error = batches, expected, error
 
     def __len__(self) -> int:
-        return len(self.batches)  # type: ignore[arg-type]  # a TypeError where there is no length is what is wanted
+        return len(self.batches)  # type: ignore[arg-type]  # raises TypeError without a length, as intended
 
     def __iter__(self) -> Iterator[Any]:
         expected, self.expected = self.expected, ()
@@ -92,13 +91,13 @@ def _start(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
     return Start(weights, hashes)
 
 
-# What differs between two calls, and how to make it the same.
+# The difference between two calls, and how to fix it.
 _WEIGHTS = ("initial weights", "make the model inside the task's function")
 _BATCHES = ("first batches", "shuffle with generator=torch.Generator().manual_seed(seed)")
 
 
-def _unfair(task: TaskName, seed: int, what: str, mend: str) -> UnfairTaskError:
+def _unfair(task: TaskName, seed: int, difference: str, fix: str) -> UnfairTaskError:
     return UnfairTaskError(
-        f"task '{task.name}' is not deterministic: two calls with seed {seed} give different {what}\n"
-        f"modes are compared from one start, so draw everything from the seed: {mend}"
+        f"task '{task.name}' is not deterministic: two calls with seed {seed} give different {difference}\n"
+        f"all modes must start alike, so draw everything from the seed: {fix}"
     )

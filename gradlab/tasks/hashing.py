@@ -9,19 +9,19 @@ from contextlib import suppress
 
 
 def hash_of(value: object) -> str:
-    """Return the SHA-256 of tensors, arrays and plain values, nested in any way: type, shape and content."""
+    """Return the SHA-256 of the type, shape and content of nested tensors, arrays and plain values."""
     digest = hashlib.sha256()
     _feed(digest, value)
     return digest.hexdigest()
 
 
 def _feed(digest: hashlib._Hash, value: object, around: tuple[int, ...] = ()) -> None:
-    """Feed the digest with type, shape and content of `value`, which stands inside the objects with ids `around`."""
+    """Feed the digest with type, shape and content of `value`; `around` holds the ids of the objects around it."""
     import torch
 
     digest.update(type(value).__name__.encode())
     if id(value) in around:
-        return  # a circle
+        return  # a reference cycle
     inside = (*around, id(value))
     if isinstance(value, torch.Tensor):
         dense = value.detach() if value.layout == torch.strided else value.detach().to_dense()
@@ -38,7 +38,7 @@ def _feed(digest: hashlib._Hash, value: object, around: tuple[int, ...] = ()) ->
             _feed(digest, each, inside)
         digest.update(str(len(value)).encode())
     elif not _attributes(value) or isinstance(value, str | bytes):
-        with suppress(pickle.PicklingError, TypeError, AttributeError):  # where nothing but the type can be compared
+        with suppress(pickle.PicklingError, TypeError, AttributeError):  # then only the type counts
             digest.update(pickle.dumps(value))
     for name, each in _attributes(value).items():
         digest.update(name.encode())
@@ -46,7 +46,7 @@ def _feed(digest: hashlib._Hash, value: object, around: tuple[int, ...] = ()) ->
 
 
 def _attributes(value: object) -> dict[str, object]:
-    """Return what an object of a user's class holds, in a `__dict__` or in slots; an array's content among it."""
+    """Return the attributes of an object, from `__dict__` and slots, and the content of an array."""
     slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
     held = {name: getattr(value, name) for name in slots if hasattr(value, name)} | dict(
         getattr(value, "__dict__", {})

@@ -1,4 +1,4 @@
-"""From the name of a task to a task: finding it, importing a user's own, checking its options, building it."""
+"""Turn the name of a task into a task: find it, import it, check its options, build it."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ TaskName = user_code.FunctionName
 
 
 def find(name: str, folder: Path | None = None) -> TaskName:
-    """Say where the task `name` comes from, without importing it.
+    """Find the task `name` without importing it.
 
-    A relative FILE.py is looked for in `folder`, then in the current folder.
+    A relative FILE.py is searched for in `folder`, then in the current folder.
 
     Raises:
-        TaskError: no built-in task has that name, or there is no such file.
+        TaskError: no built-in task has that name, or the file does not exist.
     """
     if ":" not in name:
         key = name.strip().lower().replace("-", "_")
         if key in BUILT_IN:
             return TaskName(key, key)
-        hint = f"\na task in a file is named {shortened(name)}:FUNCTION" if name.endswith(".py") else ""
+        hint = f"\nfor a task in a file, write {shortened(name)}:FUNCTION" if name.endswith(".py") else ""
         raise TaskError(unknown("task", name, [*BUILT_IN, "FILE.py:NAME", "package.module:NAME"]) + hint)
     return user_code.find(name, folder)
 
 
 def load(task: TaskName) -> Callable[..., object]:
-    """Return the function that makes the task; a user's own is imported, anew when its file has changed since.
+    """Return the function that makes the task. Import a user's file, and again after it changed.
 
     Raises:
-        TaskError: the file does not import, or has no such function.
+        TaskError: the file cannot be imported, or has no such function.
     """
     return BUILT_IN[task.function] if task.name in BUILT_IN else user_code.load(task)
 
 
 def check_options(task: TaskName, options: Mapping[str, object]) -> None:
-    """Check `options` against the signature of the task's function; a user's own is imported for that.
+    """Check `options` against the signature of the task's function. This imports a user's file.
 
     Raises:
-        TaskError: options that the task does not take or that have another type, and those that it needs.
+        TaskError: an option is unknown, missing, or of the wrong type.
     """
     raise_together([fault for _, fault in faults_of_options(task, options)], TaskError)
 
 
 def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator[tuple[str, TaskError]]:
-    """Yield each option that does not hold, and the error that says so.
+    """Yield each invalid option with its error.
 
     Raises:
-        TaskError: the task does not import, or has parameters that cannot be read, or takes no seed.
+        TaskError: the task cannot be imported, its signature cannot be read, or it takes no seed.
     """
     try:
         parameters = dict(inspect.signature(load(task)).parameters)
     except ValueError:
-        raise TaskError(f"task '{task.name}': {task.function} is no function that tells its parameters") from None
+        raise TaskError(f"task '{task.name}': the signature of {task.function} cannot be read; use a def") from None
     if parameters.pop("seed", None) is None:
         raise TaskError(f"task '{task.name}' must take a seed: def {task.function}(seed: int, …) -> Task")
     named = {key: each for key, each in parameters.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
@@ -81,10 +81,10 @@ def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator
 
 
 def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
-    """Seed every generator, call the task's function, and return its task.
+    """Seed all global generators, call the task's function, and return its task.
 
     Raises:
-        TaskError: what it returns is not a `Task` that can be trained.
+        TaskError: the function does not return a trainable `Task`.
     """
     from torch import nn
 
@@ -98,14 +98,14 @@ def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
         raise TaskError(f"{asked}: its model is {kind_of(made.model)}, not a torch.nn.Module")
     if isinstance(made.batches, Iterator) or not isinstance(made.batches, Iterable):
         kind = kind_of(made.batches)
-        raise TaskError(f"{asked}: its batches are {kind}, which gives no second epoch; use a list or a DataLoader")
+        raise TaskError(f"{asked}: its batches are {kind}, which allows one epoch only; use a list or a DataLoader")
     if not any(parameter.requires_grad for parameter in made.model.parameters()):
-        raise TaskError(f"{asked}: its model has no parameter to train")
+        raise TaskError(f"{asked}: its model has no trainable parameter; set requires_grad")
     return made
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the generators of Python, NumPy (where it is loaded) and torch; 0 ≤ seed < 2³²."""
+    """Seed the global generators of Python, torch and, if imported, NumPy; 0 ≤ seed < 2³²."""
     import torch
 
     random.seed(seed)
@@ -123,13 +123,13 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def _wrong_type(task: TaskName, value: object, annotation: object) -> str:
-    """Say what the value of an option must be, and what it is; "" where it is that."""
+    """Return the expected and the actual value of an option, for a message; "" if the value fits."""
     kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
     if kind not in _KINDS:
         return ""
     wanted, words = _KINDS[kind]
     built_in = task.function == task.name
-    if built_in and kind == "int" and isinstance(value, int) and value < 1:  # true of all built-in ones
+    if built_in and kind == "int" and isinstance(value, int) and value < 1:  # integers of built-in tasks are sizes
         return f"at least 1, got {value}"
     fits = isinstance(value, wanted) and not (isinstance(value, bool) and kind != "bool")
     return "" if fits else f"{words}, got {shortened(repr(value))}"

@@ -1,4 +1,4 @@
-"""Task: a model, its batches and its loss; and batches of two tensors, reshuffled at each pass."""
+"""Task: a model, its batches and its loss; and mini-batches of two tensors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Task:
     """A model, its batches and its loss.
 
     Attributes:
-        model: the module that is trained.
-        batches: a re-iterable (a list, a DataLoader), one pass of which is one epoch.
-        loss: `loss(model, batch)`, returning a scalar tensor with a graph behind it; or a pair (sum, count) of such a
-            tensor and how many items it is the sum of, where batches are of unequal size: then accumulation divides a
-            window by the items in it, and not by its batches.
-        criterion: what the loss is made of, where the task is made by `supervised`; another engine may convert it.
+        model: the module to train.
+        batches: a list, a DataLoader or another iterable that can be iterated repeatedly. One pass is one epoch.
+        loss: `loss(model, batch)` returns a scalar tensor with a graph. For batches of unequal size, it can return a
+            pair (sum, count): such a tensor, and the number of items in it. Then accumulation divides a window by its
+            items instead of its batches.
+        criterion: the criterion given to `supervised`; engine `tensorflow` converts it.
     """
 
     model: nn.Module
@@ -35,7 +35,7 @@ class Task:
     def supervised(
         cls, model: nn.Module, batches: Iterable[Any], criterion: Callable[[Tensor, Tensor], Tensor]
     ) -> Task:
-        """Return the task of batches `(inputs, targets)` with the loss criterion(model(inputs), targets)."""
+        """Return a task with batches `(inputs, targets)` and the loss criterion(model(inputs), targets)."""
 
         def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
             inputs, targets = batch
@@ -44,7 +44,7 @@ class Task:
         return cls(model, batches, loss, criterion)
 
     def to(self, device: str) -> Task:
-        """Return the task on `device`, such as "cpu" or "cuda:0"; batches move there one by one."""
+        """Return the task on `device`, such as "cpu" or "cuda:0"; every batch is moved when it is used."""
         if device == "cpu":
             return self
         loss = self.loss
@@ -58,13 +58,13 @@ class Task:
 
 
 class Minibatches:
-    """Batches `(inputs, targets)` of the rows of two tensors, in a new order at each pass; the last may be shorter.
+    """Batches `(inputs, targets)` of rows of two tensors, reshuffled every pass; the last batch may be shorter.
 
     Attributes:
         inputs: shape (n, …).
         targets: shape (n, …).
-        batch_size: rows a batch.
-        generator: what the order is drawn from.
+        batch_size: rows per batch.
+        generator: draws the order.
     """
 
     def __init__(self, inputs: Tensor, targets: Tensor, batch_size: int, generator: torch.Generator) -> None:
@@ -86,24 +86,24 @@ class Minibatches:
 
 
 def epoch_length(batches: Iterable[Any]) -> int | None:
-    """Return how many batches an epoch has, or None where only a pass would tell."""
+    """Return the number of batches in an epoch, or None if `batches` has no len()."""
     try:
-        return len(batches)  # type: ignore[arg-type]  # not all iterables have one, and a DataLoader may refuse
+        return len(batches)  # type: ignore[arg-type]  # iterables need none, and a DataLoader's may raise
     except TypeError:
         return None
 
 
 def at_least_one(**options: int) -> None:
-    """Raise TaskError for an option of a built-in task that is a size and below 1."""
+    """Raise TaskError for an option below 1."""
     for name, value in options.items():
         if value < 1:
             raise TaskError(f"task option {name} must be at least 1, got {value}")
 
 
 def map_batch(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """Return the batch with `function` of each of its parts: of what lies in mappings, lists and tuples, however deep.
+    """Return the batch with `function` applied to each part inside its nested mappings, lists and tuples.
 
-    What has a method `to`, as tensors and some batches of their own type do, is a part.
+    An object with a method `to`, such as a tensor, is one part.
     """
     if hasattr(batch, "to"):
         return function(batch)

@@ -59,7 +59,7 @@ def test_seeds_with_unequal_epoch_lengths_cannot_be_stacked() -> None:
     def make(seed: int) -> Task:
         return plain(batches=[data()] * seed)
 
-    with pytest.raises(CannotStackError, match="have not as many batches"):
+    with pytest.raises(CannotStackError, match="differ in the number of batches"):
         together(make, [(modes.zero_grad(), seed) for seed in SEEDS], sgd, steps=40)
 
 

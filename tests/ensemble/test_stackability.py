@@ -96,20 +96,20 @@ CASES: dict[str, tuple[Callable[[], list[Task]], str]] = {
     "dropout": (lambda: [plain(nn.Dropout(0.5))], "its loss draws random numbers"),
     "Python's numbers": (lambda: [plain(loss=random_from_python)], "its loss draws random numbers"),
     "BatchNorm": (lambda: [plain(nn.BatchNorm1d(4))], "its model writes to its buffers"),
-    "echo": (lambda: [tasks.build(tasks.find("echo"), 1, {})], "its loss keeps something from batch to batch"),
-    "a counter": (lambda: [plain(loss=partial(numbered, []))], "its loss keeps something from batch to batch"),
+    "echo": (lambda: [tasks.build(tasks.find("echo"), 1, {})], "its loss keeps a state between batches"),
+    "a counter": (lambda: [plain(loss=partial(numbered, []))], "its loss keeps a state between batches"),
     "a branch on data": (lambda: [plain(loss=branching)], "torch.func.vmap cannot compute its loss"),
     "a sparse gradient": (lambda: [sparse()], "its gradients are sparse"),
-    "a hook": (lambda: [hooked()], "its loss or gradient is another"),
+    "a hook": (lambda: [hooked()], "its loss or gradient differs"),
     "a number of its own seed": (
         lambda: [replace(plain(), model=Scaled(scale)) for scale in (1.0, 2.0)],
-        "its loss or gradient is another",
+        "its loss or gradient differs",
     ),
     "another model for each seed": (
         lambda: [plain(), plain(nn.Sequential(nn.Linear(4, 4), nn.Tanh()))],
-        "its loss or gradient is another",
+        "its loss or gradient differs",
     ),
-    "one tensor for all batches": (lambda: [plain(batches=Reused())], "its batches are written over"),
+    "one tensor for all batches": (lambda: [plain(batches=Reused())], "its next batch overwrites"),
     "a loss that raises": (lambda: [plain(loss=lambda *_: 1 / 0)], "its loss raises ZeroDivisionError"),
     "no batch": (lambda: [plain(batches=iter([]))], "it has no batch"),
 }
@@ -132,11 +132,11 @@ def test_what_cannot_be_stacked_is_found_with_the_reason(name: str) -> None:
 def test_counted_accumulation_and_own_modes_are_not_stacked() -> None:
     pairs = plain(loss=lambda model, batch: (mse(model, batch) * 3, 3))
     found = ensemble.stackability_of([pairs])
-    assert "by the items" in found.reason_under(modes.accumulate(4))
+    assert "counts items" in found.reason_under(modes.accumulate(4))
     for mode in (modes.zero_grad(), modes.accumulate(4, mean=False), modes.accumulate(4, by_batch=True)):
         assert found.reason_under(mode) == ""
     own = modes.zero_grad()._replace(rewrite_grad=lambda *_: None)
-    assert "a mode of your own" in ensemble.unstackable_reason(own, sgd)
+    assert "your own function" in ensemble.unstackable_reason(own, sgd)
 
 
 def test_only_elementwise_optimizers_are_stacked() -> None:

@@ -120,7 +120,7 @@ def test_a_loss_that_depends_on_more_than_its_batch_is_found() -> None:
     training = StackedTraining([SeedTask(shifted(3))], [Member(modes.zero_grad())], adam, traced=steps)
     next(ensemble.train(training, steps=1))
     training = StackedTraining([SeedTask(shifted(4))], [Member(modes.zero_grad())], adam, traced=steps)
-    with pytest.raises(CannotStackError, match="its loss rests on more than weights and batch"):
+    with pytest.raises(CannotStackError, match="its loss depends on more than weights and batch"):
         next(ensemble.train(training, steps=1))  # it has the other one's step
 
 

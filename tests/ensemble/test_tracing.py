@@ -73,5 +73,5 @@ def test_a_tensor_from_elsewhere_is_traced_as_itself() -> None:
 
 @pytest.mark.parametrize("take", [lambda each: each.item(), bool, lambda each: torch.equal(each, each + 1)])
 def test_taking_a_number_out_of_a_tensor_cannot_be_traced(take: Callable[[Tensor], object]) -> None:
-    with pytest.raises(CannotStackError, match=r"^its loss takes a number out of a tensor$"):
+    with pytest.raises(CannotStackError, match=r"^its loss reads a number from a tensor$"):
         trace(lambda tensors: (take(tensors[0]), tensors[0])[1], [[torch.tensor(3.0)]])

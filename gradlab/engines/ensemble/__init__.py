@@ -1,9 +1,9 @@
-"""Many runs trained at once: the loop of `gradlab.engines.loop`, over parameters that are stacked.
+"""Train many runs at once: the loop of `gradlab.engines.loop` on stacked parameters.
 
-The parameters of all runs are slices of one tensor each, whose first dimension is the runs. The losses are
-independent, so the gradient of their sum holds each run's own gradient in its slice of `.grad`; the rule is the same,
-with `keep` as a tensor; and the optimizers are torch's own, since most of them treat each element by itself.
-`stackability` finds what cannot be stacked, and the plain loop trains it.
+The first dimension of every stacked parameter is the run. The losses of the runs are independent, so the gradient of
+their sum contains every run's gradient in its slice of `.grad`. The rule is the same, with `keep` as a tensor. Torch's
+optimizers work unchanged if they treat every element separately, as most do. `stackability` finds the runs that cannot
+be stacked; `gradlab.engines.loop` trains them.
 """
 
 from gradlab.engines.ensemble.batches import CannotStackError, SeedTask

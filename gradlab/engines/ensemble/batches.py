@@ -1,4 +1,4 @@
-"""Batches of several seeds: drawn as if each seed were alone, and stacked where they are alike."""
+"""Batches of several seeds: drawn with every seed's own random state, and stacked if their shapes agree."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
     from gradlab.tasks import Task
 
-BLOCK = 64  # batches drawn of one seed before the next has its turn: putting generators back and forth takes a moment
-BLOCK_BYTES = 2**22  # of one seed, beyond which fewer are drawn ahead
+BLOCK = 64  # batches drawn per seed before switching to the next: switching generators takes time
+BLOCK_BYTES = 2**22  # limit on these batches, per seed
 
 
 class CannotStackError(Exception):
-    """A training that cannot be stacked; the plain loop can do it."""
+    """A training cannot be stacked; engine `loop` can train it."""
 
 
 class SeedTask:
-    """A task that was just built of a seed, with the generators, global ones included, as they stand for it alone.
+    """A newly built task of one seed, with the states of its generators, including the global ones.
 
     Attributes:
-        task: if it is to be resumed, its generators are saved when a pass over its batches begins.
-        generators: those that it draws from.
-        state: of these, when its batches were drawn last.
-        shares_generators: whether it may draw from global ones, which are put back and forth for it then.
+        task: the task; if resumable, it saves its generators at the start of each pass over its batches.
+        generators: the generators that it draws from.
+        state: their states after its last batches were drawn.
+        shares_generators: whether it may draw from global generators; if so, their states are switched for it.
     """
 
     def __init__(self, task: Task, *, resumable: bool = True) -> None:
@@ -41,7 +41,7 @@ class SeedTask:
         self.state = self.generators.now()
 
     def draw(self, batches: Iterator[Any], most: int) -> list[Any]:
-        """Return the next batches of a pass, drawn with the generators of this seed."""
+        """Return at most `most` next batches of a pass, drawn with this seed's generators."""
         if not self.shares_generators:
             return list(islice(batches, most))
         self.generators.set(self.state)
@@ -53,12 +53,12 @@ class SeedTask:
 def draw_together(
     seeds: Sequence[SeedTask], every: int, most: int | None
 ) -> Iterator[tuple[list[Any], tuple[int, bool]]]:
-    """Yield the batches of an epoch, one of each seed, with the size of their window and whether they end it.
+    """Yield the batches of an epoch, one per seed, with the size of their window and whether they are its last.
 
     Raises:
-        CannotStackError: the seeds have unequal numbers of batches.
+        CannotStackError: the seeds have different numbers of batches.
     """
-    passes = [windows(seed.task.batches, every, most) for seed in seeds]  # each begins when its first batch is drawn
+    passes = [windows(seed.task.batches, every, most) for seed in seeds]  # lazy: a pass starts with its first batch
     if len(seeds) == 1:
         yield from (([batch], window) for batch, window in passes[0])
         return
@@ -66,7 +66,7 @@ def draw_together(
     while True:
         blocks = [seed.draw(batches, ahead) for seed, batches in zip(seeds, passes, strict=True)]
         if len({tuple(window for _, window in block) for block in blocks}) > 1:
-            raise CannotStackError("its seeds have not as many batches an epoch each")
+            raise CannotStackError("its seeds differ in the number of batches per epoch")
         if not blocks[0]:
             return
         for each in zip(*blocks, strict=True):
@@ -77,13 +77,13 @@ def draw_together(
 
 
 class StackedBatches(NamedTuple):
-    """Batches of all seeds: tensors of shape (seeds, …), and a batch that shows what they stand in."""
+    """Batches of all seeds: tensors of shape (seeds, …), and one batch as a template of the structure around them."""
 
     tensors: list[Tensor]
     template: Any
 
     def rebuild(self, tensors: Sequence[Tensor]) -> Any:
-        """Return the template with these tensors for its own, in their order."""
+        """Return the template with its tensors replaced by these, in order."""
         import torch
 
         following = iter(tensors)
@@ -91,7 +91,7 @@ class StackedBatches(NamedTuple):
 
 
 def stack_batches(batches: Sequence[Any]) -> StackedBatches | None:
-    """Return the batches stacked, or None where they differ in shapes or in what is not a tensor."""
+    """Return the batches stacked, or None if their shapes, types or non-tensor parts differ."""
     import torch
 
     split = [split_batch(batch) for batch in batches]
@@ -102,7 +102,7 @@ def stack_batches(batches: Sequence[Any]) -> StackedBatches | None:
 
 
 def split_batch(batch: Any) -> tuple[list[Tensor], list[Any]]:
-    """Return the tensors of a batch, and what else is in it."""
+    """Return the tensors of a batch, and its other parts."""
     import torch
 
     tensors: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Checkpoints of a stack: of each run what it needs to resume, with others or alone, in a file of its own."""
+"""Checkpoints of a stack: one state per run, so that runs can resume with others or alone."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _KEY = "stacked"  # marks a state of this kind
 
 
 def is_stacked(state: Mapping[str, Any]) -> bool:
-    """Say whether a state is that of a run of a stack."""
+    """Return whether the state belongs to a run of a stack."""
     return _KEY in state
 
 
 def snapshots(training: StackedTraining) -> list[dict[str, Any]]:
-    """Return of each run, in the order of the members, all that it needs to resume after the step yielded last.
+    """Return one state per run, in the order of the members; it is enough to resume after the last step.
 
-    That is its slices of the parameters, of `.grad` and of the optimizer's state, and what all runs share: schedule,
-    position and what the optimizer counts. Of its task, the state of the generators when the pass began, and the hash
-    of the batch drawn last. All are copies.
+    A state holds copies of the run's slices of the parameters, `.grad` and the optimizer's state. It also holds what
+    all runs share: schedule, position and the optimizer's counters. From the task, it holds the generators' states at
+    the start of the pass and the hash of the last batch.
     """
     position = training.cursor.state_dict()
     batches = [hash_of(batch) for batch in training.cursor.batch]
@@ -56,18 +56,18 @@ def snapshots(training: StackedTraining) -> list[dict[str, Any]]:
 
 
 def restore(states: Sequence[Mapping[str, Any]], training: StackedTraining) -> None:
-    """Put a training that was just built where `snapshots` found another one, its runs alone or among others.
+    """Restore states from `snapshots` in a training that was just built; they may come from different stacks.
 
-    The training draws the batches of the current pass again, from generators put back to where the pass began; then
-    it calls `cursor.on_redrawn`.
+    The generators return to the start of the current pass. The training loop then draws its earlier batches again and
+    calls `cursor.on_redrawn`.
 
     Raises:
-        CannotResumeError: the states are not of one step, or of other models or tasks than these; from the training,
-            too, when a task draws other batches.
+        CannotResumeError: the states belong to different steps, models or tasks. The training loop raises it too, if
+            the batches differ.
     """
     first = states[0]
     if any((state["place"], state["told"]) != (first["place"], first["told"]) for state in states):
-        raise CannotResumeError("its runs do not stand at one step")
+        raise CannotResumeError("its runs are at different steps")
     for group, optimizer, scheduler in _groups(training):
         _put_back(group, optimizer, scheduler, [states[member] for member in group.members])
     if training.stack.deferred:
@@ -75,7 +75,7 @@ def restore(states: Sequence[Mapping[str, Any]], training: StackedTraining) -> N
     training.cursor.load_state_dict(first)
     of_task = {member.task: state for member, state in zip(training.stack.members, states, strict=True)}
     for task, seed in enumerate(training.seeds):
-        if begin := of_task[task]["generators"]:  # there is none where batches are a plain list
+        if begin := of_task[task]["generators"]:  # empty if batches are a plain list
             seed.generators.set(begin)
             seed.state = begin
 
@@ -87,12 +87,12 @@ def restore(states: Sequence[Mapping[str, Any]], training: StackedTraining) -> N
 
 
 def _groups(training: StackedTraining) -> Iterator[tuple[ParameterGroup, Optimizer, Scheduler | None]]:
-    """Yield each group with its optimizer and schedule: runs whose optimizers have other options are not saved."""
+    """Yield each group with its optimizer and schedule. Stacks with one joint optimizer have no checkpoints."""
     return zip(training.stack.groups, training.optimizers, training.schedulers, strict=True)
 
 
 def _sliced(optimizer: Mapping[str, Any], group: ParameterGroup, nth: int) -> dict[str, Any]:
-    """Return an optimizer's state: a slice of what there is of each element apart from what is shared."""
+    """Return an optimizer's state for one run: its slices of per-element tensors, and all shared values."""
     shapes = [each.shape for each in group.parameters.values()]
     own: dict[int, dict[str, Any]] = {}
     shared: dict[int, dict[str, Any]] = {}
@@ -109,7 +109,7 @@ def _sliced(optimizer: Mapping[str, Any], group: ParameterGroup, nth: int) -> di
 def _put_back(
     group: ParameterGroup, optimizer: Optimizer, scheduler: Scheduler | None, states: list[Mapping[str, Any]]
 ) -> None:
-    """Put back the slices of one group."""
+    """Restore the slices of one group."""
     import torch
 
     with torch.no_grad():
@@ -120,24 +120,24 @@ def _put_back(
     if states[0]["optimizer"] is not None:
         load_optimizer(_joined([state["optimizer"] for state in states], group), optimizer)
     if states[0]["scheduler"] is not None:
-        scheduler.load_state_dict(states[0]["scheduler"])  # type: ignore[union-attr]  # what gave one takes it
+        scheduler.load_state_dict(states[0]["scheduler"])  # type: ignore[union-attr]  # same class as when saved
 
 
 def _stack(slices: list[Tensor | None], like: Tensor) -> Tensor:
-    """Return the slices of a parameter, or of what is like one, in one tensor."""
+    """Stack the slices into one tensor on the device of the parameter `like`."""
     import torch
 
-    there = [each for each in slices if each is not None]
-    if len(there) < len(slices) or any(each.shape != like.shape[1:] for each in there):
-        raise CannotResumeError("the model has other weights now, or its runs differ in which of them are used")
-    return torch.stack(there).to(like.device)
+    present = [each for each in slices if each is not None]
+    if len(present) < len(slices) or any(each.shape != like.shape[1:] for each in present):
+        raise CannotResumeError("the model has other weights now, or its runs use different weights")
+    return torch.stack(present).to(like.device)
 
 
 def _joined(optimizers: list[Mapping[str, Any]], group: ParameterGroup) -> dict[str, Any]:
-    """Return the state of the optimizer of a group from those of its runs, the opposite of `_sliced`."""
+    """Return a group's optimizer state from those of its runs; the inverse of `_sliced`."""
     first = optimizers[0]
     if any(hash_of(each["shared"]) != hash_of(first["shared"]) for each in optimizers):
-        raise CannotResumeError("its runs have taken steps of different number")
+        raise CannotResumeError("the optimizers of its runs are at different steps")
     state = {index: dict(values) for index, values in first["shared"].items()}
     for index, parameter in enumerate(group.parameters.values()):
         for name in first["own"].get(index, {}):

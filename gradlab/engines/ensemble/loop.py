@@ -1,4 +1,4 @@
-"""The loop everybody knows, once for all runs of an ensemble: forward, backward, step if due, keep."""
+"""The training loop for all runs of an ensemble at once: forward, backward, step if due, keep."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     Build = Callable[[Sequence[nn.Parameter]], Optimizer]
 
-CHECK_EVERY = 256  # steps: then the losses of a traced step are compared with those that the tasks compute
+CHECK_EVERY = 256  # steps between comparisons of a traced step's losses with the tasks' own
 
 
 class StackedStep(NamedTuple):
-    """What is logged of one step of all runs.
+    """The log entry of one step of all runs.
 
     Attributes:
-        step: backward passes before this one.
-        update: optimizer steps before this one.
-        epoch: passes over the batches before this one.
-        losses: of each run, in the order of the members.
-        items: of each run, how many its loss is the mean of, where the task counts them.
+        step: number of earlier backward passes.
+        update: number of earlier optimizer steps.
+        epoch: number of earlier passes over the batches.
+        losses: one loss per run, in the order of the members.
+        items: number of items in each mean loss, per run; None if the task does not count them.
     """
 
     step: int
@@ -43,20 +43,20 @@ class StackedStep(NamedTuple):
     items: list[float] | None = None
 
     def row(self, member: int) -> Row:
-        """Return the row of one run."""
+        """Return the row of this member."""
         return Row(self.step, self.update, self.epoch, self.losses[member], self.items[member] if self.items else 1)
 
 
 class StackedTraining:
-    """Runs that are trained together: tasks, stack, optimizers, and where they stand.
+    """Runs that train together: tasks, stack, optimizers and position.
 
     Attributes:
-        seeds: the task of each seed.
-        stack: what is trained.
-        traced: what traces the step, as long as that is possible.
-        optimizers: of each group of the stack, or of all where they differ in options.
-        schedulers: of each optimizer, None where there is no schedule.
-        cursor: where they stand; its batch is a list of one of each task.
+        seeds: one task per seed.
+        stack: the stacked runs.
+        traced: the traced steps; None if steps cannot be traced.
+        optimizers: one per group of the stack, or one for all groups if their options differ.
+        schedulers: one per optimizer; None without a schedule.
+        cursor: the position; its batch is a list with one batch per task.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class StackedTraining:
         """Stack the runs.
 
         Args:
-            seeds: the task of each seed.
-            members: the runs; all their modes have the same `every` and division.
-            build: returns the optimizer of parameters; or each of those that members name by their number.
-            schedule: returns the schedule of an optimizer, if there is one.
-            traced: traces the step, as far as that is possible; for weights that all get a gradient in each step.
+            seeds: one task per seed.
+            members: the runs; their modes must agree in `every` and in how a window is divided.
+            build: takes parameters and returns their optimizer; or several such functions, which members refer to by
+                number.
+            schedule: takes an optimizer and returns its schedule or None.
+            traced: traces the steps; requires that every weight gets a gradient in every step.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
         self.seeds = list(seeds)
@@ -87,7 +88,7 @@ class StackedTraining:
         self.cursor = Cursor()
 
     def add_gradients(self, batches: Sequence[Any], window: int) -> tuple[Tensor, Tensor | None]:
-        """Add to `.grad` of each run the gradient of its batch's loss over `window`; return losses and items."""
+        """Add the gradient of each run's loss / `window` to its `.grad`; return losses and items."""
         if self.traced:
             losses = self.traced.add_gradients(self.stack, batches, 1 / window)
             if losses is not None:
@@ -98,7 +99,7 @@ class StackedTraining:
             self.stack.stop_deferring()
         losses, items = self.stack.losses(batches)
         if self.cursor.counts_items not in (None, items is not None):
-            raise CannotStackError("its loss is a pair (sum, count) in one step and none in another")
+            raise CannotStackError("its loss changes between a scalar and a pair (sum, count)")
         total = losses.sum()
         (total / window if window > 1 else total).backward()  # type: ignore[no-untyped-call]  # torch's
         self.stack.check_used()
@@ -117,28 +118,28 @@ class StackedTraining:
         self.stack.keep_gradients()
 
     def _check_traced(self, batches: Sequence[Any], losses: Tensor) -> None:
-        """Raise CannotStackError where the losses of a traced step differ from the tasks' by more than rounding."""
+        """Raise CannotStackError if the losses of a traced step differ from the tasks' by more than rounding."""
         import torch
 
         with torch.no_grad():
             expected, _ = self.stack.losses(batches)
-        near = 1000 * torch.finfo(expected.dtype).eps  # means over a batch, added up in another order
+        near = 1000 * torch.finfo(expected.dtype).eps  # means over a batch, summed in another order
         alike = torch.isclose(losses, expected, rtol=near, atol=near) | ~(losses.isfinite() | expected.isfinite())
         if not alike.all():
-            raise CannotStackError("its loss rests on more than weights and batch")
+            raise CannotStackError("its loss depends on more than weights and batch")
 
 
 def train(
     training: StackedTraining, *, epochs: int | None = None, steps: int | None = None, clip_norm: float | None = None
 ) -> Iterator[StackedStep]:
-    """Train for `epochs` passes over the batches or for `steps` backward passes, whichever ends first.
+    """Train until `epochs` passes over the batches or `steps` backward passes are reached.
 
-    What is yielded after each step is what `gradlab.train` would yield for each run. Training resumes where its
-    cursor stands, and moves it.
+    Every step yields the rows that `gradlab.train` would yield for each run. Training resumes at the training's cursor
+    and advances it.
 
     Raises:
-        CannotStackError: this step can be done by the plain loop alone. Torch raises errors of many kinds in that
-            case: whatever is raised here, the plain loop finds out the cause.
+        CannotStackError: a step cannot be stacked. Torch may raise other errors for the same reason. After any error,
+            train with `gradlab.train`: it succeeds or reports the cause.
     """
     cursor, stack, mode = training.cursor, training.stack, training.stack.members[0].mode
     divided = mode.mean and mode.every > 1

@@ -1,4 +1,4 @@
-"""The stack: the parameters of many runs in one tensor each, and the one rule with `keep` as a tensor."""
+"""The stack: each parameter of many runs in one tensor, and the rule with `keep` as a tensor."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Member(NamedTuple):
-    """A run of an ensemble: its mode, which of the tasks it trains, and with which of the optimizers."""
+    """A run of an ensemble: its mode, and the numbers of its task and its optimizer."""
 
     mode: Mode
     task: int = 0
@@ -27,20 +27,20 @@ class Member(NamedTuple):
 
     @property
     def clears(self) -> bool:
-        """Whether `.grad` becomes None after a step, as `optimizer.zero_grad()` leaves it."""
+        """Whether `.grad` becomes None after a step, as with `optimizer.zero_grad()`."""
         return self.mode.keep == 0 and not self.mode.fill
 
 
 class ParameterGroup:
-    """Runs with the same optimizer options whose `.grad` is cleared alike: each sees what it would see alone.
+    """Runs with the same optimizer options that either all clear `.grad` to None or all keep a tensor.
 
-    After `optimizer.zero_grad()` a parameter that a step does not use has no gradient, and the optimizer skips it;
-    where the gradient is kept it has one.
+    After `optimizer.zero_grad()`, an unused parameter has no gradient, and the optimizer skips it. If the mode keeps
+    gradients, it has one. So the two kinds cannot share an optimizer.
 
     Attributes:
-        members: which runs of the ensemble, in the order of the slices.
+        members: numbers of the runs, in the order of the slices.
         parameters: by name, each of shape (runs, …).
-        optimizer: which one it has, as its members say.
+        optimizer: number of the optimizer, shared by the members.
     """
 
     def __init__(self, numbers: list[int], members: list[Member], start: dict[str, Tensor], *, clears: bool) -> None:
@@ -60,12 +60,12 @@ class ParameterGroup:
         """Leave keep × gradient in `.grad`: the rule."""
         for name, parameter in self.parameters.items():
             if self._clears:
-                parameter.grad = None  # as `optimizer.zero_grad` does
+                parameter.grad = None  # like `optimizer.zero_grad`
             elif parameter.grad is not None:
                 self._keep.multiply(name, parameter.grad)
 
     def clip(self, norm: float) -> None:
-        """Clip `.grad` of each run to this norm, as `clip_grad_norm_` does."""
+        """Clip `.grad` of each run to this norm, like `clip_grad_norm_`."""
         import torch
 
         grads = [grad for grad in self.gradients.values() if grad is not None]
@@ -76,7 +76,7 @@ class ParameterGroup:
 
 
 class KeepTensors:
-    """The `keep` of some runs, as tensors that multiply stacked gradients."""
+    """The `keep` of several runs, as tensors that multiply stacked gradients."""
 
     def __init__(self, modes: Sequence[Mode], like: dict[str, Tensor]) -> None:
         import torch
@@ -84,7 +84,7 @@ class KeepTensors:
         keep = torch.tensor([mode.keep for mode in modes], dtype=torch.float64)
         self._all = bool((keep == 1).all())
         self._cleared = (keep == 0).nonzero().flatten()
-        self._by_name = {  # in a type that rounds as a number would
+        self._by_name = {  # in a type that rounds like a Python number
             name: keep.to(each.device, torch.promote_types(each.dtype, torch.float32)).view(
                 -1, *[1] * (each.dim() - 1)
             )
@@ -92,20 +92,20 @@ class KeepTensors:
         }
 
     def multiply(self, name: str, grad: Tensor) -> None:
-        """Leave keep × the gradient of the parameter of that name."""
+        """Multiply the gradient of the named parameter by `keep`, in place."""
         if not self._all:
             grad *= self._by_name[name]
             if len(self._cleared):
-                grad[self._cleared] = 0  # and not 0 × inf
+                grad[self._cleared] = 0  # 0 × inf would be NaN
 
 
 class StackedGradients:
-    """`.grad` of all runs in one tensor a parameter; the rule is applied when the next gradient is added.
+    """`.grad` of all runs, one tensor per parameter; `keep` is applied when the next gradient is added.
 
     Attributes:
-        parameters: by name, each of shape (runs, …); those of the groups are slices of them.
-        grads: their `.grad`.
-        keep_pending: whether `grads` are still to be multiplied by `keep`.
+        parameters: by name, each of shape (runs, …); the groups hold slices of them.
+        grads: their gradients, by name.
+        keep_pending: whether `grads` must still be multiplied by `keep`.
     """
 
     def __init__(self, parameters: dict[str, Tensor], modes: Sequence[Mode]) -> None:
@@ -120,7 +120,7 @@ class StackedGradients:
         self._factors = [each.to(first.device) for each in (torch.ones_like(keep), keep)]
 
     def link(self, groups: Sequence[ParameterGroup]) -> None:
-        """Make `.grad` of the groups slices of `grads`, with what it holds."""
+        """Copy `.grad` of the groups into `grads`, and replace it by slices of `grads`."""
         begin = 0
         for group in groups:
             end = begin + len(group.members)
@@ -133,17 +133,17 @@ class StackedGradients:
 
     @property
     def factor(self) -> Tensor:
-        """What `grads` are to be multiplied by before the next gradient is added, shape (runs,)."""
+        """The factor on `grads` before the next gradient is added, shape (runs,)."""
         return self._factors[self.keep_pending]
 
     def add(self, gradients: Sequence[Tensor], share: float) -> None:
-        """Add share × these gradients, of all parameters in their order, to keep × `grads`."""
+        """Set `grads` to keep × `grads` + share × `gradients`, in the order of the parameters."""
         self.apply_keep()
         for grad, new in zip(self.grads.values(), gradients, strict=True):
             grad.add_(new, alpha=share)
 
     def apply_keep(self) -> None:
-        """Make `grads` what the modes keep, if that is still to be done."""
+        """Multiply `grads` by `keep` if that is pending."""
         if self.keep_pending:
             for name, grad in self.grads.items():
                 self._keep.multiply(name, grad)
@@ -151,19 +151,20 @@ class StackedGradients:
 
 
 class Stack:
-    """The runs of an ensemble: their parameters, and their losses.
+    """The runs of an ensemble: their parameters and their losses.
 
     Attributes:
         members: the runs.
-        groups: of runs that are cleared alike; their slices one after another are the stack.
-        task_of: the task of each run of the stack, shape (runs,).
-        loss_modules: of each task, the module that returns its loss of a batch.
-        deferred: where the rule is applied when the next gradient is added: the gradients of all groups.
-        constants: of each task, the buffers and the parameters that are not trained; `stacked_constants`, of each run.
+        groups: the groups of runs; concatenated, their slices form the stack.
+        task_of: number of the task of each run in the stack, shape (runs,).
+        loss_modules: one module per task; it returns the task's loss for a batch.
+        deferred: the gradients of all groups, if `keep` is applied when the next gradient is added; else None.
+        constants: per task, its buffers and untrained parameters.
+        stacked_constants: the same, stacked over the runs.
     """
 
     def __init__(self, tasks: Sequence[Task], members: Sequence[Member], *, deferred: bool = False) -> None:
-        """Stack the runs, in one group an optimizer where the rule is deferred."""
+        """Stack the runs. If deferred, use one group per optimizer."""
         import torch
 
         def group_key(nth: int) -> tuple[int, bool]:
@@ -177,7 +178,7 @@ class Stack:
         models = [task.model for task in tasks]
         device = next((each.device for each in models[0].parameters()), None)
         place = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=device)
-        self._place = None if order == sorted(order) else place  # of each member in the stack
+        self._place = None if order == sorted(order) else place  # index of each member in the stack
         self.task_of = torch.tensor([members[nth].task for nth in order], device=device)
         trained = [name for name, each in models[0].named_parameters() if each.requires_grad]
         held = [{**dict(model.named_parameters()), **dict(model.named_buffers())} for model in models]
@@ -200,13 +201,13 @@ class Stack:
             name: torch.stack([one[name] for one in self.constants])[self.task_of] for name in self.constants[0]
         }
         self.loss_modules = [_loss_module(task) for task in tasks]
-        self._used: list[set[str]] = []  # of each task, which parameters had a gradient, where that may differ
+        self._used: list[set[str]] = []  # per task, the parameters with a gradient, if that may differ
 
     def losses(self, batches: Sequence[Any]) -> tuple[Tensor, Tensor | None]:
-        """Return the mean loss of each run, shape (runs,), with a graph; and its items, where the task counts them.
+        """Return the mean loss of each run, shape (runs,), with a graph; and its items, or None.
 
         Args:
-            batches: one of each task.
+            batches: one per task.
         """
         import torch
 
@@ -224,7 +225,7 @@ class Stack:
         return (found, None) if found.dim() == 1 else (found[:, 0], found[:, 1].detach())
 
     def keep_gradients(self) -> None:
-        """Leave keep × gradient in `.grad`: at once, or when the next gradient is added."""
+        """Leave keep × gradient in `.grad`, immediately or, if deferred, when the next gradient is added."""
         if self.deferred:
             self.deferred.keep_pending = True
         else:
@@ -232,24 +233,24 @@ class Stack:
                 group.keep_gradients()
 
     def stop_deferring(self) -> None:
-        """Apply the rule at once from now on."""
+        """Apply `keep` immediately from now on."""
         if self.deferred:
             self.deferred.apply_keep()
         self.deferred = None
 
     def check_used(self) -> None:
-        """Raise CannotStackError where a parameter had a gradient in some tasks alone: in the others it has none."""
+        """Raise CannotStackError if a parameter has a gradient in some tasks and none in others."""
         if any(each != self._used[0] for each in self._used):
-            raise CannotStackError("its seeds do not use the same parameters in each step")
+            raise CannotStackError("its seeds use different parameters in the same step")
         self._used = []
 
     def by_member(self, values: Tensor) -> list[float]:
-        """Return numbers of the stack, shape (runs,), as those of the members in their order."""
+        """Reorder values of the stack, shape (runs,), to the order of the members."""
         found: list[float] = (values if self._place is None else values[self._place]).tolist()
         return found
 
     def _of_task(self, task: int, parameters: dict[str, Tensor], batch: Any) -> Tensor:
-        """Return the losses of runs of one task, which share its batch."""
+        """Return the losses of the runs of one task; they share its batch."""
         from torch.func import functional_call, vmap
 
         def loss(parameters: dict[str, Tensor]) -> Any:
@@ -259,7 +260,7 @@ class Stack:
         return found
 
     def _of_all(self, parameters: dict[str, Tensor], batches: StackedBatches) -> Tensor:
-        """Return the losses of runs of several tasks, each of its own batch."""
+        """Return the losses of runs of several tasks, each on its task's batch."""
         from torch.func import functional_call, vmap
 
         def loss(parameters: dict[str, Tensor], constants: dict[str, Tensor], *tensors: Tensor) -> Any:
@@ -271,7 +272,7 @@ class Stack:
         return found
 
     def _of_each(self, parameters: dict[str, Tensor], batches: Sequence[Any]) -> Tensor:
-        """Return the losses where batches cannot be stacked: of the runs of each task by themselves."""
+        """Return the losses if batches cannot be stacked: one task at a time."""
         import torch
 
         chosen = [(self.task_of == task).nonzero().flatten() for task in range(len(batches))]
@@ -290,7 +291,7 @@ def _add(used: set[str], name: str, _gradient: Tensor) -> None:
 
 
 def _loss_module(task: Task) -> nn.Module:
-    """Return the task's loss as a module, whose parameters can be replaced: it returns (mean loss, items)."""
+    """Return the task's loss as a module with replaceable parameters; it returns the mean loss, or (mean, items)."""
     import torch
 
     class LossModule(torch.nn.Module):
@@ -301,7 +302,7 @@ def _loss_module(task: Task) -> nn.Module:
         def forward(self, batch: Any) -> Tensor:
             loss, items = mean_and_items(task.loss(self.model, batch))
             if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-                raise CannotStackError("its loss is no scalar")
+                raise CannotStackError("its loss is not a scalar")
             loss = loss.reshape(())
             return loss if items is None else torch.stack([loss, torch.as_tensor(items).to(loss)])
 

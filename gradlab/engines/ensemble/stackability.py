@@ -1,7 +1,7 @@
-"""What can be trained as a stack, found by comparing two batches of it with the models alone.
+"""Decide whether tasks can be trained as a stack, by comparing two batches alone and stacked.
 
-Nothing is decided by a list of layers or optimizers: a loss that draws random numbers, keeps a state, branches on data
-or holds a tensor of its own seed shows itself when it computes the same batches alone and stacked.
+No list of supported layers or optimizers is used. The comparison finds a loss that draws random numbers, keeps a
+state, branches on data or holds a tensor of its own seed.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
     Build = Callable[[Sequence[nn.Parameter]], Optimizer]
 
-# How far a loss or gradient may be from that of the model alone, over its largest element, by bytes of the type: the
-# kernels of stacked tensors add in another order, so that last bits differ, and more of them in long sums.
+# Largest deviation of a stacked loss or gradient, relative to its largest element, by bytes of the type. Stacked
+# kernels sum in another order, so the last bits differ, and long sums differ more.
 TOLERANCE = {8: 1e-10, 4: 1e-4, 2: 5e-2, 1: 0.5}
-COPIES = 2  # of each model, with differing weights
+COPIES = 2  # of each model, with different weights
 
 
 class Stackability(NamedTuple):
     """Whether tasks can be stacked.
 
     Attributes:
-        reason: why they cannot, in a few words; "" where they can.
+        reason: why they cannot, in a few words; "" if they can.
         counts_items: whether their loss is a pair (sum, count).
-        traceable: whether each weight had a gradient of each batch, of which there is nothing but tensors.
+        traceable: whether both batches consist of tensors only and give every weight a gradient.
     """
 
     reason: str
@@ -49,30 +49,30 @@ class Stackability(NamedTuple):
     traceable: bool = False
 
     def reason_under(self, mode: Mode) -> str:
-        """Return why they cannot be stacked under this mode; "" where they can."""
+        """Return why they cannot be stacked in this mode; "" if they can."""
         by_items = self.counts_items and mode.every > 1 and mode.mean and not mode.by_batch
-        return self.reason or by_items * "accumulation divides by the items that its loss counts"
+        return self.reason or by_items * "its loss counts items, and accumulation divides by them"
 
 
 def unstackable_reason(mode: Mode, build: Build) -> str:
-    """Return why runs of this mode and optimizer cannot be stacked, whatever the task; "" where they can.
+    """Return why runs of this mode and optimizer cannot be stacked with any task; "" if they can.
 
     Args:
-        mode: of one of the runs, which are alike in `every`, in how a window is divided, and in being a user's own.
-        build: returns the optimizer of parameters.
+        mode: the mode of one run; the others agree with it in `every`, in dividing, and in being a user's own mode.
+        build: takes parameters and returns their optimizer.
     """
     if mode.own is not None or mode.rewrite_grad is not None:
-        return "a mode of your own leaves in .grad what it likes"
-    return "" if _is_elementwise(build) else "its optimizer does not treat each weight by itself"
+        return "its mode is your own function"
+    return "" if _is_elementwise(build) else "its optimizer does not treat each weight separately"
 
 
 def stackability_of(tasks: Sequence[Task]) -> Stackability:
-    """Compute loss and gradient of two batches of each task alone, and of all stacked, and compare.
+    """Compare losses and gradients of two batches, computed by each task alone and by the stack.
 
-    `tasks` are those of all seeds that are trained together, built for this alone: batches are drawn, weights changed.
+    `tasks` holds one task per seed. Build them only for this check: it draws batches and changes weights.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch has to say of a task it says when that is trained
+        warnings.simplefilter("ignore")  # torch repeats its warnings during training
         try:
             return _compared(tasks, [_expected_of(task) for task in tasks])
         except CannotStackError as error:
@@ -80,7 +80,7 @@ def stackability_of(tasks: Sequence[Task]) -> Stackability:
 
 
 class _Gradients(NamedTuple):
-    """What a model computes of a batch."""
+    """The results of a model on one batch."""
 
     loss: Tensor
     items: float | None
@@ -88,12 +88,12 @@ class _Gradients(NamedTuple):
 
 
 class _Expected(NamedTuple):
-    """What a task alone computes.
+    """The results of a task alone.
 
     Attributes:
-        batches: two, or twice the one that there is.
-        weights: of each copy of the model, by name.
-        found: of each copy, and both batches.
+        batches: two batches; the same twice if the task has only one.
+        weights: weights by name, per copy of the model.
+        found: results per copy and batch.
     """
 
     batches: list[Any]
@@ -102,10 +102,10 @@ class _Expected(NamedTuple):
 
 
 def _expected_of(task: Task) -> _Expected:
-    """Return what a task alone computes.
+    """Return the results of a task alone.
 
     Raises:
-        CannotStackError: it draws, writes or keeps something.
+        CannotStackError: the loss draws random numbers, writes to buffers or keeps a state.
     """
     import torch
 
@@ -117,13 +117,13 @@ def _expected_of(task: Task) -> _Expected:
         with torch.no_grad():
             for name, each in task.model.named_parameters():
                 each.copy_(copy[name])
-        found.append([_gradients(task, batches[nth]) for nth in (0, 1, 1, 0)])  # both again the other way round
+        found.append([_gradients(task, batches[nth]) for nth in (0, 1, 1, 0)])  # again in reverse order
     if not _same_state(generators.now(), drawn):
         raise CannotStackError("its loss draws random numbers (dropout does)")
     if hash_of(dict(task.model.named_buffers())) != buffers:
         raise CannotStackError("its model writes to its buffers (BatchNorm does)")
     if any(hash_of(each[:2]) != hash_of(each[:1:-1]) for each in found):
-        raise CannotStackError("its loss keeps something from batch to batch")
+        raise CannotStackError("its loss keeps a state between batches")
     return _Expected(batches, weights, [each[:2] for each in found])
 
 
@@ -132,7 +132,7 @@ def _gradients(task: Task, batch: Any) -> _Gradients:
     try:
         loss, items = mean_and_items(task.loss(task.model, batch))
         loss.backward()
-    except Exception as error:  # it is a user's: the plain loop reports it
+    except Exception as error:  # user code: engine `loop` reports the details
         raise CannotStackError(f"its loss raises {type(error).__name__}") from None
     grads = {name: each.grad for name, each in task.model.named_parameters() if each.requires_grad}
     if any(each is not None and each.is_sparse for each in grads.values()):
@@ -141,7 +141,7 @@ def _gradients(task: Task, batch: Any) -> _Gradients:
 
 
 def _first_two(task: Task) -> list[Any]:
-    """Return two batches, the same twice where there is but one."""
+    """Return two batches; the same twice if the task has only one."""
     batches, hashes = [], []
     try:
         for batch in islice(task.batches, 2):
@@ -153,12 +153,12 @@ def _first_two(task: Task) -> list[Any]:
     if not batches:
         raise CannotStackError("it has no batch")
     if changed:
-        raise CannotStackError("its batches are written over when the next is drawn")
+        raise CannotStackError("drawing its next batch overwrites the last")
     return (batches * 2)[:2]
 
 
 def _copies(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Yield the weights as they are, and moved by a hundredth of their size."""
+    """Yield the model's weights, then the weights moved by about 1 % of their size."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -173,7 +173,7 @@ def _copies(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def _same_state(one: Any, other: Any) -> bool:
-    """Say whether two states of generators are the same; element by element only where it must be."""
+    """Return whether two states of generators are equal; lists of integers are compared as a whole, for speed."""
     if isinstance(one, dict):
         return all(_same_state(each, other[key]) for key, each in one.items())
     if isinstance(one, list | tuple) and not all(isinstance(each, int) for each in one):
@@ -182,7 +182,7 @@ def _same_state(one: Any, other: Any) -> bool:
 
 
 def _compared(tasks: Sequence[Task], alone: list[_Expected]) -> Stackability:
-    """Compute the same as a stack, and compare it with what each task alone computes."""
+    """Compute the same batches as a stack, and compare the results with those of each task alone."""
     import torch
 
     try:
@@ -199,19 +199,19 @@ def _compared(tasks: Sequence[Task], alone: list[_Expected]) -> Stackability:
             losses.sum().backward()  # type: ignore[no-untyped-call]  # torch's
             expected = [copy[nth] for each in alone for copy in each.found]
             if not _agree(losses.detach(), items, group.gradients, expected):
-                return Stackability("its loss or gradient is another when many runs are computed at once")
+                return Stackability("its loss or gradient differs if runs are stacked")
             complete &= all(each is not None for each in group.gradients.values())
             group.keep_gradients()
     except CannotStackError:
         raise
-    except Exception as error:  # torch reports in many ways what vmap cannot do
+    except Exception as error:  # vmap raises several types
         why = shortened(str(error).partition("\n")[0].partition(". ")[0], 90)
         return Stackability(f"torch.func.vmap cannot compute its loss: {why or type(error).__name__}")
     return Stackability("", items is not None, complete and items is None)
 
 
 def _agree(losses: Tensor, items: Tensor | None, grads: dict[str, Tensor | None], expected: list[_Gradients]) -> bool:
-    """Say whether each run's losses, items and gradients are those of the model alone, within the tolerance."""
+    """Return whether each run's losses, items and gradients equal those of the model alone, within the tolerance."""
     if items is not None and [float(each) for each in items] != [float(each.items or 0) for each in expected]:
         return False
     if not all(_close(loss, found.loss.reshape(())) for loss, found in zip(losses, expected, strict=True)):
@@ -228,7 +228,7 @@ def _agree(losses: Tensor, items: Tensor | None, grads: dict[str, Tensor | None]
 
 
 def _close(found: Tensor, expected: Tensor | None, floor: float = 0.0) -> bool:
-    """Say whether two tensors are equal within the tolerance of their type; a hundredth of `floor` counts as large."""
+    """Return whether two tensors are equal within TOLERANCE times the larger of their maximum and 1 % of `floor`."""
     import torch
 
     if expected is None or expected.shape != found.shape or expected.dtype != found.dtype:
@@ -245,7 +245,7 @@ def _largest(tensor: Tensor) -> float:
 
 
 def _is_elementwise(build: Build) -> bool:
-    """Say whether an optimizer does to a stack of three matrices what it does to each of them alone."""
+    """Return whether the optimizer updates a stack of three matrices like each matrix alone."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -255,12 +255,12 @@ def _is_elementwise(build: Build) -> bool:
         optimizers = [build([each]) for each in (stacked, *single)]
         for _ in range(3):
             grads = torch.randn(start.shape, generator=generator, dtype=torch.float64)
-            grads *= torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64).view(3, 1, 1)  # a norm over all would show
+            grads *= torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64).view(3, 1, 1)  # exposes a norm over the stack
             for parameter, grad in zip((stacked, *single), (grads, *grads), strict=True):
                 parameter.grad = grad.clone()
             for optimizer in optimizers:
                 optimizer.step()
-    except Exception:  # it refuses tensors of three dimensions, dense gradients, or its options
+    except Exception:  # it rejects three-dimensional tensors, dense gradients, or its options
         return False
     found = torch.stack([each.detach() for each in single])
     return torch.allclose(stacked.detach(), found, rtol=1e-12, atol=1e-12)

@@ -1,8 +1,8 @@
-"""The traced step: the gradients of all runs as operations on stacked tensors alone, recorded once.
+"""The traced step: the gradients of all runs as a recorded graph of operations on stacked tensors.
 
-`vmap` and autograd decide anew at each step what they did at the one before, which costs a small network several
-times what it computes. So the step is recorded, what changes nothing is taken out, and what is left is called, or
-compiled by torch.compile, the rule with it. What a loss does in Python is not done again then: now and then it is.
+For small networks, the overhead of `vmap` and autograd is several times the computation. So the step is recorded once
+and simplified. Later steps call the graph, or compile it together with the rule by torch.compile. The Python code of
+the loss does not run again, except for a check of the losses every few hundred steps.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class TracedSteps:
-    """Traced steps by the shapes that they are for, so that stacks of one task that are alike are traced once.
+    """Traced steps, cached by the shapes of their inputs, so that equal stacks of a task share a trace.
 
     Attributes:
         compiled: whether steps are compiled.
-        fault: why a step could not be traced or compiled, once one could not; from then on none is.
+        fault: why tracing or compiling failed; "" while it works. After a failure, steps are no longer traced.
     """
 
     def __init__(self, *, compiled: bool = False) -> None:
@@ -40,20 +40,20 @@ class TracedSteps:
         self._steps: dict[object, Step] = {}
 
     def add_gradients(self, stack: Stack, batches: Sequence[Any], share: float) -> Tensor | None:
-        """Leave keep × gradient in `.grad` where that is pending, and add share × the gradients of these batches.
+        """Apply `keep` if pending, then add share × the gradients of these batches to `.grad`.
 
         Returns:
-            The losses, shape (runs,); None where the step cannot be traced or compiled.
+            The losses, shape (runs,); None if the step cannot be traced or compiled.
 
         Raises:
-            CannotStackError: the batches of the tasks are not alike.
+            CannotStackError: the batches of the tasks differ in shape or type.
         """
         import torch
 
         stacked = stack_batches(batches)
         if stacked is None:
-            raise CannotStackError("its batches are not alike")
-        assert stack.deferred is not None, "the stack applies the rule itself"
+            raise CannotStackError("its batches differ in shape or type")
+        assert stack.deferred is not None, "traced steps need a stack with deferred keep"
         one_task = len(batches) == 1
         tensors = [each[0] if one_task else each[stack.task_of] for each in stacked.tensors]
         constants = list((stack.constants[0] if one_task else stack.stacked_constants).values())
@@ -64,7 +64,7 @@ class TracedSteps:
                 if key not in self._steps:
                     self._steps[key] = self._step(stack, stack.deferred, stacked, inputs, one_task=one_task)
                 losses: Tensor = self._steps[key](stack.deferred, share, *inputs)
-        except Exception as error:  # of many kinds: no compiler, no room for its files, what it cannot translate
+        except Exception as error:  # for example no compiler, a full disk, an unsupported operation
             self.fault = shortened(str(error).strip().partition("\n")[0] or repr(error), 120)
             return None
         stack.deferred.keep_pending = False
@@ -74,13 +74,13 @@ class TracedSteps:
         self, stack: Stack, held: StackedGradients, batches: StackedBatches, inputs: Inputs, *, one_task: bool
     ) -> Step:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of its own parts
+            warnings.simplefilter("ignore")  # about torch's internals
             gradients = _simplified(_gradients(stack, batches, one_task=one_task), inputs)
             return _compiled(gradients, held, inputs) if self.compiled else _eager(gradients)
 
 
 def _gradients(stack: Stack, batches: StackedBatches, *, one_task: bool) -> Step:
-    """Return a function of parameters, constants and tensors of batches: the gradients and losses of all runs."""
+    """Return a function from parameters, constants and batch tensors to the gradients and losses of all runs."""
     from torch.func import functional_call, vmap
 
     names = [f"model.{name}" for name in stack.groups[0].parameters]
@@ -97,8 +97,7 @@ def _gradients(stack: Stack, batches: StackedBatches, *, one_task: bool) -> Step
 def _grad_and_value(loss: Callable[..., Tensor]) -> Step:
     """Return torch.func.grad_and_value of a loss, for the tensors of its first argument.
 
-    Torch's own imports the compiler to report that a gradient is computed; this one is made of its parts without that,
-    wherever torch has them.
+    Torch's version imports the compiler. This one uses torch's private parts instead, if they exist.
     """
     import torch
 
@@ -126,7 +125,7 @@ def _grad_and_value(loss: Callable[..., Tensor]) -> Step:
 
 
 def _simplified(function: Step, inputs: Inputs) -> GraphModule:
-    """Return the function as a graph of operations, without those that change nothing."""
+    """Return the function as a graph of operations, without operations that have no effect."""
     import torch
 
     with torch.enable_grad():
@@ -140,7 +139,7 @@ def _simplified(function: Step, inputs: Inputs) -> GraphModule:
 
 
 def _same_as(node: Node) -> Node | None:
-    """Return the operation's argument where its result is that: 1·x, x in its own shape, x transposed twice."""
+    """Return the argument of an operation without effect: 1·x, a view of the same shape, a double transpose."""
     import torch
 
     aten = torch.ops.aten
@@ -157,13 +156,13 @@ def _same_as(node: Node) -> Node | None:
 
 
 def _writes(node: Node) -> bool:
-    """Say whether an operation writes to one of its arguments."""
+    """Return whether an operation writes to one of its arguments."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)
 
 
 def _eager(gradients: GraphModule) -> Step:
-    """Return the step that calls the graph, and then applies the rule."""
+    """Return a step that calls the graph, then applies the rule."""
 
     def step(held: StackedGradients, share: float, *inputs: list[Tensor]) -> Any:
         found, losses = gradients(*inputs)
@@ -174,7 +173,7 @@ def _eager(gradients: GraphModule) -> Step:
 
 
 def _compiled(gradients: GraphModule, held: StackedGradients, inputs: Inputs) -> Step:
-    """Return the step with the rule in it, compiled."""
+    """Return a compiled step that includes the rule."""
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -182,7 +181,7 @@ def _compiled(gradients: GraphModule, held: StackedGradients, inputs: Inputs) ->
         found, losses = gradients(*inputs)
         for grad, new in zip(grads, found, strict=True):
             kept = factor.view(-1, *[1] * (grad.dim() - 1))
-            grad.copy_(torch.where(kept == 0, 0.0, grad * kept) + share * new)  # and not 0 × inf
+            grad.copy_(torch.where(kept == 0, 0.0, grad * kept) + share * new)  # 0 × inf would be NaN
         return losses
 
     def rule_inputs(held: StackedGradients, share: float) -> tuple[list[Tensor], Tensor, Tensor]:
@@ -190,7 +189,7 @@ def _compiled(gradients: GraphModule, held: StackedGradients, inputs: Inputs) ->
 
     grads, factor, one = rule_inputs(held, 1.0)
     compiled = torch.compile(make_fx(with_rule)([each.clone() for each in grads], factor, one, *inputs), dynamic=False)
-    compiled([each.clone() for each in grads], factor, one, *inputs)  # this compiles
+    compiled([each.clone() for each in grads], factor, one, *inputs)  # the first call compiles
 
     def step(held: StackedGradients, share: float, *inputs: list[Tensor]) -> Any:
         return compiled(*rule_inputs(held, share), *inputs)

@@ -1,6 +1,6 @@
-"""What a function does to tensors, recorded as a graph while it runs once.
+"""Record the tensor operations of a function as a graph, by running it once.
 
-As `torch.fx.experimental.proxy_tensor.make_fx` does; but that imports torch's compiler, which takes a second.
+`torch.fx.experimental.proxy_tensor.make_fx` does the same, but imports torch's compiler, which takes a second.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-LAYOUT = "layout"  # in the meta of a node that is a tensor: its shape and strides
+LAYOUT = "layout"  # key in a node's meta: shape and strides of its tensor
 
 
 def trace(function: Callable[..., Any], given: Sequence[Sequence[Tensor]]) -> GraphModule:
-    """Return a module that does to other tensors what the function did to these.
+    """Return a module that repeats the function's tensor operations on other inputs.
 
-    A tensor that is not among those given is taken as it is then; what Python computed stays as it was.
+    All other tensors and all Python values become constants.
 
     Args:
         function: takes sequences of tensors, and returns tensors in tuples and lists.
-        given: these sequences.
+        given: the sequences to trace it with.
 
     Raises:
-        CannotStackError: the function takes a number out of a tensor, and what it does may depend on that.
+        CannotStackError: the function reads a number from a tensor, so its operations may depend on data.
     """
     from torch.fx import GraphModule
     from torch.utils._pytree import tree_map
@@ -45,10 +45,10 @@ def trace(function: Callable[..., Any], given: Sequence[Sequence[Tensor]]) -> Gr
 
 
 class _Recording:
-    """A graph that grows by an operation at a time.
+    """A graph that grows one operation at a time.
 
     Attributes:
-        held: has the tensors that come from elsewhere.
+        held: a module with the constant tensors.
     """
 
     def __init__(self) -> None:
@@ -56,10 +56,10 @@ class _Recording:
 
         self.graph, self.held = torch.fx.Graph(), torch.nn.Module()
         self._nodes: dict[int, Node] = {}
-        self._alive: list[Tensor] = []  # each that has a node, so that no other gets its id
+        self._alive: list[Tensor] = []  # all tensors with a node, kept alive so that their ids stay unique
 
     def put(self, found: Any, node: Node) -> None:
-        """Note that the node is this tensor, or a sequence that has tensors in it."""
+        """Map a tensor, or the tensors of a sequence, to the node."""
         import torch
 
         if isinstance(found, torch.Tensor):
@@ -72,7 +72,7 @@ class _Recording:
                     self.put(each, self.graph.call_function(operator.getitem, (node, nth)))
 
     def node_of(self, tensor: Tensor) -> Node:
-        """Return the node of a tensor; a tensor that has none comes from elsewhere."""
+        """Return the node of a tensor; a tensor without one becomes a constant."""
         if id(tensor) not in self._nodes:
             name = f"constant{len(self._alive)}"
             self.held.register_buffer(name, tensor)
@@ -80,13 +80,13 @@ class _Recording:
         return self._nodes[id(tensor)]
 
     def call(self, operation: Any, args: Any, options: Any) -> Any:
-        """Return what the operation gives, and add it to the graph."""
+        """Run the operation, add it to the graph, and return its result."""
         import torch
         from torch.utils._pytree import tree_map_only
 
         if torch.Tag.data_dependent_output in operation.tags:
-            raise CannotStackError("its loss takes a number out of a tensor")
-        if operation is torch.ops.aten.lift_fresh.default:  # a constant, which must not keep what is written to it
+            raise CannotStackError("its loss reads a number from a tensor")
+        if operation is torch.ops.aten.lift_fresh.default:  # copy the constant, so that writes do not change it
             operation = torch.ops.aten.lift_fresh_copy.default
         found = operation(*args, **options)
         nodes = tree_map_only(torch.Tensor, self.node_of, (args, options))
@@ -95,13 +95,13 @@ class _Recording:
 
 
 def _dispatching_to(recording: _Recording) -> AbstractContextManager[object]:
-    """Return what has all operations recorded while it is entered."""
+    """Return a context manager that records all operations inside it."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class _RecordingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
-            return False  # to keep the compiler out, torch would import it
+            return False  # True would import the compiler
 
         def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return recording.call(func, args, kwargs or {})

@@ -1,4 +1,4 @@
-"""Tuning to the machine: how many runs are trained at once, by measuring; and freed memory that stays."""
+"""Tuning to the machine: measure how many runs to train at once, and keep freed memory in the process."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ if TYPE_CHECKING:
     from gradlab.engines.ensemble.loop import StackedTraining
 
 SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-# Times the best: more runs at once than that takes gain nothing, and take memory and the other cores' work.
+# A size is good enough if its time is at most this multiple of the best. Larger sizes only use more memory and leave
+# fewer chunks for the other cores.
 NEARLY = 1.1
 LEAST_STEPS, LEAST_SECONDS = 5, 0.05  # of a measurement
-PAST = 1.5  # times the best: beyond it larger sizes are not tried
+PAST = 1.5  # stop trying larger sizes if the time exceeds this multiple of the best
 
 # of mallopt(3), malloc.h of the GNU C library
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes: the library takes no more
-_TRIM = 2**30  # bytes that may lie free at the end of the heap
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20  # bytes: the library's maximum
+_TRIM = 2**30  # bytes that may stay free at the end of the heap
 
 
 def best_chunk_size(
     seconds_of: Callable[[int], float], most: int, sizes: Sequence[int] = SIZES
 ) -> tuple[int, dict[int, float]]:
-    """Return how many runs to train at once, and the seconds a run-step that were measured by size.
+    """Return how many runs to train at once, and the measured seconds per run and step by size.
 
-    That is the smallest number whose run-step takes nearly as little time as the best one's.
+    The result is the smallest size whose time is within a factor of `NEARLY` of the best.
 
     Args:
-        seconds_of: measures the seconds a run-step takes where so many runs are trained at once.
-        most: runs there are.
-        sizes: to be tried, ascending.
+        seconds_of: takes a number of runs and returns the seconds per run and step if they train at once.
+        most: total number of runs.
+        sizes: sizes to try, ascending.
     """
     found: dict[int, float] = {}
     for size in [*(size for size in sizes if size < most), min(most, max(sizes))]:
@@ -50,9 +51,9 @@ def best_chunk_size(
 
 
 def seconds_a_run_step(training: StackedTraining) -> float:
-    """Return the seconds of processor time that a step takes for each run; the training has gone on by some steps.
+    """Return the CPU seconds per run and step. This advances the training by some steps.
 
-    The first steps, in which memory is taken and a step is compiled, do not count.
+    The first two steps do not count: they allocate memory and may compile.
     """
     steps = train(training, epochs=10**9)
     for _ in islice(steps, 2):
@@ -67,10 +68,10 @@ def seconds_a_run_step(training: StackedTraining) -> float:
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, and say whether that could be asked for: of the GNU C library only.
+    """Make this process keep freed memory; return whether that worked. Only the GNU C library supports it.
 
-    It gives large blocks back to the system at once, which then fills each page of the next one with zeros: a third of
-    the time of a stacked step.
+    By default, the library returns large blocks to the system at once, and the system clears every page of the next
+    block. This takes a third of the time of a stacked step.
     """
     if not sys.platform.startswith("linux"):
         return False
