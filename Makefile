@@ -59,7 +59,7 @@ figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/fig
 		$(BIN)/gradlab sweep $$name --quiet || exit 1; \
 	done
 	$(BIN)/gradlab plot runs/phase_full_batch runs/phase_mini_batches \
-		--title "Which learning rates are stable, by how much is kept" -o experiments/figures/phases.png
+		--title "Stable learning rates for every keep" -o experiments/figures/phases.png
 	$(BIN)/gradlab plot runs/phase_digits -o experiments/figures/phase_digits.png
 
 clean:  ## all that can be made again, except the runs

@@ -87,13 +87,13 @@ number = 3
 # What is asked, and what the answer says of it: the fault and what would work.
 FAULTS: list[tuple[str, str]] = [
     ("run nope", "unknown experiment 'nope'. Known: adam_linear, digits, diverging_loss,"),
-    ("run bad.py:kw", "bad.py:kw names a task: gradlab run --task bad.py:kw"),
-    ("sweep noisy_line", "noisy_line names a task: gradlab sweep --task noisy_line"),
-    ("sharpness pack.age:kw", "pack.age:kw names a task: gradlab sharpness --task pack.age:kw"),
+    ("run bad.py:kw", "'bad.py:kw' is a task, not an experiment. To run it: gradlab run --task bad.py:kw"),
+    ("sweep noisy_line", "To run it: gradlab sweep --task noisy_line"),
+    ("sharpness pack.age:kw", "To run it: gradlab sharpness --task pack.age:kw"),
     ("run digit", "unknown experiment 'digit'; did you mean 'digits'?"),
     ("run noisy_line", "gradlab run --task noisy_line"),
-    ("run missing.toml", "there is no file missing.toml"),
-    ("run missing/digits", "there is no file missing/digits"),
+    ("run missing.toml", "No file 'missing.toml'. Shipped experiments: "),
+    ("run missing/digits", "No file 'missing/digits'. Shipped experiments: "),
     ("run broken.toml", "broken.toml is not TOML"),
     ("run latin.toml", "latin.toml is not UTF-8 text: byte 22 is 0xff"),
     ("run empty.toml", "task is missing"),
@@ -158,8 +158,8 @@ FAULTS: list[tuple[str, str]] = [
     ("plot", "No run folder 'runs'. `gradlab list` shows existing ones."),
     ("plot nowhere", "No run folder 'nowhere'."),
     ("plot file", "'file' is not a folder."),
-    ("plot RUNS -o loss.jpg", "loss.jpg: the suffix says the format: .png, .svg, .pdf"),
-    ("plot RUNS -o loss.png -o loss", "loss: the suffix says the format"),
+    ("plot RUNS -o loss.jpg", "loss.jpg: unknown picture format. Use .png, .svg, .pdf."),
+    ("plot RUNS -o loss.png -o loss", "loss: unknown picture format"),
     ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: no such folder"),
     ("plot RUNS -o file/loss.png", "file/loss.png cannot be written: Not a directory"),
     ("plot RUNS --x time", "unknown axis 'time'"),
@@ -600,14 +600,14 @@ def test_plot_names_the_curves_that_have_no_theory(here: Path) -> None:
         gives(*MSE, "-m", "zero_grad", *options, "--out", str(here / f"mse{len(options)}"))
     answer = gives("plot", str(here / "mse0"), str(here / "mse2"), "-o", "a.png", "--theory")
     assert answer.stdout == "a.png\n"
-    assert answer.stderr == "no theory for zero_grad, optimizer Adam: the optimizer is Adam, not plain SGD\n"
+    assert answer.stderr == "No theory for zero_grad, optimizer Adam: the optimizer is Adam, not plain SGD\n"
 
 
 def test_plot_without_any_theory_writes_nothing(trained: Path) -> None:
     answer = gives("plot", str(trained), "-o", "a.png", "--theory", exit_status=2)
     assert answer.stderr == (
-        "there is no theory to draw: an epoch has several batches\n"
-        "there is for full batches, squared error and plain SGD: gradlab run straight_line_mse\n"
+        "No theory to draw: an epoch has several batches\n"
+        "Theory needs full batches, squared error and plain SGD: gradlab run straight_line_mse\n"
     )
     assert not Path("a.png").exists()
 
@@ -621,7 +621,7 @@ def test_plot_takes_a_run_an_experiment_or_several(trained: Path) -> None:
 @pytest.mark.usefixtures("files")
 def test_plot_of_a_run_without_rows_is_a_fault_of_one_line() -> None:
     gives("run", "--task", "own.py:raises", "-m", "zero_grad", exit_status=1)
-    assert gives("plot", exit_status=2).stderr == "there is no row to draw yet\n"
+    assert gives("plot", exit_status=2).stderr == "Nothing to draw: the runs have no rows yet.\n"
 
 
 # Groups of runs

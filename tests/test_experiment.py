@@ -160,9 +160,9 @@ FAULTS = [
     ("title = 3", 2, "title must be a string, got 3"),
     ("device = 0", 2, "device must be"),
     ("threads = 0", 2, "threads must be greater than or equal to 1, got 0"),
-    ("name = 'a/b'", 2, "name must be letters, digits, spaces and _ . + = - only, and start with a letter or digit"),
-    ("name = '..'", 2, "name must be letters, digits"),
-    ("name = ''", 2, "name must be letters, digits"),
+    ("name = 'a/b'", 2, "name must have only letters, digits, spaces and _ . + = -, start with a letter, digit or _"),
+    ("name = '..'", 2, "name must have only letters, digits"),
+    ("name = ''", 2, "name must have only letters, digits"),
     ("modes = 'zero_grad'", 2, "modes must be a list, got 'zero_grad'"),
     ("modes = []", 2, "modes"),
     ("modes = [1]", 2, "modes must be a string, got 1"),
@@ -199,7 +199,11 @@ FAULTS = [
     ("[task_options]\nnoise = [[1]]", 3, "task_options.noise must be a number, a string, true, false or a list of"),
     ("task_options = 3", 2, "task_options must be"),
     ("[expect.zero_gard]\nsteps = 3", 2, "unknown mode 'zero_gard'; did you mean 'zero_grad'?"),
-    ("modes = ['halve_grad']\n[expect.zero_grad]\nsteps = 3", 3, "mode 'zero_grad' is expected something of but is"),
+    (
+        "modes = ['halve_grad']\n[expect.zero_grad]\nsteps = 3",
+        3,
+        "mode 'zero_grad' has expectations but is not in modes",
+    ),
     ("[expect.zero_grad]\nstep = 3", 3, "unknown key 'expect.zero_grad.step'; did you mean 'steps'? Known: verdict"),
     ("[expect.zero_grad]\nverdict = 'fall'", 3, "expect.zero_grad.verdict must be 'falls', 'rises', 'oscillates', '"),
     ("[expect.zero_grad]\nsteps = 0", 3, "expect.zero_grad.steps must be greater than or equal to 1, got 0"),
@@ -211,7 +215,7 @@ FAULTS = [
         "optimizer 'Adam': option betas must be a list of 2 numbers, got 0",
     ),
     ("[optimizer]\nweight_decay = true", 3, "optimizer 'SGD': option weight_decay must be a number, got true"),
-    ("schedule = 'linear'\n[optimizer]\nname = 'vanilla'", 2, "schedule 'linear' needs an optimizer of torch.optim"),
+    ("schedule = 'linear'\n[optimizer]\nname = 'vanilla'", 2, "schedule 'linear' needs an optimizer from torch.optim"),
     (
         "match_lr = true\n[optimizer]\nname = 'adam'",
         2,
@@ -308,7 +312,7 @@ SEVERAL = [
     ),
     (
         "task = 'digits'\nengine = 'tensorflow'\ndevice = 'cuda'\n[optimizer]\nmomentum = 0.5",
-        ["3: engine 'tensorflow' does plain gradient", "5: engine 'tensorflow' does plain gradient"],
+        ["3: engine 'tensorflow' supports only SGD", "5: engine 'tensorflow' supports only SGD"],
     ),
 ]
 
@@ -337,7 +341,7 @@ def test_a_task_misspelt_on_the_command_line_is_not_missing() -> None:
 def test_a_message_has_the_first_ten_mistakes_of_a_thousand() -> None:
     told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(1000))).splitlines()
     assert told[9] == "mine.toml:11: unknown key 'key9'."
-    assert told[10:] == ["These are the first 10 mistakes."]
+    assert told[10:] == ["Only the first 10 mistakes are shown."]
 
 
 def test_ten_mistakes_are_not_called_the_first_ten() -> None:
@@ -371,12 +375,12 @@ def test_a_mistake_takes_one_short_line_however_long_the_value() -> None:
 def test_a_missing_file_is_reported_with_the_shipped_experiments() -> None:
     with pytest.raises(ExperimentError) as raised:
         load("nosuch.toml")
-    assert str(raised.value) == f"there is no file nosuch.toml; experiments that ship: {', '.join(shipped())}"
+    assert str(raised.value) == f"No file 'nosuch.toml'. Shipped experiments: {', '.join(shipped())}"
 
 
 def test_a_folder_is_no_experiment() -> None:
     Path("folder.toml").mkdir()
-    with pytest.raises(ExperimentError, match=r"folder\.toml is a folder"):
+    with pytest.raises(ExperimentError, match=r"'folder\.toml' is a folder"):
         load("folder.toml")
 
 
@@ -422,7 +426,7 @@ def test_a_mistyped_experiment_is_reported_with_the_nearest() -> None:
 def test_the_name_of_a_task_is_answered_with_how_to_run_one(name: str, command: str) -> None:
     with pytest.raises(ExperimentError) as raised:
         load(name, command=command)
-    assert str(raised.value) == f"{name} names a task: gradlab {command} --task {name}"
+    assert str(raised.value) == f"'{name}' is a task, not an experiment. To run it: gradlab {command} --task {name}"
 
 
 @pytest.mark.parametrize("name", ["digits", "Straight-Line"])
@@ -899,7 +903,7 @@ def test_modes_of_two_files_of_one_name_are_said_to_be_such(folder: Path) -> Non
         (folder / name).mkdir()
         (folder / name / "mine.py").write_text("def f(parameters, update): ...")
     said = complaint(LINE + "modes = ['one/mine.py:f', 'other/mine.py:f']")
-    assert said.startswith("mine.toml:2: mode 'mine.py:f' stands in two files of that name, ")
+    assert said.startswith("mine.toml:2: mode 'mine.py:f' is in two files of the same name, ")
     assert str(folder / "other" / "mine.py") in said
     assert "given twice" not in said
     loaded(LINE + "modes = ['one/mine.py:f', 'other/mine.py:f,every=2']")

@@ -174,8 +174,8 @@ def test_a_sharpness_that_bounds_no_lr_is_no_edge() -> None:
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"lr": [0.1]}, "no axis to draw along"),
-        ({"optimizer.name": ["SGD", "Adam"], "flag": [True, False]}, "no axis to draw along"),
+        ({"lr": [0.1]}, "No axis to draw along"),
+        ({"optimizer.name": ["SGD", "Adam"], "flag": [True, False]}, "No axis to draw along"),
         ({"lr": [1, 2], "keep": [0, 1], "every": [1, 2, 3], "batch_size": [1, 2, 3]}, r"9 panels \(3 of every × 3 of"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_map_where_all_diverged_has_no_colour_bar() -> None:
     ((axes, _),) = maps_of(figure)
     assert len(hatched(axes, DENSE)) == 25
     assert "last loss" not in words_of(figure)
-    assert f"beyond the picture: {EDGE}" in words_of(figure)
+    assert f"outside the map: edge of stability {EDGE}" in words_of(figure)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -321,7 +321,7 @@ def test_a_barely_visible_edge_is_explained_in_the_caption_only() -> None:
     figure = draw_phases([swept(9, lrs=(0.01, 0.85))], width=500)
     ((axes, _),) = maps_of(figure)
     assert EDGE not in [text.get_text() for text in axes.texts]
-    assert f"line: {EDGE}" in words_of(figure)
+    assert f"line: edge of stability {EDGE}" in words_of(figure)
 
 
 @pytest.mark.parametrize(("panels", "rows"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2)])
@@ -375,10 +375,10 @@ def test_colours_of_modes_are_those_of_every_picture() -> None:
 @pytest.mark.parametrize(
     ("panels", "message"),
     [
-        (list, "one at least"),
-        (lambda: [swept(3), CURVES], "all maps or all curves"),
+        (list, "at least one panel"),
+        (lambda: [swept(3), CURVES], "either only maps or only curves"),
         (lambda: [swept(3)] * 7, "7 panels are too many"),
-        (lambda: [swept(3)._replace(diverged=[[None] * 3] * 3)], "no run to draw yet"),
+        (lambda: [swept(3)._replace(diverged=[[None] * 3] * 3)], "no run is finished yet"),
     ],
 )
 def test_what_is_no_picture_is_refused(panels: Callable[[], list[Any]], message: str) -> None:

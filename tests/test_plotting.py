@@ -285,7 +285,7 @@ def test_an_unknown_axis_is_an_error_that_names_those_there_are() -> None:
 
 @pytest.mark.parametrize("runs", [[], one([])], ids=["no run", "a run without rows"])
 def test_nothing_to_draw_is_an_error(runs: Runs) -> None:
-    with pytest.raises(PlotError, match="no row to draw"):
+    with pytest.raises(PlotError, match="no rows yet"):
         draw(runs)
 
 
@@ -559,8 +559,8 @@ BATCHES = [(record, [row._replace(epoch=0) for row in rows]) for record, rows in
 @pytest.mark.parametrize(
     ("runs", "reason", "mend"),
     [
-        (knowing(one(FALL), None), "trained before runs recorded what theory needs", "--fresh"),
-        (knowing(one(FALL), {}), "the loss is not a quadratic of the weights", "gradlab run straight_line_mse"),
+        (knowing(one(FALL), None), "an older gradlab trained it and did not record", "--fresh"),
+        (knowing(one(FALL), {}), "the loss is not a quadratic function", "gradlab run straight_line_mse"),
         (BATCHES, "an epoch has several batches", "gradlab run straight_line_mse"),
         (knowing(one(FALL, optimizer=SGD | {"momentum": 0.9})), "momentum 0.9", "gradlab run straight_line_mse"),
         (knowing(one(FALL, "mine.py:own")), "mine.py:own does not follow the rule", "gradlab run straight_line_mse"),
@@ -571,7 +571,7 @@ def test_without_any_theory_two_lines_say_why_and_what_has_it(runs: Runs, reason
     with pytest.raises(PlotError) as caught:
         without_theory(runs)
     first, second = str(caught.value).split("\n")
-    assert first.startswith("there is no theory to draw: ")
+    assert first.startswith("No theory to draw: ")
     assert reason in first
     assert mend in second
     assert len(second) <= 90
@@ -587,7 +587,7 @@ def test_curves_without_theory_are_named_beside_those_with_it() -> None:
     runs = knowing(one(FALL)) + knowing(one(FALL, "no_zero_grad"), {}) + knowing(one(FALL, "halve_grad"), {})
     assert len(theory_of(draw(runs, theory=True))) == 1
     (line,) = without_theory(runs)
-    assert line.startswith("no theory for no_zero_grad; halve_grad: the loss is not a quadratic of the weights")
+    assert line.startswith("No theory for no_zero_grad; halve_grad: the loss is not a quadratic function")
 
 
 def test_curves_without_theory_are_solid_and_of_usual_width() -> None:

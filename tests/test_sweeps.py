@@ -566,7 +566,7 @@ def test_a_sweep_without_a_number_hints_at_no_picture() -> None:
 
 def test_a_sweep_that_cannot_be_drawn_is_not_trained() -> None:
     words = ["sweep", "--task", LINE, "--vary", "schedule=linear,cosine", "--plot", "loss.png"]
-    assert "there is no axis to draw along" in gives(*words, exit_status=2).stderr
+    assert "No axis to draw along" in gives(*words, exit_status=2).stderr
     assert not Path("runs").exists()
 
 

@@ -230,20 +230,20 @@ BREAKS: dict[str, list[Break]] = {
 # Where circumstances and premises turn one by one: the whole answer that a break leads to, as a regular expression
 TURNS: dict[str, dict[str, Break]] = {
     "loss-rises-without-zero-grad": {
-        "unsettled: it was not so that one random input grows as theory says": theory_grows_a_twentieth_faster,
+        "unsettled: failed premise: with one random input .* as theory predicts": theory_grows_a_twentieth_faster,
         "holds": theory_says(conserved_quantity=1.0),
         "does not hold": every_optimizer(lambda lr: lr if lr >= 0.01 else lr / 1000),
     },
     "zero-grad-cures-divergence": {
-        "holds when the batches are full .*; not when the batches are mini-batches .*": training_never_clears,
-        "holds when .*, or they are and the lr is too large for it; not when the batches are full .*": every_optimizer(
+        "holds when batches are full .*; not when batches are mini-batches .*": training_never_clears,
+        "holds when .*, or batches are .* and the lr is too large; not when batches are full .*": every_optimizer(
             lambda lr: lr if lr > 1 else min(lr, 0.01)
         ),
-        "unsettled: it was not so that theory says the same": theory_says(outcome="converges"),
+        "unsettled: failed premise: theory predicts the same": theory_says(outcome="converges"),
     },
     "a-last-short-window": {
         "holds": sgd_steps_have_one_length,
-        "unsettled: it was not so that gradlab divides each window by its own length": never_divided,
+        "unsettled: failed premise: gradlab divides each window by its own length": never_divided,
     },
     "vanilla-equals-sgd": {
         "does not hold": vanilla_takes_longer_steps,
@@ -252,15 +252,15 @@ TURNS: dict[str, dict[str, Break]] = {
     "halving-learns-faster": {
         "does not hold": modes_become(halve_grad=cleared),
         "holds": modes_become(halve_grad=lambda: modes.decay(0.52)),
-        "unsettled: it was not so that a tenth of the gain at most is lost": modes_become(
+        "unsettled: failed premise: at most a tenth of the gain is lost": modes_become(
             halve_grad=lambda: modes.decay(0.47)
         ),
-        "unsettled: it was not so that lr/2 halved is an effective lr": theory_says(effective_lr=1.0),
+        "unsettled: failed premise: halving at lr/2 has the effective lr of .*": theory_says(effective_lr=1.0),
     },
     "adam-forgives": {
         "holds": modes_become(no_zero_grad=cleared),
         "does not hold": modes_become(halve_grad=modes.no_zero_grad),
-        "unsettled: it was not so that without zero_grad the loss does not run away": adam_is_sgd,
+        "unsettled: failed premise: without zero_grad, the loss does not run away": adam_is_sgd,
     },
 }
 
@@ -328,7 +328,7 @@ def test_the_answer_follows_from_the_cases(case: Case) -> None:
 
 
 def test_a_premise_that_is_not_so_leaves_the_claim_unsettled() -> None:
-    assert Measurement({"": True}, {}, {"a": True, "b": False}).answer == "unsettled: it was not so that b"
+    assert Measurement({"": True}, {}, {"a": True, "b": False}).answer == "unsettled: failed premise: b"
 
 
 def test_what_stops_a_measurement_is_a_finding_that_is_not_ok(monkeypatch: pytest.MonkeyPatch) -> None:

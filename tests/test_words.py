@@ -128,9 +128,7 @@ def faults_of(passages: Iterator[Passage]) -> list[str]:
     found = []
     for passage in passages:
         prose = re.sub(r"`[^`]*`", "code", passage.text)
-        found += [
-            f"{passage.place}: '{match[0]}': {instead}" for odd, instead in ODD for match in odd.finditer(prose)
-        ]
+        found += [f"{passage.place}: '{match[0]}': {instead}" for odd, instead in ODD for match in odd.finditer(prose)]
         for sentence in sentences(passage.text):
             words = len(re.findall(r"\w[\w'’./-]*", sentence))
             if words > MOST_WORDS:

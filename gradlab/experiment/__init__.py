@@ -1,4 +1,4 @@
-"""Experiments: a task, an optimizer, modes and seeds; TOML in, one canonical form and identity out."""
+"""Experiments: a task, an optimizer, modes and seeds, read from TOML into one canonical form with an identity."""
 
 from gradlab.experiment.checking import RULE_KEYS as RULE_KEYS
 from gradlab.experiment.checking import SHORT_KEYS as SHORT_KEYS

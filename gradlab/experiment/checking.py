@@ -1,4 +1,4 @@
-"""Validation: from an experiment's values to the experiment, or all mistakes at once in the order of lines."""
+"""Validation: from values to an experiment, or to all their mistakes in the order of lines."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     Key = tuple[str, ...]
 
-MAX_NAME_BYTES = 200  # bytes: file systems take 255, and pictures and copies add to it
-MAX_RUNS = 100_000  # of one experiment: a folder each, and all are planned before the first is trained
-MAX_FAULTS = 10  # in one message
-SHORT_KEYS = {  # how the command line, and users by mistake, write keys of tables
+MAX_NAME_BYTES = 200  # file systems allow 255, and pictures and copies append to the name
+MAX_RUNS = 100_000  # per experiment: each has a folder, and all are planned before the first is trained
+MAX_FAULTS = 10  # per message
+SHORT_KEYS = {  # short forms on the command line; users also write them in files by mistake
     "batch_size": "task_options.batch_size",
     "learning_rate": "optimizer.lr",
     "lr": "optimizer.lr",
@@ -38,14 +38,14 @@ _DEVICES = {
     "NUL",
     *(f"{port}{nth}" for port in ("COM", "LPT") for nth in "0123456789¹²³"),
 }
-RULE_KEYS = ("keep", "every")  # of the rule itself: a sweep varies them, and --set makes a mode of them
+RULE_KEYS = ("keep", "every")  # parameters of the rule: a sweep varies them, and --set builds a mode from them
 
 
 def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: Path | None) -> Experiment:
-    """Return the experiment of these values, every name in its canonical spelling.
+    """Return the experiment of these values, with all names in canonical spelling.
 
     Raises:
-        GradlabError: all mistakes, each with its line.
+        GradlabError: there are mistakes; the message has all of them with their lines.
     """
     experiment = _parse_types(values, faults).located(folder, file)
     parsed = _check_runs(experiment, faults)
@@ -69,49 +69,49 @@ def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: 
 
 class _Fault(NamedTuple):
     key: Key
-    line: int | None  # None where the command line gave it, or there is no file
+    line: int | None  # None for a value of the command line, or without a file
     error: GradlabError
 
 
 class Faults:
-    """The mistakes of an experiment, and their lines in its file."""
+    """The mistakes of an experiment and their lines in its file."""
 
     def __init__(self, file: Path | None, text: str, flags: Mapping[Key, str]) -> None:
-        """Take the file, its text, and the flag of each key that the command line gives."""
+        """Collect mistakes of this file; `flags` maps keys set on the command line to their flags."""
         self.file, self.text, self.flags = file, text, flags
         self.found: list[_Fault] = []
-        self.intended: set[Key] = set()  # keys that misspelt ones stand for, so their values are unknown
+        self.intended: set[Key] = set()  # correct keys of misspelt ones, whose values are unknown
 
     def add(self, key: Key, error: GradlabError) -> None:
         """Add a mistake of a key.
 
         Raises:
-            ExperimentError: there are more than fit a message.
+            ExperimentError: there are more mistakes than one message shows.
         """
         given = self.file is None or any(flag[: len(key)] == key[: len(flag)] for flag in self.flags)
         if len(self.found) == MAX_FAULTS:
             first = "\n".join(map(str, self._errors()))
-            raise ExperimentError(f"{first}\nThese are the first {MAX_FAULTS} mistakes.")
+            raise ExperimentError(f"{first}\nOnly the first {MAX_FAULTS} mistakes are shown.")
         self.found.append(_Fault(key, None if given else line_of(self.text, key), error))
 
     @contextmanager
     def collect(self, *key: str) -> Iterator[None]:
-        """Add a GradlabError that is raised within the context as a mistake of the key."""
+        """Turn a GradlabError raised in this context into a mistake of the key."""
         try:
             yield
         except GradlabError as error:
             self.add(key, error)
 
     def has_fault(self, *key: str) -> bool:
-        """Return whether a key, or one within it, has a mistake or is misspelt."""
+        """Return whether a key, or a key in its table, has a mistake or is misspelt."""
         return any(each[: len(key)] == key for each in [*self.intended, *(fault.key for fault in self.found)])
 
     def raise_if_any(self) -> None:
-        """Raise a GradlabError that reports all mistakes, if there are any."""
+        """Raise a GradlabError with all mistakes, if any."""
         raise_together(self._errors(), ExperimentError)
 
     def _errors(self) -> list[GradlabError]:
-        """Return the errors by line, then those of the command line; known names are listed once."""
+        """Return the errors in line order, then those of the command line; list known names only once."""
         errors: list[GradlabError] = []
         listed = set()
         for fault in sorted(self.found, key=lambda each: math.inf if each.line is None else each.line):
@@ -129,14 +129,14 @@ class Faults:
 
 
 def _parse_types(values: dict[str, Any], faults: Faults) -> Experiment:
-    """Return the experiment of the values that have their type; others are reported and replaced by defaults."""
+    """Return the experiment of the values with valid types; report the others and use their defaults."""
     while True:
         try:
             return Experiment.model_validate(values)
         except ValidationError as error:
             found: dict[Key, Any] = {}
             for fault in error.errors(include_url=False):
-                found.setdefault(_key_of(fault, values), fault)  # of a value of several types, the first one tried
+                found.setdefault(_key_of(fault, values), fault)  # keep the first fault if several types were tried
         for key, fault in islice(found.items(), MAX_FAULTS + 1):
             if fault["type"] == "extra_forbidden" and (near := _nearest_key(key)):
                 faults.intended.add(near)
@@ -144,11 +144,11 @@ def _parse_types(values: dict[str, Any], faults: Faults) -> Experiment:
             if fault["type"] != "missing" or key not in faults.intended:
                 faults.add(key, ExperimentError(_explain(key, fault, faults)))
             values = _without(values, key)
-        values = {"task": next(iter(tasks.BUILT_IN)), "name": "unnamed"} | values  # what has no default
+        values = {"task": next(iter(tasks.BUILT_IN)), "name": "unnamed"} | values  # these have no default
 
 
 def _key_of(fault: Any, values: object) -> Key:
-    """Return the key of a fault; pydantic's location also names list items and the types that it tried."""
+    """Return the key of a fault, without the list items and types that pydantic's location also names."""
     key: Key = ()
     for part in fault["loc"]:
         if not isinstance(values, dict) or part not in values:
@@ -158,7 +158,7 @@ def _key_of(fault: Any, values: object) -> Key:
 
 
 def _without(values: dict[str, Any], key: Key) -> dict[str, Any]:
-    """Return the values without the key, or without the outermost part of its path that is no table."""
+    """Return the values without the key, or without the first part of its path that is not a table."""
     first, *rest = key
     inner = values.get(first)
     if rest and isinstance(inner, dict):
@@ -167,7 +167,7 @@ def _without(values: dict[str, Any], key: Key) -> dict[str, Any]:
 
 
 def _explain(key: Key, fault: Any, faults: Faults) -> str:
-    """Return what is wrong with the key, and what would work."""
+    """Return the message for a fault: the problem and valid values."""
     flag = next((flag for path, flag in faults.flags.items() if path == key[: len(path)]), None)
     name = ".".join(key)
     subject = flag if flag and not flag.startswith("--set") else name
@@ -175,14 +175,16 @@ def _explain(key: Key, fault: Any, faults: Faults) -> str:
         return _unknown_key(key)
     if fault["type"] == "missing":
         return f"{name} is missing"
-    wrong = fault["msg"].replace("Input should be", "must be").replace("a valid ", "a ")
+    wrong = (
+        fault["msg"].replace("Input should be", "must be").replace("String should", "must").replace("a valid ", "a ")
+    )
     wrong = _MESSAGES.get(fault["type"], wrong)
     if key == ("device",):
         wrong = "must be like cpu, cuda or cuda:1"
     if any(isinstance(part, str) for part in fault["loc"][len(key) :]):  # one of the types that it tried
         wrong = "must be a number, a string, true, false or a list of these"
     by_file_name = key == ("name",) and not flag and (faults.file is None or fault["input"] == faults.file.stem)
-    hint = "\nthat is what its file or function is called; give it another: name = …" if by_file_name else ""
+    hint = "\nThe default name is that of the file or function. Set another: name = …" if by_file_name else ""
     return f"{subject} {wrong}, got {shortened(_value_text(fault['input']))}{hint}"
 
 
@@ -192,21 +194,20 @@ _MESSAGES = {
     "int_from_float": "must be an integer",
     "list_type": "must be a list",
     "model_type": "must be a table",
-    "string_pattern_mismatch": "must be letters, digits, spaces and _ . + = - only, and start with a letter or digit, "
-    "and not end with a space or dot",
-    "string_too_long": "must be shorter",
+    "string_pattern_mismatch": "must have only letters, digits, spaces and _ . + = -, start with a letter, digit or "
+    "_, and not end with a space or dot",
     "too_short": "must have at least one entry",
 }
 
 
 def _known_keys(key: Key) -> list[str]:
-    """Return the known keys of the table that has this key."""
+    """Return the known keys of the table that contains this key."""
     sections: dict[str, type[BaseModel]] = {"optimizer": OptimizerSettings, "expect": Expected}
     return list((sections.get(key[0], Experiment) if len(key) > 1 else Experiment).model_fields)
 
 
 def _nearest_key(key: Key) -> Key | None:
-    """Return the known key that an unknown one may stand for."""
+    """Return the known key nearest to an unknown one, if any is near."""
     *path, last = key
     near = nearest(last, [*_known_keys(key), *(() if path else SHORT_KEYS)])
     if path or near not in SHORT_KEYS:
@@ -227,11 +228,11 @@ def _value_text(value: object) -> str:
         return str(value).lower()
     try:
         return repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
-        return "a number of more digits than can be shown"
+    except ValueError:  # Python prints no integer with more than 4300 digits
+        return "a number with too many digits to show"
 
 
-# What needs more than types
+# Checks beyond types
 
 
 def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
@@ -239,8 +240,7 @@ def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
     parsed: list[Mode] = []
     if (runs := len(experiment.modes) * len(experiment.seeds)) > MAX_RUNS:
         given = f"{len(experiment.modes):,} modes × {len(experiment.seeds):,} seeds are {runs:,} runs"
-        most = f"too many for one experiment; at most {MAX_RUNS:,}"
-        faults.add(("seeds",), ExperimentError(f"{given}, {most}"))
+        faults.add(("seeds",), ExperimentError(f"{given}; an experiment can have at most {MAX_RUNS:,}"))
     with faults.collect("name"):
         _check_folder_name(experiment.name)
     for word in experiment.modes:
@@ -255,7 +255,7 @@ def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
 
 
 def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
-    """Check the optimizer and its options; return its name, or None where it is unknown."""
+    """Check the optimizer and its options; return its name, or None if it is unknown."""
     with faults.collect("optimizer", "name"):
         name = optimizers.find(experiment.optimizer.name)
     if faults.has_fault("optimizer", "name"):
@@ -267,7 +267,7 @@ def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
         except OptimizerError as error:
             wrong[option] = error
     misspelt = next((option for option in wrong if nearest(option, ["name"])), None)
-    if misspelt:  # which optimizer has these options is not known
+    if misspelt:  # the optimizer is unknown, so its options cannot be checked
         wrong = {misspelt: ExperimentError(f"unknown key 'optimizer.{misspelt}'; did you mean 'name'?")}
     for option, fault in wrong.items():
         faults.add(("optimizer", option), fault)
@@ -275,31 +275,31 @@ def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
 
 
 def _check_combination(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
-    """Check what depends on both optimizer and modes: match_lr, schedule and engine."""
+    """Check match_lr, schedule and engine, which depend on optimizer and modes."""
     with faults.collect("match_lr"):
         if experiment.match_lr:
             _check_matched(optimizer, parsed)
     if experiment.schedule is not None and optimizer == optimizers.VANILLA:
-        wrong = f"schedule '{experiment.schedule}' needs an optimizer of torch.optim, such as sgd"
+        wrong = f"schedule '{experiment.schedule}' needs an optimizer from torch.optim, such as sgd"
         faults.add(("schedule",), OptimizerError(wrong))
     if experiment.engine == "tensorflow":
         _check_tensorflow(experiment, parsed, optimizer, faults)
 
 
 def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
-    """Refuse what engine tensorflow does not support: all but plain gradient descent on the CPU."""
-    able = "engine 'tensorflow' does plain gradient descent on the CPU: SGD or vanilla, with lr alone"
+    """Refuse settings that engine tensorflow does not support: all but plain gradient descent on the CPU."""
+    able = "engine 'tensorflow' supports only SGD and vanilla with lr, on the CPU"
     if optimizer not in ("SGD", optimizers.VANILLA):
-        faults.add(("optimizer", "name"), OptimizerError(f"{able}, not {optimizer}"))
+        faults.add(("optimizer", "name"), OptimizerError(f"{able}; it does not support {optimizer}"))
     for option in experiment.optimizer.options.keys() - {"lr"}:
-        faults.add(("optimizer", option), OptimizerError(f"{able}, without {option}"))
+        faults.add(("optimizer", option), OptimizerError(f"{able}; remove {option}"))
     if own := next((mode for mode in parsed if mode.own), None):
-        wrong = f"{able}, and the rule of keep and every, not mode '{own.name}' of your own"
+        wrong = f"engine 'tensorflow' supports only modes with keep and every, not your own mode '{own.name}'"
         faults.add(("modes",), ExperimentError(wrong))
     usual = {"clip_norm": None, "schedule": None, "device": "cpu"}
     for key, value in usual.items():
         if getattr(experiment, key) != value:
-            faults.add((key,), ExperimentError(f"{able}, without {key} = {getattr(experiment, key)}"))
+            faults.add((key,), ExperimentError(f"{able}; remove {key} = {getattr(experiment, key)}"))
 
 
 def _check_task(experiment: Experiment, faults: Faults) -> None:
@@ -307,7 +307,7 @@ def _check_task(experiment: Experiment, faults: Faults) -> None:
         return
     with faults.collect("task"):
         task = tasks.find(experiment.task, experiment.folder)
-    # A user's own task is imported for this, so it waits until there is something to train.
+    # Checking a user's task would import it, so that waits until training.
     if not faults.has_fault("task") and task.name in tasks.BUILT_IN:
         for option, wrong in tasks.faults_of_options(task, experiment.task_options):
             faults.add(("task_options", option), wrong)
@@ -324,13 +324,13 @@ def _check_expected(experiment: Experiment, parsed: list[Mode], faults: Faults) 
             if name in expect:
                 raise ExperimentError(f"mode '{name}' is given twice")
             if name not in words and not modes_replaced:
-                raise ExperimentError(f"mode '{name}' is expected something of but is not in modes")
+                raise ExperimentError(f"mode '{name}' has expectations but is not in modes")
             expect[name] = expected
     return expect
 
 
 def _check_varied(vary: dict[str, Any], faults: Faults) -> None:
-    """Refuse unknown keys of [vary]; the sweep checks their values, and which keys can vary."""
+    """Refuse unknown keys in [vary]; the sweep checks their values and whether they can vary."""
     known = [*Experiment.model_fields, *SHORT_KEYS, *RULE_KEYS]
     for key in vary:
         name = key.strip().replace("-", "_").partition(".")[0]
@@ -342,7 +342,7 @@ def _check_varied(vary: dict[str, Any], faults: Faults) -> None:
 
 
 def check_rule(key: str, value: object) -> None:
-    """Raise ExperimentError where the value does not fit the key, keep or every."""
+    """Raise ExperimentError if the value does not fit the key, keep or every."""
     if key == "keep" and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ExperimentError(f"keep must be a number, got {shortened(repr(value))}{_number_hint(value)}")
     if key == "every" and (isinstance(value, bool) or not isinstance(value, int) or value >= 10**9):
@@ -350,7 +350,7 @@ def check_rule(key: str, value: object) -> None:
 
 
 def _number_hint(value: object) -> str:
-    """Return how TOML writes a number such as '.5'; "" for any other text."""
+    """Return a hint how TOML writes a number such as '.5'; "" for any other text."""
     try:
         number = float(value) if isinstance(value, str) else math.nan
     except ValueError:
@@ -367,33 +367,33 @@ def _refuse_duplicates(kind: str, values: list[Any]) -> None:
 
 
 def _check_folder_name(name: str) -> None:
-    """Refuse names that are no folder's on some system: folders of runs are copied between systems."""
+    """Refuse names that are invalid for a folder on any system, since run folders are copied between systems."""
     if (size := len(name.encode())) > MAX_NAME_BYTES:
         raise ExperimentError(
-            f"name '{shortened(name)}' must be shorter: it takes {size} bytes, above {MAX_NAME_BYTES}"
+            f"name '{shortened(name)}' is too long: it has {size} bytes, the limit is {MAX_NAME_BYTES}"
         )
     if name.partition(".")[0].rstrip().upper() in _DEVICES:
         raise ExperimentError(
-            f"name '{name}' is that of a device on Windows, and no folder's; choose another: name = …"
+            f"name '{name}' is reserved on Windows, so no folder can have it. Choose another: name = …"
         )
 
 
 def _check_files(parsed: list[Mode]) -> None:
-    """Refuse two files of one name with one function's name: a mode is identified by these alone."""
+    """Refuse two files with the same name and function name, because these identify a mode."""
     files: dict[str, Path] = {}
     for mode in parsed:
         if (file := mode.own.file if mode.own else None) and files.setdefault(mode.name, file) != file:
             raise ExperimentError(
-                f"mode '{mode.name}' stands in two files of that name, {files[mode.name]} and {file}; rename one"
+                f"mode '{mode.name}' is in two files of the same name, {files[mode.name]} and {file}; rename one"
             )
 
 
 def _check_matched(optimizer: str, parsed: list[Mode]) -> None:
-    """Raise a GradlabError where no lr gives every mode the same effective lr."""
+    """Raise a GradlabError if no lr gives every mode the same effective lr."""
     if optimizer not in optimizers.LINEAR:
         raise ExperimentError(
-            f"match_lr needs an optimizer whose step is lr × gradient, such as sgd: that of {optimizer} "
-            "does not grow with what is kept in .grad"
+            "match_lr needs an optimizer whose step is lr × gradient, such as sgd; "
+            f"the step of {optimizer} is not proportional to .grad"
         )
     for mode in parsed:
         modes.matched_lr_scale(mode)

@@ -1,4 +1,4 @@
-"""The validated experiment: a task, an optimizer, modes and seeds; its one canonical form and identity."""
+"""The validated experiment: a task, an optimizer, modes and seeds, in canonical form with an identity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-# fail_fast: of a list with thousands of mistakes the first is reported
+# fail_fast: report only the first mistake of a list
 Option = bool | Int64 | FiniteFloat | str | Annotated[list[bool | Int64 | FiniteFloat | str], Field(fail_fast=True)]
 
 
@@ -45,9 +45,10 @@ class OptimizerSettings(_Section):
 
 
 class Expected(_Section):
-    """`[expect.MODE]`: the expected results of each run of the mode.
+    """`[expect.MODE]`: the expected results of every run of the mode.
 
-    `epoch_losses` are the mean losses of the first epochs, compared to as many decimals as the longest has.
+    `epoch_losses` are the mean losses of the first epochs. They are compared after rounding to the decimals of the
+    longest given number.
     """
 
     verdict: Literal["falls", "rises", "oscillates", "diverges", "flat"] | None = None
@@ -67,9 +68,9 @@ class Expected(_Section):
 
 
 class Experiment(_Section):
-    """A validated experiment, names in their canonical spelling."""
+    """A validated experiment with all names in canonical spelling."""
 
-    name: Annotated[str, Field(pattern=r"^\w([\w .+=-]*[\w+=-])?$", max_length=100)]  # of a folder, on any system
+    name: Annotated[str, Field(pattern=r"^\w([\w .+=-]*[\w+=-])?$", max_length=100)]  # a folder name on any system
     title: str = ""
     task: str
     task_options: dict[str, Option] = {}
@@ -84,9 +85,9 @@ class Experiment(_Section):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     schedule: Literal["linear", "cosine"] | None = None
     match_lr: bool = False
-    checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0  # seconds; no part of the identity
+    checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0  # seconds; not part of the identity
     expect: dict[str, Expected] = {}
-    vary: dict[str, Any] = {}  # axes of a sweep, which parses them; no part of a run
+    vary: dict[str, Any] = {}  # axes of a sweep, parsed there; not part of a run
 
     _folder: Path | None = PrivateAttr(None)
     _file: Path | None = PrivateAttr(None)
@@ -94,12 +95,12 @@ class Experiment(_Section):
 
     @property
     def folder(self) -> Path | None:
-        """The folder of the experiment's file, where a user's task is looked for first."""
+        """The folder of the experiment's file: the first place to search for a user's task."""
         return self._folder
 
     @property
     def file(self) -> Path | None:
-        """The experiment's file, if it was read from one."""
+        """The experiment's file, or None."""
         return self._file
 
     @property
@@ -108,14 +109,14 @@ class Experiment(_Section):
         return self._modes
 
     def located(self, folder: Path | None, file: Path | None, parsed: Sequence[Mode] = ()) -> Experiment:
-        """Return the experiment as read from a file in `folder`, with its modes as validation parsed them."""
+        """Return a copy with this folder, file and parsed modes."""
         copy = self.model_copy()
         copy._folder, copy._file, copy._modes = folder, file, list(parsed)  # noqa: SLF001 - of the same class
         return copy
 
     @cached_property
     def task_name(self) -> tasks.TaskName:
-        """Where the task comes from."""
+        """The task's name and, for a user's task, its file or module."""
         return tasks.find(self.task, self.folder)
 
     @cached_property
@@ -124,20 +125,20 @@ class Experiment(_Section):
         return user_code.source_hash(self.task_name)
 
     def optimizer_options(self, mode: Mode) -> dict[str, Any]:
-        """Return the optimizer's options of a run, its lr scaled by the mode where `match_lr` is set.
+        """Return the optimizer's options of a run; with `match_lr`, its lr is scaled for the mode.
 
         Raises:
-            ModeError: the mode has no effective lr that could be matched.
+            ModeError: the mode has no effective lr to match.
         """
         options = self.optimizer.options
         if not self.match_lr:
             return options
-        # 0.005, where floats make 0.05·(1 − 0.9) less
+        # rounded: in floats, 0.05·(1 − 0.9) is slightly below 0.005
         lr = float(f"{options['lr'] * modes.matched_lr_scale(mode):.12g}")
         return {**options, "lr": lr}
 
     def settings(self, mode: Mode, seed: int) -> dict[str, Any]:
-        """Return everything that determines the rows of one run, in canonical form."""
+        """Return all settings that determine the rows of one run, in canonical form."""
         return {
             "task": self.task_name.name,
             "task_source": self.task_source,
@@ -162,7 +163,7 @@ def identity(settings: Mapping[str, Any]) -> str:
 
 
 def _with_defaults(task: tasks.TaskName, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a built-in task with its defaults, so that writing a default changes nothing."""
+    """Return the options of a built-in task with its defaults added, so a default written out changes nothing."""
     if task.name not in tasks.BUILT_IN:
         return dict(options)
     parameters = inspect.signature(tasks.BUILT_IN[task.name]).parameters
@@ -171,7 +172,7 @@ def _with_defaults(task: tasks.TaskName, options: Mapping[str, Any]) -> dict[str
 
 
 def _as_floats(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with 1 as 1.0, which is the same to an optimizer."""
+    """Return the options with integers as floats, which optimizers treat alike."""
 
     def as_float(value: Any) -> Any:
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Reading: from a TOML file or a name to an experiment, with the command line's values on top."""
+"""Reading: from a TOML file or a name to an experiment, with overrides from the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_EXPERIMENT = "diverging_loss"
 
 
 class Override(NamedTuple):
-    """A value of the command line in place of the file's: its key, the value, and its flag."""
+    """A value from the command line that replaces the file's: its key, the value and the flag."""
 
     key: tuple[str, ...]
     value: object
@@ -31,9 +31,9 @@ class Override(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Override:
-        """Return the override of `--set KEY=VALUE`: a line of TOML, where a string needs no quotes.
+        """Return the override of `--set KEY=VALUE`: a line of TOML, except that strings need no quotes.
 
-        The KEY may be one of `SHORT_KEYS`; keep and every are left to `overrides_of`.
+        KEY can be one of `SHORT_KEYS`. `overrides_of` handles keep and every.
         """
         if wrong := why_too_large(text):
             raise ExperimentError(f"--set {shortened(text)} {wrong} for an experiment")
@@ -59,10 +59,10 @@ class Override(NamedTuple):
 
 
 def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[Override]:
-    """Return the override of each `--set KEY=VALUE` after `others`; keep and every together make one mode.
+    """Return `others` and the override of each `--set KEY=VALUE`; keep and every together make one mode.
 
     Raises:
-        ExperimentError: one is malformed, or no valid keep or every; or others choose the modes already.
+        ExperimentError: a text is malformed, keep or every is invalid, or `others` already set the modes.
     """
     found = [*others, *map(Override.parse, texts)]
     rule = {each.key[0]: each for each in found if len(each.key) == 1 and each.key[0] in RULE_KEYS}
@@ -84,20 +84,20 @@ def overrides_of(texts: Iterable[str], others: Iterable[Override] = ()) -> list[
 
 
 def shipped() -> dict[str, Path]:
-    """Return the experiments that ship with gradlab: name and file."""
+    """Return the shipped experiments as {name: file}."""
     return {file.stem: file for file in sorted(shipped_folder().glob("*.toml"))}
 
 
 def load(name: str, overrides: list[Override] | None = None, command: str = "run") -> Experiment:
-    """Return the experiment in the TOML file `name`, or the one of that name that ships with gradlab.
+    """Return the experiment in the TOML file `name`, or the shipped experiment `name`.
 
     Args:
-        name: of the file or the experiment.
-        overrides: the command line's values.
-        command: of gradlab, for the message that a task's name needs --task.
+        name: the file or the experiment.
+        overrides: values from the command line.
+        command: the gradlab command that a message suggests for the name of a task.
 
     Raises:
-        ExperimentError: it does not exist, is not TOML, or has mistakes: file, line, key and value.
+        ExperimentError: the experiment does not exist, is not TOML, or has mistakes.
     """
     file = locate(name, command)
     text = read_text(file)
@@ -109,25 +109,25 @@ def load(name: str, overrides: list[Override] | None = None, command: str = "run
 
 
 def location_of(experiment: Experiment, *key: str) -> str:
-    """Return the place of a key in the experiment's file, such as `mine.toml:7: `; "" where there is no file."""
+    """Return the location of a key in the experiment's file, such as `mine.toml:7: `, or "" without a file."""
     return "" if experiment.file is None else f"{experiment.file}:{line_of(read_text(experiment.file), key)}: "
 
 
 def to_plain(experiment: Experiment) -> dict[str, Any]:
-    """Return an experiment as plain values, for `from_plain`, without its expect and vary."""
+    """Return an experiment as plain values for `from_plain`, without expect and vary."""
     return experiment.model_dump(mode="json", exclude={"vary", "expect"})
 
 
 def from_plain(
     values: dict[str, Any], folder: Path | None, changed: Mapping[tuple[str, ...], object], flag: str = ""
 ) -> Experiment:
-    """Return the experiment of these values, some of them changed, after the checks of a file.
+    """Return the experiment of these values with some changed; it is checked like a file.
 
     Args:
-        values: of `to_plain`.
-        folder: of the experiment's file.
-        changed: by the path of a key, such as ("optimizer", "lr").
-        flag: the subject of messages, such as `--vary lr`.
+        values: the result of `to_plain`.
+        folder: the folder of the experiment's file.
+        changed: new values by path of the key, such as ("optimizer", "lr").
+        flag: the flag to name in messages, such as `--vary lr`.
 
     Raises:
         GradlabError: a value is invalid.
@@ -142,10 +142,10 @@ def from_task(task: str, overrides: list[Override] | None = None) -> Experiment:
 
 
 def locate(name: str, command: str = "run") -> Path:
-    """Return the file of the experiment `name`: a TOML file, or one that ships with gradlab.
+    """Return the file of the experiment `name`: a TOML file or a shipped experiment.
 
     Raises:
-        ExperimentError: it does not exist; for the name of a task, how `command` takes one.
+        ExperimentError: it does not exist; for the name of a task, the message shows how to pass it to `command`.
     """
     known = shipped()
     by_plain_name = {each.replace("-", "_").lower(): each for each in known}
@@ -155,11 +155,11 @@ def locate(name: str, command: str = "run") -> Path:
     if file.suffix == ".py":
         raise ExperimentError(f"'{shortened(name)}' is not an experiment. To run a task in it: {asked}:FUNCTION")
     if file.suffix != ".toml" and (is_function_name(name) or (key in tasks.BUILT_IN and key not in by_plain_name)):
-        raise ExperimentError(f"{shortened(name)} names a task: {asked}")
+        raise ExperimentError(f"'{shortened(name)}' is a task, not an experiment. To run it: {asked}")
     if file.suffix == ".toml" or len(file.parts) != 1:
         if not file.is_file():
-            what = f"{shortened(name)} is a folder" if file.is_dir() else f"there is no file {shortened(name)}"
-            raise ExperimentError(f"{what}; experiments that ship: {', '.join(known)}")
+            what = f"'{shortened(name)}' is a folder" if file.is_dir() else f"No file '{shortened(name)}'"
+            raise ExperimentError(f"{what}. Shipped experiments: {', '.join(known)}")
         return file
     if key not in by_plain_name:
         raise ExperimentError(unknown("experiment", name, known))
@@ -167,10 +167,10 @@ def locate(name: str, command: str = "run") -> Path:
 
 
 def read_text(file: Path) -> str:
-    """Return the text of an experiment's file, its lines ending with line feeds.
+    """Return the text of an experiment's file with line feeds as line ends.
 
     Raises:
-        ExperimentError: it cannot be read, is not UTF-8, or is larger or nested more deeply than any experiment.
+        ExperimentError: it cannot be read, is not UTF-8, is too large, or is nested too deeply.
     """
     try:
         with file.open("rb") as handle:
@@ -212,7 +212,7 @@ def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, 
             section[part] = dict(inner)
             section = section[part]
         section[last] = override.value
-        if override.key in _RESETS:  # the options of another task or optimizer would not fit
+        if override.key in _RESETS:  # the old task's or optimizer's options would not fit
             values |= _RESETS[override.key](values)
         if override.key in _EXCLUSIVE and _EXCLUSIVE[override.key] not in {each.key for each in overrides}:
             values.pop(_EXCLUSIVE[override.key][0], None)

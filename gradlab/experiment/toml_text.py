@@ -1,4 +1,4 @@
-"""What tomllib does not offer: the line of a key, and a limit on size and depth."""
+"""TOML beyond tomllib: the line of a key, and limits on size and depth."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_SIZE = 2**15  # bytes or characters; the largest experiment that ships has 500
-MAX_DEPTH = 16  # parts of a dotted key, and lists and tables within one another; an experiment has four
+MAX_SIZE = 2**15  # bytes or characters; the largest shipped experiment has 500
+MAX_DEPTH = 16  # of dotted keys, lists and tables; an experiment needs four
 TOO_LARGE = f"is larger than {MAX_SIZE // 1024} KiB, too large"
 
-# Every quantifier is possessive and every string may lack its end: one pass, whatever the text.
+# Possessive quantifiers and optional closing quotes: any text is read in one pass.
 _TOKEN = re.compile(
     r'''(?P<part>"""(?:[^"\\]|\\.|"(?!""))*+(?:"{3,5})?'''
     r"""|'''(?:[^']|'(?!''))*+(?:'{3,5})?"""
@@ -25,9 +25,9 @@ _PLAIN_HEADER = re.compile(r"\[[\w.-]+\]")
 
 
 def why_too_large(text: str) -> str:
-    """Return how a text exceeds any experiment, or "".
+    """Return in which way a text is too large for an experiment, or "".
 
-    tomllib takes 3 s over a dotted key of 32 KiB, and Python cannot follow lists nested a few hundred deep.
+    tomllib needs 3 s for a dotted key of 32 KiB and fails on lists nested a few hundred levels deep.
     """
     if len(text) > MAX_SIZE:
         return TOO_LARGE
@@ -41,11 +41,11 @@ def why_too_large(text: str) -> str:
 
 
 def line_of(text: str, key: tuple[str, ...]) -> int:
-    """Return the line, counted from 1, that sets `key`, or else the innermost table around it, or else 1.
+    """Return the line, counted from 1, that sets `key`; else that of its innermost table, else 1.
 
     Args:
         text: valid TOML.
-        key: the names of the tables around the key, and its own.
+        key: the path of the key: its tables, then its own name.
     """
     statements = [(line, each, _path(each) if each.startswith("[") else ()) for line, each in _statements(text)]
     for depth in range(len(key), 0, -1):
@@ -61,7 +61,7 @@ def line_of(text: str, key: tuple[str, ...]) -> int:
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """Yield every table header and every key with its value, with its first line."""
+    """Yield the first line and the text of every table header and every key with its value."""
     line, depth, start, counted = 1, 0, None, 0
     for token in _TOKEN.finditer(text + "\n"):
         sign = token["sign"]
@@ -76,8 +76,8 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _path(header: str) -> tuple[str, ...]:
-    """Return the names of a table's header: it parses as one table within the other."""
-    if _PLAIN_HEADER.fullmatch(header):  # as nearly all are; the parser takes twenty times as long
+    """Return the names in a table's header; it parses as nested tables."""
+    if _PLAIN_HEADER.fullmatch(header):  # the usual case; parsing takes twenty times as long
         return tuple(header[1:-1].split("."))
     path: tuple[str, ...] = ()
     found: Any = tomllib.loads(header)

@@ -1,4 +1,4 @@
-"""Figures: loss against step, update or epoch, one labelled curve a mode; and phase diagrams of sweeps."""
+"""Figures: loss over step, update or epoch with one labelled curve per mode, and phase diagrams of sweeps."""
 
 from gradlab.plotting.figure import draw as draw
 from gradlab.plotting.labels import LABEL_SIZE as LABEL_SIZE

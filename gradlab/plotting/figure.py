@@ -1,4 +1,4 @@
-"""The figure: loss against step, update or epoch, one curve a mode."""
+"""The figure of runs: loss over step, update or epoch, one curve per mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 
-CEILING = 1e6  # times the highest start: what grows beyond it leaves the figure
+CEILING = 1e6  # times the highest first loss: curves above it leave the figure
 
 
 def draw(
@@ -36,21 +36,21 @@ def draw(
     width: int = 1200,
     theory: bool = False,
 ) -> Figure:
-    """Return the figure of these runs, seeds of one mode together.
+    """Return the figure of these runs; the seeds of one mode share a curve.
 
     Args:
-        runs: record and rows of each.
-        axis: step, update or epoch; None takes what reads best.
-        title: of the figure; None takes the experiment's.
-        width: pixels, as a PNG.
-        theory: draw the closed forms over the curves that have them, dashed; see `without_theory` for the others.
+        runs: the record and rows of every run.
+        axis: step, update or epoch; None chooses one.
+        title: the figure's title; None uses the experiment's.
+        width: the width of the PNG in pixels.
+        theory: draw closed forms as dashed lines over the curves that have one; see `without_theory` for the others.
 
     Raises:
         PlotError: no run has rows, or the axis is unknown.
     """
     drawn = [(record, rows) for record, rows in runs if rows]
     if not drawn:
-        raise PlotError("there is no row to draw yet")
+        raise PlotError("Nothing to draw: the runs have no rows yet.")
     chosen = _choose_axis(axis, drawn)
     lines = lines_of(drawn, chosen)
     with style():
@@ -74,7 +74,7 @@ def draw(
 
 
 def _choose_axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> curves.Axis:
-    """Return the axis of that name; by default the natural one, or steps where too few epochs have a finite mean."""
+    """Return this axis; for None the natural one, or steps if fewer than two epochs have a finite mean."""
     if axis is None:
         natural = {curves.natural_axis(rows) for _, rows in runs}
         few = all(len([mean for mean in curves.epoch_means(rows) if abs(mean) < HUGE]) < 2 for _, rows in runs)
@@ -86,7 +86,7 @@ def _choose_axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]
 
 
 def _loss_axis(lines: Sequence[Line]) -> tuple[float, float, bool]:
-    """Return bottom and top of the loss axis, and whether it is logarithmic."""
+    """Return the bottom and top of the loss axis, and whether it is logarithmic."""
     finite = [y for line in lines for y in (*line.band.low, *line.band.median, *line.band.high) if abs(y) < HUGE]
     if not finite:
         return 0.0, 1.0, False
@@ -96,7 +96,7 @@ def _loss_axis(lines: Sequence[Line]) -> tuple[float, float, bool]:
 
 
 def _draw_line(axes: Axes, line: Line, *, broad: bool, dashes: bool) -> None:
-    """Draw a curve; `broad` leaves room for theory upon it; without `dashes` these are left to theory."""
+    """Draw a curve; a `broad` one has theory on top; without `dashes` it is solid, since dashes mean theory."""
     n, band, covered_by = line.finite, line.band, line.covered_by
     few = n <= 12
     axes.plot(
@@ -128,7 +128,7 @@ def _annotate(
     *,
     theory: bool,
 ) -> None:
-    """Write the title, the caption and the axes."""
+    """Add the title, the caption and the axis labels."""
     from matplotlib.ticker import MaxNLocator
 
     records = [record for record, _ in runs]
@@ -152,7 +152,7 @@ def _annotate(
         fontsize=min(9.0, 9.0 * points / width_of(caption, 9.0)), parse_math=False,
     )  # fmt: skip
     axes.set_xlabel(axis)
-    axes.set_ylabel("training loss, mean of an epoch" if axis == "epoch" else "training loss")
+    axes.set_ylabel("mean training loss per epoch" if axis == "epoch" else "training loss")
     axes.xaxis.set_major_locator(_epoch_ticks(lines) if axis == "epoch" else MaxNLocator(integer=True))
     axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     axes.tick_params(length=3)
@@ -162,7 +162,7 @@ def _annotate(
 
 
 def _heading(records: Sequence[RunRecord], room: int) -> str:
-    """Return the titles of the experiments; their names where titles begin alike or are too long together."""
+    """Return the titles of the experiments, or their names if titles begin alike or are too long."""
     titles = list(dict.fromkeys(record.title or record.experiment for record in records))
     together = ", ".join(titles)
     begins = {tuple(each.split()[:2]) for each in titles}
@@ -172,7 +172,7 @@ def _heading(records: Sequence[RunRecord], room: int) -> str:
 
 
 def _epoch_ticks(lines: Sequence[Line]) -> Locator:
-    """Return the ticks of an epoch axis: the first epoch, and every one, fifth, tenth, fiftieth … from there."""
+    """Return the ticks of an epoch axis: the first epoch, then every 1, 5, 10, 50 … epochs."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
     first, last = lines[0].band.x[0], max(line.band.x[-1] for line in lines)
@@ -184,7 +184,7 @@ def _seed_caption(records: Sequence[RunRecord], lines: Sequence[Line]) -> str:
     """Return the part of the caption about seeds."""
     counts = {line.seeds for line in lines}
     if len(counts) > 1:
-        return "median and range where there are several seeds"
+        return "several seeds: median and range"
     if (several := counts.pop()) > 1:
         return f"median and range of {several} seeds"
     seeds = sorted({record.seed for record in records})

@@ -1,4 +1,4 @@
-"""Labels at the ends of the curves, moved apart where they would touch."""
+"""Labels at the ends of the curves, moved apart if they would overlap."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from gradlab.plotting.lines import Line
 
 LABEL_SIZE = 10.0  # points
-MAX_CHARACTERS, MAX_LINES = 60, 6  # of a line of a label, and of a label: more leaves no room for curves
+MAX_CHARACTERS, MAX_LINES = 60, 6  # per line and per label; more leaves no room for curves
 
 
 def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
-    """Write each label at the end of its curve, to the right of the axes, moved apart where they would touch."""
+    """Write every label at the end of its curve, right of the axes, moved apart if they would overlap."""
     labels = [label_of(line, axis) for line in lines]
     margin = min(max(width_of(label, LABEL_SIZE, "bold") for label in labels) / 72 + 0.4, 0.45 * figure.get_figwidth())
     figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
@@ -42,7 +42,7 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.
         right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
         ends.append((float(right_at), float(up_at)))
     spaces = [LABEL_SIZE * 1.35 * (1 + label.count("\n")) for label in labels]
-    # Labels may be a little closer than their spaces; where that is not enough, they shrink.
+    # Labels may be slightly closer than their spaces; if that is not enough, they shrink.
     small = min(1.0, max(0.4, 1.05 * (height + 1.2 * LABEL_SIZE) / sum(spaces)))
     spaces = [small * space for space in spaces]
     places = _spread([end[1] * height for end in ends], spaces, height)
@@ -59,7 +59,7 @@ def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.
 
 
 def overflow_mark(axes: Axes, line: Line) -> tuple[float, float]:
-    """Return the mark of a curve that is no longer finite: its last finite point, or the top above it."""
+    """Return the position of the mark on a curve that stops being finite: its last finite point, or the top."""
     top = axes.get_ylim()[1]
     if not line.finite:
         return line.band.x[0], top
@@ -67,7 +67,7 @@ def overflow_mark(axes: Axes, line: Line) -> tuple[float, float]:
 
 
 def label_of(line: Line, axis: curves.Axis) -> str:
-    """Return the label of the curve, on several lines where it is long, with the point where it overflows."""
+    """Return the label of the curve, wrapped if long, with the point where it overflows."""
     label = printable(line.name).replace(",every", ", every")
     parts = textwrap.wrap(label, 26, break_long_words=False, max_lines=MAX_LINES, placeholder=" …")
     parts = [part if len(part) <= MAX_CHARACTERS else part[: MAX_CHARACTERS - 1] + "…" for part in parts]
@@ -78,27 +78,26 @@ def label_of(line: Line, axis: curves.Axis) -> str:
 
 
 def width_of(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a text in points, the unit of its size."""
+    """Return the width of a text in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
     font = FontProperties(weight=weight)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a label in another script
-        parts = text.replace("$", r"\$").split("\n")  # labels are no formulas
+        parts = text.replace("$", r"\$").split("\n")  # labels are not formulas
         paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts if part.strip()]
     return max((float(path.get_extents().width) for path in paths), default=0.0)
 
 
 def _spread(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
-    """Return the places nearest to the wanted ones, in their order, none closer than its height to the next.
+    """Return the places nearest to the wanted ones, in the same order, without overlap.
 
-    All lie within `space`; where they do not fit, they overlap alike. Less the heights of those below it, each place
-    must be at least that of the one below: a least-squares fit that only grows (pool adjacent violators, Ayer et al.
-    1955).
+    All places lie within `space`; if they do not fit, all overlap equally. After subtracting the heights below each
+    label, this is a least-squares fit of a nondecreasing sequence (pool adjacent violators, Ayer et al. 1955).
     """
     order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
-    # The second line of a label must not reach title or axis.
+    # The second line of a label must not reach the title or the axis.
     margins = [max(0.0, heights[nth] / 2 - LABEL_SIZE * 0.6) for nth in (order[0], order[-1])]
     below = [0.0, *accumulate((heights[one] + heights[next_]) / 2 for one, next_ in pairwise(order))]
     room = max(0.0, space - sum(margins))

@@ -1,4 +1,4 @@
-"""The layout of a sweep's figure: title, caption, panels in rows, and room beside them."""
+"""The layout of a sweep's figure: title, caption, rows of panels, and space beside them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradlab.plotting.panels import PhaseMap, Profile
 
 CAPTION_SIZE = 9.0  # points
-LEFT, GAP, BELOW, BETWEEN = 0.72, 0.22, 0.52, 0.34  # inches beside, between and below panels, and between their rows
+LEFT, GAP, BELOW, BETWEEN = 0.72, 0.22, 0.52, 0.34  # inches left of, between and below panels, and between rows
 
 
 class Layout(NamedTuple):
@@ -39,7 +39,7 @@ class Layout(NamedTuple):
 def lay_out(
     panels: Sequence[PhaseMap | Profile], title: str, caption: Sequence[str], width: int, right: float
 ) -> Layout:
-    """Return a figure of `width` pixels with title, caption and axes; `right` inches are left beside the panels."""
+    """Return a figure of `width` pixels with title, caption and axes, with `right` inches beside the panels."""
     from matplotlib.figure import Figure
 
     dpi = dots_per_inch(width)
@@ -90,7 +90,7 @@ def _write_head(figure: Figure, title: str, caption: Sequence[str]) -> None:
 
 
 def _wrap(words: Sequence[str], points: float) -> list[str]:
-    """Return the words in lines of that many points."""
+    """Return the words in lines of at most `points` points."""
     lines = [""]
     for word in words:
         longer = f"{lines[-1]}  ·  {word}" if lines[-1] else word

@@ -1,4 +1,4 @@
-"""The curves of a figure: a line for runs that differ in their seed alone, named by what differs from other lines."""
+"""The curves of a figure: one line for runs that differ only in the seed, named by its differing settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gradlab.rows import Row
     from gradlab.store import RunRecord
 
-# Okabe and Ito, Color Universal Design (2008), without the yellow, which is faint on white.
+# Okabe and Ito, Color Universal Design (2008), without yellow, which is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Any, ...] = (
     "-",
@@ -30,33 +30,33 @@ USUAL_MODES = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same 
 
 
 class Line(NamedTuple):
-    """A curve of the figure: its name, one run or the median of several, colour and dash."""
+    """A curve of the figure: its name, its runs, their median and range, its colour and dash."""
 
     name: str
     runs: list[tuple[RunRecord, Sequence[Row]]]
     band: curves.Band
     colour: str
     dash: Any
-    covered_by: int = 0  # later curves that lie on it; it is drawn pale, and wider the more there are
+    covered_by: int = 0  # number of later curves on top of it; it is drawn pale, and wider for more of them
 
     @property
     def seeds(self) -> int:
-        """The number of runs that it is the median of."""
+        """The number of runs in the curve."""
         return len(self.runs)
 
     @property
     def finite(self) -> int:
-        """The number of points before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+        """The number of points before the first that is not finite or exceeds 10¹⁰⁰."""
         return finite_points(self.band)
 
 
 def finite_points(band: curves.Band) -> int:
-    """Return the number of points before the first that no axis can show: not finite, or beyond 10¹⁰⁰."""
+    """Return the number of points before the first that is not finite or exceeds 10¹⁰⁰."""
     return next((nth for nth, y in enumerate(band.median) if not abs(y) < HUGE), len(band.median))
 
 
 def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis) -> list[Line]:
-    """Return a line for each group of runs that share all settings but the seed."""
+    """Return a line for each group of runs that share all settings except the seed."""
     groups: dict[tuple[tuple[str, str], ...], list[tuple[RunRecord, Sequence[Row]]]] = {}
     for record, rows in runs:
         traits = {**flattened(record.settings), "experiment": record.experiment, "mode": record.mode}
@@ -78,7 +78,7 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
 
 
 def _covers(upper: Line, lower: Line) -> bool:
-    """Return whether the upper curve hides the lower one: it is within a percent of it everywhere."""
+    """Return whether the upper curve hides the lower one: they are within one percent everywhere."""
     n = len(lower.band.x)
     if list(upper.band.x[:n]) != list(lower.band.x):
         return False
@@ -87,10 +87,10 @@ def _covers(upper: Line, lower: Line) -> bool:
 
 
 def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
-    """Return the colour of the mode, the same for all its curves, and a dash that no curve of that colour has yet."""
+    """Return the colour of the mode, equal for all its curves, and a dash not yet used with that colour."""
     others = [each for each in dict.fromkeys(modes) if each not in USUAL_MODES]
     free = list(range(len(USUAL_MODES), len(COLOURS)))
-    if len(others) > len(free):  # colours of usual modes that are not in this picture are free for others
+    if len(others) > len(free):  # use the colours of usual modes that are not in this picture
         free += [nth for nth, each in enumerate(USUAL_MODES) if each not in modes]
     nth = USUAL_MODES.index(mode) if mode in USUAL_MODES else free[others.index(mode) % len(free)]
     colour = COLOURS[nth]
@@ -100,7 +100,7 @@ def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> t
 
 
 def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
-    """Return the traits besides the mode that distinguish the groups; the experiment alone where that is enough."""
+    """Return the traits besides the mode that distinguish the groups; only the experiment if that suffices."""
 
     def distinct(traits: Iterable[str]) -> int:
         return len({tuple(group.get(trait) for trait in traits) for group in groups})
@@ -111,14 +111,14 @@ def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
 
 
 def _setting_names(known: Iterable[str]) -> dict[str, str]:
-    """Return the name of each trait in a label: the last part of its key where that is unique."""
+    """Return the name of each trait in a label: the last part of its key, or the whole key if ambiguous."""
     ends = Counter(trait.rpartition(".")[2] for trait in known)
     names = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
     return names | {"optimizer.name": "optimizer"}
 
 
 def flattened(settings: dict[str, Any], before: str = "") -> dict[str, str]:
-    """Return the settings without nesting, as `{"optimizer.lr": "0.01", …}`."""
+    """Return the settings without nesting, such as `{"optimizer.lr": "0.01", …}`."""
     found: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
@@ -129,5 +129,5 @@ def flattened(settings: dict[str, Any], before: str = "") -> dict[str, str]:
 
 
 def _plain(value: float) -> str:
-    """Return the shortest text of a number that keeps its value: two learning rates are two curves."""
+    """Return the shortest text that keeps the value, so different learning rates stay different curves."""
     return short if float(short := f"{value:g}") == value else repr(value)

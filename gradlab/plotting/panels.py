@@ -1,4 +1,4 @@
-"""The panels of a sweep's figure: from its results to maps over two axes, or profiles over one. Numbers only."""
+"""The panels of a sweep's figure: the numbers of maps over two axes, or of profiles over one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAX_PANELS = 6
-DIVERGED = 0.5  # of the seeds: above it a cell counts as diverged
+DIVERGED = 0.5  # share of seeds above which a cell counts as diverged
 _LR, _KEEP = ("lr", "optimizer.lr"), ("keep",)
-_SAME_SHARPNESS = {"batch_size", "steps", "epochs", "every"}  # panels over these share the λ of the full batch
+_SAME_SHARPNESS = {"batch_size", "steps", "epochs", "every"}  # the full batch's λ does not depend on these
 
 Numbers = list[float | None]  # None without a run
 
@@ -25,16 +25,16 @@ class PhaseMap(NamedTuple):
     """The results of the runs over two axes.
 
     Attributes:
-        title: what differs from other panels; "" for one alone.
-        x_key: the key of the experiment that varies from left to right.
+        title: the values that differ from other panels; "" for a single panel.
+        x_key: the experiment's key that varies from left to right.
         x: shape (nx,); ascending.
-        y_key: the key that varies from bottom to top.
+        y_key: the experiment's key that varies from bottom to top.
         y: shape (ny,); ascending.
-        loss: shape (ny, nx); the last loss, inf where it is not finite; None without a run. It is the median over the
-            seeds, the lower of two: where half of them diverge, the mean of the two would be that of neither kind.
-        diverged: shape (ny, nx); the share of the seeds that diverged, 0 to 1; None without a run.
-        sharpness: λ of each seed, for the edge of stability; none where the axes are not lr and keep.
-        seeds: the number of seeds of a median.
+        loss: shape (ny, nx); the last loss, inf if not finite; None without a run. It is the lower median over the
+            seeds: if half of them diverge, the mean of the two middle losses would describe neither half.
+        diverged: shape (ny, nx); the share of seeds that diverged, 0 to 1; None without a run.
+        sharpness: λ of each seed, for the edge of stability; empty if the axes are not lr and keep.
+        seeds: the number of seeds per cell.
     """
 
     title: str
@@ -49,7 +49,7 @@ class PhaseMap(NamedTuple):
 
     @property
     def cells(self) -> list[tuple[float | None, float | None]]:
-        """Loss and share of diverged seeds of each cell."""
+        """The loss and the share of diverged seeds of each cell."""
         rows = zip(self.loss, self.diverged, strict=True)
         return [cell for losses, shares in rows for cell in zip(losses, shares, strict=True)]
 
@@ -67,11 +67,11 @@ class ProfileCurve(NamedTuple):
     low: Numbers
     high: Numbers
     diverged: Numbers
-    keep: float | None = None  # of the mode, where its edge of stability is known
+    keep: float | None = None  # the mode's keep if its edge of stability is known
 
 
 class Profile(NamedTuple):
-    """The results of the runs over one axis, a curve for each mode; else as a `PhaseMap`."""
+    """The results of the runs over one axis, one curve per mode; other fields as in `PhaseMap`."""
 
     title: str
     x_key: str
@@ -96,25 +96,24 @@ def panels_of(
     last_loss: Sequence[float | None],
     sharpness: Sequence[float] = (),
 ) -> list[PhaseMap] | list[Profile]:
-    """Return the panels of a sweep: maps where two axes or more have numbers, else profiles.
+    """Return the panels of a sweep: maps if at least two axes have numbers, else profiles.
 
-    The lr goes from left to right and keep from bottom to top where they vary, else the axes in the order given. Each
-    value of the other axes, and each mode of a map, has a panel of its own.
+    If they vary, lr goes from left to right and keep from bottom to top. Other axes follow in the given order. Every
+    combination of the remaining values has its own panel, in maps also every mode.
 
     Args:
         axes: the varied keys and their values.
-        modes: one where keep or every is varied.
-        seeds: of each mode at each point.
-        status: of each run: done or failed, None where it is missing. Runs are in the order of the product of the
-            axes, the last fastest, then the modes, then the seeds; so are the other columns. A run that is not done
-            counts as missing.
-        verdict: of each run.
-        last_loss: of each run.
-        sharpness: λ of each seed, where the optimizer is plain SGD; for the edge over lr and keep, and over lr alone
-            for modes of a known keep.
+        modes: the modes; a single one if keep or every is varied.
+        seeds: the seeds of each mode at each point.
+        status: done, failed or None (missing) for each run. All columns are in the order of the product of the axes,
+            the last axis fastest, then modes, then seeds. Only done runs are drawn.
+        verdict: the verdict of each run.
+        last_loss: the last loss of each run.
+        sharpness: λ of each seed if the optimizer is plain SGD. It gives the edge over lr and keep, and over lr for
+            modes with a known keep.
 
     Raises:
-        PlotError: no axis has numbers to draw along, or there would be too many panels.
+        PlotError: no axis has numbers to draw along, or there are too many panels.
     """
     table = _Results(axes, modes, seeds, status, verdict, last_loss)
     across, apart = check_axes(axes, modes)
@@ -127,15 +126,15 @@ def panels_of(
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:
-    """Return the one or two axes along which a sweep is drawn, and the others, which give it several panels.
+    """Return the one or two axes along which a sweep is drawn, and the others, which are split into panels.
 
     Raises:
-        PlotError: no axis has numbers to draw along, or there would be too many panels.
+        PlotError: no axis has numbers to draw along, or there are too many panels.
     """
     varied = {key: list(values) for key, values in axes.items() if len(values) > 1}
     numeric = sorted((key for key in varied if _all_numbers(varied[key])), key=_axis_order)
     if not numeric:
-        raise PlotError("there is no axis to draw along: vary a number, such as --vary lr=0.001:1:9:log")
+        raise PlotError("No axis to draw along. Vary a number, such as --vary lr=0.001:1:9:log.")
     across = numeric[:2]
     if len(across) == 2 and across[0] in _KEEP:
         across.reverse()
@@ -157,7 +156,7 @@ class _Results(NamedTuple):
     last_loss: Sequence[float | None]
 
     def cell(self, at: Mapping[str, Any]) -> tuple[list[float], float | None]:
-        """Return the last losses of the seeds at a point and mode, and the share that diverged."""
+        """Return the seeds' last losses at a point and mode, and the share that diverged."""
         index = 0
         for key, values in self.axes.items():
             index = index * len(values) + (list(values).index(at[key]) if key in at else 0)
@@ -191,22 +190,22 @@ def _profile(table: _Results, x_key: str, at: dict[str, Any], sharpness: Sequenc
 
 
 def _known_keep(name: str) -> float | None:
-    """Return what the mode keeps, where it follows the rule and its edge is that of a mean gradient."""
+    """Return the mode's keep if it follows the rule of keep and every on mean gradients, else None."""
     try:
         mode = modes_.parse(name)
-    except ModeError:  # a user's own whose file is gone
+    except ModeError:  # a user's mode whose file is gone
         return None
     return mode.keep if mode.own is None and mode.mean else None
 
 
 def _check_few(apart: Mapping[str, Sequence[Any]]) -> None:
-    """Raise PlotError where there would be too many panels to read."""
+    """Raise PlotError for too many panels to read."""
     number = math.prod(map(len, apart.values()))
     if number > MAX_PANELS:
         what = " × ".join(f"{len(values)} of {shortened(key)}" for key, values in apart.items())
         raise PlotError(
-            f"{number} panels ({what}) are too many to read, at most {MAX_PANELS}\n"
-            f"sweep fewer values of {' and '.join(map(shortened, apart))}, each rest in a sweep of its own"
+            f"{number} panels ({what}) are too many to read. The limit is {MAX_PANELS}.\n"
+            f"Sweep fewer values of {' and '.join(map(shortened, apart))}, and the others in a second sweep."
         )
 
 
@@ -219,7 +218,7 @@ def _all_numbers(values: Sequence[Any]) -> bool:
 
 
 def _short_key(key: str) -> str:
-    """Return the last part of a key, its name in a figure."""
+    """Return the last part of a key, which names it in figures."""
     return key.rpartition(".")[2]
 
 

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def draw_phases(panels: Sequence[PhaseMap] | Sequence[Profile], *, title: str = "", width: int = 1200) -> Figure:
-    """Return the figure of these panels, side by side, in one scale of colours or of losses.
+    """Return the figure of these panels, side by side with a common scale.
 
     Args:
-        panels: as `panels_of` returns them, of one sweep or of several; all maps, or all profiles.
-        title: above all of them.
-        width: pixels, as a PNG.
+        panels: results of `panels_of` for one or several sweeps; all maps or all profiles.
+        title: the title above all panels.
+        width: the width of the PNG in pixels.
 
     Raises:
-        PlotError: there are no panels, too many, or both kinds, or no panel has a run.
+        PlotError: no panels, too many, or both kinds; or no panel has a run.
     """
     maps = [each for each in panels if isinstance(each, PhaseMap)]
     curves = [each for each in panels if isinstance(each, Profile)]
     if not panels or (maps and curves):
-        raise PlotError("panels must be all maps or all curves, and one at least")
+        raise PlotError("A figure needs at least one panel, and either only maps or only curves.")
     if len(panels) > MAX_PANELS:
-        raise PlotError(f"{len(panels)} panels are too many to read, at most {MAX_PANELS}: draw several pictures")
+        raise PlotError(f"{len(panels)} panels are too many to read. Draw several pictures of at most {MAX_PANELS}.")
     if not any(share is not None for each in panels for share in each.shares):
-        raise PlotError("there is no run to draw yet")
+        raise PlotError("Nothing to draw: no run is finished yet.")
     with style():
         return phase_maps.draw(maps, title, width) if maps else profiles.draw(curves, title, width)

@@ -1,4 +1,4 @@
-"""Phase maps: the last loss over two axes as colours, hatched where it diverged, with the edge of stability."""
+"""Phase maps: the last loss over two axes as colour, diverged cells hatched, with the edge of stability."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
-MANY = 50  # losses, of which a few may stand out
-BEYOND = "#d4d4d4"  # of diverged cells whose loss is above the scale
+MANY = 50  # losses; with fewer, none counts as an outlier
+BEYOND = "#d4d4d4"  # diverged cells with a loss above the scale
 DENSE, SPARSE = "////", "/"  # more than half of the seeds diverged; some did
 
 
 def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
-    """Return the figure of these maps, in one scale of colours."""
+    """Return the figure of these maps with a common colour scale."""
     import matplotlib as mpl
 
     cells = [cell for panel in panels for cell in panel.cells]
@@ -42,14 +42,14 @@ def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
         mesh = _draw_map(axes, panel, scale, colours)
     layout.label_y(printable(panels[0].y_key))
     for axes, panel in zip(layout.panels, panels, strict=True):
-        if panel.sharpness:  # once all limits are set, since its label is turned with it
+        if panel.sharpness:  # after all limits are set, because the label is rotated with the line
             draw_edge(axes, panel, label_size=7.5 if layout.narrow else 9.0)
     _draw_colour_bar(layout, mesh, panels, scale)
     return layout.figure
 
 
 def scale_of(settled: Iterable[float], losses: Iterable[float]) -> LossScale:
-    """Return the scale of the losses that did not diverge, or of all losses where all diverged."""
+    """Return the scale of the losses that did not diverge, or of all losses if all diverged."""
     finite = [loss for loss in settled if abs(loss) < HUGE] or [loss for loss in losses if abs(loss) < HUGE]
     if not finite:
         return LossScale(0.0, 1.0, log=False)
@@ -61,14 +61,14 @@ def scale_of(settled: Iterable[float], losses: Iterable[float]) -> LossScale:
 
 
 def _without_outliers(losses: Sequence[float]) -> float:
-    """Return the highest loss, or the highest of the others where a few are ten times as high."""
+    """Return the highest loss, or the highest without outliers if a few are ten times as high."""
     ordered = sorted(losses)
     usual = ordered[int(0.98 * (len(ordered) - 1))]
     return usual if len(ordered) >= MANY and ordered[-1] > 10 * abs(usual) > 0 else ordered[-1]
 
 
 def _draw_map(axes: Axes, panel: PhaseMap, scale: LossScale, colours: Any) -> QuadMesh:
-    """Draw the cells in the colours of their losses, hatched where they diverged."""
+    """Draw the cells in the colours of their losses and hatch diverged ones."""
     import numpy as np
     from matplotlib.colors import LogNorm, Normalize
 
@@ -76,7 +76,7 @@ def _draw_map(axes: Axes, panel: PhaseMap, scale: LossScale, colours: Any) -> Qu
     over = scale.high * 10 if scale.log else scale.high + abs(scale.high) + 1
 
     def shown(loss: float | None, share: float | None) -> float:
-        """Return the loss within the colours, NaN without a run."""
+        """Return the loss limited to the colour scale, NaN without a run."""
         if loss is None:
             return math.nan
         return min(max(loss, scale.low), over if share is not None and share > DIVERGED else scale.high)
@@ -100,7 +100,7 @@ def _draw_map(axes: Axes, panel: PhaseMap, scale: LossScale, colours: Any) -> Qu
 
 
 def _hatch(axes: Axes, x: Sequence[float], y: Sequence[float], cells: Sequence[Sequence[bool]], hatch: str) -> None:
-    """Hatch the cells as one shape, so that no seam is seen between them."""
+    """Hatch the cells as one shape, so that no seams show."""
     import matplotlib as mpl
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -114,7 +114,7 @@ def _hatch(axes: Axes, x: Sequence[float], y: Sequence[float], cells: Sequence[S
         return
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(corners) // 5)
     shape = Path(corners, codes)
-    for colour, thickness in (("white", 2.0), ("#333333", 0.7)):  # to be seen on dark and on light
+    for colour, thickness in (("white", 2.0), ("#333333", 0.7)):  # visible on dark and on light colours
         with mpl.rc_context({"hatch.linewidth": thickness}):
             axes.add_patch(PathPatch(shape, facecolor="none", edgecolor=colour, linewidth=0, hatch=hatch, zorder=2))
 
@@ -147,7 +147,7 @@ def _draw_colour_bar(layout: Layout, mesh: QuadMesh, panels: Sequence[PhaseMap],
 
 
 def _caption(panels: Sequence[PhaseMap]) -> list[str]:
-    """Return the caption: what the hatches, lines and white cells mean."""
+    """Return the caption, which explains hatches, lines and white cells."""
     shares = [share for panel in panels for share in panel.shares]
     known = [share for share in shares if share is not None]
     seeds = max(panel.seeds for panel in panels)
@@ -155,13 +155,13 @@ def _caption(panels: Sequence[PhaseMap]) -> list[str]:
     if any(share > DIVERGED for share in known):
         words.append(f"hatched: more than half of {seeds} seeds diverged" if seeds > 1 else "hatched: diverged")
     if any(0 < share <= DIVERGED for share in known):
-        words.append("sparsely: some")
+        words.append("sparse hatching: some diverged")
     if edged := [panel for panel in panels if panel.sharpness]:
         values = dict.fromkeys(f"{median(panel.sharpness):.3g}" for panel in edged)
-        where = "line: " if any(map(is_edge_visible, edged)) else "beyond the picture: "
-        words.append(f"{where}{EDGE}" + (f", λ = {' and '.join(values)}" if len(values) < 3 else ""))
+        where = "line: " if any(map(is_edge_visible, edged)) else "outside the map: "
+        words.append(f"{where}edge of stability {EDGE}" + (f", λ = {' and '.join(values)}" if len(values) < 3 else ""))
         if any(len(set(panel.sharpness)) > 1 for panel in edged):
-            words.append("dotted: its range over the seeds")
+            words.append("dotted: range over seeds")
     if None in shares:
         words.append("white: not run")
     return words

@@ -1,4 +1,4 @@
-"""Profiles: the last loss over one axis, a curve for each mode, crosses where it diverged, and the edge."""
+"""Profiles: the last loss over one axis, one curve per mode, with crosses for diverged runs and the edge."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def draw(panels: Sequence[Profile], title: str, width: int) -> Figure:
-    """Return the figure of these profiles, in one scale of losses."""
+    """Return the figure of these profiles with a common loss scale."""
     scale = _scale(panels)
     names = list(dict.fromkeys(curve.mode for panel in panels for curve in panel.curves))
     right = min(0.3 + max(width_of(printable(name), 10.0, "bold") for name in names) / 72, 0.35 * width / 100)
@@ -64,7 +64,7 @@ def _scale(panels: Sequence[Profile]) -> LossScale:
 
 
 def _draw_curve(axes: Axes, panel: Profile, line: Line, *, crosses: float) -> None:
-    """Draw the curve of a mode where it did not diverge, crosses at that height where it did, and its edge."""
+    """Draw the curve of a mode, crosses at height `crosses` where it diverged, and its edge of stability."""
     curve = next((each for each in panel.curves if each.mode == line.name), None)
     if curve is None:
         return
@@ -90,11 +90,11 @@ def _draw_curve(axes: Axes, panel: Profile, line: Line, *, crosses: float) -> No
 
 
 def _caption(panels: Sequence[Profile]) -> list[str]:
-    """Return the caption: what the band, crosses and dotted lines mean."""
+    """Return the caption, which explains band, crosses and dotted lines."""
     seeds = max(panel.seeds for panel in panels)
     words = [f"median and range of {seeds} seeds"] if seeds > 1 else []
     if any(share is not None and share > DIVERGED for panel in panels for share in panel.shares):
         words.append("×: diverged")
     if sharpness := [median(panel.sharpness) for panel in panels if panel.sharpness]:
-        words.append(f"dotted upright: {EDGE}, λ = {sharpness[0]:.3g}")
+        words.append(f"dotted: edge of stability {EDGE}, λ = {sharpness[0]:.3g}")
     return words

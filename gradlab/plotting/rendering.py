@@ -1,4 +1,4 @@
-"""From a figure to the bytes of a PNG, SVG or PDF, in one style everywhere."""
+"""Rendering a figure as PNG, SVG or PDF, in one style."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 
 
 def check_formats(files: Iterable[Path]) -> None:
-    """Raise PlotError for a suffix other than .png, .svg and .pdf."""
+    """Raise PlotError for suffixes other than .png, .svg and .pdf."""
     for file in files:
         if file.suffix.lower() not in FORMATS:
-            raise PlotError(f"{shortened(file)}: the suffix says the format: {', '.join(FORMATS)}")
+            raise PlotError(f"{shortened(file)}: unknown picture format. Use {', '.join(FORMATS)}.")
 
 
 def rendered(figure: Figure, suffix: str) -> bytes:
-    """Return the figure as PNG, SVG or PDF: the same bytes for the same figure."""
+    """Return the figure as PNG, SVG or PDF; equal figures give equal bytes."""
     kind = FORMATS[suffix.lower()]
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     out = io.BytesIO()
@@ -39,7 +39,7 @@ def rendered(figure: Figure, suffix: str) -> bytes:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw alike everywhere, whatever the user's matplotlibrc says."""
+    """Use gradlab's style and ignore the user's matplotlibrc."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -64,5 +64,5 @@ def style() -> Iterator[None]:
 
 
 def dots_per_inch(width: int) -> int:
-    """Return the resolution of a figure of this width in pixels."""
+    """Return the resolution for a figure of this width in pixels."""
     return 150 if width >= 900 else 100

@@ -1,4 +1,4 @@
-"""Scales: of losses on an axis or as colours, and of the values of a sweep's axis."""
+"""Scales for losses, on an axis or as colours, and for the values of a sweep's axis."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-DECADES = 2.0  # of losses: from there on their scale is logarithmic
-DEPTH = 1e12  # times below the highest loss: what is lower counts as the lowest
-FEW_VALUES = 5  # of an axis, each with a tick of its own
+DECADES = 2.0  # losses over at least this many decades have a logarithmic scale
+DEPTH = 1e12  # a logarithmic scale ends at the highest loss / DEPTH
+FEW_VALUES = 5  # up to here every value of an axis has a tick
 
 
 class LossScale(NamedTuple):
@@ -32,7 +32,7 @@ class LossScale(NamedTuple):
         return cls(low, high, log=False)
 
     def limits(self) -> tuple[float, float]:
-        """Return bottom and top of an axis: the scale and a margin."""
+        """Return the bottom and top of an axis: the scale plus a margin."""
         if self.log:
             return self.low / 1.5, self.high * 1.5
         margin = 0.06 * (self.high - self.low) or 0.5 * abs(self.high) or 0.5
@@ -40,7 +40,7 @@ class LossScale(NamedTuple):
 
 
 def is_log(values: Sequence[float]) -> bool:
-    """Return whether values are spaced by factors rather than by differences; of two, whether they are far apart."""
+    """Return whether values are spaced by factors, not by differences; for two values, whether they are far apart."""
     if min(values) <= 0:
         return False
     if len(values) < 3:
@@ -54,7 +54,7 @@ def is_log(values: Sequence[float]) -> bool:
 
 
 def cell_borders(values: Sequence[float]) -> list[float]:
-    """Return the borders of cells around these values, one more than them: halfway between, in the axis's scale."""
+    """Return the borders of cells around these n values: n + 1 places, halfway between them on the axis's scale."""
     log = is_log(values)
     places = [math.log(each) for each in values] if log else list(values)
     half = [(before + after) / 2 for before, after in pairwise(places)]
@@ -63,7 +63,7 @@ def cell_borders(values: Sequence[float]) -> list[float]:
 
 
 def set_value_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
-    """Set the scale of axis x or y; where values are few or within two powers of ten, ticks are some of them."""
+    """Set the scale of axis x or y; for few values, or within two powers of ten, put the ticks at values."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -77,7 +77,7 @@ def set_value_axis(axes: Axes, which: str, values: Sequence[float]) -> None:
 
 
 def _tick_values(values: Sequence[float]) -> list[float]:
-    """Return some of the values, evenly spaced, up to the last one where a step of less than twice the least meets it.
+    """Return some of the values, evenly spaced, including the last one if a suitable step exists.
 
     >>> _tick_values(range(4)), _tick_values(range(33)), _tick_values(range(12))
     ([0, 1, 2, 3], [0, 8, 16, 24, 32], [0, 3, 6, 9])

@@ -1,4 +1,4 @@
-"""The edge of stability in a phase map: the line lr·λ = 2(1 + keep), its range over the seeds, its label."""
+"""The edge of stability in a phase map: the line lr·λ = 2(1 + keep), its range over seeds, and its label."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_edge_visible(panel: PhaseMap) -> bool:
 
 
 def draw_edge(axes: Axes, panel: PhaseMap, *, label_size: float) -> None:
-    """Draw the edge: its range over the seeds dotted, its median as a line with a label."""
+    """Draw the edge: its median over seeds as a labelled line, its range dotted."""
     from matplotlib.patheffects import withStroke
 
     low, high = axes.get_ylim()
@@ -49,7 +49,7 @@ def draw_edge(axes: Axes, panel: PhaseMap, *, label_size: float) -> None:
 
 
 def _label_edge(axes: Axes, line: Sequence[tuple[float, float]], size: float) -> None:
-    """Write the formula along the line, on its right where there is room."""
+    """Write the formula along the line, to its right if there is room."""
     left, right = axes.get_xlim()
     visible = [point for point in line if left < point[0] < right]
     if len(visible) < 2:
@@ -58,7 +58,7 @@ def _label_edge(axes: Axes, line: Sequence[tuple[float, float]], size: float) ->
     ends = [axes.transData.transform(visible[nth]) for nth in (0, -1)]
     before, after = ([float(place) * 72 / dpi for place in end] for end in ends)
     if math.dist(before, after) < width_of(EDGE, size) + size:
-        return  # too little of it is visible; the caption has the formula
+        return  # too little of the line is visible; the caption has the formula
     turn = math.degrees(math.atan2(after[1] - before[1], after[0] - before[0]))
     room = float(axes.transAxes.transform((1, 0))[0]) * 72 / dpi - max(before[0], after[0])
     distance = 2.2 * size if room > 4 * size else size if room > 2.2 * size else -size

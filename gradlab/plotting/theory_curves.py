@@ -1,4 +1,4 @@
-"""The theory of a curve: closed forms, from the numbers that its runs recorded during training."""
+"""Closed-form curves, computed from numbers that the runs recorded during training."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from gradlab.plotting.lines import Line
     from gradlab.store import RunRecord
 
-NOT_RECORDED = "trained before runs recorded what theory needs"
-ADVICE = "there is for full batches, squared error and plain SGD: gradlab run straight_line_mse"
+NOT_RECORDED = "an older gradlab trained it and did not record the numbers for theory"
+ADVICE = "Theory needs full batches, squared error and plain SGD: gradlab run straight_line_mse"
 
 
 class _Prediction(NamedTuple):
-    """The numbers of a run's closed form, or why it has none."""
+    """The numbers of a run's closed form, or the reason why it has none."""
 
     reason: str = ""
     lr: float = 0.0
@@ -32,13 +32,13 @@ class _Prediction(NamedTuple):
     floor: float = 0.0
 
     def rows(self, steps: int) -> list[Row]:
-        """Return the rows of a training without rounding: an epoch is a step and an update, with any `every`."""
+        """Return the rows of exact training; one step per epoch, which counts as an update for any `every`."""
         losses = theory.loss_trajectory(self.lr, self.curvatures, self.keep, steps - 1, self.amplitudes, self.floor)
         return [Row(step, step, step, loss) for step, loss in enumerate(losses)]
 
 
 def prediction(line: Line, axis: curves.Axis) -> curves.Band | None:
-    """Return the losses that theory predicts for the runs of a curve, as a median; None without theory."""
+    """Return the losses that theory predicts for the runs of a curve, or None without theory."""
     predictions = [_predict(record, rows) for record, rows in line.runs]
     if any(each.reason for each in predictions):
         return None
@@ -47,7 +47,7 @@ def prediction(line: Line, axis: curves.Axis) -> curves.Band | None:
 
 
 def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> list[str]:
-    """Return a line for each reason why curves of these runs have no theory.
+    """Return one line for each reason why curves of these runs have no theory.
 
     Raises:
         PlotError: no curve has theory.
@@ -59,9 +59,9 @@ def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> list[str]
         if reason := next(filter(None, reasons), ""):
             names.setdefault(reason, []).append(line.name.replace("\N{NO-BREAK SPACE}", " "))
     if lines and sum(map(len, names.values())) == len(lines):
-        advice = "`gradlab run` with --fresh trains them again" if NOT_RECORDED in names else ADVICE
-        raise PlotError(f"there is no theory to draw: {'; '.join(names)}\n{advice}")
-    return [f"no theory for {'; '.join(those)}: {reason}" for reason, those in names.items()]
+        advice = "Retrain with `gradlab run --fresh`." if NOT_RECORDED in names else ADVICE
+        raise PlotError(f"No theory to draw: {'; '.join(names)}\n{advice}")
+    return [f"No theory for {'; '.join(those)}: {reason}" for reason, those in names.items()]
 
 
 def _predict(record: RunRecord, rows: Sequence[Row]) -> _Prediction:
@@ -69,7 +69,7 @@ def _predict(record: RunRecord, rows: Sequence[Row]) -> _Prediction:
         return _Prediction(reason)
     try:
         mode = modes.parse(record.mode)
-    except ModeError:  # a user's own whose file is gone
+    except ModeError:  # a user's mode whose file is gone
         mode = None
     if mode is None or mode.own:
         return _Prediction(f"{record.mode} does not follow the rule of keep and every")
@@ -78,7 +78,7 @@ def _predict(record: RunRecord, rows: Sequence[Row]) -> _Prediction:
     if record.quadratic is None:
         return _Prediction(NOT_RECORDED)
     if not (known := record.quadratic):
-        return _Prediction("the loss is not a quadratic of the weights, seen in one batch an epoch")
+        return _Prediction("the loss is not a quadratic function of the weights with one batch per epoch")
     moving = [pair for pair in zip(known["curvatures"], known["amplitudes"], strict=True) if pair[1]]
     curvatures, amplitudes = [curvature for curvature, _ in moving], [amplitude for _, amplitude in moving]
     return _Prediction("", record.settings["optimizer"]["lr"], mode.keep, curvatures, amplitudes, known["floor"])

@@ -1,9 +1,7 @@
-"""The claims people make about `zero_grad()`, each tested live.
+"""Common claims about `zero_grad()`, measured.
 
-A claim is a sentence, the answer that the documentation gives, and a function that measures. The answer follows from
-the measurement alone; a result is ok where it is the documented answer. Each file is a theme: what forgetting does,
-None or zeros, where to clear, accumulating on purpose, code as it is usually printed, what is kept as momentum, and
-TensorFlow's tape.
+A claim has a statement, a documented answer and a function that measures it. The answer depends only on the
+measurement, and the result is ok if it is the documented answer. Every module has the claims of one theme.
 """
 
 from __future__ import annotations
@@ -24,10 +22,10 @@ __all__ = ["CLAIMS", "Claim", "ClaimResult", "Measurement", "measure", "select",
 
 
 def select(names: Iterable[str] | None = None) -> list[Claim]:
-    """Return the claims of these names, or all by default, in their order; `_` and `-` are alike.
+    """Return the claims of these names in their usual order; default: all. `_` and `-` are equivalent.
 
     Raises:
-        ClaimError: no claim has that name.
+        ClaimError: a name is unknown.
     """
     wanted = {name.strip().lower().replace("_", "-"): name for name in names or CLAIMS}
     for normalised, name in wanted.items():
@@ -37,18 +35,18 @@ def select(names: Iterable[str] | None = None) -> list[Claim]:
 
 
 def verify(names: Iterable[str] | None = None) -> Iterator[ClaimResult]:
-    """Measure the claims of these names, or all, and yield the results.
+    """Measure the claims of these names, by default all, and yield the results.
 
     Raises:
-        ClaimError: no claim has that name.
+        ClaimError: a name is unknown.
     """
     return map(measure, select(names))
 
 
 def measure(claim: Claim) -> ClaimResult:
-    """Measure one claim, on one thread and from a fixed seed, so that the order of claims does not matter.
+    """Measure one claim with one thread and a fixed seed, so the order of claims does not matter.
 
-    An exception is a result too: something beneath is not as it should be.
+    An exception becomes a result that is not ok.
     """
     import torch
 
@@ -61,7 +59,7 @@ def measure(claim: Claim) -> ClaimResult:
             torch.manual_seed(0)
             found = claim.measure()
         answer, figures, skipped = found.answer, dict(found.figures), bool(found.skipped)
-    except Exception as error:  # whatever breaks in the code beneath
+    except Exception as error:  # anything can break in the measured code
         answer = f"not measured: {type(error).__name__}: {shortened(error, 200)}"
     finally:
         torch.set_num_threads(threads)

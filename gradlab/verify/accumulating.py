@@ -1,4 +1,4 @@
-"""Accumulating on purpose: when it equals the large batch, how to divide, what a chunk of a sequence gives."""
+"""Gradient accumulation: equality with the large batch, division, short windows, sequences in chunks, clipping."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ ROWS = 96
 
 
 def _regression(sizes: Sequence[int], *, normalised: bool = False, counted: bool = False) -> Task:
-    """Return a regression in float64 on the same rows whatever the sizes of its batches, which come in order.
+    """Return a float64 regression whose rows, in order, are cut into batches of these sizes.
 
-    The loss is the mean of a batch, or where it is `counted` its sum and its number of rows.
+    The loss is the mean over a batch; if `counted`, it is the pair of sum and number of rows.
     """
     import torch
     from torch import nn
@@ -56,7 +56,7 @@ def _train_epochs(sizes: Sequence[int], mode: Mode, epochs: int = 5, *, normalis
 
 
 def _movement(sizes: Sequence[int], mode: Mode, steps: int | None = None, *, counted: bool = False) -> Tensor:
-    """Return how far training moves the weights, by default that of the first update."""
+    """Return how far training moves the weights, by default in the first update."""
     task = _regression(sizes, counted=counted)
     start = as_vector(task.model.parameters())
     return as_vector(train(task, mode, steps=steps or mode.every, lr=0.05).weights) - start
@@ -74,22 +74,22 @@ def _equals_large() -> Measurement:
     normalised = _train_epochs(micro, modes.accumulate(4), normalised=True).distance(normalised_whole)
     return Measurement(
         {
-            "each loss is divided by N and all are of one size": divided < ROUNDING,
+            "each loss is divided by N and all micro-batches have one size": divided < ROUNDING,
             "the losses are not divided (N times the gradient)": undivided < ROUNDING,
-            "there is BatchNorm (it sees micro-batches)": normalised < ROUNDING,
+            "the model has BatchNorm (it normalizes each micro-batch)": normalised < ROUNDING,
         },
         {
-            "divided: weights differ by": divided,
-            "not divided: weights differ by": undivided,
-            "not divided, 4 micro-batches: first step, times": factor,
-            "BatchNorm: weights differ by": normalised,
+            "divided: weight difference": divided,
+            "not divided: weight difference": undivided,
+            "not divided, N = 4: length of the first step / with the large batch": factor,
+            "BatchNorm: weight difference": normalised,
         },
-        {"not dividing makes the first step N times as long": math.isclose(factor, 4, rel_tol=1e-9)},
+        {"without division the first step is N times as long": math.isclose(factor, 4, rel_tol=1e-9)},
     )
 
 
 def _mean_of_means() -> Measurement:
-    """Compare the first update of 32 rows in four micro-batches with that of the whole, by each way to divide."""
+    """Compare the first update of four micro-batches with that of all 32 rows, for each way to divide."""
     equal, unequal = [8] * 12, [26, 2, 2, 2] * 3
     whole = _movement([32] * 3, modes.zero_grad())
 
@@ -102,16 +102,19 @@ def _mean_of_means() -> Measurement:
     return Measurement(
         {"": means < ROUNDING},
         {
-            "sizes 8, 8, 8, 8: error of the gradient, relative": alike,
-            "sizes 26, 2, 2, 2: error of the mean of means, relative": means,
-            "the same, sums divided by the total count": items,
+            "sizes 8, 8, 8, 8: relative error of the mean of means": alike,
+            "sizes 26, 2, 2, 2: relative error of the mean of means": means,
+            "sizes 26, 2, 2, 2: relative error of the sums divided by the total count": items,
         },
-        {"it is where sizes are equal": alike < ROUNDING, "sums over the total count are right": items < ROUNDING},
+        {
+            "with equal sizes the mean of means is right": alike < ROUNDING,
+            "sums divided by the total count are right": items < ROUNDING,
+        },
     )
 
 
 def _two_updates_divided_by_n(every: int) -> tuple[Tensor, Tensor]:
-    """Train an epoch of six batches, each loss divided by `every`, and return how far its two updates move."""
+    """Return how far the two updates of an epoch of six batches move the weights, each loss divided by `every`."""
     import torch
 
     task = _regression([8] * 6)
@@ -129,13 +132,13 @@ def _two_updates_divided_by_n(every: int) -> tuple[Tensor, Tensor]:
 
 
 def _two_updates(sizes: Sequence[int], mode: Mode, first: int) -> tuple[Tensor, Tensor]:
-    """Return how far the two updates of an epoch move the weights, the first of which comes after `first` batches."""
+    """Return how far the two updates of an epoch move the weights; the first update follows `first` batches."""
     middle, end = (_movement(sizes, mode, steps) for steps in (first, len(sizes)))
     return middle, end - middle
 
 
 def _last_window() -> Measurement:
-    """Compare the two updates of an epoch of six batches, the window being four, with those of the batches joined."""
+    """Compare six batches in windows of four with two large batches: two updates each."""
     whole = _two_updates([32, 16], modes.zero_grad(), 1)
     by_hand, ours = _two_updates_divided_by_n(4), _two_updates([8] * 6, modes.accumulate(4), 4)
 
@@ -145,13 +148,15 @@ def _last_window() -> Measurement:
     return Measurement(
         {"": off(by_hand, 1) < ROUNDING},
         {
-            "each loss by 4: update of 4 batches, off that of the large batch, relative": off(by_hand, 0),
-            "each loss by 4: last update, of 2 batches, the same": off(by_hand, 1),
-            "its length, times that of the large batch": float(by_hand[1].norm() / whole[1].norm()),
-            "gradlab: last update, off that of the large batch, relative": off(ours, 1),
+            "divided by 4, window of 4 batches: relative error": off(by_hand, 0),
+            "divided by 4, last window of 2 batches: relative error": off(by_hand, 1),
+            "divided by 4, last window of 2 batches: update length / correct length": (
+                float(by_hand[1].norm() / whole[1].norm())
+            ),
+            "gradlab, last window of 2 batches: relative error": off(ours, 1),
         },
         {
-            "a whole window is": off(by_hand, 0) < ROUNDING,
+            "dividing by N is right for a full window": off(by_hand, 0) < ROUNDING,
             "gradlab divides each window by its own length": max(off(ours, 0), off(ours, 1)) < ROUNDING,
         },
     )
@@ -161,13 +166,13 @@ def _last_window() -> Measurement:
 
 
 class SavedTensorMemory:
-    """The bytes that autograd saves for the backward pass: now, and the most at one time."""
+    """The bytes that autograd saves for the backward pass: now and at the peak."""
 
     def __init__(self) -> None:
         self.now = self.peak = 0
 
     def pack(self, tensor: Tensor) -> Any:
-        """Count a tensor until the graph lets it go."""
+        """Count a tensor until the graph frees it."""
         holder = _SavedTensor(tensor)
         self.now += tensor.nbytes
         self.peak = max(self.peak, self.now)
@@ -184,10 +189,12 @@ class _SavedTensor:
 
 
 def _rnn_gradient(*, chunks: int, each: bool, detached: bool = True) -> tuple[Tensor, int]:
-    """Return the gradient of an RNN over a sequence of 48, and the most bytes that graphs held.
+    """Return the gradient of an RNN over a sequence of length 48, and the peak bytes of its graphs.
 
-    The hidden state is handed from chunk to chunk, `detached` or not; backward() is called after `each` chunk, or once
-    for the sum of all losses.
+    Args:
+        chunks: the number of chunks; the hidden state is passed from one to the next.
+        each: call backward() after each chunk instead of once for the sum of all losses.
+        detached: detach the hidden state between chunks.
     """
     import torch
     from torch import nn
@@ -221,16 +228,16 @@ def _in_chunks() -> Measurement:
     short = relative_error(chunked, uncut)
     return Measurement(
         {
-            "the hidden state is detached between chunks in both": off < ROUNDING,
-            "the sequence is not cut": short < ROUNDING,
+            "both detach the hidden state between chunks": off < ROUNDING,
+            "the summed loss backpropagates through the whole sequence": short < ROUNDING,
         },
         {
-            "4 chunks: gradients differ by, relative": off,
-            "cut or not: gradients differ by, relative": short,
-            "bytes that graphs hold, one backward() for all": much,
-            "bytes that graphs hold, one after each chunk": little,
+            "both detached, 4 chunks: relative gradient difference": off,
+            "summed loss through the whole sequence: relative gradient difference": short,
+            "graph memory, one backward() for the summed loss, bytes": much,
+            "graph memory, backward() after each of 4 chunks, bytes": little,
         },
-        {"one chunk's graph is held at a time": 4 * little < 1.1 * much},
+        {"only one chunk's graph is in memory at a time": 4 * little < 1.1 * much},
     )
 
 
@@ -238,7 +245,7 @@ def _in_chunks() -> Measurement:
 
 
 def _train_clipped(bound: float, *, each: bool) -> list[Tensor]:
-    """Train ten windows of four, .grad clipped to the norm `bound` after each backward pass or once a window."""
+    """Train ten windows of four batches, clipping .grad after each backward pass or once per window."""
     from torch.nn.utils import clip_grad_norm_
 
     task = _regression([8] * 12)
@@ -265,13 +272,13 @@ def _clipping() -> Measurement:
     moved = total_norm(a - b for a, b in zip(_train_clipped(tight, each=False), start, strict=True))
     return Measurement(
         {
-            "no gradient is longer than the bound": off[loose] < ROUNDING,
-            "some are (the first batches of a window weigh less)": off[tight] < ROUNDING,
+            "no gradient exceeds the bound": off[loose] < ROUNDING,
+            "some gradients exceed it (the first batches of a window count less)": off[tight] < ROUNDING,
         },
         {
-            "bound 1000: weights differ by": off[loose],
-            "bound 0.1: weights differ by": off[tight],
-            "bound 0.1: weights move by, in all": moved,
+            "bound 1000: weight difference": off[loose],
+            "bound 0.1: weight difference": off[tight],
+            "bound 0.1: weight movement": moved,
         },
     )
 
@@ -279,35 +286,36 @@ def _clipping() -> Measurement:
 CLAIMS = (
     Claim(
         "accumulation-equals-the-large-batch",
-        "N micro-batches accumulated are the large batch.",
-        "holds when each loss is divided by N and all are of one size; "
-        "not when the losses are not divided (N times the gradient), or there is BatchNorm (it sees micro-batches)",
+        "Accumulating N micro-batches equals one large batch.",
+        "holds when each loss is divided by N and all micro-batches have one size; "
+        "not when the losses are not divided (N times the gradient), "
+        "or the model has BatchNorm (it normalizes each micro-batch)",
         _equals_large,
     ),
     Claim(
         "mean-of-means",
-        "Where micro-batches differ in size, the mean of their mean losses is the mean over all items.",
+        "With micro-batches of different sizes, the mean of their mean losses equals the mean over all items.",
         FAILS,
         _mean_of_means,
     ),
     Claim(
         "a-last-short-window",
-        "A last window of fewer than N batches is rightly divided by N too.",
+        "Dividing by N is also right for a last window of fewer than N batches.",
         FAILS,
         _last_window,
     ),
     Claim(
         "truncated-bptt",
-        "backward() after each chunk of a sequence gives the gradient of the summed loss, "
-        "at the memory of one chunk's graph.",
-        "holds when the hidden state is detached between chunks in both; not when the sequence is not cut",
+        "backward() after each chunk of a sequence gives the gradient of the summed loss, in the memory of one chunk.",
+        "holds when both detach the hidden state between chunks; "
+        "not when the summed loss backpropagates through the whole sequence",
         _in_chunks,
     ),
     Claim(
         "clip-each-micro-batch",
-        "Gradients may be clipped after each backward pass of a window as well as once before the step.",
-        "holds when no gradient is longer than the bound; "
-        "not when some are (the first batches of a window weigh less)",
+        "Clipping after each backward pass of a window equals clipping once before the step.",
+        "holds when no gradient exceeds the bound; "
+        "not when some gradients exceed it (the first batches of a window count less)",
         _clipping,
     ),
 )

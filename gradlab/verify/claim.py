@@ -1,4 +1,4 @@
-"""A claim about `zero_grad()`, and what measuring it found."""
+"""A claim about `zero_grad()` and its measurement."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Measurement(NamedTuple):
     """The result of measuring a claim.
 
     Attributes:
-        cases: whether the statement was true in each circumstance, named by words that go after "when". One case
-            alone needs no words.
-        figures: the numbers, named by a few words with their unit.
-        premises: what must be true for the cases to mean what they say, such as a closed form that agrees.
-        skipped: why nothing was measured, and what would help; else empty.
+        cases: whether the statement was true in each circumstance. Names complete "holds when …"; a single case has
+            an empty name.
+        figures: numbers by description, with units.
+        premises: conditions of a valid measurement, such as agreement with a closed form.
+        skipped: why nothing was measured and what would help; else empty.
     """
 
     cases: Mapping[str, bool]
@@ -30,7 +30,7 @@ class Measurement(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """The cases in words: holds or does not hold where they agree, else when it does and when not.
+        """The answer: holds or does not hold if all cases agree, else when it holds and when not.
 
         >>> Measurement({"it rains": True, "the sun shines": False}, {}).answer
         'holds when it rains; not when the sun shines'
@@ -38,7 +38,7 @@ class Measurement(NamedTuple):
         if self.skipped:
             return f"{SKIPPED}: {self.skipped}"
         if broken := [premise for premise, held in self.premises.items() if not held]:
-            return f"unsettled: it was not so that {' and '.join(broken)}"
+            return f"unsettled: failed premise: {'; '.join(broken)}"
         true, false = ([case for case, held in self.cases.items() if held is wanted] for wanted in (True, False))
         if not false:
             return HOLDS
@@ -48,13 +48,13 @@ class Measurement(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A common statement, and the answer that the documentation gives.
+    """A common statement and its documented answer.
 
     Attributes:
-        name: in kebab-case.
-        statement: one sentence, in the words of those who claim it.
+        name: the claim's name, in kebab-case.
+        statement: one sentence.
         documented: the expected answer.
-        measure: measures the claim; generators are freshly seeded and torch has one thread.
+        measure: the function that measures the claim, called with fresh seeds and one torch thread.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Claim(NamedTuple):
 
 
 class ClaimResult(NamedTuple):
-    """A claim with the measured answer; `ok` where that is the documented one."""
+    """A claim with its measured answer; `ok` if it is the documented one or was skipped."""
 
     name: str
     statement: str

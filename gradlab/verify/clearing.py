@@ -50,10 +50,13 @@ def _before_or_after() -> Measurement:
     moved = max_difference(_train_clearing("between", "SGD")[1], start)
     return Measurement(
         {
-            "it is before backward() or after step()": all(alike),
-            "it is between the two (nothing is learned)": moved > 0,
+            "it is called before backward() or after step()": all(alike),
+            "it is called between them (nothing is learned)": moved > 0,
         },
-        {"before or after, 200 steps: weights differ by": off, "between: weights move by": moved},
+        {
+            "before backward() or after step(), 200 steps: weight difference": off,
+            "between them, 200 steps: weight movement": moved,
+        },
     )
 
 
@@ -61,7 +64,7 @@ def _optimizer_or_model() -> Measurement:
     import torch
 
     def grads_after(steps: int, held: str, clear: str) -> list[Tensor]:
-        """Return `.grad` after that many steps on one batch, cleared after each."""
+        """Return `.grad` after this many steps on one batch, cleared after each step."""
         task = build_task("heads_in_turn", 0, heads=2)
         batch = next(iter(task.batches))
         model: nn.Module = task.model
@@ -77,17 +80,19 @@ def _optimizer_or_model() -> Measurement:
     once, often = (total_norm(grads_after(steps, "head", "optimizer")) for steps in (1, 5))
     part = [grads_after(5, "head", clear) for clear in ("optimizer", "model")]
     figures: dict[str, FigureValue] = {
-        "all held: left in .grad by either": max(map(total_norm, whole)),
-        "one head held: left by the model's": total_norm(part[1]),
-        "one head held: left by the optimizer's after 5 steps, times after 1": often / once if once else 0.0,
+        "optimizer with all parameters: norm of .grad after either call": max(map(total_norm, whole)),
+        "optimizer with one head: norm of .grad after model.zero_grad()": total_norm(part[1]),
+        "optimizer with one head: norm of .grad after optimizer.zero_grad(), step 5 / step 1": (
+            often / once if once else 0.0
+        ),
     }
     return Measurement(
         {
-            "the optimizer holds all parameters of the model": all_equal(*whole) and total_norm(whole[0]) == 0,
-            "it holds some (the .grad of the others grows)": all_equal(*part),
+            "the optimizer has all parameters of the model": all_equal(*whole) and total_norm(whole[0]) == 0,
+            "the optimizer has only some (the other gradients add up)": all_equal(*part),
         },
         figures,
-        {"the others' .grad adds up": often > 4 * once > 0},
+        {"the other gradients add up": often > 4 * once > 0},
     )
 
 
@@ -95,14 +100,15 @@ CLAIMS = (
     Claim(
         "clear-before-backward-or-after-step",
         "It does not matter where zero_grad() is called.",
-        "holds when it is before backward() or after step(); not when it is between the two (nothing is learned)",
+        "holds when it is called before backward() or after step(); "
+        "not when it is called between them (nothing is learned)",
         _before_or_after,
     ),
     Claim(
         "optimizer-or-model-zero-grad",
-        "optimizer.zero_grad() and model.zero_grad() are the same.",
-        "holds when the optimizer holds all parameters of the model; "
-        "not when it holds some (the .grad of the others grows)",
+        "optimizer.zero_grad() and model.zero_grad() do the same.",
+        "holds when the optimizer has all parameters of the model; "
+        "not when the optimizer has only some (the other gradients add up)",
         _optimizer_or_model,
     ),
 )

@@ -1,4 +1,4 @@
-"""What forgetting zero_grad() does: backward() adds, and the optimizer steps along a sum."""
+"""Forgetting zero_grad(): backward() adds, and the optimizer steps along a sum."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from gradlab.analysis.quadratic import Quadratic
     from gradlab.modes import Mode
 
-# Mini-batches of one sample with eight inputs: learning rates, and the steps after which the growth is plain at each.
-MINIBATCH_STEPS = {0.01: 200, 0.003: 400, 0.001: 1000}
-TOO_LARGE_LR = 0.2  # for zero_grad on these
+MINIBATCH_STEPS = {0.01: 200, 0.003: 400, 0.001: 1000}  # steps after which the growth is clear, by learning rate
+TOO_LARGE_LR = 0.2  # for zero_grad on mini-batches
 SEEDS = (0, 1, 2)
 DIVERGED = 100.0  # times the first loss: far above what oscillates here, far below what diverges
 
@@ -53,14 +52,16 @@ def _backward_accumulates() -> Measurement:
     return Measurement(
         {"": all_equal(after(first, first), [2 * g for g in one]) and all_equal(after(first, second), both)},
         {
-            "twice the same backward(), times one": float(twice.max()),
-            "two batches, off their sum": max_difference(after(first, second), both),
+            "same batch: .grad after two backward() calls / after one": float(twice.max()),
+            "two batches: difference between .grad and the sum of both gradients": max_difference(
+                after(first, second), both
+            ),
         },
     )
 
 
 def _update_angles(mode: Mode) -> list[float]:
-    """Return the angle in degrees between `.grad` as each update sees it and the gradient of its batch."""
+    """Return for each update the angle in degrees between `.grad` and the gradient of the batch."""
     import torch
 
     task = build_task("noisy_line", 0, inputs=8, batch_size=4)
@@ -83,7 +84,7 @@ def _update_angles(mode: Mode) -> list[float]:
 
 
 def _angle(u: Tensor, v: Tensor) -> float:
-    """Return the angle in degrees; from half-angles, since the arc cosine has no digits left near 0."""
+    """Return the angle in degrees; uses half-angles because the arc cosine is inaccurate near 0."""
     import torch
 
     u, v = u / u.norm(), v / v.norm()
@@ -95,16 +96,16 @@ def _points_elsewhere() -> Measurement:
     return Measurement(
         {"": median(kept) > 30 and max(cleared) == 0},
         {
-            "median angle, degrees": median(kept),
-            "largest angle, degrees": max(kept),
-            "share of steps beyond 90 degrees": fmean(angle > 90 for angle in kept),
+            "median angle to the gradient, degrees": median(kept),
+            "largest angle to the gradient, degrees": max(kept),
+            "share of steps at more than 90 degrees": fmean(angle > 90 for angle in kept),
             "largest angle with zero_grad, degrees": max(cleared),
         },
     )
 
 
 def _rises(mode: Mode, lr: float) -> list[float]:
-    """Return for each seed the mean loss of the last fifth over that of the first tenth; inf where it is NaN."""
+    """Return for each seed the mean loss of the last fifth / first tenth of the steps; inf for NaN."""
     rises = []
     for seed in SEEDS:
         task = build_task("noisy_line", seed, inputs=8)
@@ -127,12 +128,14 @@ def _quadratic() -> Quadratic:
 def _full_batch(steps: int = 2000) -> tuple[str, float, float, float]:
     """Train without zero_grad on the full batch at lr 1/λ, and compare with the closed form.
 
-    Over all directions together λw² is twice the loss above its floor and λ·w·G is the gradient times G, so that the
-    conserved quantity follows without the eigenvectors.
+    Summed over all directions, λw² is twice the loss above its floor, and λ·w·G is the gradient times G. So the
+    conserved quantity needs no eigenvectors.
 
     Returns:
-        The verdict; the largest loss of the last tenth over that of the first; the relative drift of the conserved
-        quantity; and the largest difference to the closed form over the first loss.
+        * The verdict.
+        * The largest loss of the last tenth of the steps / that of the first tenth.
+        * The relative drift of the conserved quantity.
+        * The largest difference from the closed form / the first loss.
     """
     import torch
 
@@ -160,10 +163,10 @@ def _full_batch(steps: int = 2000) -> tuple[str, float, float, float]:
 
 
 def _mean_square_growth(lr: float, updates: int) -> Difference:
-    """Return the growth of the mean square an update without zero_grad, as measured: the case that theory speaks of.
+    """Return the measured growth of the mean square per update without zero_grad.
 
-    One weight, one standard normal input a step and no noise, in 12 groups of independent runs. All second moments
-    grow alike in the long run; the one that theory conserves on the full batch does so from the start.
+    One weight, one standard normal input per step and no noise, in 12 groups of independent runs. All second moments
+    grow at one rate in the long run. The one that is conserved on full batches does so from the start.
     """
     import torch
     from torch import nn
@@ -192,40 +195,40 @@ def _loss_rises() -> Measurement:
     for lr in MINIBATCH_STEPS:
         kept = _rises(modes.no_zero_grad(), lr)
         rises = rises and min(kept) > 3
-        figures[f"mini-batches, lr {lr:g}: loss grows at least, times"] = min(kept)
+        figures[f"mini-batches, lr {lr:g}: smallest growth factor of the loss"] = min(kept)
     for lr, updates in {0.1: 40, 0.01: 200}.items():
         measured = _mean_square_growth(lr, updates)
         growth = theory.mean_square_growth(lr, 1.0, 2.0, 1.0)  # λ 1, variance 2
         matches_theory = matches_theory and abs(measured.mean - growth) < measured.half_width
-        figures[f"one random input, lr {lr:g}: mean square grows a step, times"] = (
+        figures[f"one random input, lr {lr:g}: growth factor of the mean square per step"] = (
             f"{measured.mean:.5f} ± {measured.half_width:.5f}"
         )
-        figures[f"theory of that, lr {lr:g}"] = f"{growth:.5f}"
+        figures[f"one random input, lr {lr:g}: growth factor by theory"] = f"{growth:.5f}"
     falls = max(_rises(modes.zero_grad(), 0.01)) < 1
     verdict, highest, drift, off_theory = _full_batch()
     figures |= {
-        "full batch, 2000 steps": verdict,
-        "full batch: highest late loss over highest early": highest,
-        "full batch: drift of the conserved quantity": drift,
-        "full batch: off the closed form": off_theory,
+        "full batch, 2000 steps: verdict": verdict,
+        "full batch: highest late loss / highest early loss": highest,
+        "full batch: relative drift of the conserved quantity": drift,
+        "full batch: largest relative difference from the closed form": off_theory,
     }
     bounded = verdict == "oscillates" and highest < 1.01 and drift < 1e-9
     return Measurement(
         {
-            "the batches are mini-batches (sooner or later, at every lr tried)": rises,
-            "they are full (it oscillates for ever)": not bounded,
+            "batches are mini-batches (after enough steps, at every lr tested)": rises,
+            "batches are full (the loss oscillates for ever)": not bounded,
         },
         figures,
         {
-            "with zero_grad it falls": falls,
-            "one random input grows as theory says": matches_theory,
+            "with zero_grad the loss falls": falls,
+            "with one random input the mean square grows as theory predicts": matches_theory,
             "the full batch follows the closed form": off_theory < 1e-9,
         },
     )
 
 
 def _highest_loss(mode: Mode, share: float) -> float:
-    """Return the largest loss of 100 full-batch steps at lr = share/λ, over the first."""
+    """Return the largest loss / first loss of 100 full-batch steps at lr = share/λ."""
     losses = train(_full_batch_line(), mode, steps=100, lr=share / max(_quadratic().curvatures)).losses
     return max(losses) / losses[0]
 
@@ -239,49 +242,51 @@ def _zero_grad_cures() -> Measurement:
     lr = 3 / steepest
     return Measurement(
         {
-            "the batches are mini-batches and zero_grad bears the lr": min(kept) > DIVERGED and max(cleared) < 1,
-            "they are and the lr is too large for it": min(cleared_at_too_large) < DIVERGED,
-            "the batches are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)": cleared_full < DIVERGED,
+            "batches are mini-batches and zero_grad is stable at the lr": min(kept) > DIVERGED and max(cleared) < 1,
+            "batches are mini-batches and the lr is too large": min(cleared_at_too_large) < DIVERGED,
+            "batches are full and 2/λ < lr < 4/λ (only zero_grad diverges there)": cleared_full < DIVERGED,
         },
         {
-            "mini-batches, lr 0.01: loss without it grows at least, times": min(kept),
-            "mini-batches, lr 0.01: loss with it, times, at most": max(cleared),
-            f"mini-batches, lr {TOO_LARGE_LR:g}: loss with it grows at least, times": min(cleared_at_too_large),
-            "λ of the full batch": steepest,
-            "at lr 3/λ: highest loss without it, times the first": kept_full,
-            "at lr 3/λ: highest loss with it, times the first": cleared_full,
-            "at lr 4.5/λ: highest loss without it, times the first": _highest_loss(modes.no_zero_grad(), 4.5),
+            "mini-batches, lr 0.01, never cleared: smallest growth factor of the loss": min(kept),
+            "mini-batches, lr 0.01, zero_grad: largest growth factor of the loss": max(cleared),
+            f"mini-batches, lr {TOO_LARGE_LR:g}, zero_grad: smallest growth factor of the loss": min(
+                cleared_at_too_large
+            ),
+            "full batch: λ": steepest,
+            "full batch, lr 3/λ, never cleared: highest loss / first loss": kept_full,
+            "full batch, lr 3/λ, zero_grad: highest loss / first loss": cleared_full,
+            "full batch, lr 4.5/λ, never cleared: highest loss / first loss": _highest_loss(modes.no_zero_grad(), 4.5),
         },
         {
-            f"without zero_grad lr {TOO_LARGE_LR:g} diverges too": min(kept_at_too_large) > DIVERGED,
-            "without zero_grad the full batch stays bounded": kept_full < DIVERGED,
-            "theory says the same": (theory.outcome(lr, steepest, 0.0), theory.outcome(lr, steepest, 1.0))
+            f"without zero_grad, lr {TOO_LARGE_LR:g} diverges too": min(kept_at_too_large) > DIVERGED,
+            "without zero_grad, the full-batch loss stays bounded": kept_full < DIVERGED,
+            "theory predicts the same": (theory.outcome(lr, steepest, 0.0), theory.outcome(lr, steepest, 1.0))
             == ("diverges", "oscillates for ever"),
         },
     )
 
 
 CLAIMS = (
-    Claim("backward-accumulates", "backward() adds to what .grad holds already.", HOLDS, _backward_accumulates),
+    Claim("backward-accumulates", "backward() adds to .grad instead of overwriting it.", HOLDS, _backward_accumulates),
     Claim(
         "kept-gradient-points-elsewhere",
-        "Without zero_grad() the optimizer steps along something else than the gradient.",
+        "Without zero_grad(), the optimizer does not step along the current gradient.",
         HOLDS,
         _points_elsewhere,
     ),
     Claim(
         "loss-rises-without-zero-grad",
-        "Without zero_grad() the loss rises.",
-        "holds when the batches are mini-batches (sooner or later, at every lr tried); "
-        "not when they are full (it oscillates for ever)",
+        "Without zero_grad(), the loss rises.",
+        "holds when batches are mini-batches (after enough steps, at every lr tested); "
+        "not when batches are full (the loss oscillates for ever)",
         _loss_rises,
     ),
     Claim(
         "zero-grad-cures-divergence",
-        "A loss that diverges is cured by calling zero_grad().",
-        "holds when the batches are mini-batches and zero_grad bears the lr; "
-        "not when they are and the lr is too large for it, "
-        "or the batches are full and 2/λ < lr < 4/λ (there zero_grad is what diverges)",
+        "Calling zero_grad() cures a diverging loss.",
+        "holds when batches are mini-batches and zero_grad is stable at the lr; "
+        "not when batches are mini-batches and the lr is too large, "
+        "or batches are full and 2/λ < lr < 4/λ (only zero_grad diverges there)",
         _zero_grad_cures,
     ),
 )

@@ -1,4 +1,4 @@
-"""What is kept in `.grad` is momentum: how far that goes, and whether it learns faster."""
+"""Gradients kept in `.grad` act as momentum: with which optimizers, and whether training gets faster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SEEDS = range(12)
 HALVING_LRS = (0.005, 0.01, 0.02)
-NEGLIGIBLE = 0.1  # of what halving gains at the same lr: if more were left at the same effective lr, that were a gain
+NEGLIGIBLE = 0.1  # share of the gain at the same lr; less than this at the same effective lr is no gain
 
 
 def _train_line(
@@ -33,14 +33,16 @@ def _train_line(
 
 
 def _is_momentum(mode: Mode, momentum: float) -> Measurement:
-    """Compare keeping with torch's own momentum, in single and in double precision."""
+    """Compare keeping with torch's own momentum in float32 and float64."""
     alike, figures = [], dict[str, FigureValue]()
     for double, name in ((False, "float32"), (True, "float64")):
         kept = _train_line(mode, double=double)
         torchs = _train_line(modes.zero_grad(), double=double, momentum=momentum)
         alike.append(trained_alike(kept, torchs))
-        figures[f"{name}, 250 steps: weights differ by"] = kept.distance(torchs)
-        figures[f"{name}: losses differ by"] = max(abs(a - b) for a, b in zip(kept.losses, torchs.losses, strict=True))
+        figures[f"{name}, 250 steps: weight difference"] = kept.distance(torchs)
+        figures[f"{name}, 250 steps: loss difference"] = max(
+            abs(a - b) for a, b in zip(kept.losses, torchs.losses, strict=True)
+        )
     return Measurement({"": all(alike)}, figures)
 
 
@@ -54,22 +56,22 @@ def _keep_is_momentum() -> Measurement:
     adam = _train_line(modes.halve_grad(), optimizer="Adam", betas=(0.0, 0.999)).distance(adam_with_momentum)
     return Measurement(
         {
-            "it is plain SGD": plain == 0,
-            "there is weight decay": decay == 0,
-            "it is Nesterov's": nesterov == 0,
-            "the optimizer is Adam, with beta1 for momentum": adam == 0,
+            "the optimizer is plain SGD": plain == 0,
+            "it is SGD with weight decay": decay == 0,
+            "it is SGD with Nesterov momentum": nesterov == 0,
+            "it is Adam, with beta1 as momentum": adam == 0,
         },
         {
-            "plain SGD: weights differ by": plain,
-            "weight decay 0.1: weights differ by": decay,
-            "Nesterov: weights differ by": nesterov,
-            "Adam, beta1 0.5: weights differ by": adam,
+            "plain SGD: weight difference": plain,
+            "weight decay 0.1: weight difference": decay,
+            "Nesterov: weight difference": nesterov,
+            "Adam, beta1 0.5: weight difference": adam,
         },
     )
 
 
 def _last_losses(mode: Mode, lr: float) -> list[float]:
-    """Return the mean loss of the third epoch, for each seed."""
+    """Return the mean loss of the third epoch for each seed."""
     runs = (
         train(build_task("noisy_line", seed, inputs=8, samples=64, batch_size=4), mode, steps=48, lr=lr)
         for seed in SEEDS
@@ -78,15 +80,15 @@ def _last_losses(mode: Mode, lr: float) -> list[float]:
 
 
 class HalvingGain(NamedTuple):
-    """Last losses of halving less those of clearing at one lr: below 0 where halving is ahead."""
+    """Last losses of halving minus those of clearing at one lr: negative if halving is better."""
 
     same_lr: Difference
-    matched_lr: Difference  # halved at half the lr, which is the same effective lr
-    remaining: Difference | None  # share of the gain at the same lr that remains at the matched one; None: no gain
+    matched_lr: Difference  # halving at half the lr: the same effective lr
+    remaining: Difference | None  # share of the gain that remains at the same effective lr; None without a gain
 
     @property
     def gains(self) -> bool:
-        """Whether halving is clearly ahead at the same lr."""
+        """Whether halving is significantly better at the same lr."""
         return self.same_lr.significant and self.same_lr.mean < 0
 
 
@@ -109,9 +111,9 @@ def _halving_gain(lr: float) -> HalvingGain:
 
 
 def _ratio(part: list[float], whole: list[float]) -> Difference | None:
-    """Return the mean of `part` over that of `whole` with its 95 % interval, over pairs; None for a whole near 0.
+    """Return mean(part) / mean(whole) with its 95 % interval over pairs; None if the whole is not significant.
 
-    The interval is that of the mean of part − share·whole: a ratio to first order (Cochran, "Sampling Techniques").
+    The interval is that of the mean of part − share·whole, a first-order ratio (Cochran, "Sampling Techniques").
     """
     base = paired_difference(whole, [0.0] * len(whole))
     if base is None or not base.significant:
@@ -126,25 +128,27 @@ def _halving_learns_faster() -> Measurement:
     shares = [each.remaining for each in found.values() if each.remaining]
     figures = dict[str, FigureValue]()
     for lr, each in found.items():
-        figures[f"lr {lr:g}: loss of epoch 3, halved less cleared"] = _interval(each.same_lr)
-        figures[f"lr {lr / 2:g} halved less lr {lr:g} cleared"] = _interval(each.matched_lr)
-        figures[f"share of the gain at lr {lr:g} that is left"] = (
+        figures[f"loss of epoch 3, lr {lr:g} halved − lr {lr:g} cleared"] = _interval(each.same_lr)
+        figures[f"loss of epoch 3, lr {lr / 2:g} halved − lr {lr:g} cleared"] = _interval(each.matched_lr)
+        figures[f"lr {lr:g}: share of the gain that remains"] = (
             _interval(each.remaining) if each.remaining else "no gain"
         )
-    figures["pairs of seeds, each"] = len(SEEDS)
+    figures["pairs of runs per difference"] = len(SEEDS)
     return Measurement(
         {
-            "both have the same lr (its step is twice as long)": all(each.gains for each in found.values()),
-            "the effective lr is the same (a tenth of the gain at most is left, or lost)": any(
+            "both have the same lr (halving takes steps twice as long)": all(each.gains for each in found.values()),
+            "both have the same effective lr (at most a tenth of the gain remains or is lost)": any(
                 share.mean + share.half_width >= NEGLIGIBLE for share in shares
             ),
         },
         figures,
         {
-            "a tenth of the gain at most is lost": all(
+            "at most a tenth of the gain is lost": all(
                 share.mean - share.half_width > -NEGLIGIBLE for share in shares
             ),
-            "lr/2 halved is an effective lr": all(math.isclose(theory.effective_lr(lr / 2, 0.5), lr) for lr in found),
+            "halving at lr/2 has the effective lr of clearing at lr": all(
+                math.isclose(theory.effective_lr(lr / 2, 0.5), lr) for lr in found
+            ),
         },
     )
 
@@ -154,10 +158,10 @@ def _interval(found: Difference) -> str:
 
 
 def _adam_forgives() -> Measurement:
-    """Train noisy mini-batches by Adam, and compare the last quarter of the losses of each mode, seed by seed."""
+    """Train with Adam on noisy mini-batches and compare the last quarter of the losses, seed by seed."""
 
     def levels(mode: Mode) -> list[tuple[float, float]]:
-        """Return the mean loss of the first ten steps and of the last 200, for each seed."""
+        """Return the mean loss of the first ten steps and of the last 200 for each seed."""
         runs = (
             train(build_task("noisy_line", seed, inputs=8, batch_size=4), mode, "Adam", steps=800, lr=0.01).losses
             for seed in SEEDS[:3]
@@ -170,51 +174,54 @@ def _adam_forgives() -> Measurement:
     rise = max(late / early for early, late in kept)
     return Measurement(
         {
-            "half of it is left (on noisy mini-batches within a twentieth of clearing)": max(half) < 1.05,
-            "all of it is left (the loss neither runs away nor comes down to twice that of clearing)": min(whole) <= 2,
+            "gradients are halved (the loss is within 5 % of clearing on noisy mini-batches)": max(half) < 1.05,
+            "gradients are never cleared (the loss does not run away but stays above twice that of clearing)": min(
+                whole
+            )
+            <= 2,
         },
         {
-            "halved: loss of steps 600 to 800, times cleared, at most": max(half),
-            "never cleared: the same, at least": min(whole),
-            "never cleared: the same over that of the first ten steps, at most": rise,
-            "seeds": len(cleared),
+            "loss of steps 600 to 800, halved / cleared, largest of all seeds": max(half),
+            "loss of steps 600 to 800, never cleared / cleared, smallest of all seeds": min(whole),
+            "never cleared: loss of steps 600 to 800 / first ten steps, largest of all seeds": rise,
+            "number of seeds": len(cleared),
         },
-        {"without zero_grad the loss does not run away": rise < 10},
+        {"without zero_grad, the loss does not run away": rise < 10},
     )
 
 
 CLAIMS = (
     Claim(
         "halving-is-momentum-one-half",
-        "Halving .grad after each step is SGD with momentum ½, bit for bit.",
+        "Halving .grad after each step equals SGD with momentum 0.5, bit for bit.",
         HOLDS,
         lambda: _is_momentum(modes.halve_grad(), 0.5),
     ),
     Claim(
         "forgetting-is-momentum-one",
-        "Never clearing .grad is SGD with momentum 1, bit for bit.",
+        "Never clearing .grad equals SGD with momentum 1, bit for bit.",
         HOLDS,
         lambda: _is_momentum(modes.no_zero_grad(), 1.0),
     ),
     Claim(
         "keep-is-momentum-always",
-        "What is kept in .grad acts as the optimizer's momentum.",
-        "holds when it is plain SGD; not when there is weight decay, or it is Nesterov's, or the optimizer is Adam, "
-        "with beta1 for momentum",
+        "Gradients kept in .grad act as the optimizer's momentum.",
+        "holds when the optimizer is plain SGD; not when it is SGD with weight decay, "
+        "or it is SGD with Nesterov momentum, or it is Adam, with beta1 as momentum",
         _keep_is_momentum,
     ),
     Claim(
         "halving-learns-faster",
-        "Halving .grad makes it easier to go on: it learns faster than clearing.",
-        "holds when both have the same lr (its step is twice as long); "
-        "not when the effective lr is the same (a tenth of the gain at most is left, or lost)",
+        "Halving .grad learns faster than clearing it.",
+        "holds when both have the same lr (halving takes steps twice as long); "
+        "not when both have the same effective lr (at most a tenth of the gain remains or is lost)",
         _halving_learns_faster,
     ),
     Claim(
         "adam-forgives",
-        "Adam forgives what is left in .grad, since it divides by its size.",
-        "holds when half of it is left (on noisy mini-batches within a twentieth of clearing); not when all of it is "
-        "left (the loss neither runs away nor comes down to twice that of clearing)",
+        "Adam tolerates old gradients in .grad, because it divides by their size.",
+        "holds when gradients are halved (the loss is within 5 % of clearing on noisy mini-batches); "
+        "not when gradients are never cleared (the loss does not run away but stays above twice that of clearing)",
         _adam_forgives,
     ),
 )

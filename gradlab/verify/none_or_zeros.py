@@ -28,7 +28,7 @@ def _mlp(width: int, depth: int) -> nn.Sequential:
 
 
 def _training_step(width: int, depth: int, batch: int, *, fill: bool) -> tuple[nn.Module, Callable[[], None]]:
-    """Return a model, and a function that takes a training step with it and clears `.grad`."""
+    """Return a model and a function that trains it for one step and clears `.grad`."""
     import torch
 
     model = _mlp(width, depth)
@@ -44,10 +44,10 @@ def _training_step(width: int, depth: int, batch: int, *, fill: bool) -> tuple[n
 
 
 def peak_memory(action: Callable[[], object]) -> int:
-    """Return the largest number of bytes that tensors made within `action` held at one time.
+    """Return the peak memory in bytes of tensors created within `action`.
 
-    Every operation, of the backward pass too, is seen on its way to the CPU; a storage counts from the operation that
-    made it until it is freed. What one operation allocates and frees within itself is not seen.
+    Every operation is intercepted, also in the backward pass. A storage counts from its creation until it is freed.
+    Temporary memory within one operation is not counted.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -81,7 +81,7 @@ def peak_memory(action: Callable[[], object]) -> int:
 
 
 def _memory(batch: int, *, fill: bool) -> tuple[int, int]:
-    """Return the bytes held in `.grad` between two steps, and the peak of a step on top of the parameters."""
+    """Return the bytes in `.grad` between two steps, and the peak bytes of a step without the parameters."""
     model, step = _training_step(256, 4, batch, fill=fill)
     step()
     held = sum(each.grad.nbytes for each in model.parameters() if each.grad is not None)
@@ -94,23 +94,22 @@ def _saves_memory() -> Measurement:
     small, large = 1 - small_none / small_zeros, 1 - large_none / large_zeros
     return Measurement(
         {
-            "what .grad holds between steps is counted": none == 0 < zeros,
-            "it is the peak of a step with activations of the size of the gradients (more than a fifth of it)": small
-            > 0.2,
-            "activations outweigh them thirtyfold (less than a twentieth of the peak)": large > 0.05,
+            "memory in .grad between steps is counted": none == 0 < zeros,
+            "peak memory is counted and activations are as large as the gradients (over a fifth saved)": small > 0.2,
+            "peak memory is counted and activations are 30 times as large (under a twentieth saved)": large > 0.05,
         },
         {
-            "bytes in .grad between steps, zeros": zeros,
-            "bytes in .grad between steps, None": none,
-            "share of the peak saved, batch of 256": small,
-            "share of the peak saved, batch of 8192": large,
-            "bytes saved at that peak": large_zeros - large_none,
+            "zeros: bytes in .grad between steps": zeros,
+            "None: bytes in .grad between steps": none,
+            "batch size 256: share of the peak saved": small,
+            "batch size 8192: share of the peak saved": large,
+            "batch size 8192: bytes saved at the peak": large_zeros - large_none,
         },
     )
 
 
 def _ratio_quartiles(pairs: int, seconds: Callable[[bool], float]) -> tuple[float, float, float]:
-    """Return the quartiles of seconds with fill over seconds without, over pairs that start with either in turn."""
+    """Return the quartiles of seconds with fill / seconds without, over pairs in alternating order."""
     ratios = []
     for nth in range(pairs):
         measured = {fill: seconds(fill) for fill in ((True, False) if nth % 2 else (False, True))}
@@ -120,7 +119,7 @@ def _ratio_quartiles(pairs: int, seconds: Callable[[bool], float]) -> tuple[floa
 
 
 def _cpu_seconds(action: Callable[[], object]) -> float:
-    """Return the CPU seconds of this thread in `action`; wall time where the system counts them too coarsely."""
+    """Return the CPU seconds of this thread in `action`; wall time if that clock is too coarse."""
     clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-6 else time.perf_counter
     start = clock()
     action()
@@ -134,7 +133,7 @@ def _saves_time() -> Measurement:
     optimizers = {fill: torch.optim.SGD(model.parameters()) for fill, model in wide.items()}
 
     def time_clearing(fill: bool, *, returned: bool) -> float:
-        """Time the call; unless memory is `returned` by it, something else holds it, as a caching allocator does."""
+        """Time the call; unless the memory is `returned` to the system, keep it, as a caching allocator does."""
         grads = [torch.ones_like(each) for each in wide[fill].parameters()]
         for each, grad in zip(wide[fill].parameters(), grads, strict=True):
             each.grad = grad
@@ -144,30 +143,30 @@ def _saves_time() -> Measurement:
         return _cpu_seconds(lambda: optimizers[fill].zero_grad(set_to_none=not fill))
 
     steps = {fill: _training_step(128, 4, 1024, fill=fill)[1] for fill in (True, False)}
-    for fill in (True, False):  # the first call of each costs more
+    for fill in (True, False):  # warm up
         steps[fill]()
         time_clearing(fill, returned=False)
     call, returning = (_ratio_quartiles(24, partial(time_clearing, returned=each)) for each in (False, True))
     whole = _ratio_quartiles(40, lambda fill: _cpu_seconds(steps[fill]))
     return Measurement(
         {
-            "the clearing call alone is timed": call[1] > 2,
-            "the whole step is, in a batch of 1024 (less than a tenth of it)": whole[1] > 1.1,
+            "only the clearing call is timed": call[1] > 2,
+            "a whole step at batch size 1024 is timed (under a tenth saved)": whole[1] > 1.1,
         },
         {
-            "clearing 16 MB: zeros take, times None": call[1],
-            "clearing 16 MB, memory given back to the system: zeros take, times None": returning[1],
-            "whole step: with zeros, times None": whole[1],
-            "whole step: quartiles": f"{whole[0]:.3g} to {whole[2]:.3g}",
+            "clearing 16 MB: time with zeros / None": call[1],
+            "clearing 16 MB, memory returned to the system: time with zeros / None": returning[1],
+            "whole step: time with zeros / None": whole[1],
+            "whole step: quartiles of that ratio": f"{whole[0]:.3g} to {whole[2]:.3g}",
         },
     )
 
 
-# What is learned
+# Training results
 
 
 def _idle_movement(*, fill: bool, **options: Any) -> float:
-    """Return how far the head that a step does not use moves in it, all steps together."""
+    """Return how far heads move in steps that do not use them, summed over all steps."""
     task = build_task("heads_in_turn", 0, heads=2)
     heads = [task.model.get_submodule(f"heads.{nth}") for nth in range(2)]
     moved, before = 0.0, [copy_weights(head) for head in heads]
@@ -193,17 +192,17 @@ def _trains_the_same() -> Measurement:
     moved_with_none = max(_idle_movement(fill=False, **options) for options in idle.values())
     return Measurement(
         {
-            "every parameter gets a gradient at each step": all(identical),
-            "one is unused in a step and there is momentum": moved["momentum"] == 0,
-            "there is weight decay (zeros move it, None does not)": moved["decay"] == 0,
+            "every parameter gets a gradient at every step": all(identical),
+            "an unused parameter has momentum": moved["momentum"] == 0,
+            "an unused parameter has weight decay (zeros move it, None does not)": moved["decay"] == 0,
         },
         {
-            "unused, zeros and momentum: moves by": moved["momentum"],
-            "unused, zeros and weight decay: moves by": moved["decay"],
-            "unused, zeros and plain SGD: moves by": moved["plain"],
-            "unused, None: moves by": moved_with_none,
+            "unused parameter, zeros and momentum: movement": moved["momentum"],
+            "unused parameter, zeros and weight decay: movement": moved["decay"],
+            "unused parameter, zeros and plain SGD: movement": moved["plain"],
+            "unused parameter, None: movement": moved_with_none,
         },
-        {"None leaves an unused parameter where it is": moved_with_none == 0},
+        {"an unused parameter with None does not move": moved_with_none == 0},
     )
 
 
@@ -211,23 +210,23 @@ CLAIMS = (
     Claim(
         "set-to-none-saves-memory",
         "zero_grad(set_to_none=True) saves memory.",
-        "holds when what .grad holds between steps is counted, or it is the peak of a step with activations of the "
-        "size of the gradients (more than a fifth of it); "
-        "not when activations outweigh them thirtyfold (less than a twentieth of the peak)",
+        "holds when memory in .grad between steps is counted, "
+        "or peak memory is counted and activations are as large as the gradients (over a fifth saved); "
+        "not when peak memory is counted and activations are 30 times as large (under a twentieth saved)",
         _saves_memory,
     ),
     Claim(
         "set-to-none-saves-time",
         "zero_grad(set_to_none=True) saves time.",
-        "holds when the clearing call alone is timed; "
-        "not when the whole step is, in a batch of 1024 (less than a tenth of it)",
+        "holds when only the clearing call is timed; "
+        "not when a whole step at batch size 1024 is timed (under a tenth saved)",
         _saves_time,
     ),
     Claim(
         "set-to-none-trains-the-same",
-        "It makes no difference to what is learned whether .grad is set to None or to zeros.",
-        "holds when every parameter gets a gradient at each step; not when one is unused in a step and there is "
-        "momentum, or there is weight decay (zeros move it, None does not)",
+        "Setting .grad to None trains the same as setting it to zeros.",
+        "holds when every parameter gets a gradient at every step; not when an unused parameter has momentum, "
+        "or an unused parameter has weight decay (zeros move it, None does not)",
         _trains_the_same,
     ),
 )

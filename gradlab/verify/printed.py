@@ -1,4 +1,4 @@
-"""Code as it is usually printed: gradient descent by hand, and Adam on one sample."""
+"""Commonly printed code: gradient descent by hand, and Adam on one sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-LITERAL = "written w -= lr * w.grad, the last bits may differ"
+LITERAL = "with w -= lr * w.grad the last bits may differ"
 
 
 def _error_name(action: Callable[[], object]) -> str:
@@ -27,7 +27,7 @@ def _error_name(action: Callable[[], object]) -> str:
 
 
 def _descend_as_printed(*, double: bool, steps: int, lr: float) -> list[Tensor]:
-    """Return the weights after that many steps of `w -= lr * w.grad` under no_grad."""
+    """Return the weights after `steps` steps of `w -= lr * w.grad` under no_grad."""
     import torch
 
     task = small_noisy_line(double=double)
@@ -52,8 +52,8 @@ def _vanilla_equals_sgd() -> Measurement:
         literal = _descend_as_printed(double=double, steps=200, lr=0.01)
         identical.append(trained_alike(sgd, vanilla))
         accurate.append(max_difference(literal, sgd.weights) < rounding)
-        figures[f"sub_ with alpha, {name}, 200 steps: off by"] = vanilla.distance(sgd)
-        figures[f"w -= lr * w.grad, {name}, 200 steps: off by"] = max_difference(literal, sgd.weights)
+        figures[f"sub_ with alpha, {name}, 200 steps: weight difference"] = vanilla.distance(sgd)
+        figures[f"w -= lr * w.grad, {name}, 200 steps: weight difference"] = max_difference(literal, sgd.weights)
 
     w = torch.ones(3, requires_grad=True)
 
@@ -66,20 +66,20 @@ def _vanilla_equals_sgd() -> Measurement:
         loss.backward()
         w -= 0.1 * w.grad  # type: ignore[operator]  # as printed: a leaf, in place, with the graph watching
 
-    figures["as printed, before the first backward()"] = _error_name(before_backward)
-    figures["as printed, without no_grad()"] = _error_name(in_place)
+    figures["w -= lr * w.grad before the first backward()"] = _error_name(before_backward)
+    figures["w -= lr * w.grad without no_grad()"] = _error_name(in_place)
     return Measurement(
         {
-            f"it is written w.sub_(w.grad, alpha=lr) under no_grad() ({LITERAL})": all(identical),
-            "it stands outside no_grad() or before the first backward() (it raises)": "runs" in figures.values(),
+            f"it is written as w.sub_(w.grad, alpha=lr) under no_grad() ({LITERAL})": all(identical),
+            "it runs outside no_grad() or before the first backward() (it raises)": "runs" in figures.values(),
         },
         figures,
-        {LITERAL: all(accurate)},  # which bits depends on the CPU: without a fused multiply-add, perhaps none
+        {LITERAL: all(accurate)},  # which bits differ depends on the CPU; without fused multiply-add perhaps none
     )
 
 
 def _adam_on_one_sample(*, squared: bool, steps: int = 300) -> list[float]:
-    """Train W (4×3) and b (3) on one sample by Adam, and return the losses."""
+    """Train W (4×3) and b (3) on one sample with Adam and return the losses."""
     import torch
 
     torch.manual_seed(0)
@@ -101,13 +101,13 @@ def _adam_example() -> Measurement:
     losses = _adam_on_one_sample(squared=True)
     return Measurement(
         {
-            "the loss is made a number, the sum of the squares": losses[-1] < losses[0] / 1000,
-            "backward() is called of the 3-vector, as printed": printed == "runs",
+            "the loss is a scalar, the sum of the squares": losses[-1] < losses[0] / 1000,
+            "backward() is called on the vector of 3 squares, as printed": printed == "runs",
         },
         {
-            "as printed": printed,
-            "sum of squares: first loss": losses[0],
-            "sum of squares: loss after 300 steps": losses[-1],
+            "backward() on the vector": printed,
+            "sum of the squares: first loss": losses[0],
+            "sum of the squares: loss after 300 steps": losses[-1],
         },
     )
 
@@ -115,16 +115,16 @@ def _adam_example() -> Measurement:
 CLAIMS = (
     Claim(
         "vanilla-equals-sgd",
-        "w -= lr * w.grad is what torch.optim.SGD does, bit for bit.",
-        "holds when it is written w.sub_(w.grad, alpha=lr) under no_grad() (written w -= lr * w.grad, "
-        "the last bits may differ); not when it stands outside no_grad() or before the first backward() (it raises)",
+        "w -= lr * w.grad equals torch.optim.SGD, bit for bit.",
+        "holds when it is written as w.sub_(w.grad, alpha=lr) under no_grad() (with w -= lr * w.grad "
+        "the last bits may differ); not when it runs outside no_grad() or before the first backward() (it raises)",
         _vanilla_equals_sgd,
     ),
     Claim(
         "printed-adam-example-runs",
-        "The usual example, Adam on one sample with W of 4×3 and b of 3, trains.",
-        "holds when the loss is made a number, the sum of the squares; "
-        "not when backward() is called of the 3-vector, as printed",
+        "The usual example trains: Adam on one sample, W of shape 4×3, b of shape 3.",
+        "holds when the loss is a scalar, the sum of the squares; "
+        "not when backward() is called on the vector of 3 squares, as printed",
         _adam_example,
     ),
 )

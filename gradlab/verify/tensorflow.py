@@ -1,4 +1,4 @@
-"""TensorFlow: `tf.GradientTape` returns a fresh gradient, and keeping gradients is done by hand."""
+"""TensorFlow: `tf.GradientTape` returns fresh gradients; keeping them needs code of your own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _gradient_tape() -> Measurement:
         return Measurement({}, {}, skipped="pip install 'gradlab[tensorflow]'")
     figures: dict[str, FigureValue] = {}
     off = []
-    for mode, words in ((modes.zero_grad(), "fresh each step"), (modes.no_zero_grad(), "summed by hand")):
+    for mode, words in ((modes.zero_grad(), "fresh gradients"), (modes.no_zero_grad(), "gradients summed by hand")):
         torchs = train(build_task("noisy_line", 0, samples=40, batch_size=20), mode, steps=STEPS, lr=LR)
         task = build_task("noisy_line", 0, samples=40, batch_size=20)
         rows = list(tensorflow.train(task, mode, LR, steps=STEPS))
@@ -27,15 +27,15 @@ def _gradient_tape() -> Measurement:
         losses = max(abs(row.loss - loss) for row, loss in zip(rows, torchs.losses, strict=True)) / scale
         weights = max_difference(copy_weights(task.model), torchs.weights)
         off += [losses, weights]
-        figures[f"{words}, {STEPS} steps: losses differ by, relative"] = losses
-        figures[f"{words}: weights differ by"] = weights
+        figures[f"{words}, {STEPS} steps: relative loss difference from torch"] = losses
+        figures[f"{words}, {STEPS} steps: weight difference from torch"] = weights
     again = _second_gradient_over_first(tensorflow.start())
-    figures["a gradient asked for twice, times once"] = again
+    figures["second gradient of one loss / first"] = again
     return Measurement({"": max(off) < ROUNDING and again == 1}, figures)
 
 
 def _second_gradient_over_first(tf: Any) -> float:
-    """Return the second gradient of one loss over the first: 1 where it is fresh, 2 where it adds up as `.grad`."""
+    """Return the second gradient of one loss / the first: 1 if it is fresh, 2 if it adds up like `.grad`."""
     w = tf.Variable(3.0)
     with tf.GradientTape(persistent=True) as watched:
         loss = w * w
@@ -46,8 +46,7 @@ def _second_gradient_over_first(tf: Any) -> float:
 CLAIMS = (
     Claim(
         "gradient-tape-has-the-same-role",
-        "tf.GradientTape has the same role: a fresh gradient each step is zero_grad(), and gradients summed by hand "
-        "are its absence.",
+        "With tf.GradientTape, fresh gradients equal zero_grad(), and gradients summed by hand equal never clearing.",
         HOLDS,
         _gradient_tape,
     ),

@@ -1,4 +1,4 @@
-"""Short trainings for the claims, and comparisons of their losses and weights."""
+"""Short training runs for the claims, and comparisons of their losses and weights."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def build_task(name: str, seed: int, **options: object) -> Task:
 
 
 def small_noisy_line(*, double: bool = False) -> Task:
-    """Return the task noisy_line with 4 inputs, in batches of 4: small, and noisy in inputs and labels."""
+    """Return the task noisy_line with 4 inputs in batches of 4."""
     task = build_task("noisy_line", 0, inputs=4, batch_size=4)
     return to_float64(task) if double else task
 
 
 def to_float64(task: Task) -> Task:
-    """Return the task in float64: weights and batches of inputs and targets."""
+    """Return the task with weights, inputs and targets in float64."""
     loss = task.loss
     return replace(
         task, model=task.model.double(), loss=lambda model, batch: loss(model, [each.double() for each in batch])
@@ -56,7 +56,7 @@ def to_float64(task: Task) -> Task:
 def train_rows(
     task: Task, mode: Mode, optimizer: str = "SGD", *, steps: int, clip_norm: float | None = None, **options: Any
 ) -> Iterator[Row]:
-    """Train the task with the optimizer of that name and its options; yield the rows."""
+    """Train the task with this optimizer and its options; yield the rows."""
     made = optimizers.build(optimizer, task.model.parameters(), options)
     return loop.train(task, mode, made, steps=steps, clip_norm=clip_norm)
 
@@ -72,14 +72,14 @@ def copy_weights(model: nn.Module) -> list[Tensor]:
 
 
 def copy_grads(model: nn.Module) -> list[Tensor]:
-    """Return a copy of every `.grad`, zeros where it is None."""
+    """Return a copy of every `.grad`, with zeros for None."""
     import torch
 
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
 
 
 def all_equal(these: Sequence[Tensor], those: Sequence[Tensor]) -> bool:
-    """Return whether all tensors are equal, bit for bit but for the sign of 0."""
+    """Return whether all tensors are equal bit for bit, except for the sign of 0."""
     import torch
 
     return all(torch.equal(this, that) for this, that in zip(these, those, strict=True))
@@ -96,12 +96,12 @@ def max_difference(these: Sequence[Tensor], those: Sequence[Tensor]) -> float:
 
 
 def relative_error(found: Tensor, exact: Tensor) -> float:
-    """Return the norm of the difference over the norm of `exact`."""
+    """Return the norm of the difference / the norm of `exact`."""
     return float((found - exact).norm() / exact.norm())
 
 
 def total_norm(tensors: Iterable[Tensor]) -> float:
-    """Return the norm of all tensors taken as one vector."""
+    """Return the norm of all tensors as one vector."""
     return float(as_vector(tensors).norm())
 
 

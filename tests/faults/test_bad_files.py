@@ -213,7 +213,7 @@ def test_a_grid_too_large_is_refused_from_the_command_line_too() -> None:
     seeds = ",".join(map(str, range(6000)))
     modes = [word for nth in range(17) for word in ("-m", f"decay:0.{nth}1")]
     ended = refused_at_once("run", "--task", "noisy_line", "--set", f"seeds=[{seeds}]", *modes)
-    assert ended.stderr == "17 modes × 6,000 seeds are 102,000 runs, too many for one experiment; at most 100,000\n"
+    assert ended.stderr == "17 modes × 6,000 seeds are 102,000 runs; an experiment can have at most 100,000\n"
     assert not Path("runs").exists()
 
 
