@@ -154,7 +154,7 @@ def test_run_and_sweep_draw_as_well() -> None:
         done = CliRunner().invoke(app, [*command, "--plot", "it.png", "--plot", "it.svg"])
         assert done.exit_code == 0, done.output
         assert done.stdout.splitlines()[-2:] == ["it.png", "it.svg"]
-        assert "picture: gradlab plot" not in done.stderr
+        assert "To draw: gradlab plot" not in done.stderr
         for name in ("it.png", "it.svg"):
             assert Path(name).stat().st_size > 1000
             Path(name).unlink()
