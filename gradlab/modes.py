@@ -32,7 +32,7 @@ class _ModeFields(NamedTuple):
     every: int = 1
     mean: bool = True
     fill: bool = False  # clear by writing zeros; if False, `.grad` becomes None (set_to_none=True)
-    by_batch: bool = False  # the mean of means: all batches of a window weigh the same, whatever their sizes
+    by_batch: bool = False  # the mean of means: batches of a window weigh the same, of any size
     own: user_code.FunctionName | None = None  # a user's function that replaces the rule
     rewrite_grad: RewriteGrad | None = None  # that function, once imported
 
