@@ -222,7 +222,7 @@ def test_pairs_and_seeds_are_counted_for_each_mode() -> None:
     others = [result([2.0, 2.0 + seed], "halve_grad", seed) for seed in range(2)]
     lines = " ".join(shown(run_table([*runs, *others], 120), 120))
     assert "median of 2 to 6 seeds" in lines
-    assert "paired by seed (n = 2)" in lines
+    assert "paired by seed (n=2)" in lines
 
 
 def test_without_expectations_there_are_no_lines() -> None:

@@ -584,7 +584,7 @@ def test_failed_runs_exit_with_status_1_and_their_traceback() -> None:
     ("asked", "said"),
     [
         (["sweep"], "nothing varies: a sweep needs --vary KEY=RANGE"),
-        (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed: give N of seeds"),
+        (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed exclude each other"),
         (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "leave --mode out, or keep"),
         (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "leave --set every out, or keep"),
         (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "leave --set modes out, or keep"),
@@ -635,7 +635,7 @@ def test_plot_and_show_default_to_what_was_trained_last() -> None:
     assert store.newest_sweep(folder) == store.SweepFolder(folder)
     assert "last" in gives("show", "runs").stdout
     answer = gives("export", str(folder), "runs", exit_status=2)
-    assert "whose columns are its own; export it by itself" in answer.stderr
+    assert "is a sweep with its own columns. Export it alone." in answer.stderr
 
 
 def test_a_sweep_that_is_not_whole_says_so_when_it_is_exported() -> None:

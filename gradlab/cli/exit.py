@@ -1,9 +1,10 @@
-"""How a command ends: its exit status, and the errors that are caught once for all commands."""
+"""Exit statuses, and the errors of all commands as messages."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -21,18 +22,18 @@ UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and ex
 
 
 class CommandGroup(TyperGroup):
-    """All commands. Turns their errors into a message and an exit status."""
+    """The commands. Their errors become a message and an exit status."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for command in (self, *self.commands.values()):
             command.context_class = HelpContext
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature of Typer's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
         """Return the names of the commands in the order of help."""
         return [name for names in PANELS.values() for name in names]
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - the signature of Typer's
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - Typer's signature
         """Write the commands in panels."""
         write_commands(self.commands, formatter)
 
@@ -55,6 +56,7 @@ class CommandGroup(TyperGroup):
         except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception
             status = AT_FAULT
             if message := error.format_message():  # empty if help was printed instead
+                message = re.sub(r"Input should be ([^,]*), unable.*|Input should be ", r"must be \1", message)
                 where = error.ctx.command_path if error.ctx else "gradlab"
                 _fail(f"{message}\nSee `{where} --help`.", AT_FAULT, as_json=as_json)
         except Interrupted as interrupted:
@@ -83,7 +85,7 @@ class CommandGroup(TyperGroup):
             if sys.stdout:
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            raise Interrupted("interrupted", INTERRUPTED) from None
+            raise Interrupted("Interrupted.", INTERRUPTED) from None
         except OSError as error:
             if error.filename:
                 raise GradlabError(f"{error.filename}: {error.strerror}") from None
@@ -100,7 +102,7 @@ def _status_of(end: SystemExit, *, as_json: bool) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open streams that the caller closed. If not, the next opened file gets their number, and our output."""
+    """Open the standard streams that the caller closed, or the next opened file would receive our output."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PANELS = {
     "Train and draw": ["run", "plot", "sweep"],
@@ -18,7 +21,7 @@ WIDTH = 80  # columns at most
 NARROW = 60  # columns below which help goes under the name of an option
 
 
-class HelpFormatter(typer.Context.formatter_class):  # type: ignore[misc]  # Typer carries its own Click
+class HelpFormatter(typer.Context.formatter_class):  # type: ignore[misc, valid-type]  # Typer carries its own Click
     """The lines of help; unlike Click's own, they fit a narrow terminal too."""
 
     def __init__(self, **_limits: Any) -> None:
@@ -42,7 +45,7 @@ class HelpContext(typer.Context):
     formatter_class = HelpFormatter
 
 
-def write_commands(commands: dict[str, Any], formatter: Any) -> None:
+def write_commands(commands: Mapping[str, Any], formatter: Any) -> None:
     """Write the commands with their help, panel by panel."""
     width = max(map(len, commands))
     for panel, names in PANELS.items():

@@ -50,7 +50,7 @@ def read_runs(runs: Iterable[RunFolder]) -> Iterator[tuple[RunRecord, list[Row]]
 
 
 def print_missing_runs(record: SweepRecord, results: Results) -> None:
-    """Print the number of a sweep's missing runs. Damaged lines count only if their runs were not retrained."""
+    """Report the missing runs of a sweep, with damaged lines. Say nothing if no run is missing."""
     if missing := record.runs - len(results.by_run()):
         print_messages(results.damaged)
         print_message(f"The sweep is incomplete: {record.status}, {missing:,} of {record.runs:,} runs are missing.")

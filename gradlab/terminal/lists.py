@@ -67,7 +67,7 @@ def word_list(words: dict[str, str]) -> Table:
     """Return a table of names and their meanings."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, meaning in words.items():
         table.add_row(Text(name), Text(meaning))
     return table

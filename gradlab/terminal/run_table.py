@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Checked, Result
     from gradlab.rows import Row
 
-DIFFERENCE = "− {mode}: last-epoch loss minus {mode}'s, paired by seed (n = {seeds}), ±95 % CI; * if the CI excludes 0"
+DIFFERENCE = "− {mode}: last-epoch loss minus {mode}'s, paired by seed (n={seeds}), ±95 % CI; * if the CI excludes 0"
 MOST_EPOCHS = 10  # epochs whose mean losses are printed line by line
 
 

@@ -53,7 +53,7 @@ def stop_on_signals() -> Iterator[Stop]:
         raise Interrupted(str(stopped), 128 + received[0]) from None
     finally:
         for number, handler in before.items() if not received else ():
-            signal.signal(number, handler)  # after the first signal, a second one ends the process
+            signal.signal(number, handler)  # after a signal, keep ours: a second one ends the process
 
 
 def _end_at_once(status: int) -> NoReturn:
