@@ -49,7 +49,8 @@ EXPERIMENT_OPTIONS: dict[str, tuple[Any, str, Any]] = {
         help="Train this task: built-in, FILE.py:NAME or package.module:NAME. Default: the experiment's.")),
     "optimizer": (str, "optimizer.name", typer.Option(
         metavar="NAME", help="Use this class of torch.optim, or vanilla. Default: the experiment's.")),
-    "lr": (float, "optimizer.lr", typer.Option(metavar="LR", help="Learning rate. Default: the experiment's.")),
+    "lr": (float, "optimizer.lr", typer.Option(
+        metavar="LR", help="Set the learning rate. Default: the experiment's.")),
     "steps": (int, "steps", typer.Option(
         metavar="N", help="Train for N backward passes. Default: the experiment's.")),
     "epochs": (int, "epochs", typer.Option(
