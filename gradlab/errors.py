@@ -1,7 +1,7 @@
 """Errors that a user can fix.
 
-Their messages have one or two lines: what was asked, what is wrong, what would work. They are raised where the mistake
-is known and caught once, by the command line.
+Their messages have one or two lines: what was asked, what is wrong, what would work. Only the command line catches
+them.
 """
 
 import re
@@ -13,15 +13,15 @@ from pathlib import Path
 
 
 class GradlabError(Exception):
-    """The base class of everything that a user can fix."""
+    """Base class of all errors that a user can fix."""
 
 
 class ModeError(GradlabError):
-    """A word that names no mode, or a number that a mode cannot have."""
+    """An unknown mode, or an invalid number in one."""
 
 
 class TaskError(GradlabError):
-    """A task that does not exist, does not import, or does not return a `Task`."""
+    """A task that does not exist, cannot be imported, or does not return a `Task`."""
 
 
 class UnfairTaskError(TaskError):
@@ -29,19 +29,19 @@ class UnfairTaskError(TaskError):
 
 
 class OptimizerError(GradlabError):
-    """An optimizer that torch does not have, or an option that it does not take."""
+    """An unknown optimizer, or an invalid option of one."""
 
 
 class ExperimentError(GradlabError):
-    """An experiment file, or a value on the command line, that is invalid."""
+    """An invalid experiment file, or an invalid value on the command line."""
 
 
 class ClaimError(GradlabError):
-    """A name of no claim about `zero_grad()`."""
+    """An unknown claim about `zero_grad()`."""
 
 
 class ClusterError(GradlabError):
-    """A Dask cluster that cannot be reached, or whose workers cannot train these runs."""
+    """A Dask cluster that is unreachable or cannot train these runs."""
 
 
 class StoreError(GradlabError):
@@ -49,7 +49,7 @@ class StoreError(GradlabError):
 
 
 class DamagedError(StoreError):
-    """A file whose content is not what gradlab wrote."""
+    """A file whose content gradlab did not write."""
 
 
 class PlotError(GradlabError):
@@ -57,17 +57,17 @@ class PlotError(GradlabError):
 
 
 class AuditError(GradlabError):
-    """A script that cannot be run under the audit."""
+    """A script that the audit cannot run."""
 
 
 def raise_together(errors: Sequence[GradlabError], kind: type[GradlabError]) -> None:
-    """Raise one error as it is, and several as a single error of this kind, a line each."""
+    """Raise a single error unchanged, and several as one error of this kind with a line for each."""
     if errors:
         raise errors[0] if len(errors) == 1 else kind("\n".join(map(str, errors)))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message that `name` is no `kind`, with the nearest known name and all known ones.
+    """Return the message for an unknown name: the nearest known name, and all known names.
 
     >>> unknown("mode", "hlve_grad", ["zero_grad", "halve_grad"])
     "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero_grad, halve_grad"
@@ -79,26 +79,26 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name most similar to `name`, ignoring case, or None where none is similar."""
+    """Return the known name most similar to `name`, ignoring case, or None if none is similar."""
     by_lower = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[close[0]] if close else None
 
 
 def shortened(text: object, limit: int = 60) -> str:
-    """Return `text` on one line of at most `limit` characters, safe to print in a message."""
+    """Return `text` on one line of at most `limit` printable characters."""
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-# Control characters except tab and line feed, halves of surrogate pairs, other line ends, and marks of text direction
+# Control characters except tab and line feed, lone surrogates, other line ends, and marks of text direction
 _COMMANDS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text: object) -> str:
-    """Return `text` without terminal commands, its lines kept: files come from anywhere."""
+    """Return `text` without terminal commands. Line breaks stay."""
     return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
@@ -113,7 +113,7 @@ def kind_of(value: object) -> str:
 
 
 def user_location(error: BaseException) -> str | None:
-    """Return `file:line` of the user's own code that raised, or None where none did."""
+    """Return `file:line` of the user's code that raised, or None if it did not."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = users_frames(error)
@@ -121,7 +121,7 @@ def user_location(error: BaseException) -> str | None:
 
 
 def users_traceback(error: BaseException) -> str:
-    """Return the traceback of `error` with the frames of the user's own code alone."""
+    """Return the traceback of `error` with only the frames of the user's code."""
     frames = users_frames(error)
     head = ["Traceback (your code):\n", *traceback.format_list(frames)] if frames else []
     return "".join([*head, *traceback.format_exception_only(error)]).rstrip()

@@ -1,4 +1,4 @@
-"""What ships with gradlab besides its code: experiments, and an example of a mode of one's own."""
+"""Shipped files: experiments, and an example of your own mode."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def folder() -> Path:
-    """Return the folder of what ships."""
+    """Return the folder of shipped files."""
     package = Path(__file__).parent
     inside = package / "experiments"  # where a wheel puts them
     return inside if inside.is_dir() else package.parent / "experiments"

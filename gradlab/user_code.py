@@ -1,4 +1,4 @@
-"""A user's own task or mode, named `FILE.py:NAME` or `package.module:NAME`: found, hashed, imported."""
+"""A user's own task or mode, `FILE.py:NAME` or `package.module:NAME`: find, hash and import it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gradlab.errors import GradlabError, ModeError, TaskError, shortened, unknown, user_location
+from gradlab.errors import GradlabError, ModeError, TaskError, kind_of, shortened, unknown, user_location
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,16 +20,16 @@ _ERRORS: dict[str, type[GradlabError]] = {"task": TaskError, "mode": ModeError}
 
 
 class FunctionName(NamedTuple):
-    """Where a function comes from: `FILE.py:NAME`, `package.module:NAME`, or gradlab itself."""
+    """The source of a function: `FILE.py:NAME`, `package.module:NAME`, or gradlab itself."""
 
-    name: str  # as it is written in results
-    function: str  # what to call in the file or module
+    name: str  # as written in results
+    function: str  # its name in the file or module
     file: Path | None = None
     module: str | None = None
-    kind: str = "task"  # or "mode": what it is for, in messages
+    kind: str = "task"  # or "mode", for messages
 
     def error(self, message: str) -> GradlabError:
-        """Return an error about this function, of the class of its kind."""
+        """Return an error about this function: a TaskError or a ModeError."""
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
 
 
@@ -45,36 +45,36 @@ def is_function_name(name: str) -> bool:
 def find(name: str, folder: Path | None = None, kind: str = "task", *, fallback: Path | None = None) -> FunctionName:
     """Return the source of the function `name` without importing it.
 
-    A relative FILE.py is looked for in `folder`, then in the current folder, then in `fallback`.
+    A relative FILE.py is searched in `folder`, then in the current folder, then in `fallback`.
 
     Raises:
-        TaskError, ModeError: the name has neither form, or the file does not exist.
+        TaskError, ModeError: the name has another form, or the file does not exist.
     """
     place, _, function = name.rpartition(":")
     named = FunctionName(name, function, kind=kind)
     if not function.isidentifier():
-        raise named.error(f": after the colon comes the name of a function, not '{shortened(function)}'")
+        raise named.error(f": expected a function name after the colon, got '{shortened(function)}'")
     if place.endswith(".py"):
-        if not Path(place).name.isprintable():  # it becomes part of results, and is shown
-            raise named.error(": the name of its file has signs that cannot be shown; rename it")
+        if not Path(place).name.isprintable():  # results contain it
+            raise named.error(": the file name has unprintable characters. Rename the file.")
         for parent in (folder, Path(), fallback):
             if parent is not None and _is_file(file := parent / place):
                 return named._replace(name=f"{file.name}:{function}", file=file.resolve())
-        raise named.error(f": there is no file {shortened(place)}")
+        raise named.error(f": no file {shortened(place)}")
     if not all(part.isidentifier() for part in place.split(".")):
-        raise named.error(f" is neither a built-in {kind} nor FILE.py:NAME nor package.module:NAME")
+        raise named.error(f": expected a built-in {kind}, FILE.py:NAME or package.module:NAME")
     return named._replace(module=place)
 
 
 def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
-    except OSError:  # a name that is too long, or a folder that may not be looked into
+    except OSError:  # the name is too long, or the folder unreadable
         return False
 
 
 def source_hash(named: FunctionName) -> str | None:
-    """Return the SHA-256 of the file of a user's function without importing it; None for gradlab's own.
+    """Return the SHA-256 of the file of a user's function without importing it. Return None for gradlab's own.
 
     Raises:
         TaskError, ModeError: the module does not exist, or its file cannot be read.
@@ -89,10 +89,10 @@ def source_hash(named: FunctionName) -> str | None:
 
 
 def load(named: FunctionName) -> Callable[..., object]:
-    """Import and return a user's function, again when its file has changed.
+    """Import and return a user's function. Import it again if its file has changed.
 
     Raises:
-        TaskError, ModeError: the file does not import, or has no such function.
+        TaskError, ModeError: the file cannot be imported, or has no such function.
     """
     return _loaded(named, source_hash(named))
 
@@ -104,18 +104,18 @@ def _loaded(named: FunctionName, source: str | None) -> Callable[..., object]:
     except (Exception, SystemExit) as error:
         where = user_location(error) or str(named.file or named.module)
         what = f"{type(error).__name__}: {shortened(error, 200)}"
-        raise named.error(f" does not import\n{where}: {what}") from error
+        raise named.error(f" cannot be imported\n{where}: {what}") from error
     function = getattr(module, named.function, None)
     if function is None:
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
         what = unknown(f"function in {named.file or named.module}:", named.function, own)
         raise _ERRORS[named.kind](what)
     if not callable(function):
-        raise named.error(f": {named.function} is not a function but of type {type(function).__name__}")
+        raise named.error(f": {named.function} is {kind_of(function)}, not a function")
     return cast("Callable[..., object]", function)
 
 
-_imported: dict[str, str | None] = {}  # modules of users, and the source they were imported from
+_imported: dict[str, str | None] = {}  # users' modules, with the SHA-256 of their source
 
 
 def _file_of_module(named: FunctionName) -> Path | None:
@@ -123,22 +123,22 @@ def _file_of_module(named: FunctionName) -> Path | None:
     _add_to_path(Path.cwd())
     try:
         spec = importlib.util.find_spec(module)
-    except Exception as error:  # a package on the way to the module runs when it is looked into
+    except Exception as error:  # find_spec runs the parent packages
         raise named.error(f": {type(error).__name__}: {shortened(error, 200)}") from None
     if spec is None:
-        raise named.error(f": there is no module {module}, here or installed")
+        raise named.error(f": no module {module} in the current folder or installed")
     return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
 
 
 def _import_file(file: Path) -> ModuleType:
     name = file.stem
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(file):
-        name = f"{name}@{file.parent}"  # another module has that name: leave it alone
+        name = f"{name}@{file.parent}"  # another module has that name
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and pickle look up the module of a class
+    sys.modules[name] = module  # dataclasses and pickle look up modules here
     _add_to_path(file.parent)
     try:
         spec.loader.exec_module(module)
@@ -158,6 +158,6 @@ def _import_module(name: str, source: str | None) -> ModuleType:
 
 
 def _add_to_path(folder: Path) -> None:
-    """Put `folder` on the path and leave it there: a task may import its neighbours as late as when it is called."""
+    """Add `folder` to the path for good: a task may import its neighbours when it is called."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

@@ -171,7 +171,7 @@ FAULTS = [
         2,
         "unknown mode 'hlve_grad'; did you mean 'halve_grad'? Known: zero",
     ),
-    ("modes = ['decay:2']", 2, "mode 'decay:2': what is kept must lie between 0 and 1; beyond, write 'keep=2'"),
+    ("modes = ['decay:2']", 2, "mode 'decay:2': decay must be between 0 and 1. For other values, use 'keep=2'."),
     ("modes = ['zero_grad', 'Zero-Grad']", 2, "mode 'zero_grad' is given twice"),
     ("seeds = 3", 2, "seeds must be a list, got 3"),
     ("seeds = []", 2, "seeds"),
@@ -242,7 +242,7 @@ def test_a_fault_has_its_place_and_the_words_of_toml(text: str, line: int, said:
             "unknown task 'nosy_line'; did you mean 'noisy_line'? Known: noisy_line",
         ),
         ("task = 3", 1, "task must be a string, got 3"),
-        ("\ntask = 'mine.py:f'", 2, "task 'mine.py:f': there is no file mine.py"),
+        ("\ntask = 'mine.py:f'", 2, "task 'mine.py:f': no file mine.py"),
         ("task = 'straight_line'\n[task_options]\nloss = 3", 3, "task 'straight_line': option loss must be a string"),
     ],
 )
@@ -651,7 +651,7 @@ def test_set_keep_and_every_make_the_one_mode(texts: list[str], mode: str) -> No
         (["keep=nan"], "--set keep: mode 'keep=nan': keep must be a finite number"),
         (["keep=1" + "0" * 400], "--set keep: "),
         (["every=1.5"], "--set every: every must be an integer, got 1.5"),
-        (["every=0"], "--set every: a mode with a step every 0 backward passes: must be at least 1"),
+        (["every=0"], "--set every: the number of backward passes per step must be at least 1, got 0"),
         (
             ["keep=0.5", "modes=['zero_grad']"],
             "--set keep sets the mode, so --set modes cannot be used. Remove one.",

@@ -77,3 +77,4 @@ def test_a_list_of_words_fits_the_width_and_prints_brackets(width: int) -> None:
     assert max(map(cell_len, lines)) <= width
     assert "x[bold]" in "".join(lines)
     assert "y[/bold]" in "".join(lines)
+    assert "…" not in "".join(lines)

@@ -111,11 +111,11 @@ def test_a_file_with_its_whole_path_is_found_from_anywhere() -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("nosuch.py:f", "task 'nosuch.py:f': there is no file nosuch.py"),
-        ("mine.py:", "after the colon comes the name of a function, not ''"),
-        ("mine.py:two words", "after the colon comes the name of a function, not 'two words'"),
-        (":f", "is neither a built-in task nor FILE.py:NAME nor package.module:NAME"),
-        ("some/folder:f", "is neither a built-in task nor FILE.py:NAME nor package.module:NAME"),
+        ("nosuch.py:f", "task 'nosuch.py:f': no file nosuch.py"),
+        ("mine.py:", "expected a function name after the colon, got ''"),
+        ("mine.py:two words", "expected a function name after the colon, got 'two words'"),
+        (":f", "expected a built-in task, FILE.py:NAME or package.module:NAME"),
+        ("some/folder:f", "expected a built-in task, FILE.py:NAME or package.module:NAME"),
         ("mine.py", "unknown task 'mine.py'. Known: noisy_line"),
         ("", "unknown task ''. Known: noisy_line"),
     ],
@@ -255,26 +255,28 @@ def test_an_import_error_has_file_line_and_fault(text: str, place: str, fault: s
     file = write("mine.py", text).resolve()
     with pytest.raises(TaskError) as raised:
         tasks.load(tasks.find("mine.py:f"))
-    assert str(raised.value).startswith(f"task 'mine.py:f' does not import\n{file.parent / place}: {fault}")
+    assert str(raised.value).startswith(f"task 'mine.py:f' cannot be imported\n{file.parent / place}: {fault}")
 
 
 def test_a_failed_import_leaves_nothing_half_imported() -> None:
     write("broken.py", "x = 1\n1 / 0\n")
-    with pytest.raises(TaskError, match="does not import"):
+    with pytest.raises(TaskError, match="cannot be imported"):
         tasks.load(tasks.find("broken.py:f"))
     assert "broken" not in sys.modules
 
 
 def test_a_file_that_exits_on_import_is_an_error_of_the_task() -> None:
     write("mine.py", "import sys\nsys.exit(0)\n")
-    with pytest.raises(TaskError, match=r"task 'mine\.py:f' does not import"):
+    with pytest.raises(TaskError, match=r"task 'mine\.py:f' cannot be imported"):
         tasks.load(tasks.find("mine.py:f"))
 
 
 def test_a_module_that_does_not_import_is_an_error_of_the_task() -> None:
     write("bad_pack/__init__.py", "")
     write("bad_pack/mine.py", "1 / 0\n")
-    with pytest.raises(TaskError, match=r"task 'bad_pack\.mine:f' does not import\n.*mine\.py:1: ZeroDivisionError"):
+    with pytest.raises(
+        TaskError, match=r"task 'bad_pack\.mine:f' cannot be imported\n.*mine\.py:1: ZeroDivisionError"
+    ):
         tasks.load(tasks.find("bad_pack.mine:f"))
 
 
@@ -286,7 +288,7 @@ def test_a_missing_function_is_answered_with_the_nearest() -> None:
 
 def test_what_is_no_function_is_refused_with_its_type() -> None:
     write("mine.py", "number = 3\n")
-    with pytest.raises(TaskError, match=r"task 'mine\.py:number': number is not a function but of type int"):
+    with pytest.raises(TaskError, match=r"task 'mine\.py:number': number is an int, not a function"):
         tasks.load(tasks.find("mine.py:number"))
 
 

@@ -109,7 +109,7 @@ def test_different_modes_have_different_names(one: Mode, other: Mode) -> None:
     [
         (
             lambda: Mode("no_zero_grad"),
-            "'no_zero_grad' has keep=1.0, not 0.0; gradlab.modes.parse('no_zero_grad') makes it",
+            "'no_zero_grad' has keep=1.0, not 0.0. Use gradlab.modes.parse('no_zero_grad').",
         ),
         (lambda: Mode("No-Zero-Grad"), "mode 'No-Zero-Grad' has keep=1.0, not 0.0"),
         (lambda: Mode("zero_grad", keep=0.5), "mode 'zero_grad' has keep=0.0, not 0.5"),
@@ -118,7 +118,7 @@ def test_different_modes_have_different_names(one: Mode, other: Mode) -> None:
         (lambda: Mode("accumulate:4"), "has every=4, not 1"),
         (lambda: Mode("accumulate:4:sum", every=4), "has mean=False, not True"),
         (lambda: Mode("decay:0.9", 0.8), "mode 'decay:0.9' has keep=0.9, not 0.8"),
-        (lambda: Mode("decay:2", 2.0), "what is kept must lie between 0 and 1"),
+        (lambda: Mode("decay:2", 2.0), "decay must be between 0 and 1"),
         (lambda: Mode("keep=0.5,every=4", 0.5), "has every=4, not 1"),
         (lambda: modes.halve_grad()._replace(keep=0.25), "mode 'halve_grad' has keep=0.5, not 0.25"),
     ],
@@ -187,30 +187,30 @@ def test_a_word_like_no_mode_is_quoted_with_all_there_are(word: str) -> None:
         ("decay:", "decay:K"),
         ("decay:half", "decay:K"),
         ("decay:nan", "decay:K"),
-        ("accumulate", "accumulate:N, accumulate:N:sum or accumulate:N:means, such as accumulate:4"),
+        ("accumulate", "accumulate:N, accumulate:N:sum or accumulate:N:means, as in accumulate:4"),
         ("accumulate:4.5", "accumulate:N, accumulate:N:sum or accumulate:N:means"),
         ("accumulate:-4", "accumulate:N, accumulate:N:sum or accumulate:N:means"),
         ("accumulate:4:mean", "accumulate:N, accumulate:N:sum or accumulate:N:means"),
-        ("decay:half,every=4", "decay:K, such as decay:0.9"),
+        ("decay:half,every=4", "decay:K, as in decay:0.9"),
     ],
 )
 def test_a_family_without_its_number_is_reported_with_its_form(word: str, form: str) -> None:
-    with pytest.raises(ModeError, match=re.escape(f"mode '{word}' is not of the form {form}")):
+    with pytest.raises(ModeError, match=re.escape(f"mode '{word}' must have the form {form}")):
         parse(word)
 
 
 @pytest.mark.parametrize("word", ["decay:1.5", "decay:-0.5", "decay:1.0000001"])
 def test_decay_out_of_range_is_sent_to_the_rule_which_takes_it(word: str) -> None:
-    with pytest.raises(ModeError, match="must lie between 0 and 1") as raised:
+    with pytest.raises(ModeError, match="must be between 0 and 1") as raised:
         parse(word)
-    advice = re.search(r"write '(.*)'", str(raised.value))
+    advice = re.search(r"use '(.*)'", str(raised.value))
     assert advice
     assert not 0 <= parse(advice[1]).keep <= 1
 
 
 @pytest.mark.parametrize("word", ["accumulate:0", "keep=0.5,every=0", "every=0"])
 def test_a_window_of_no_step_is_refused(word: str) -> None:
-    with pytest.raises(ModeError, match="every 0 backward passes: must be at least 1"):
+    with pytest.raises(ModeError, match="must be at least 1, got 0"):
         parse(word)
 
 
@@ -270,9 +270,9 @@ def test_a_file_or_module_and_a_name_are_a_mode_of_ones_own(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("nosuch.py:leave", "mode 'nosuch.py:leave': there is no file nosuch.py"),
-        ("mine.py:", "mode 'mine.py:': after the colon comes the name of a function, not ''"),
-        ("mine.py:two words", "after the colon comes the name of a function, not 'two words'"),
+        ("nosuch.py:leave", "mode 'nosuch.py:leave': no file nosuch.py"),
+        ("mine.py:", "mode 'mine.py:': expected a function name after the colon, got ''"),
+        ("mine.py:two words", "expected a function name after the colon, got 'two words'"),
         ("mine.py:leave,every=0", "must be at least 1"),
         ("mine.py:leave,evry=4", "unknown mode"),
     ],
@@ -288,7 +288,7 @@ def test_the_example_that_ships_is_found_from_anywhere() -> None:
 
 
 def test_a_task_is_not_looked_for_among_what_ships() -> None:
-    with pytest.raises(TaskError, match=r"there is no file own_mode\.py"):
+    with pytest.raises(TaskError, match=r"no file own_mode\.py"):
         tasks.find("own_mode.py:clear_now_and_then")
 
 

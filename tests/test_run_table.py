@@ -197,7 +197,7 @@ def test_a_loss_has_four_significant_digits(loss: float | None, text: str) -> No
 
 def test_expectations_that_hold_are_counted() -> None:
     held = [Checked("zero_grad", 1, "steps", 4, 4, ok=True)] * 2
-    assert [line.plain for line in expectation_lines(held)] == ["2 expectations hold"]
+    assert [line.plain for line in expectation_lines(held)] == ["2 of 2 expectations met"]
 
 
 def test_a_failed_expectation_names_what_was_expected_and_got() -> None:
@@ -222,7 +222,7 @@ def test_pairs_and_seeds_are_counted_for_each_mode() -> None:
     others = [result([2.0, 2.0 + seed], "halve_grad", seed) for seed in range(2)]
     lines = " ".join(shown(run_table([*runs, *others], 120), 120))
     assert "median of 2 to 6 seeds" in lines
-    assert "over 2 pairs of one seed" in lines
+    assert "paired by seed (n=2)" in lines
 
 
 def test_without_expectations_there_are_no_lines() -> None:

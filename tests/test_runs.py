@@ -330,7 +330,7 @@ def test_a_schedule_lasts_as_many_updates_as_the_mode_takes() -> None:
 def test_a_task_that_does_not_import_leaves_nothing_behind() -> None:
     wrong = own()
     Path("mine.py").write_text("1 / 0")
-    with pytest.raises(TaskError, match="does not import"):
+    with pytest.raises(TaskError, match="cannot be imported"):
         runs.run(wrong)
     assert not list(Path("runs").iterdir())
 
@@ -566,13 +566,13 @@ def test_an_own_mode_that_raises_fails_only_its_runs() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("alone", r"mode 'mine.py:alone' must take the parameters and the number of the update: def alone\("),
+        ("alone", r"mode 'mine.py:alone' must take the parameters and the update number: def alone\("),
         (
             "generates",
-            "mode 'mine.py:generates': a call of generates does nothing: it is a generator function; no yield",
+            "mode 'mine.py:generates': generates is a generator function, so calling it does nothing. Remove yield.",
         ),
-        ("waits", "mode 'mine.py:waits': a call of waits does nothing: it is a coroutine function; no async"),
-        ("number", "mode 'mine.py:number': number is not a function but of type int"),
+        ("waits", "mode 'mine.py:waits': waits is a coroutine function, so calling it does nothing. Remove async."),
+        ("number", "mode 'mine.py:number': number is an int, not a function"),
         ("nosuch", r"unknown function in .*mine.py: 'nosuch'"),
     ],
 )

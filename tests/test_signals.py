@@ -88,7 +88,7 @@ def test_a_signal_before_the_first_step_ends_in_one_line() -> None:
     with blocked("while_building") as process:
         process.send(signal.SIGTERM)
         ended = process.wait()
-    assert (ended.status, ended.stderr) == (143, "stopped; the same command trains what is missing\n")
+    assert (ended.status, ended.stderr) == (143, "Stopped. Run the same command to continue.\n")
 
 
 def test_the_rows_of_a_killed_run_can_be_exported(training: Process) -> None:

@@ -87,7 +87,7 @@ def test_what_cannot_be_stacked_is_trained_by_the_loop() -> None:
     told = CliRunner().invoke(
         app, ["sweep", "--task", "echo", "--vary", "lr=0.01,0.1", "--steps", "12", "-m", "zero_grad"]
     )
-    assert "trained one by one, by the plain loop: " in told.stderr
+    assert "trained sequentially with the engine loop: " in told.stderr
 
 
 def test_the_chunk_size_is_measured_once_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,7 @@ def test_run_and_sweep_draw_as_well() -> None:
         done = CliRunner().invoke(app, [*command, "--plot", "it.png", "--plot", "it.svg"])
         assert done.exit_code == 0, done.output
         assert done.stdout.splitlines()[-2:] == ["it.png", "it.svg"]
-        assert "picture: gradlab plot" not in done.stderr
+        assert "To draw: gradlab plot" not in done.stderr
         for name in ("it.png", "it.svg"):
             assert Path(name).stat().st_size > 1000
             Path(name).unlink()

@@ -530,7 +530,7 @@ def test_sweep_says_in_a_few_lines_how_its_runs_ended(monkeypatch: pytest.Monkey
     assert "diverges 4" in told[2]
     assert told[-1].startswith("results: runs/noisy_line/sweep-")
     assert len(told) <= 6
-    assert "picture: gradlab plot runs/noisy_line/sweep-" in answer.stderr
+    assert "To draw: gradlab plot runs/noisy_line/sweep-" in answer.stderr
     assert gives(*SWEEP, "--quiet").stderr == ""
 
 
@@ -584,7 +584,7 @@ def test_failed_runs_exit_with_status_1_and_their_traceback() -> None:
     ("asked", "said"),
     [
         (["sweep"], "nothing varies: a sweep needs --vary KEY=RANGE"),
-        (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed: give N of seeds"),
+        (["sweep", "--vary", "lr=1,2", "--seeds", "2", "--seed", "3"], "--seeds and --seed exclude each other"),
         (["sweep", "--vary", "keep=0,1", "-m", "zero_grad"], "cannot be combined with --mode;"),
         (["sweep", "--vary", "keep=0,1", "--set", "every=4"], "cannot be combined with --set every;"),
         (["sweep", "--vary", "keep=0,1", "--set", "modes=['zero_grad']"], "cannot be combined with --set modes;"),
@@ -635,14 +635,14 @@ def test_plot_and_show_default_to_what_was_trained_last() -> None:
     assert store.newest_sweep(folder) == store.SweepFolder(folder)
     assert "last" in gives("show", "runs").stdout
     answer = gives("export", str(folder), "runs", exit_status=2)
-    assert "whose columns are its own; export it by itself" in answer.stderr
+    assert "is a sweep with its own columns. Export it alone." in answer.stderr
 
 
 def test_a_sweep_that_is_not_whole_says_so_when_it_is_exported() -> None:
     stopped(grid("lr=0.1,0.2,0.3", seeds=[0, 1, 2]), 3, chunk=3)
     answer = gives("export", str(next(Path("runs").glob("*/sweep-*"))))
     assert len(answer.stdout.splitlines()) == 1 + 3
-    assert "the sweep is not whole: interrupted, 24 of 27 runs are missing" in answer.stderr
+    assert "The sweep is incomplete: interrupted, 24 of 27 runs are missing." in answer.stderr
 
 
 def test_non_finite_losses_are_exported_as_python_writes_them() -> None:
@@ -656,4 +656,4 @@ def test_non_finite_losses_are_exported_as_python_writes_them() -> None:
 def test_a_shown_sweep_counts_its_missing_runs() -> None:
     record = here(grid("lr=0.1,0.2", seeds=[0])).record
     told = [line.plain for line in sweep_lines(record, {"falls": 2})]
-    assert told[2:4] == ["falls 2", "4 of them missing"]
+    assert told[2:4] == ["falls 2", "4 missing"]

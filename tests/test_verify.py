@@ -403,7 +403,7 @@ def test_the_command_exits_1_and_reports_a_differing_answer(monkeypatch: pytest.
     answer_with(monkeypatch, holds, fails)
     done = CliRunner().invoke(app, ["verify"])
     assert done.exit_code == 1
-    assert "but the documented answer is: holds" in done.stdout
+    assert "The documented answer is: holds" in done.stdout
     assert "2 claims: 1 holds, 1 does not hold; not as documented: claim-1" in " ".join(done.stdout.split())
 
 

@@ -9,7 +9,14 @@ import typer
 from gradlab import __version__
 from gradlab.cli.exit import DONE, CommandGroup
 
-app = typer.Typer(cls=CommandGroup, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: rich cuts off names on a narrow terminal
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `gradlab run`, then `gradlab plot`. `gradlab COMMAND --help` lists the options of a command.",
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -24,4 +31,4 @@ def gradlab(
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """See what should happen to .grad between two optimizer steps: a run, a log and a picture."""
+    """Show what should happen to .grad between two optimizer steps."""

@@ -15,29 +15,31 @@ if TYPE_CHECKING:
 
 @app.command(
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": False},
-    epilog="What comes after SCRIPT is the script's own, options too.",
+    epilog="Arguments and options after SCRIPT.py belong to the script.",
 )
 def audit(
     context: typer.Context,
-    script: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="The script to run; with -m, a module.")],
-    args: Annotated[list[str] | None, typer.Argument(metavar="ARGS", help="The script's own arguments.")] = None,
-    module: Annotated[bool, typer.Option("-m", help="SCRIPT is the name of a module: package.module.")] = False,
+    script: Annotated[str, typer.Argument(metavar="SCRIPT.py", help="Run this script. With -m, name a module.")],
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="Pass these arguments to the script.")
+    ] = None,
+    module: Annotated[bool, typer.Option("-m", help="Run a module by name, as in package.module.")] = False,
     sample: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Measure at updates 1, 2 and every N-th; default: the first 8, 1 in 23, fewer from the 184th on.",
+            help="Measure the first 2 updates and every N-th. Default: the first 8, then ever fewer.",
             min=1,
         ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout; the script's own goes to stderr.")
+        bool, typer.Option("--json", help="Print one JSON document. The script's output goes to stderr.")
     ] = False,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 whatever is found; else 1, notes aside.")
+        bool, typer.Option("--exit-zero", help="Exit with 0 even after errors or warnings. Default: exit with 1.")
     ] = False,
 ) -> None:
-    """Run your training script and say what it does with its gradients."""
+    """Check what your training script does with its gradients."""
     from gradlab.audit.script.command import audit as audited
     from gradlab.audit.script.signals import Interrupts
     from gradlab.audit.script.streams import Streams
@@ -51,10 +53,10 @@ def audit(
             streams.write_message(printable(line))
 
     streams = Streams(to_stderr=json, errors=context.obj)
-    interrupts = context.find_root().with_resource(Interrupts())  # as long as another document might be written
+    interrupts = context.find_root().with_resource(Interrupts())  # until the JSON document is written
     try:
         status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
-    except BaseException:  # an error message goes to stdout instead of a report, with --json
+    except BaseException:  # with --json, the error goes to stdout instead of a report
         streams.take_back()
         raise
     finally:

@@ -1,15 +1,17 @@
-"""How a command ends: its exit status, and the errors that are caught once for all commands."""
+"""Exit statuses, and the errors of all commands as messages."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from gradlab.cli.help import PANELS, HelpContext, write_commands
 from gradlab.cli.output import discard_output, print_json, print_message
 from gradlab.errors import GradlabError
 from gradlab.terminal.signals import Interrupted
@@ -20,12 +22,25 @@ UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and ex
 
 
 class CommandGroup(TyperGroup):
-    """The commands; it turns the errors of all of them into a message and an exit status."""
+    """The commands. Their errors become a message and an exit status."""
 
-    def main(  # type: ignore[override]  # it takes all that Typer passes on
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for command in (self, *self.commands.values()):
+            command.context_class = HelpContext
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's signature
+        """Return the names of the commands in the order of help."""
+        return [name for names in PANELS.values() for name in names]
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - Typer's signature
+        """Write the commands in panels."""
+        write_commands(self.commands, formatter)
+
+    def main(  # type: ignore[override]  # accepts what Typer passes on
         self, args: Any = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
-        """Parse, call, and exit with the status of the design."""
+        """Run the command line and exit with its status."""
         words = list(sys.argv[1:] if args is None else args)
         as_json = "--json" in self._own(words)
         _open_standard_streams()
@@ -33,26 +48,27 @@ class CommandGroup(TyperGroup):
         extra["obj"] = [getattr(stream, "errors", None) for stream in streams]  # as Python opened them
         for stream in streams:
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # blocks and signs that a terminal does not have
+                stream.reconfigure(errors="replace")  # the terminal may lack block characters
         try:
             status = super().main(words, prog_name or "gradlab", **extra | {"standalone_mode": False})
         except GradlabError as error:
             status = _fail(str(error), AT_FAULT, as_json=as_json)
         except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception
             status = AT_FAULT
-            if message := error.format_message():  # there is none where help was printed instead
+            if message := error.format_message():  # empty if help was printed instead
+                message = re.sub(r"Input should be ([^,]*), unable.*|Input should be ", r"must be \1", message)
                 where = error.ctx.command_path if error.ctx else "gradlab"
-                _fail(f"{message}\nsee: {where} --help", AT_FAULT, as_json=as_json)
+                _fail(f"{message}\nSee `{where} --help`.", AT_FAULT, as_json=as_json)
         except Interrupted as interrupted:
             status = _fail(interrupted.message, interrupted.status, as_json=as_json)
         except SystemExit as end:
             status = _status_of(end, as_json=as_json)
-        except OSError as error:  # of help, which is printed before there is a command to invoke
+        except OSError as error:  # from help, which is printed before a command is invoked
             status = _output_lost(error)
         sys.exit(status if isinstance(status, int) else DONE)
 
     def _own(self, words: list[str]) -> list[str]:
-        """Return the words that are ours: of a command that runs a script, what follows that is the script's."""
+        """Return the words that are gradlab's own. Those after the script of `audit` belong to the script."""
         command = self.commands.get(words[0]) if words else None
         if command is None or command.context_settings.get("allow_interspersed_args", True):
             return words
@@ -63,13 +79,13 @@ class CommandGroup(TyperGroup):
         return words
 
     def invoke(self, ctx: Any) -> Any:
-        """Call the command and flush its output, so that an error of the output is reported as well."""
+        """Call the command and flush its output, to report errors of the output too."""
         try:
             result = super().invoke(ctx)
             if sys.stdout:
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            raise Interrupted("interrupted", INTERRUPTED) from None
+            raise Interrupted("Interrupted.", INTERRUPTED) from None
         except OSError as error:
             if error.filename:
                 raise GradlabError(f"{error.filename}: {error.strerror}") from None
@@ -78,7 +94,7 @@ class CommandGroup(TyperGroup):
 
 
 def _status_of(end: SystemExit, *, as_json: bool) -> int:
-    if isinstance(end.__context__, BrokenPipeError):  # how rich ends when its reader has left; it has seen to stdout
+    if isinstance(end.__context__, BrokenPipeError):  # rich exits like this if the reader of a pipe left
         return PIPE_CLOSED
     if end.code is None or isinstance(end.code, int):
         return end.code or DONE
@@ -86,25 +102,25 @@ def _status_of(end: SystemExit, *, as_json: bool) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Open what the caller has closed, or the first file that is opened takes its number and what is printed."""
+    """Open the standard streams that the caller closed, or the next opened file would receive our output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _output_lost(error: OSError) -> int:
-    """Print why stdout does not take the result, unless its reader has left; return the exit status."""
+    """Print why stdout failed, unless its reader left. Return the exit status."""
     discard_output(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return PIPE_CLOSED
-    print_message(f"standard output: {error.strerror or error}")
+    print_message(f"Cannot write to stdout: {error.strerror or error}")
     return AT_FAULT
 
 
 def _fail(message: str, status: int, *, as_json: bool) -> int:
-    """Print what went wrong, and return the exit status."""
+    """Print the error and return the exit status."""
     if as_json:
         print_json({"error": {"message": message, "exit_status": status}})
     else:

@@ -1,4 +1,4 @@
-"""gradlab experiments: the experiments that ship with gradlab."""
+"""gradlab experiments: list the shipped experiments, or print one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Annotated
 import typer
 
 from gradlab.cli.app import app
+from gradlab.cli.completion import complete_experiment
 from gradlab.cli.options import Json
 from gradlab.cli.output import print_json, print_result, print_word_list
 
 
 @app.command()
 def experiments(
-    name: Annotated[str | None, typer.Argument(help="Print this one's TOML, to start your own from.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="EXPERIMENT", help="Print the TOML file of this experiment.", autocompletion=complete_experiment
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List the experiments that ship with gradlab, or print one."""
+    """List the shipped experiments, or print one."""
     from gradlab import experiment
 
     if not name:

@@ -1,4 +1,4 @@
-"""gradlab export: the rows of runs, or the results of a sweep, for other tools."""
+"""gradlab export: write rows as CSV."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from gradlab.errors import StoreError, unknown
 
 @app.command()
 def export(
-    folders: Annotated[list[Path], typer.Argument(help="Runs or experiments; or a sweep, by itself.")],
-    to: Annotated[str, typer.Option(help="The format: csv.")] = "csv",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write here instead of to stdout.")] = None,
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", help="Export these runs or experiments, or one sweep.")
+    ],
+    to: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Write this format. Default: csv.", show_default=False)
+    ] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file. Default: stdout.")
+    ] = None,
 ) -> None:
-    """Write the rows, or of a sweep a line a run, for other tools; floats are written so that they round-trip."""
+    """Write the rows of runs, or the results of a sweep, as CSV."""
     from gradlab import store
 
     if to != "csv":
         raise StoreError(unknown("format", to, ["csv"]))
     sweeps = [sweep for folder in folders if (sweep := store.newest_sweep(folder))]
     if sweeps and len(folders) > 1:
-        raise StoreError(f"{sweeps[0].path} is a sweep, whose columns are its own; export it by itself")
+        raise StoreError(f"{sweeps[0].path} is a sweep with its own columns. Export it alone.")
     if sweeps:
         from gradlab.sweeps import numbering_of
 

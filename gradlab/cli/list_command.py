@@ -1,4 +1,4 @@
-"""gradlab list: the runs and sweeps under a folder."""
+"""gradlab list: list runs and sweeps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Read = TypeVar("Read")
 
 @app.command(name="list")
 def list_(out: options.Out = options.RUNS, json: options.Json = False) -> None:
-    """List the runs there are, the experiment run last first."""
+    """List runs and sweeps, the newest experiment first."""
     from gradlab import store
 
     experiments = store.experiments(out)
@@ -38,7 +38,7 @@ def list_(out: options.Out = options.RUNS, json: options.Json = False) -> None:
     elif runs or sweeps:
         _print_tables([record for _, record, _ in runs], [(record, done) for _, record, done in sweeps])
     elif not damaged:
-        print_message(f"no runs under {out}; `gradlab run` makes some")
+        print_message(f"No runs under {out}. `gradlab run` trains some.")
     print_messages([lack for _, _, lack in runs if lack])
     if damaged and json:
         raise typer.Exit(AT_FAULT)
@@ -48,7 +48,7 @@ def list_(out: options.Out = options.RUNS, json: options.Json = False) -> None:
 
 
 def _readable(folders: Iterable[Folder], read: Callable[[Folder], Read], damaged: list[str]) -> list[Read]:
-    """Return what can be read of the folders; `damaged` takes the errors of the others."""
+    """Return the readable folders' content. Append the errors of the others to `damaged`."""
     found = []
     for folder in folders:
         try:
@@ -59,13 +59,13 @@ def _readable(folders: Iterable[Folder], read: Callable[[Folder], Read], damaged
 
 
 def _read_run(run: RunFolder) -> tuple[RunFolder, RunRecord, str]:
-    """Return the run with its record, which has the number of rows so far, and what its log lacks."""
+    """Return the run, its record with the number of rows so far, and the fault of its log if it has one."""
     record, lack = run.verified_record(run.read())
     return run, replace(record, rows=run.whole_rows()) if record.rows is None else record, lack
 
 
 def _read_sweep(sweep: SweepFolder) -> tuple[SweepFolder, SweepRecord, int]:
-    """Return the sweep with its record and the number of runs done, for which a whole one's results are not read."""
+    """Return the sweep, its record and the number of finished runs; only an unfinished sweep's results are read."""
     record = sweep.read()
     return sweep, record, record.done if record.status == "done" else len(sweep.results().by_run())
 

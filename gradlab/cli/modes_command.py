@@ -1,4 +1,4 @@
-"""gradlab modes: the modes and what they do."""
+"""gradlab modes: list the modes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradlab.cli.output import print_word_list
 
 @app.command()
 def modes(json: Json = False) -> None:
-    """List the modes: what may happen to .grad between two optimizer steps."""
+    """List the modes: what can happen to .grad between two optimizer steps."""
     from gradlab.modes import WORDS
 
     print_word_list(WORDS, "modes", as_json=json)

@@ -1,4 +1,4 @@
-"""The options that several commands take, each written once: its name, type, help, default and experiment key."""
+"""Options that several commands share: name, type, help, default and experiment key."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from gradlab.cli.completion import complete_experiment, complete_mode, complete_task
 from gradlab.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -17,47 +18,66 @@ if TYPE_CHECKING:
 
     Command = TypeVar("Command", bound=Callable[..., Any])
 
-RUNS = Path("runs")  # where runs go by default
+RUNS = Path("runs")  # the default folder of runs
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Out = Annotated[Path, typer.Option("--out", help="The folder of runs.", show_default=True)]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Train again what is done.")]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Use this folder of runs. Default: runs.", show_default=False)
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Retrain finished runs. Default: reuse them.")]
 Plot = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--plot", metavar="FILE", help="Draw it as well: FILE.png, .svg or .pdf; may be given several times."
-    ),
+    typer.Option("--plot", metavar="FILE", help="Also draw to FILE (.png, .svg or .pdf). Repeat for more files."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="The answer only: no progress, no hints.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result: no progress, no hints.")]
 ExperimentName = Annotated[
     str | None,
-    typer.Argument(help="A TOML file or a shipped experiment; without one and without --task, diverging_loss."),
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="Use this experiment: a TOML file or a shipped name. Default: diverging_loss, or the --task alone.",
+        autocompletion=complete_experiment,
+    ),
 ]
 
-# The options that override an experiment, in the order of help: type, key, option. They default to None.
+# Options that override the experiment, in the order of help: type, key, option. Without one, the experiment decides.
 EXPERIMENT_OPTIONS: dict[str, tuple[Any, str, Any]] = {
-    "mode": (list[str], "modes", typer.Option("--mode", "-m", help="What happens to .grad; see `gradlab modes`.")),
-    "task": (str, "task", typer.Option(help="A built-in task, FILE.py:NAME or package.module:NAME.")),
-    "optimizer": (str, "optimizer.name", typer.Option(help="Any of torch.optim by its class name, or vanilla.")),
-    "lr": (float, "optimizer.lr", typer.Option(help="Learning rate.")),
-    "steps": (int, "steps", typer.Option(help="Backward passes to train for.")),
-    "epochs": (int, "epochs", typer.Option(help="Passes over the batches to train for.")),
-    "batch_size": (int, "task_options.batch_size", typer.Option(help="The task's option batch_size.")),
-    "seed": (list[int], "seeds", typer.Option(help="Seed of a run; give several for a band.")),
-    "seeds": (int, "", typer.Option(metavar="N", help="Seeds 0 to N-1.", min=1, max=100_000)),
-    "set_": (list[str], "", typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the experiment file "
-                                         "(short: lr, momentum, batch_size, keep, every).")),
-    "engine": (str, "engine", typer.Option(help="What trains: loop (torch), ensemble (all runs at once), or "
-                                           "tensorflow.")),
-    "device": (str, "device", typer.Option(help="Where to train: cpu, cuda, mps.")),
+    "mode": (list[str], "modes", typer.Option(
+        "--mode", "-m", metavar="MODE", autocompletion=complete_mode,
+        help="Train this mode (see `gradlab modes`); repeat to compare several. Default: the experiment's.")),
+    "task": (str, "task", typer.Option(
+        metavar="TASK", autocompletion=complete_task,
+        help="Train this task: built-in, FILE.py:NAME or package.module:NAME. Default: the experiment's.")),
+    "optimizer": (str, "optimizer.name", typer.Option(
+        metavar="NAME", help="Use this class of torch.optim, or vanilla. Default: the experiment's.")),
+    "lr": (float, "optimizer.lr", typer.Option(
+        metavar="LR", help="Set the learning rate. Default: the experiment's.")),
+    "steps": (int, "steps", typer.Option(
+        metavar="N", help="Train for N backward passes. Default: the experiment's.")),
+    "epochs": (int, "epochs", typer.Option(
+        metavar="N", help="Train for N passes over the batches. Default: the experiment's.")),
+    "batch_size": (int, "task_options.batch_size", typer.Option(
+        metavar="N", help="Set the task's batch size. Default: the experiment's.")),
+    "seed": (list[int], "seeds", typer.Option(
+        metavar="SEED",
+        help="Random seed; repeat to plot the median and range. Default: the experiment's.")),
+    "seeds": (int, "", typer.Option(
+        metavar="N", help="Use the seeds 0 to N-1. Default: the experiment's.", min=1, max=100_000)),
+    "set_": (list[str], "", typer.Option(
+        "--set", metavar="KEY=VALUE",
+        help="Set a key of the experiment file. Short keys: lr, momentum, batch_size, keep, every.")),
+    "engine": (str, "engine", typer.Option(
+        metavar="ENGINE",
+        help="Training engine: loop, ensemble (all runs at once) or tensorflow. Default: the experiment's.")),
+    "device": (str, "device", typer.Option(
+        metavar="DEVICE", help="Train on cpu, cuda or mps. Default: the experiment's.")),
 }  # fmt: skip
 
 
 def takes_experiment_options(names: Collection[str]) -> Callable[[Command], Command]:
-    """Give a command the options of `EXPERIMENT_OPTIONS` with these names, which it takes as `**values`.
+    """Return a decorator that adds these options of `EXPERIMENT_OPTIONS` to a command with `**values`.
 
-    Help lists them before the command's own keyword-only options. An own option with the name of a shared one takes
-    its place.
+    Help lists them before the command's own keyword-only options. The command's own option replaces a shared one of
+    the same name.
     """
 
     def with_options(command: Command) -> Command:
@@ -76,31 +96,33 @@ def takes_experiment_options(names: Collection[str]) -> Callable[[Command], Comm
 
 
 def overrides_in(values: Mapping[str, Any]) -> list[Override]:
-    """Return what these values of `EXPERIMENT_OPTIONS` override, the later ones over the earlier ones.
+    """Return the overrides that these values of `EXPERIMENT_OPTIONS` make. Later ones win.
 
     Raises:
-        ExperimentError: two options contradict each other, or a value of --set is not of its form.
+        ExperimentError: two options contradict each other, or a value of --set is malformed.
     """
     from gradlab.experiment import Override, overrides_of
 
     if values.get("seeds"):
         if values["seed"]:
-            raise ExperimentError("--seeds and --seed: give N of seeds 0 to N-1, or each seed, not both")
+            raise ExperimentError(
+                "--seeds and --seed exclude each other: use --seeds N for the seeds 0 to N-1, or --seed for every seed"
+            )
         values = {**values, "seed": list(range(values["seeds"]))}
     given = {
         name: Override(tuple(key.split(".")), values[name], f"--{name.replace('_', '-')}")
         for name, (_, key, _) in EXPERIMENT_OPTIONS.items()
         if key and values.get(name) not in (None, [])
     }
-    last = [given.pop(name) for name in ("seed", "engine") if name in given]  # they win over --set, the others do not
+    last = [given.pop(name) for name in ("seed", "engine") if name in given]  # only these take precedence over --set
     return overrides_of(values["set_"] or [], given.values()) + last
 
 
 def choose_experiment(command: str, name: str | None, task: str | None, overrides: list[Override]) -> Experiment:
-    """Return the experiment of this name, or of the task alone, with the overrides.
+    """Return the experiment of this name, or one of the task alone, with the overrides.
 
     Raises:
-        GradlabError: there is none, or a value does not hold.
+        GradlabError: it does not exist, or a value is invalid.
     """
     from gradlab import experiment as experiments
 

@@ -1,4 +1,4 @@
-"""What the command line prints: results on stdout, messages on stderr."""
+"""Output of the command line: results go to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def print_json(document: object) -> None:
 
 
 def print_word_list(words: dict[str, str], kind: str, *, as_json: bool) -> None:
-    """Print names and their meanings to stdout, as a table or as one JSON document."""
+    """Print names and meanings to stdout, as a table or as one JSON document."""
     if as_json:
         print_json({kind: [{"name": name, "what": meaning} for name, meaning in words.items()]})
         return
@@ -46,22 +46,22 @@ def stdout_console() -> Console:
 
 
 def print_message(text: str) -> None:
-    """Print a line to stderr; where nobody reads it, the work continues."""
+    """Print a line to stderr. If stderr is closed, the work continues."""
     try:
-        if sys.stderr:  # None where the caller has closed it, and print would write to stdout
+        if sys.stderr:  # None if the caller closed it; print would then write to stdout
             print(printable(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         discard_output(sys.stderr)
 
 
 def print_messages(messages: Sequence[str], most: int = 3) -> None:
-    """Print the first of these messages to stderr, and how many more there are."""
+    """Print the first `most` messages to stderr, and the number of the others."""
     for nth, message in enumerate(messages[:most], 1):
         more = len(messages) - most
         print_message(f"{message} (and {more} more)" if nth == most and more > 0 else message)
 
 
 def discard_output(stream: TextIO) -> None:
-    """Send the rest of the stream's output nowhere, so that Python can flush it at its end."""
+    """Discard the rest of the stream's output, so that Python can flush it at exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

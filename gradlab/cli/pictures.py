@@ -1,4 +1,4 @@
-"""The pictures of runs and sweeps, as plot draws them, and run and sweep with --plot."""
+"""Pictures of runs and sweeps, for `plot` and for --plot of `run` and `sweep`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw_runs(
     theory: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Draw the loss of each mode of these runs, by default to a file beside them."""
+    """Draw the loss of every mode of these runs, by default to loss.png in their experiment's folder."""
     from gradlab import plotting, store
 
     files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
@@ -35,7 +35,7 @@ def draw_runs(
         print_message(reason)
     for record, rows in records:
         if record.status != "done":
-            print_message(f"{record.mode} seed {record.seed} is not whole: {record.status}, {len(rows)} rows")
+            print_message(f"{record.mode} seed {record.seed} is incomplete: {record.status}, {len(rows)} rows")
 
 
 def draw_sweeps(
@@ -46,7 +46,7 @@ def draw_sweeps(
     width: int = 1200,
     quiet: bool = False,
 ) -> None:
-    """Draw sweeps, the panels of one beside those of the next, by default to a file in the first one's folder."""
+    """Draw sweeps next to each other, by default to phase.png in the first sweep's folder."""
     from gradlab import plotting
 
     files = output or [sweeps[0].picture_file]
@@ -73,7 +73,7 @@ def draw_sweeps(
 
 
 def _write(figure: Any, files: list[Path], *, quiet: bool) -> None:
-    """Write the figure to each file in the format of its suffix, and print the file's name."""
+    """Write the figure to every file in the format of its suffix, and print the file names."""
     from gradlab import plotting, store
 
     for file in files:

@@ -15,20 +15,41 @@ from gradlab.cli.stored_runs import select_runs
 @app.command()
 def plot(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Runs or experiments; default the newest under runs/.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="FOLDER", help="Draw these runs, experiments or sweeps. Default: the newest under runs/."
+        ),
     ] = None,
     output: Annotated[
-        list[Path] | None, typer.Option("-o", "--output", help="FILE.png, .svg or .pdf; may be given several times.")
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="Write to FILE (.png, .svg or .pdf). Repeat for more files. Default: a PNG in the folder.",
+        ),
     ] = None,
-    x: Annotated[str | None, typer.Option("--x", help="step, update or epoch; default what reads best.")] = None,
-    width: Annotated[int, typer.Option(help="Width of a PNG in pixels.", min=400, max=6000)] = 1200,
-    title: Annotated[str | None, typer.Option(help="Default: the experiment's.")] = None,
+    x: Annotated[
+        str | None,
+        typer.Option(
+            "--x", metavar="AXIS", help="Draw losses over step, update or epoch. Default: what suits the runs."
+        ),
+    ] = None,
+    width: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS", help="Set the width of a PNG. Default: 1200.", min=400, max=6000, show_default=False
+        ),
+    ] = 1200,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Set the title. Default: the experiment's.")
+    ] = None,
     theory: Annotated[
-        bool, typer.Option("--theory", help="Dashed, the closed forms of losses that have them.")
+        bool, typer.Option("--theory", help="Also draw the predicted losses (dashed), where theory has a closed form.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not say which files were written.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print the names of the files.")] = False,
 ) -> None:
-    """Draw the loss of each mode; of a sweep, the phase diagram."""
+    """Draw the losses of runs, or the map of a sweep."""
     from gradlab import store
 
     sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]

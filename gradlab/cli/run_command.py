@@ -14,7 +14,7 @@ from gradlab.cli.output import print_json, print_message, print_result, stdout_c
 from gradlab.cli.pictures import draw_runs
 from gradlab.cli.run_results import print_runs, result_json, runs_by_error
 from gradlab.cli.training_session import progress_display, training_session
-from gradlab.wording import counted
+from gradlab.wording import reused
 
 if TYPE_CHECKING:
     from gradlab.analysis.results import ExperimentResult
@@ -32,7 +32,7 @@ def run(
     quiet: options.Quiet = False,
     **values: Any,
 ) -> None:
-    """Train one model under several modes and compare: same weights, same batches."""
+    """Train one model under several modes and compare the losses."""
     overrides = options.overrides_in(values)
     if plot:
         from gradlab import plotting
@@ -53,8 +53,8 @@ def run(
     else:
         _print_outcome(outcome, quiet=quiet)
         if has_rows and not plot and not quiet:
-            print_message(f"picture: gradlab plot {shlex.quote(str(outcome.folder))}")
-    if plot and has_rows:  # with all runs that differ from these only in mode and seed
+            print_message(f"To draw: gradlab plot {shlex.quote(str(outcome.folder))}")
+    if plot and has_rows:  # also runs that differ from these only in mode or seed
         folders = [store.RunFolder(each.folder) for each in outcome.runs]
         group = newest_group(store.ExperimentFolder(outcome.folder), folders)
         draw_runs(group.runs, plot, quiet=json or quiet)
@@ -81,5 +81,4 @@ def _print_outcome(outcome: ExperimentResult, *, quiet: bool) -> None:
     print_result(f"logs: {outcome.folder}")
     cached = sum(each.cached for each in outcome.runs)
     if cached and not quiet:
-        of_runs = counted(len(outcome.runs), "run")
-        print_message(f"{cached} of {of_runs} done before and not trained again (--fresh does)")
+        print_message(reused(cached, len(outcome.runs)))

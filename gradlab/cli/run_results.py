@@ -1,4 +1,4 @@
-"""The results of runs, as run and show print them."""
+"""Results of runs, as `run` and `show` print them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def result_json(result: Result) -> dict[str, Any]:
-    """Return a result as JSON shows it."""
+    """Return the JSON document of a result."""
     shown = result._asdict() | {"folder": str(result.folder)}
     del shown["rows"]
     return {key: value for key, value in shown.items() if value or key not in ("error", "damaged")}
 
 
 def print_runs(results: list[Result], *, epochs: bool = True) -> None:
-    """Print the table of runs, after the mean loss of each epoch."""
+    """Print the mean loss of every epoch, then the table of runs."""
     from gradlab.terminal.run_table import epoch_lines, run_table
 
     for line in epoch_lines(results) if epochs else []:
@@ -28,7 +28,7 @@ def print_runs(results: list[Result], *, epochs: bool = True) -> None:
 
 
 def runs_by_error(results: list[Result]) -> dict[str, list[Result]]:
-    """Return the runs that failed, by the error that ended them."""
+    """Return the failed runs, grouped by their error."""
     found: dict[str, list[Result]] = {}
     for result in results:
         if result.error:

@@ -1,4 +1,4 @@
-"""gradlab sharpness: the largest Hessian eigenvalue of a task's loss, and the learning rates that it allows."""
+"""gradlab sharpness: measure the largest stable learning rate."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from gradlab.cli.output import print_json, stdout_console
 def sharpness(
     experiment: options.ExperimentName = None,
     *,
-    seed: Annotated[list[int] | None, typer.Option(help="Seed of the task; give several for their median.")] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(metavar="SEED", help="Random seed; repeat to report the median. Default: the experiment's."),
+    ] = None,
     json: options.Json = False,
     **values: Any,
 ) -> None:
-    """Measure the largest Hessian eigenvalue of a task's loss, and tell the largest stable lr of each mode."""
+    """Measure λ, the largest Hessian eigenvalue of a task, and each mode's largest stable learning rate."""
     overrides = options.overrides_in(values | {"seed": seed})
     chosen = options.choose_experiment("sharpness", experiment, values["task"], overrides)
     from gradlab.analysis import sharpness as measuring
 
-    with redirect_stdout(sys.stderr):  # what a user's task prints
+    with redirect_stdout(sys.stderr):  # the output of a user's task
         report = measuring.report(chosen, dict(measuring.measure_seeds(chosen)))
     if json:
         print_json(measuring.document(report))

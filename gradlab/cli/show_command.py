@@ -1,4 +1,4 @@
-"""gradlab show: what a run, a sweep or an experiment was and what came of it."""
+"""gradlab show: show the settings and results of a run, an experiment or a sweep."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def show(
-    folder: Annotated[Path, typer.Argument(help="A run, a sweep, or an experiment's folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Show this run, experiment or sweep.")],
     json: Json = False,
 ) -> None:
-    """Show what a run, a sweep or an experiment was and what came of it."""
+    """Show the settings and results of a run, an experiment or a sweep."""
     from gradlab import store
 
     if sweep := store.newest_sweep(folder):
@@ -67,7 +67,7 @@ def _show_sweep(sweep: SweepFolder, *, as_json: bool) -> None:
 
 
 def _print_settings(record: RunRecord | SweepRecord, without: tuple[str, ...]) -> None:
-    """Print what was trained, when, and with which versions."""
+    """Print title, settings, start time and versions."""
     print_result(f"{record.experiment}: {record.title}" if record.title else record.experiment)
     for key, value in record.settings.items():
         if key not in without and value not in (None, {}):

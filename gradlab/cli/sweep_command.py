@@ -14,7 +14,7 @@ from gradlab.cli.output import print_json, print_message, print_result, stdout_c
 from gradlab.cli.pictures import draw_sweeps
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.errors import ExperimentError, PlotError
-from gradlab.wording import counted
+from gradlab.wording import counted, reused
 
 if TYPE_CHECKING:
     from gradlab.sweeps import SweepResult
@@ -28,18 +28,26 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="KEY=RANGE",
-            help="What varies: lr=1e-3:4:33:log, keep=0:1:33, every=1,2,4, batch_size=1,40, any key of the file; "
-            "several make a grid.",
+            help="Vary a key, as in lr=1e-3:4:33:log, keep=0:1:33 or batch_size=1,40. Repeat for a grid. "
+            "Default: the experiment's.",
         ),
     ] = None,
     *,
-    engine: Annotated[str | None, typer.Option(help="What trains; default what trains most runs a second.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENGINE", help="Training engine: loop, ensemble or tensorflow. Default: the fastest available."
+        ),
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes to train in; default one a core.", min=1, max=1024)
+        int | None, typer.Option(metavar="N", help="Train in N processes. Default: one per core.", min=1, max=1024)
     ] = None,
     dask: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="A Dask scheduler, on whose workers to train instead: tcp://HOST:8786."),
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on the workers of this Dask scheduler, as in tcp://HOST:8786. Default: on this machine.",
+        ),
     ] = None,
     out: options.Out = options.RUNS,
     plot: options.Plot = None,
@@ -48,10 +56,12 @@ def sweep(
     quiet: options.Quiet = False,
     **values: Any,
 ) -> None:
-    """Train a grid of runs, thousands at once, and see where they converge, oscillate and diverge."""
+    """Train a grid of runs and count where they converge, oscillate or diverge."""
     overrides = options.overrides_in(values)
     if workers and dask is not None:
-        raise ExperimentError("--workers and --dask: train on this machine or on a cluster, not both")
+        raise ExperimentError(
+            "--workers and --dask exclude each other: --workers trains on this machine, --dask on a cluster"
+        )
     chosen = options.choose_experiment("sweep", experiment, values["task"], overrides)
     from gradlab import plotting, sweeps
     from gradlab.terminal.progress import SweepProgress
@@ -70,7 +80,7 @@ def sweep(
     else:
         _print_outcome(outcome, quiet=quiet)
         if not plot and not quiet and _can_be_drawn(outcome):
-            print_message(f"picture: gradlab plot {shlex.quote(str(outcome.folder.path))}")
+            print_message(f"To draw: gradlab plot {shlex.quote(str(outcome.folder.path))}")
     if plot and _has_verdict(outcome):
         draw_sweeps([outcome.folder], plot, quiet=json or quiet)
     raise typer.Exit(FAILED if outcome.failed else DONE)
@@ -93,18 +103,17 @@ def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
         print_message(f"{counted(count, 'run')} failed:\n{error}")
     if outcome.lost:
         lost = counted(outcome.lost, "run")
-        print_message(f"{lost} not trained: {outcome.lost_reason}; the same command tries again")
+        print_message(f"{lost} not trained: {outcome.lost_reason}. Run the same command to retry.")
     if quiet:
         return
     for why, count in outcome.by_loop.items():
-        print_message(f"{counted(count, 'run')} trained one by one, by the plain loop: {why}")
+        print_message(f"{counted(count, 'run')} trained sequentially with the engine loop: {why}")
     if outcome.cached:
-        of_runs = counted(outcome.record.runs, "run")
-        print_message(f"{outcome.cached:,} of {of_runs} done before and not trained again (--fresh does)")
+        print_message(reused(outcome.cached, outcome.record.runs))
 
 
 def _has_verdict(outcome: SweepResult) -> bool:
-    """Say whether a run of the sweep ended with a verdict."""
+    """Return whether a run of the sweep has a verdict."""
     return any(count for word, count in outcome.ended.items() if word != "failed")
 
 

@@ -1,4 +1,4 @@
-"""gradlab tasks: the built-in tasks and their options."""
+"""gradlab tasks: list the built-in tasks."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def tasks(json: Json = False) -> None:
     for name, function in BUILT_IN.items():
         options = [f"{key}={each.default!r}" for key, each in signature(function).parameters.items() if key != "seed"]
         words[name] = f"{(getdoc(function) or '').splitlines()[0]} Options: {', '.join(options)}."
-    words["FILE.py:NAME"] = "Your own: def NAME(seed: int, ...) -> gradlab.Task; or package.module:NAME."
+    words["FILE.py:NAME"] = "Your own function: def NAME(seed: int, ...) -> gradlab.Task. Also package.module:NAME."
     print_word_list(words, "tasks", as_json=json)

@@ -1,4 +1,4 @@
-"""What run and sweep do around a training: show progress, stop on signals, keep stdout for the result."""
+"""A training session of `run` or `sweep`: show progress, stop on signals, keep stdout for the result."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def training_session(progress: TrainingProgress | None) -> Iterator[Stop]:
-    """Yield what Ctrl-C and SIGTERM ask to stop the training; close the progress when that ends.
+    """Yield the `Stop` that Ctrl-C and SIGTERM request, and close the progress at the end.
 
-    What a user's task prints goes to stderr.
+    The output of a user's task goes to stderr.
 
     Raises:
-        Interrupted: a signal came.
+        Interrupted: a signal arrived.
     """
     from gradlab import startup
     from gradlab.terminal.signals import stop_on_signals
@@ -34,12 +34,12 @@ def training_session(progress: TrainingProgress | None) -> Iterator[Stop]:
 
 
 def progress_display() -> ProgressBar | ProgressLines:
-    """Return a bar where stderr is a terminal, and lines of text elsewhere."""
+    """Return a bar if stderr is a terminal, and lines of text if not."""
     from rich.console import Console
 
     from gradlab.terminal.progress import ProgressBar, ProgressLines
 
     console = Console(stderr=True)
-    # FORCE_COLOR makes no terminal of a log file
+    # with FORCE_COLOR, rich takes a log file for a terminal
     is_terminal = console.is_terminal and sys.stderr and sys.stderr.isatty()
     return ProgressBar(console) if is_terminal else ProgressLines(print_message)

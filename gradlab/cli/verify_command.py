@@ -1,4 +1,4 @@
-"""gradlab verify: claims about zero_grad(), measured."""
+"""gradlab verify: test common claims about zero_grad()."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 @app.command()
 def verify(
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="This claim alone; may be given several times.")
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Test this claim. Repeat for more claims. Default: all."),
     ] = None,
     json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="The answers only: no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answers: no progress.")] = False,
 ) -> None:
-    """Test what is said of zero_grad(), live: each claim holds, holds when …, or does not hold."""
+    """Test common claims about zero_grad()."""
     from gradlab import verify as claims
     from gradlab.terminal.claim_results import claim_block, claims_line
 
@@ -44,7 +45,7 @@ def verify(
 
 
 def _progress(text: str) -> AbstractContextManager[object]:
-    """Show on a terminal what is measured, as long as that lasts; elsewhere print it as a line."""
+    """Show the claim under test: as a status on a terminal, as a line elsewhere."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -1,1 +1,1 @@
-"""What a terminal shows: tables, progress, signals. It returns text and prints nothing."""
+"""Terminal: tables, progress and signals. Functions return text; they print nothing."""

@@ -1,4 +1,4 @@
-"""What a terminal shows of claims that were measured: the answer and the numbers of each, and the count of all."""
+"""Claims on a terminal: answer and numbers of every claim, and the totals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gradlab.verify import ClaimResult
 
 COLOURS = {"holds": "green", "holds when": "yellow", "does not hold": "red", "skipped": "cyan"}
-WORDS = {  # of one claim, of several
+WORDS = {  # for one claim, for several
     "holds": ("holds", "hold"),
     "holds when": ("holds when …", "hold when …"),
     "does not hold": ("does not hold", "do not hold"),
@@ -29,10 +29,10 @@ WORDS = {  # of one claim, of several
 
 
 def claim_block(finding: ClaimResult) -> Group:
-    """Return what was found of a claim: its name, its statement, the answer and the numbers it rests on."""
+    """Return the name of a claim, its statement, the answer and the measured numbers."""
     answer = Text(finding.answer, COLOURS.get(finding.kind, "bold red"))
     if not finding.ok:
-        answer.append(f"\nbut the documented answer is: {finding.documented}", "bold red")
+        answer.append(f"\nThe documented answer is: {finding.documented}", "bold red")
     figures = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     figures.add_column(justify="right", no_wrap=True)
     figures.add_column(style="dim")
@@ -43,7 +43,7 @@ def claim_block(finding: ClaimResult) -> Group:
 
 
 def claims_line(findings: Sequence[ClaimResult]) -> Text:
-    """Return how many claims hold, hold when …, or do not hold, and whether that is as documented."""
+    """Return the number of claims per answer, and whether all answers are as documented."""
     kinds = Counter(finding.kind for finding in findings)
     parts = [f"{n} {words[n > 1]}" for kind, words in WORDS.items() if (n := kinds[kind])]
     wrong = [finding.name for finding in findings if not finding.ok]
@@ -53,7 +53,7 @@ def claims_line(findings: Sequence[ClaimResult]) -> Text:
 
 
 def _figure_text(value: float | str) -> str:
-    """Return a number in four significant digits, and a count or a word as it is."""
+    """Return a number with four significant digits. Counts and words stay unchanged."""
     if isinstance(value, str):
         return value
     return f"{value:,}" if isinstance(value, int) else number_text(value)

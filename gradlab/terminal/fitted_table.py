@@ -1,4 +1,4 @@
-"""Tables that fit the width of a terminal, and the colours and text of their cells."""
+"""Tables that fit the width of a terminal, with colours and number formats."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ COLOURS = {
 
 
 def literal_text(content: str, style: str = "") -> Text:
-    """Return the content as it is: no markup of rich, and nothing that a terminal obeys."""
+    """Return the content without rich markup or terminal commands."""
     return Text(printable(content), style)
 
 
 def coloured(word: str, text: str = "") -> Text:
-    """Return a verdict or a status in its colour, or another text in that colour."""
+    """Return a verdict or a status, or another text, in the colour of the verdict or status."""
     return literal_text(text or word, COLOURS.get(word, ""))
 
 
 def number_text(value: float | None) -> str:
-    """Return a number in four significant digits, and "" for None."""
+    """Return a number with four significant digits, "" for None."""
     return "" if value is None else f"{value:.4g}"
 
 
@@ -48,9 +48,9 @@ def fitted_table(
     numbers: Sequence[str],
     identifying: Sequence[str] = (),
 ) -> Table:
-    """Return the table of these columns, without as many of the optional ones as do not fit, the first ones first.
+    """Return a table that fits `width`. Optional columns are dropped until it does, in the order given.
 
-    Lines that differ in the `identifying` columns stay different: a column that they need is kept, and text folds.
+    Lines that differ in the `identifying` columns stay different: needed columns are kept, and their text wraps.
     """
     shown = list(columns)
     for name in optional:
@@ -68,11 +68,11 @@ def fitted_table(
 
 
 def needed_width(columns: Sequence[str], lines: Sequence[dict[str, Text]]) -> int:
-    """Return how many columns of the terminal a table of these columns takes."""
+    """Return the width of a table with these columns, in characters."""
     cells = {name: [part for line in lines for part in line[name].split()] for name in columns}
     return sum(2 + max([len(name), *(part.cell_len for part in cells[name])]) for name in columns)
 
 
 def _different(lines: Sequence[dict[str, Text]], names: Sequence[str]) -> int:
-    """Return how many of the lines differ in these columns."""
+    """Return the number of lines that differ in these columns."""
     return len({tuple(line[name].plain for name in names) for line in lines})

@@ -1,4 +1,4 @@
-"""The lists of runs, of sweeps, and of names with their meaning."""
+"""Lists of runs, of sweeps, and of names with their meaning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run_list(records: Iterable[RunRecord], width: int) -> Group:
-    """Return a table of runs; if it does not fit `width` columns, one table per experiment, with fewer columns.
+    """Return a table of runs. If it exceeds `width`, return one table per experiment with fewer columns.
 
     Runs that differ in mode, seed or lr have different lines at any width.
     """
@@ -48,7 +48,7 @@ def run_list(records: Iterable[RunRecord], width: int) -> Group:
 
 
 def sweep_list(sweeps: Iterable[tuple[SweepRecord, int]], width: int) -> Table:
-    """Return a table of sweeps and how many of their runs are done; a narrow one has fewer columns."""
+    """Return a table of sweeps and their numbers of finished runs. A narrow one has fewer columns."""
     shown = ["sweep of", "axes", "status", "runs", "started"]
     lines = [
         {
@@ -64,10 +64,10 @@ def sweep_list(sweeps: Iterable[tuple[SweepRecord, int]], width: int) -> Table:
 
 
 def word_list(words: dict[str, str]) -> Table:
-    """Return a table of names and what they mean."""
+    """Return a table of names and their meanings."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, meaning in words.items():
         table.add_row(Text(name), Text(meaning))
     return table

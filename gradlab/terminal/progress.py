@@ -1,4 +1,4 @@
-"""The progress of runs and sweeps while they train: a bar on a terminal, elsewhere a line of text now and then."""
+"""Progress of runs and sweeps: a bar on a terminal, a line of text every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
     from gradlab.analysis.results import Result
 
-NARROW = 60  # columns below which there is no room for a bar
+NARROW = 60  # columns; a bar needs more
 INTERVAL = 10.0  # seconds between two lines
 
 
 class Status(NamedTuple):
-    """How far a training is."""
+    """A point in a training, and its texts."""
 
     done: float
-    total: float | None  # where it is known
-    what: str  # is trained, before the bar
-    measured: list[str]  # rate and time left, behind the bar
-    narrow: str  # all of it, where there is no room for a bar
-    line: str  # all of it, in a log file
+    total: float | None  # None if unknown
+    what: str  # text before the bar
+    measured: list[str]  # rate and time left, after the bar
+    narrow: str  # the whole text on a narrow terminal, without a bar
+    line: str  # the whole text in a log file
 
 
 class ProgressBar:
-    """On a terminal: one line with a bar, the rate and the time left, which disappears at the end."""
+    """One line on a terminal with a bar, the rate and the time left. It disappears at the end."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, TextColumn
@@ -45,7 +45,7 @@ class ProgressBar:
         self.progress.start()
 
     def update(self, status: Status) -> None:
-        """Show how far it is."""
+        """Show the status."""
         self.progress.update(
             self.task,
             description=status.what,
@@ -58,7 +58,7 @@ class ProgressBar:
     begin = update
 
     def log(self, text: str) -> None:
-        """Show nothing: the table shows at the end what a log file holds line by line."""
+        """Show nothing: the table at the end has these lines."""
 
     def print(self, text: str) -> None:
         """Print a message above the bar."""
@@ -70,28 +70,28 @@ class ProgressBar:
 
 
 class ProgressLines:
-    """In a log file: a line of text every ten seconds, and one when a run ends."""
+    """A line of text every ten seconds, and one at the end of every run, for a log file."""
 
     def __init__(self, print_message: Callable[[str], object]) -> None:
         self.print = self.log = print_message
         self.due = 0.0
 
     def begin(self, _status: Status) -> None:
-        """Wait until the first line is due."""
+        """Start the interval before the first line."""
         self.due = time.monotonic() + INTERVAL
 
     def update(self, status: Status) -> None:
-        """Print how far it is, if a line is due."""
+        """Print the status if a line is due."""
         if (now := time.monotonic()) >= self.due:
             self.due = now + INTERVAL
             self.print(status.line)
 
     def close(self) -> None:
-        """Do nothing: no line has to be removed."""
+        """Do nothing."""
 
 
 class TrainingProgress(Progress):
-    """What a command shows of a training."""
+    """The progress of a training on one display."""
 
     def __init__(self, display: ProgressBar | ProgressLines) -> None:
         self.display = display
@@ -101,21 +101,21 @@ class TrainingProgress(Progress):
         self.display.print(text)
 
     def close(self) -> None:
-        """Remove what is left on the screen."""
+        """Remove the bar from the screen."""
         self.display.close()
 
 
 class RunProgress(TrainingProgress):
-    """Which of an experiment's runs are under way, the steps per second, and the time left for all runs."""
+    """The current runs of an experiment, the steps per second, and the time left for all runs."""
 
     def __init__(self, display: ProgressBar | ProgressLines, runs: int) -> None:
         super().__init__(display)
         self.runs = runs
         self.ended = 0
-        self.at_once = 1  # runs that are under way
+        self.at_once = 1  # runs that train together
         self.what = ""
-        self.steps: int | None = None  # of a run, where that is known
-        self.done = self.before = 0  # steps of a run, and those that a resumed run had done already
+        self.steps: int | None = None  # per run, None if unknown
+        self.done = self.before = 0  # steps of a run, and those before it was resumed
         self.start = time.monotonic()
 
     def on_start(
@@ -127,26 +127,26 @@ class RunProgress(TrainingProgress):
         done_steps: int = 0,
         done_runs: int = 0,  # noqa: ARG002 - only for sweeps
     ) -> None:
-        """Show the run or the stack that starts."""
+        """Show the start of a run or stack."""
         self.what, self.at_once = title, runs
         self.steps, self.done, self.before = steps, done_steps, done_steps
         self.start = time.monotonic()
         self.display.begin(self.status)
 
     def on_progress(self, steps: int, done_runs: float = 0.0) -> None:  # noqa: ARG002 - only for sweeps
-        """Show how far it is."""
+        """Show the number of steps so far."""
         self.done = steps
         self.display.update(self.status)
 
     def on_end(self, result: Result) -> None:
-        """Count the run, and show how it ended unless it was done before."""
+        """Count the run, and show its status unless it was reused."""
         self.ended += 1
         if not result.cached:
             self.display.log(f"{self.ended}/{self.runs} {result.mode} seed {result.seed}: {result.status}")
 
     @property
     def status(self) -> Status:
-        """How far all runs are; the time left assumes that the others take as long as this one."""
+        """The status of all runs. The time left assumes that the others take as long as this one."""
         new = self.done - self.before
         rate = self.at_once * new / max(time.monotonic() - self.start, 1e-3)
         speed = f"{rate:,.0f} {'run-' * (self.at_once > 1)}steps/s"
@@ -162,29 +162,29 @@ class RunProgress(TrainingProgress):
 
 
 class SweepProgress(TrainingProgress):
-    """How many runs of a sweep are done, the steps of all runs per second, and the time left."""
+    """The finished runs of a sweep, the steps of all runs per second, and the time left."""
 
     def __init__(self, display: ProgressBar | ProgressLines) -> None:
         super().__init__(display)
         self.total = self.steps = 0
         self.done = 0.0
-        self.first: tuple[float, int, float] | None = None  # when steps were reported first, how many, and runs done
+        self.first: tuple[float, int, float] | None = None  # time, steps and runs at the first report
 
     def on_start(
         self,
-        title: str,  # noqa: ARG002 - a sweep is shown by its number of runs
+        title: str,  # noqa: ARG002 - a sweep shows its number of runs
         runs: int,
         steps: int | None = None,  # noqa: ARG002 - differs between runs
         *,
         done_steps: int = 0,  # noqa: ARG002 - only for single runs
         done_runs: int = 0,
     ) -> None:
-        """Show the sweep that starts."""
+        """Show the start of the sweep."""
         self.total, self.steps, self.done, self.first = runs, 0, float(done_runs), None
         self.display.begin(self.status)
 
     def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
-        """Show how far it is; the time before the first steps, when processes start, does not count for the rate."""
+        """Show the number of runs so far. The rate leaves out the start of the processes."""
         self.steps, self.done = steps, done_runs
         if steps and self.first is None:
             self.first = time.monotonic(), steps, done_runs
@@ -192,7 +192,7 @@ class SweepProgress(TrainingProgress):
 
     @property
     def status(self) -> Status:
-        """How far the sweep is; without rate and time left until a second has been measured."""
+        """The status of the sweep. Rate and time left appear after one second."""
         count = f"{int(self.done):,}/{self.total:,}"
         start, steps, done = self.first or (math.inf, 0, 0.0)
         seconds = time.monotonic() - start

@@ -1,4 +1,4 @@
-"""What a terminal shows when runs have ended: a table of losses and verdicts, epoch means, failed expectations."""
+"""Results of runs on a terminal: a table of losses and verdicts, epoch means, failed expectations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.text import Text
 from gradlab.analysis import curves
 from gradlab.analysis.intervals import paired_difference
 from gradlab.terminal.fitted_table import coloured, fitted_table, literal_text, needed_width, number_text
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,17 +23,14 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Checked, Result
     from gradlab.rows import Row
 
-DIFFERENCE = (
-    "− {mode}: mean difference in the loss of the last epoch over {seeds} pairs of one seed, with its 95 % interval; "
-    "* where that leaves out 0"
-)
-MOST_EPOCHS = 10  # of which the mean losses are shown line by line
+DIFFERENCE = "− {mode}: last-epoch loss minus {mode}'s, paired by seed (n={seeds}), ±95 % CI; * if the CI excludes 0"
+MOST_EPOCHS = 10  # epochs whose mean losses are printed line by line
 
 
 def run_table(results: Sequence[Result], width: int) -> Table:
-    """Return the table of runs: a line a mode; of several seeds the medians, and how many got which verdict.
+    """Return the table of runs, one line per mode: medians over seeds, and the number of runs per verdict.
 
-    Where `width` columns are too few for all of it, the less important columns are left out first.
+    If the table exceeds `width`, the least important columns are dropped.
     """
     seeds = len({result.seed for result in results})
     by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
@@ -41,9 +39,9 @@ def run_table(results: Sequence[Result], width: int) -> Table:
     optional = ["best", "first", "last", "curve", *([difference] if difference else [])]
     shown = ["mode", "first", "last", "best", "last epoch", *([difference] if difference else []), "curve", "verdict"]
     if all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
-        shown.remove("last epoch")  # an epoch is one batch
+        shown.remove("last epoch")  # every epoch is one batch
         optional.remove("last")
-    for curve_width in (16, 8):  # a shorter curve goes before a column
+    for curve_width in (16, 8):  # shorten the curve before dropping a column
         lines = [_cells(runs, curve_width) | {difference: _difference(runs, first)} for runs in by_mode]
         if needed_width(shown, lines) <= width:
             break
@@ -58,7 +56,7 @@ def run_table(results: Sequence[Result], width: int) -> Table:
 
 
 def epoch_lines(results: Sequence[Result]) -> list[str]:
-    """Return the mean loss of each epoch in words, mode after mode; nothing where that would be too many lines."""
+    """Return the mean loss of every epoch as lines of text. Return none for several seeds or many epochs."""
     if len({result.seed for result in results}) > 1:
         return []
     lines = []
@@ -70,10 +68,10 @@ def epoch_lines(results: Sequence[Result]) -> list[str]:
 
 
 def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
-    """Return a line for each expectation that failed, or one that says that all hold."""
+    """Return one line per failed expectation, or one line if all are met."""
     failed = [each for each in checked if not each.ok]
     if checked and not failed:
-        return [Text(f"{len(checked)} expectations hold", "green")]
+        return [Text(f"{len(checked)} of {counted(len(checked), 'expectation')} met", "green")]
     return [
         literal_text(
             f"expected {each.mode} seed {each.seed}: {each.key} = {each.expected}, got {_got_text(each.got)}",
@@ -84,7 +82,7 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """Return `values` as a line of blocks, low to high within itself; × where they are not finite."""
+    """Return `values` as a line of blocks between their own minimum and maximum. × marks nan and inf."""
     last = len(values) - 1
     cells = list(values)
     if len(values) > width:
@@ -119,7 +117,7 @@ def _cells(runs: Sequence[Result], curve_width: int) -> dict[str, Text]:
 
 
 def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
-    """Return how much the mode's last epoch lies above that of the first mode, over pairs of one seed."""
+    """Return the last-epoch loss minus the first mode's, paired by seed, with its interval."""
     if runs is first:
         return Text("")
     seeds = _common_seeds(runs, first)
@@ -133,19 +131,19 @@ def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
 
 
 def _common_seeds(runs: Sequence[Result], first: Sequence[Result]) -> list[int]:
-    """Return the seeds of which both have rows."""
+    """Return the seeds for which both modes have rows."""
     these, those = ({run.seed for run in each if run.rows} for each in (runs, first))
     return sorted(these & those)
 
 
 def _span(counts: Iterable[int]) -> str:
-    """Return what all counts are, or their range."""
+    """Return the common count, or the range of the counts."""
     found = sorted(counts)
     return f"{found[0]}" if found[0] == found[-1] else f"{found[0]} to {found[-1]}"
 
 
 def _verdicts(runs: Sequence[Result]) -> Text:
-    """Return the verdict of all runs, or a line for each with its count; a run that is not done has its status."""
+    """Return the verdict of all runs, or every verdict with its count. Unfinished runs show their status."""
     counts = Counter(run.verdict if run.status == "done" and run.verdict else run.status for run in runs)
     lines = [coloured(word, word if len(counts) == 1 else f"{word} {n}") for word, n in counts.most_common()]
     return Text("\n").join(lines)
@@ -156,7 +154,7 @@ def _last_epoch(rows: Sequence[Row]) -> float | None:
 
 
 def _median(values: Iterable[float | None]) -> float | None:
-    """Return the median of the values that are not None; of several, NaN counts as the largest."""
+    """Return the median of the values that are not None. NaN counts as the largest value."""
     found = [value for value in values if value is not None]
     if len(found) < 2:
         return found[0] if found else None
@@ -165,7 +163,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 def _median_levels(runs: Sequence[Sequence[Row]]) -> list[float]:
     levels = [curves.levels(rows) for rows in runs if rows]
-    return [_median(at_step) or 0.0 for at_step in zip(*levels, strict=False)]  # as long as the shortest
+    return [_median(at_step) or 0.0 for at_step in zip(*levels, strict=False)]  # cut to the shortest
 
 
 def _one_decimal(loss: float) -> str:

@@ -1,4 +1,4 @@
-"""What a terminal shows of a measured sharpness: λ of each seed, and the largest stable lr of each mode."""
+"""Sharpness on a terminal: λ of every seed, and the largest stable lr of every mode."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def sharpness_table(report: SharpnessReport, width: int) -> Group:
-    """Return λ of each seed and their median, the largest stable lr of each mode, and the notes on them."""
+    """Return λ of every seed and their median, the largest stable lr of every mode, and notes."""
     seeds = Table(box=None, show_header=False)
     seeds.add_column()
     seeds.add_column(justify="right", no_wrap=True)
@@ -24,12 +24,12 @@ def sharpness_table(report: SharpnessReport, width: int) -> Group:
         seeds.add_row(Text(f"seed {seed}"), Text(number_text(found.eigenvalue)))
     if len(report.seeds) > 1:
         seeds.add_row(Text("median", "bold"), Text(number_text(report.eigenvalue), "bold"))
-    shown = ["mode", "largest stable lr", "lr here"]
+    shown = ["mode", "largest stable lr", "lr used"]
     lines = [
         {"mode": literal_text(each.mode), shown[1]: Text(_largest(each), "bold"), shown[2]: _lr_here(each)}
         for each in report.bounds
     ]
-    table = fitted_table(shown, ["lr here"], lines, width, numbers=shown[1:])
+    table = fitted_table(shown, ["lr used"], lines, width, numbers=shown[1:])
     notes = [literal_text(note, "dim") for note in report.notes()]
     head = Text("λ, the largest eigenvalue of the Hessian at the initial weights", "bold")
     return Group(head, seeds, Text(""), table, *([Text("")] if notes else []), *notes)
@@ -37,7 +37,7 @@ def sharpness_table(report: SharpnessReport, width: int) -> Group:
 
 def _largest(bound: LrBound) -> str:
     if bound.largest_stable_lr is None:
-        return "not known"
+        return "unknown"
     return {0.0: "none", math.inf: "any"}.get(bound.largest_stable_lr, number_text(bound.largest_stable_lr))
 
 

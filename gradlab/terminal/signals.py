@@ -1,4 +1,4 @@
-"""Signals during training: the first one stops it after the current step, the second one ends the process at once."""
+"""Signals during training: the first stops it after the current step, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(BaseException):
-    """A signal ended the command; the message that the user reads, and the exit status."""
+    """A signal ended the command, with this message and exit status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message, status)
@@ -27,11 +27,11 @@ class Interrupted(BaseException):
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Yield a `Stop` that Ctrl-C and SIGTERM ask for.
+    """Yield a `Stop` that Ctrl-C and SIGTERM request.
 
     Raises:
-        Interrupted: training stopped after a step, or a signal came while none was under way; the status is 130 for
-            Ctrl-C and 143 for SIGTERM.
+        Interrupted: a signal stopped the training, after a step or between steps. The status is 130 for Ctrl-C and
+            143 for SIGTERM.
     """
     from gradlab.runs import Stop, StoppedError
 
@@ -44,7 +44,7 @@ def stop_on_signals() -> Iterator[Stop]:
         received.append(number)
         stop.requested = True
         if not stop.checked_after_steps:
-            raise Interrupted("stopped; the same command trains what is missing", 128 + number)
+            raise Interrupted("Stopped. Run the same command to continue.", 128 + number)
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -53,11 +53,11 @@ def stop_on_signals() -> Iterator[Stop]:
         raise Interrupted(str(stopped), 128 + received[0]) from None
     finally:
         for number, handler in before.items() if not received else ():
-            signal.signal(number, handler)  # once one has come, the process is about to end: a second ends it at once
+            signal.signal(number, handler)  # after a signal, keep ours: a second one ends the process
 
 
 def _end_at_once(status: int) -> NoReturn:
-    """End the process without a message; a terminal gets back the cursor that a bar has hidden."""
+    """End the process without a message. On a terminal, show the cursor again, which a bar has hidden."""
     if sys.stderr and sys.stderr.isatty() and select.select([], [sys.stderr], [], 0)[1]:
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")
     os._exit(status)

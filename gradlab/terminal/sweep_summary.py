@@ -1,4 +1,4 @@
-"""What a terminal shows of a sweep: its axes, its runs and how they ended."""
+"""A sweep on a terminal: its axes, its runs and their verdicts."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
-    """Return what a sweep was and how its runs ended, a line or a few each."""
+    """Return the axes of a sweep, its number of runs, and the number of runs per verdict, as lines."""
     axes = " × ".join(_axis_text(axis) for axis in record.axes)
     modes = counted(len(record.modes), "mode") + " × " if record.modes else ""
     runs = f"{modes}{counted(len(record.seeds), 'seed')}: {counted(record.runs, 'run')}"
     endings = Text(", ").join(coloured(word, f"{word} {count:,}") for word, count in ended.items())
     lines = [literal_text(axes), Text(runs), endings]
     if missing := record.runs - sum(ended.values()):
-        lines.append(Text(f"{missing:,} of them missing", "bold red"))
+        lines.append(Text(f"{missing:,} missing", "bold red"))
     if record.rate:
         lines.append(Text(f"{record.rate:,.0f} run-steps/s"))
     return lines
 
 
 def _axis_text(axis: dict[str, Any]) -> str:
-    """Return an axis in words: its ends and how many values it has, or the values where they are few."""
+    """Return an axis as text: up to 4 values, or its ends and the number of values."""
     values = axis["values"]
     if len(values) <= 4:
         return f"{axis['key']} {', '.join(map(str, values))}"

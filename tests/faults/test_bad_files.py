@@ -264,7 +264,7 @@ def test_markup_in_the_name_of_a_mode_is_text() -> None:
         assert answer.exit_code == 0, (command, answer.output, answer.exception)
     shown = CliRunner().invoke(app, ["show", "runs/line"], env={"COLUMNS": "200"}).stdout
     assert "a[red].py:f" in shown
-    assert "− a[red].py:f: mean difference" in " ".join(shown.split())
+    assert "− a[red].py:f: last-epoch loss minus" in " ".join(shown.split())
 
 
 def test_a_hostile_experiment_is_refused_without_raw_signs() -> None:

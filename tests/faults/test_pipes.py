@@ -98,7 +98,7 @@ def test_a_fresh_interpreter_bears_closed_streams() -> None:
 @pytest.mark.parametrize("command", ["list", "list --json", "show runs", "export runs", "--help", "run --help"])
 def test_a_full_disk_behind_stdout_is_an_error_of_one_line(command: str, full_disk: int) -> None:
     ended = gradlab(*command.split(), stdout=full_disk)
-    assert (ended.status, ended.stderr) == (2, "standard output: No space left on device\n")
+    assert (ended.status, ended.stderr) == (2, "Cannot write to stdout: No space left on device\n")
 
 
 def test_the_log_of_a_run_with_closed_streams_holds_only_rows() -> None:

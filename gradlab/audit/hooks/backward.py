@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
-<<<<<<< HEAD
-    """Record when a backward pass begins and ends, and whether its loss was scaled by a GradScaler."""
-=======
     """Record the start and end of backward passes, and whether a GradScaler scaled the loss."""
->>>>>>> w-audit
     from torch import autograd
     from torch.amp.grad_scaler import GradScaler
 

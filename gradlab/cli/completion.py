@@ -1,0 +1,25 @@
+"""Names that a shell completes: modes, tasks and experiments, listed without importing torch."""
+
+from __future__ import annotations
+
+
+def complete_mode(incomplete: str) -> list[tuple[str, str]]:
+    """Return the modes with this prefix and their meaning. Families such as decay:K get an example number."""
+    from gradlab.modes import WORDS
+
+    modes = {word.replace("K", "0.9").replace("N", "4"): meaning for word, meaning in WORDS.items() if "." not in word}
+    return [(name, meaning) for name, meaning in modes.items() if name.startswith(incomplete)]
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """Return the built-in tasks with this prefix."""
+    from gradlab.tasks import BUILT_IN
+
+    return [name for name in BUILT_IN if name.startswith(incomplete)]
+
+
+def complete_experiment(incomplete: str) -> list[str]:
+    """Return the shipped experiments with this prefix."""
+    from gradlab.experiment import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
