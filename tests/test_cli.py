@@ -607,7 +607,7 @@ def test_plot_without_any_theory_writes_nothing(trained: Path) -> None:
     answer = gives("plot", str(trained), "-o", "a.png", "--theory", exit_status=2)
     assert answer.stderr == (
         "No theory to draw: an epoch has several batches\n"
-        "Theory needs full batches, squared error and plain SGD: gradlab run straight_line_mse\n"
+        "Theory needs full batches, squared error and plain SGD; try gradlab run straight_line_mse\n"
     )
     assert not Path("a.png").exists()
 

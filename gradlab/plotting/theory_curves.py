@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 NOT_RECORDED = "an older gradlab trained it and did not record the numbers for theory"
-ADVICE = "Theory needs full batches, squared error and plain SGD: gradlab run straight_line_mse"
+ADVICE = "Theory needs full batches, squared error and plain SGD; try gradlab run straight_line_mse"
 
 
 class _Prediction(NamedTuple):
