@@ -148,7 +148,7 @@ def test_workers_and_dask_exclude_one_another() -> None:
     command = ["sweep", "--task", "noisy_line", "--vary", "lr=0.1,0.2", "--dask", "here:1", "--workers", "2"]
     answer = CliRunner().invoke(app, command, prog_name="gradlab")
     assert (answer.exit_code, answer.stderr) == (
-        2, "--workers and --dask: train on this machine or on a cluster, not both\n",
+        2, "--workers and --dask exclude each other: --workers trains on this machine, --dask on a cluster\n",
     )  # fmt: skip
 
 

@@ -219,7 +219,7 @@ def test_paired_differences_lie_in_the_published_intervals(name: str, kept: int)
     finding = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
     told = {
         {"halved": "halve_grad", "clear_now_and_then": "own_mode.py:clear_now_and_then"}.get(mode, mode): (mean, half)
-        for mode, mean, half in re.findall(r"([\w:.]+) ([−+][\d.]+) ± ([\d.]+)", finding)
+        for mode, mean, half in re.findall(r"([\w:.]+) ([−+][\d.]+) ± ([\d.]*\d)", finding)
         if mode != "no_zero_grad"  # differs too much from seed to seed
     }
     cleared, *others = trained(name, [0, 1, 2], modes=["zero_grad", *told]).items()
