@@ -279,5 +279,5 @@ def _suffix(mean: bool, by_batch: bool) -> str:
 
 def _checked_every(every: int) -> int:
     if every < 1:
-        raise ModeError(f"the number of backward passes per step must be at least 1, got {every}")
+        raise ModeError(f"the number of backward passes per step must be at least 1, got {every}; write accumulate:4")
     return every

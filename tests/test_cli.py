@@ -155,7 +155,7 @@ FAULTS: list[tuple[str, str]] = [
     ("run --out file", "file/diverging_loss cannot be written: Not a directory"),
     ("run --no-such-flag", "No such option: --no-such-flag"),
     ("run digits extra", "unexpected extra argument"),
-    ("plot", "No run folder 'runs'. `gradlab list` shows existing ones."),
+    ("plot", "No runs yet. `gradlab run` trains some."),
     ("plot nowhere", "No run folder 'nowhere'."),
     ("plot file", "'file' is not a folder."),
     ("plot RUNS -o loss.jpg", "loss.jpg: unknown picture format. Use .png, .svg, .pdf."),

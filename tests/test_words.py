@@ -66,9 +66,12 @@ class Passage(NamedTuple):
 
 
 def passages_of_page(file: Path) -> Iterator[Passage]:
-    """Yield the prose of a Markdown page, code left out."""
-    text = re.sub(r"^(```+).*?^\1", lambda found: "\n" * found[0].count("\n"), file.read_text(encoding="utf-8"),
-                  flags=re.MULTILINE | re.DOTALL)  # fmt: skip
+    return passages_of_text(file, file.read_text(encoding="utf-8"))
+
+
+def passages_of_text(file: Path, text: str) -> Iterator[Passage]:
+    """Yield the prose of a Markdown page, without code blocks."""
+    text = re.sub(r"^(```+).*?^\1", lambda found: "\n" * found[0].count("\n"), text, flags=re.MULTILINE | re.DOTALL)
     begin, lines = 1, list[str]()
     for number, line in enumerate([*text.splitlines(), ""], 1):
         code = line.startswith("    ") and not re.match(r"\s+([*-]|\d+\.) ", line) and not lines
@@ -86,18 +89,28 @@ def passages_of_page(file: Path) -> Iterator[Passage]:
 
 
 def passages_of_module(file: Path) -> Iterator[Passage]:
-    """Yield docstrings, comments and strings of a module; a string counts as prose where it has several words."""
-    source = file.read_text(encoding="utf-8")
+    return passages_of_source(file, file.read_text(encoding="utf-8"))
+
+
+def passages_of_source(file: Path, source: str) -> Iterator[Passage]:
+    """Yield docstrings, comments and strings of a module; a string of several words counts as prose."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
             parts = [str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values]
             yield Passage(file, node.lineno, "".join(parts))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.count(" ") > 1:
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             for offset, paragraph in paragraphs(node.value):
                 yield Passage(file, node.lineno + offset, paragraph)
+    comments: list[tuple[int, str]] = []  # each with its first line; whole lines in a row are one
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT and not re.match(r"# (noqa|type:|fmt:|pragma)", token.string):
-            yield Passage(file, token.start[0], token.string.lstrip("# "))
+            line, text = token.start[0], token.string.lstrip("# ")
+            whole = token.line.lstrip().startswith("#")
+            if whole and comments and comments[-1][0] + comments[-1][1].count("\n") + 1 == line:
+                comments[-1] = comments[-1][0], f"{comments[-1][1]}\n{text}"
+            else:
+                comments.append((line, text))
+    yield from (Passage(file, line, text.replace("\n", " ")) for line, text in comments)
 
 
 def paragraphs(text: str) -> Iterator[tuple[int, str]]:
@@ -138,9 +151,21 @@ def faults_of(passages: Iterator[Passage]) -> list[str]:
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
 def test_pages_are_in_plain_words(file: Path) -> None:
-    assert faults_of(passages_of_page(file)) == []
+    if faults := faults_of(passages_of_page(file)):
+        pytest.fail("\n".join(faults), pytrace=False)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_modules_are_in_plain_words(file: Path) -> None:
-    assert faults_of(passages_of_module(file)) == []
+    if faults := faults_of(passages_of_module(file)):
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
+def test_a_planted_phrase_is_reported_with_file_and_line() -> None:
+    page, module = ROOT / "docs" / "planted.md", PACKAGE / "planted.py"
+    text = "A run.\n\nIt is trained anew.\n" + " ".join(["word"] * 31) + ".\n"
+    found = faults_of(passages_of_text(page, text))
+    assert [each.partition(": ")[0] for each in found] == ["docs/planted.md:3", "docs/planted.md:3"]
+    source = '"""A module."""\n# It stands\n# amid others.\nX = "so many"\n'
+    found = faults_of(passages_of_source(module, source))
+    assert [each.partition(":")[2].partition(":")[0] for each in found] == ["4", "2"]

@@ -59,6 +59,8 @@ def group_at(path: Path) -> RunGroup:
     if not found.runs and path.is_dir() and (newest := store.experiments(path)):
         found = newest_group(newest[0])
     if not found.runs:
+        if path == store.RUNS and (path.is_dir() or not exists):
+            raise StoreError("No runs yet. `gradlab run` trains some.")
         name = f"'{shortened(path, 300)}'"
         if path.is_dir():
             raise StoreError(f"No runs in {name}. {_HINT}")

@@ -38,7 +38,8 @@ def list_(out: options.Out = options.RUNS, json: options.Json = False) -> None:
     elif runs or sweeps:
         _print_tables([record for _, record, _ in runs], [(record, done) for _, record, done in sweeps])
     elif not damaged:
-        print_message(f"No runs under {out}. `gradlab run` trains some.")
+        to = "" if out == options.RUNS else f" --out {out}"
+        print_message(f"No runs under {out}. `gradlab run{to}` trains some.")
     print_messages([lack for _, _, lack in runs if lack])
     if damaged and json:
         raise typer.Exit(AT_FAULT)

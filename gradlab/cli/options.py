@@ -27,14 +27,19 @@ Out = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="Retrain finished runs. Default: reuse them.")]
 Plot = Annotated[
     list[Path] | None,
-    typer.Option("--plot", metavar="FILE", help="Also draw to FILE (.png, .svg or .pdf). Repeat for more files."),
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Also draw to FILE (.png, .svg or .pdf); repeat for more files. Default: no picture.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result: no progress, no hints.")]
 ExperimentName = Annotated[
     str | None,
     typer.Argument(
         metavar="EXPERIMENT",
-        help="Use this experiment: a TOML file or a shipped name. Default: diverging_loss, or the --task alone.",
+        help="Use this experiment: a TOML file or a shipped name. Default: diverging_loss; with --task, "
+        "an experiment of that task.",
         autocompletion=complete_experiment,
     ),
 ]
@@ -59,7 +64,7 @@ EXPERIMENT_OPTIONS: dict[str, tuple[Any, str, Any]] = {
         metavar="N", help="Set the task's batch size. Default: the experiment's.")),
     "seed": (list[int], "seeds", typer.Option(
         metavar="SEED",
-        help="Random seed; repeat to plot the median and range. Default: the experiment's.")),
+        help="Use this random seed; repeat to plot the median and range. Default: the experiment's.")),
     "seeds": (int, "", typer.Option(
         metavar="N", help="Use the seeds 0 to N-1. Default: the experiment's.", min=1, max=100_000)),
     "set_": (list[str], "", typer.Option(
@@ -67,7 +72,7 @@ EXPERIMENT_OPTIONS: dict[str, tuple[Any, str, Any]] = {
         help="Set a key of the experiment file. Short keys: lr, momentum, batch_size, keep, every.")),
     "engine": (str, "engine", typer.Option(
         metavar="ENGINE",
-        help="Training engine: loop, ensemble (all runs at once) or tensorflow. Default: the experiment's.")),
+        help="Train with this engine: loop, ensemble (all runs at once) or tensorflow. Default: the experiment's.")),
     "device": (str, "device", typer.Option(
         metavar="DEVICE", help="Train on cpu, cuda or mps. Default: the experiment's.")),
 }  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gradlab.errors import printable
@@ -49,9 +51,19 @@ def print_message(text: str) -> None:
     """Print a line to stderr. If stderr is closed, the work continues."""
     try:
         if sys.stderr:  # None if the caller closed it; print would then write to stdout
-            print(printable(text), file=sys.stderr, flush=True)
+            print(_wrapped(printable(text)) if sys.stderr.isatty() else printable(text), file=sys.stderr, flush=True)
     except (OSError, ValueError):
         discard_output(sys.stderr)
+
+
+def _wrapped(text: str) -> str:
+    """Break lines between words to fit the terminal; indented ones, as of tracebacks, stay as they are."""
+    width = get_terminal_size().columns
+    lines = text.splitlines() or [""]
+    return "\n".join(
+        line if line.startswith(" ") else fill(line, width, break_long_words=False, break_on_hyphens=False) or line
+        for line in lines
+    )
 
 
 def print_messages(messages: Sequence[str], most: int = 3) -> None:

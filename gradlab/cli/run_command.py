@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@options.takes_experiment_options(options.EXPERIMENT_OPTIONS.keys() - {"seeds"})
+@options.takes_experiment_options(options.EXPERIMENT_OPTIONS)
 def run(
     experiment: options.ExperimentName = None,
     *,

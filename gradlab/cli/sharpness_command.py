@@ -20,7 +20,9 @@ def sharpness(
     *,
     seed: Annotated[
         list[int] | None,
-        typer.Option(metavar="SEED", help="Random seed; repeat to report the median. Default: the experiment's."),
+        typer.Option(
+            metavar="SEED", help="Use this random seed; repeat to report the median. Default: the experiment's."
+        ),
     ] = None,
     json: options.Json = False,
     **values: Any,
