@@ -12,7 +12,7 @@ from gradlab.cli import app
 from gradlab.cli.help import PANELS
 
 COMMANDS = [name for names in PANELS.values() for name in names]
-WITHOUT_DEFAULT = {"set", "plot"}  # without them, nothing happens
+WITHOUT_DEFAULT = {"set"}
 
 
 def help_of(*words: str, columns: int = 80) -> str:
@@ -60,7 +60,7 @@ SHARED = "mode task optimizer lr steps epochs batch-size seed"
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("run", f"{SHARED} set engine device out plot fresh json quiet"),
+        ("run", f"{SHARED} seeds set engine device out plot fresh json quiet"),
         ("sweep", f"vary {SHARED} seeds set engine device workers dask out plot fresh json quiet"),
         ("sharpness", "mode task batch-size seed set json"),
     ],
