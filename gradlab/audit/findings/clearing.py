@@ -27,20 +27,28 @@ def is_uncleared(trace: str) -> bool:
 
 
 def never_cleared(history: History) -> Iterator[Finding]:
-    """Find optimizers whose gradients are never cleared."""
+    """Find optimizers whose gradients are never cleared, or just once, such as before the loop."""
     for each in history.trained():
-        seen = [measured for measured in each.measured if measured.kept]
-        other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # closures have their own rule
-        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or other:
+        seen = [measured for measured in measured_of(each, lambda trace: not is_cleared(trace)) if measured.kept]
+        of_closures = count(each, lambda trace: "L" in trace).updates  # they have their own rule
+        cleared = count(each, is_cleared)
+        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or of_closures or cleared.updates > 1:
             continue
+        once = f"; it was cleared only before update {cleared.first}" if cleared.updates else ""
         yield Finding(
             "never-cleared",
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}",
-            "optimizer.zero_grad() before each loss.backward()",
+            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}{once}",
+            f"optimizer.zero_grad() {_when_to_clear(each)}",
         )
+
+
+def _when_to_clear(history: OptimizerHistory) -> str:
+    """Return where to clear: before a single pass, or after the step, which keeps several passes together."""
+    several = count(history, lambda trace: backwards_in(trace) > 1).updates
+    return "after each optimizer.step()" if several else "before each loss.backward()"
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
@@ -69,7 +77,9 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
             tuple(each.places_of("zS" if by_call and each.places.get("z") else BACKWARDS + "S")),
             f"{each.kind}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
             f"({counted_measured(shown, seen)})",
-            "clear before loss.backward() or after optimizer.step()",
+            "clear after optimizer.step(), not before it"
+            if count(each, lambda trace: backwards_in(trace) > 1).updates
+            else "clear before loss.backward() or after optimizer.step()",
         )
 
 

@@ -119,7 +119,8 @@ def scaled_by_hand(history: OptimizerHistory) -> bool:
 
 
 def _cleared_at_times(history: OptimizerHistory) -> bool:
-    return any(letter in trace for trace, _ in history.traces() for letter in CLEARED)
+    """Say whether several updates are cleared: once, such as before the loop, is not at times."""
+    return sum(times for trace, times in history.traces() if any(letter in trace for letter in CLEARED)) > 1
 
 
 def _mode_name(kept: float, every: int, *, mean: bool) -> str:
