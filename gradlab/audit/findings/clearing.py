@@ -6,8 +6,10 @@ import re
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, count, counted_measured, measured_of
+from gradlab.audit.findings.parameters import listed
 from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, only, own_part
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +30,15 @@ def is_uncleared(trace: str) -> bool:
 
 def never_cleared(history: History) -> Iterator[Finding]:
     """Find optimizers whose gradients are never cleared, or just once, such as before the loop."""
+    yield from (_never_cleared_in_part(each) for each in history.trained() if _some_are_uncleared(each))
     for each in history.trained():
         seen = [measured for measured in measured_of(each, lambda trace: not is_cleared(trace)) if measured.kept]
         of_closures = count(each, lambda trace: "L" in trace).updates  # they have their own rule
         cleared = count(each, is_cleared)
         if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or of_closures or cleared.updates > 1:
             continue
+        if _some_are_uncleared(each):
+            continue  # reported above
         once = f"; it was cleared only before update {cleared.first}" if cleared.updates else ""
         yield Finding(
             "never-cleared",
@@ -43,6 +48,26 @@ def never_cleared(history: History) -> Iterator[Finding]:
             f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}{once}",
             f"optimizer.zero_grad() {_when_to_clear(each)}",
         )
+
+
+def _never_cleared_in_part(history: OptimizerHistory) -> Finding:
+    seen = history.seen.uncleared
+    of_them = "its gradients" if len(seen.parameters) == 1 else "their gradients"
+    return Finding(
+        "never-cleared",
+        "error",
+        seen.since,
+        tuple(history.places_of("y" if history.places.get("y") else BACKWARDS + "S")),
+        f"{history.kind}: nothing clears {listed(list(seen.parameters.values()))}, so {of_them} add up; only "
+        f"{counted(seen.others, 'other parameter')} of this optimizer {'is' if seen.others == 1 else 'are'} cleared "
+        f"(at {seen.looks} of {seen.looks} measured updates)",
+        f"optimizer.zero_grad() {_when_to_clear(history)}, which clears all parameters",
+    )
+
+
+def _some_are_uncleared(history: OptimizerHistory) -> bool:
+    seen = history.seen.uncleared
+    return bool(seen.parameters) and seen.others > 0
 
 
 def _when_to_clear(history: OptimizerHistory) -> str:

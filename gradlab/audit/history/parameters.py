@@ -48,6 +48,16 @@ class Moved:
 
 
 @dataclass(slots=True)
+class Uncleared:
+    """Parameters that stayed uncleared at every look, while others of the optimizer were cleared at every look."""
+
+    parameters: dict[int, Parameter] = field(default_factory=dict)  # by number, once seen often enough
+    others: int = 0  # number of cleared parameters
+    looks: int = 0
+    since: int = 0  # update of the first look
+
+
+@dataclass(slots=True)
 class NotFinite:
     """Gradients with inf or nan that a step used, so that the weights are not finite either."""
 
@@ -85,6 +95,7 @@ class Parameters:
     silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient yet; by group and index
     all_silent: bool = False  # whether these are all parameters
     moved: dict[tuple[int, int], Moved] = field(default_factory=dict)
+    uncleared: Uncleared = field(default_factory=Uncleared)
     not_finite: NotFinite | None = None
     crossings: list[Crossing] = field(default_factory=list)
     apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time

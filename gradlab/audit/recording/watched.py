@@ -6,11 +6,13 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab.audit.history.keep import ALIKE
 from gradlab.audit.history.trace import Event
 from gradlab.audit.places import user_location
 from gradlab.audit.recording.measurement import UpdateMeasurement
 from gradlab.audit.recording.parameters import ParameterChecks
 from gradlab.audit.recording.samples import Probes, sample
+from gradlab.audit.recording.uncleared import UnclearedParameters
 from gradlab.audit.recording.window import Window
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class WatchedOptimizer:
         self.thread = None if thread is threading.main_thread() else thread.ident
         self.window = Window(UpdateMeasurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
+        self.uncleared = UnclearedParameters(history, namer)
         self.has_gradient = False  # when last checked
         self.step_depth = 0  # running calls of step, which may be nested
         self.step_without_gradient = False  # the running one
@@ -120,6 +123,8 @@ class WatchedOptimizer:
             self._was_found_cleared()
         if not measurement:
             return PassStart(self, groups, grads, [])
+        if self.uncleared.wanted or not empty:
+            self.uncleared.pass_started(grads, first=Event.BACKWARD not in self.window.letters)
         return PassStart(self, groups, grads, [None] * len(self._probes.keys) if empty else self._probes.read(groups))
 
     def end_pass(self, start: PassStart) -> None:
@@ -131,6 +136,7 @@ class WatchedOptimizer:
         self.window.add(Event.CLOSURE_BACKWARD if self.step_depth else Event.BACKWARD, repeated=True)
         if self.window.measurement and grads is not None:
             self.window.measurement.backward_ended(start.samples, self._probes.read(start.groups))
+            self.uncleared.pass_ended(self.parameters)
 
     # Steps
 
@@ -176,7 +182,12 @@ class WatchedOptimizer:
         found, self._found = self._found, None
         if measurement:
             parameters = (p for group in groups for p in group["params"])
-            history.add_measured(measurement.result(history.updates, found or [], parameters, self._probes, lines))
+            measured = measurement.result(history.updates, found or [], parameters, self._probes, lines)
+            history.add_measured(measured)
+            if measured.kept and max(measured.kept) - min(measured.kept) > ALIKE:
+                self.uncleared.wanted = True
+        if self.uncleared.wanted and (measurement or measures_next):
+            self.uncleared.step_ended(self.parameters, measures_next=measures_next)
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
         self.window = Window(UpdateMeasurement(found) if measures_next else None, asks_for_lines, fetched)
