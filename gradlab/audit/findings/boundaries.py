@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings.finding import Finding
+from gradlab.audit.findings.finding import Finding, count
 from gradlab.audit.findings.windows import EPOCHS, accumulating, is_off_by_one
+from gradlab.audit.history.history import MOST_WASTED
+from gradlab.audit.history.keep import emptied_between, gathered_per_update, of_micro_batches
+from gradlab.audit.history.trace import own_part
 from gradlab.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.findings.windows import AccumulationWindow, AccumulationWindows
-    from gradlab.audit.history.history import History
+    from gradlab.audit.history.history import History, OptimizerHistory, WastedPasses
 
 
 def first_window_off_by_one(history: History) -> Iterator[Finding]:
@@ -60,8 +63,59 @@ def _split(windows: AccumulationWindows, *, cleared: bool) -> list[AccumulationW
 
 
 def last_window_dropped(history: History) -> Iterator[Finding]:
-    """Find gradients left at the end of an epoch and cleared before the next."""
-    return _wrongly_ended(history, "last-window-dropped", "are cleared without an update", cleared=True)
+    """Find gradients left at the end of an epoch and cleared before the next.
+
+    A whole window counts if every look shows that its passes were meant to train. Without a DataLoader, an epoch ends
+    where passes are cleared after equally many updates each time.
+    """
+    yield from _wrongly_ended(history, "last-window-dropped", "are cleared without an update", cleared=True)
+    for each in history.trained():
+        every = _usual_length(each)
+        at_end = [one for one in each.wasted if one.at_end]
+        dropped = at_end or each.wasted
+        if every < 2 or not dropped or any(one.used != every or one.wasted > every for one in dropped):
+            continue
+        whole = all(one.wasted == every for one in dropped)
+        if not _train(dropped) or not (_at_each_end(each, dropped) and whole if at_end else _regular(each, dropped)):
+            continue
+        low, high = min(one.wasted for one in dropped), max(one.wasted for one in dropped)
+        passes = f"{low} backward {plural('pass', low)}" if low == high else f"{low} to {high} backward passes"
+        where = "the end of each epoch" if at_end else f"every {dropped[1].update - dropped[0].update} updates"
+        yield Finding(
+            "last-window-dropped",
+            "warning",
+            dropped[0].update,
+            tuple(each.places_of("S")),
+            f"{each.kind}: the gradient of {passes} is thrown away at {where}: it is cleared without an update "
+            f"(seen {len(dropped)} {plural('time', len(dropped))})",
+            "optimizer.step() after the last window of an epoch too, before zero_grad()",
+        )
+
+
+def _usual_length(history: OptimizerHistory) -> int:
+    """Return the usual number of backward passes that count for an update, or 0 if they are no micro-batches."""
+    every = gathered_per_update(history) or 0
+    moved = any(each.moved for each in history.measured)
+    return 0 if moved or emptied_between(history) or not of_micro_batches(history, every) else every
+
+
+def _train(dropped: list[WastedPasses]) -> bool:
+    """Say whether wasted passes were meant to train, at all looks."""
+    known = [one.training for one in dropped if one.training is not None]
+    return len(known) >= EPOCHS and all(known)
+
+
+def _at_each_end(history: OptimizerHistory, dropped: list[WastedPasses]) -> bool:
+    """Say whether passes were wasted before all updates in which an epoch ended or began, as far as it is recorded."""
+    return count(history, lambda trace: "b" in own_part(trace)).updates == len(dropped)
+
+
+def _regular(history: OptimizerHistory, dropped: list[WastedPasses]) -> bool:
+    """Say whether equally many passes were wasted after a fixed number of updates, from the first one on."""
+    gap = dropped[0].update - 1
+    expected = list(range(gap + 1, history.updates + 1, gap)) if gap > 1 else []
+    alike = len({one.wasted for one in dropped}) == 1
+    return alike and len(dropped) >= EPOCHS and [one.update for one in dropped] == expected[:MOST_WASTED]
 
 
 def last_window_leaks(history: History) -> Iterator[Finding]:
@@ -71,7 +125,8 @@ def last_window_leaks(history: History) -> Iterator[Finding]:
 
 def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
     for each, windows in accumulating(history):
-        if shown := _split(windows, cleared=cleared):
+        meant = not any(one.training is False for one in each.wasted)
+        if (shown := _split(windows, cleared=cleared)) and meant:
             yield Finding(
                 name,
                 "warning",

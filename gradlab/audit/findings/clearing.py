@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
     from gradlab.audit.places import Place
 
+NOISE = 0.25  # largest difference of the size from 1 that noise makes
+
 
 def is_cleared(trace: str) -> bool:
     """Say whether anything was cleared before the update."""
@@ -129,37 +131,42 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
 
 
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
-    """Find gradients cleared at every micro-batch, so that only the last one of a window counts.
+    """Find gradients cleared within windows, so that only the last of their micro-batches count.
 
-    If no call clears them, measurements alone are the evidence.
+    If no call clears them, measurements alone are the evidence. Passes that also reach an input that asks for
+    gradient may be attacks.
     """
 
     def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes from several lines don't accumulate; one may only probe the gradient
-        as_left = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else set by hand
-        return as_left and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
+        as_left = measured.noise or (measured.cosine is not None and measured.cosine > 1 - ALIKE)  # else set by hand
+        lost = [abs(each) <= ALIKE for each in measured.joins]
+        clear = all(gone or abs(each - 1) <= ALIKE for gone, each in zip(lost, measured.joins, strict=True))
+        return as_left and one_line and not measured.moved and any(lost) and clear
 
     def as_it_was(measured: MeasuredUpdate) -> bool:
-        return measured.size is not None and abs(measured.size - 1) <= ALIKE
+        return measured.size is not None and abs(measured.size - 1) <= (NOISE if measured.noise else ALIKE)
 
     for each in history.trained():
         in_a_row = emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates
-        wasted = _in_a_row if in_a_row else _by_turns
+        wasted = _in_a_row if in_a_row else _cleared_between
         found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
             continue
-        if not any(measured.lines for measured in seen):  # then their lines are unknown
+        if not any(measured.lines for measured in seen) or each.seen.asked:  # without lines, they are unknown
             continue
         scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
         if not scaled and not all(map(as_it_was, seen)):
             continue
-        trace = next(trace for trace, _ in each.traces() if wasted(trace))
+        trace = max((one for one in each.stretches if wasted(one.trace)), key=lambda one: one.times).trace
+        left = 1 if in_a_row else gathered_in(trace)
+        last, counts = ("the last", "counts") if left == 1 else (f"the last {left}", "count")
         yield Finding(
             "accumulation-without-effect",
             "error",
             found.first,
             tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
-            f"{each.kind}: only the last of {backwards_in(trace)} backward passes per update counts, because .grad is "
+            f"{each.kind}: only {last} of {backwards_in(trace)} backward passes per update {counts}, because .grad is "
             f"cleared in between ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() once per window, after optimizer.step()",
         )
@@ -171,14 +178,14 @@ def _where_cleared(history: OptimizerHistory) -> list[Place]:
     return history.places_of(known)
 
 
-def _by_turns(trace: str) -> bool:
-    """Say whether gradients are cleared between all backward passes of an update that has several.
+def _cleared_between(trace: str) -> bool:
+    """Say whether gradients are cleared between two backward passes of one update, within an epoch.
 
-    >>> _by_turns("zBzBzB"), _by_turns("zBBzB"), _by_turns("zBzBz")
-    (True, False, False)
+    >>> [_cleared_between(trace) for trace in ("zBzBzB", "BBBzB", "zBzBz", "zBBezbB")]
+    [True, True, False, False]
     """
-    letters = only("BLkzn", own_part(trace)).replace("n", "z")
-    return re.fullmatch(r"z*(Bz+)+B", letters) is not None
+    letters = only("BLkyzneb", own_part(trace)).replace("n", "z")
+    return re.fullmatch(r"[zebB]*Bz+B[zebB]*", letters) is not None and letters.rstrip("eb").endswith("B")
 
 
 def _in_a_row(trace: str) -> bool:

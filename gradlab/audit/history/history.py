@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_STRETCHES = 20_000  # per optimizer; beyond, the last one grows
 MOST_MEASURED = 1024  # per optimizer; beyond, every other one is dropped
 MOST_FETCHED = 64  # different numbers of batches per update
+MOST_WASTED = 512  # windows with wasted passes
 MOST_LOSSES = 256  # kinds of windows; beyond, no new kinds are counted
 
 MEMORIES = ("momentum", "weight_decay")  # settings of SGD with which keep does not equal momentum
@@ -52,6 +53,17 @@ class MeasuredUpdate(NamedTuple):
     empty: bool = False  # the step found only zeros and None
     moved: bool = False  # weights changed between two backward passes of one window, as in SAM
     lines: int = 0  # different lines of the user's code that took the backward passes
+    noise: bool = False  # s is a plus noise, added in place after several passes
+
+
+class WastedPasses(NamedTuple):
+    """Backward passes whose gradient was cleared before any step, in one run before all others of the window."""
+
+    update: int
+    wasted: int
+    used: int  # later passes of the window, none of them cleared
+    at_end: bool  # an epoch ended or began in between
+    training: bool | None  # from the same line, without moved weights or gradient of an input; None if unknown
 
 
 @dataclass(slots=True)
@@ -69,6 +81,7 @@ class OptimizerHistory:
     measured: list[MeasuredUpdate] = field(default_factory=list)
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
+    wasted: list[WastedPasses] = field(default_factory=list)
     steps_within_pass: bool = False  # then keep cannot be measured
     seen: Parameters = field(default_factory=Parameters)  # findings on single parameters
 

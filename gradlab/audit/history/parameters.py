@@ -98,6 +98,7 @@ class Parameters:
     uncleared: Uncleared = field(default_factory=Uncleared)
     not_finite: NotFinite | None = None
     crossings: list[Crossing] = field(default_factory=list)
+    asked: int = 0  # backward passes that also reached an input that asks for gradient
     apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time
     together: int = 0  # all other windows with several passes
     losses: int = 0  # losses per window in `apart`: distinct sets, or all passes if sets repeat unevenly

@@ -75,9 +75,11 @@ class LossGraphs:
         if place and mark:
             self._kept.look(place, update, mark)
         reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
+        asked = any(self._unowned.is_input(each) for each in reached.leaves.values())
         for watched, ids in held:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
-            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others), nested=nested)
+            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others, asked), nested=nested)
+            watched.history.seen.asked += bool(own) and asked and not nested
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if reaching and not nested:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)

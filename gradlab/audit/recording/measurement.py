@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.history import MeasuredUpdate
+from gradlab.audit.recording.noise import MOST_PASSES, is_noise
 from gradlab.audit.recording.samples import UNCHANGED, all_are_zero, inner, is_zero, share
 
 if TYPE_CHECKING:
@@ -23,15 +24,16 @@ class UpdateMeasurement:
     def __init__(self, last: list[Sample] | None) -> None:
         self._last = last  # samples of the last update's gradient
         self._after: list[Sample] | None = None  # samples after the latest backward pass
+        self._passes: list[list[Sample]] = []  # samples after the first backward passes
         self._kept: list[float | None] = []
         self._joins: list[float] = []
         self._weights: Sample = None
-        self._moved = False
+        self.moved = False  # weights changed between two backward passes
         self._single = False  # one pass so far, without gradient before it
 
     def weights_are(self, weights: Sample) -> None:
         """Record whether weights changed since the last backward pass of this window."""
-        self._moved |= self._after is not None and self._weights is not None and weights != self._weights
+        self.moved |= self._after is not None and self._weights is not None and weights != self._weights
         self._weights = weights
 
     def backward_ended(self, before: list[Sample], after: list[Sample]) -> None:
@@ -48,6 +50,8 @@ class UpdateMeasurement:
             known = [part for part in shares if part is not None]
             self._joins += [median(known)] if known else []
         self._after = after
+        if len(self._passes) <= MOST_PASSES:
+            self._passes.append(after)
 
     def forget_shares(self) -> None:
         """Forget the shares, because the step came inside a backward pass, with an incomplete gradient."""
@@ -73,4 +77,6 @@ class UpdateMeasurement:
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         size = sa / aa if known else None
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
-        return MeasuredUpdate(update, kept, tuple(self._joins), size, cosine, empty, self._moved, lines)
+        joins, changed = tuple(self._joins), size is not None and after != found
+        noise = changed and not probes.replaced and is_noise(found, self._passes)
+        return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise)

@@ -6,8 +6,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab.audit.history.history import MOST_WASTED, WastedPasses
 from gradlab.audit.history.keep import ALIKE
-from gradlab.audit.history.trace import Event
+from gradlab.audit.history.trace import Event, dropped_in
 from gradlab.audit.places import user_location
 from gradlab.audit.recording.measurement import UpdateMeasurement
 from gradlab.audit.recording.parameters import ParameterChecks
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from gradlab.audit.history.history import OptimizerHistory, Stretch
+    from gradlab.audit.history.trace import Dropped
     from gradlab.audit.recording.names import Namer
     from gradlab.audit.recording.samples import Groups, Sample
 
     Grads = list[tuple[Tensor, Tensor | None, int]]  # parameter, its .grad, the version of that
 
 WITH_LINES = 8  # first updates whose lines are stored
+WASTE_LOOKS = 16  # windows with wasted passes after which the search for their reason ends
 MOST_WITH_LINES = 64  # measured updates whose lines are stored
 
 
@@ -66,6 +69,7 @@ class WatchedOptimizer:
         self.step_depth = 0  # running calls of step, which may be nested
         self.step_without_gradient = False  # the running one
         self.accumulates = False  # the last update had several backward passes
+        self.looks_for_waste = False  # some passes were wasted, and it is unknown whether they were meant to train
         self.next_measured = 2  # number of the next measured update, after the current one
         self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
         self._probes = Probes()
@@ -106,6 +110,8 @@ class WatchedOptimizer:
         measurement = self.window.measurement
         if measurement and self.accumulates and (probe := self._probes.first(groups)) is not None:
             measurement.weights_are(sample(probe))
+        if self.looks_for_waste and (probe := self._probes.first(groups)) is not None:
+            self.window.weights_are(sample(probe))
         probe = None if measurement or self.has_gradient else self._probes.first(groups)
         if probe is not None and probe.grad is None:
             return PassStart(self, groups, None, [])  # cleared by call, so all are None
@@ -177,6 +183,8 @@ class WatchedOptimizer:
         letters = window.letters
         history.add_update(letters)
         self.accumulates = letters.count(Event.BACKWARD) > 1 or letters.count(Event.CLOSURE_BACKWARD) > 1
+        if self.accumulates and (dropped := dropped_in(letters)) and dropped.used > 1:
+            self._add_wasted(dropped, lines)
         history.add_losses(letters, window.losses)
         history.add_fetched(fetched - window.fetched_before)
         found, self._found = self._found, None
@@ -189,9 +197,22 @@ class WatchedOptimizer:
         if self.uncleared.wanted and (measurement or measures_next):
             self.uncleared.step_ended(self.parameters, measures_next=measures_next)
         few = len(history.measured) < MOST_WITH_LINES
-        asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
+        asks_for_lines = history.updates < WITH_LINES or (measures_next and few) or self.looks_for_waste
         self.window = Window(UpdateMeasurement(found) if measures_next else None, asks_for_lines, fetched)
         return window
+
+    def _add_wasted(self, dropped: Dropped, lines: int) -> None:
+        """Record wasted passes, and look more closely at the next windows unless it is known whether they train."""
+        window, wasted = self.window, self.history.wasted
+        measured = window.measurement
+        meant: bool | None = None
+        if window.moved or (measured and measured.moved) or lines > 1 or any(p.asked for p in window.passes):
+            meant = False
+        elif lines and (measured or window.weights is not None):
+            meant = True
+        if len(wasted) < MOST_WASTED:
+            wasted.append(WastedPasses(self.history.updates, *dropped, meant))
+        self.looks_for_waste = len(wasted) < WASTE_LOOKS
 
     def close(self) -> None:
         """Store the events since the last update."""
