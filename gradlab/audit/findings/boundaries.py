@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.finding import Finding, count
 from gradlab.audit.findings.windows import EPOCHS, accumulating, is_off_by_one
 from gradlab.audit.history.history import MOST_WASTED
-from gradlab.audit.history.keep import emptied_between, gathered_per_update, of_micro_batches
+from gradlab.audit.history.keep import emptied_between, gathered_per_update, losses_of, of_micro_batches
 from gradlab.audit.history.trace import own_part
 from gradlab.wording import plural
 
@@ -112,15 +112,45 @@ def _at_each_end(history: OptimizerHistory, dropped: list[WastedPasses]) -> bool
 
 def _regular(history: OptimizerHistory, dropped: list[WastedPasses]) -> bool:
     """Say whether equally many passes were wasted after a fixed number of updates, from the first one on."""
-    gap = dropped[0].update - 1
-    expected = list(range(gap + 1, history.updates + 1, gap)) if gap > 1 else []
     alike = len({one.wasted for one in dropped}) == 1
-    return alike and len(dropped) >= EPOCHS and [one.update for one in dropped] == expected[:MOST_WASTED]
+    return alike and _are_regular([one.update for one in dropped], history.updates)
+
+
+def _are_regular(found: list[int], updates: int) -> bool:
+    """Say whether updates come at equal distances, as the first ones of all epochs but the first do."""
+    gap = found[0] - 1
+    expected = list(range(gap + 1, updates + 1, gap)) if gap > 1 else []
+    return len(found) >= EPOCHS and found == expected[:MOST_WASTED]
 
 
 def last_window_leaks(history: History) -> Iterator[Finding]:
-    """Find gradients left at the end of an epoch and added to the first window of the next."""
-    return _wrongly_ended(history, "last-window-leaks", "go into the next epoch's first window", cleared=False)
+    """Find gradients left at the end of an epoch and added to the first window of the next.
+
+    Without a DataLoader, such windows are known from their length: they come after a fixed number of usual ones, but
+    their losses are divided by the usual length.
+    """
+    yield from _wrongly_ended(history, "last-window-leaks", "go into the next epoch's first window", cleared=False)
+    for each, windows in accumulating(history):
+        every = windows.every
+        longer = [one for one in windows.all if one.passes != every]
+        lengths = {one.passes for one in longer}
+        if any(one.begins for one in windows.all) or len(lengths) != 1 or not every < min(lengths) < 2 * every:
+            continue
+        firsts = [one.first + nth for one in longer for nth in range(one.times)]
+        length, divided = lengths.pop(), losses_of(each, every)
+        over = [*divided, *losses_of(each, length)]
+        if not _are_regular(firsts, each.updates) or len(over) == len(divided) or not divided:
+            continue
+        if all(loss.over(every) for loss, _, _ in over):
+            yield Finding(
+                "last-window-leaks",
+                "warning",
+                firsts[0],
+                tuple(each.places_of("S")),
+                f"{each.kind}: every {firsts[0] - 1} updates, a window has {length} backward passes, not {every}, "
+                f"as if an epoch left {length - every} of them, but divides by {every} (seen {len(firsts)} times)",
+                f"if (i + 1) % {every} == 0 or i + 1 == len(batches), and divide the last window by its length",
+            )
 
 
 def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> Iterator[Finding]:
