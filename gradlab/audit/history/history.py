@@ -77,7 +77,7 @@ class OptimizerHistory:
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
     losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
-    fetched: dict[int, int] = field(default_factory=dict)  # updates by number of batches from DataLoaders
+    fetched: dict[int, int] = field(default_factory=dict)  # updates by number of batches from one DataLoader
     measured: list[MeasuredUpdate] = field(default_factory=list)
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
@@ -112,7 +112,7 @@ class OptimizerHistory:
             del self.measured[1::2]
 
     def add_fetched(self, batches: int) -> None:
-        """Count the batches that DataLoaders gave for an update."""
+        """Count the batches that one DataLoader gave for an update."""
         if batches in self.fetched or len(self.fetched) < MOST_FETCHED:
             self.fetched[batches] = self.fetched.get(batches, 0) + 1
 
@@ -132,7 +132,7 @@ class OptimizerHistory:
 
     @property
     def batches(self) -> int:
-        """Usual number of batches that DataLoaders gave for an update, or 0."""
+        """Usual number of batches that one DataLoader gave for an update, or 0."""
         return max(self.fetched, key=self.fetched.__getitem__, default=0)
 
     def add_place(self, event: str, place: Place | None) -> None:

@@ -161,10 +161,10 @@ class WatchedOptimizer:
         if self.checks.silent or (measured and not few_are_enough):
             self.checks.step_started(groups, measured=measured)
 
-    def end_step(self, optimizer: Optimizer, fetched: int, *, within_pass: bool) -> Window:
+    def end_step(self, optimizer: Optimizer, fetched: int, by_loader: dict[int, int], *, within_pass: bool) -> Window:
         """Count the update, begin the next window, and return the one that ended.
 
-        `fetched` is the number of batches from DataLoaders so far.
+        `fetched` is the number of batches from DataLoaders so far, also given by DataLoader.
         """
         window, history, groups = self.window, self.history, optimizer.param_groups
         measurement, measures_next = window.measurement, self.measures_next
@@ -186,7 +186,7 @@ class WatchedOptimizer:
         if self.accumulates and (dropped := dropped_in(letters)) and dropped.used > 1:
             self._add_wasted(dropped, lines)
         history.add_losses(letters, window.losses)
-        history.add_fetched(fetched - window.fetched_before)
+        history.add_fetched(window.fetched_of_one(fetched, by_loader))
         found, self._found = self._found, None
         if measurement:
             parameters = (p for group in groups for p in group["params"])
@@ -198,7 +198,8 @@ class WatchedOptimizer:
             self.uncleared.step_ended(self.parameters, measures_next=measures_next)
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few) or self.looks_for_waste
-        self.window = Window(UpdateMeasurement(found) if measures_next else None, asks_for_lines, fetched)
+        measurement = UpdateMeasurement(found) if measures_next else None
+        self.window = Window(measurement, asks_for_lines, fetched, by_loader.copy())
         return window
 
     def _add_wasted(self, dropped: Dropped, lines: int) -> None:

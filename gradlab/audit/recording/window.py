@@ -39,6 +39,7 @@ class Window:
     measurement: UpdateMeasurement | None  # None if this update is not measured
     asks_for_lines: bool  # whether to store the user's line of every event
     fetched_before: int = 0  # batches from DataLoaders up to the last update
+    by_loader_before: dict[int, int] | None = None  # the same, by DataLoader; None if not stored
     letters: str = ""  # the trace
     lines: list[Place | None] = field(default_factory=list)  # one per letter, if stored
     passes: list[Pass] = field(default_factory=list)  # only if measured
@@ -53,6 +54,16 @@ class Window:
             self.letters += event
             if self.asks_for_lines:
                 self.lines.append(user_location())
+
+    def fetched_of_one(self, fetched: int, by_loader: dict[int, int]) -> int:
+        """Return the number of batches in this window from the DataLoader that gave most, given the numbers so far.
+
+        A sum over batches of different DataLoaders is no accumulation.
+        """
+        before = self.by_loader_before
+        if before is None or len(by_loader) < 2:
+            return fetched - self.fetched_before
+        return max(0, *(number - before.get(loader, 0) for loader, number in by_loader.items()))
 
     def weights_are(self, weights: Sample) -> None:
         """Record whether weights changed since the last backward pass of this window."""
