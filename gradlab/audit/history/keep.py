@@ -42,6 +42,11 @@ def backwards_per_update(history: OptimizerHistory) -> int | None:
     return _median_over(history, backwards_in)
 
 
+def passes_of(history: OptimizerHistory) -> int:
+    """Return the number of backward passes that led to updates."""
+    return sum(times * backwards_in(trace) for trace, times in history.traces())
+
+
 def gathered_per_update(history: OptimizerHistory) -> int | None:
     """Return the median number of backward passes since the last clearing."""
     return 1 if emptied_between(history) else _median_over(history, gathered_in)

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.history import MeasuredUpdate
+from gradlab.audit.history.keep import ALIKE
 from gradlab.audit.recording.noise import MOST_PASSES, is_noise
 from gradlab.audit.recording.samples import UNCHANGED, all_are_zero, inner, is_zero, share
 
@@ -62,6 +63,11 @@ class UpdateMeasurement:
     ) -> MeasuredUpdate:
         """Return the measurement, given the samples at the step."""
         after = self._after or []
+        if self._after is None and self._last and not probes.replaced:
+            again = [share(now, then) for now, then in zip(found, self._last, strict=False) if not is_zero(then)]
+            known = [part for part in again if part is not None and 0 < part <= 1 + ALIKE]
+            if again and len(known) == len(again):
+                return MeasuredUpdate(update, again=min(known))
         kept = tuple(part for part in self._kept if part is not None)
         unchanged = self._single and after == found
         probes.unchanged = probes.unchanged + 1 if unchanged else 0
@@ -79,4 +85,4 @@ class UpdateMeasurement:
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
         joins, changed = tuple(self._joins), size is not None and after != found
         noise = changed and not probes.replaced and is_noise(found, self._passes)
-        return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise)
+        return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise)
