@@ -42,6 +42,7 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     parameters.frozen_parameter_moves,
     parameters.gradient_not_finite,
     passes.leaking_loss,
+    passes.gradient_of_another_pass,
     passes.closure_without_clearing,
     passes.graph_kept,
 )

@@ -77,6 +77,14 @@ class Crossing(NamedTuple):
     kind: str  # class of the optimizer that stepped
 
 
+class OtherPasses(NamedTuple):
+    """A window in which some backward passes also reached an input that asks for gradient."""
+
+    update: int
+    left: bool  # their gradient was still there at the step, which followed a pass without such an input
+    places: tuple[Place, ...]  # their lines
+
+
 @dataclass(slots=True)
 class Graphs:
     """Graphs from one line that were alive many updates later."""
@@ -98,6 +106,7 @@ class Parameters:
     uncleared: Uncleared = field(default_factory=Uncleared)
     not_finite: NotFinite | None = None
     crossings: list[Crossing] = field(default_factory=list)
+    other_passes: list[OtherPasses] = field(default_factory=list)
     asked: int = 0  # backward passes that also reached an input that asks for gradient
     apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time
     together: int = 0  # all other windows with several passes

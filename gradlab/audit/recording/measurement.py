@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 class UpdateMeasurement:
     """Samples of the gradients at the backward passes of a window, as shares of earlier gradients."""
 
-    def __init__(self, last: list[Sample] | None) -> None:
+    def __init__(self, last: list[Sample] | None, weights: Sample = None) -> None:
         self._last = last  # samples of the last update's gradient
         self._after: list[Sample] | None = None  # samples after the latest backward pass
         self._passes: list[list[Sample]] = []  # samples after the first backward passes
         self._kept: list[float | None] = []
         self._joins: list[float] = []
-        self._weights: Sample = None
+        self._weights = weights  # at the latest backward pass, at first after the last step
+        self._first_elsewhere = weights is None  # weights changed between the last step and the first backward pass
         self.moved = False  # weights changed between two backward passes
         self._single = False  # one pass so far, without gradient before it
 
     def weights_are(self, weights: Sample) -> None:
-        """Record whether weights changed since the last backward pass of this window."""
+        """Record whether weights changed since the last backward pass of this window, or since the last step."""
+        self._first_elsewhere |= self._after is None and weights != self._weights
         self.moved |= self._after is not None and self._weights is not None and weights != self._weights
         self._weights = weights
 
@@ -65,9 +67,9 @@ class UpdateMeasurement:
         after = self._after or []
         if self._after is None and self._last and not probes.replaced:
             again = [share(now, then) for now, then in zip(found, self._last, strict=False) if not is_zero(then)]
-            known = [part for part in again if part is not None and 0 < part <= 1 + ALIKE]
-            if again and len(known) == len(again):
-                return MeasuredUpdate(update, again=min(known))
+            positive = [part for part in again if part is not None and 0 < part <= 1 + ALIKE]
+            if again and len(positive) == len(again):
+                return MeasuredUpdate(update, again=min(positive))
         kept = tuple(part for part in self._kept if part is not None)
         unchanged = self._single and after == found
         probes.unchanged = probes.unchanged + 1 if unchanged else 0
@@ -83,6 +85,7 @@ class UpdateMeasurement:
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         size = sa / aa if known else None
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
+        away = self.moved and not self._first_elsewhere
         joins, changed = tuple(self._joins), size is not None and after != found
         noise = changed and not probes.replaced and is_noise(found, self._passes)
-        return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise)
+        return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise, away=away)

@@ -198,7 +198,9 @@ class WatchedOptimizer:
             self.uncleared.step_ended(self.parameters, measures_next=measures_next)
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few) or self.looks_for_waste
-        measurement = UpdateMeasurement(found) if measures_next else None
+        probe = self._probes.first(groups) if measures_next and self.accumulates else None
+        weights = None if probe is None else sample(probe)
+        measurement = UpdateMeasurement(found, weights) if measures_next else None
         self.window = Window(measurement, asks_for_lines, fetched, by_loader.copy())
         return window
 
