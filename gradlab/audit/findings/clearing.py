@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, count, counted_measured, measured_of
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
     from gradlab.audit.places import Place
 
-NOISE = 0.25  # largest difference of the size from 1 that noise makes
+LEAST_NOISE, USUAL_NOISE = 0.1, 0.5  # shares of noise in what was added; few elements are explained by chance
+RESIZED = 0.25  # largest difference of the size from 1 that noise makes
 
 
 def is_cleared(trace: str) -> bool:
@@ -139,19 +141,24 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
 
     def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes from several lines don't accumulate; one may only probe the gradient
-        as_left = measured.noise or (measured.cosine is not None and measured.cosine > 1 - ALIKE)  # else set by hand
+        as_left = measured.noise > LEAST_NOISE or (
+            measured.cosine is not None and measured.cosine > 1 - ALIKE
+        )  # else set by hand
         lost = [abs(each) <= ALIKE for each in measured.joins]
         clear = all(gone or abs(each - 1) <= ALIKE for gone, each in zip(lost, measured.joins, strict=True))
         return as_left and one_line and not measured.moved and any(lost) and clear
 
     def as_it_was(measured: MeasuredUpdate) -> bool:
-        return measured.size is not None and abs(measured.size - 1) <= (NOISE if measured.noise else ALIKE)
+        return measured.size is not None and abs(measured.size - 1) <= (RESIZED if measured.noise else ALIKE)
 
     for each in history.trained():
         in_a_row = emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates
         wasted = _in_a_row if in_a_row else _cleared_between
         found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
+            continue
+        noise = [measured.noise for measured in seen if measured.noise]
+        if noise and median(noise) < USUAL_NOISE:
             continue
         if not any(measured.lines for measured in seen) or each.seen.asked:  # without lines, they are unknown
             continue

@@ -55,7 +55,7 @@ class MeasuredUpdate(NamedTuple):
     lines: int = 0  # different lines of the user's code that took the backward passes
     again: float = 0.0  # the share of the last step's gradient that this step used again, without any pass
     away: bool = False  # moved, but not before the first backward pass
-    noise: bool = False  # s is a plus noise, added in place after several passes
+    noise: float = 0.0  # the share of noise in what was added to a in place; the rest is of earlier passes
 
 
 class WastedPasses(NamedTuple):

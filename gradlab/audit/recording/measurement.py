@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.history.history import MeasuredUpdate
 from gradlab.audit.history.keep import ALIKE
-from gradlab.audit.recording.noise import MOST_PASSES, is_noise
+from gradlab.audit.recording.noise import MOST_PASSES, noise_in
 from gradlab.audit.recording.samples import UNCHANGED, all_are_zero, inner, is_zero, share
 
 if TYPE_CHECKING:
@@ -87,5 +87,5 @@ class UpdateMeasurement:
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
         away = self.moved and not self._first_elsewhere
         joins, changed = tuple(self._joins), size is not None and after != found
-        noise = changed and not probes.replaced and is_noise(found, self._passes)
+        noise = noise_in(found, self._passes) if changed and not probes.replaced else 0.0
         return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise, away=away)

@@ -13,26 +13,27 @@ if TYPE_CHECKING:
 
 MOST_PASSES = 8  # beyond, nothing is called noise
 ALIGNED = 0.8  # least cosine of the angle between the gradient before and after
-EXPLAINED = 0.3  # largest share of what was added that gradients of the window explain
 ROUNDING = 1e-3  # relative; half precision
 ELEMENTS_PER_PASS = 4  # needed for that
 
 
-def is_noise(found: list[Sample], passes: list[list[Sample]]) -> bool:
-    """Say whether the gradient `found` at a step is that after the last of several passes, plus noise.
+def noise_in(found: list[Sample], passes: list[list[Sample]]) -> float:
+    """Return the share of noise in what was added to the gradient of the last of several passes before the step.
 
-    It is no noise if the gradients of earlier passes explain it: the script may combine them by hand.
+    Gradients of earlier passes explain the rest: the script may combine them by hand. The share is 0 if `found`,
+    the gradient at the step, is not close to the last pass's.
 
     >>> noisy = [(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.1, 0.9)]
     >>> earlier, last = [(1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0, -1.0)], [(1.0,) * 8]
-    >>> is_noise(noisy, [earlier, last]), is_noise([(1.5, 1.5, 0.5, 0.5, 1.5, 1.5, 0.5, 0.5)], [earlier, last])
-    (True, False)
+    >>> mixed = [(1.1, 1.1, 0.9, 0.9, 1.1, 1.1, 0.9, 0.9)]
+    >>> round(noise_in(noisy, [earlier, last]), 3), round(noise_in(mixed, [earlier, last]), 3)
+    (1.0, 0.0)
     """
     if not 1 < len(passes) <= MOST_PASSES:
-        return False
+        return 0.0
     step, (last, *earlier) = _numbers(found), [_numbers(each) for each in reversed(passes)]
     if len(step) < ELEMENTS_PER_PASS * len(passes) or any(len(each) != len(step) for each in (last, *earlier)):
-        return False
+        return 0.0
     basis: list[list[float]] = []
     for each in (last, *earlier):
         rest = _without(each, basis)
@@ -40,12 +41,11 @@ def is_noise(found: list[Sample], passes: list[list[Sample]]) -> bool:
         if size > 1e-6 * math.sqrt(_inner(each, each)):
             basis.append([x / size for x in rest])
     if not basis or not _inner(last, step) > ALIGNED * math.sqrt(_inner(last, last) * _inner(step, step)):
-        return False
+        return 0.0
     added = _without(step, basis[:1])
     new = _without(added, basis[1:])
-    return _inner(added, added) > ROUNDING**2 * _inner(step, step) and _inner(new, new) > (1 - EXPLAINED) * _inner(
-        added, added
-    )
+    size = _inner(added, added)
+    return _inner(new, new) / size if size > ROUNDING**2 * _inner(step, step) else 0.0
 
 
 def _numbers(samples: list[Sample]) -> list[float]:

@@ -209,7 +209,15 @@ class WatchedOptimizer:
         window, wasted = self.window, self.history.wasted
         measured = window.measurement
         meant: bool | None = None
-        if window.moved or (measured and measured.moved) or lines > 1 or any(p.asked for p in window.passes):
+        usual = {loss for _, loss in self.history.losses}
+        another = bool(usual) and not usual.issuperset(window.losses[:1])
+        if (
+            another
+            or window.moved
+            or (measured and measured.moved)
+            or lines > 1
+            or any(p.asked for p in window.passes)
+        ):
             meant = False
         elif lines and (measured or window.weights is not None):
             meant = True
