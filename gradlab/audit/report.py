@@ -11,7 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
-from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of
+from gradlab.audit.findings.stepping import is_without_pass
+from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of, passes_of
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class OptimizerSummary(NamedTuple):
     keep: MeasuredKeep | None  # None if not measured
     mode: str | None  # None if no single mode fits
     meaning: str  # the mode in words
+    backwards: int | None = None  # all backward passes, if some steps with a gradient came without one
 
 
 class Report:
@@ -127,7 +129,8 @@ class Report:
 def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
     passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
-    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning)
+    apart = passes_of(history) if passes and any(is_without_pass(trace) for trace, _ in history.traces()) else None
+    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning, apart)
 
 
 def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
@@ -162,7 +165,7 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
     """Yield groups of optimizers that share one line: equal ones, or many that differ only in numbers."""
-    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
+    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None, backwards=None)):
         yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
 
 
@@ -177,10 +180,13 @@ def _head(alike: list[OptimizerSummary]) -> str:
     first, keeps = alike[0], [each.keep for each in alike if each.keep]
     low, high = min(each.updates for each in alike), max(each.updates for each in alike)
     updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
-    passes = "?" if first.backwards_per_update is None else first.backwards_per_update
+    per_update = "?" if first.backwards_per_update is None else first.backwards_per_update
+    passes = f"{per_update} backward {'pass' if per_update == 1 else 'passes'} per update"
+    if first.backwards is not None and len(alike) == 1:
+        passes = counted(first.backwards, "backward pass")
     return (
         f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {counted(first.parameters, 'parameter')}, "
-        f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} per update, {_kept(keeps)}: "
+        f"{updates}, {passes}, {_kept(keeps)}: "
         f"{first.mode or 'no single mode'}"
     )
 

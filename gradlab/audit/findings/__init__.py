@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings import boundaries, clearing, clipping, dividing, parameters, passes, scheduling
+from gradlab.audit.findings import boundaries, clearing, clipping, dividing, parameters, passes, scheduling, stepping
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clipping.clipped_before_backward,
     clipping.clipped_before_unscale,
     scheduling.scheduler_at_every_micro_batch,
+    stepping.stepped_twice,
     parameters.parameter_without_optimizer,
     parameters.stale_parameter,
     parameters.parameter_without_gradient,
     parameters.frozen_parameter_moves,
     parameters.gradient_not_finite,
     passes.leaking_loss,
+    passes.gradient_of_another_pass,
     passes.closure_without_clearing,
     passes.graph_kept,
 )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, count, counted_measured, measured_of
+from gradlab.audit.findings.parameters import listed
 from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, only, own_part
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
     from gradlab.audit.places import Place
+
+LEAST_NOISE, USUAL_NOISE = 0.1, 0.5  # shares of noise in what was added; few elements are explained by chance
+RESIZED = 0.25  # largest difference of the size from 1 that noise makes
 
 
 def is_cleared(trace: str) -> bool:
@@ -27,20 +33,51 @@ def is_uncleared(trace: str) -> bool:
 
 
 def never_cleared(history: History) -> Iterator[Finding]:
-    """Find optimizers whose gradients are never cleared."""
+    """Find optimizers whose gradients are never cleared, or just once, such as before the loop."""
+    yield from (_never_cleared_in_part(each) for each in history.trained() if _some_are_uncleared(each))
     for each in history.trained():
-        seen = [measured for measured in each.measured if measured.kept]
-        other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # closures have their own rule
-        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or other:
+        seen = [measured for measured in measured_of(each, lambda trace: not is_cleared(trace)) if measured.kept]
+        of_closures = count(each, lambda trace: "L" in trace).updates  # they have their own rule
+        cleared = count(each, is_cleared)
+        if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or of_closures or cleared.updates > 1:
             continue
+        if _some_are_uncleared(each):
+            continue  # reported above
+        once = f"; it was cleared only before update {cleared.first}" if cleared.updates else ""
         yield Finding(
             "never-cleared",
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}",
-            "optimizer.zero_grad() before each loss.backward()",
+            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}{once}",
+            f"optimizer.zero_grad() {_when_to_clear(each)}",
         )
+
+
+def _never_cleared_in_part(history: OptimizerHistory) -> Finding:
+    seen = history.seen.uncleared
+    of_them = "its gradients" if len(seen.parameters) == 1 else "their gradients"
+    return Finding(
+        "never-cleared",
+        "error",
+        seen.since,
+        tuple(history.places_of("y" if history.places.get("y") else BACKWARDS + "S")),
+        f"{history.kind}: nothing clears {listed(list(seen.parameters.values()))}, so {of_them} add up; only "
+        f"{counted(seen.others, 'other parameter')} of this optimizer {'is' if seen.others == 1 else 'are'} cleared "
+        f"(at {seen.looks} of {seen.looks} measured updates)",
+        f"optimizer.zero_grad() {_when_to_clear(history)}, which clears all parameters",
+    )
+
+
+def _some_are_uncleared(history: OptimizerHistory) -> bool:
+    seen = history.seen.uncleared
+    return bool(seen.parameters) and seen.others > 0
+
+
+def _when_to_clear(history: OptimizerHistory) -> str:
+    """Return where to clear: before a single pass, or after the step, which keeps several passes together."""
+    several = count(history, lambda trace: backwards_in(trace) > 1).updates
+    return "after each optimizer.step()" if several else "before each loss.backward()"
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
@@ -69,7 +106,9 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
             tuple(each.places_of("zS" if by_call and each.places.get("z") else BACKWARDS + "S")),
             f"{each.kind}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
             f"({counted_measured(shown, seen)})",
-            "clear before loss.backward() or after optimizer.step()",
+            "clear after optimizer.step(), not before it"
+            if count(each, lambda trace: backwards_in(trace) > 1).updates
+            else "clear before loss.backward() or after optimizer.step()",
         )
 
 
@@ -94,37 +133,47 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
 
 
 def accumulation_without_effect(history: History) -> Iterator[Finding]:
-    """Find gradients cleared at every micro-batch, so that only the last one of a window counts.
+    """Find gradients cleared within windows, so that only the last of their micro-batches count.
 
-    If no call clears them, measurements alone are the evidence.
+    If no call clears them, measurements alone are the evidence. Passes that also reach an input that asks for
+    gradient may be attacks.
     """
 
     def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes from several lines don't accumulate; one may only probe the gradient
-        as_left = measured.cosine is not None and measured.cosine > 1 - ALIKE  # else set by hand
-        return as_left and one_line and not measured.moved and bool(measured.joins) and max(measured.joins) <= ALIKE
+        as_left = measured.noise > LEAST_NOISE or (
+            measured.cosine is not None and measured.cosine > 1 - ALIKE
+        )  # else set by hand
+        lost = [abs(each) <= ALIKE for each in measured.joins]
+        clear = all(gone or abs(each - 1) <= ALIKE for gone, each in zip(lost, measured.joins, strict=True))
+        return as_left and one_line and not measured.moved and any(lost) and clear
 
     def as_it_was(measured: MeasuredUpdate) -> bool:
-        return measured.size is not None and abs(measured.size - 1) <= ALIKE
+        return measured.size is not None and abs(measured.size - 1) <= (RESIZED if measured.noise else ALIKE)
 
     for each in history.trained():
         in_a_row = emptied_between(each) and 2 * count(each, _in_a_row).updates >= each.updates
-        wasted = _in_a_row if in_a_row else _by_turns
+        wasted = _in_a_row if in_a_row else _cleared_between
         found, seen = count(each, wasted), measured_of(each, wasted)
         if len(seen) < LEAST or not all(map(for_nothing, seen)) or 2 * found.updates < each.updates:
             continue
-        if not any(measured.lines for measured in seen):  # then their lines are unknown
+        noise = [measured.noise for measured in seen if measured.noise]
+        if noise and median(noise) < USUAL_NOISE:
+            continue
+        if not any(measured.lines for measured in seen) or each.seen.asked:  # without lines, they are unknown
             continue
         scaled = any(letter in trace for trace, _ in each.traces() for letter in "cu")
         if not scaled and not all(map(as_it_was, seen)):
             continue
-        trace = next(trace for trace, _ in each.traces() if wasted(trace))
+        trace = max((one for one in each.stretches if wasted(one.trace)), key=lambda one: one.times).trace
+        left = 1 if in_a_row else gathered_in(trace)
+        last, counts = ("the last", "counts") if left == 1 else (f"the last {left}", "count")
         yield Finding(
             "accumulation-without-effect",
             "error",
             found.first,
             tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
-            f"{each.kind}: only the last of {backwards_in(trace)} backward passes per update counts, because .grad is "
+            f"{each.kind}: only {last} of {backwards_in(trace)} backward passes per update {counts}, because .grad is "
             f"cleared in between ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() once per window, after optimizer.step()",
         )
@@ -136,14 +185,14 @@ def _where_cleared(history: OptimizerHistory) -> list[Place]:
     return history.places_of(known)
 
 
-def _by_turns(trace: str) -> bool:
-    """Say whether gradients are cleared between all backward passes of an update that has several.
+def _cleared_between(trace: str) -> bool:
+    """Say whether gradients are cleared between two backward passes of one update, within an epoch.
 
-    >>> _by_turns("zBzBzB"), _by_turns("zBBzB"), _by_turns("zBzBz")
-    (True, False, False)
+    >>> [_cleared_between(trace) for trace in ("zBzBzB", "BBBzB", "zBzBz", "zBBezbB")]
+    [True, True, False, False]
     """
-    letters = only("BLkzn", own_part(trace)).replace("n", "z")
-    return re.fullmatch(r"z*(Bz+)+B", letters) is not None
+    letters = only("BLkyzneb", own_part(trace)).replace("n", "z")
+    return re.fullmatch(r"[zebB]*Bz+B[zebB]*", letters) is not None and letters.rstrip("eb").endswith("B")
 
 
 def _in_a_row(trace: str) -> bool:

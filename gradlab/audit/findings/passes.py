@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, counted_measured, measured_of
 from gradlab.audit.history.history import in_order
-from gradlab.audit.history.trace import CLEARED
+from gradlab.audit.history.keep import backwards_per_update, losses_of
+from gradlab.audit.history.trace import BACKWARDS, CLEARED
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradlab.audit.history.history import History, MeasuredUpdate
+    from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
 
 
 def _in_closure(trace: str) -> bool:
@@ -64,6 +65,46 @@ def leaking_loss(history: History) -> Iterator[Finding]:
             f"optimizer ({crossings[0].kind}) left in .grad (at all {len(crossings)} updates that follow such a loss)",
             "zero_grad() before its own loss.backward(), or detach() before the other loss",
         )
+
+
+def gradient_of_another_pass(history: History) -> Iterator[Finding]:
+    """Find steps that also use the gradient of an attack, or of the first pass of sharpness-aware minimization.
+
+    The losses must be equal and whole: halves, or losses of different kinds, are added on purpose.
+    """
+    for each in history.trained():
+        every = backwards_per_update(each) or 0
+        read = losses_of(each, every)
+        if every < 2 or sum(times for _, times, _ in read) < LEAST or not all(loss.undivided for loss, _, _ in read):
+            continue
+        attacks, several = each.seen.other_passes, [one for one in each.measured if one.joins]
+        if len(attacks) >= LEAST and all(one.left for one in attacks):
+            yield Finding(
+                "gradient-of-another-pass",
+                "warning",
+                attacks[0].update,
+                tuple(in_order(place for one in attacks for place in one.places)),
+                f"{each.kind} also uses the gradient of another loss: that of a pass that asks for the gradient of an "
+                f"input, such as an attack ({counted_measured(attacks, attacks)})",
+                "optimizer.zero_grad() after that pass, or torch.autograd.grad(loss, inputs) instead of it",
+            )
+        elif every == 2 and _moves_between(each, several):
+            yield Finding(
+                "gradient-of-another-pass",
+                "warning",
+                several[0].update,
+                tuple(each.places_of(BACKWARDS)),
+                f"{each.kind} also uses the gradient of the first pass, taken before the weights moved, as in "
+                f"sharpness-aware minimization ({counted_measured(several, several)})",
+                "optimizer.zero_grad() between the two passes",
+            )
+
+
+def _moves_between(history: OptimizerHistory, several: list[MeasuredUpdate]) -> bool:
+    """Say whether weights move between two passes of each update but the first, and nothing is cleared there."""
+    shown = [one for one in several if one.away and all_is_left(one.joins)]
+    quiet = not any({"o", "L", "k"} & set(trace) for trace, _ in history.traces())
+    return quiet and len(shown) >= LEAST and len(shown) >= len(several) - 1
 
 
 def graph_kept(history: History) -> Iterator[Finding]:

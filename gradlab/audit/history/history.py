@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MOST_STRETCHES = 20_000  # per optimizer; beyond, the last one grows
 MOST_MEASURED = 1024  # per optimizer; beyond, every other one is dropped
 MOST_FETCHED = 64  # different numbers of batches per update
+MOST_WASTED = 512  # windows with wasted passes
 MOST_LOSSES = 256  # kinds of windows; beyond, no new kinds are counted
 
 MEMORIES = ("momentum", "weight_decay")  # settings of SGD with which keep does not equal momentum
@@ -52,6 +53,19 @@ class MeasuredUpdate(NamedTuple):
     empty: bool = False  # the step found only zeros and None
     moved: bool = False  # weights changed between two backward passes of one window, as in SAM
     lines: int = 0  # different lines of the user's code that took the backward passes
+    again: float = 0.0  # the share of the last step's gradient that this step used again, without any pass
+    away: bool = False  # moved, but not before the first backward pass
+    noise: float = 0.0  # the share of noise in what was added to a in place; the rest is of earlier passes
+
+
+class WastedPasses(NamedTuple):
+    """Backward passes whose gradient was cleared before any step, in one run before all others of the window."""
+
+    update: int
+    wasted: int
+    used: int  # later passes of the window, none of them cleared
+    at_end: bool  # an epoch ended or began in between
+    training: bool | None  # from the same line, without moved weights or gradient of an input; None if unknown
 
 
 @dataclass(slots=True)
@@ -65,10 +79,11 @@ class OptimizerHistory:
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
     losses: dict[tuple[int, Loss], list[int]] = field(default_factory=dict)  # see `add_losses`
-    fetched: dict[int, int] = field(default_factory=dict)  # updates by number of batches from DataLoaders
+    fetched: dict[int, int] = field(default_factory=dict)  # updates by number of batches from one DataLoader
     measured: list[MeasuredUpdate] = field(default_factory=list)
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
+    wasted: list[WastedPasses] = field(default_factory=list)
     steps_within_pass: bool = False  # then keep cannot be measured
     seen: Parameters = field(default_factory=Parameters)  # findings on single parameters
 
@@ -99,7 +114,7 @@ class OptimizerHistory:
             del self.measured[1::2]
 
     def add_fetched(self, batches: int) -> None:
-        """Count the batches that DataLoaders gave for an update."""
+        """Count the batches that one DataLoader gave for an update."""
         if batches in self.fetched or len(self.fetched) < MOST_FETCHED:
             self.fetched[batches] = self.fetched.get(batches, 0) + 1
 
@@ -119,7 +134,7 @@ class OptimizerHistory:
 
     @property
     def batches(self) -> int:
-        """Usual number of batches that DataLoaders gave for an update, or 0."""
+        """Usual number of batches that one DataLoader gave for an update, or 0."""
         return max(self.fetched, key=self.fetched.__getitem__, default=0)
 
     def add_place(self, event: str, place: Place | None) -> None:

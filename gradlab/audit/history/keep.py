@@ -42,6 +42,11 @@ def backwards_per_update(history: OptimizerHistory) -> int | None:
     return _median_over(history, backwards_in)
 
 
+def passes_of(history: OptimizerHistory) -> int:
+    """Return the number of backward passes that led to updates."""
+    return sum(times * backwards_in(trace) for trace, times in history.traces())
+
+
 def gathered_per_update(history: OptimizerHistory) -> int | None:
     """Return the median number of backward passes since the last clearing."""
     return 1 if emptied_between(history) else _median_over(history, gathered_in)
@@ -119,7 +124,8 @@ def scaled_by_hand(history: OptimizerHistory) -> bool:
 
 
 def _cleared_at_times(history: OptimizerHistory) -> bool:
-    return any(letter in trace for trace, _ in history.traces() for letter in CLEARED)
+    """Say whether several updates are cleared: once, such as before the loop, is not at times."""
+    return sum(times for trace, times in history.traces() if any(letter in trace for letter in CLEARED)) > 1
 
 
 def _mode_name(kept: float, every: int, *, mean: bool) -> str:

@@ -48,6 +48,16 @@ class Moved:
 
 
 @dataclass(slots=True)
+class Uncleared:
+    """Parameters that stayed uncleared at every look, while others of the optimizer were cleared at every look."""
+
+    parameters: dict[int, Parameter] = field(default_factory=dict)  # by number, once seen often enough
+    others: int = 0  # number of cleared parameters
+    looks: int = 0
+    since: int = 0  # update of the first look
+
+
+@dataclass(slots=True)
 class NotFinite:
     """Gradients with inf or nan that a step used, so that the weights are not finite either."""
 
@@ -65,6 +75,14 @@ class Crossing(NamedTuple):
     mixed: bool  # the gradient of the other pass was still there
     others: tuple[Place, ...]  # its lines
     kind: str  # class of the optimizer that stepped
+
+
+class OtherPasses(NamedTuple):
+    """A window in which some backward passes also reached an input that asks for gradient."""
+
+    update: int
+    left: bool  # their gradient was still there at the step, which followed a pass without such an input
+    places: tuple[Place, ...]  # their lines
 
 
 @dataclass(slots=True)
@@ -85,8 +103,11 @@ class Parameters:
     silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient yet; by group and index
     all_silent: bool = False  # whether these are all parameters
     moved: dict[tuple[int, int], Moved] = field(default_factory=dict)
+    uncleared: Uncleared = field(default_factory=Uncleared)
     not_finite: NotFinite | None = None
     crossings: list[Crossing] = field(default_factory=list)
+    other_passes: list[OtherPasses] = field(default_factory=list)
+    asked: int = 0  # backward passes that also reached an input that asks for gradient
     apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time
     together: int = 0  # all other windows with several passes
     losses: int = 0  # losses per window in `apart`: distinct sets, or all passes if sets repeat unevenly

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Event(StrEnum):
@@ -26,6 +28,15 @@ class Event(StrEnum):
 
 BACKWARDS = "BL"
 CLEARED = "zn"
+DROPPED = re.compile(r"[zeb]*(B+)([eb]*z[zeb]*)(B+)[eb]*")
+
+
+class Dropped(NamedTuple):
+    """Backward passes in a trace whose gradient was cleared before any step."""
+
+    wasted: int
+    used: int  # later passes, none of them cleared
+    at_end: bool  # an epoch ended or began in between
 
 
 def only(letters: str, trace: str) -> str:
@@ -69,6 +80,19 @@ def backwards_in(trace: str) -> int:
     """
     part = own_part(trace)
     return sum(part.count(letter) for letter in BACKWARDS)
+
+
+def dropped_in(trace: str) -> Dropped | None:
+    """Return the wasted passes in a trace, if all others follow after one clearing; None for any other trace.
+
+    >>> dropped_in("zBBezbBBBB"), dropped_in("zBzBzB"), dropped_in("zBBB")
+    (Dropped(wasted=2, used=4, at_end=True), None, None)
+    """
+    letters = only("BLy0kzneb", own_part(trace)).replace("n", "z")
+    found = (
+        DROPPED.fullmatch(letters) if "B" in letters and "Bz" in letters.replace("e", "").replace("b", "") else None
+    )
+    return Dropped(len(found[1]), len(found[3]), found[2].strip("z") != "") if found else None
 
 
 def gathered_in(trace: str) -> int:

@@ -37,7 +37,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         if not recorders:
             return
         for recorder in recorders:
-            recorder.batch_given()
+            recorder.batch_given(id(getattr(args[0], "_index_sampler", None)))  # the same for one DataLoader
         history, now = recorders[0].history, under_way.get(args[0])
         if now is None:
             now = under_way[args[0]] = _LoaderPass(history.backwards, history.updates)

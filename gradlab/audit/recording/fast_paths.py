@@ -131,6 +131,7 @@ def ends_usual_step(recorders: list[Recorder], optimizer: Optimizer) -> bool:
         watched.step_depth = 0
         window.letters = ""
         window.fetched_before = batches
+        window.by_loader_before = None
         stretch.times += 1
         history.updates += 1
         history.fetched[fetched] += 1

@@ -21,6 +21,7 @@ FIRST = 8  # updates, all with inspected graphs
 IN_ROW = 4  # later inspected updates before a pause
 PAUSE = 36  # updates
 MOST_NODES = 20_000
+TWICE = "BackwardBackward"  # in names of nodes that differentiate a gradient
 LEAF = "torch::autograd::AccumulateGrad"
 
 
@@ -75,9 +76,11 @@ class LossGraphs:
         if place and mark:
             self._kept.look(place, update, mark)
         reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
+        asked = not reached.twice and any(self._unowned.is_input(each) for each in reached.leaves.values())
         for watched, ids in held:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
-            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others), nested=nested)
+            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others, asked), nested=nested)
+            watched.history.seen.asked += bool(own) and asked and not nested
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if reaching and not nested:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)
@@ -87,20 +90,23 @@ class LossGraphs:
 
 
 class Reached(NamedTuple):
-    """The leaves of a graph, by id, and whether the whole graph was read."""
+    """The leaves of a graph, by id."""
 
     leaves: dict[int, Tensor]
-    whole: bool
+    whole: bool  # the whole graph was read
+    twice: bool  # it contains gradients, as in a penalty or a differential equation
 
 
 def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
     """Return the leaves below these roots, and mark the other nodes unless they have a mark under this key."""
     leaves = {id(each): each for each in roots if each.grad_fn is None and each.requires_grad}
     waiting: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
-    seen = set(waiting)
+    seen, twice = set(waiting), False
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
-        if node.name() == LEAF:
+        name = node.name()
+        twice = twice or TWICE in name
+        if name == LEAF:
             leaves[id(node.variable)] = node.variable
             continue
         if mark is not None:
@@ -109,4 +115,4 @@ def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
             if below is not None and below not in seen:
                 seen.add(below)
                 waiting.append(below)
-    return Reached(leaves, not waiting)
+    return Reached(leaves, not waiting, twice)

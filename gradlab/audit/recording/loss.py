@@ -90,6 +90,8 @@ def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) 
     below = _below(one or other, left)
     if constant is None or constant == 0:
         return below._replace(base="", factor=0.0)
+    if constant == 1:  # divides nothing
+        return below
     if name == "MulBackward0":
         return below._replace(factor=below.factor * constant)
     factor = below.factor / constant

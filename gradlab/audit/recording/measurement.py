@@ -7,6 +7,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.history import MeasuredUpdate
+from gradlab.audit.history.keep import ALIKE
+from gradlab.audit.recording.noise import MOST_PASSES, noise_in
 from gradlab.audit.recording.samples import UNCHANGED, all_are_zero, inner, is_zero, share
 
 if TYPE_CHECKING:
@@ -20,18 +22,21 @@ if TYPE_CHECKING:
 class UpdateMeasurement:
     """Samples of the gradients at the backward passes of a window, as shares of earlier gradients."""
 
-    def __init__(self, last: list[Sample] | None) -> None:
+    def __init__(self, last: list[Sample] | None, weights: Sample = None) -> None:
         self._last = last  # samples of the last update's gradient
         self._after: list[Sample] | None = None  # samples after the latest backward pass
+        self._passes: list[list[Sample]] = []  # samples after the first backward passes
         self._kept: list[float | None] = []
         self._joins: list[float] = []
-        self._weights: Sample = None
-        self._moved = False
+        self._weights = weights  # at the latest backward pass, at first after the last step
+        self._first_elsewhere = weights is None  # weights changed between the last step and the first backward pass
+        self.moved = False  # weights changed between two backward passes
         self._single = False  # one pass so far, without gradient before it
 
     def weights_are(self, weights: Sample) -> None:
-        """Record whether weights changed since the last backward pass of this window."""
-        self._moved |= self._after is not None and self._weights is not None and weights != self._weights
+        """Record whether weights changed since the last backward pass of this window, or since the last step."""
+        self._first_elsewhere |= self._after is None and weights != self._weights
+        self.moved |= self._after is not None and self._weights is not None and weights != self._weights
         self._weights = weights
 
     def backward_ended(self, before: list[Sample], after: list[Sample]) -> None:
@@ -48,6 +53,8 @@ class UpdateMeasurement:
             known = [part for part in shares if part is not None]
             self._joins += [median(known)] if known else []
         self._after = after
+        if len(self._passes) <= MOST_PASSES:
+            self._passes.append(after)
 
     def forget_shares(self) -> None:
         """Forget the shares, because the step came inside a backward pass, with an incomplete gradient."""
@@ -58,6 +65,11 @@ class UpdateMeasurement:
     ) -> MeasuredUpdate:
         """Return the measurement, given the samples at the step."""
         after = self._after or []
+        if self._after is None and self._last and not probes.replaced:
+            again = [share(now, then) for now, then in zip(found, self._last, strict=False) if not is_zero(then)]
+            positive = [part for part in again if part is not None and 0 < part <= 1 + ALIKE]
+            if again and len(positive) == len(again):
+                return MeasuredUpdate(update, again=min(positive))
         kept = tuple(part for part in self._kept if part is not None)
         unchanged = self._single and after == found
         probes.unchanged = probes.unchanged + 1 if unchanged else 0
@@ -73,4 +85,7 @@ class UpdateMeasurement:
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         size = sa / aa if known else None
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
-        return MeasuredUpdate(update, kept, tuple(self._joins), size, cosine, empty, self._moved, lines)
+        away = self.moved and not self._first_elsewhere
+        joins, changed = tuple(self._joins), size is not None and after != found
+        noise = noise_in(found, self._passes) if changed and not probes.replaced else 0.0
+        return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise, away=away)

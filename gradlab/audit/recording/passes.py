@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.keep import ALIKE
-from gradlab.audit.history.parameters import Crossing
+from gradlab.audit.history.parameters import Crossing, OtherPasses
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in
 
 if TYPE_CHECKING:
@@ -42,8 +42,24 @@ def add_passes_to_history(watched: WatchedOptimizer, passes: list[Pass]) -> None
     if len(passes) < 2:
         return
     _note_sets(watched, passes)
+    if any(each.asked for each in passes) and len(watched.history.seen.other_passes) < MOST_CROSSINGS:
+        _note_other_passes(watched, passes)
     if len(watched.history.seen.crossings) < MOST_CROSSINGS:
         _note_crossing(watched, passes)
+
+
+def _note_other_passes(watched: WatchedOptimizer, passes: list[Pass]) -> None:
+    """Record whether the step used the gradient of passes that also reached an input, such as those of an attack."""
+    history = watched.history
+    letters, joins = history.stretches[-1].trace, history.measured[-1].joins
+    own = passes[-backwards_in(letters) :]
+    if len(own) != backwards_in(letters) or len(joins) < len(own) - 1:
+        return  # some passes were not recorded
+    *earlier, last = own
+    other = [each for each in earlier if each.asked and each.place != last.place]
+    kept = not last.asked and all(each >= 1 - ALIKE for each in joins) and "o" not in letters
+    lines = tuple(sorted({each.place for each in other if each.place}))
+    history.seen.other_passes.append(OtherPasses(history.updates, kept and bool(other), lines))
 
 
 def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:

@@ -35,6 +35,7 @@ Method = TypeVar("Method", bound="Callable[..., Any]")
 
 MOST_LOSSES = 64  # per window
 MOST_FAULTS = 20
+MOST_LOADERS = 64  # beyond, counting begins again
 REFRESH = 100  # calls of a model's zero_grad() before its parameters are listed again
 
 
@@ -76,6 +77,7 @@ class Recorder:
         self.on_measured = on_measured
         self.thread = TrainingThread(self._stop)
         self.batches = 0  # from DataLoaders so far
+        self._by_loader: dict[int, int] = {}  # the same, by DataLoader
         self.loss_is_scaled = False  # of the next backward pass, by a GradScaler
         self.fast_path: FastPath | None = None
         self.fast_pass: WatchedOptimizer | None = None
@@ -216,7 +218,7 @@ class Recorder:
         watched.step_depth -= 1
         if watched.step_depth:
             return False
-        window = watched.end_step(optimizer, self.batches, within_pass=self.thread.depth > 0)
+        window = watched.end_step(optimizer, self.batches, self._by_loader, within_pass=self.thread.depth > 0)
         if watched.window.measurement:
             watched.next_measured = next_measured(watched.history.updates + 1, self._sample)
         others = [each for each in self._optimizers if each is not watched] if len(self._optimizers) > 1 else []
@@ -275,9 +277,12 @@ class Recorder:
         """Record that a GradScaler scales the loss of the next backward pass, if `enabled`."""
         self.loss_is_scaled = enabled
 
-    def batch_given(self) -> None:
-        """Record a batch from a DataLoader."""
+    def batch_given(self, loader: int) -> None:
+        """Record a batch from a DataLoader, given by a number."""
         self.batches += 1
+        if len(self._by_loader) >= MOST_LOADERS and loader not in self._by_loader:
+            self._by_loader = {}
+        self._by_loader[loader] = self._by_loader.get(loader, 0) + 1
 
     @_recorded(trains=False)
     def happened_to_all(self, event: Event) -> None:

@@ -96,6 +96,7 @@ class Probes:
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
+        self.replaced = False  # a `.grad` was another tensor at the latest reading than before
         self.unchanged = 0  # usual measured updates in a row: empty `.grad`, one pass, nothing after it
         self._latest: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # gradient, version, sample
 
@@ -121,10 +122,12 @@ class Probes:
             self.keys = having[:: max(1, math.ceil(len(having) / PROBES))]
             parameters = self.parameters(groups)
         before, self._latest = self._latest, []
+        self.replaced = False
         for nth, p in enumerate(parameters):
             grad = p.grad
             version = -1 if grad is None else grad._version  # noqa: SLF001 - no public equivalent
             known, known_version, what = before[nth] if nth < len(before) else (None, -2, None)
+            self.replaced |= grad is not None and known is not None and known() is not grad
             if known_version != version or (grad is not None and (known is None or known() is not grad)):
                 known, what = (None, None) if grad is None else (weakref.ref(grad), self._sample(grad))
             self._latest.append((known, version, what))

@@ -68,6 +68,12 @@ class UnownedParameters:
         if due and not self._namer.exhausted and len(self._history.unowned) < MOST_REPORTED:
             self._report(due, [p for p in silent() if id(p) not in leaves])
 
+    def is_input(self, leaf: Tensor) -> bool:
+        """Say whether a leaf is an input that asks for gradient: no parameter, and in no optimizer."""
+        from torch import nn
+
+        return not isinstance(leaf, nn.Parameter) and not self._is_owned(leaf)
+
     def _is_owned(self, tensor: Tensor) -> bool:
         known = self._owned.get(id(tensor))
         return known is not None and known() is tensor

@@ -6,11 +6,14 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.history.trace import Event
+from gradlab.audit.history.history import MOST_WASTED, WastedPasses
+from gradlab.audit.history.keep import ALIKE
+from gradlab.audit.history.trace import Event, dropped_in
 from gradlab.audit.places import user_location
 from gradlab.audit.recording.measurement import UpdateMeasurement
 from gradlab.audit.recording.parameters import ParameterChecks
 from gradlab.audit.recording.samples import Probes, sample
+from gradlab.audit.recording.uncleared import UnclearedParameters
 from gradlab.audit.recording.window import Window
 
 if TYPE_CHECKING:
@@ -20,12 +23,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from gradlab.audit.history.history import OptimizerHistory, Stretch
+    from gradlab.audit.history.trace import Dropped
     from gradlab.audit.recording.names import Namer
     from gradlab.audit.recording.samples import Groups, Sample
 
     Grads = list[tuple[Tensor, Tensor | None, int]]  # parameter, its .grad, the version of that
 
 WITH_LINES = 8  # first updates whose lines are stored
+WASTE_LOOKS = 16  # windows with wasted passes after which the search for their reason ends
 MOST_WITH_LINES = 64  # measured updates whose lines are stored
 
 
@@ -59,10 +64,12 @@ class WatchedOptimizer:
         self.thread = None if thread is threading.main_thread() else thread.ident
         self.window = Window(UpdateMeasurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
+        self.uncleared = UnclearedParameters(history, namer)
         self.has_gradient = False  # when last checked
         self.step_depth = 0  # running calls of step, which may be nested
         self.step_without_gradient = False  # the running one
         self.accumulates = False  # the last update had several backward passes
+        self.looks_for_waste = False  # some passes were wasted, and it is unknown whether they were meant to train
         self.next_measured = 2  # number of the next measured update, after the current one
         self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
         self._probes = Probes()
@@ -103,6 +110,8 @@ class WatchedOptimizer:
         measurement = self.window.measurement
         if measurement and self.accumulates and (probe := self._probes.first(groups)) is not None:
             measurement.weights_are(sample(probe))
+        if self.looks_for_waste and (probe := self._probes.first(groups)) is not None:
+            self.window.weights_are(sample(probe))
         probe = None if measurement or self.has_gradient else self._probes.first(groups)
         if probe is not None and probe.grad is None:
             return PassStart(self, groups, None, [])  # cleared by call, so all are None
@@ -120,6 +129,8 @@ class WatchedOptimizer:
             self._was_found_cleared()
         if not measurement:
             return PassStart(self, groups, grads, [])
+        if self.uncleared.wanted or not empty:
+            self.uncleared.pass_started(grads, first=Event.BACKWARD not in self.window.letters)
         return PassStart(self, groups, grads, [None] * len(self._probes.keys) if empty else self._probes.read(groups))
 
     def end_pass(self, start: PassStart) -> None:
@@ -131,6 +142,7 @@ class WatchedOptimizer:
         self.window.add(Event.CLOSURE_BACKWARD if self.step_depth else Event.BACKWARD, repeated=True)
         if self.window.measurement and grads is not None:
             self.window.measurement.backward_ended(start.samples, self._probes.read(start.groups))
+            self.uncleared.pass_ended(self.parameters)
 
     # Steps
 
@@ -149,10 +161,10 @@ class WatchedOptimizer:
         if self.checks.silent or (measured and not few_are_enough):
             self.checks.step_started(groups, measured=measured)
 
-    def end_step(self, optimizer: Optimizer, fetched: int, *, within_pass: bool) -> Window:
+    def end_step(self, optimizer: Optimizer, fetched: int, by_loader: dict[int, int], *, within_pass: bool) -> Window:
         """Count the update, begin the next window, and return the one that ended.
 
-        `fetched` is the number of batches from DataLoaders so far.
+        `fetched` is the number of batches from DataLoaders so far, also given by DataLoader.
         """
         window, history, groups = self.window, self.history, optimizer.param_groups
         measurement, measures_next = window.measurement, self.measures_next
@@ -171,16 +183,47 @@ class WatchedOptimizer:
         letters = window.letters
         history.add_update(letters)
         self.accumulates = letters.count(Event.BACKWARD) > 1 or letters.count(Event.CLOSURE_BACKWARD) > 1
+        if self.accumulates and (dropped := dropped_in(letters)) and dropped.used > 1:
+            self._add_wasted(dropped, lines)
         history.add_losses(letters, window.losses)
-        history.add_fetched(fetched - window.fetched_before)
+        history.add_fetched(window.fetched_of_one(fetched, by_loader))
         found, self._found = self._found, None
         if measurement:
             parameters = (p for group in groups for p in group["params"])
-            history.add_measured(measurement.result(history.updates, found or [], parameters, self._probes, lines))
+            measured = measurement.result(history.updates, found or [], parameters, self._probes, lines)
+            history.add_measured(measured)
+            if measured.kept and max(measured.kept) - min(measured.kept) > ALIKE:
+                self.uncleared.wanted = True
+        if self.uncleared.wanted and (measurement or measures_next):
+            self.uncleared.step_ended(self.parameters, measures_next=measures_next)
         few = len(history.measured) < MOST_WITH_LINES
-        asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
-        self.window = Window(UpdateMeasurement(found) if measures_next else None, asks_for_lines, fetched)
+        asks_for_lines = history.updates < WITH_LINES or (measures_next and few) or self.looks_for_waste
+        probe = self._probes.first(groups) if measures_next and self.accumulates else None
+        weights = None if probe is None else sample(probe)
+        measurement = UpdateMeasurement(found, weights) if measures_next else None
+        self.window = Window(measurement, asks_for_lines, fetched, by_loader.copy())
         return window
+
+    def _add_wasted(self, dropped: Dropped, lines: int) -> None:
+        """Record wasted passes, and look more closely at the next windows unless it is known whether they train."""
+        window, wasted = self.window, self.history.wasted
+        measured = window.measurement
+        meant: bool | None = None
+        usual = {loss for _, loss in self.history.losses}
+        another = bool(usual) and not usual.issuperset(window.losses[:1])
+        if (
+            another
+            or window.moved
+            or (measured and measured.moved)
+            or lines > 1
+            or any(p.asked for p in window.passes)
+        ):
+            meant = False
+        elif lines and (measured or window.weights is not None):
+            meant = True
+        if len(wasted) < MOST_WASTED:
+            wasted.append(WastedPasses(self.history.updates, *dropped, meant))
+        self.looks_for_waste = len(wasted) < WASTE_LOOKS
 
     def close(self) -> None:
         """Store the events since the last update."""
