@@ -34,6 +34,7 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clipping.clipped_at_every_micro_batch,
     clipping.clipped_before_backward,
     clipping.clipped_before_unscale,
+    clipping.clips_nothing,
     scheduling.scheduler_at_every_micro_batch,
     parameters.parameter_without_optimizer,
     parameters.stale_parameter,

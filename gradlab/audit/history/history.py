@@ -54,6 +54,14 @@ class MeasuredUpdate(NamedTuple):
     lines: int = 0  # different lines of the user's code that took the backward passes
 
 
+class ClippedNothing(NamedTuple):
+    """Calls of one line that clip parameters without gradient, or none at all."""
+
+    since: int  # the update of the first
+    times: int
+    empty: bool  # no parameters were given
+
+
 @dataclass(slots=True)
 class OptimizerHistory:
     """The history of one optimizer."""
@@ -70,6 +78,10 @@ class OptimizerHistory:
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
     steps_within_pass: bool = False  # then keep cannot be measured
+    clips_checked: int = (
+        0  # calls whose bound was compared with a gradient that is not zero, up to the first shortened
+    )
+    clips_shortened: int = 0  # of these, the calls that shortened it
     seen: Parameters = field(default_factory=Parameters)  # findings on single parameters
 
     def add_update(self, trace: str) -> None:
@@ -148,6 +160,7 @@ class History:
     threads_at_once: bool = False  # several threads trained at the same time, which ended the recording
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # kept alive, by line of the backward pass
+    clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
 
     @property
     def updates(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gradlab.audit.history.history import History
 from gradlab.audit.history.trace import Event
 from gradlab.audit.places import passes_under_way, steps_under_way
+from gradlab.audit.recording.clipping import add_clip
 from gradlab.audit.recording.graphs import LossGraphs
 from gradlab.audit.recording.loss import loss_of_pass
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
@@ -23,12 +24,13 @@ from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
 from gradlab.audit.recording.watched import PassStart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import nn
     from torch.optim import Optimizer
 
     from gradlab.audit.history.loss import Loss
+    from gradlab.audit.recording.clipping import Clip
     from gradlab.audit.recording.watched import FastPath, WatchedOptimizer
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
@@ -264,12 +266,9 @@ class Recorder:
         return known
 
     @_recorded(trains=False)
-    def clipped(self, parameters: Iterable[Tensor]) -> None:
-        """Record that gradients of these parameters were clipped."""
-        clipped = {id(p) for p in parameters}
-        for each in self._optimizers:
-            if any(id(p) in clipped for p in each.parameters):
-                each.window.add(Event.CLIPPED)
+    def clipped(self, clip: Clip) -> None:
+        """Record a call that clips gradients."""
+        add_clip(self.history, list(self._optimizers), clip)
 
     def loss_scaled(self, *, enabled: bool) -> None:
         """Record that a GradScaler scales the loss of the next backward pass, if `enabled`."""

@@ -84,6 +84,10 @@ class WatchedOptimizer:
         """Whether the update after the current one is measured."""
         return self.history.updates + 2 >= self.next_measured
 
+    def finds_gradient(self) -> bool:
+        """Say whether any of its parameters has a gradient."""
+        return _any_has_gradient(self.groups)
+
     def fast_path(self) -> FastPath | None:
         """Return its fast path after a step, or None if everything must be recorded in full."""
         window, probe = self.window, self._probes.first(self.groups)
