@@ -11,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
-from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of
+from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of, scale_of_kept
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | N
         return "kept between updates, but sometimes cleared"
     if mode is None:
         return "no single mode: keep differs between updates or parameters"
-    share = keep.median
+    share, scale = keep.median, scale_of_kept(history)
+    if scale > 1:
+        return f"not cleared, but unscale_() divides all of .grad by {scale:,g}: {share:.3g} of the gradient is kept"
     if not -0.01 <= share <= 1.01:
         how = "grows with every update" if abs(share) > 1 else "is subtracted from the next one"
         return f"{share:.3g} times the gradient stays in .grad and {how}"

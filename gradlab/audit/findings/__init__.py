@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings import boundaries, clearing, clipping, dividing, parameters, passes, scheduling
+from gradlab.audit.findings import boundaries, clearing, clipping, dividing, parameters, passes, scaling, scheduling
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clipping.clipped_before_backward,
     clipping.clipped_before_unscale,
     clipping.clips_nothing,
+    scaling.unscaled_without_scaling,
     scheduling.scheduler_at_every_micro_batch,
     parameters.parameter_without_optimizer,
     parameters.stale_parameter,

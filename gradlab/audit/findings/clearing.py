@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, count, counted_measured, measured_of
-from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of
+from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of, scale_of_kept
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, only, own_part
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ def never_cleared(history: History) -> Iterator[Finding]:
         other = count(each, lambda trace: is_cleared(trace) or "L" in trace).updates  # closures have their own rule
         if len(seen) < LEAST or not all(all_is_left(one.kept) for one in seen) or other:
             continue
+        scale = scale_of_kept(each)
+        divided = f"; unscale_() then divides all of .grad, so 1/{scale:,g} of it is kept" if scale > 1 else ""
         yield Finding(
             "never-cleared",
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}",
+            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}{divided}",
             "optimizer.zero_grad() before each loss.backward()",
         )
 
@@ -161,6 +163,8 @@ def partly_kept(history: History) -> Iterator[Finding]:
     for each in history.trained():
         keep = keep_of(each)
         seen = [measured for measured in each.measured if measured.kept]
+        if scale_of_kept(each) > 1:  # a GradScaler divides the kept part
+            continue
         if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(seen) <= LEAST:
             continue
         yield Finding(

@@ -52,6 +52,7 @@ class MeasuredUpdate(NamedTuple):
     empty: bool = False  # the step found only zeros and None
     moved: bool = False  # weights changed between two backward passes of one window, as in SAM
     lines: int = 0  # different lines of the user's code that took the backward passes
+    scale: float = 1.0  # that a GradScaler divided all of `.grad` by, including what was kept
 
 
 class ClippedNothing(NamedTuple):
@@ -78,6 +79,8 @@ class OptimizerHistory:
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
     steps_within_pass: bool = False  # then keep cannot be measured
+    scaled_losses: int = 0  # measured windows that a GradScaler unscales, whose losses are scaled
+    unscaled_losses: list[int] = field(default_factory=list)  # the same, but no loss is scaled: their updates
     clips_checked: int = (
         0  # calls whose bound was compared with a gradient that is not zero, up to the first shortened
     )

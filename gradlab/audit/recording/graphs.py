@@ -8,6 +8,7 @@ from gradlab.audit.places import user_location
 from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
 from gradlab.audit.recording.passes import add_pass
 from gradlab.audit.recording.samples import is_finite_number
+from gradlab.audit.recording.scaling import SCALED, factor_of_unscaled
 from gradlab.audit.recording.unowned import UnownedParameters
 from gradlab.audit.recording.window import Pass
 
@@ -58,15 +59,17 @@ class LossGraphs:
             if each.window.measurement:
                 each.checks.loss_is(each.groups, finite=finite, graph_read=due, first="B" not in each.window.letters)
         if due:
-            self._look_at_graph(loss, nested=nested)
+            given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+            self._look_at_graph(loss, nested=nested, given=given is not None)
 
-    def _look_at_graph(self, loss: Any, *, nested: bool) -> None:
+    def _look_at_graph(self, loss: Any, *, nested: bool, given: bool) -> None:
         from torch import Tensor
 
         update = self._looked_at
         place, mark = user_location(), None if nested else Mark()
         roots = [loss] if isinstance(loss, Tensor) else [each for each in loss or () if isinstance(each, Tensor)]
         reached = reached_from(roots, f"gradlab.{id(self)}", mark)
+        factor = None if reached.scaled or not reached.whole else factor_of_unscaled(roots, given=given)
         held = []
         for watched in self._optimizers:
             parameters = watched.parameters
@@ -77,7 +80,7 @@ class LossGraphs:
         reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
         for watched, ids in held:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
-            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others), nested=nested)
+            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others, factor), nested=nested)
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if reaching and not nested:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)
@@ -87,26 +90,29 @@ class LossGraphs:
 
 
 class Reached(NamedTuple):
-    """The leaves of a graph, by id, and whether the whole graph was read."""
+    """The leaves of a graph, by id, whether the whole graph was read, and whether a GradScaler scaled any of it."""
 
     leaves: dict[int, Tensor]
     whole: bool
+    scaled: bool
 
 
 def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
     """Return the leaves below these roots, and mark the other nodes unless they have a mark under this key."""
     leaves = {id(each): each for each in roots if each.grad_fn is None and each.requires_grad}
     waiting: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
-    seen = set(waiting)
+    seen, scaled = set(waiting), False
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
         if node.name() == LEAF:
             leaves[id(node.variable)] = node.variable
             continue
+        metadata = node.metadata
+        scaled = scaled or SCALED in metadata
         if mark is not None:
-            node.metadata.setdefault(key, mark)
+            metadata.setdefault(key, mark)
         for below, _ in node.next_functions:
             if below is not None and below not in seen:
                 seen.add(below)
                 waiting.append(below)
-    return Reached(leaves, not waiting)
+    return Reached(leaves, not waiting, scaled)

@@ -20,6 +20,7 @@ from gradlab.audit.recording.graphs import LossGraphs
 from gradlab.audit.recording.loss import loss_of_pass
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
+from gradlab.audit.recording.scaling import add_scaling, mark_scaled
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
 from gradlab.audit.recording.watched import PassStart
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
+    from torch.amp.grad_scaler import GradScaler
     from torch.optim import Optimizer
 
     from gradlab.audit.history.loss import Loss
@@ -227,6 +229,7 @@ class Recorder:
             add_step(each.window.passes, watched, window.passes)
         if watched.checks.checking:
             add_passes_to_history(watched, window.passes)
+        add_scaling(watched.history, window)
         watched.checks.step_ended(optimizer.param_groups)
         self.fast_path = None if others else watched.fast_path()
         return window.measurement is not None
@@ -270,9 +273,20 @@ class Recorder:
         """Record a call that clips gradients."""
         add_clip(self.history, list(self._optimizers), clip)
 
-    def loss_scaled(self, *, enabled: bool) -> None:
+    def loss_scaled(self, result: Any, *, enabled: bool) -> None:
         """Record that a GradScaler scales the loss of the next backward pass, if `enabled`."""
         self.loss_is_scaled = enabled
+        if enabled:
+            mark_scaled(result)
+
+    @_recorded(trains=False)
+    def unscaled(self, optimizer: Optimizer, scaler: GradScaler) -> None:
+        """Record that a GradScaler divides all gradients of an optimizer."""
+        watched = self._watched(optimizer)
+        if watched is not None:
+            watched.window.add(Event.UNSCALED)
+            if watched.window.measurement:
+                watched.window.scale = float(scaler.get_scale())
 
     def batch_given(self) -> None:
         """Record a batch from a DataLoader."""

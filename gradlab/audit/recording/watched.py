@@ -180,7 +180,8 @@ class WatchedOptimizer:
         found, self._found = self._found, None
         if measurement:
             parameters = (p for group in groups for p in group["params"])
-            history.add_measured(measurement.result(history.updates, found or [], parameters, self._probes, lines))
+            result = measurement.result(history.updates, found or [], parameters, self._probes, lines)
+            history.add_measured(result._replace(scale=window.scale) if window.scale else result)
         few = len(history.measured) < MOST_WITH_LINES
         asks_for_lines = history.updates < WITH_LINES or (measures_next and few)
         self.window = Window(UpdateMeasurement(found) if measures_next else None, asks_for_lines, fetched)

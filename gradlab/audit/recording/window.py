@@ -26,6 +26,7 @@ class Pass:
     place: Place | None
     reached: frozenset[int] | None  # ids of the optimizer's parameters; None if unknown
     others: frozenset[int]  # ids of other watched optimizers whose parameters it reached
+    unscaled_factor: float | None = None  # the constant factor of a loss that no GradScaler scaled
     after_step: bool = False  # another optimizer had already stepped for an earlier pass of this window
     stepped: dict[int, str] = field(default_factory=dict)  # classes of reached optimizers that stepped since, by id
 
@@ -41,6 +42,7 @@ class Window:
     lines: list[Place | None] = field(default_factory=list)  # one per letter, if stored
     passes: list[Pass] = field(default_factory=list)  # only if measured
     losses: list[Loss] = field(default_factory=list)  # of the backward passes whose loss was read
+    scale: float | None = None  # that a GradScaler divides by, if measured
     letters_at_loss: int = 0  # letters when the last loss was read, or -1
 
     def add(self, event: Event, *, repeated: bool = False) -> None:
