@@ -40,6 +40,7 @@ class OptimizerSummary(NamedTuple):
     keep: MeasuredKeep | None  # None if not measured
     mode: str | None  # None if no single mode fits
     meaning: str  # the mode in words
+    created: int  # optimizers of this class that held these parameters, one after the other
 
 
 class Report:
@@ -127,7 +128,9 @@ class Report:
 def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
     passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
-    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning)
+    return OptimizerSummary(
+        history.kind, history.parameters, history.updates, passes, keep, mode, meaning, history.created
+    )
 
 
 def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
@@ -179,9 +182,10 @@ def _head(alike: list[OptimizerSummary]) -> str:
     first, keeps = alike[0], [each.keep for each in alike if each.keep]
     low, high = min(each.updates for each in alike), max(each.updates for each in alike)
     updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
+    made = f", created {first.created} times" if first.created > 1 else ""
     passes = "?" if first.backwards_per_update is None else first.backwards_per_update
     return (
-        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {counted(first.parameters, 'parameter')}, "
+        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}{made}: {counted(first.parameters, 'parameter')}, "
         f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} per update, {_kept(keeps)}: "
         f"{first.mode or 'no single mode'}"
     )

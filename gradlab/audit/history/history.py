@@ -70,6 +70,7 @@ class OptimizerHistory:
     kind: str  # class name
     parameters: int  # number of tensors at the latest measured update
     settings: dict[str, float] = field(default_factory=dict)  # defaults; MEMORIES: the largest of any group
+    created: int = 1  # optimizers of this class that held these parameters, one after the other
     updates: int = 0
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update

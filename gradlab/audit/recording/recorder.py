@@ -107,8 +107,8 @@ class Recorder:
 
     def _watched(self, optimizer: Optimizer) -> WatchedOptimizer | None:
         watched = self._optimizers.get(optimizer)
-        if watched is None and (watched := self._optimizers.add(optimizer)):
-            self.fast_path = None
+        if watched is None:
+            watched, self.fast_path = self._optimizers.add(optimizer), None
         return watched
 
     @_recorded(trains=False)
@@ -140,12 +140,12 @@ class Recorder:
         several = len(self._optimizers) > 1
         elsewhere = other_threads_alive(each.thread for each in self._optimizers) if several else ()
         for each in self._optimizers:
-            optimizer = each.optimizer()
-            if optimizer is None or each.thread in elsewhere:
+            groups = each.groups
+            if not groups or each.thread in elsewhere:
                 continue
-            if each.step_depth and not steps_under_way(optimizer):  # the step has raised
+            if each.step_depth and not steps_under_way(each.optimizer()):  # the step has raised
                 each.step_depth = 0
-            self._starts.append(each.start_pass(optimizer.param_groups))
+            self._starts.append(each.start_pass(groups))
 
     def _look_at_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Inspect the loss and its graph before the backward pass, if the update is measured."""
@@ -223,6 +223,7 @@ class Recorder:
         window = watched.end_step(optimizer, self.batches, within_pass=self.thread.depth > 0)
         if watched.window.measurement:
             watched.next_measured = next_measured(watched.history.updates + 1, self._sample)
+        self._optimizers.stop_waiting()
         others = [each for each in self._optimizers if each is not watched] if len(self._optimizers) > 1 else []
         for each in others:
             each.window.add(Event.OTHER_STEPPED)

@@ -47,12 +47,11 @@ class FastPath(NamedTuple):
 
 
 class WatchedOptimizer:
-    """A watched optimizer; `forget` is called when it is deleted."""
+    """A watched optimizer, or several that hold the same parameters, one after the other."""
 
-    def __init__(
-        self, optimizer: Optimizer, history: OptimizerHistory, namer: Namer, forget: Callable[[Any], None]
-    ) -> None:
-        self.optimizer = weakref.ref(optimizer, forget)
+    optimizer: weakref.ref[Optimizer]
+
+    def __init__(self, history: OptimizerHistory, namer: Namer) -> None:
         self.history = history
         thread = threading.current_thread()
         # The thread of its last step, at first the one that created it; None for the main thread.
@@ -67,12 +66,28 @@ class WatchedOptimizer:
         self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
         self._probes = Probes()
         self._found: list[Sample] | None = None  # samples at the running step
+        self._held: list[list[weakref.ref[Tensor]]] = []  # parameters by group, once the optimizer is deleted
+
+    def watch(
+        self, optimizer: Optimizer, forget: Callable[[Any], None], parameters: list[list[weakref.ref[Tensor]]]
+    ) -> None:
+        """Watch this optimizer; call `forget` when it is deleted."""
+        self.optimizer = weakref.ref(optimizer, forget)
+        self._held = parameters
+
+    def continue_with(self, optimizer: Optimizer, forget: Callable[[Any], None]) -> None:
+        """Watch the successor of a deleted optimizer."""
+        self.history.created += 1
+        self.optimizer = weakref.ref(optimizer, forget)
 
     @property
     def groups(self) -> Groups:
-        """The optimizer's parameter groups, none once it is deleted."""
+        """The optimizer's parameter groups; those of its creation once it is deleted."""
         optimizer = self.optimizer()
-        return optimizer.param_groups if optimizer is not None else []
+        if optimizer is not None:
+            return optimizer.param_groups
+        held = [[reference() for reference in group] for group in self._held]
+        return [{"params": group} for group in held] if all(p is not None for group in held for p in group) else []
 
     @property
     def parameters(self) -> list[Tensor]:
