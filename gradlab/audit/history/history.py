@@ -79,6 +79,7 @@ class OptimizerHistory:
     measured: list[MeasuredUpdate] = field(default_factory=list)
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
+    covered: bool = False  # by the history of an optimizer around it, or inside it
     steps_within_pass: bool = False  # then keep cannot be measured
     scaled_losses: int = 0  # measured windows that a GradScaler unscales, whose losses are scaled
     unscaled_losses: list[int] = field(default_factory=list)  # the same, but no loss is scaled: their updates
@@ -172,8 +173,8 @@ class History:
         return sum(each.updates for each in self.optimizers)
 
     def trained(self) -> list[OptimizerHistory]:
-        """Return the optimizers that took a step."""
-        return [each for each in self.optimizers if each.updates]
+        """Return the optimizers that took a step, without those that another one covers."""
+        return [each for each in self.optimizers if each.updates and not each.covered]
 
     def remarks(self) -> list[str]:
         """Return remarks on the audit itself, one sentence each."""

@@ -23,6 +23,7 @@ from gradlab.audit.recording.passes import add_passes_to_history, add_step
 from gradlab.audit.recording.scaling import add_scaling, mark_scaled
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
 from gradlab.audit.recording.watched import PassStart
+from gradlab.audit.recording.wrappers import are_related, note_wrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,6 +210,8 @@ class Recorder:
             return
         if watched.window.measurement or watched.measures_next:
             self.fast_path = None
+        if len(self._optimizers) > 1:
+            note_wrapper(watched, self._optimizers)
         watched.start_step(optimizer.param_groups)
 
     @_recorded(trains=True)
@@ -226,6 +229,8 @@ class Recorder:
         self._optimizers.stop_waiting()
         others = [each for each in self._optimizers if each is not watched] if len(self._optimizers) > 1 else []
         for each in others:
+            if are_related(each, watched):
+                continue
             each.window.add(Event.OTHER_STEPPED)
             add_step(each.window.passes, watched, window.passes)
         if watched.checks.checking:
@@ -242,7 +247,7 @@ class Recorder:
         """Record an event of one optimizer."""
         watched = self._watched(optimizer)
         if watched is not None:
-            watched.window.add(event)
+            watched.add_event(event)
 
     @_recorded(trains=True)
     def cleared(self, optimizer: Optimizer) -> None:
@@ -285,9 +290,10 @@ class Recorder:
         """Record that a GradScaler divides all gradients of an optimizer."""
         watched = self._watched(optimizer)
         if watched is not None:
-            watched.window.add(Event.UNSCALED)
-            if watched.window.measurement:
-                watched.window.scale = float(scaler.get_scale())
+            watched.add_event(Event.UNSCALED)
+            for each in (watched, watched.inner):
+                if each and each.window.measurement:
+                    each.window.scale = float(scaler.get_scale())
 
     def batch_given(self) -> None:
         """Record a batch from a DataLoader."""

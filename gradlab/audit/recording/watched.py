@@ -64,6 +64,8 @@ class WatchedOptimizer:
         self.accumulates = False  # the last update had several backward passes
         self.next_measured = 2  # number of the next measured update, after the current one
         self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
+        self.outer: WatchedOptimizer | None = None  # around it, such as Lookahead
+        self.inner: WatchedOptimizer | None = None  # the one that it is around, with the same parameters
         self._probes = Probes()
         self._found: list[Sample] | None = None  # samples at the running step
         self._held: list[list[weakref.ref[Tensor]]] = []  # parameters by group, once the optimizer is deleted
@@ -110,10 +112,18 @@ class WatchedOptimizer:
             return None
         return FastPath(self, weakref.ref(probe), self.history.stretches[-1])
 
+    def add_event(self, event: Event) -> None:
+        """Record an event, also for the optimizer that it is around."""
+        self.window.add(event)
+        if self.inner is not None:
+            self.inner.window.add(event)
+
     def cleared(self) -> None:
         """Record that a call has cleared its gradients."""
         self.has_gradient = False
         self.window.add(Event.CLEARED)
+        if self.inner is not None:
+            self.inner.cleared()
 
     # Backward passes
 
