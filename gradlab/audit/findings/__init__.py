@@ -40,6 +40,7 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     parameters.parameter_without_optimizer,
     parameters.stale_parameter,
     parameters.parameter_without_gradient,
+    parameters.parameter_in_two_optimizers,
     parameters.frozen_parameter_moves,
     parameters.gradient_not_finite,
     passes.leaking_loss,

@@ -18,6 +18,7 @@ from gradlab.audit.history.trace import gathered_in
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from gradlab.audit.history.parameters import Parameter
     from gradlab.audit.places import Place
 
 MOST_STRETCHES = 20_000  # per optimizer; beyond, the last one grows
@@ -154,6 +155,16 @@ class OptimizerHistory:
         return in_order(place for letter in letters for place in self.places.get(letter, ()))
 
 
+class Overlap(NamedTuple):
+    """Parameters that two optimizers move by turns."""
+
+    parameters: list[Parameter]  # the first ones
+    number: int  # of all
+    since: int  # update of the larger optimizer
+    small: OptimizerHistory  # holds only these
+    large: OptimizerHistory  # holds others, too
+
+
 @dataclass(slots=True)
 class History:
     """The history of a script."""
@@ -165,6 +176,7 @@ class History:
     threads_at_once: bool = False  # several threads trained at the same time, which ended the recording
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # kept alive, by line of the backward pass
+    overlaps: list[Overlap] = field(default_factory=list)  # parameters in two optimizers
     clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
 
     @property

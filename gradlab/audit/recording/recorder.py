@@ -19,6 +19,7 @@ from gradlab.audit.recording.clipping import add_clip
 from gradlab.audit.recording.graphs import LossGraphs
 from gradlab.audit.recording.loss import loss_of_pass
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
+from gradlab.audit.recording.overlaps import Overlaps
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
 from gradlab.audit.recording.scaling import add_scaling, mark_scaled
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
@@ -87,6 +88,7 @@ class Recorder:
         self._sample = sample
         self._optimizers = WatchedOptimizers(self.history)
         self._graphs = LossGraphs(self.history, self._optimizers)
+        self._overlaps = Overlaps(self.history, self._optimizers.namer)
         self._loss: Loss | None = None  # of the running backward pass, if needed
         self._starts: list[PassStart] = []  # of the running backward pass
         self._known_modules: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -212,6 +214,8 @@ class Recorder:
             self.fast_path = None
         if len(self._optimizers) > 1:
             note_wrapper(watched, self._optimizers)
+            if watched.window.measurement:
+                self._overlaps.look(watched, self._optimizers)
         watched.start_step(optimizer.param_groups)
 
     @_recorded(trains=True)
