@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
 from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of, scale_of_kept
+from gradlab.audit.places import notebook_cell
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class OptimizerSummary(NamedTuple):
     keep: MeasuredKeep | None  # None if not measured
     mode: str | None  # None if no single mode fits
     meaning: str  # the mode in words
-    created: int  # optimizers of this class that held these parameters, one after the other
+    number: int = 0  # among several optimizers of this class, from 1; 0 if it is the only one
+    groups: int = 1
+    created: int = 1  # optimizers of this class that held these parameters, one after the other
 
 
 class Report:
@@ -128,9 +131,8 @@ class Report:
 def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
     passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
-    return OptimizerSummary(
-        history.kind, history.parameters, history.updates, passes, keep, mode, meaning, history.created
-    )
+    numbers = history.number, history.groups, history.created
+    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning, *numbers)
 
 
 def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
@@ -167,8 +169,8 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
     """Yield groups of optimizers that share one line: equal ones, or many that differ only in numbers."""
-    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None)):
-        yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
+    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None, number=0)):
+        yield from [same] if len(same) > FEW else _grouped(same, lambda each: each._replace(number=0))
 
 
 def _grouped(items: list[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
@@ -185,10 +187,18 @@ def _head(alike: list[OptimizerSummary]) -> str:
     made = f", created {first.created} times" if first.created > 1 else ""
     passes = "?" if first.backwards_per_update is None else first.backwards_per_update
     return (
-        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}{made}: {counted(first.parameters, 'parameter')}, "
+        f"{_named(alike)}{made}: {counted(first.parameters, 'parameter')}, "
         f"{updates}, {passes} backward {'pass' if passes == 1 else 'passes'} per update, {_kept(keeps)}: "
         f"{first.mode or 'no single mode'}"
     )
+
+
+def _named(alike: list[OptimizerSummary]) -> str:
+    """Return how many equal optimizers these are, and their class, numbers and groups: "SGD #2 (2 groups)"."""
+    first, numbers = alike[0], [f"#{each.number}" for each in alike if each.number]
+    shown = f" {', '.join(numbers)}" if 0 < len(numbers) <= FEW else ""
+    times = f"{len(alike)} × " if len(alike) > 1 else ""
+    return f"{times}{first.kind}{shown}" + (f" ({first.groups} groups)" if first.groups > 1 else "")
 
 
 def _kept(keeps: list[MeasuredKeep]) -> str:
@@ -210,11 +220,17 @@ def _without_updates(history: History) -> str:
 
 
 def _shown(places: tuple[Place, ...], folder: str) -> str:
-    """Return places as FILE:LINE, LINE; the file is relative to the folder if it is inside."""
+    """Return places as FILE:LINE, LINE, the file relative to the folder if it is inside, or as cells of a notebook."""
     by_file: dict[str, list[str]] = {}
     for place in places:
         by_file.setdefault(place.file, []).append(str(place.line))
-    return "; ".join(f"{_seen_from(folder, file)}:{', '.join(lines)}" for file, lines in by_file.items())
+    return "; ".join(_shown_file(file, lines, folder) for file, lines in by_file.items())
+
+
+def _shown_file(file: str, lines: list[str], folder: str) -> str:
+    if cell := notebook_cell(file):
+        return f"cell {cell}, line{'s' if len(lines) > 1 else ''} {', '.join(lines)}"
+    return f"{_seen_from(folder, file)}:{', '.join(lines)}"
 
 
 def _seen_from(folder: str, file: str) -> str:

@@ -40,7 +40,7 @@ def never_cleared(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}{divided}",
+            f"{each.name}: .grad still held all of the last gradient {counted_measured(seen, seen)}{divided}",
             "optimizer.zero_grad() before each loss.backward()",
         )
 
@@ -69,7 +69,7 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
             "error",
             shown[0].update,
             tuple(each.places_of("zS" if by_call and each.places.get("z") else BACKWARDS + "S")),
-            f"{each.kind}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
+            f"{each.name}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
             f"({counted_measured(shown, seen)})",
             "clear before loss.backward() or after optimizer.step()",
         )
@@ -89,7 +89,7 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(_where_cleared(each)),
-            f"{each.kind}: .grad is cleared before only {cleared.updates} of {each.updates} updates, such as once per "
+            f"{each.name}: .grad is cleared before only {cleared.updates} of {each.updates} updates, such as once per "
             f"epoch; at the others it still holds all of the last gradient ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() at every update, before its first loss.backward()",
         )
@@ -126,7 +126,7 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "error",
             found.first,
             tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
-            f"{each.kind}: only the last of {backwards_in(trace)} backward passes per update counts, because .grad is "
+            f"{each.name}: only the last of {backwards_in(trace)} backward passes per update counts, because .grad is "
             f"cleared in between ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() once per window, after optimizer.step()",
         )
@@ -172,7 +172,7 @@ def partly_kept(history: History) -> Iterator[Finding]:
             "note",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
+            f"{each.name}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
             f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
             f"({counted_measured(seen, seen)})",
             "nothing, if you meant it; the usual way is the optimizer's momentum=",

@@ -75,7 +75,7 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
                 "warning",
                 found.first,
                 tuple(each.places_of("c")),
-                f"{each.kind}: the accumulated gradient is clipped after every backward pass, so the first "
+                f"{each.name}: the accumulated gradient is clipped after every backward pass, so the first "
                 f"micro-batches count less than the last ({found.shown} that clip)",
                 "clip once per window, right before optimizer.step()",
             )
@@ -91,7 +91,7 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
                 "error",
                 found.first,
                 tuple(each.places_of("c")),
-                f"{each.kind}: clipping comes before the backward pass or after the step, so no step uses a clipped "
+                f"{each.name}: clipping comes before the backward pass or after the step, so no step uses a clipped "
                 f"gradient ({found.shown} that clip)",
                 "clip between loss.backward() and optimizer.step()",
             )
@@ -107,7 +107,7 @@ def clipped_before_unscale(history: History) -> Iterator[Finding]:
                 "error",
                 found.first,
                 tuple(each.places_of("c")),
-                f"{each.kind}: gradients are clipped before GradScaler unscales them, at thousands of times their "
+                f"{each.name}: gradients are clipped before GradScaler unscales them, at thousands of times their "
                 f"size ({found.shown} that clip and unscale)",
                 "scaler.unscale_(optimizer) before clipping",
             )

@@ -25,7 +25,7 @@ def unscaled_without_scaling(history: History) -> Iterator[Finding]:
             "error",
             shown[0],
             tuple(each.places_of("BL")),
-            f"{each.kind}: backward() gets a loss that no GradScaler has scaled, but the scaler still divides its "
+            f"{each.name}: backward() gets a loss that no GradScaler has scaled, but the scaler still divides its "
             f"gradient by {scale:,g} (at {len(shown)} of {len(shown)} measured updates)",
             "scaler.scale(loss).backward(), with the tensor that scale() returns",
         )

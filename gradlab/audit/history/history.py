@@ -71,6 +71,8 @@ class OptimizerHistory:
     kind: str  # class name
     parameters: int  # number of tensors at the latest measured update
     settings: dict[str, float] = field(default_factory=dict)  # defaults; MEMORIES: the largest of any group
+    number: int = 0  # among several optimizers of this class that took a step, from 1; 0 if it is the only one
+    groups: int = 1  # parameter groups, at the latest measured update
     created: int = 1  # optimizers of this class that held these parameters, one after the other
     updates: int = 0
     stretches: list[Stretch] = field(default_factory=list)
@@ -90,6 +92,11 @@ class OptimizerHistory:
     clips_shortened: int = 0  # of these, the calls that shortened it
     seen: Parameters = field(default_factory=Parameters)  # findings on single parameters
 
+    @property
+    def name(self) -> str:
+        """Its class, with a number if there are several of that class: "SGD #2"."""
+        return f"{self.kind} #{self.number}" if self.number else self.kind
+
     def add_update(self, trace: str) -> None:
         """Count an update with this trace."""
         self.updates += 1
@@ -101,7 +108,7 @@ class OptimizerHistory:
 
     def note_groups(self, groups: list[dict[str, Any]]) -> None:
         """Store the current number of parameters, and the momentum and weight decay of the groups."""
-        self.parameters = 0
+        self.parameters, self.groups = 0, len(groups)
         for group in groups:
             self.parameters += len(group["params"])
             for name in MEMORIES:
@@ -185,8 +192,13 @@ class History:
         return sum(each.updates for each in self.optimizers)
 
     def trained(self) -> list[OptimizerHistory]:
-        """Return the optimizers that took a step, without those that another one covers."""
-        return [each for each in self.optimizers if each.updates and not each.covered]
+        """Return the optimizers that took a step, without those that another one covers; number those of one class."""
+        trained = [each for each in self.optimizers if each.updates and not each.covered]
+        of_class, so_far = Counter(each.kind for each in trained), Counter[str]()
+        for each in trained:
+            so_far[each.kind] += 1
+            each.number = so_far[each.kind] if of_class[each.kind] > 1 else 0
+        return trained
 
     def remarks(self) -> list[str]:
         """Return remarks on the audit itself, one sentence each."""
