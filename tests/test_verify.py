@@ -207,10 +207,23 @@ always_by_batch = modes_become(accumulate=lambda every, **_: accumulate(every, b
 halving_is_not = modes_become(halve_grad=lambda: modes.decay(0.51))
 forgetting_is_not = modes_become(no_zero_grad=lambda: modes.decay(0.99))
 
+
+def unscaling_divides_by_half_the_scale(patch: pytest.MonkeyPatch) -> None:
+    unscale: Callable[..., None] = torch.amp.GradScaler.unscale_
+
+    def unscaled_by_half(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+        unscale(scaler, optimizer)
+        for w in optimizer.param_groups[0]["params"]:
+            w.grad.mul_(2)
+
+    patch.setattr(torch.amp.GradScaler, "unscale_", unscaled_by_half)
+
+
 BREAKS: dict[str, list[Break]] = {
     "backward-accumulates": [backward_overwrites],
     "kept-gradient-points-elsewhere": [backward_overwrites, training_always_clears],
     "zero-grad-cures-divergence": [training_always_clears],
+    "unscale-divides-kept-gradients": [unscaling_divides_by_half_the_scale, training_always_clears],
     "set-to-none-saves-memory": [always(set_to_none=True), always(set_to_none=False)],
     "set-to-none-saves-time": [always(set_to_none=True)],
     "set-to-none-trains-the-same": [always(set_to_none=True), always(set_to_none=False)],

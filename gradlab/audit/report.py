@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
 from gradlab.audit.findings.stepping import is_without_pass
-from gradlab.audit.history.keep import MeasuredKeep, backwards_per_update, keep_of, mode_of, passes_of
+from gradlab.audit.history.keep import (
+    MeasuredKeep,
+    backwards_per_update,
+    keep_of,
+    mode_of,
+    passes_of,
+    scale_of_kept,
+)
+from gradlab.audit.places import notebook_cell
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -42,6 +50,9 @@ class OptimizerSummary(NamedTuple):
     mode: str | None  # None if no single mode fits
     meaning: str  # the mode in words
     backwards: int | None = None  # all backward passes, if some steps with a gradient came without one
+    number: int = 0  # among several optimizers of this class, from 1; 0 if it is the only one
+    groups: int = 1
+    created: int = 1  # optimizers of this class that held these parameters, one after the other
 
 
 class Report:
@@ -130,7 +141,10 @@ def _optimizer(history: OptimizerHistory) -> OptimizerSummary:
     keep, mode = keep_of(history), mode_of(history)
     passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
     apart = passes_of(history) if passes and any(is_without_pass(trace) for trace, _ in history.traces()) else None
-    return OptimizerSummary(history.kind, history.parameters, history.updates, passes, keep, mode, meaning, apart)
+    numbers = history.number, history.groups, history.created
+    return OptimizerSummary(
+        history.kind, history.parameters, history.updates, passes, keep, mode, meaning, apart, *numbers
+    )
 
 
 def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | None) -> str:
@@ -143,7 +157,9 @@ def _meaning(history: OptimizerHistory, keep: MeasuredKeep | None, mode: str | N
         return "kept between updates, but sometimes cleared"
     if mode is None:
         return "no single mode: keep differs between updates or parameters"
-    share = keep.median
+    share, scale = keep.median, scale_of_kept(history)
+    if scale > 1:
+        return f"not cleared, but unscale_() divides all of .grad by {scale:,g}: {share:.3g} of the gradient is kept"
     if not -0.01 <= share <= 1.01:
         how = "grows with every update" if abs(share) > 1 else "is subtracted from the next one"
         return f"{share:.3g} times the gradient stays in .grad and {how}"
@@ -165,8 +181,8 @@ def _as_momentum(history: OptimizerHistory, share: str) -> str:
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:
     """Yield groups of optimizers that share one line: equal ones, or many that differ only in numbers."""
-    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None, backwards=None)):
-        yield from [same] if len(same) > FEW else _grouped(same, lambda each: each)
+    for same in _grouped(optimizers, lambda each: each._replace(updates=0, keep=None, backwards=None, number=0)):
+        yield from [same] if len(same) > FEW else _grouped(same, lambda each: each._replace(number=0))
 
 
 def _grouped(items: list[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
@@ -180,15 +196,24 @@ def _head(alike: list[OptimizerSummary]) -> str:
     first, keeps = alike[0], [each.keep for each in alike if each.keep]
     low, high = min(each.updates for each in alike), max(each.updates for each in alike)
     updates = counted(high, "update") if low == high else f"{low:,} to {high:,} updates"
+    made = f", created {first.created} times" if first.created > 1 else ""
     per_update = "?" if first.backwards_per_update is None else first.backwards_per_update
     passes = f"{per_update} backward {'pass' if per_update == 1 else 'passes'} per update"
     if first.backwards is not None and len(alike) == 1:
         passes = counted(first.backwards, "backward pass")
     return (
-        f"{f'{len(alike)} × ' if len(alike) > 1 else ''}{first.kind}: {counted(first.parameters, 'parameter')}, "
+        f"{_named(alike)}{made}: {counted(first.parameters, 'parameter')}, "
         f"{updates}, {passes}, {_kept(keeps)}: "
         f"{first.mode or 'no single mode'}"
     )
+
+
+def _named(alike: list[OptimizerSummary]) -> str:
+    """Return how many equal optimizers these are, and their class, numbers and groups: "SGD #2 (2 groups)"."""
+    first, numbers = alike[0], [f"#{each.number}" for each in alike if each.number]
+    shown = f" {', '.join(numbers)}" if 0 < len(numbers) <= FEW else ""
+    times = f"{len(alike)} × " if len(alike) > 1 else ""
+    return f"{times}{first.kind}{shown}" + (f" ({first.groups} groups)" if first.groups > 1 else "")
 
 
 def _kept(keeps: list[MeasuredKeep]) -> str:
@@ -210,11 +235,17 @@ def _without_updates(history: History) -> str:
 
 
 def _shown(places: tuple[Place, ...], folder: str) -> str:
-    """Return places as FILE:LINE, LINE; the file is relative to the folder if it is inside."""
+    """Return places as FILE:LINE, LINE, the file relative to the folder if it is inside, or as cells of a notebook."""
     by_file: dict[str, list[str]] = {}
     for place in places:
         by_file.setdefault(place.file, []).append(str(place.line))
-    return "; ".join(f"{_seen_from(folder, file)}:{', '.join(lines)}" for file, lines in by_file.items())
+    return "; ".join(_shown_file(file, lines, folder) for file, lines in by_file.items())
+
+
+def _shown_file(file: str, lines: list[str], folder: str) -> str:
+    if cell := notebook_cell(file):
+        return f"cell {cell}, line{'s' if len(lines) > 1 else ''} {', '.join(lines)}"
+    return f"{_seen_from(folder, file)}:{', '.join(lines)}"
 
 
 def _seen_from(folder: str, file: str) -> str:

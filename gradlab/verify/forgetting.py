@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import chain, islice, repeat
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from gradlab.verify.training import (
     as_vector,
     build_task,
     copy_grads,
+    copy_weights,
     max_difference,
+    small_noisy_line,
     to_float64,
     train,
     train_rows,
@@ -266,6 +269,39 @@ def _zero_grad_cures() -> Measurement:
     )
 
 
+def _train_under_scaler(scale: float, steps: int) -> list[Tensor]:
+    """Train with a GradScaler whose scale is constant, never clear, and return the weights."""
+    import torch
+
+    task = small_noisy_line()
+    optimizer = torch.optim.SGD(task.model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=steps + 1)
+    for batch in islice(chain.from_iterable(repeat(task.batches)), steps):
+        scaler.scale(task.loss(task.model, batch)).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    return copy_weights(task.model)
+
+
+def _kept_under_scaler() -> Measurement:
+    """Compare with keep = 1/scale. Powers of two are exact, and so is the comparison."""
+    steps, scales = 100, (1.0, 16.0, 1024.0)
+    scaled = [_train_under_scaler(scale, steps) for scale in scales]
+    ruled = [train(small_noisy_line(), modes.rule(1 / scale, 1), steps=steps, lr=0.01).weights for scale in scales]
+    cleared = train(small_noisy_line(), modes.zero_grad(), steps=steps, lr=0.01).weights
+    figures: dict[str, FigureValue] = {
+        f"scale {scale:g}, {steps} steps: weight difference from keep = {1 / scale:.3g}": max_difference(one, other)
+        for scale, one, other in zip(scales, scaled, ruled, strict=True)
+    }
+    off = max_difference(scaled[-1], cleared)
+    figures[f"scale {scales[-1]:g}, {steps} steps: weight difference from zero_grad"] = off
+    return Measurement(
+        {"": all(all_equal(one, other) for one, other in zip(scaled, ruled, strict=True))},
+        figures,
+        {"keeping 1/scale differs from clearing": off > 0},
+    )
+
+
 CLAIMS = (
     Claim("backward-accumulates", "backward() adds to .grad instead of overwriting it.", HOLDS, _backward_accumulates),
     Claim(
@@ -288,5 +324,11 @@ CLAIMS = (
         "not when batches are mini-batches and the lr is too large, "
         "or batches are full and 2/λ < lr < 4/λ (only zero_grad diverges there)",
         _zero_grad_cures,
+    ),
+    Claim(
+        "unscale-divides-kept-gradients",
+        "Never clearing under a GradScaler keeps 1/scale of the gradient, because unscale_() divides all of .grad.",
+        HOLDS,
+        _kept_under_scaler,
     ),
 )

@@ -59,7 +59,7 @@ def test_clipping_by_a_name_imported_before_is_recorded(name: str, old: bool, mo
     if old:
         monkeypatch.setattr(clipping, "BY_NORM", ("clip_grad_norm_",))
     clipped = []
-    monkeypatch.setattr(Recorder, "clipped", lambda _, parameters: clipped.append(len(parameters)))
+    monkeypatch.setattr(Recorder, "clipped", lambda _, clip: clipped.append(len(clip.parameters)))
     parameter = torch.ones(2, requires_grad=True)
     parameter.grad = torch.full((2,), 100.0)
     with audit.watch():

@@ -36,3 +36,14 @@ def test_a_module_in_a_list_and_registered_is_seen_by_its_model() -> None:
     net = Net()
     (named,) = names.parameters_of([net.first.weight])
     assert (named.name, named.unseen) == ("first.weight of Net", "")
+
+
+def test_a_network_in_an_object_is_named_by_its_attribute() -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.net = nn.Sequential(nn.Linear(2, 1))
+
+    trainer = Trainer()
+    alone = nn.Sequential(nn.Linear(2, 1))
+    named = names.parameters_of([trainer.net.get_parameter("0.weight"), alone.get_parameter("0.bias")])
+    assert [each.name for each in named] == ["0.weight of Trainer.net (Sequential)", "0.bias of Sequential"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -38,3 +40,10 @@ def test_an_installed_package_is_the_users_own_when_audited(folder: Path, monkey
 def test_files_beside_an_environments_folders_are_the_users_own() -> None:
     assert places.is_user_code(str(Path(sysconfig.get_path("data")) / "train.py"))
     assert not places.is_user_code(str(Path(sysconfig.get_path("purelib")) / "train.py"))
+
+
+def test_a_temporary_file_of_a_notebook_is_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"/var/ipykernel_7/123.py": ("Cell", "In[3]")}
+    shell = SimpleNamespace(compile=SimpleNamespace(format_code_name=known.get))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert [places.notebook_cell(file) for file in (*known, "/home/train.py")] == ["In[3]", None]

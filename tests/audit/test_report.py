@@ -63,14 +63,14 @@ def test_continued_lines_are_indented_further() -> None:
 def test_optimizers_with_the_same_report_share_one_line(count: int) -> None:
     lines = report_of(*[never_clearing() for _ in range(count)], never_clearing("Adam")).lines(200)
     heads = [line for line in lines if " updates, " in line]
-    assert [head.partition(":")[0] for head in heads] == [f"{count} × SGD", "Adam"]
+    assert [head.partition(":")[0] for head in heads] == ["2 × SGD #1, #2" if count == 2 else "20 × SGD", "Adam"]
     assert len([line for line in lines if line.startswith("  never cleared")]) == 2
 
 
 def test_many_optimizers_that_differ_in_numbers_share_a_range() -> None:
     two = report_of(never_clearing(updates=8), never_clearing(updates=9)).lines(200)
     many = report_of(*[never_clearing(updates=8 + nth) for nth in range(20)]).lines(200)
-    assert [line.partition(",")[2][:11] for line in two if line.startswith("SGD: ")] == [" 8 updates,", " 9 updates,"]
+    assert [line.partition(",")[2][:11] for line in two if line.startswith("SGD #")] == [" 8 updates,", " 9 updates,"]
     assert next(line for line in many if "×" in line).startswith("20 × SGD: 4 parameters, 8 to 27 updates, ")
 
 
@@ -112,6 +112,20 @@ def test_a_notebook_shows_a_report_as_its_text() -> None:
 def test_the_report_says_that_no_step_was_taken() -> None:
     assert str(Report(Recorder().history)).splitlines() == ["gradlab audit: nothing found", "  no optimizer was seen"]
     assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
+
+
+def test_a_cell_of_a_notebook_is_named_with_its_lines() -> None:
+    lines = report_of(never_clearing(file="<ipython-input-3-5f2d>", line=9)).lines(200)
+    assert any("cell In[3], line 9" in line for line in lines)
+
+
+def test_optimizers_of_one_class_are_numbered_with_their_groups() -> None:
+    other = never_clearing(updates=9, line=90)
+    other.groups = 2
+    report = report_of(never_clearing(), never_clearing("Adam"), other)
+    heads = [line.partition(":")[0] for line in report.lines(200) if " updates, " in line]
+    assert heads == ["SGD #1", "Adam", "SGD #2 (2 groups)"]
+    assert [each.message.partition(":")[0] for each in report.findings] == ["SGD #1", "Adam", "SGD #2"]
 
 
 def test_without_findings_the_number_of_measurements_is_shown() -> None:

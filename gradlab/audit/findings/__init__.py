@@ -7,9 +7,20 @@ and a corrected script to tests/audit/scripts/.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
-from gradlab.audit.findings import boundaries, clearing, clipping, dividing, parameters, passes, scheduling, stepping
+from gradlab.audit.findings import (
+    boundaries,
+    clearing,
+    clipping,
+    dividing,
+    parameters,
+    passes,
+    scaling,
+    scheduling,
+    stepping,
+)
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
@@ -34,11 +45,14 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clipping.clipped_at_every_micro_batch,
     clipping.clipped_before_backward,
     clipping.clipped_before_unscale,
+    clipping.clips_nothing,
+    scaling.unscaled_without_scaling,
     scheduling.scheduler_at_every_micro_batch,
     stepping.stepped_twice,
     parameters.parameter_without_optimizer,
     parameters.stale_parameter,
     parameters.parameter_without_gradient,
+    parameters.parameter_in_two_optimizers,
     parameters.frozen_parameter_moves,
     parameters.gradient_not_finite,
     passes.leaking_loss,
@@ -46,12 +60,20 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     passes.closure_without_clearing,
     passes.graph_kept,
 )
+NUMBER = re.compile(r"(?<=\w) #\d+\b")  # as in "SGD #2"
 ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def find(history: History) -> list[Finding]:
-    """Return all findings, errors first, then by their first update, without duplicates."""
+    """Return all findings, errors first, then by their first update.
+
+    Those that differ only in the number of an optimizer become one, without the number.
+    """
     if history.threads_at_once:  # events of several threads may be mixed up
         return []
-    found = dict.fromkeys(each for rule in RULES for each in rule(history))
-    return sorted(found, key=lambda each: (ORDER[each.severity], each.since_update))
+    found = (each for rule in RULES for each in rule(history))
+    alike: dict[Finding, list[Finding]] = {}
+    for each in found:
+        alike.setdefault(each._replace(message=NUMBER.sub("", each.message)), []).append(each)
+    once = [same[0] if len(same) == 1 else plain for plain, same in alike.items()]
+    return sorted(once, key=lambda each: (ORDER[each.severity], each.since_update))

@@ -31,7 +31,7 @@ def first_window_off_by_one(history: History) -> Iterator[Finding]:
             "warning",
             1,
             tuple(each.places_of("S")),
-            f"{each.kind}: the first update{where} has {length} backward {plural('pass', length)}, "
+            f"{each.name}: the first update{where} has {length} backward {plural('pass', length)}, "
             f"the others have {windows.every} ({_others(windows)})",
             f"if (i + 1) % {windows.every} == 0, counting i from 0",
         )
@@ -162,7 +162,7 @@ def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> 
                 "warning",
                 shown[0].first,
                 tuple(each.places_of("S")),
-                f"{each.kind}: an epoch ends with {_passes(shown)}, too few for a window of {windows.every}; their "
+                f"{each.name}: an epoch ends with {_passes(shown)}, too few for a window of {windows.every}; their "
                 f"gradients {what} ({_times(shown)})",
                 f"if (i + 1) % {windows.every} == 0 or i + 1 == len(loader), and divide the last window by its length",
             )

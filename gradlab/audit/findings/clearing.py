@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, count, counted_measured, measured_of
 from gradlab.audit.findings.parameters import listed
-from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of
+from gradlab.audit.history.keep import ALIKE, emptied_between, keep_of, mode_of, scale_of_kept
 from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, only, own_part
 from gradlab.wording import counted
 
@@ -44,12 +44,14 @@ def never_cleared(history: History) -> Iterator[Finding]:
         if _some_are_uncleared(each):
             continue  # reported above
         once = f"; it was cleared only before update {cleared.first}" if cleared.updates else ""
+        scale = scale_of_kept(each)
+        divided = f"; unscale_() then divides all of .grad, so 1/{scale:,g} of it is kept" if scale > 1 else ""
         yield Finding(
             "never-cleared",
             "error",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: .grad still held all of the last gradient {counted_measured(seen, seen)}{once}",
+            f"{each.name}: .grad still held all of the last gradient {counted_measured(seen, seen)}{once}{divided}",
             f"optimizer.zero_grad() {_when_to_clear(each)}",
         )
 
@@ -104,7 +106,7 @@ def cleared_before_step(history: History) -> Iterator[Finding]:
             "error",
             shown[0].update,
             tuple(each.places_of("zS" if by_call and each.places.get("z") else BACKWARDS + "S")),
-            f"{each.kind}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
+            f"{each.name}: .grad is cleared between the backward pass and the step, so the step finds no gradient "
             f"({counted_measured(shown, seen)})",
             "clear after optimizer.step(), not before it"
             if count(each, lambda trace: backwards_in(trace) > 1).updates
@@ -126,7 +128,7 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             "error",
             seen[0].update,
             tuple(_where_cleared(each)),
-            f"{each.kind}: .grad is cleared before only {cleared.updates} of {each.updates} updates, such as once per "
+            f"{each.name}: .grad is cleared before only {cleared.updates} of {each.updates} updates, such as once per "
             f"epoch; at the others it still holds all of the last gradient ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() at every update, before its first loss.backward()",
         )
@@ -173,7 +175,7 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
             "error",
             found.first,
             tuple(each.places_of(BACKWARDS + "S") if in_a_row else _where_cleared(each)),
-            f"{each.kind}: only {last} of {backwards_in(trace)} backward passes per update {counts}, because .grad is "
+            f"{each.name}: only {last} of {backwards_in(trace)} backward passes per update {counts}, because .grad is "
             f"cleared in between ({counted_measured(seen, seen)})",
             "optimizer.zero_grad() once per window, after optimizer.step()",
         )
@@ -210,6 +212,8 @@ def partly_kept(history: History) -> Iterator[Finding]:
     for each in history.trained():
         keep = keep_of(each)
         seen = [measured for measured in each.measured if measured.kept]
+        if scale_of_kept(each) > 1:  # a GradScaler divides the kept part
+            continue
         if keep is None or not keep.steady or not ALIKE < keep.median < 1 - ALIKE or len(seen) <= LEAST:
             continue
         yield Finding(
@@ -217,7 +221,7 @@ def partly_kept(history: History) -> Iterator[Finding]:
             "note",
             seen[0].update,
             tuple(each.places_of(BACKWARDS + "S")),
-            f"{each.kind}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
+            f"{each.name}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
             f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
             f"({counted_measured(seen, seen)})",
             "nothing, if you meant it; the usual way is the optimizer's momentum=",

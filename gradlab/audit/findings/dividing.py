@@ -52,7 +52,7 @@ def last_window_divided_by_n(history: History) -> Iterator[Finding]:
             "warning" if own else "note",
             min(first for _, _, first in found),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the last window has {length} {noun} but is divided by {every}, so its gradient is too "
+            f"{each.name}: the last window has {length} {noun} but is divided by {every}, so its gradient is too "
             f"small (seen {shown} times)",
             "divide each loss by the number of micro-batches in its own window",
         )
@@ -73,7 +73,7 @@ def loss_not_divided(history: History) -> Iterator[Finding]:
             "error" if fetched and clipped >= LEAST else "note",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
+            f"{each.name}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
             f"by {every}, so the gradient is {every} times their mean ({_read(each, every)})"
             + (f"; clipping shortens it (at {clipped} measured updates)" if clipped >= LEAST else ""),
             f"(loss / {every}).backward()" + ("" if fetched else ", if these are micro-batches"),
@@ -101,7 +101,7 @@ def divided_twice(history: History) -> Iterator[Finding]:
             "error",
             min(first for _, _, first in losses_of(each, every)),
             tuple(each.places_of(BACKWARDS)),
-            f"{each.kind}: the losses of {every} micro-batches are divided by {every}"
+            f"{each.name}: the losses of {every} micro-batches are divided by {every}"
             + (" twice" if in_loss else ", and their gradient again before the step")
             + f" ({_read(each, every)})",
             f"divide by {every} once; a framework that accumulates already divides",

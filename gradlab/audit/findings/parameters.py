@@ -97,11 +97,28 @@ def parameter_without_gradient(history: History) -> Iterator[Finding]:
             "error" if everything else "note",
             1,
             tuple(each.places_of("S")),
-            f"{each.kind}: no gradient reached {listed(silent)} in any of {each.updates} updates ({what})",
+            f"{each.name}: no gradient reached {listed(silent)} in any of {each.updates} updates ({what})",
             "pass it the parameters that the loss depends on, and look for detach(), .data, .item() or no_grad() "
             "before the loss"
             if everything
             else f"{NOTHING_MEANT}; otherwise look for detach(), .data, .item() or no_grad() before the loss",
+        )
+
+
+def parameter_in_two_optimizers(history: History) -> Iterator[Finding]:
+    """Find parameters that have their own optimizer, but that the optimizer of the whole network moves, too."""
+    for each in history.overlaps:
+        small, large = each.small, each.large
+        it, has = ("it", "it has") if each.number == 1 else ("them", "they have")
+        own, whole = (f"{one.name} with {counted(one.parameters, 'parameter')}" for one in (small, large))
+        yield Finding(
+            "parameter-in-two-optimizers",
+            "warning",
+            each.since,
+            tuple(in_order([*small.places_of("S"), *large.places_of("S")])),
+            f"{listed(each.parameters, each.number)}: {has} an optimizer ({own}), but {whole} moves {it}, too "
+            f"(seen at {LOOKS} updates or more of each)",
+            "leave them out of the larger optimizer, or requires_grad_(False) while it trains the others",
         )
 
 
@@ -118,7 +135,7 @@ def frozen_parameter_moves(history: History) -> Iterator[Finding]:
             "error",
             min(one.since for one in moved),
             tuple(each.places_of("S")),
-            f"{each.kind} still moves {listed([one.parameter for one in moved])}, although requires_grad is False: "
+            f"{each.name} still moves {listed([one.parameter for one in moved])}, although requires_grad is False: "
             f".grad {why} (at {times} measured updates)",
             "p.grad = None when you freeze p, and zero_grad() with set_to_none=True; or remove p from the optimizer",
         )
@@ -142,7 +159,7 @@ def gradient_not_finite(history: History) -> Iterator[Finding]:
             "error",
             seen.since,
             tuple(each.places_of("BLS")),
-            f"{each.kind}: the gradient first became inf or nan {since}{which and ', '}{which}; the weights are not "
+            f"{each.name}: the gradient first became inf or nan {since}{which and ', '}{which}; the weights are not "
             f"finite either (at {seen.times} measured updates)",
             "a lower lr, clip_grad_norm_(), or a formula with a finite gradient, such as sqrt(x + eps); "
             + ("torch.autograd.detect_anomaly() names the operation" if sure else "--sample 1 finds the update"),

@@ -44,7 +44,7 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
             "error",
             shown[0].update,
             tuple(each.places_of("L")),
-            f"{each.kind}: the closure clears nothing, so the gradients of all points that the step tries add up "
+            f"{each.name}: the closure clears nothing, so the gradients of all points that the step tries add up "
             f"({counted_measured(shown, closures)})",
             "optimizer.zero_grad() in the closure, before loss.backward()",
         )
@@ -61,7 +61,7 @@ def leaking_loss(history: History) -> Iterator[Finding]:
             "warning",
             crossings[0].update,
             tuple(in_order(place for one in crossings for place in one.others)),
-            f"{each.kind} with {counted(each.parameters, 'parameter')} also uses gradient that the loss of another "
+            f"{each.name} with {counted(each.parameters, 'parameter')} also uses gradient that the loss of another "
             f"optimizer ({crossings[0].kind}) left in .grad (at all {len(crossings)} updates that follow such a loss)",
             "zero_grad() before its own loss.backward(), or detach() before the other loss",
         )

@@ -35,7 +35,7 @@ def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
                 "warning",
                 found.first,
                 tuple(each.places_of("s")),
-                f"{each.kind}: the scheduler steps at every backward pass, several times per update "
+                f"{each.name}: the scheduler steps at every backward pass, several times per update "
                 f"({found.shown} for which it steps)",
                 "scheduler.step() right after optimizer.step(), once per window",
             )

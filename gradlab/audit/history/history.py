@@ -18,6 +18,7 @@ from gradlab.audit.history.trace import gathered_in
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from gradlab.audit.history.parameters import Parameter
     from gradlab.audit.places import Place
 
 MOST_STRETCHES = 20_000  # per optimizer; beyond, the last one grows
@@ -56,6 +57,7 @@ class MeasuredUpdate(NamedTuple):
     again: float = 0.0  # the share of the last step's gradient that this step used again, without any pass
     away: bool = False  # moved, but not before the first backward pass
     noise: float = 0.0  # the share of noise in what was added to a in place; the rest is of earlier passes
+    scale: float = 1.0  # that a GradScaler divided all of `.grad` by, including what was kept
 
 
 class WastedPasses(NamedTuple):
@@ -68,6 +70,14 @@ class WastedPasses(NamedTuple):
     training: bool | None  # from the same line, without moved weights or gradient of an input; None if unknown
 
 
+class ClippedNothing(NamedTuple):
+    """Calls of one line that clip parameters without gradient, or none at all."""
+
+    since: int  # the update of the first
+    times: int
+    empty: bool  # no parameters were given
+
+
 @dataclass(slots=True)
 class OptimizerHistory:
     """The history of one optimizer."""
@@ -75,6 +85,9 @@ class OptimizerHistory:
     kind: str  # class name
     parameters: int  # number of tensors at the latest measured update
     settings: dict[str, float] = field(default_factory=dict)  # defaults; MEMORIES: the largest of any group
+    number: int = 0  # among several optimizers of this class that took a step, from 1; 0 if it is the only one
+    groups: int = 1  # parameter groups, at the latest measured update
+    created: int = 1  # optimizers of this class that held these parameters, one after the other
     updates: int = 0
     stretches: list[Stretch] = field(default_factory=list)
     pending: str = ""  # the trace since the last update
@@ -84,8 +97,20 @@ class OptimizerHistory:
     times_measured: int = 0  # including dropped ones
     places: dict[str, Counter[Place]] = field(default_factory=dict)  # by letter of the event
     wasted: list[WastedPasses] = field(default_factory=list)
+    covered: bool = False  # by the history of an optimizer around it, or inside it
     steps_within_pass: bool = False  # then keep cannot be measured
+    scaled_losses: int = 0  # measured windows that a GradScaler unscales, whose losses are scaled
+    unscaled_losses: list[int] = field(default_factory=list)  # the same, but no loss is scaled: their updates
+    clips_checked: int = (
+        0  # calls whose bound was compared with a gradient that is not zero, up to the first shortened
+    )
+    clips_shortened: int = 0  # of these, the calls that shortened it
     seen: Parameters = field(default_factory=Parameters)  # findings on single parameters
+
+    @property
+    def name(self) -> str:
+        """Its class, with a number if there are several of that class: "SGD #2"."""
+        return f"{self.kind} #{self.number}" if self.number else self.kind
 
     def add_update(self, trace: str) -> None:
         """Count an update with this trace."""
@@ -98,7 +123,7 @@ class OptimizerHistory:
 
     def note_groups(self, groups: list[dict[str, Any]]) -> None:
         """Store the current number of parameters, and the momentum and weight decay of the groups."""
-        self.parameters = 0
+        self.parameters, self.groups = 0, len(groups)
         for group in groups:
             self.parameters += len(group["params"])
             for name in MEMORIES:
@@ -152,6 +177,16 @@ class OptimizerHistory:
         return in_order(place for letter in letters for place in self.places.get(letter, ()))
 
 
+class Overlap(NamedTuple):
+    """Parameters that two optimizers move by turns."""
+
+    parameters: list[Parameter]  # the first ones
+    number: int  # of all
+    since: int  # update of the larger optimizer
+    small: OptimizerHistory  # holds only these
+    large: OptimizerHistory  # holds others, too
+
+
 @dataclass(slots=True)
 class History:
     """The history of a script."""
@@ -163,6 +198,8 @@ class History:
     threads_at_once: bool = False  # several threads trained at the same time, which ended the recording
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # kept alive, by line of the backward pass
+    overlaps: list[Overlap] = field(default_factory=list)  # parameters in two optimizers
+    clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
 
     @property
     def updates(self) -> int:
@@ -170,8 +207,13 @@ class History:
         return sum(each.updates for each in self.optimizers)
 
     def trained(self) -> list[OptimizerHistory]:
-        """Return the optimizers that took a step."""
-        return [each for each in self.optimizers if each.updates]
+        """Return the optimizers that took a step, without those that another one covers; number those of one class."""
+        trained = [each for each in self.optimizers if each.updates and not each.covered]
+        of_class, so_far = Counter(each.kind for each in trained), Counter[str]()
+        for each in trained:
+            so_far[each.kind] += 1
+            each.number = so_far[each.kind] if of_class[each.kind] > 1 else 0
+        return trained
 
     def remarks(self) -> list[str]:
         """Return remarks on the audit itself, one sentence each."""

@@ -32,9 +32,18 @@ class MeasuredKeep(NamedTuple):
 
 
 def keep_of(history: OptimizerHistory) -> MeasuredKeep | None:
-    """Return the measured keep, or None if it was never measured."""
-    shares = [each for measured in history.measured for each in measured.kept]
+    """Return the measured keep, or None if it was never measured.
+
+    GradScaler's unscale_() divides all of `.grad`, so it divides what was kept, too.
+    """
+    shares = [each / measured.scale for measured in history.measured for each in measured.kept]
     return MeasuredKeep(median(shares), min(shares), max(shares)) if shares else None
+
+
+def scale_of_kept(history: OptimizerHistory) -> float:
+    """Return what a GradScaler divides kept gradients by; 1 if none does, or if nothing is kept."""
+    scales = [each.scale for each in history.measured if each.kept and max(map(abs, each.kept)) > ALIKE]
+    return median(scales) if scales else 1.0
 
 
 def backwards_per_update(history: OptimizerHistory) -> int | None:
@@ -67,7 +76,8 @@ def mode_of(history: OptimizerHistory) -> str | None:
     if keep is None or every is None or not keep.steady or (keep.median > ALIKE and _cleared_at_times(history)):
         return None
     losses = _losses_of_one_batch(history, every)
-    return _mode_name(keep.median, every // losses, mean=losses > 1 or not summed(history, every))
+    exact = scale_of_kept(history) > 1
+    return _mode_name(keep.median, every // losses, mean=losses > 1 or not summed(history, every), exact=exact)
 
 
 def _losses_of_one_batch(history: OptimizerHistory, every: int) -> int:
@@ -128,8 +138,9 @@ def _cleared_at_times(history: OptimizerHistory) -> bool:
     return sum(times for trace, times in history.traces() if any(letter in trace for letter in CLEARED)) > 1
 
 
-def _mode_name(kept: float, every: int, *, mean: bool) -> str:
-    near = next((plain for plain in (0.0, 0.5, 1.0) if abs(kept - plain) <= ALIKE), float(f"{kept:.3g}"))
+def _mode_name(kept: float, every: int, *, mean: bool, exact: bool) -> str:
+    plain = () if exact else (0.0, 0.5, 1.0)
+    near = next((each for each in plain if abs(kept - each) <= ALIKE), float(f"{kept:.3g}"))
     if every > 1:
         return (modes.rule(near, every, mean=mean) if near else modes.accumulate(every, mean=mean)).name
     named = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}

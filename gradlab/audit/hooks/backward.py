@@ -11,6 +11,8 @@ from gradlab.audit.hooks.untraced import untraced
 from gradlab.audit.recording.fast_paths import recorded_backward
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradlab.audit.hooks.patching import Patches
     from gradlab.audit.recording.recorder import Recorder
 
@@ -20,9 +22,17 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch import autograd
     from torch.amp.grad_scaler import GradScaler
 
-    def scaled(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+    def marking(scale: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
+            result = scale(*args, **kwargs)
+            scaled(args[0], result)
+            return result
+
+        return call
+
+    def scaled(scaler: GradScaler, result: Any) -> None:
         for recorder in recorders:
-            recorder.loss_scaled(enabled=args[0].is_enabled())
+            recorder.loss_scaled(result, enabled=scaler.is_enabled())
 
     def on_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for recorder in recorders:
@@ -32,6 +42,6 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders:
             recorder.backward_ended()
 
-    untraced(on_start), untraced(on_end)
-    patches.around(GradScaler, "scale", scaled)
+    untraced(on_start), untraced(on_end), untraced(scaled)
+    patches.replace(GradScaler, "scale", marking)
     patches.replace(autograd, "backward", lambda backward: recorded_backward(backward, recorders, on_start, on_end))

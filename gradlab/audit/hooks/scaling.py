@@ -23,7 +23,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     def unscales(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)
         for recorder in recorders if optimizer is not None and args[0].is_enabled() else ():
-            recorder.happened(Event.UNSCALED, optimizer)
+            recorder.unscaled(optimizer, args[0])
 
     def on_start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         optimizer = optimizer_of(args, kwargs)

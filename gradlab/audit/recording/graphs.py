@@ -8,6 +8,7 @@ from gradlab.audit.places import user_location
 from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
 from gradlab.audit.recording.passes import add_pass
 from gradlab.audit.recording.samples import is_finite_number
+from gradlab.audit.recording.scaling import SCALED, factor_of_unscaled
 from gradlab.audit.recording.unowned import UnownedParameters
 from gradlab.audit.recording.window import Pass
 
@@ -59,15 +60,17 @@ class LossGraphs:
             if each.window.measurement:
                 each.checks.loss_is(each.groups, finite=finite, graph_read=due, first="B" not in each.window.letters)
         if due:
-            self._look_at_graph(loss, nested=nested)
+            given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+            self._look_at_graph(loss, nested=nested, given=given is not None)
 
-    def _look_at_graph(self, loss: Any, *, nested: bool) -> None:
+    def _look_at_graph(self, loss: Any, *, nested: bool, given: bool) -> None:
         from torch import Tensor
 
         update = self._looked_at
         place, mark = user_location(), None if nested else Mark()
         roots = [loss] if isinstance(loss, Tensor) else [each for each in loss or () if isinstance(each, Tensor)]
         reached = reached_from(roots, f"gradlab.{id(self)}", mark)
+        factor = None if reached.scaled or not reached.whole else factor_of_unscaled(roots, given=given)
         held = []
         for watched in self._optimizers:
             parameters = watched.parameters
@@ -79,7 +82,8 @@ class LossGraphs:
         asked = not reached.twice and any(self._unowned.is_input(each) for each in reached.leaves.values())
         for watched, ids in held:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
-            add_pass(watched.window, own, Pass(place, own if reached.whole else None, others, asked), nested=nested)
+            made = Pass(place, own if reached.whole else None, others, asked=asked, unscaled_factor=factor)
+            add_pass(watched.window, own, made, nested=nested)
             watched.history.seen.asked += bool(own) and asked and not nested
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if reaching and not nested:  # otherwise it may be an adversarial attack
@@ -95,13 +99,14 @@ class Reached(NamedTuple):
     leaves: dict[int, Tensor]
     whole: bool  # the whole graph was read
     twice: bool  # it contains gradients, as in a penalty or a differential equation
+    scaled: bool  # a GradScaler scaled a part of it
 
 
 def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
     """Return the leaves below these roots, and mark the other nodes unless they have a mark under this key."""
     leaves = {id(each): each for each in roots if each.grad_fn is None and each.requires_grad}
     waiting: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
-    seen, twice = set(waiting), False
+    seen, twice, scaled = set(waiting), False, False
     while waiting and len(seen) < MOST_NODES:
         node = waiting.pop()
         name = node.name()
@@ -109,10 +114,12 @@ def reached_from(roots: list[Tensor], key: str, mark: Mark | None) -> Reached:
         if name == LEAF:
             leaves[id(node.variable)] = node.variable
             continue
+        metadata = node.metadata
+        scaled = scaled or SCALED in metadata
         if mark is not None:
-            node.metadata.setdefault(key, mark)
+            metadata.setdefault(key, mark)
         for below, _ in node.next_functions:
             if below is not None and below not in seen:
                 seen.add(below)
                 waiting.append(below)
-    return Reached(leaves, not waiting, twice)
+    return Reached(leaves, not waiting, twice, scaled)

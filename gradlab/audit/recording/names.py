@@ -7,9 +7,11 @@ number is limited, but creating and calling modules costs nothing.
 from __future__ import annotations
 
 import gc
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.history.parameters import Parameter
+from gradlab.audit.places import is_user_code
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +56,8 @@ def parameters_of(tensors: Sequence[Tensor]) -> list[Parameter]:
     # not isinstance(): it reads __class__, which triggers lazy objects
     modules: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
     holders = _holders(modules, {id(each) for each in tensors})
-    return [_parameter(each, holders) for each in tensors]
+    attributes: dict[int, str] = {}
+    return [_parameter(each, holders, attributes) for each in tensors]
 
 
 def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:
@@ -81,7 +84,8 @@ def _aside(attributes: dict[str, Any]) -> Iterator[tuple[str, object]]:
             yield from ((f"{name}[{key!r}]", each) for key, each in items)
 
 
-def _parameter(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:
+def _parameter(tensor: Tensor, holders: dict[int, _Held], attributes: dict[int, str]) -> Parameter:
+    """Return a parameter with its name; `attributes` caches the names of networks by id."""
     names: list[str] = []
     unseen, root = "", None
     held, training = holders.get(id(tensor)), True
@@ -93,5 +97,27 @@ def _parameter(tensor: Tensor, holders: dict[int, _Held]) -> Parameter:
             unseen = held.name.partition("[")[0]
         root = held.by
         held = holders.get(id(root))
-    name = f"{'.'.join(reversed(names))} of {type(root).__name__}" if names else ""
+    if root is not None and id(root) not in attributes:
+        attributes[id(root)] = _network_name(root)
+    name = f"{'.'.join(reversed(names))} of {attributes[id(root)]}" if names else ""
     return Parameter(tuple(tensor.shape), None, name, unseen, training)
+
+
+def _network_name(network: nn.Module) -> str:
+    """Return the class of a network; if an object of the user's code holds it, its attribute, too."""
+    for each in gc.get_referrers(network):
+        owners = gc.get_referrers(each) if type(each) is dict else [each]
+        for owner in owners:
+            for name, value in _attributes(owner).items():
+                if value is network and isinstance(name, str):
+                    return f"{type(owner).__name__}.{name} ({type(network).__name__})"
+    return type(network).__name__
+
+
+def _attributes(owner: object) -> dict[str, Any]:
+    """Return the attributes of an object if the user's code defines its class."""
+    methods = [each for each in vars(type(owner)).values() if type(each) is FunctionType]
+    if not any(is_user_code(each.__code__.co_filename) for each in methods):
+        return {}
+    attributes = getattr(owner, "__dict__", None)
+    return attributes if type(attributes) is dict else {}

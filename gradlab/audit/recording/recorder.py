@@ -15,20 +15,26 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gradlab.audit.history.history import History
 from gradlab.audit.history.trace import Event
 from gradlab.audit.places import passes_under_way, steps_under_way
+from gradlab.audit.recording.clipping import add_clip
 from gradlab.audit.recording.graphs import LossGraphs
 from gradlab.audit.recording.loss import loss_of_pass
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
+from gradlab.audit.recording.overlaps import Overlaps
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
+from gradlab.audit.recording.scaling import add_scaling, mark_scaled
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
 from gradlab.audit.recording.watched import PassStart
+from gradlab.audit.recording.wrappers import are_related, note_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import nn
+    from torch.amp.grad_scaler import GradScaler
     from torch.optim import Optimizer
 
     from gradlab.audit.history.loss import Loss
+    from gradlab.audit.recording.clipping import Clip
     from gradlab.audit.recording.watched import FastPath, WatchedOptimizer
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
@@ -84,6 +90,7 @@ class Recorder:
         self._sample = sample
         self._optimizers = WatchedOptimizers(self.history)
         self._graphs = LossGraphs(self.history, self._optimizers)
+        self._overlaps = Overlaps(self.history, self._optimizers.namer)
         self._loss: Loss | None = None  # of the running backward pass, if needed
         self._starts: list[PassStart] = []  # of the running backward pass
         self._known_modules: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -105,8 +112,8 @@ class Recorder:
 
     def _watched(self, optimizer: Optimizer) -> WatchedOptimizer | None:
         watched = self._optimizers.get(optimizer)
-        if watched is None and (watched := self._optimizers.add(optimizer)):
-            self.fast_path = None
+        if watched is None:
+            watched, self.fast_path = self._optimizers.add(optimizer), None
         return watched
 
     @_recorded(trains=False)
@@ -138,12 +145,12 @@ class Recorder:
         several = len(self._optimizers) > 1
         elsewhere = other_threads_alive(each.thread for each in self._optimizers) if several else ()
         for each in self._optimizers:
-            optimizer = each.optimizer()
-            if optimizer is None or each.thread in elsewhere:
+            groups = each.groups
+            if not groups or each.thread in elsewhere:
                 continue
-            if each.step_depth and not steps_under_way(optimizer):  # the step has raised
+            if each.step_depth and not steps_under_way(each.optimizer()):  # the step has raised
                 each.step_depth = 0
-            self._starts.append(each.start_pass(optimizer.param_groups))
+            self._starts.append(each.start_pass(groups))
 
     def _look_at_loss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Inspect the loss and its graph before the backward pass, if the update is measured."""
@@ -207,6 +214,10 @@ class Recorder:
             return
         if watched.window.measurement or watched.measures_next:
             self.fast_path = None
+        if len(self._optimizers) > 1:
+            note_wrapper(watched, self._optimizers)
+            if watched.window.measurement:
+                self._overlaps.look(watched, self._optimizers)
         watched.start_step(optimizer.param_groups)
 
     @_recorded(trains=True)
@@ -221,12 +232,16 @@ class Recorder:
         window = watched.end_step(optimizer, self.batches, self._by_loader, within_pass=self.thread.depth > 0)
         if watched.window.measurement:
             watched.next_measured = next_measured(watched.history.updates + 1, self._sample)
+        self._optimizers.stop_waiting()
         others = [each for each in self._optimizers if each is not watched] if len(self._optimizers) > 1 else []
         for each in others:
+            if are_related(each, watched):
+                continue
             each.window.add(Event.OTHER_STEPPED)
             add_step(each.window.passes, watched, window.passes)
         if watched.checks.checking:
             add_passes_to_history(watched, window.passes)
+        add_scaling(watched.history, window)
         watched.checks.step_ended(optimizer.param_groups)
         self.fast_path = None if others else watched.fast_path()
         return window.measurement is not None
@@ -238,7 +253,7 @@ class Recorder:
         """Record an event of one optimizer."""
         watched = self._watched(optimizer)
         if watched is not None:
-            watched.window.add(event)
+            watched.add_event(event)
 
     @_recorded(trains=True)
     def cleared(self, optimizer: Optimizer) -> None:
@@ -266,16 +281,25 @@ class Recorder:
         return known
 
     @_recorded(trains=False)
-    def clipped(self, parameters: Iterable[Tensor]) -> None:
-        """Record that gradients of these parameters were clipped."""
-        clipped = {id(p) for p in parameters}
-        for each in self._optimizers:
-            if any(id(p) in clipped for p in each.parameters):
-                each.window.add(Event.CLIPPED)
+    def clipped(self, clip: Clip) -> None:
+        """Record a call that clips gradients."""
+        add_clip(self.history, list(self._optimizers), clip)
 
-    def loss_scaled(self, *, enabled: bool) -> None:
+    def loss_scaled(self, result: Any, *, enabled: bool) -> None:
         """Record that a GradScaler scales the loss of the next backward pass, if `enabled`."""
         self.loss_is_scaled = enabled
+        if enabled:
+            mark_scaled(result)
+
+    @_recorded(trains=False)
+    def unscaled(self, optimizer: Optimizer, scaler: GradScaler) -> None:
+        """Record that a GradScaler divides all gradients of an optimizer."""
+        watched = self._watched(optimizer)
+        if watched is not None:
+            watched.add_event(Event.UNSCALED)
+            for each in (watched, watched.inner):
+                if each and each.window.measurement:
+                    each.window.scale = float(scaler.get_scale())
 
     def batch_given(self, loader: int) -> None:
         """Record a batch from a DataLoader, given by a number."""

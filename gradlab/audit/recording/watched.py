@@ -52,12 +52,11 @@ class FastPath(NamedTuple):
 
 
 class WatchedOptimizer:
-    """A watched optimizer; `forget` is called when it is deleted."""
+    """A watched optimizer, or several that hold the same parameters, one after the other."""
 
-    def __init__(
-        self, optimizer: Optimizer, history: OptimizerHistory, namer: Namer, forget: Callable[[Any], None]
-    ) -> None:
-        self.optimizer = weakref.ref(optimizer, forget)
+    optimizer: weakref.ref[Optimizer]
+
+    def __init__(self, history: OptimizerHistory, namer: Namer) -> None:
         self.history = history
         thread = threading.current_thread()
         # The thread of its last step, at first the one that created it; None for the main thread.
@@ -72,14 +71,32 @@ class WatchedOptimizer:
         self.looks_for_waste = False  # some passes were wasted, and it is unknown whether they were meant to train
         self.next_measured = 2  # number of the next measured update, after the current one
         self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
+        self.outer: WatchedOptimizer | None = None  # around it, such as Lookahead
+        self.inner: WatchedOptimizer | None = None  # the one that it is around, with the same parameters
         self._probes = Probes()
         self._found: list[Sample] | None = None  # samples at the running step
+        self._held: list[list[weakref.ref[Tensor]]] = []  # parameters by group, once the optimizer is deleted
+
+    def watch(
+        self, optimizer: Optimizer, forget: Callable[[Any], None], parameters: list[list[weakref.ref[Tensor]]]
+    ) -> None:
+        """Watch this optimizer; call `forget` when it is deleted."""
+        self.optimizer = weakref.ref(optimizer, forget)
+        self._held = parameters
+
+    def continue_with(self, optimizer: Optimizer, forget: Callable[[Any], None]) -> None:
+        """Watch the successor of a deleted optimizer."""
+        self.history.created += 1
+        self.optimizer = weakref.ref(optimizer, forget)
 
     @property
     def groups(self) -> Groups:
-        """The optimizer's parameter groups, none once it is deleted."""
+        """The optimizer's parameter groups; those of its creation once it is deleted."""
         optimizer = self.optimizer()
-        return optimizer.param_groups if optimizer is not None else []
+        if optimizer is not None:
+            return optimizer.param_groups
+        held = [[reference() for reference in group] for group in self._held]
+        return [{"params": group} for group in held] if all(p is not None for group in held for p in group) else []
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -91,6 +108,10 @@ class WatchedOptimizer:
         """Whether the update after the current one is measured."""
         return self.history.updates + 2 >= self.next_measured
 
+    def finds_gradient(self) -> bool:
+        """Say whether any of its parameters has a gradient."""
+        return _any_has_gradient(self.groups)
+
     def fast_path(self) -> FastPath | None:
         """Return its fast path after a step, or None if everything must be recorded in full."""
         window, probe = self.window, self._probes.first(self.groups)
@@ -98,10 +119,18 @@ class WatchedOptimizer:
             return None
         return FastPath(self, weakref.ref(probe), self.history.stretches[-1])
 
+    def add_event(self, event: Event) -> None:
+        """Record an event, also for the optimizer that it is around."""
+        self.window.add(event)
+        if self.inner is not None:
+            self.inner.window.add(event)
+
     def cleared(self) -> None:
         """Record that a call has cleared its gradients."""
         self.has_gradient = False
         self.window.add(Event.CLEARED)
+        if self.inner is not None:
+            self.inner.cleared()
 
     # Backward passes
 
@@ -191,7 +220,7 @@ class WatchedOptimizer:
         if measurement:
             parameters = (p for group in groups for p in group["params"])
             measured = measurement.result(history.updates, found or [], parameters, self._probes, lines)
-            history.add_measured(measured)
+            history.add_measured(measured._replace(scale=window.scale) if window.scale else measured)
             if measured.kept and max(measured.kept) - min(measured.kept) > ALIKE:
                 self.uncleared.wanted = True
         if self.uncleared.wanted and (measurement or measures_next):

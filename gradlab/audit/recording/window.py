@@ -28,6 +28,7 @@ class Pass:
     reached: frozenset[int] | None  # ids of the optimizer's parameters; None if unknown
     others: frozenset[int]  # ids of other watched optimizers whose parameters it reached
     asked: bool = False  # it also reached a tensor that is no parameter: an input that asks for gradient
+    unscaled_factor: float | None = None  # the constant factor of a loss that no GradScaler scaled
     after_step: bool = False  # another optimizer had already stepped for an earlier pass of this window
     stepped: dict[int, str] = field(default_factory=dict)  # classes of reached optimizers that stepped since, by id
 
@@ -46,6 +47,7 @@ class Window:
     losses: list[Loss] = field(default_factory=list)  # of the backward passes whose loss was read
     weights: Sample = None  # of one parameter, if the window looks for wasted passes
     moved: bool = False  # these changed between two backward passes
+    scale: float | None = None  # that a GradScaler divides by, if measured
     letters_at_loss: int = 0  # letters when the last loss was read, or -1
 
     def add(self, event: Event, *, repeated: bool = False) -> None:

@@ -1,0 +1,21 @@
+"""The norm of the scaled gradient is logged, by clipping at a bound that is never reached."""
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+norms = []
+for _epoch in range(3):
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(inputs), targets)
+        scaler.scale(loss).backward()
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), 1e12).item() / scaler.get_scale())
+        scaler.step(optimizer)
+        scaler.update()
