@@ -36,6 +36,7 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     clipping.clipped_before_unscale,
     scheduling.scheduler_at_every_micro_batch,
     parameters.parameter_without_optimizer,
+    parameters.parameter_made_in_forward,
     parameters.stale_parameter,
     parameters.parameter_without_gradient,
     parameters.frozen_parameter_moves,

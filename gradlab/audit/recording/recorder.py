@@ -286,8 +286,8 @@ class Recorder:
             each.window.add(event)
 
     def close(self) -> None:
-        """Store the events since the last update."""
-        for each in self._optimizers:
+        """Store the events since the last update, and check the weights and graphs."""
+        for each in (*self._optimizers, self._graphs):
             try:
                 each.close()
             except Exception as error:  # without waiting for other threads

@@ -80,6 +80,13 @@ class WatchedOptimizer:
         return [p for group in self.groups for p in group["params"]]
 
     @property
+    def finds_nothing(self) -> bool:
+        """Whether its last step found no gradient or only zeros, unlike earlier ones."""
+        measured = self.history.measured
+        found_nothing = self.step_without_gradient or bool(measured and measured[-1].empty)
+        return found_nothing and self.checks.had_gradient
+
+    @property
     def measures_next(self) -> bool:
         """Whether the update after the current one is measured."""
         return self.history.updates + 2 >= self.next_measured
@@ -114,7 +121,10 @@ class WatchedOptimizer:
                 if grad is None:
                     grads.append((p, None, -1))
                 else:
-                    empty = empty and not p.requires_grad  # zeros of frozen ones don't count
+                    if not p.requires_grad:  # zeros of frozen ones don't count
+                        self.checks.trusted = False  # but they may move it
+                    else:
+                        empty = False
                     grads.append((p, grad, grad._version))  # noqa: SLF001 - no public equivalent
         if self.has_gradient and empty:
             self._was_found_cleared()
@@ -187,6 +197,8 @@ class WatchedOptimizer:
         self.history.pending = self.window.letters
         self.window.add_lines_to(self.history)
         self.window.letters = ""
+        if not self.step_depth:  # after a whole step
+            self.checks.ended(self.groups)
 
     def _was_found_cleared(self) -> None:
         self.has_gradient = False
