@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Event(StrEnum):
@@ -71,6 +72,7 @@ def backwards_in(trace: str) -> int:
     return sum(part.count(letter) for letter in BACKWARDS)
 
 
+@lru_cache(maxsize=256)
 def gathered_in(trace: str) -> int:
     """Return the number of backward passes that contribute to the update: those after the last clearing.
 
