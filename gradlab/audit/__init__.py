@@ -33,7 +33,7 @@ def watch(sample: int | None = None) -> Iterator[Report]:
     the same as without a watch.
 
     Args:
-        sample: measure the first two updates and every `sample`-th; 1 measures all. Default: the first eight, one in
+        sample: measure the first two updates and every `sample`-th; 1 measures all. Default: the first 100, one in
             23 up to update 184, then the next after an eighth of those so far.
     """
     from gradlab.audit.hooks import active

@@ -28,7 +28,7 @@ def audit(
         int | None,
         typer.Option(
             metavar="N",
-            help="Measure the first 2 updates and every N-th. Default: the first 8, then ever fewer.",
+            help="Measure the first 2 updates and every N-th. Default: the first 100, then ever fewer.",
             min=1,
         ),
     ] = None,

@@ -10,10 +10,13 @@ from tests.audit.training import watch_cell
 @pytest.mark.parametrize(
     ("updates", "kept", "found"),
     [
-        (50, "nth in (3, 4, 5, 6, 7, 8)", True),
-        (50, "nth in (4, 5, 6, 7, 8)", False),  # too few
-        (30, "nth in (3, 4, 5, 6, 7, 8)", False),  # not long enough
-        (50, "nth in (1, 2, 3, 4, 5, 6, 8)", False),  # 7 is gone, so the others are kept on purpose
+        (50, "nth > 2", True),
+        (50, "nth in (8, 25, 26, 27, 28)", False),  # too few
+        (30, "nth > 2", False),  # not long enough
+        (30, "True", True),  # all of them, until the end
+        (16, "True", False),  # not long enough for that
+        (30, "nth < 25", False),  # not until the end
+        (50, "nth != 7", False),  # 7 is gone, so the others are kept on purpose
     ],
 )
 def test_graphs_are_kept_where_all_of_many_live_on(updates: int, kept: str, found: bool) -> None:

@@ -139,7 +139,7 @@ def test_without_findings_the_number_of_measurements_is_shown() -> None:
                 optimizer.step()
         return report.lines()
 
-    assert report_lines(None, 80)[-1] == "  measured 11 of 80 updates; --sample 1 measures all"
+    assert report_lines(None, 250)[-1] == "  measured 106 of 250 updates; --sample 1 measures all"
     assert report_lines(None, 8)[-1] == "  cleared at every update"
     assert report_lines(1, 1100)[-1] == "  cleared at every update"  # not all measurements are stored
 

@@ -90,7 +90,7 @@ PASSES = {"right_gan": [1, 2]}  # backward passes per update, by optimizer
 
 COUNTED = re.compile(
     r"\b(at|in) (all |any of )?\d+ (of \d+ )?(measured )?(updates|windows)|seen (at )?\d+ (time|updates)"
-    r"|all \d+ checked backward passes of this line"
+    r"|\(at the end\)|all \d+ checked backward passes of this line"
 )
 
 

@@ -50,6 +50,7 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     scheduling.scheduler_at_every_micro_batch,
     stepping.stepped_twice,
     parameters.parameter_without_optimizer,
+    parameters.parameter_made_in_forward,
     parameters.stale_parameter,
     parameters.parameter_without_gradient,
     parameters.parameter_in_two_optimizers,

@@ -63,6 +63,23 @@ def _unowned(unowned: list[Unowned], severity: Severity, why: str, instead: str)
     )
 
 
+def parameter_made_in_forward(history: History) -> Iterator[Finding]:
+    """Find parameters that every pass makes again, so that no optimizer can train them."""
+    for place, made in history.remade.items():
+        if made.times >= LEAST:
+            are, them = ("is", "it") if made.count == 1 else ("are", "them")
+            yield Finding(
+                "parameter-made-in-forward",
+                "error",
+                made.since,
+                (place,),
+                f"gradient reaches {listed(made.parameters, made.count)}, which {are} new in "
+                f"every pass, so no optimizer trains {them} (at {made.times} "
+                "updates whose graphs were read)",
+                "create layers and parameters once, in __init__(), before the optimizer",
+            )
+
+
 def stale_parameter(history: History) -> Iterator[Finding]:
     """Find parameters that were replaced after the optimizer was created, which still holds the old ones."""
     stale = [each for each in history.unowned if each.instead_of]
@@ -85,22 +102,25 @@ def parameter_without_gradient(history: History) -> Iterator[Finding]:
 
     If the optimizer holds others too, this may be an unused layer, so it is only a note.
     """
-    stale = any(each.instead_of for each in history.unowned)
+    stale = any(each.instead_of for each in history.unowned) or history.remade
     for each in history.trained():
         silent = [one for one in each.seen.silent.values() if one.name or not stale]
         if not silent:
             continue
-        everything = each.seen.all_silent
+        everything, most = each.seen.all_silent, 2 * len(silent) > each.seen.asking
         what = "all of its parameters" if everything else f"{len(silent)} of its {each.parameters} parameters"
         yield Finding(
             "parameter-without-gradient",
-            "error" if everything else "note",
+            "error" if everything else "warning" if most else "note",
             1,
             tuple(each.places_of("S")),
             f"{each.name}: no gradient reached {listed(silent)} in any of {each.updates} updates ({what})",
             "pass it the parameters that the loss depends on, and look for detach(), .data, .item() or no_grad() "
             "before the loss"
             if everything
+            else "look for detach(), .data, .item() or no_grad() before the loss, and for reentrant checkpoints whose "
+            "inputs require no gradient; requires_grad_(False) for layers that should stay fixed"
+            if most
             else f"{NOTHING_MEANT}; otherwise look for detach(), .data, .item() or no_grad() before the loss",
         )
 
@@ -145,8 +165,10 @@ def gradient_not_finite(history: History) -> Iterator[Finding]:
     """Find steps that used inf or nan, which made the weights inf or nan too."""
     for each in history.trained():
         seen = each.seen.not_finite
-        if seen is None or seen.times < LEAST:
+        if seen is None or (seen.times < LEAST and not seen.at_end):
             continue
+        times = [f"at {counted(seen.times, 'measured update')}"] if seen.times else []
+        shown = " and ".join([*times, "at the end"] if seen.at_end else times)
         sure = seen.since == seen.finite_at + 1
         which = (
             "in all its parameters" if seen.count == each.parameters else f"in {listed(seen.parameters, seen.count)}"
@@ -160,7 +182,7 @@ def gradient_not_finite(history: History) -> Iterator[Finding]:
             seen.since,
             tuple(each.places_of("BLS")),
             f"{each.name}: the gradient first became inf or nan {since}{which and ', '}{which}; the weights are not "
-            f"finite either (at {seen.times} measured updates)",
+            f"finite either ({shown})",
             "a lower lr, clip_grad_norm_(), or a formula with a finite gradient, such as sqrt(x + eps); "
             + ("torch.autograd.detect_anomaly() names the operation" if sure else "--sample 1 finds the update"),
         )

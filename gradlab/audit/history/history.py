@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.history.loss import UNKNOWN, Loss
-from gradlab.audit.history.parameters import Graphs, Parameters, Unowned
+from gradlab.audit.history.parameters import Graphs, Parameters, Remade, Unowned
 from gradlab.audit.history.trace import gathered_in
 
 if TYPE_CHECKING:
@@ -197,6 +197,7 @@ class History:
     unwatched: int = 0  # optimizers beyond the limit
     threads_at_once: bool = False  # several threads trained at the same time, which ended the recording
     unowned: list[Unowned] = field(default_factory=list)  # parameters that gradient reaches and no optimizer holds
+    remade: dict[Place, Remade] = field(default_factory=dict)  # parameters, by line of the backward pass
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # kept alive, by line of the backward pass
     overlaps: list[Overlap] = field(default_factory=list)  # parameters in two optimizers
     clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line

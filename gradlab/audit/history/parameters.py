@@ -38,6 +38,17 @@ class Unowned(NamedTuple):
 
 
 @dataclass(slots=True)
+class Remade:
+    """Parameters that a loss reaches, that no optimizer holds, and that are others at every look."""
+
+    place: Place  # line of the backward pass
+    since: int  # the update at which the first ones were seen
+    parameters: list[Parameter]  # a few of them, at that update
+    count: int
+    times: int = 1
+
+
+@dataclass(slots=True)
 class Moved:
     """A parameter that was frozen after some training, but still moves."""
 
@@ -65,7 +76,8 @@ class NotFinite:
     parameters: list[Parameter]  # a few of them, at that update
     count: int  # number of parameters
     finite_at: int  # the last update with finite gradients
-    times: int = 1
+    times: int = 1  # measured updates that showed it
+    at_end: bool = False  # weights are nan at the end
 
 
 class Crossing(NamedTuple):
@@ -101,6 +113,7 @@ class Parameters:
     """What rules report on the parameters of one optimizer."""
 
     silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient yet; by group and index
+    asking: int = 0  # parameters that required gradient when those were reported
     all_silent: bool = False  # whether these are all parameters
     moved: dict[tuple[int, int], Moved] = field(default_factory=dict)
     uncleared: Uncleared = field(default_factory=Uncleared)

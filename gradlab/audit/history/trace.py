@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -95,6 +96,7 @@ def dropped_in(trace: str) -> Dropped | None:
     return Dropped(len(found[1]), len(found[3]), found[2].strip("z") != "") if found else None
 
 
+@lru_cache(maxsize=256)
 def gathered_in(trace: str) -> int:
     """Return the number of backward passes that contribute to the update: those after the last clearing.
 

@@ -15,6 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history.trace import Event
+from gradlab.audit.recording.loss import loss_of_pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,33 @@ def recorded_backward(
                         watched.window.letters += BACKWARD
                     else:
                         ended()
+            if (
+                thread.current is None
+                and short
+                and probe is not None
+                and (watched.accumulates or (probe.grad is not None and probe.requires_grad))
+                and not watched.step_depth
+            ):  # gradients are there (zeros, or those of earlier passes), or it accumulates
+                loss = None
+                if watched.accumulates and not window.losses:
+                    loss = loss_of_pass(args, kwargs, scaled=recorder.loss_is_scaled)
+                start = watched.start_pass(watched.groups)
+                letters = len(window.letters)
+                if thread.current is None:
+                    thread.depth, thread.current, recorder.fast_pass, recorder.fast_start = 1, me, watched, start
+                    try:
+                        return backward(*args, **kwargs)
+                    finally:
+                        if recorder.fast_pass is watched and recorder.fast_start is start:
+                            recorder.fast_pass = recorder.fast_start = None
+                            recorder.loss_is_scaled = False
+                            recorder.history.backwards += 1
+                            watched.end_pass(start)
+                            if loss is not None and letters < len(window.letters):
+                                window.losses.append(loss)
+                            thread.depth, thread.current = 0, None
+                        else:
+                            ended()
         try:
             started(args, kwargs)
             return backward(*args, **kwargs)

@@ -9,6 +9,7 @@ from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
 from gradlab.audit.recording.passes import add_pass
 from gradlab.audit.recording.samples import is_finite_number
 from gradlab.audit.recording.scaling import SCALED, factor_of_unscaled
+from gradlab.audit.recording.short_lived import ShortLivedParameters
 from gradlab.audit.recording.unowned import UnownedParameters
 from gradlab.audit.recording.window import Pass
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 FIRST = 8  # updates, all with inspected graphs
 IN_ROW = 4  # later inspected updates before a pause
 PAUSE = 36  # updates
+EARLY, EARLY_PAUSE = 100, 16  # shorter pauses in the first updates
 MOST_NODES = 20_000
 TWICE = "BackwardBackward"  # in names of nodes that differentiate a gradient
 LEAF = "torch::autograd::AccumulateGrad"
@@ -34,6 +36,7 @@ class LossGraphs:
         self._optimizers = optimizers
         self._unowned = UnownedParameters(history, optimizers.namer)
         self._kept = KeptGraphs(history)
+        self._short_lived = ShortLivedParameters(history)
         self._looked_at = 0  # the latest update with inspected graphs
         self._in_row = 0  # such updates since the last pause
 
@@ -41,7 +44,7 @@ class LossGraphs:
         """Say whether to inspect graphs for the next update: this is slow, and a few in a row are enough."""
         update = self._history.updates + 1
         if update != self._looked_at:
-            if update - self._looked_at > PAUSE:
+            if update - self._looked_at > (PAUSE if update > EARLY else EARLY_PAUSE):
                 self._in_row = 0
             if update > FIRST and self._in_row >= IN_ROW:
                 return False
@@ -54,6 +57,8 @@ class LossGraphs:
         inputs = kwargs.get("inputs") if kwargs or len(args) < 6 else args[5]
         if inputs is not None:  # the pass reaches only these
             return
+        if not nested:
+            self._kept.note_alive()
         loss = args[0] if args else kwargs.get("tensors")
         finite = is_finite_number(loss)
         for each in self._optimizers if not nested else ():
@@ -62,6 +67,10 @@ class LossGraphs:
         if due:
             given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
             self._look_at_graph(loss, nested=nested, given=given is not None)
+
+    def close(self) -> None:
+        """Report graphs that were alive until the end."""
+        self._kept.close()
 
     def _look_at_graph(self, loss: Any, *, nested: bool, given: bool) -> None:
         from torch import Tensor
@@ -86,8 +95,17 @@ class LossGraphs:
             add_pass(watched.window, own, made, nested=nested)
             watched.history.seen.asked += bool(own) and asked and not nested
             watched.checks.loss_reaches(watched.groups, reached.leaves)
-        if reaching and not nested:  # otherwise it may be an adversarial attack
+        if nested:
+            return
+        if reaching:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)
+            if place and reached.whole:
+                self._short_lived.look(reached.leaves, place, update, self._unowned.is_owned)
+        elif any(watched.finds_nothing for watched, _ in held):  # or the model was exchanged
+            self._unowned.look(reached.leaves, place, update, self._without_gradient, only_stale=True)
+
+    def _without_gradient(self) -> list[Tensor]:
+        return [p for each in self._optimizers if each.finds_nothing for p in each.parameters]
 
     def _silent(self) -> list[Tensor]:
         return [p for each in self._optimizers for p in each.checks.silent_parameters(each.groups)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradlab.audit.places import Place
 
 SPAN = 40  # updates after which a living graph counts as kept
+SHORT_SPAN = 16  # the same if all graphs of a line are alive until the end
 MANY = 6  # kept graphs before they are reported
 MOST_MARKED = 256  # marked living graphs per line
 
@@ -41,9 +42,12 @@ class KeptGraphs:
         self._history = history
         self._marked: dict[Place, list[_Marked]] = {}
         self._looks: dict[Place, list[int]] = {}  # updates with a marked graph
+        self._unfreed: dict[Place, Graphs | None] = {}  # lines whose marked graphs are all alive so far
 
     def look(self, place: Place, update: int, mark: Mark) -> None:
         """Check which graphs of this line are alive, and add a new one."""
+        if place not in self._marked:
+            self._unfreed[place] = None
         marks, looks = _alive(self._marked.get(place, [])), self._looks.setdefault(place, [])
         if _is_growing(marks, looks, update) and self._grows(place, marks):
             if gc.isenabled():
@@ -57,6 +61,32 @@ class KeptGraphs:
         self._marked[place] = marks
         oldest = marks[0].update if marks else update
         self._looks[place] = [each for each in looks if each >= oldest]
+
+    def note_alive(self) -> None:
+        """Check before a pass whether all marked graphs are alive. A line is dropped once one of its graphs is not."""
+        if not self._unfreed:
+            return
+        update = self._history.updates + 1
+        for place, known in list(self._unfreed.items()):
+            marks = self._marked[place]
+            since = marks[0].update if marks else update
+            if len(_alive(marks)) < len(marks) or not marks:
+                del self._unfreed[place]
+            elif update - since >= SHORT_SPAN and len(marks) >= MANY:
+                if known is None and gc.isenabled():
+                    gc.collect()
+                if known is None and len(_alive(marks)) < len(marks):
+                    del self._unfreed[place]
+                else:
+                    self._unfreed[place] = Graphs(place, since, len(marks), update - since, LOOKS)
+
+    def close(self) -> None:
+        """Report lines whose graphs were all alive until the last update of a short training."""
+        last = self._history.updates - len(self._history.trained())
+        for place, found in self._unfreed.items():
+            known = self._history.graphs.get(place)
+            if found and found.since + found.updates > last and (known is None or known.looks < LOOKS):
+                self._history.graphs[place] = found
 
     def _grows(self, place: Place, marks: list[_Marked]) -> bool:
         known = self._history.graphs.get(place)

@@ -51,13 +51,17 @@ class Namer:
 
 def parameters_of(tensors: Sequence[Tensor]) -> list[Parameter]:
     """Return the tensors as parameters, with their names in living modules."""
+    holders = _holders(modules_alive(), {id(each) for each in tensors})
+    attributes: dict[int, str] = {}
+    return [_parameter(each, holders, attributes) for each in tensors]
+
+
+def modules_alive() -> list[nn.Module]:
+    """Return all living modules."""
     from torch import nn
 
     # not isinstance(): it reads __class__, which triggers lazy objects
-    modules: list[nn.Module] = [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
-    holders = _holders(modules, {id(each) for each in tensors})
-    attributes: dict[int, str] = {}
-    return [_parameter(each, holders, attributes) for each in tensors]
+    return [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]
 
 
 def _holders(modules: list[nn.Module], wanted: set[int]) -> dict[int, _Held]:

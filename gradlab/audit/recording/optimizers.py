@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
 
 MOST_OPTIMIZERS = 64
-FIRST = 8  # updates, all measured
+FIRST = 100  # updates, all measured
 FIRST_OF_SAMPLED = 2  # the same with --sample
 GAP = 23  # updates between measured ones; no usual window or epoch length is a multiple of it
 SHARE = 8  # later, the gap is an eighth of the updates so far, so a change at half of them is seen four times
@@ -27,8 +27,8 @@ SHARE = 8  # later, the gap is an eighth of the updates so far, so a change at h
 def next_measured(update: int, sample: int | None) -> int:
     """Return the next measured update after this one.
 
-    >>> [next_measured(update, None) for update in (1, 8, 23, 184)], [next_measured(update, 10) for update in (1, 2)]
-    ([2, 23, 46, 207], [2, 10])
+    >>> [next_measured(update, None) for update in (1, 99, 100, 184)], [next_measured(update, 10) for update in (1, 2)]
+    ([2, 100, 115, 207], [2, 10])
     """
     if sample is not None:
         return update + 1 if update < FIRST_OF_SAMPLED else (update // sample + 1) * sample

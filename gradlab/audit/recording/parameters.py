@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from gradlab.audit.history.parameters import LOOKS, Moved, NotFinite, Parameter
-from gradlab.audit.recording.samples import all_are_finite, fingerprint, is_finite, is_zero, sample
+from gradlab.audit.recording.samples import all_are_finite, fingerprint, has_nan, is_finite, is_zero, sample
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -36,6 +36,11 @@ class ParameterChecks:
         self._frozen: dict[Key, tuple[object, Sample]] = {}  # frozen since, with a gradient: state before the step
         self._left: dict[Key, Sample] = {}  # gradients of frozen ones at the last step
         self._finite_at = 0  # the latest update with certainly finite gradients
+
+    @property
+    def had_gradient(self) -> bool:
+        """Whether any parameter has had a gradient so far."""
+        return len(self.silent) < self._counted
 
     # Backward passes
 
@@ -95,6 +100,22 @@ class ParameterChecks:
         if self.silent and self._history.updates >= SILENT and not self._history.seen.silent:
             self._add_silent(groups)
 
+    def ended(self, groups: Groups) -> None:
+        """Check at the end whether weights are nan, so that nan in the last updates is reported too."""
+        seen = self._history.seen.not_finite
+        if not self._history.updates or (seen and seen.times >= LOOKS):
+            return
+        trained = [(key, p) for key, p in _keyed(groups) if p.requires_grad]
+        if all_are_finite([p.detach() for _, p in trained]):
+            return
+        keys = [key for key, p in trained if has_nan(p)]
+        if keys and seen:
+            seen.at_end = True
+        elif keys:
+            few = self._named(groups, keys[:FEW])
+            seen = NotFinite(self._history.updates, few, len(keys), self._finite_at, times=0, at_end=True)
+            self._history.seen.not_finite = seen
+
     def _strike_off_those_with_gradient(self, groups: Groups) -> None:
         if self.silent:
             found = _present(groups, self.silent)
@@ -113,6 +134,7 @@ class ParameterChecks:
             return
         reported = [key for key, _ in _present(groups, self.silent)][:MOST_REPORTED]
         self._history.seen.silent.update(zip(reported, self._named(groups, reported), strict=True))
+        self._history.seen.asking = sum(p.requires_grad for _, p in _keyed(groups))
         self._history.seen.all_silent = len(self.silent) == self._counted
 
     def _named(self, groups: Groups, keys: list[Key]) -> list[Parameter]:

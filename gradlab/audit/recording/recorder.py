@@ -76,6 +76,7 @@ class Recorder:
     Attributes:
         fast_path: see `fast_paths`; None if the recorder must record everything.
         fast_pass: the optimizer of the running backward pass, if that began on the fast path.
+        fast_start: its gradients at the start of that pass, if there were any.
     """
 
     def __init__(self, sample: int | None = None, on_measured: Callable[[], None] | None = None) -> None:
@@ -87,6 +88,7 @@ class Recorder:
         self.loss_is_scaled = False  # of the next backward pass, by a GradScaler
         self.fast_path: FastPath | None = None
         self.fast_pass: WatchedOptimizer | None = None
+        self.fast_start: PassStart | None = None
         self._sample = sample
         self._optimizers = WatchedOptimizers(self.history)
         self._graphs = LossGraphs(self.history, self._optimizers)
@@ -133,7 +135,7 @@ class Recorder:
         """Record a call of torch.autograd.backward, which checkpointing nests in another one."""
         thread = self.thread
         if thread.depth and thread.current == get_ident() and passes_under_way() < 2:  # an earlier one was interrupted
-            thread.depth, self.fast_pass, self._starts, self._loss = 0, None, [], None
+            thread.depth, self.fast_pass, self.fast_start, self._starts, self._loss = 0, None, None, [], None
         thread.depth += 1
         try:
             self._look_at_loss(args, kwargs)
@@ -197,7 +199,8 @@ class Recorder:
     def _leave_fast_pass(self) -> None:
         """Take the running pass off the fast path, so that its end is recorded in full."""
         if self.fast_pass is not None:
-            self._starts.append(PassStart(self.fast_pass, self.fast_pass.groups, None, []))
+            start, self.fast_start = self.fast_start, None
+            self._starts.append(start or PassStart(self.fast_pass, self.fast_pass.groups, None, []))
             self.fast_pass = None
 
     # Steps
@@ -315,8 +318,8 @@ class Recorder:
             each.window.add(event)
 
     def close(self) -> None:
-        """Store the events since the last update."""
-        for each in self._optimizers:
+        """Store the events since the last update, and check the weights and graphs."""
+        for each in (*self._optimizers, self._graphs):
             try:
                 each.close()
             except Exception as error:  # without waiting for other threads

@@ -173,6 +173,12 @@ def is_finite(tensor: Tensor) -> bool:
     return cmath.isfinite(content.sum().tolist()) or bool(content.isfinite().all())
 
 
+def has_nan(tensor: Tensor) -> bool:
+    """Say whether a tensor contains nan."""
+    content = _dense(tensor)
+    return content is not None and bool(content.isnan().any())
+
+
 def fingerprint(tensor: Tensor) -> object:
     """Return numbers that change with the tensor's values; None if they are not finite or cannot be read."""
     content = _dense(tensor)

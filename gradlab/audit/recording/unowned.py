@@ -46,15 +46,22 @@ class UnownedParameters:
     def add_owned(self, parameters: Iterable[Tensor]) -> None:
         """Add parameters that an optimizer holds."""
         for p in parameters:
-            if not self._is_owned(p):
+            if not self.is_owned(p):
                 self._owned[id(p)] = weakref.ref(p)
 
     def look(
-        self, leaves: dict[int, Tensor], place: Place | None, update: int, silent: Callable[[], list[Tensor]]
+        self,
+        leaves: dict[int, Tensor],
+        place: Place | None,
+        update: int,
+        silent: Callable[[], list[Tensor]],
+        *,
+        only_stale: bool = False,
     ) -> None:
         """Check the leaves of a loss, by id, before an update.
 
-        `silent` returns the parameters in optimizers that have had no gradient so far.
+        `silent` returns the parameters in optimizers that have had no gradient so far. With `only_stale`, parameters
+        count only if they replace such ones.
         """
         from torch import nn
 
@@ -66,15 +73,16 @@ class UnownedParameters:
                 if suspect.looks >= LOOKS:
                     due.append((suspect, leaf))
         if due and not self._namer.exhausted and len(self._history.unowned) < MOST_REPORTED:
-            self._report(due, [p for p in silent() if id(p) not in leaves])
+            self._report(due, [p for p in silent() if id(p) not in leaves], only_stale=only_stale)
 
     def is_input(self, leaf: Tensor) -> bool:
         """Say whether a leaf is an input that asks for gradient: no parameter, and in no optimizer."""
         from torch import nn
 
-        return not isinstance(leaf, nn.Parameter) and not self._is_owned(leaf)
+        return not isinstance(leaf, nn.Parameter) and not self.is_owned(leaf)
 
-    def _is_owned(self, tensor: Tensor) -> bool:
+    def is_owned(self, tensor: Tensor) -> bool:
+        """Say whether an optimizer holds this parameter, now or earlier."""
         known = self._owned.get(id(tensor))
         return known is not None and known() is tensor
 
@@ -84,7 +92,7 @@ class UnownedParameters:
         if suspect is not None and suspect.tensor() is not leaf:
             del self._suspects[key]
             suspect = None
-        if self._is_owned(leaf) or (suspect and suspect.fingerprint != written_fingerprint(leaf)):
+        if self.is_owned(leaf) or (suspect and suspect.fingerprint != written_fingerprint(leaf)):
             if suspect and suspect.reported:
                 self._history.unowned.remove(suspect.reported)
             if suspect:
@@ -97,7 +105,7 @@ class UnownedParameters:
             suspect.looks += 1
         return suspect
 
-    def _report(self, due: list[tuple[_Suspect, Tensor]], silent: list[Tensor]) -> None:
+    def _report(self, due: list[tuple[_Suspect, Tensor]], silent: list[Tensor], *, only_stale: bool) -> None:
         """Report parameters that no optimizer holds, and the number of replaced ones that one still holds.
 
         Replaced parameters have had no gradient so far, and no model holds them. Every new parameter needs one with
@@ -106,6 +114,8 @@ class UnownedParameters:
         named = self._namer.name([*(leaf for _, leaf in due), *silent])
         lost = [len(each.shape) for each in named[len(due) :] if not each.name]
         instead_of = len(lost) if {leaf.dim() for _, leaf in due} <= set(lost) else 0
+        if only_stale and not instead_of:
+            return
         for (suspect, _), parameter in zip(due, named[: len(due)], strict=True):
             places = tuple(sorted(suspect.places))
             suspect.reported = Unowned(parameter, suspect.since, places, instead_of if parameter.name else 0)

@@ -104,6 +104,13 @@ class WatchedOptimizer:
         return [p for group in self.groups for p in group["params"]]
 
     @property
+    def finds_nothing(self) -> bool:
+        """Whether its last step found no gradient or only zeros, unlike earlier ones."""
+        measured = self.history.measured
+        found_nothing = self.step_without_gradient or bool(measured and measured[-1].empty)
+        return found_nothing and self.checks.had_gradient
+
+    @property
     def measures_next(self) -> bool:
         """Whether the update after the current one is measured."""
         return self.history.updates + 2 >= self.next_measured
@@ -137,10 +144,7 @@ class WatchedOptimizer:
     def start_pass(self, groups: Groups) -> PassStart:
         """Check its gradients before a backward pass."""
         measurement = self.window.measurement
-        if measurement and self.accumulates and (probe := self._probes.first(groups)) is not None:
-            measurement.weights_are(sample(probe))
-        if self.looks_for_waste and (probe := self._probes.first(groups)) is not None:
-            self.window.weights_are(sample(probe))
+        self._check_weights(groups)
         probe = None if measurement or self.has_gradient else self._probes.first(groups)
         if probe is not None and probe.grad is None:
             return PassStart(self, groups, None, [])  # cleared by call, so all are None
@@ -152,7 +156,10 @@ class WatchedOptimizer:
                 if grad is None:
                     grads.append((p, None, -1))
                 else:
-                    empty = empty and not p.requires_grad  # zeros of frozen ones don't count
+                    if not p.requires_grad:  # zeros of frozen ones don't count
+                        self.checks.trusted = False  # but they may move it
+                    else:
+                        empty = False
                     grads.append((p, grad, grad._version))  # noqa: SLF001 - no public equivalent
         if self.has_gradient and empty:
             self._was_found_cleared()
@@ -161,6 +168,18 @@ class WatchedOptimizer:
         if self.uncleared.wanted or not empty:
             self.uncleared.pass_started(grads, first=Event.BACKWARD not in self.window.letters)
         return PassStart(self, groups, grads, [None] * len(self._probes.keys) if empty else self._probes.read(groups))
+
+    def _check_weights(self, groups: Groups) -> None:
+        """Check whether weights moved since the last pass of the window, if that matters."""
+        measurement = self.window.measurement
+        if not (self.looks_for_waste or (measurement and self.accumulates)):
+            return
+        if (probe := self._probes.first(groups)) is not None:
+            weights = sample(probe)
+            if measurement and self.accumulates:
+                measurement.weights_are(weights)
+            if self.looks_for_waste:
+                self.window.weights_are(weights)
 
     def end_pass(self, start: PassStart) -> None:
         """Record a backward pass if it reached any of its parameters."""
@@ -259,6 +278,8 @@ class WatchedOptimizer:
         self.history.pending = self.window.letters
         self.window.add_lines_to(self.history)
         self.window.letters = ""
+        if not self.step_depth:  # after a whole step
+            self.checks.ended(self.groups)
 
     def _was_found_cleared(self) -> None:
         self.has_gradient = False

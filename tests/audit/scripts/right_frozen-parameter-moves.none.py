@@ -1,0 +1,18 @@
+"""A layer is frozen and its gradient set to None; the others are cleared with zeros."""
+
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+y = x.sum(1, keepdim=True)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+for nth in range(50):
+    if nth == 20:
+        for p in model[0].parameters():
+            p.requires_grad, p.grad = False, None
+    optimizer.zero_grad(set_to_none=False)
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    optimizer.step()
