@@ -80,13 +80,15 @@ def last_window_dropped(history: History) -> Iterator[Finding]:
             continue
         low, high = min(one.wasted for one in dropped), max(one.wasted for one in dropped)
         passes = f"{low} backward {plural('pass', low)}" if low == high else f"{low} to {high} backward passes"
-        where = "the end of each epoch" if at_end else f"every {dropped[1].update - dropped[0].update} updates"
+        where = (
+            "at the end of each epoch" if at_end else f"after every {dropped[1].update - dropped[0].update} updates"
+        )
         yield Finding(
             "last-window-dropped",
             "warning",
             dropped[0].update,
             tuple(each.places_of("S")),
-            f"{each.kind}: the gradient of {passes} is thrown away at {where}: it is cleared without an update "
+            f"{each.kind}: the gradient of {passes} is thrown away {where}: it is cleared without an update "
             f"(seen {len(dropped)} {plural('time', len(dropped))})",
             "optimizer.step() after the last window of an epoch too, before zero_grad()",
         )

@@ -143,9 +143,8 @@ def accumulation_without_effect(history: History) -> Iterator[Finding]:
 
     def for_nothing(measured: MeasuredUpdate) -> bool:
         one_line = measured.lines <= 1  # passes from several lines don't accumulate; one may only probe the gradient
-        as_left = measured.noise > LEAST_NOISE or (
-            measured.cosine is not None and measured.cosine > 1 - ALIKE
-        )  # else set by hand
+        aligned = measured.cosine is not None and measured.cosine > 1 - ALIKE
+        as_left = aligned or measured.noise > LEAST_NOISE  # else set by hand
         lost = [abs(each) <= ALIKE for each in measured.joins]
         clear = all(gone or abs(each - 1) <= ALIKE for gone, each in zip(lost, measured.joins, strict=True))
         return as_left and one_line and not measured.moved and any(lost) and clear
