@@ -30,7 +30,8 @@ def judgement(expected: dict[str, Any], ids: list[str]) -> str:
     """Return found, other finding or missed for a faulty script, silent or false alarm for a right one."""
     if expected["kind"] == "right":
         return "false alarm" if ids else "silent"
-    return "found" if set(ids) & set(expected["ids"]) else "other finding" if ids else "missed"
+    wanted = set(expected["ids"]) or set(ids)  # empty if no rule existed when the script was written
+    return "found" if set(ids) & wanted else "other finding" if ids else "missed"
 
 
 def main() -> None:
