@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gradlab import runs
 from gradlab.analysis import curves
 from gradlab.analysis.results import Result
 from gradlab.rows import Row
@@ -22,3 +23,31 @@ def result(
         mode, seed, status, found.verdict, found.steps, found.updates, found.first_loss, found.last_loss,
         found.best_loss, 1.0, False, Path("run"), rows,
     )  # fmt: skip
+
+
+class RecordingProgress(runs.Progress):
+    """Records what a training reports.
+
+    Attributes:
+        starts: steps, steps done before, and runs, of each start.
+        ends: mode, seed and status of each run that ended.
+    """
+
+    def __init__(self) -> None:
+        self.starts: list[tuple[int | None, int, int]] = []
+        self.messages: list[str] = []
+        self.ends: list[str] = []
+
+    @property
+    def done_steps(self) -> list[int]:
+        """The steps that were done before each start."""
+        return [done for _, done, _ in self.starts]
+
+    def on_start(self, title: str, runs: int, steps: int | None = None, *, done_steps: int = 0, **_: Any) -> None:
+        self.starts.append((steps, done_steps, runs))
+
+    def on_message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def on_end(self, result: Result) -> None:
+        self.ends.append(f"{result.mode} {result.seed} {result.status}")

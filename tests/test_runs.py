@@ -73,31 +73,23 @@ def only_record() -> dict[str, Any]:
     return content
 
 
-class Heard(runs.Progress):
-    """Remembers what it was told."""
+class EventLog(runs.Progress):
+    """Records all events in their order."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, object]] = []
+        self.events: list[tuple[str, object]] = []
 
-    def on_start(
-        self,
-        title: str,
-        runs: int,
-        steps: int | None = None,
-        *,
-        done_steps: int = 0,
-        done_runs: int = 0,
-    ) -> None:
-        self.told.append((f"start {title}", steps if done_steps == 0 else (steps, done_steps)))
+    def on_start(self, title: str, runs: int, steps: int | None = None, *, done_steps: int = 0, **_: Any) -> None:
+        self.events.append((f"start {title}", steps if done_steps == 0 else (steps, done_steps)))
 
     def on_message(self, text: str) -> None:
-        self.told.append(("message", text))
+        self.events.append(("message", text))
 
     def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
-        self.told.append(("progress", steps))
+        self.events.append(("progress", steps))
 
     def on_end(self, result: Result) -> None:
-        self.told.append((f"end {result.mode}", result.status))
+        self.events.append((f"end {result.mode}", result.status))
 
 
 # What comes of a run
@@ -434,10 +426,10 @@ def test_an_unknown_task_option_is_refused_before_a_run_is_made() -> None:
 
 def test_an_unwritable_folder_is_refused_before_training() -> None:
     Path("runs").touch()
-    heard = Heard()
+    log = EventLog()
     with pytest.raises(StoreError, match="cannot be written"):
-        runs.run(line(), progress=heard)
-    assert heard.told == []
+        runs.run(line(), progress=log)
+    assert log.events == []
 
 
 # Expectations and watching
@@ -457,23 +449,23 @@ def test_expectations_are_checked_for_finished_runs() -> None:
 
 
 def test_progress_reports_start_steps_and_end_of_each_run() -> None:
-    heard = Heard()
-    runs.run(line(modes=["zero_grad", "halve_grad"]), progress=heard)
-    told = [each for each in heard.told if each[0] != "progress"]
-    assert told == [
+    log = EventLog()
+    runs.run(line(modes=["zero_grad", "halve_grad"]), progress=log)
+    events = [each for each in log.events if each[0] != "progress"]
+    assert events == [
         ("start zero_grad seed 1", 10),
         ("end zero_grad", "done"),
         ("start halve_grad seed 1", 10),
         ("end halve_grad", "done"),
     ]
-    assert ("progress", 1) in heard.told
+    assert ("progress", 1) in log.events
 
 
 def test_progress_reports_the_end_of_reused_runs() -> None:
     runs.run(line(modes=["zero_grad"]))
-    heard = Heard()
-    runs.run(line(modes=["zero_grad"]), progress=heard)
-    assert heard.told == [("end zero_grad", "done")]
+    log = EventLog()
+    runs.run(line(modes=["zero_grad"]), progress=log)
+    assert log.events == [("end zero_grad", "done")]
 
 
 def test_a_finished_run_with_another_start_is_refused() -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gradlab import runs
 from gradlab import sweeps as sweep
 from gradlab.cli import app
 from gradlab.experiment import Override, from_task
 from gradlab.sweeps import grid_of, stacked
+from tests.making import RecordingProgress
 
 if TYPE_CHECKING:
     from gradlab.engines import ensemble
@@ -117,12 +117,6 @@ def test_a_step_is_compiled_where_that_pays(
 
 
 def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Messages(runs.Progress):
-        said: list[str] = []  # noqa: RUF012 - of this one
-
-        def on_message(self, text: str) -> None:
-            self.said.append(text)
-
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no compiler at hand")
 
@@ -130,9 +124,10 @@ def test_where_compiling_would_pay_and_cannot_be_had_it_is_said(monkeypatch: pyt
     monkeypatch.setattr(stacked, "COMPILE_FROM", 0.0)
     # The fault is remembered for a task with these options: no other test has 17 samples.
     more: dict[str, Any] = {"steps": 5, "task_options.samples": 17}
-    found = trained(grid("keep=0,1", **more), progress=Messages())
+    progress = RecordingProgress()
+    found = trained(grid("keep=0,1", **more), progress=progress)
     assert not found.record.compiled
-    assert Messages.said == ["training is not compiled, though that would be faster: no compiler at hand"]
+    assert progress.messages == ["training is not compiled, though that would be faster: no compiler at hand"]
 
 
 def test_the_edge_is_recorded_where_there_is_one() -> None:

@@ -23,6 +23,7 @@ from gradlab.errors import StoreError, TaskError, UnfairTaskError
 from gradlab.experiment import Experiment, Override
 from gradlab.runs import job, stacked_runs
 from gradlab.tasks import loading
+from tests.making import RecordingProgress
 from tests.table import OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:
@@ -109,40 +110,14 @@ def chosen(task: str, words: list[str], seeds: list[int] | None = None, **more: 
     return experiments.from_task(name, [Override((key,), value, key) for key, value in values.items()])
 
 
-class Heard(runs.Progress):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.begun: list[tuple[int | None, int, int]] = []  # steps, done, runs
-        self.ended: list[str] = []
-        self.said: list[str] = []
-
-    def on_start(
-        self,
-        title: str,
-        runs: int,
-        steps: int | None = None,
-        *,
-        done_steps: int = 0,
-        done_runs: int = 0,
-    ) -> None:
-        self.begun.append((steps, done_steps, runs))
-
-    def on_message(self, text: str) -> None:
-        self.said.append(text)
-
-    def on_end(self, result: Any) -> None:
-        self.ended.append(f"{result.mode} {result.seed} {result.status}")
-
-
 def rows_of(outcome: ExperimentResult) -> list[list[Row]]:
     assert [run.status for run in outcome.runs] == ["done"] * len(outcome.runs)
     return [run.rows for run in outcome.runs]
 
 
-def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[ExperimentResult, Heard]:
-    heard = Heard()
-    return runs.run(experiment, Path(out), progress=heard, **more), heard
+def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[ExperimentResult, RecordingProgress]:
+    progress = RecordingProgress()
+    return runs.run(experiment, Path(out), progress=progress, **more), progress
 
 
 # What comes of runs
@@ -150,11 +125,11 @@ def ran(experiment: Experiment, out: str = "runs", **more: Any) -> tuple[Experim
 
 def test_stacked_runs_leave_what_single_runs_leave() -> None:
     words, expect = ["zero_grad", "no_zero_grad", "accumulate:4"], {"zero_grad": {"verdict": "falls", "updates": 13}}
-    found, heard = ran(chosen("own_generator", words, expect=expect, schedule="linear"))
+    found, progress = ran(chosen("own_generator", words, expect=expect, schedule="linear"))
     expected, _ = ran(chosen("own_generator", words, expect=expect, schedule="linear", engine="loop"), "alone")
-    assert heard.begun == [(STEPS, 0, 4), (STEPS, 0, 2)]
-    assert heard.said == []
-    assert sorted(heard.ended) == sorted(f"{mode} {seed} done" for mode in words for seed in (1, 2))
+    assert progress.starts == [(STEPS, 0, 4), (STEPS, 0, 2)]
+    assert progress.messages == []
+    assert sorted(progress.ends) == sorted(f"{mode} {seed} done" for mode in words for seed in (1, 2))
     assert found.expectations == expected.expectations
     for one, other in zip(found.runs, expected.runs, strict=True):
         assert one[:6] == other[:6]
@@ -179,21 +154,21 @@ def test_two_trainings_of_one_stack_give_the_same_bytes_of_rows() -> None:
 
 def test_what_is_done_is_kept_and_what_is_new_joins_in() -> None:
     before, _ = ran(chosen("own_generator", ["zero_grad"]))
-    found, heard = ran(chosen("own_generator", ["zero_grad", "halve_grad"]))
+    found, progress = ran(chosen("own_generator", ["zero_grad", "halve_grad"]))
     assert [run.cached for run in found.runs] == [True, True, False, False]
     assert rows_of(before) == rows_of(found)[:2]
-    assert heard.begun == [(STEPS, 0, 2)]
+    assert progress.starts == [(STEPS, 0, 2)]
 
 
 def test_each_stack_has_one_matched_lr() -> None:
-    _, heard = ran(chosen("own_generator", ["zero_grad", "halve_grad", "decay:0.5"], match_lr=True))
-    assert [runs for _, _, runs in heard.begun] == [2, 4]
+    _, progress = ran(chosen("own_generator", ["zero_grad", "halve_grad", "decay:0.5"], match_lr=True))
+    assert [runs for _, _, runs in progress.starts] == [2, 4]
 
 
 def test_no_more_runs_are_stacked_than_are_wanted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked_runs, "MOST_STACKED", 3)
-    _, heard = ran(chosen("own_generator", ["zero_grad", "halve_grad"], [1, 2, 3, 4]))
-    assert [runs for _, _, runs in heard.begun] == [3, 3, 2]
+    _, progress = ran(chosen("own_generator", ["zero_grad", "halve_grad"], [1, 2, 3, 4]))
+    assert [runs for _, _, runs in progress.starts] == [3, 3, 2]
 
 
 def test_stacked_runs_record_the_quadratic_and_check_the_start() -> None:
@@ -223,28 +198,28 @@ def test_stacked_runs_record_the_quadratic_and_check_the_start() -> None:
 )
 def test_runs_that_cannot_be_stacked_use_the_plain_loop(task: str, words: list[str], reason: str) -> None:
     Path("leaving.py").write_text("def leave(parameters, update): ...\n")
-    found, heard = ran(chosen(task, words))
+    found, progress = ran(chosen(task, words))
     expected, _ = ran(chosen(task, words, engine="loop"), "alone")
     assert rows_of(found) == rows_of(expected)
-    (said,) = heard.said
+    (said,) = progress.messages
     assert said.startswith("trained sequentially by the plain loop: ")
     assert reason in said
-    assert (STEPS, 0, 1) in heard.begun
+    assert (STEPS, 0, 1) in progress.starts
 
 
 def test_an_optimizer_that_looks_at_whole_tensors_is_not_stacked() -> None:
     optimizer = {"name": "Adafactor", "lr": 0.01}
-    found, heard = ran(chosen("own_generator", ["zero_grad"], optimizer=optimizer))
+    found, progress = ran(chosen("own_generator", ["zero_grad"], optimizer=optimizer))
     expected, _ = ran(chosen("own_generator", ["zero_grad"], optimizer=optimizer, engine="loop"), "alone")
     assert rows_of(found) == rows_of(expected)
-    assert "does not treat each weight separately" in heard.said[0]
+    assert "does not treat each weight separately" in progress.messages[0]
 
 
 def test_a_task_that_fails_in_a_stack_fails_as_in_the_loop() -> None:
-    found, heard = ran(chosen("fails", ["zero_grad", "halve_grad"]))
+    found, progress = ran(chosen("fails", ["zero_grad", "halve_grad"]))
     assert [(run.status, run.steps) for run in found.runs] == [("failed", 2)] * 4
     assert all(run.error.endswith("ZeroDivisionError: integer division or modulo by zero") for run in found.runs)
-    assert "ZeroDivisionError" in heard.said[0]
+    assert "ZeroDivisionError" in progress.messages[0]
 
 
 def test_a_task_that_cannot_be_built_fails_as_in_the_loop() -> None:
@@ -370,9 +345,9 @@ def test_stopped_runs_resume_and_leave_no_checkpoint() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     for step in (5, 31, 59):
         folders = stopped(long(), step)
-    found, heard = ran(long())
-    assert heard.begun == [(60, 59, 9)]
-    assert heard.said == []
+    found, progress = ran(long())
+    assert progress.starts == [(60, 59, 9)]
+    assert progress.messages == []
     assert rows_of(found) == expected
     assert {file.name for folder in folders for file in folder.path.iterdir()} == {"metrics.jsonl", "run.json"}
 
@@ -383,8 +358,8 @@ def test_a_stack_resumes_from_the_last_common_checkpoint() -> None:
     folders = stopped(long(), 40)
     for folder in folders[:4]:
         folder.checkpoints()[0].unlink()
-    found, heard = ran(long())
-    assert heard.begun == [(60, 20, 9)]
+    found, progress = ran(long())
+    assert progress.starts == [(60, 20, 9)]
     assert rows_of(found) == expected
 
 
@@ -393,9 +368,9 @@ def test_a_stack_starts_anew_where_one_has_no_checkpoint() -> None:
     folders = stopped(long(), 20)
     for file in folders[3].checkpoints():
         file.write_bytes(b"")
-    found, heard = ran(long())
-    assert heard.begun == [(60, 0, 9)]
-    assert "no step has a usable checkpoint of every run" in heard.said[-1]
+    found, progress = ran(long())
+    assert progress.starts == [(60, 0, 9)]
+    assert "no step has a usable checkpoint of every run" in progress.messages[-1]
     assert rows_of(found) == expected
 
 
@@ -404,17 +379,17 @@ def test_a_stack_starts_anew_where_rows_were_changed() -> None:
     folders = stopped(long(), 20)
     lines = folders[-1].rows_file.read_bytes().splitlines(keepends=True)
     folders[-1].rows_file.write_bytes(b"".join([lines[0].replace(b'"loss":', b'"loss":1'), *lines[1:]]))
-    found, heard = ran(long())
+    found, progress = ran(long())
     assert rows_of(found) == expected
-    assert any("differ from those that were logged" in said for said in heard.said)
+    assert any("differ from those that were logged" in said for said in progress.messages)
 
 
 def test_a_stack_resumes_when_others_of_it_are_done() -> None:
     expected = rows_of(ran(long(), "undisturbed")[0])
     folders = stopped(long(), 20)
     ran(long(words=["halve_grad"]))
-    found, heard = ran(long())
-    assert heard.begun == [(60, 20, 6)]
+    found, progress = ran(long())
+    assert progress.starts == [(60, 20, 6)]
     assert len(folders) == 9
     for rows, wanted in zip(rows_of(found), expected, strict=True):
         assert [row.loss for row in rows] == pytest.approx([row.loss for row in wanted], rel=1e-4)
@@ -433,8 +408,8 @@ def test_a_run_started_in_the_plain_loop_resumes_there() -> None:
         patch.setattr(store.RowLog, "append", appended)
         with pytest.raises(runs.StoppedError, match="zero_grad seed 1 stopped after 31 steps"):
             runs.run(experiment, Path("runs"), stop=stop)
-    found, heard = ran(experiment)
-    assert (60, 31, 1) in heard.begun
+    found, progress = ran(experiment)
+    assert (60, 31, 1) in progress.starts
     assert rows_of(found) == expected
 
 
@@ -473,9 +448,9 @@ def test_killed_stacks_end_in_the_rows_of_an_undisturbed_one(task: str, monkeypa
         killed(lambda: runs.run(experiment, Path("runs")), lasted * moments.uniform(0, 0.3), len(expected))
         for _ in range(3)
     ]
-    found, heard = ran(experiment)
+    found, progress = ran(experiment)
     assert kills[0]
-    assert heard.begun == [] or heard.begun[0][1] > 0
+    assert progress.starts == [] or progress.starts[0][1] > 0
     assert rows_of(found) == expected
 
 

@@ -23,6 +23,7 @@ from gradlab.experiment import Override, from_task, load
 from gradlab.sweeps import cells, grid_of, running
 from gradlab.sweeps.stacked import StackPlan
 from gradlab.terminal.sweep_summary import sweep_lines
+from tests.making import RecordingProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -413,29 +414,18 @@ def test_fresh_trains_all_again() -> None:
     assert (again.cached, lines(again)) == (0, before)
 
 
-class _StopAfter(runs.Progress):
+class _StopAfter(RecordingProgress):
     """Asks for a stop once so many runs are done."""
 
     def __init__(self, runs_done: int, stop: runs.Stop) -> None:
+        super().__init__()
         self.runs_done, self.stop = runs_done, stop
-        self.said: list[str] = []
 
-    def on_start(
-        self,
-        title: str,
-        runs: int,
-        steps: int | None = None,
-        *,
-        done_steps: int = 0,
-        done_runs: int = 0,
-    ) -> None:
+    def on_start(self, title: str, runs: int, *_: Any, done_runs: int = 0, **__: Any) -> None:
         self.began = runs, done_runs
 
     def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
         self.stop.requested |= done_runs >= self.runs_done and steps > 0
-
-    def on_message(self, text: str) -> None:
-        self.said.append(text)
 
 
 def stopped(chosen: Grid, after: int, **more: Any) -> str:
@@ -479,7 +469,7 @@ def test_a_damaged_block_is_reported_and_its_cell_retrained() -> None:
     file.write_bytes(file.read_bytes().replace(b"done", b"dine", 1))
     progress = _StopAfter(1000, runs.Stop())
     again = here(chosen, progress=progress)
-    (said,) = progress.said
+    (said,) = progress.messages
     assert said.startswith(f"{file}:1: damaged line: ")
     assert again.cached == 27 - 3
     assert set(undisturbed) <= set(lines(again))

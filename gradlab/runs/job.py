@@ -89,6 +89,16 @@ class Job:
             task = tasks.verified(experiment.task_name, seed, task, self.starts.found[seed].start)
         return task.to(experiment.device)
 
+    def train_from_first(self, points: Iterable[Sequence[Checkpoint]], start_engine: StartEngine) -> None:
+        """Train from the first of these points that the runs can resume from; see `train`."""
+        for checkpoints in points:
+            try:
+                self.train(checkpoints, start_engine)
+            except CannotResumeError as error:
+                self.notify(f"cannot resume from step {checkpoints[0].step if checkpoints else 0}: {error}")
+            else:
+                return
+
     def train(self, checkpoints: Sequence[Checkpoint], start_engine: StartEngine) -> None:
         """Train the runs from these checkpoints or from their start, and record how they end.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradlab import modes
 from gradlab.engines import ensemble, loop, tensorflow
-from gradlab.engines.resuming import CannotResumeError, Checkpoint, TrainingState
+from gradlab.engines.resuming import Checkpoint, TrainingState
 from gradlab.runs.checkpointing import resumable_checkpoints
 from gradlab.runs.job import Job, TrainingSteps
 from gradlab.runs.setup import optimizer_of, steps_of
@@ -23,13 +23,7 @@ def train_run(job: Job) -> None:
         GradlabError: an error that the user can fix.
     """
     job.plans[0].folder.make()
-    for checkpoints in _resume_points(job):
-        try:
-            job.train(checkpoints, _start_engine)
-        except CannotResumeError as error:
-            job.notify(f"cannot resume from step {checkpoints[0].step if checkpoints else 0}: {error}")
-        else:
-            return
+    job.train_from_first(_resume_points(job), _start_engine)
 
 
 def _resume_points(job: Job) -> Iterator[list[Checkpoint]]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab import optimizers, tasks
 from gradlab.engines import ensemble
-from gradlab.engines.resuming import CannotResumeError, Checkpoint
 from gradlab.errors import StoreError, shortened
 from gradlab.runs.checkpointing import resumable_checkpoints
 from gradlab.runs.job import TASK_ERRORS, Job, TrainingSteps
@@ -22,6 +21,7 @@ from gradlab.runs.stopping import StoppedError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gradlab.engines.resuming import Checkpoint
     from gradlab.experiment import Experiment
     from gradlab.optimizers import Optimizer
     from gradlab.runs.plan import RunPlan
@@ -82,18 +82,13 @@ class _StackTrainer:
         job = job.subset(list(compress(job.plans, stacked)), stacked=True)
         if reason := self._obstacle(job):
             return [*left, *job.plans], reason
-        for common in _resume_points(job, list(compress(checkpoints, stacked))):
-            try:
-                job.train(common, self._start_engine)
-            except CannotResumeError as error:
-                job.notify(f"cannot resume from step {common[0].step if common else 0}: {error}")
-            except (StoreError, StoppedError):
-                raise
-            except TASK_ERRORS as error:  # the plain loop reports it
-                kind = "" if isinstance(error, ensemble.CannotStackError) else f"{type(error).__name__}: "
-                return [*left, *job.plans], kind + shortened(str(error).partition("\n")[0], 100)
-            else:
-                break
+        try:
+            job.train_from_first(_resume_points(job, list(compress(checkpoints, stacked))), self._start_engine)
+        except (StoreError, StoppedError):
+            raise
+        except TASK_ERRORS as error:  # the plain loop reports it
+            kind = "" if isinstance(error, ensemble.CannotStackError) else f"{type(error).__name__}: "
+            return [*left, *job.plans], kind + shortened(str(error).partition("\n")[0], 100)
         return left, ""
 
     def _obstacle(self, job: Job) -> str:

@@ -22,6 +22,7 @@ from gradlab.errors import StoreError
 from gradlab.experiment import Experiment, Override
 from gradlab.runs import job
 from tests.faults.table import injected
+from tests.making import RecordingProgress
 from tests.table import MODES
 
 if TYPE_CHECKING:
@@ -124,20 +125,6 @@ def killed(experiment: Experiment, out: Path, moment: float) -> bool:
     return os.WIFSIGNALED(status)
 
 
-class Heard(runs.Progress):
-    """Records the steps at which runs started, and all messages."""
-
-    def __init__(self) -> None:
-        self.begun: list[int] = []
-        self.said: list[str] = []
-
-    def on_start(self, *_: object, done_steps: int = 0, **__: object) -> None:
-        self.begun.append(done_steps)
-
-    def on_message(self, text: str) -> None:
-        self.said.append(text)
-
-
 def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path:
     """Train, request a stop after `step` steps, and return the run's folder."""
     stop = runs.Stop()
@@ -156,10 +143,10 @@ def stopped(experiment: Experiment, step: int, out: Path = Path("runs")) -> Path
     return record.parent
 
 
-def gone_on(experiment: Experiment) -> tuple[list[Row], Heard]:
-    heard = Heard()
-    (rows,) = rows_of(runs.run(experiment, Path("runs"), progress=heard))
-    return rows, heard
+def resumed(experiment: Experiment) -> tuple[list[Row], RecordingProgress]:
+    progress = RecordingProgress()
+    (rows,) = rows_of(runs.run(experiment, Path("runs"), progress=progress))
+    return rows, progress
 
 
 def undisturbed(experiment: Experiment) -> list[Row]:
@@ -225,9 +212,9 @@ def test_a_task_without_memory_fails_its_run_and_keeps_rows() -> None:
 
 def test_a_stopped_run_resumes_and_leaves_no_checkpoint() -> None:
     folder = stopped(one(), 50)
-    rows, heard = gone_on(one())
-    assert heard.begun == [50]
-    assert heard.said == []
+    rows, progress = resumed(one())
+    assert progress.done_steps == [50]
+    assert progress.messages == []
     assert rows == undisturbed(one())
     assert sorted(file.name for file in folder.iterdir()) == ["metrics.jsonl", "run.json"]
 
@@ -235,22 +222,22 @@ def test_a_stopped_run_resumes_and_leaves_no_checkpoint() -> None:
 def test_a_run_stopped_again_and_again_ends_in_the_same_rows() -> None:
     for step in (7, 8, 31, 119):
         stopped(one(), step)
-    assert gone_on(one())[0] == undisturbed(one())
+    assert resumed(one())[0] == undisturbed(one())
 
 
 def test_the_seconds_of_all_its_parts_are_counted() -> None:
     folder = stopped(one(), 60)
     saved = loaded(store.RunFolder(folder).checkpoints()[0])
     assert saved.seconds > 0
-    gone_on(one())
+    resumed(one())
     assert (store.RunFolder(folder).read().seconds or 0) > saved.seconds
 
 
 def test_what_is_trained_anew_goes_on_from_nothing() -> None:
     stopped(one(), 50)
-    heard = Heard()
-    runs.run(one(), Path("runs"), fresh=True, progress=heard)
-    assert heard.begun == [0]
+    progress = RecordingProgress()
+    runs.run(one(), Path("runs"), fresh=True, progress=progress)
+    assert progress.done_steps == [0]
 
 
 def test_the_rows_of_a_checkpoint_are_on_the_disk_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,13 +274,13 @@ def test_a_stopped_fresh_run_says_how_to_continue() -> None:
         patch.setattr(store.RowLog, "append", append)
         with pytest.raises(runs.StoppedError, match="after 10 steps; the same command without --fresh continues"):
             runs.run(one(), Path("runs"), fresh=True, stop=stop)
-    assert gone_on(one())[1].begun == [10]
+    assert resumed(one())[1].done_steps == [10]
 
 
 def test_a_step_that_fails_on_a_stop_leaves_an_interrupted_run() -> None:
     stop = runs.Stop()
 
-    class Dying(Heard):
+    class Dying(RecordingProgress):
         def on_start(self, *_: object, **__: object) -> None:
             stop.requested = True
 
@@ -317,7 +304,7 @@ def test_an_unreadable_checkpoint_is_kept_with_all_rows(monkeypatch: pytest.Monk
             with pytest.raises(StoreError, match="cannot be read"):
                 runs.run(one(), Path("runs"))
         assert folder.rows_file.read_bytes() == rows
-    assert gone_on(one())[1].begun == [90]
+    assert resumed(one())[1].done_steps == [90]
 
 
 # Damaged, foreign or hostile checkpoints
@@ -352,9 +339,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_last() -> None:
     stopped(one(), 90)
     newest, before = store.RunFolder(folder).checkpoints()
     newest.write_bytes(newest.read_bytes()[:-1])
-    rows, heard = gone_on(one())
-    assert heard.begun == [int(before.stem.rpartition("-")[2])]
-    assert "is damaged" in heard.said[0]
+    rows, progress = resumed(one())
+    assert progress.done_steps == [int(before.stem.rpartition("-")[2])]
+    assert "is damaged" in progress.messages[0]
     assert rows == undisturbed(one())
     injected("damaged newest checkpoint", 1)
 
@@ -365,9 +352,9 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_last() -> None:
 def test_without_a_sound_checkpoint_the_run_starts_anew(content: bytes) -> None:
     for file in store.RunFolder(stopped(one(), 50)).checkpoints():
         file.write_bytes(content)
-    rows, heard = gone_on(one())
-    assert heard.begun == [0]
-    assert "retrained from the start" in heard.said[-1]
+    rows, progress = resumed(one())
+    assert progress.done_steps == [0]
+    assert "retrained from the start" in progress.messages[-1]
     assert rows == undisturbed(one())
     injected("no usable checkpoint", 1)
 
@@ -376,9 +363,9 @@ def test_a_checkpoint_beyond_the_rows_that_are_left_is_not_used() -> None:
     folder = store.RunFolder(stopped(one(), 90))
     lines = folder.rows_file.read_bytes().splitlines(keepends=True)
     folder.rows_file.write_bytes(b"".join(lines[:40]))
-    rows, heard = gone_on(one())
-    assert heard.begun == [0]
-    assert any("it needs 90 rows, but the log has 40" in said for said in heard.said)
+    rows, progress = resumed(one())
+    assert progress.done_steps == [0]
+    assert any("it needs 90 rows, but the log has 40" in said for said in progress.messages)
     assert rows == undisturbed(one())
     injected("log shorter than the checkpoint", 1)
 
@@ -387,8 +374,8 @@ def test_rows_beyond_the_checkpoint_are_cut_off() -> None:
     folder = store.RunFolder(stopped(one(), 50))
     with folder.rows_file.open("ab") as log:
         log.write(b'{"step":50,"update":13,"epoch":10,"loss":1e9}\n{"step":51,"upd')
-    rows, heard = gone_on(one())
-    assert heard.begun == [50]
+    rows, progress = resumed(one())
+    assert progress.done_steps == [50]
     assert rows == undisturbed(one())
     injected("rows after the checkpoint", 1)
 
@@ -398,9 +385,9 @@ def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
     lines = folder.rows_file.read_bytes().splitlines(keepends=True)
     lines[5] = b'{"step":5,"update":1,"epoch":1,"loss":7.5}\n'
     folder.rows_file.write_bytes(b"".join(lines))
-    rows, heard = gone_on(one())
-    assert heard.begun == [0]
-    assert any("the rows before it differ from those that were logged" in said for said in heard.said)
+    rows, progress = resumed(one())
+    assert progress.done_steps == [0]
+    assert any("the rows before it differ from those that were logged" in said for said in progress.messages)
     assert rows == undisturbed(one())
     injected("changed row before the checkpoint", 1)
 
@@ -412,8 +399,8 @@ def test_a_checkpoint_of_another_version_or_run_is_not_used(key: str) -> None:
     folder.clear_checkpoints()
     other: Any = {"torch": "1.0"} if key == "versions" else "another"
     folder.save_checkpoint(50, saved._replace(**{key: other}).to_bytes())
-    rows, heard = gone_on(one())
-    assert heard.begun == [0]
+    rows, progress = resumed(one())
+    assert progress.done_steps == [0]
     assert rows == undisturbed(one())
     injected("checkpoint of another version or run", 1)
 
@@ -427,7 +414,7 @@ def test_a_checkpoint_from_elsewhere_runs_no_code() -> None:
         folder.save_checkpoint(50, saved.getvalue())
         with pytest.raises(CannotResumeError, match="is not a checkpoint"):
             loaded(file)
-    gone_on(one())
+    resumed(one())
     assert not Path("was_run").exists()
     injected("hostile checkpoint", 2)
 
