@@ -88,7 +88,7 @@ def last_window_dropped(history: History) -> Iterator[Finding]:
             "warning",
             dropped[0].update,
             tuple(each.places_of("S")),
-            f"{each.kind}: the gradient of {passes} is thrown away {where}: it is cleared without an update "
+            f"{each.name}: the gradient of {passes} is thrown away {where}: it is cleared without an update "
             f"(seen {len(dropped)} {plural('time', len(dropped))})",
             "optimizer.step() after the last window of an epoch too, before zero_grad()",
         )
@@ -149,7 +149,7 @@ def last_window_leaks(history: History) -> Iterator[Finding]:
                 "warning",
                 firsts[0],
                 tuple(each.places_of("S")),
-                f"{each.kind}: every {firsts[0] - 1} updates, a window has {length} backward passes, not {every}, "
+                f"{each.name}: every {firsts[0] - 1} updates, a window has {length} backward passes, not {every}, "
                 f"as if an epoch left {length - every} of them, but divides by {every} (seen {len(firsts)} times)",
                 f"if (i + 1) % {every} == 0 or i + 1 == len(batches), and divide the last window by its length",
             )

@@ -64,7 +64,7 @@ def _never_cleared_in_part(history: OptimizerHistory) -> Finding:
         "error",
         seen.since,
         tuple(history.places_of("y" if history.places.get("y") else BACKWARDS + "S")),
-        f"{history.kind}: nothing clears {listed(list(seen.parameters.values()))}, so {of_them} add up; only "
+        f"{history.name}: nothing clears {listed(list(seen.parameters.values()))}, so {of_them} add up; only "
         f"{counted(seen.others, 'other parameter')} of this optimizer {'is' if seen.others == 1 else 'are'} cleared "
         f"(at {seen.looks} of {seen.looks} measured updates)",
         f"optimizer.zero_grad() {_when_to_clear(history)}, which clears all parameters",

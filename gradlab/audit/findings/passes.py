@@ -84,7 +84,7 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
                 "warning",
                 attacks[0].update,
                 tuple(in_order(place for one in attacks for place in one.places)),
-                f"{each.kind} also uses the gradient of another loss: that of a pass that asks for the gradient of an "
+                f"{each.name} also uses the gradient of another loss: that of a pass that asks for the gradient of an "
                 f"input, such as an attack ({counted_measured(attacks, attacks)})",
                 "optimizer.zero_grad() after that pass, or torch.autograd.grad(loss, inputs) instead of it",
             )
@@ -94,7 +94,7 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
                 "warning",
                 several[0].update,
                 tuple(each.places_of(BACKWARDS)),
-                f"{each.kind} also uses the gradient of the first pass, taken before the weights moved, as in "
+                f"{each.name} also uses the gradient of the first pass, taken before the weights moved, as in "
                 f"sharpness-aware minimization ({counted_measured(several, several)})",
                 "optimizer.zero_grad() between the two passes",
             )

@@ -38,7 +38,7 @@ def stepped_twice(history: History) -> Iterator[Finding]:
             "error" if often else "warning",
             found.first,
             tuple(each.places_of("S")),
-            f"{each.kind}: {found.updates} of {each.updates} steps follow no backward pass and use the gradient of "
+            f"{each.name}: {found.updates} of {each.updates} steps follow no backward pass and use the gradient of "
             f"the step before again; only {passes_of(each)} passes came ({counted_measured(seen, seen)})",
             "one optimizer.step() for each window; a trainer, callback or wrapper may already call it",
         )
