@@ -156,7 +156,7 @@ def test_the_mean_of_means_is_not() -> None:
     for wrong in (pairs(unequal()), unequal()):
         found = trained_weights(wrong, "accumulate:3:means")
         assert torch.dist(found, expected) / expected.norm() > 0.01
-    assert torch.equal(found, trained_weights(unequal(), "accumulate:3"))  # where nothing is told it cannot be helped
+    assert torch.equal(found, trained_weights(unequal(), "accumulate:3"))  # a loss without a count cannot be weighted
 
 
 def test_the_sum_of_unequal_batches_is_that_of_their_means() -> None:

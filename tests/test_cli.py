@@ -306,9 +306,9 @@ def test_a_damaged_row_is_named_and_the_others_are_used(here: Path, command: str
     rows = min(here.glob("runs/*/*/metrics.jsonl"))
     rows.write_text(rows.read_text().replace('"step":2,', '"step":"two",'))
     answer = gives(command, "runs", exit_status=0)
-    told = [line for line in answer.stderr.splitlines() if "not a row" in line]
-    assert len(told) == 1
-    assert f"{rows.parent.name}/metrics.jsonl:3: not a row" in told[0]
+    shown = [line for line in answer.stderr.splitlines() if "not a row" in line]
+    assert len(shown) == 1
+    assert f"{rows.parent.name}/metrics.jsonl:3: not a row" in shown[0]
     assert "Traceback" not in answer.stderr
 
 
@@ -317,9 +317,9 @@ def test_three_of_many_damaged_rows_are_named(here: Path) -> None:
     lines = rows.read_text().count("\n")
     rows.write_text("damage\n" * lines)
     answer = gives("export", str(rows.parent), exit_status=0)
-    told = [line for line in answer.stderr.splitlines() if "not a row" in line]
-    assert len(told) == 3
-    assert told[2].endswith(f"(and {lines - 3} more)")
+    shown = [line for line in answer.stderr.splitlines() if "not a row" in line]
+    assert len(shown) == 3
+    assert shown[2].endswith(f"(and {lines - 3} more)")
     assert len(answer.stdout.splitlines()) == 1
 
 

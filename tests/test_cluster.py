@@ -1,4 +1,4 @@
-"""Sweeps on a Dask cluster: what a cell ships, and what is told of a cluster that cannot be used."""
+"""Sweeps on a Dask cluster: what a cell ships, and messages about a cluster that cannot be used."""
 
 from __future__ import annotations
 

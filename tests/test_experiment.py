@@ -319,15 +319,15 @@ SEVERAL = [
 
 @pytest.mark.parametrize(("text", "said"), SEVERAL, ids=[text.replace("\n", " ") for text, _ in SEVERAL])
 def test_all_mistakes_are_reported_in_the_order_of_lines(text: str, said: list[str]) -> None:
-    told = complaint(text).splitlines()
-    assert [line[: len(each)] for line, each in zip(told, (f"mine.toml:{each}" for each in said), strict=True)] == [
+    shown = complaint(text).splitlines()
+    assert [line[: len(each)] for line, each in zip(shown, (f"mine.toml:{each}" for each in said), strict=True)] == [
         f"mine.toml:{each}" for each in said
     ]
 
 
 def test_faults_of_the_command_line_follow_those_of_the_file() -> None:
-    told = complaint("taks = 'digits'", Override(("optimizer", "lr"), -1.0, "--lr"), set_("epoch=3")).splitlines()
-    assert [line.partition(";")[0] for line in told] == [
+    shown = complaint("taks = 'digits'", Override(("optimizer", "lr"), -1.0, "--lr"), set_("epoch=3")).splitlines()
+    assert [line.partition(";")[0] for line in shown] == [
         "mine.toml:1: unknown key 'taks'",
         "--lr must be greater than 0, got -1.0",
         "unknown key 'epoch'",
@@ -339,14 +339,14 @@ def test_a_task_misspelt_on_the_command_line_is_not_missing() -> None:
 
 
 def test_a_message_has_the_first_ten_mistakes_of_a_thousand() -> None:
-    told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(1000))).splitlines()
-    assert told[9] == "mine.toml:11: unknown key 'key9'."
-    assert told[10:] == ["Only the first 10 mistakes are shown."]
+    shown = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(1000))).splitlines()
+    assert shown[9] == "mine.toml:11: unknown key 'key9'."
+    assert shown[10:] == ["Only the first 10 mistakes are shown."]
 
 
 def test_ten_mistakes_are_not_called_the_first_ten() -> None:
-    told = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(10))).splitlines()
-    assert [line.partition(".toml:")[2].partition(":")[0] for line in told] == [str(nth) for nth in range(2, 12)]
+    shown = complaint(LINE + "".join(f"key{nth} = 1\n" for nth in range(10))).splitlines()
+    assert [line.partition(".toml:")[2].partition(":")[0] for line in shown] == [str(nth) for nth in range(2, 12)]
 
 
 @pytest.mark.parametrize("digits", [20, 400, 5000])  # beyond 2⁶³; beyond a float; beyond what Python reads

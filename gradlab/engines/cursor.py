@@ -37,6 +37,7 @@ class Cursor:
     def state_dict(self) -> dict[str, Any]:
         """Return position and window as tensors and plain values."""
         place = [self.step, self.update, self.epoch, self.drawn]
+        # "told" is the key in existing checkpoints.
         return {"place": place, "told": self.counts_items, "window": self.window.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

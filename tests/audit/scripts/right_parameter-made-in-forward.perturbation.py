@@ -1,4 +1,4 @@
-"""A perturbation is made anew for each batch, and follows the sign of its own gradient; the model trains on it."""
+"""A new perturbation for each batch follows the sign of its own gradient; the model trains on it."""
 
 import torch
 from torch import nn
