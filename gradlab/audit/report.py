@@ -24,7 +24,7 @@ from gradlab.audit.places import notebook_cell
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Collection, Hashable, Iterable
     from typing import TypeVar
 
     from gradlab.audit.findings import Finding
@@ -58,8 +58,9 @@ class OptimizerSummary(NamedTuple):
 class Report:
     """Results of an audit; they grow while the script runs."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, chosen: Collection[str] = findings.DEFAULT) -> None:
         self.history = history
+        self.chosen = chosen  # ids of rules
         self._folder = ""
         with suppress(OSError):  # the folder may be gone
             self._folder = os.getcwd()  # noqa: PTH109 - the user's folder; a script may change it
@@ -72,7 +73,7 @@ class Report:
     @property
     def findings(self) -> list[Finding]:
         """Mistakes and notes, errors first."""
-        return findings.find(self.history)
+        return findings.find(self.history, self.chosen)
 
     @property
     def ok(self) -> bool:

@@ -127,7 +127,7 @@ def test_a_warning_that_is_an_error_is_raised_by_the_step() -> None:
 def test_a_failure_of_a_rule_is_no_error_of_the_script(
     monkeypatch: pytest.MonkeyPatch, warning_recorders: list[Recorder]
 ) -> None:
-    monkeypatch.setattr("gradlab.audit.findings.RULES", [lambda _: 1 / 0])
+    monkeypatch.setattr("gradlab.audit.findings.RULES", {"never-cleared": lambda _: 1 / 0})
     layer = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.01)
     audit.warn()

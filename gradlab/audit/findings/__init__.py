@@ -1,8 +1,8 @@
 """Rules: each is a pure function from a history to its findings.
 
 A rule reports only what several updates show clearly: a false alarm is worse than silence. To add a rule, write a
-function `(history: History) -> Iterable[Finding]` in a module of this package and list it in `RULES`. Add a faulty
-and a corrected script to tests/audit/scripts/.
+function `(history: History) -> Iterable[Finding]` in a module of this package, whose name is the id of its findings,
+and list it in `BY_DEFAULT` or `ON_REQUEST`. Add a faulty and a corrected script to tests/audit/scripts/.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from gradlab.audit.findings import (
 from gradlab.audit.findings.finding import Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from gradlab.audit.history.history import History
 
-__all__ = ["RULES", "Finding", "Severity", "find"]
+    Rule = Callable[[History], Iterable[Finding]]
 
-RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
+__all__ = ["DEFAULT", "RULES", "Finding", "Severity", "find"]
+
+BY_DEFAULT: tuple[Rule, ...] = (
     clearing.never_cleared,
     clearing.cleared_before_step,
     clearing.cleared_once_an_epoch,
@@ -61,18 +63,27 @@ RULES: tuple[Callable[[History], Iterable[Finding]], ...] = (
     passes.closure_without_clearing,
     passes.graph_kept,
 )
+ON_REQUEST: tuple[Rule, ...] = ()  # often meant so: only with --select
+
+
+def _by_id(rules: Iterable[Rule]) -> dict[str, Rule]:
+    return {rule.__name__.replace("_", "-"): rule for rule in rules}
+
+
+RULES: Mapping[str, Rule] = _by_id((*BY_DEFAULT, *ON_REQUEST))  # all, by id
+DEFAULT = frozenset(_by_id(BY_DEFAULT))  # the ids of those that need no --select
 NUMBER = re.compile(r"(?<=\w) #\d+\b")  # as in "SGD #2"
 ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
-def find(history: History) -> list[Finding]:
-    """Return all findings, errors first, then by their first update.
+def find(history: History, chosen: Collection[str] = DEFAULT) -> list[Finding]:
+    """Return the findings of the chosen rules, errors first, then by their first update.
 
     Those that differ only in the number of an optimizer become one, without the number.
     """
     if history.threads_at_once:  # events of several threads may be mixed up
         return []
-    found = (each for rule in RULES for each in rule(history))
+    found = (each for name, rule in RULES.items() if name in chosen for each in rule(history))
     alike: dict[Finding, list[Finding]] = {}
     for each in found:
         alike.setdefault(each._replace(message=NUMBER.sub("", each.message)), []).append(each)
