@@ -1,4 +1,4 @@
-"""Shell completion: names of modes, tasks and experiments, without importing torch."""
+"""Shell completion: names of modes, tasks, experiments and rules, without importing torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
+from gradlab.audit.rule_pages import page
 from gradlab.cli import app
 from gradlab.experiment import shipped
 from gradlab.modes import parse
@@ -17,6 +18,8 @@ from gradlab.tasks import BUILT_IN
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+CLIPPED_BEFORE = ["clipped-before-backward", "clipped-before-unscale"]
 
 
 def environment(line: str, shell: str = "bash") -> dict[str, str]:
@@ -29,6 +32,11 @@ def completed(line: str, shell: str = "bash") -> list[str]:
     answer = CliRunner().invoke(app, [], prog_name="gradlab", env=environment(line, shell))
     assert (answer.exit_code, answer.stderr) == (0, "")
     return answer.stdout.splitlines()
+
+
+def test_a_rule_is_completed_with_what_it_finds() -> None:
+    (line,) = completed("gradlab audit --explain graph", "fish")
+    assert line.split("\t") == ["graph-kept", page("graph-kept").summary]
 
 
 def test_modes_complete_to_names_that_parse() -> None:
@@ -46,6 +54,8 @@ def test_modes_complete_to_names_that_parse() -> None:
         ("gradlab run phase_f", ["phase_full_batch"]),
         ("gradlab sweep ", list(shipped())),
         ("gradlab experiments smo", ["smoke"]),
+        ("gradlab audit --explain clipped-", ["clipped-at-every-micro-batch", *CLIPPED_BEFORE]),
+        ("gradlab audit --explain never-cleared --s", ["--sample"]),
         ("gradlab sw", ["sweep"]),
         ("gradlab run --ba", ["--batch-size"]),
     ],
@@ -71,9 +81,17 @@ finally:
 """
 
 
-@pytest.mark.parametrize(("option", "name"), [("-m ", "zero_grad"), ("--task ", "noisy_line"), ("", "smoke")])
-def test_completion_imports_no_torch(option: str, name: str) -> None:
-    env = os.environ | environment(f"gradlab run {option}")
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("run -m ", "zero_grad"),
+        ("run --task ", "noisy_line"),
+        ("run ", "smoke"),
+        ("audit --explain ", "graph-kept"),
+    ],
+)
+def test_completion_imports_no_torch(words: str, name: str) -> None:
+    env = os.environ | environment(f"gradlab {words}")
     done = subprocess.run([sys.executable, "-c", SEEN], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert name in done.stdout.split()

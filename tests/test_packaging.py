@@ -8,9 +8,13 @@ from pathlib import Path
 from zipfile import ZipFile
 
 ROOT = Path(__file__).parent.parent
+FILES = """
+from gradlab import experiment, shipped
+print(*experiment.shipped().values(), *shipped.rules().glob("*.md"))
+"""
 
 
-def test_wheel_holds_all_modules_and_experiments_and_no_tests(folder: Path) -> None:
+def test_wheel_holds_modules_experiments_pages_and_no_tests(folder: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
@@ -19,18 +23,20 @@ def test_wheel_holds_all_modules_and_experiments_and_no_tests(folder: Path) -> N
     files = [*ROOT.glob("experiments/*.toml"), ROOT / "experiments" / "own_mode.py"]  # the latter a TOML names
     experiments = {f"gradlab/experiments/{file.name}" for file in files}
     assert len(experiments) >= 4
-    assert names == modules | experiments | {"gradlab/py.typed"}
+    pages = {f"gradlab/rules/{file.name}" for file in ROOT.glob("docs/rules/*.md")}
+    assert "gradlab/rules/never-cleared.md" in pages
+    assert names == modules | experiments | pages | {"gradlab/py.typed"}
 
 
-def test_unpacked_wheel_finds_shipped_experiments_by_name(folder: Path) -> None:
+def test_unpacked_wheel_finds_shipped_files_by_name(folder: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     ZipFile(wheel).extractall(folder / "unpacked")
     listing = subprocess.run(
-        [sys.executable, "-P", "-c", "from gradlab import experiment; print(*experiment.shipped().values())"],
+        [sys.executable, "-P", "-c", FILES],
         cwd=folder, env={"PYTHONPATH": str(folder / "unpacked")}, check=True, capture_output=True, text=True,
     )  # fmt: skip
     files = [Path(name) for name in listing.stdout.split()]
-    assert {file.stem for file in files} >= {"diverging_loss", "straight_line", "digits", "smoke"}
+    assert {file.stem for file in files} >= {"diverging_loss", "straight_line", "digits", "smoke", "never-cleared"}
     assert all(file.is_relative_to(folder / "unpacked") for file in files)

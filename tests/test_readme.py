@@ -100,7 +100,7 @@ def test_the_index_of_docs_lists_every_page_and_no_other() -> None:
 def test_every_local_link_of_the_documents_leads_to_a_file() -> None:
     links = [
         document.parent / target
-        for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*.md")]
+        for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/*.md")]
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
     ]
     assert ROOT / "docs" / "audit.md" in links

@@ -7,10 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradlab.cli.app import app
+from gradlab.cli.completion import complete_rule
+from gradlab.cli.exit import DONE
+from gradlab.cli.output import print_markdown
 from gradlab.errors import printable
 
 if TYPE_CHECKING:
     from gradlab.audit import Report
+
+
+def _explain(context: typer.Context, rule: str | None) -> None:
+    if rule is None or context.resilient_parsing:
+        return
+    from gradlab.audit.rule_pages import page
+
+    print_markdown(page(rule).markdown)
+    raise typer.Exit(DONE)
 
 
 @app.command(
@@ -38,6 +50,16 @@ def audit(
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 even after errors or warnings. Default: exit with 1.")
     ] = False,
+    explain: Annotated[  # noqa: ARG001 - its callback prints the page
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Print the page of a rule and exit, such as never-cleared. Default: run the script.",
+            is_eager=True,
+            callback=_explain,
+            autocompletion=complete_rule,
+        ),
+    ] = None,
 ) -> None:
     """Check what your training script does with its gradients."""
     from gradlab.audit.script.command import audit as audited

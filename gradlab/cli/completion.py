@@ -1,4 +1,4 @@
-"""Names that a shell completes: modes, tasks and experiments, listed without importing torch."""
+"""Names that a shell completes: modes, tasks, experiments and rules, listed without importing torch."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def complete_experiment(incomplete: str) -> list[str]:
     from gradlab.experiment import shipped
 
     return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def complete_rule(incomplete: str) -> list[tuple[str, str]]:
+    """Return the rules of the audit with this prefix, and the mistakes that they find."""
+    from gradlab.audit.rule_pages import ids, page
+
+    return [(rule, page(rule).summary) for rule in ids() if rule.startswith(incomplete)]

@@ -40,6 +40,17 @@ def print_word_list(words: dict[str, str], kind: str, *, as_json: bool) -> None:
     stdout_console().print(word_list(words))
 
 
+def print_markdown(text: str) -> None:
+    """Print a Markdown document to stdout: laid out on a terminal, else as it is."""
+    console = stdout_console()
+    if not console.is_terminal:
+        print_result(text, end="")
+        return
+    from gradlab.terminal.pages import laid_out
+
+    console.print(laid_out(text))
+
+
 def stdout_console() -> Console:
     """Return the console that prints tables to stdout."""
     from rich.console import Console
