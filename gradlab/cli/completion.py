@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 
 def complete_mode(incomplete: str) -> list[tuple[str, str]]:
     """Return the modes with this prefix and their meaning. Families such as decay:K get an example number."""
@@ -26,7 +28,11 @@ def complete_experiment(incomplete: str) -> list[str]:
 
 
 def complete_rule(incomplete: str) -> list[tuple[str, str]]:
-    """Return the rules of the audit with this prefix, and the mistakes that they find."""
+    """Return the rules of the audit with this prefix, and the mistakes that they find, on one line each."""
     from gradlab.audit.rule_pages import ids, page
 
-    return [(rule, page(rule).summary) for rule in ids() if rule.startswith(incomplete)]
+    def found(rule: str) -> str:
+        summary = page(rule).summary.removeprefix("Finds ").replace("`", "")
+        return shorten(summary, 60, placeholder=" …")  # Typer wraps longer ones, and fish lists their second lines
+
+    return [(rule, found(rule)) for rule in ids() if rule.startswith(incomplete)]

@@ -46,9 +46,9 @@ def print_markdown(text: str) -> None:
     if not console.is_terminal:
         print_result(text, end="")
         return
-    from gradlab.terminal.pages import laid_out
+    from gradlab.terminal.pages import MarkdownPage
 
-    console.print(laid_out(text))
+    console.print(MarkdownPage(text))
 
 
 def stdout_console() -> Console:

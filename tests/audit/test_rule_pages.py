@@ -25,7 +25,7 @@ from gradlab.audit.findings import DEFAULT, RULES
 from gradlab.audit.rule_pages import SECTIONS, RulePage, ids, page
 from gradlab.cli import app
 from gradlab.errors import AuditError
-from gradlab.terminal.pages import laid_out
+from gradlab.terminal.pages import MarkdownPage
 from tests.screen import WIDTHS, shown
 
 if TYPE_CHECKING:
@@ -170,9 +170,9 @@ def test_explain_lays_the_page_out_on_a_terminal() -> None:
     env = {"FORCE_COLOR": "1", "COLUMNS": "40"}
     done = CliRunner().invoke(app, ["audit", "--explain", "never-cleared"], env=env, color=True)
     lines = [line.rstrip() for line in done.stdout.splitlines()]
-    assert lines == shown(laid_out(page("never-cleared").markdown), 40, colour=True)
+    assert lines == shown(MarkdownPage(page("never-cleared").markdown), 40, colour=True)
     assert "##" not in done.stdout
-    assert "\x1b[1" in done.stdout
+    assert "\x1b[36m.grad\x1b[0m" in done.stdout  # without a background
 
 
 def test_explain_ignores_the_script_and_later_options(folder: Path) -> None:
@@ -198,7 +198,7 @@ def plain(markdown: str) -> str:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_page_fits_the_terminal_and_loses_no_word(rule: str, width: int) -> None:
     markdown = page(rule).markdown
-    lines = [line.strip() for line in shown(laid_out(markdown), width)]
+    lines = [line.strip() for line in shown(MarkdownPage(markdown), width)]
     assert max(map(cell_len, lines)) <= width
     assert plain("\n".join(lines)) == plain(markdown)
 
