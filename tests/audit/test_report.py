@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from gradlab import audit
+from gradlab.audit.formats.full import NARROWEST
 from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
 from gradlab.audit.recording.recorder import Recorder
-from gradlab.audit.report import NARROWEST, Report
+from gradlab.audit.report import Report
 from tests.audit.training import loader_of, multiplied, train
 
 LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is_longer_than_some_lines.py"
@@ -110,8 +111,10 @@ def test_a_notebook_shows_a_report_as_its_text() -> None:
 
 
 def test_the_report_says_that_no_step_was_taken() -> None:
-    assert str(Report(Recorder().history)).splitlines() == ["gradlab audit: nothing found", "  no optimizer was seen"]
-    assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
+    lines = str(Report(Recorder().history)).splitlines()
+    assert lines == ["gradlab audit: nothing found", "  nothing was audited: no optimizer was seen"]
+    lines = str(report_of(OptimizerHistory("SGD", 2))).splitlines()
+    assert lines[1] == "  nothing was audited: no optimizer took a step"
 
 
 def test_a_cell_of_a_notebook_is_named_with_its_lines() -> None:
