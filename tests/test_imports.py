@@ -209,6 +209,8 @@ FAILS = [
     "sharpness nosuch.toml",
     "sharpness -m nonsense",
     "audit nosuch.py",
+    "audit --output-format nonsense nosuch.py",
+    "audit -o nosuch/report.txt nosuch.py",
 ]
 DRAWS = "plot runs/noisy_line -o loss.png"
 REUSES = "run --task noisy_line --epochs 1"

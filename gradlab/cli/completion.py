@@ -1,4 +1,4 @@
-"""Names that a shell completes: modes, tasks and experiments, listed without importing torch."""
+"""Names that a shell completes: modes, tasks, experiments and formats, listed without importing torch."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def complete_experiment(incomplete: str) -> list[str]:
     from gradlab.experiment import shipped
 
     return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """Return the formats of the audit's report with this prefix."""
+    from gradlab.audit.formats import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]

@@ -230,8 +230,14 @@ def test_rules_are_listed_once_with_help_and_their_worst_level() -> None:
         ("loss-not-divided", "error"),
         ("graph-kept", "error"),
     ]
-    assert run["tool"]["driver"]["rules"][1]["shortDescription"] == {"text": "On graph-kept."}
-    assert run["tool"]["driver"]["rules"][1]["help"] == {"text": "# graph-kept", "markdown": "# graph-kept"}
+    assert run["tool"]["driver"]["rules"][1] == {
+        "id": "graph-kept",
+        "name": "GraphKept",
+        "shortDescription": {"text": "On graph-kept."},
+        "fullDescription": {"text": "On graph-kept."},
+        "help": {"text": "# graph-kept", "markdown": "# graph-kept"},
+        "defaultConfiguration": {"level": "error"},
+    }
     assert [each["ruleIndex"] for each in run["results"]] == [0, 0, 0, 1]
 
 

@@ -51,7 +51,9 @@ def sarif(result: AuditResult, help_of: Callable[[str], RuleHelp] = rule_help) -
 def _rule(name: str, severity: Severity, text: RuleHelp) -> dict[str, Any]:
     return {
         "id": name,
+        "name": "".join(word.capitalize() for word in name.split("-")),  # by convention
         "shortDescription": _message(text.summary),
+        "fullDescription": _message(text.summary),  # GitHub requires it
         "help": {"text": printable(text.markdown), "markdown": printable(text.markdown)},
         "defaultConfiguration": {"level": severity},
     }
