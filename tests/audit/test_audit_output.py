@@ -12,7 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from gradlab import store
+from gradlab.audit.history.history import History
+from gradlab.audit.report import Report
+from gradlab.audit.script.streams import Streams
 from gradlab.cli import app
+from gradlab.cli.audit_output import AuditOutput
 from gradlab.cli.completion import complete_format
 from gradlab.errors import StoreError
 from tests.audit.reading import READERS
@@ -165,6 +169,31 @@ def test_a_full_stdout_moves_the_report_to_stderr() -> None:
     assert "error never-cleared, since update 2, at s.py:" in done.stderr
     assert done.stderr.endswith("Cannot write to stdout: No space left on device\n")
     assert done.status == 2
+
+
+class BrokenStreams(Streams):
+    """Streams whose stdout cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(to_stderr=False)
+        self.error = error
+
+    def write_result(self, _text: str) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [(OSError(28, "No space left on device"), 2), (BrokenPipeError(), 0)],
+    ids=["full", "the reader left"],
+)
+def test_only_a_reader_that_left_gets_no_report(
+    error: OSError, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = AuditOutput("sarif", None, json=False)
+    with pytest.raises(type(error)):
+        output.write(Report(History()), BrokenStreams(error), "s.py", 0)
+    assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 # However a script ends

@@ -209,6 +209,7 @@ def run_of(result: AuditResult, **options: Any) -> dict[str, Any]:
 def test_a_log_names_the_tool_its_version_and_the_repository(repository: Path) -> None:
     run = run_of(result_of())
     assert (run["tool"]["driver"]["name"], run["tool"]["driver"]["version"]) == ("gradlab", "1.2.3")
+    assert "version" not in run_of(result_of(version=""))["tool"]["driver"]
     assert run["originalUriBaseIds"] == {"SRCROOT": {"uri": f"{repository.as_uri()}/"}}
 
 
