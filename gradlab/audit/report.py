@@ -47,13 +47,12 @@ class Report:
 
     @property
     def nothing_audited(self) -> str | None:
-        """Why nothing was audited, as a sentence; None if an optimizer took a step."""
+        """Why nothing was audited; None if an optimizer took a step."""
         if self.history.trained():
             return None
         if self.history.optimizers:
-            return "nothing was audited: no optimizer took a step"
-        passes = ", but there were backward passes" if self.history.backwards else ""
-        return f"nothing was audited: no optimizer was seen{passes}"
+            return "no optimizer took a step"
+        return "no optimizer was seen" + (", but there were backward passes" if self.history.backwards else "")
 
     def result(self, script: str | None = None, exit_status: int = 0, version: str = "") -> AuditResult:
         """Return the report as the value that `formats` write.

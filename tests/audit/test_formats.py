@@ -92,10 +92,10 @@ def test_each_format_shows_each_finding_at_its_line(name: str, repository: Path)
 @pytest.mark.parametrize("name", READERS)
 def test_hostile_messages_break_no_format(name: str, repository: Path) -> None:
     script = str(repository / "models" / "train.py")
-    result = result_of(finding("graph-kept", Place(script, 3), text=HOSTILE), exit_status=1, nothing_audited=HOSTILE)
+    result = result_of(finding("graph-kept", Place(script, 3), text=HOSTILE), nothing_audited=HOSTILE)
     result.history.faults.append(HOSTILE)
     at_script = None if name != "gitlab" else 1
-    severities = {"script-failed": "error", "nothing-audited": "warning", "audit-failed": "error"}
+    severities = {"nothing-audited": "warning", "audit-failed": "error"}
     assert shown(name, result) == [
         ("models/train.py", 3, "error", "graph-kept"),
         *(
@@ -150,12 +150,28 @@ def test_without_findings_nothing_is_shown(name: str) -> None:
 @pytest.mark.parametrize("name", READERS)
 def test_nothing_audited_is_said(name: str) -> None:
     report = Report(History())
-    assert report.nothing_audited == "nothing was audited: no optimizer was seen"
+    assert report.nothing_audited == "no optimizer was seen"
     result = report.result("train.py")
     (one,) = shown(name, result)
     severity = "nothing-audited" if name == "junit" else "warning"
     assert one == ("models/train.py", 1 if name == "gitlab" else None, severity, "nothing-audited")
     assert "nothing was audited: no optimizer was seen" in written(name, result)
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    ("nothing", "text"),
+    [
+        (None, "exit status 3; findings cover what came before"),
+        ("x", "exit status 3 before any optimizer took a step"),
+    ],
+)
+def test_a_script_that_failed_is_said(name: str, nothing: str | None, text: str) -> None:
+    result = result_of(exit_status=3, nothing_audited=nothing)
+    (one,) = shown(name, result)
+    severity = "script-failed" if name == "junit" else "error"
+    assert one == ("models/train.py", 1 if name == "gitlab" else None, severity, "script-failed")
+    assert f"the script ended with {text}" in written(name, result)
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -19,7 +19,7 @@ class AuditResult(NamedTuple):
     optimizers: list[OptimizerSummary]
     findings: list[Finding]
     folder: str  # in which the script was started; "" if unknown
-    nothing_audited: str | None = None  # why, as a sentence; None if an optimizer took a step
+    nothing_audited: str | None = None  # why; None if an optimizer took a step
     script: str | None = None  # as on the command line: a path, or the name of a module
     exit_status: int = 0  # the script's own
     version: str = ""  # of gradlab
@@ -37,10 +37,12 @@ def notices_of(result: AuditResult) -> list[Notice]:
     """Return what limits the result: a script that failed, nothing audited, limits and failures of the audit."""
     notices, history = [], result.history
     if result.exit_status:
-        text = f"the script ended with exit status {result.exit_status}; the findings cover the updates before its end"
-        notices.append(Notice("script-failed", "error", text))
-    if result.nothing_audited:
-        notices.append(Notice("nothing-audited", "warning", result.nothing_audited))
+        when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
+        notices.append(
+            Notice("script-failed", "error", f"the script ended with exit status {result.exit_status}{when}")
+        )
+    elif result.nothing_audited:
+        notices.append(Notice("nothing-audited", "warning", f"nothing was audited: {result.nothing_audited}"))
     if remarks := history.remarks():
         notices.append(Notice(NO_VERDICT if history.threads_at_once else LIMITED, "warning", "; ".join(remarks)))
     if history.faults:
