@@ -87,7 +87,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def shortened(text: object, limit: int = 60) -> str:
     """Return `text` on one line of at most `limit` printable characters."""
-    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+    line = one_line(text)
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -100,6 +100,11 @@ _COMMANDS = re.compile(
 def printable(text: object) -> str:
     """Return `text` without terminal commands. Line breaks stay."""
     return _COMMANDS.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def one_line(text: object) -> str:
+    """Return `text` with every character that is not printable replaced, line breaks included."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
 
 
 def kind_of(value: object) -> str:

@@ -210,6 +210,8 @@ FAILS = [
     "sharpness -m nonsense",
     "audit nosuch.py",
     "audit --explain nonsense",
+    "audit --output-format nonsense nosuch.py",
+    "audit -o nosuch/report.txt nosuch.py",
 ]
 DRAWS = "plot runs/noisy_line -o loss.png"
 REUSES = "run --task noisy_line --epochs 1"

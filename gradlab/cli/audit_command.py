@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gradlab.cli.app import app
-from gradlab.cli.completion import complete_rule
+from gradlab.cli.audit_output import AuditOutput
+from gradlab.cli.completion import complete_format, complete_rule
 from gradlab.cli.exit import DONE
 from gradlab.cli.output import print_markdown
-from gradlab.errors import printable
 
 if TYPE_CHECKING:
     from gradlab.audit import Report
@@ -44,9 +45,26 @@ def audit(
             min=1,
         ),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document. The script's output goes to stderr.")
-    ] = False,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--output-format",
+            metavar="FORMAT",
+            help="Print the report to stdout as concise, json, github, gitlab, sarif or junit, and the script's "
+            "output to stderr. Default: full, on stderr.",
+            autocompletion=complete_format,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output-file",
+            metavar="FILE",
+            help="Write the report to this file, and the full report to stderr. Default: no file.",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Short for --output-format json.")] = False,
     exit_zero: Annotated[
         bool, typer.Option("--exit-zero", help="Exit with 0 even after errors or warnings. Default: exit with 1.")
     ] = False,
@@ -54,7 +72,7 @@ def audit(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Print the page of a rule and exit, such as never-cleared. Default: run the script.",
+            help="Print the page of this rule and exit. Default: run the script.",
             is_eager=True,
             callback=_explain,
             autocompletion=complete_rule,
@@ -65,28 +83,19 @@ def audit(
     from gradlab.audit.script.command import audit as audited
     from gradlab.audit.script.signals import Interrupts
     from gradlab.audit.script.streams import Streams
-    from gradlab.store import strict_json
+
+    chosen = AuditOutput(output_format, output, json=json)
 
     def write(report: Report, status: int) -> None:
-        if json:
-            document = report.as_json(script, status)
-            streams.write_result(strict_json(document, indent=2, ascii_only=True) + "\n")
-        for line in report.history.remarks() if json else report.lines(_width_of_stderr()):
-            streams.write_message(printable(line))
+        chosen.write(report, streams, script, status)
 
-    streams = Streams(to_stderr=json, errors=context.obj)
-    interrupts = context.find_root().with_resource(Interrupts())  # until the JSON document is written
+    streams = Streams(to_stderr=chosen.takes_stdout, errors=context.obj)
+    interrupts = context.find_root().with_resource(Interrupts())  # until the report is written
     try:
         status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
-    except BaseException:  # with --json, the error goes to stdout instead of a report
+    except BaseException:  # with JSON, the error goes to stdout instead of a report
         streams.take_back()
         raise
     finally:
         streams.restore()
-    raise typer.Exit(status)
-
-
-def _width_of_stderr() -> int:
-    from rich.console import Console
-
-    return Console(stderr=True).width
+    raise typer.Exit(chosen.exit_status(status))

@@ -1,4 +1,4 @@
-"""Names that a shell completes: modes, tasks, experiments and rules, listed without importing torch."""
+"""Names that a shell completes: modes, tasks, experiments, rules and formats, listed without importing torch."""
 
 from __future__ import annotations
 
@@ -36,3 +36,10 @@ def complete_rule(incomplete: str) -> list[tuple[str, str]]:
         return shorten(summary, 60, placeholder=" …")  # Typer wraps longer ones, and fish lists their second lines
 
     return [(rule, found(rule)) for rule in ids() if rule.startswith(incomplete)]
+
+
+def complete_format(incomplete: str) -> list[str]:
+    """Return the formats of the audit's report with this prefix."""
+    from gradlab.audit.formats import FORMATS
+
+    return [name for name in FORMATS if name.startswith(incomplete)]

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import typer
@@ -42,7 +43,7 @@ class CommandGroup(TyperGroup):
     ) -> NoReturn:
         """Run the command line and exit with its status."""
         words = list(sys.argv[1:] if args is None else args)
-        as_json = "--json" in self._own(words)
+        as_json = _asks_for_json(self._own(words))
         _open_standard_streams()
         streams = sys.stdout, sys.stderr
         extra["obj"] = [getattr(stream, "errors", None) for stream in streams]  # as Python opened them
@@ -91,6 +92,12 @@ class CommandGroup(TyperGroup):
                 raise GradlabError(f"{error.filename}: {error.strerror}") from None
             raise typer.Exit(_output_lost(error)) from None
         return result
+
+
+def _asks_for_json(words: list[str]) -> bool:
+    """Say whether errors are JSON documents, too."""
+    by_format = ("--output-format", "json") in pairwise(words) or "--output-format=json" in words
+    return "--json" in words or by_format
 
 
 def _status_of(end: SystemExit, *, as_json: bool) -> int:

@@ -287,15 +287,15 @@ SIGNALLED_AT = {  # code, reported status, status of the process
         130,
         130,
     ),
-    "SIGINT as the document is made": ("around(Report, 'as_json')", 0, 130),
+    "SIGINT as the document is made": ("around(Report, 'result')", 0, 130),
     "SIGINT as the document is written": ("around(Streams, 'write_result')", 0, 130),
     "SIGINT as the command ends": ("around(Streams, 'restore')", 0, 0),
     "SIGINT where it would end the process": (
-        "signal.signal(signal.SIGINT, signal.SIG_DFL)\naround(Report, 'as_json')",
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\naround(Report, 'result')",
         0,
         130,
     ),
-    "SIGTERM as the document is made": ("around(Report, 'as_json', signal.SIGTERM)", 0, 143),
+    "SIGTERM as the document is made": ("around(Report, 'result', signal.SIGTERM)", 0, 143),
     "SIGTERM as the document is written": ("around(Streams, 'write_result', signal.SIGTERM)", 0, 143),
 }
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from gradlab import audit
+from gradlab.audit.formats.full import NARROWEST
 from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory, Stretch
 from gradlab.audit.places import Place
 from gradlab.audit.recording.recorder import Recorder
-from gradlab.audit.report import NARROWEST, Report
+from gradlab.audit.report import Report
 from tests.audit.training import loader_of, multiplied, train
 
 LONG = "/home/me/a_folder_of_many_projects/one_of_them/train_with_a_name_that_is_longer_than_some_lines.py"

@@ -1,0 +1,50 @@
+"""The result of an audit: what every format shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from gradlab.audit.findings import Finding, Severity
+    from gradlab.audit.history.history import History
+    from gradlab.audit.summary import OptimizerSummary
+
+NO_VERDICT, LIMITED = "no-verdict", "audit-limited"
+
+
+class AuditResult(NamedTuple):
+    """The result of an audit."""
+
+    history: History
+    optimizers: list[OptimizerSummary]
+    findings: list[Finding]
+    folder: str  # in which the script was started; "" if unknown
+    nothing_audited: str | None = None  # why; None if an optimizer took a step
+    script: str | None = None  # as on the command line: a path, or the name of a module
+    exit_status: int = 0  # the script's own
+    version: str = ""  # of gradlab
+
+
+class Notice(NamedTuple):
+    """Something that limits what the findings say."""
+
+    id: str  # kebab case
+    severity: Severity
+    text: str  # a sentence
+
+
+def notices_of(result: AuditResult) -> list[Notice]:
+    """Return what limits the result: a script that failed, nothing audited, limits and failures of the audit."""
+    notices, history = [], result.history
+    if result.exit_status:
+        when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
+        notices.append(
+            Notice("script-failed", "error", f"the script ended with exit status {result.exit_status}{when}")
+        )
+    elif result.nothing_audited:
+        notices.append(Notice("nothing-audited", "warning", f"nothing was audited: {result.nothing_audited}"))
+    if remarks := history.remarks():
+        notices.append(Notice(NO_VERDICT if history.threads_at_once else LIMITED, "warning", "; ".join(remarks)))
+    if history.faults:
+        notices.append(Notice("audit-failed", "error", f"the audit itself failed; first failure: {history.faults[0]}"))
+    return notices
