@@ -11,6 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit import findings
+from gradlab.audit.choice.ignoring import apply_comments
+from gradlab.audit.choice.rules import DEFAULT
 from gradlab.audit.findings.stepping import is_without_pass
 from gradlab.audit.history.keep import (
     MeasuredKeep,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Iterable
     from typing import TypeVar
 
+    from gradlab.audit.choice.ignoring import AppliedComments
     from gradlab.audit.findings import Finding
     from gradlab.audit.history.history import History, OptimizerHistory
     from gradlab.audit.places import Place
@@ -58,9 +61,12 @@ class OptimizerSummary(NamedTuple):
 class Report:
     """Results of an audit; they grow while the script runs."""
 
-    def __init__(self, history: History, chosen: Collection[str] = findings.DEFAULT) -> None:
+    def __init__(
+        self, history: History, chosen: Collection[str] = DEFAULT, end_watch: Callable[[], None] | None = None
+    ) -> None:
         self.history = history
         self.chosen = chosen  # ids of rules
+        self._end_watch = end_watch
         self._folder = ""
         with suppress(OSError):  # the folder may be gone
             self._folder = os.getcwd()  # noqa: PTH109 - the user's folder; a script may change it
@@ -72,22 +78,48 @@ class Report:
 
     @property
     def findings(self) -> list[Finding]:
-        """Mistakes and notes, errors first."""
-        return findings.find(self.history, self.chosen)
+        """Mistakes and notes, errors first, without those that a comment in the script ignores."""
+        return self._found().kept
+
+    @property
+    def ignored(self) -> list[Finding]:
+        """Mistakes and notes that a comment in the script ignores."""
+        return self._found().ignored
+
+    def _found(self) -> AppliedComments:
+        return apply_comments(findings.find(self.history, self.chosen), self.history, self.chosen)
 
     @property
     def ok(self) -> bool:
         """Whether the audit found no error and no warning."""
         return all(each.severity == "note" for each in self.findings)
 
+    @property
+    def audited(self) -> bool:
+        """Whether rules could be checked: an optimizer took a step, and no two threads trained at the same time."""
+        return bool(self.history.trained()) and not self.history.threads_at_once
+
+    def check(self) -> None:
+        """End the watch, and fail a test if it found an error or a warning, or if nothing was audited.
+
+        Raises:
+            AssertionError: the whole report.
+        """
+        __tracebackhide__ = True  # of pytest: the failing line is the caller's
+        if self._end_watch:
+            self._end_watch()
+        if not self.audited or not self.ok:
+            raise AssertionError(str(self))
+
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text lines of at most `width` columns; equal entries share one."""
-        found = self.findings
+        found, ignored = self._found()
         text = [f"gradlab audit: {'no verdict' if self.history.threads_at_once else _sum(found)}"]
         text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
         for alike in _alike(self.optimizers):
             text += [_head(alike), f"  {alike[0].meaning}"]
         text += [] if found else self._looked_at()
+        text += [f"  {counted(len(ignored), 'finding')} ignored by comments"] if ignored else []
         text += [f"  {each}" for each in self.history.remarks()]
         for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
             text += [line for each in same[: 1 if len(same) > FEW else None] for line in self._lines_of(each)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +33,14 @@ def audit(
             min=1,
         ),
     ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Also check this rule; repeat for more. Default: those of pyproject.toml."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Don't check this rule; repeat for more. Default: those of pyproject.toml."),
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document. The script's output goes to stderr.")
     ] = False,
@@ -40,6 +49,8 @@ def audit(
     ] = False,
 ) -> None:
     """Check what your training script does with its gradients."""
+    from gradlab.audit.choice.rules import choose
+    from gradlab.audit.choice.settings import settings_for
     from gradlab.audit.script.command import audit as audited
     from gradlab.audit.script.signals import Interrupts
     from gradlab.audit.script.streams import Streams
@@ -52,10 +63,22 @@ def audit(
         for line in report.history.remarks() if json else report.lines(_width_of_stderr()):
             streams.write_message(printable(line))
 
+    settings = settings_for(Path.cwd() if module else Path(script).resolve().parent)
+    chosen = choose(select or (), ignore or (), settings.rules(), ("--select", "--ignore"))
+    sample = settings.sample if sample is None else sample
     streams = Streams(to_stderr=json, errors=context.obj)
     interrupts = context.find_root().with_resource(Interrupts())  # until the JSON document is written
     try:
-        status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
+        status = audited(
+            script,
+            args or [],
+            write,
+            interrupts,
+            is_module=module,
+            sample=sample,
+            chosen=chosen,
+            strict=not exit_zero,
+        )
     except BaseException:  # with --json, the error goes to stdout instead of a report
         streams.take_back()
         raise
