@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import linecache
 import re
+import sys
+from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from typer.testing import CliRunner
 
 from gradlab import audit
@@ -330,7 +334,32 @@ def test_evidence_is_what_the_rule_looks_at(rule: str, enough: OptimizerHistory,
 
 def test_only_known_rules_have_evidence() -> None:
     assert set(EVIDENCE) <= set(RULES)
-    assert {"gradient-not-finite", "frozen-parameter-moves"}.isdisjoint(EVIDENCE)
+    assert {"gradient-not-finite", "frozen-parameter-moves", "stale-parameter"}.isdisjoint(EVIDENCE)
+
+
+@pytest.fixture
+def _stopped() -> Iterator[None]:
+    """End a script after nine updates."""
+    steps = count(1)
+
+    def stop(*_: object) -> None:
+        if next(steps) >= 9:
+            sys.exit()
+
+    handle = register_optimizer_step_post_hook(stop)
+    yield
+    handle.remove()
+
+
+@pytest.mark.usefixtures("_stopped")
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_needed_comment_is_no_note_in_a_short_run(name: str, folder: Path) -> None:
+    source = re.sub(r"# here.*", f"# gradlab: ignore[{finding_of(name)}]", SCRIPTS[name].read_text(encoding="utf-8"))
+    file = folder / "s.py"
+    file.write_text(source)
+    with audit.watch() as report, suppress(SystemExit):  # a few take less than nine updates
+        exec(compile(source, str(file), "exec"), {"__name__": "__main__"})  # noqa: S102 - our own code
+    assert notes_of(report) == []
 
 
 def test_a_finding_without_lines_is_not_ignored() -> None:

@@ -58,7 +58,8 @@ def _any_of(letters: str) -> Shows:
 _clearing, _clipping, _unscaling, _scheduling = map(_any_of, (CLEARED, "c", "u", "s"))
 _closures, _others = map(_any_of, ("L", "o"))
 
-# A rule that is missing here depends on data, such as gradient-not-finite: a comment for it is never called unused.
+# Rules that are missing here depend on data, or on what may happen late, such as unfreezing a layer.
+# A comment for them never counts as unused.
 EVIDENCE: Mapping[str, tuple[Shows, ...]] = {
     "never-cleared": (),
     "cleared-before-step": (),
@@ -78,9 +79,7 @@ EVIDENCE: Mapping[str, tuple[Shows, ...]] = {
     "unscaled-without-scaling": (_unscaling,),
     "scheduler-at-every-micro-batch": (_windows, _scheduling),
     "stepped-twice": (),
-    "parameter-without-optimizer": (),
     "parameter-made-in-forward": (),
-    "stale-parameter": (),
     "parameter-without-gradient": (),
     "parameter-in-two-optimizers": (_others,),
     "leaking-loss": (_others,),
