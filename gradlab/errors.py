@@ -57,7 +57,7 @@ class PlotError(GradlabError):
 
 
 class AuditError(GradlabError):
-    """A script that the audit cannot run."""
+    """A script that the audit cannot run, or an invalid choice of its rules."""
 
 
 def raise_together(errors: Sequence[GradlabError], kind: type[GradlabError]) -> None:

@@ -7,14 +7,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit import findings
+from gradlab.audit.choice.ignoring import apply_comments
+from gradlab.audit.choice.rules import DEFAULT
 from gradlab.audit.formats.document import document
 from gradlab.audit.formats.full import report_lines
 from gradlab.audit.formats.result import AuditResult
 from gradlab.audit.summary import summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from gradlab.audit.choice.ignoring import AppliedComments
     from gradlab.audit.findings import Finding
     from gradlab.audit.history.history import History
     from gradlab.audit.summary import OptimizerSummary
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
 class Report:
     """Results of an audit; they grow while the script runs."""
 
-    def __init__(self, history: History, chosen: Collection[str] = findings.DEFAULT) -> None:
+    def __init__(
+        self, history: History, chosen: Collection[str] = DEFAULT, end_watch: Callable[[], None] | None = None
+    ) -> None:
         self.history = history
         self.chosen = chosen  # ids of rules
+        self._end_watch = end_watch
         self._folder = ""
         with suppress(OSError):  # the folder may be gone
             self._folder = os.getcwd()  # noqa: PTH109 - the user's folder; a script may change it
@@ -37,13 +43,26 @@ class Report:
 
     @property
     def findings(self) -> list[Finding]:
-        """Mistakes and notes, errors first."""
-        return findings.find(self.history, self.chosen)
+        """Mistakes and notes, errors first, without those that a comment in the script ignores."""
+        return self._found().kept
+
+    @property
+    def ignored(self) -> list[Finding]:
+        """Mistakes and notes that a comment in the script ignores."""
+        return self._found().ignored
+
+    def _found(self) -> AppliedComments:
+        return apply_comments(findings.find(self.history, self.chosen), self.history, self.chosen)
 
     @property
     def ok(self) -> bool:
         """Whether the audit found no error and no warning."""
         return all(each.severity == "note" for each in self.findings)
+
+    @property
+    def audited(self) -> bool:
+        """Whether rules could be checked: an optimizer took a step, and no two threads trained at the same time."""
+        return self.nothing_audited is None and not self.history.threads_at_once
 
     @property
     def nothing_audited(self) -> str | None:
@@ -62,12 +81,25 @@ class Report:
             exit_status: that of the script.
             version: of gradlab.
         """
-        shown = self.optimizers, self.findings, self._folder, self.nothing_audited
-        return AuditResult(self.history, *shown, script, exit_status, version)
+        found = self._found()
+        shown = self.optimizers, found.kept, self._folder, self.nothing_audited
+        return AuditResult(self.history, *shown, script, exit_status, version, found.ignored)
 
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text lines of at most `width` columns; equal entries share one."""
         return report_lines(self.result(), width)
+
+    def check(self) -> None:
+        """End the watch, and fail a test if it found an error or a warning, or if nothing was audited.
+
+        Raises:
+            AssertionError: the whole report.
+        """
+        __tracebackhide__ = True  # of pytest: the failing line is the caller's
+        if self._end_watch:
+            self._end_watch()
+        if not self.audited or not self.ok:
+            raise AssertionError(str(self))
 
     def as_json(self, script: str | None, exit_status: int) -> dict[str, Any]:
         """Return the report as the document that `audit --json` prints."""

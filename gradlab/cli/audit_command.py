@@ -45,6 +45,22 @@ def audit(
             min=1,
         ),
     ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="Also check this rule; repeat for more. Default: those of pyproject.toml.",
+            autocompletion=complete_rule,
+        ),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID",
+            help="Don't check this rule; repeat for more. Default: those of pyproject.toml.",
+            autocompletion=complete_rule,
+        ),
+    ] = None,
     output_format: Annotated[
         str | None,
         typer.Option(
@@ -80,22 +96,35 @@ def audit(
     ] = None,
 ) -> None:
     """Check what your training script does with its gradients."""
+    from gradlab.audit.choice.rules import choose
+    from gradlab.audit.choice.settings import settings_for
     from gradlab.audit.script.command import audit as audited
     from gradlab.audit.script.signals import Interrupts
     from gradlab.audit.script.streams import Streams
 
-    chosen = AuditOutput(output_format, output, json=json)
+    report_to = AuditOutput(output_format, output, json=json)
 
     def write(report: Report, status: int) -> None:
-        chosen.write(report, streams, script, status)
+        report_to.write(report, streams, script, status)
 
-    streams = Streams(to_stderr=chosen.takes_stdout, errors=context.obj)
+    settings = settings_for(Path.cwd() if module else Path(script).resolve().parent)
+    chosen = choose(select or (), ignore or (), settings.rules(), ("--select", "--ignore"))
+    streams = Streams(to_stderr=report_to.takes_stdout, errors=context.obj)
     interrupts = context.find_root().with_resource(Interrupts())  # until the report is written
     try:
-        status = audited(script, args or [], write, interrupts, is_module=module, sample=sample, strict=not exit_zero)
+        status = audited(
+            script,
+            args or [],
+            write,
+            interrupts,
+            is_module=module,
+            sample=settings.sample if sample is None else sample,
+            chosen=chosen,
+            strict=not exit_zero,
+        )
     except BaseException:  # with JSON, the error goes to stdout instead of a report
         streams.take_back()
         raise
     finally:
         streams.restore()
-    raise typer.Exit(chosen.exit_status(status))
+    raise typer.Exit(report_to.exit_status(status))

@@ -44,6 +44,7 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     for alike in _alike(result.optimizers):
         text += [_head(alike), f"  {alike[0].meaning}"]
     text += [] if found else _looked_at(history)
+    text += [f"  {counted(len(result.ignored), 'finding')} ignored by comments"] if result.ignored else []
     text += [f"  {each}" for each in history.remarks()]
     for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
         shown = same[: 1 if len(same) > FEW else None]

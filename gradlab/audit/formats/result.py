@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradlab.audit.findings import Finding, Severity
     from gradlab.audit.history.history import History
     from gradlab.audit.summary import OptimizerSummary
@@ -23,6 +25,7 @@ class AuditResult(NamedTuple):
     script: str | None = None  # as on the command line: a path, or the name of a module
     exit_status: int = 0  # the script's own
     version: str = ""  # of gradlab
+    ignored: Sequence[Finding] = ()  # by comments in the script
 
 
 class Notice(NamedTuple):

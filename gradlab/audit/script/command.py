@@ -11,7 +11,7 @@ from gradlab.audit.report import Report
 from gradlab.audit.script import running, signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from gradlab.audit.script.signals import Interrupts
 
@@ -28,19 +28,20 @@ def audit(
     *,
     is_module: bool,
     sample: int | None,
+    chosen: Collection[str],
     strict: bool,
 ) -> int:
     """Audit a script, or a module by its name, and return the exit status.
 
     The status is the script's own if not 0; 130 if SIGINT came after the script; 1 if `strict` and the report has
     errors or warnings; otherwise 0. `write` is called once with the report and the script's own status, even if a
-    signal ends the process. After the script has ended, `interrupts` delays SIGINT.
+    signal ends the process. After the script has ended, `interrupts` delays SIGINT. `chosen` are ids of rules.
 
     Raises:
         AuditError: the script does not exist.
     """
     owner, recorder = os.getpid(), Recorder(sample)
-    report = Report(recorder.history)
+    report = Report(recorder.history, chosen)
     written, terminated_late = False, False  # the latter: while the report was written
 
     def terminated() -> bool:

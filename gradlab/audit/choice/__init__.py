@@ -1,0 +1,1 @@
+"""The choice of rules: by id, in pyproject.toml, and in comments on lines of a script."""
