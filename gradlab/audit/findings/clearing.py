@@ -77,9 +77,12 @@ def _some_are_uncleared(history: OptimizerHistory) -> bool:
 
 
 def _when_to_clear(history: OptimizerHistory) -> str:
-    """Return where to clear: before a single pass, or after the step, which keeps several passes together."""
+    """Return where to clear: before a single pass, or after the step.
+
+    That keeps several passes together, and an optimizer that is created at every update may not exist earlier.
+    """
     several = count(history, lambda trace: backwards_in(trace) > 1).updates
-    return "after each optimizer.step()" if several else "before each loss.backward()"
+    return "after each optimizer.step()" if several or history.created > 1 else "before each loss.backward()"
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
@@ -223,5 +226,5 @@ def partly_kept(history: History) -> Iterator[Finding]:
             f"{each.name}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
             f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
             f"({counted_measured(seen, seen)})",
-            "nothing, if you meant it; the usual way is the optimizer's momentum=",
+            "nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's momentum=",
         )

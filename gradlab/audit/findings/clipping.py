@@ -93,7 +93,9 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
                 tuple(each.places_of("c")),
                 f"{each.name}: clipping comes before the backward pass or after the step, so no step uses a clipped "
                 f"gradient ({found.shown} that clip)",
-                "clip between loss.backward() and optimizer.step()",
+                "clip in the closure, after loss.backward()"
+                if count(each, lambda trace: "L" in trace).updates
+                else "clip between loss.backward() and optimizer.step()",
             )
 
 

@@ -54,7 +54,9 @@ def last_window_divided_by_n(history: History) -> Iterator[Finding]:
             tuple(each.places_of(BACKWARDS)),
             f"{each.name}: the last window has {length} {noun} but is divided by {every}, so its gradient is too "
             f"small (seen {shown} times)",
-            "divide each loss by the number of micro-batches in its own window",
+            "divide each loss by the number of micro-batches in its own window"
+            if own
+            else f"a multiple of {every} batches per epoch, because the framework divides by {every}",
         )
 
 
