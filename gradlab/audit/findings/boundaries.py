@@ -35,8 +35,15 @@ def first_window_off_by_one(history: History) -> Iterator[Finding]:
             tuple(each.places_of("S")),
             f"{each.name}: the first update{where} has {length} backward {plural('pass', length)}, "
             f"the others have {windows.every} ({_others(windows)})",
-            f"if (i + 1) % {windows.every} == 0, counting i from 0",
+            f"if (i + 1) % {windows.every} == 0, counting i from 0"
+            + (f", or at the last batch of an epoch; {OWN_LENGTH}" if _leaves_a_part(windows) else ""),
         )
+
+
+def _leaves_a_part(windows: AccumulationWindows) -> bool:
+    """Say whether an epoch has no multiple of the usual window length, so that its last window is shorter."""
+    ends = [(each.left, each.passes) for each in windows.firsts if each.begins]
+    return any((left + passes) % windows.every for left, passes in ends)
 
 
 def _others(windows: AccumulationWindows) -> str:

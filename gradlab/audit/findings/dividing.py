@@ -78,7 +78,8 @@ def loss_not_divided(history: History) -> Iterator[Finding]:
             f"{each.name}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
             f"by {every}, so the gradient is {every} times their mean ({_read(each, every)})"
             + (f"; clipping shortens it (at {clipped} measured updates)" if clipped >= LEAST else ""),
-            f"(loss / {every}).backward()" + ("" if fetched else ", if these are micro-batches"),
+            (f"scaler.scale(loss / {every}).backward()" if each.scaled_losses else f"(loss / {every}).backward()")
+            + ("" if fetched else ", if these are micro-batches"),
         )
 
 

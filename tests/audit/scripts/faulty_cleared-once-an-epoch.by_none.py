@@ -1,6 +1,6 @@
 """Cleared only in the outer loop, by p.grad = None.
 
-Instead: optimizer.zero_grad() at every update, before its first loss.backward()
+Instead: optimizer.zero_grad() before each loss.backward()
 """
 
 import torch

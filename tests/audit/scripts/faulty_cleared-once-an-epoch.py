@@ -1,6 +1,6 @@
 """zero_grad() is in the outer loop.
 
-Instead: optimizer.zero_grad() at every update, before its first loss.backward()
+Instead: optimizer.zero_grad() before each loss.backward()
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A trainer with hooks, which clears in the hook for the start of an epoch; the batches are a list.
 
-Instead: optimizer.zero_grad() at every update, before its first loss.backward()
+Instead: optimizer.zero_grad() before each loss.backward()
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Clipped before the backward pass.
 
-Instead: clip between loss.backward() and optimizer.step()
+Instead: clip after loss.backward(), right before optimizer.step()
 """
 
 import torch

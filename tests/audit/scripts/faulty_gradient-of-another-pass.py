@@ -1,6 +1,7 @@
 """Adversarial training: the backward pass of the attack leaves its gradient in the step.
 
-Instead: optimizer.zero_grad() after that pass, or torch.autograd.grad(loss, inputs) instead of it
+Instead: torch.autograd.grad(loss, inputs) instead of that pass; or optimizer.zero_grad() after it, if the loop
+accumulates nothing
 """
 
 import torch

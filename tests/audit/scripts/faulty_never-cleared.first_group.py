@@ -1,6 +1,6 @@
 """Windows of two; after a step, only the parameters of the first group are cleared, in place.
 
-Instead: optimizer.zero_grad() after each optimizer.step(), which clears all parameters
+Instead: optimizer.zero_grad() after each optimizer.step()
 """
 
 import torch

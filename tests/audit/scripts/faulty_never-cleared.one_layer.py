@@ -1,6 +1,6 @@
 """Only the head is cleared, by its module; the backbone, another group of the optimizer, never is.
 
-Instead: optimizer.zero_grad() before each loss.backward(), which clears all parameters
+Instead: optimizer.zero_grad() before each loss.backward()
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Nine tenths of the gradient are kept, in place.
 
-Instead: nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's momentum=
+Instead: nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's own momentum= or betas=
 """
 
 import torch

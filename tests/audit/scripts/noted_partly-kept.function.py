@@ -1,6 +1,6 @@
 """A function fades the gradients of a recurrent network to seven tenths after every step.
 
-Instead: nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's momentum=
+Instead: nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's own momentum= or betas=
 """
 
 import torch

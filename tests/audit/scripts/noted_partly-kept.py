@@ -1,6 +1,6 @@
 """Halved after every step, on purpose.
 
-Instead: nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's momentum=
+Instead: nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's own momentum= or betas=
 """
 
 import torch
