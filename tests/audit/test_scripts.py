@@ -1,7 +1,12 @@
 """Faulty and correct scripts: the audit finds exactly their mistakes, and does not change what they compute.
 
 `faulty_ID.py` must give the finding ID at the lines marked `# here`, `noted_ID.py` a note, `right_*.py` nothing.
-`faulty_ID.MORE.py` is another script for the same finding. The docstring of a script says what it is.
+`faulty_ID.MORE.py` is another script for the same finding, `right_ID.MORE.py` a correct one close to it. The
+docstring of a script says what it is, and after `Instead:` the advice that the audit must give. Comments apply it:
+
+    optimizer.zero_grad()  # -          the corrected script lacks this line
+    optimizer.zero_grad()  # - here     the same, and the finding lists the line
+    # + optimizer.zero_grad()           the corrected script has this line
 
 python -m tests.audit.test_scripts        rewrites scripts/README.md, the table of all scripts
 """
@@ -36,6 +41,11 @@ TABLE = Path(__file__).with_name("scripts") / "README.md"
 HEAD = """# Scripts that test the audit
 
 The audit must find exactly the finding in the last column, with default sampling and with `--sample 1`.
+
+In a faulty script, `# here` marks the lines that the finding lists. The docstring ends with the audit's advice, after
+`Instead:`. To apply it, remove the lines that end in `# -` or `# - here`, and add the code after `# + `. The audit
+finds nothing in the result.
+
 `python -m tests.audit.test_scripts` rewrites this page.
 
 | script | what it is | must be found |
@@ -46,6 +56,7 @@ SCRIPTS = {file.stem: file for file in sorted(TABLE.parent.glob("*.py"))}
 FAULTY = [name for name in SCRIPTS if name.startswith(("faulty_", "noted_"))]
 RIGHT = [name for name in SCRIPTS if name.startswith("right_")]
 NEED = {f"right_{name}": name for name in ("lightning", "accelerate", "transformers")}  # extra `frameworks`
+NEED["noted_last-window-divided-by-n.accelerate"] = "accelerate"
 COMPILED = {"right_compiled", "right_compiled_step"}
 DISTRIBUTED = "right_ddp"
 
@@ -114,13 +125,17 @@ class Expected(NamedTuple):
     lines: list[int]
 
 
-def run(name: str, *, watch: bool = True, sample: int | None = None) -> Run:
-    """Run a script in this process, in an empty folder."""
+def run(name: str, *, watch: bool = True, sample: int | None = None, source: str | None = None) -> Run:
+    """Run a script, or another source under its name, in this process, in an empty folder."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.callback(os.chdir, Path.cwd())
         os.chdir(folder)
+        script = SCRIPTS[name]
+        if source is not None:
+            script = Path(folder, script.name)
+            script.write_text(source, encoding="utf-8")
         report = stack.enter_context(audit.watch(sample)) if watch else None
-        left = runpy.run_path(str(SCRIPTS[name]))
+        left = runpy.run_path(str(script))
     own = {key: each for key, each in left.items() if key[:2] != "__"}
     return Run(report, [*tensors_in(own), torch.get_rng_state()])
 
@@ -157,8 +172,15 @@ def expected(name: str) -> list[Expected]:
     """Return the findings that a script must give, from its name and its marked lines."""
     wanted = finding_of(name)
     source = SCRIPTS[name].read_text(encoding="utf-8").splitlines()
-    marked = [nth for nth, line in enumerate(source, 1) if line.endswith("# here")]
+    marked = [nth for nth, line in enumerate(source, 1) if line.endswith(("# here", "# - here"))]
     return [Expected(wanted, name.startswith("noted_"), marked)] if wanted else []
+
+
+def described(name: str) -> tuple[str, str]:
+    """Return what a script is, and the advice that it applies ("" for a correct one), from its docstring."""
+    docstring = ast.get_docstring(ast.parse(SCRIPTS[name].read_text(encoding="utf-8"))) or ""
+    what, _, advice = (" ".join(part.split()) for part in docstring.partition("\n\nInstead: "))
+    return what, advice
 
 
 def found(report: Report, name: str) -> list[Expected]:
@@ -184,6 +206,9 @@ def test_what_is_claimed_of_a_script(name: str) -> None:
     reports = [each.report for each in (by_default, at_each) if each.report is not None]
     assert [report.history.faults for report in reports] == [[], []]
     assert [found(report, name) for report in reports] == [expected(name)] * 2
+
+    # The advice is the one that the script applies. With more measured updates, it may be more exact.
+    assert [each.instead for each in reports[0].findings] == [advice for advice in [described(name)[1]] if advice]
 
     # Each message says how often the finding was seen.
     assert [each.message for each in reports[0].findings if not COUNTED.search(each.message)] == []
@@ -223,18 +248,12 @@ def test_every_rule_has_a_script_and_every_script_a_rule() -> None:
     assert set(RULES) == {finding_of(name) for name in FAULTY}
 
 
-def test_every_faulty_script_has_a_corrected_one() -> None:
-    faulty = {finding_of(name) for name in FAULTY if name.startswith("faulty_")}
-    assert {name for name in faulty if f"right_{name}" not in SCRIPTS} == set()
-
-
 # The table of scripts, and its counts in the documentation
 
 
 def row(name: str) -> str:
     """Return the table line of a script: its name, its docstring, its finding."""
-    what = ast.get_docstring(ast.parse(SCRIPTS[name].read_text(encoding="utf-8"))) or ""
-    wanted = finding_of(name)
+    what, wanted = described(name)[0], finding_of(name)
     kind = " (note)" if name.startswith("noted_") else ""
     return f"| `{name}` | {what.rstrip('.')} | {f'`{wanted}`{kind}' if wanted else 'nothing'} |\n"
 

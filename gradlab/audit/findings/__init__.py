@@ -2,7 +2,7 @@
 
 A rule reports only what several updates show clearly: a false alarm is worse than silence. To add a rule, write a
 function `(history: History) -> Iterable[Finding]` in a module of this package, whose name is the id of its findings,
-and list it in `BY_DEFAULT` or `ON_REQUEST`. Add a faulty and a corrected script to tests/audit/scripts/.
+and list it in `BY_DEFAULT` or `ON_REQUEST`. Add two faulty and two correct scripts to tests/audit/scripts/.
 """
 
 from __future__ import annotations

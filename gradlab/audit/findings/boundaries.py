@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from gradlab.audit.findings.windows import AccumulationWindow, AccumulationWindows
     from gradlab.audit.history.history import History, OptimizerHistory, WastedPasses
 
+OWN_LENGTH = "divide the losses of that window by its own length"
+
 
 def first_window_off_by_one(history: History) -> Iterator[Finding]:
     """Find first windows that close too early or one micro-batch late, as with `if i % N == 0` and i from 0."""
@@ -33,8 +35,15 @@ def first_window_off_by_one(history: History) -> Iterator[Finding]:
             tuple(each.places_of("S")),
             f"{each.name}: the first update{where} has {length} backward {plural('pass', length)}, "
             f"the others have {windows.every} ({_others(windows)})",
-            f"if (i + 1) % {windows.every} == 0, counting i from 0",
+            f"if (i + 1) % {windows.every} == 0, counting i from 0"
+            + (f", or at the last batch of an epoch; {OWN_LENGTH}" if _leaves_a_part(windows) else ""),
         )
+
+
+def _leaves_a_part(windows: AccumulationWindows) -> bool:
+    """Say whether an epoch has no multiple of the usual window length, so that its last window is shorter."""
+    ends = [(each.left, each.passes) for each in windows.firsts if each.begins]
+    return any((left + passes) % windows.every for left, passes in ends)
 
 
 def _others(windows: AccumulationWindows) -> str:
@@ -90,7 +99,8 @@ def last_window_dropped(history: History) -> Iterator[Finding]:
             tuple(each.places_of("S")),
             f"{each.name}: the gradient of {passes} is thrown away {where}: it is cleared without an update "
             f"(seen {len(dropped)} {plural('time', len(dropped))})",
-            "optimizer.step() after the last window of an epoch too, before zero_grad()",
+            "optimizer.step() after the last window of an epoch too, before zero_grad()"
+            + ("" if whole else f"; {OWN_LENGTH}"),
         )
 
 
@@ -151,7 +161,8 @@ def last_window_leaks(history: History) -> Iterator[Finding]:
                 tuple(each.places_of("S")),
                 f"{each.name}: every {firsts[0] - 1} updates, a window has {length} backward passes, not {every}, "
                 f"as if an epoch left {length - every} of them, but divides by {every} (seen {len(firsts)} times)",
-                f"if (i + 1) % {every} == 0 or i + 1 == len(batches), and divide the last window by its length",
+                f"optimizer.step() at the last batch of an epoch too, as with if (i + 1) % {every} == 0 or i + 1 == "
+                f"len(batches); {OWN_LENGTH}",
             )
 
 
@@ -166,7 +177,8 @@ def _wrongly_ended(history: History, name: str, what: str, *, cleared: bool) -> 
                 tuple(each.places_of("S")),
                 f"{each.name}: an epoch ends with {_passes(shown)}, too few for a window of {windows.every}; their "
                 f"gradients {what} ({_times(shown)})",
-                f"if (i + 1) % {windows.every} == 0 or i + 1 == len(loader), and divide the last window by its length",
+                f"optimizer.step() at the last batch of an epoch too, as with if (i + 1) % {windows.every} == 0 or "
+                f"i + 1 == len(loader); {OWN_LENGTH}",
             )
 
 

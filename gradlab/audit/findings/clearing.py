@@ -67,7 +67,7 @@ def _never_cleared_in_part(history: OptimizerHistory) -> Finding:
         f"{history.name}: nothing clears {listed(list(seen.parameters.values()))}, so {of_them} add up; only "
         f"{counted(seen.others, 'other parameter')} of this optimizer {'is' if seen.others == 1 else 'are'} cleared "
         f"(at {seen.looks} of {seen.looks} measured updates)",
-        f"optimizer.zero_grad() {_when_to_clear(history)}, which clears all parameters",
+        f"optimizer.zero_grad() {_when_to_clear(history)}",
     )
 
 
@@ -77,9 +77,15 @@ def _some_are_uncleared(history: OptimizerHistory) -> bool:
 
 
 def _when_to_clear(history: OptimizerHistory) -> str:
-    """Return where to clear: before a single pass, or after the step, which keeps several passes together."""
+    """Return where to clear: before a single pass, or after the step.
+
+    That keeps several passes together, and an optimizer that is created at every update may not exist earlier. If a
+    loss of another optimizer leaves gradient after the step, only clearing before the first own pass removes it.
+    """
+    if history.seen.crossings:
+        return "before its own first loss.backward() of each update"
     several = count(history, lambda trace: backwards_in(trace) > 1).updates
-    return "after each optimizer.step()" if several else "before each loss.backward()"
+    return "after each optimizer.step()" if several or history.created > 1 else "before each loss.backward()"
 
 
 def cleared_before_step(history: History) -> Iterator[Finding]:
@@ -130,7 +136,7 @@ def cleared_once_an_epoch(history: History) -> Iterator[Finding]:
             tuple(_where_cleared(each)),
             f"{each.name}: .grad is cleared before only {cleared.updates} of {each.updates} updates, such as once per "
             f"epoch; at the others it still holds all of the last gradient ({counted_measured(seen, seen)})",
-            "optimizer.zero_grad() at every update, before its first loss.backward()",
+            f"optimizer.zero_grad() {_when_to_clear(each)}",
         )
 
 
@@ -223,5 +229,6 @@ def partly_kept(history: History) -> Iterator[Finding]:
             f"{each.name}: {keep.median:.3g} of the last gradient stays in .grad ({mode_of(each)}), which multiplies "
             f"the learning rate of plain SGD by {1 / (1 - keep.median):.3g} "
             f"({counted_measured(seen, seen)})",
-            "nothing, if you meant it; the usual way is the optimizer's momentum=",
+            "nothing, if you meant it; the usual way is optimizer.zero_grad() and the optimizer's own momentum= or "
+            "betas=",
         )

@@ -64,6 +64,12 @@ def only_logs(history: OptimizerHistory) -> bool:
     return history.clips_checked >= LEAST and not history.clips_shortened
 
 
+def _when_to_clip(history: OptimizerHistory) -> str:
+    """Return where to clip outside a closure: right before the step, but after a GradScaler has unscaled."""
+    unscaled = count(history, lambda trace: "u" in trace).updates
+    return "between scaler.unscale_() and scaler.step()" if unscaled else "right before optimizer.step()"
+
+
 def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
     """Find clipping of the accumulated gradient at every micro-batch."""
     for each in history.trained():
@@ -77,7 +83,7 @@ def clipped_at_every_micro_batch(history: History) -> Iterator[Finding]:
                 tuple(each.places_of("c")),
                 f"{each.name}: the accumulated gradient is clipped after every backward pass, so the first "
                 f"micro-batches count less than the last ({found.shown} that clip)",
-                "clip once per window, right before optimizer.step()",
+                f"clip once per window, {_when_to_clip(each)}",
             )
 
 
@@ -93,7 +99,9 @@ def clipped_before_backward(history: History) -> Iterator[Finding]:
                 tuple(each.places_of("c")),
                 f"{each.name}: clipping comes before the backward pass or after the step, so no step uses a clipped "
                 f"gradient ({found.shown} that clip)",
-                "clip between loss.backward() and optimizer.step()",
+                "clip in the closure, after loss.backward()"
+                if count(each, lambda trace: "L" in trace).updates
+                else f"clip after loss.backward(), {_when_to_clip(each)}",
             )
 
 

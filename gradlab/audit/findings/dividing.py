@@ -54,7 +54,9 @@ def last_window_divided_by_n(history: History) -> Iterator[Finding]:
             tuple(each.places_of(BACKWARDS)),
             f"{each.name}: the last window has {length} {noun} but is divided by {every}, so its gradient is too "
             f"small (seen {shown} times)",
-            "divide each loss by the number of micro-batches in its own window",
+            "divide each loss by the number of micro-batches in its own window"
+            if own
+            else f"a multiple of {every} batches per epoch, because the framework divides by {every}",
         )
 
 
@@ -76,7 +78,8 @@ def loss_not_divided(history: History) -> Iterator[Finding]:
             f"{each.name}: the losses of {every} {'micro-batches' if fetched else 'backward passes'} are not divided "
             f"by {every}, so the gradient is {every} times their mean ({_read(each, every)})"
             + (f"; clipping shortens it (at {clipped} measured updates)" if clipped >= LEAST else ""),
-            f"(loss / {every}).backward()" + ("" if fetched else ", if these are micro-batches"),
+            (f"scaler.scale(loss / {every}).backward()" if each.scaled_losses else f"(loss / {every}).backward()")
+            + ("" if fetched else ", if these are micro-batches"),
         )
 
 

@@ -93,7 +93,8 @@ def stale_parameter(history: History) -> Iterator[Finding]:
             f"gradient reaches {listed([each.parameter for each in stale])}, but no optimizer holds "
             f"{'it' if len(stale) == 1 else 'them'}; an optimizer holds {counted(old, 'parameter')} without gradient "
             f"that no model has any more (seen at {LOOKS} updates or more)",
-            "create the optimizer after the model has all its parameters, or add_param_group()",
+            "create the optimizer after the model has all its parameters, again if you replace the model, or "
+            "add_param_group()",
         )
 
 
@@ -121,7 +122,8 @@ def parameter_without_gradient(history: History) -> Iterator[Finding]:
             else "look for detach(), .data, .item() or no_grad() before the loss, and for reentrant checkpoints whose "
             "inputs require no gradient; requires_grad_(False) for layers that should stay fixed"
             if most
-            else f"{NOTHING_MEANT}; otherwise look for detach(), .data, .item() or no_grad() before the loss",
+            else f"{NOTHING_MEANT}; otherwise call the layer in forward(), or look for detach(), .data, .item() or "
+            "no_grad() before the loss",
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, Finding, all_is_left, counted_measured, measured_of
 from gradlab.audit.history.history import in_order
-from gradlab.audit.history.keep import backwards_per_update, losses_of
+from gradlab.audit.history.keep import ALIKE, backwards_per_update, keep_of, losses_of
 from gradlab.audit.history.trace import BACKWARDS, CLEARED
 from gradlab.wording import counted
 
@@ -51,10 +51,15 @@ def closure_without_clearing(history: History) -> Iterator[Finding]:
 
 
 def leaking_loss(history: History) -> Iterator[Finding]:
-    """Find optimizers that also step with gradient left by a loss of another optimizer."""
+    """Find optimizers that also step with gradient left by a loss of another optimizer.
+
+    If nothing is ever cleared, that is the mistake.
+    """
     for each in history.trained():
-        crossings = each.seen.crossings
+        crossings, keep = each.seen.crossings, keep_of(each)
         if len(crossings) < LEAST or not all(one.mixed for one in crossings):
+            continue
+        if keep is not None and keep.min >= 1 - ALIKE:
             continue
         yield Finding(
             "leaking-loss",
@@ -86,7 +91,8 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
                 tuple(in_order(place for one in attacks for place in one.places)),
                 f"{each.name} also uses the gradient of another loss: that of a pass that asks for the gradient of an "
                 f"input, such as an attack ({counted_measured(attacks, attacks)})",
-                "optimizer.zero_grad() after that pass, or torch.autograd.grad(loss, inputs) instead of it",
+                "torch.autograd.grad(loss, inputs) instead of that pass; or optimizer.zero_grad() after it, if the "
+                "loop accumulates nothing",
             )
         elif every == 2 and _moves_between(each, several):
             yield Finding(

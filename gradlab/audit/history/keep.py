@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import modes
-from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, gathered_in, own_part
+from gradlab.audit.history.trace import BACKWARDS, CLEARED, backwards_in, clipped_between, gathered_in, own_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +62,13 @@ def gathered_per_update(history: OptimizerHistory) -> int | None:
 
 
 def emptied_between(history: OptimizerHistory) -> bool:
-    """Say whether gradients were always empty at the second and later backward passes of an update."""
+    """Say whether gradients were always empty at the second and later backward passes of an update.
+
+    Clipping a scaled gradient between two passes leaves very little of it, but more than nothing.
+    """
     joins = [each.joins for each in history.measured if each.joins]
-    return bool(joins) and max(map(max, joins)) <= ALIKE and min(map(min, joins)) >= -ALIKE
+    almost = 0 if any(clipped_between(trace) for trace, _ in history.traces()) else ALIKE
+    return bool(joins) and max(map(max, joins)) <= almost and min(map(min, joins)) >= -almost
 
 
 def mode_of(history: OptimizerHistory) -> str | None:

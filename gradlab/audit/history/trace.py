@@ -73,6 +73,15 @@ def last_try(trace: str) -> str:
     return part[part.rfind("k") + 1 :]
 
 
+def clipped_between(trace: str) -> bool:
+    """Say whether gradients are clipped between two backward passes, without clearing.
+
+    >>> clipped_between("zBcB"), clipped_between("zBBc"), clipped_between("zBczB")
+    (True, False, False)
+    """
+    return re.search(r"Bc+B", only("Bczn", own_part(trace))) is not None
+
+
 def backwards_in(trace: str) -> int:
     """Return the number of backward passes in a trace.
 

@@ -1,4 +1,7 @@
-"""Virtual batches with noise in the gradient: zero_grad() comes before every part, not once per virtual batch."""
+"""Virtual batches with noise in the gradient: zero_grad() comes before every part, not once per virtual batch.
+
+Instead: optimizer.zero_grad() once per window, after optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -14,11 +17,12 @@ criterion = nn.CrossEntropyLoss()
 virtual = 4
 for epoch in range(3):
     for i, (inputs, labels) in enumerate(loader):
-        optimizer.zero_grad()  # here
+        optimizer.zero_grad()  # - here
         loss = criterion(model(inputs), labels) / virtual
         loss.backward()
         if (i + 1) % virtual == 0 or (i + 1) == len(loader):
             for p in model.parameters():
                 p.grad.add_(0.001 * torch.randn_like(p))
             optimizer.step()
+            # + optimizer.zero_grad()
     print(f"epoch {epoch}: {loss.item():.4f}")

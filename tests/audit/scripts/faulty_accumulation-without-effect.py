@@ -1,4 +1,7 @@
-"""Four micro-batches, with zero_grad() before each."""
+"""Four micro-batches, with zero_grad() before each.
+
+Instead: optimizer.zero_grad() once per window, after optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -11,8 +14,9 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _epoch in range(6):
     for nth, (inputs, targets) in enumerate(loader, 1):
-        optimizer.zero_grad()  # here
+        optimizer.zero_grad()  # - here
         loss = nn.functional.mse_loss(model(inputs), targets) / 4
         loss.backward()
         if nth % 4 == 0:
             optimizer.step()
+            # + optimizer.zero_grad()

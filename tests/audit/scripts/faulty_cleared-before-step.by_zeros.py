@@ -1,4 +1,7 @@
-"""Cleared between the backward pass and the step, by writing zeros."""
+"""Cleared between the backward pass and the step, by writing zeros.
+
+Instead: clear before loss.backward() or after optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -11,5 +14,6 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _ in range(24):
     loss = nn.functional.mse_loss(model(x), y)
     loss.backward()
-    optimizer.zero_grad(set_to_none=False)  # here
+    optimizer.zero_grad(set_to_none=False)  # - here
     optimizer.step()  # here
+    # + optimizer.zero_grad(set_to_none=False)

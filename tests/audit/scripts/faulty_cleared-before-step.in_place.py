@@ -1,4 +1,7 @@
-"""Cleared between the backward pass and the step, by zeros written in place."""
+"""Cleared between the backward pass and the step, by zeros written in place.
+
+Instead: clear before loss.backward() or after optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -11,6 +14,8 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _ in range(24):
     loss = nn.functional.mse_loss(model(x), y)
     loss.backward()  # here
-    for p in model.parameters():
-        p.grad.zero_()
+    for p in model.parameters():  # -
+        p.grad.zero_()  # -
     optimizer.step()  # here
+    # + for p in model.parameters():
+    # +     p.grad.zero_()

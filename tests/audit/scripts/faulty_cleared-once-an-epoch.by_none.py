@@ -1,4 +1,7 @@
-"""Cleared only in the outer loop, by p.grad = None."""
+"""Cleared only in the outer loop, by p.grad = None.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -10,9 +13,10 @@ loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=16, shu
 model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _epoch in range(4):
-    for p in model.parameters():
-        p.grad = None
+    for p in model.parameters():  # -
+        p.grad = None  # -
     for inputs, targets in loader:
         loss = nn.functional.mse_loss(model(inputs), targets)
+        # + optimizer.zero_grad()
         loss.backward()  # here
         optimizer.step()

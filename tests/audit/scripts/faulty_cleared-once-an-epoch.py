@@ -1,4 +1,7 @@
-"""zero_grad() is in the outer loop."""
+"""zero_grad() is in the outer loop.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -10,8 +13,9 @@ loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuf
 model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _epoch in range(4):
-    optimizer.zero_grad()  # here
+    optimizer.zero_grad()  # - here
     for inputs, targets in loader:
         loss = nn.functional.mse_loss(model(inputs), targets)
+        # + optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,4 +1,7 @@
-"""Four micro-batches, clipped after each."""
+"""Four micro-batches, clipped after each.
+
+Instead: clip once per window, right before optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -13,7 +16,8 @@ for _epoch in range(4):
     for nth, (inputs, targets) in enumerate(loader, 1):
         loss = nn.functional.mse_loss(model(inputs), targets) / 4
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # here
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # - here
         if nth % 4 == 0:
+            # + nn.utils.clip_grad_norm_(model.parameters(), 0.1)
             optimizer.step()
             optimizer.zero_grad()

@@ -1,4 +1,7 @@
-"""Clipped after the step."""
+"""Clipped after the step.
+
+Instead: clip after loss.backward(), right before optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -14,5 +17,6 @@ for _epoch in range(3):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(inputs), targets)
         loss.backward()
+        # + nn.utils.clip_grad_value_(model.parameters(), 0.1)
         optimizer.step()
-        nn.utils.clip_grad_value_(model.parameters(), 0.1)  # here
+        nn.utils.clip_grad_value_(model.parameters(), 0.1)  # - here

@@ -1,4 +1,7 @@
-"""A closure, as some frameworks use it: the forward part clips, before clearing and backward."""
+"""A closure, as some frameworks use it: the forward part clips, before clearing and backward.
+
+Instead: clip in the closure, after loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -14,7 +17,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 def training_step(batch):
     inputs, targets = batch
     loss = nn.functional.mse_loss(model(inputs), targets)
-    nn.utils.clip_grad_norm_(model.parameters(), 0.5)  # here
+    nn.utils.clip_grad_norm_(model.parameters(), 0.5)  # - here
     return loss
 
 
@@ -25,6 +28,7 @@ for _epoch in range(3):
             loss = training_step(batch)
             optimizer.zero_grad()
             loss.backward()
+            # + nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             return loss
 
         loss = optimizer.step(closure)

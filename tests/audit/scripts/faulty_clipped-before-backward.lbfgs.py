@@ -1,4 +1,7 @@
-"""LBFGS, clipped before its step: the closure clears and computes the gradient again."""
+"""LBFGS, clipped before its step: the closure clears and computes the gradient again.
+
+Instead: clip in the closure, after loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -13,11 +16,12 @@ class Fit:
         self.optimizer.zero_grad()
         loss = nn.functional.mse_loss(self.model(self.x), self.y)
         loss.backward()
+        # + nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
         return loss
 
     def run(self, steps):
         for _ in range(steps):
-            nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)  # here
+            nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)  # - here
             self.optimizer.step(self.closure)
 
 

@@ -1,4 +1,7 @@
-"""Clipped before the backward pass."""
+"""Clipped before the backward pass.
+
+Instead: clip after loss.backward(), right before optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ for _epoch in range(3):
     for inputs, targets in loader:
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(inputs), targets)
-        nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # here
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # - here
         loss.backward()
+        # + nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()

@@ -1,4 +1,7 @@
-"""Clipped while the gradient is still scaled."""
+"""Clipped while the gradient is still scaled.
+
+Instead: scaler.unscale_(optimizer) before clipping
+"""
 
 import torch
 from torch import nn
@@ -15,6 +18,7 @@ for _epoch in range(3):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(inputs), targets)
         scaler.scale(loss).backward()
+        # + scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)  # here
         scaler.step(optimizer)
         scaler.update()

@@ -1,4 +1,7 @@
-"""The averaged copy is clipped instead of the model that trains."""
+"""The averaged copy is clipped instead of the model that trains.
+
+Instead: clip model.parameters() of the model that the optimizer trains, or a list of them
+"""
 
 import copy
 
@@ -15,7 +18,8 @@ class Trainer:
     def train_step(self, inputs, targets):
         loss = nn.functional.mse_loss(self.net(inputs), targets)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.average.parameters(), max_norm=0.5)  # here
+        nn.utils.clip_grad_norm_(self.average.parameters(), max_norm=0.5)  # - here
+        # + nn.utils.clip_grad_norm_(self.net.parameters(), max_norm=0.5)
         self.optimizer.step()
         self.optimizer.zero_grad()
         with torch.no_grad():

@@ -1,4 +1,7 @@
-"""The optimizer has used up the generator of parameters that is then clipped."""
+"""The optimizer has used up the generator of parameters that is then clipped.
+
+Instead: clip model.parameters() of the model that the optimizer trains, or a list of them
+"""
 
 import torch
 from torch import nn
@@ -8,7 +11,8 @@ torch.manual_seed(0)
 x = torch.randn(320, 8)
 loader = DataLoader(TensorDataset(x, 20 * x[:, :1]), batch_size=16, shuffle=True)
 model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
-trainable = filter(lambda p: p.requires_grad, model.parameters())
+trainable = filter(lambda p: p.requires_grad, model.parameters())  # -
+# + trainable = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.SGD(trainable, lr=1e-3)
 for _epoch in range(3):
     for inputs, targets in loader:

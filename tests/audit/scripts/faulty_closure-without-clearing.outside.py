@@ -1,4 +1,7 @@
-"""LBFGS, cleared before the step instead of in the closure."""
+"""LBFGS, cleared before the step instead of in the closure.
+
+Instead: optimizer.zero_grad() in the closure, before loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -12,10 +15,11 @@ optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=4)
 
 def closure():
     loss = nn.functional.mse_loss(model(x), y)
+    # + optimizer.zero_grad()
     loss.backward()  # here
     return loss
 
 
 for _ in range(24):
-    optimizer.zero_grad()
+    optimizer.zero_grad()  # -
     optimizer.step(closure)

@@ -1,4 +1,7 @@
-"""LBFGS, whose closure never clears."""
+"""LBFGS, whose closure never clears.
+
+Instead: optimizer.zero_grad() in the closure, before loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -12,6 +15,7 @@ optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=4)
 
 def closure():
     loss = nn.functional.mse_loss(model(x), y)
+    # + optimizer.zero_grad()
     loss.backward()  # here
     return loss
 

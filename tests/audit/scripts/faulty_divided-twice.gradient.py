@@ -1,4 +1,7 @@
-"""Two micro-batches: the losses are divided by two, and then their gradient again."""
+"""Two micro-batches: the losses are divided by two, and then their gradient again.
+
+Instead: divide by 2 once; a framework that accumulates already divides
+"""
 
 import torch
 from torch import nn
@@ -14,7 +17,7 @@ for _epoch in range(4):
         loss = nn.functional.mse_loss(model(inputs), targets) / 2
         loss.backward()  # here
         if nth % 2 == 0:
-            for p in model.parameters():
-                p.grad /= 2
+            for p in model.parameters():  # -
+                p.grad /= 2  # -
             optimizer.step()
             optimizer.zero_grad()

@@ -1,4 +1,7 @@
-"""The first window of the training closes after one micro-batch; the data is a list."""
+"""The first window of the training closes after one micro-batch; the data is a list.
+
+Instead: if (i + 1) % 4 == 0, counting i from 0
+"""
 
 import torch
 from torch import nn
@@ -14,7 +17,8 @@ for _epoch in range(4):
     for inputs, targets in batches:
         loss = nn.functional.mse_loss(model(inputs), targets) / 4
         loss.backward()
-        if nth % 4 == 0:
+        # + if (nth + 1) % 4 == 0:
+        if nth % 4 == 0:  # -
             optimizer.step()  # here
             optimizer.zero_grad()
         nth += 1

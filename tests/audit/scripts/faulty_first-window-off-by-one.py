@@ -1,4 +1,7 @@
-"""In every epoch, the first window closes after one micro-batch."""
+"""In every epoch, the first window closes after one micro-batch.
+
+Instead: if (i + 1) % 4 == 0, counting i from 0
+"""
 
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ for _epoch in range(6):
     for nth, (inputs, targets) in enumerate(loader):
         loss = nn.functional.mse_loss(model(inputs), targets) / 4
         loss.backward()
-        if nth % 4 == 0:
+        # + if (nth + 1) % 4 == 0:
+        if nth % 4 == 0:  # -
             optimizer.step()  # here
             optimizer.zero_grad()

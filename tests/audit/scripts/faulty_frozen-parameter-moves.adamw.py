@@ -1,4 +1,7 @@
-"""A layer is frozen for the last ten of fifty updates; AdamW decays it, because model.zero_grad() writes zeros."""
+"""A layer is frozen for the last ten of fifty updates; AdamW decays it, because model.zero_grad() writes zeros.
+
+Instead: p.grad = None when you freeze p, and zero_grad() with set_to_none=True; or remove p from the optimizer
+"""
 
 import torch
 from torch import nn
@@ -12,7 +15,9 @@ for nth in range(50):
     if nth == 40:
         for p in model[0].parameters():
             p.requires_grad = False
-    model.zero_grad(set_to_none=False)
+            # + p.grad = None
+    model.zero_grad(set_to_none=False)  # -
+    # + model.zero_grad(set_to_none=True)
     loss = nn.functional.mse_loss(model(x), y)
     loss.backward()
     optimizer.step()  # here

@@ -1,4 +1,7 @@
-"""A layer is frozen between the backward pass and the step, and keeps its old gradient."""
+"""A layer is frozen between the backward pass and the step, and keeps its old gradient.
+
+Instead: p.grad = None when you freeze p, and zero_grad() with set_to_none=True; or remove p from the optimizer
+"""
 
 import torch
 from torch import nn
@@ -16,4 +19,6 @@ for nth in range(100):
     loss.backward()
     if nth == 10:
         model[0].requires_grad_(False)
+        # + for p in model[0].parameters():
+        # +     p.grad = None
     optimizer.step()  # here

@@ -1,4 +1,8 @@
-"""The last of twelve updates makes the weights nan."""
+"""The last of twelve updates makes the weights nan.
+
+Instead: a lower lr, clip_grad_norm_(), or a formula with a finite gradient, such as sqrt(x + eps);
+torch.autograd.detect_anomaly() names the operation
+"""
 
 import torch
 from torch import nn
@@ -13,5 +17,6 @@ for nth in range(12):
     distance = (model(x) - y).square().sum(1)
     if nth == 11:
         distance = distance - distance.detach()
-    distance.sqrt().mean().backward()  # here
+    distance.sqrt().mean().backward()  # - here
+    # + (distance + 1e-8).sqrt().mean().backward()
     optimizer.step()  # here

@@ -1,4 +1,8 @@
-"""The square root of a distance that becomes 0."""
+"""The square root of a distance that becomes 0.
+
+Instead: a lower lr, clip_grad_norm_(), or a formula with a finite gradient, such as sqrt(x + eps);
+torch.autograd.detect_anomaly() names the operation
+"""
 
 import torch
 from torch import nn
@@ -12,6 +16,7 @@ for nth in range(100):
     optimizer.zero_grad()
     outputs = model(x)
     targets = outputs.detach() if nth == 12 else y
-    loss = (outputs - targets).square().sum().sqrt()
+    loss = (outputs - targets).square().sum().sqrt()  # -
+    # + loss = ((outputs - targets).square().sum() + 1e-8).sqrt()
     loss.backward()  # here
     optimizer.step()  # here

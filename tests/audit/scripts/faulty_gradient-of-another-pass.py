@@ -1,4 +1,8 @@
-"""Adversarial training: the backward pass of the attack leaves its gradient in the step."""
+"""Adversarial training: the backward pass of the attack leaves its gradient in the step.
+
+Instead: torch.autograd.grad(loss, inputs) instead of that pass; or optimizer.zero_grad() after it, if the loop
+accumulates nothing
+"""
 
 import torch
 from torch import nn
@@ -20,6 +24,7 @@ for _epoch in range(4):
     for inputs, labels in loader:
         optimizer.zero_grad()
         adversarial = fgsm(model, inputs, labels, 0.1)
+        # + optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(adversarial), labels)
         loss.backward()
         optimizer.step()

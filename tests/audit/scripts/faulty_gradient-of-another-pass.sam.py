@@ -1,4 +1,7 @@
-"""Sharpness-aware minimization that forgets to clear between its two passes."""
+"""Sharpness-aware minimization that forgets to clear between its two passes.
+
+Instead: optimizer.zero_grad() between the two passes
+"""
 
 import torch
 from torch import nn
@@ -33,5 +36,6 @@ sharpness = Sharpness(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 for _ in range(40):
     nn.functional.mse_loss(model(x), y).backward()  # here
     sharpness.ascend()
+    # + sharpness.optimizer.zero_grad()
     nn.functional.mse_loss(model(x), y).backward()  # here
     sharpness.descend()

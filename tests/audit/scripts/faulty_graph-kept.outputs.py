@@ -1,4 +1,7 @@
-"""All outputs of a short training are collected with their graphs."""
+"""All outputs of a short training are collected with their graphs.
+
+Instead: total += loss.item() or loss.detach(), also for outputs that you keep; hidden.detach() between windows
+"""
 
 import torch
 from torch import nn
@@ -16,4 +19,5 @@ for _ in range(24):
     optimizer.step()
     optimizer.zero_grad()
     history["loss"].append(loss.item())
-    history["outputs"].append(outputs)
+    history["outputs"].append(outputs)  # -
+    # + history["outputs"].append(outputs.detach())

@@ -1,4 +1,7 @@
-"""The losses are added up with their graphs."""
+"""The losses are added up with their graphs.
+
+Instead: total += loss.item() or loss.detach(), also for outputs that you keep; hidden.detach() between windows
+"""
 
 import torch
 from torch import nn
@@ -14,4 +17,5 @@ for _ in range(120):
     loss = nn.functional.mse_loss(model(x), y)
     loss.backward()  # here
     optimizer.step()
-    total += loss
+    total += loss  # -
+    # + total += loss.item()

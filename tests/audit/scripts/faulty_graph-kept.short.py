@@ -1,4 +1,7 @@
-"""The losses of thirty updates are added up with their graphs, in a function."""
+"""The losses of thirty updates are added up with their graphs, in a function.
+
+Instead: total += loss.item() or loss.detach(), also for outputs that you keep; hidden.detach() between windows
+"""
 
 import torch
 from torch import nn
@@ -14,7 +17,8 @@ def train(model, updates):
     for _ in range(updates):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(x), y)
-        total += loss
+        total += loss  # -
+        # + total += loss.detach()
         loss.backward()  # here
         optimizer.step()
     return total.item() / updates

@@ -1,4 +1,7 @@
-"""Ten micro-batches in windows of four: the last two form a window, but are divided by four."""
+"""Ten micro-batches in windows of four: the last two form a window, but are divided by four.
+
+Instead: divide each loss by the number of micro-batches in its own window
+"""
 
 import torch
 from torch import nn
@@ -11,7 +14,8 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _epoch in range(4):
     for nth, (inputs, targets) in enumerate(loader, 1):
-        loss = nn.functional.mse_loss(model(inputs), targets) / 4
+        loss = nn.functional.mse_loss(model(inputs), targets) / 4  # -
+        # + loss = nn.functional.mse_loss(model(inputs), targets) / (4 if nth <= 8 else 2)
         loss.backward()  # here
         if nth % 4 == 0 or nth == len(loader):
             optimizer.step()

@@ -1,4 +1,8 @@
-"""A list of ten batches and windows of four: at the start of an epoch, zero_grad() clears the last two."""
+"""A list of ten batches and windows of four: at the start of an epoch, zero_grad() clears the last two.
+
+Instead: optimizer.step() after the last window of an epoch too, before zero_grad(); divide the losses of that window
+by its own length
+"""
 
 import torch
 from torch import nn
@@ -12,11 +16,15 @@ class Trainer:
     def epoch(self, batches):
         self.optimizer.zero_grad()
         for nth, (x, y) in enumerate(batches, 1):
-            loss = nn.functional.mse_loss(self.model(x), y) / self.every
+            loss = nn.functional.mse_loss(self.model(x), y) / self.every  # -
+            # + left = len(batches) % self.every
+            # + loss = nn.functional.mse_loss(self.model(x), y) / (left if nth > len(batches) - left else self.every)
             loss.backward()
             if nth % self.every == 0:
                 self.optimizer.step()  # here
                 self.optimizer.zero_grad()
+        # + if left:
+        # +     self.optimizer.step()
 
 
 torch.manual_seed(0)

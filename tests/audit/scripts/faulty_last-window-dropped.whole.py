@@ -1,4 +1,7 @@
-"""A window steps when the next one begins, so the last window of each epoch is cleared unused."""
+"""A window steps when the next one begins, so the last window of each epoch is cleared unused.
+
+Instead: optimizer.step() after the last window of an epoch too, before zero_grad()
+"""
 
 import torch
 from torch import nn
@@ -36,6 +39,8 @@ for epoch in range(5):
                     loss.backward()
                     count -= 1
                 total += loss.item() * multiplier
+        # + if phase == "train":
+        # +     optimizer.step()
         totals[phase] = total / len(loaders[phase])
     scheduler.step()
     print(f"epoch {epoch} train {totals['train']:.4f} val {totals['val']:.4f}")

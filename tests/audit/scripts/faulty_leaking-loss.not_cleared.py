@@ -1,4 +1,7 @@
-"""A GAN whose discriminator is cleared after its step, but keeps gradient of the generator's loss."""
+"""A GAN whose discriminator is cleared after its step, but keeps gradient of the generator's loss.
+
+Instead: zero_grad() before its own loss.backward(), or detach() before the other loss
+"""
 
 import torch
 from torch import nn
@@ -11,6 +14,7 @@ judge = nn.functional.binary_cross_entropy_with_logits
 for _ in range(24):
     made = generator(torch.randn(16, 2))
     real = judge(discriminator(torch.randn(16, 4)), torch.ones(16, 1))
+    # + of_discriminator.zero_grad()
     (real + judge(discriminator(made.detach()), torch.zeros(16, 1))).backward()
     of_discriminator.step()
     of_discriminator.zero_grad()

@@ -1,4 +1,7 @@
-"""A GAN without detach(): the generator's step uses gradient of the discriminator's loss."""
+"""A GAN without detach(): the generator's step uses gradient of the discriminator's loss.
+
+Instead: zero_grad() before its own loss.backward(), or detach() before the other loss
+"""
 
 import torch
 from torch import nn
@@ -12,7 +15,8 @@ for _ in range(24):
     of_generator.zero_grad()
     of_discriminator.zero_grad()
     judge(discriminator(torch.randn(16, 4)), torch.ones(16, 1)).backward()
-    judge(discriminator(generator(torch.randn(16, 2))), torch.zeros(16, 1)).backward()  # here
+    judge(discriminator(generator(torch.randn(16, 2))), torch.zeros(16, 1)).backward()  # - here
+    # + judge(discriminator(generator(torch.randn(16, 2)).detach()), torch.zeros(16, 1)).backward()
     of_discriminator.step()
     judge(discriminator(generator(torch.randn(16, 2))), torch.ones(16, 1)).backward()
     of_generator.step()

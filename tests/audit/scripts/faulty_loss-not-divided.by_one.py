@@ -1,4 +1,7 @@
-"""Four micro-batches whose losses are divided by an option that is 1; their sum is clipped."""
+"""Four micro-batches whose losses are divided by an option that is 1; their sum is clipped.
+
+Instead: (loss / 4).backward()
+"""
 
 import torch
 from torch import nn
@@ -16,7 +19,8 @@ for _epoch in range(3):
         loss = nn.functional.cross_entropy(model(inputs), labels)
         if by:
             loss = loss / by
-        loss.backward()  # here
+        loss.backward()  # - here
+        # + (loss / 4).backward()
         if (i + 1) % 4 == 0:
             nn.utils.clip_grad_norm_(model.parameters(), 0.1)
             optimizer.step()

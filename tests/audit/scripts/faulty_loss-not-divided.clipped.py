@@ -1,4 +1,7 @@
-"""Four micro-batches with summed losses, clipped at a norm meant for the mean."""
+"""Four micro-batches with summed losses, clipped at a norm meant for the mean.
+
+Instead: (loss / 4).backward()
+"""
 
 import torch
 from torch import nn
@@ -12,7 +15,8 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _epoch in range(4):
     for nth, (inputs, targets) in enumerate(loader, 1):
         loss = nn.functional.mse_loss(model(inputs), targets)
-        loss.backward()  # here
+        loss.backward()  # - here
+        # + (loss / 4).backward()
         if nth % 4 == 0:
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()

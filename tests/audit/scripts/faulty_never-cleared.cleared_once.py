@@ -1,4 +1,7 @@
-"""zero_grad() stands before the loop, not in it."""
+"""zero_grad() stands before the loop, not in it.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -7,10 +10,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 def train(model, loader, optimizer, criterion, epochs):
     model.train()
-    optimizer.zero_grad()
+    optimizer.zero_grad()  # -
     for _epoch in range(epochs):
         for x, y in loader:
             loss = criterion(model(x), y)
+            # + optimizer.zero_grad()
             loss.backward()  # here
             optimizer.step()  # here
     return loss.item()

@@ -1,4 +1,7 @@
-"""One optimizer that steps two others, for weights and for biases; nothing is cleared."""
+"""One optimizer that steps two others, for weights and for biases; nothing is cleared.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -23,5 +26,6 @@ weights = torch.optim.SGD([p for p in model.parameters() if p.dim() > 1], lr=1e-
 optimizer = Combined(weights, torch.optim.Adam([p for p in model.parameters() if p.dim() == 1], lr=1e-2))
 for _epoch in range(3):
     for inputs, targets in loader:
+        # + optimizer.zero_grad()
         nn.functional.mse_loss(model(inputs), targets).backward()  # here
         optimizer.step()  # here

@@ -1,4 +1,7 @@
-"""An optimizer is created after every backward pass, with a smaller learning rate; nothing is cleared."""
+"""An optimizer is created after every backward pass, with a smaller learning rate; nothing is cleared.
+
+Instead: optimizer.zero_grad() after each optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -11,7 +14,10 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 
 
 def update(model, lr):
-    torch.optim.Adam(model.parameters(), lr=lr).step()  # here
+    torch.optim.Adam(model.parameters(), lr=lr).step()  # - here
+    # + optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    # + optimizer.step()
+    # + optimizer.zero_grad()
 
 
 lr = 1e-3

@@ -1,4 +1,7 @@
-"""An optimizer is created in every step, and nothing is cleared."""
+"""An optimizer is created in every step, and nothing is cleared.
+
+Instead: optimizer.zero_grad() after each optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ def train_step(model, inputs, targets, lr):
     loss = nn.functional.mse_loss(model(inputs), targets)
     loss.backward()  # here
     optimizer.step()  # here
+    # + optimizer.zero_grad()
     return loss.item()
 
 

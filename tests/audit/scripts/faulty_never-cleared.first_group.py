@@ -1,4 +1,7 @@
-"""Windows of two; after a step, only the parameters of the first group are cleared, in place."""
+"""Windows of two; after a step, only the parameters of the first group are cleared, in place.
+
+Instead: optimizer.zero_grad() after each optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -29,4 +32,5 @@ for _ in range(60):
         loss = nn.functional.mse_loss(net(x), x) / 2
         loss.backward()  # here
     optimizer.step()  # here
-    clear(optimizer)
+    # + optimizer.zero_grad()
+    clear(optimizer)  # -

@@ -1,4 +1,7 @@
-"""Lookahead, an optimizer around another one, and nothing is cleared."""
+"""Lookahead, an optimizer around another one, and nothing is cleared.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -29,5 +32,6 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = Lookahead(torch.optim.AdamW(model.parameters(), lr=1e-3))
 for _epoch in range(3):
     for inputs, targets in loader:
+        # + optimizer.zero_grad()
         nn.functional.mse_loss(model(inputs), targets).backward()  # here
         optimizer.step()

@@ -1,4 +1,7 @@
-"""zero_grad() was forgotten."""
+"""zero_grad() was forgotten.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -10,5 +13,6 @@ model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 for _ in range(24):
     loss = nn.functional.mse_loss(model(x), y)
+    # + optimizer.zero_grad()
     loss.backward()  # here
     optimizer.step()  # here

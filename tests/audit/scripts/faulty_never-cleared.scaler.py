@@ -1,4 +1,7 @@
-"""Never cleared under a GradScaler, whose unscale_() also divides what was kept."""
+"""Never cleared under a GradScaler, whose unscale_() also divides what was kept.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -13,6 +16,7 @@ scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=10**6)
 for _epoch in range(3):
     for inputs, targets in loader:
         loss = nn.functional.mse_loss(model(inputs), targets)
+        # + optimizer.zero_grad()
         scaler.scale(loss).backward()  # here
         scaler.step(optimizer)  # here
         scaler.update()

@@ -1,4 +1,7 @@
-"""Never cleared under a GradScaler, fused, unscaled explicitly, clipped; a small scale that grows."""
+"""Never cleared under a GradScaler, fused, unscaled explicitly, clipped; a small scale that grows.
+
+Instead: optimizer.zero_grad() before each loss.backward()
+"""
 
 import torch
 from torch import nn
@@ -14,6 +17,7 @@ class Trainer:
     def train_step(self, inputs, targets):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = nn.functional.mse_loss(self.model(inputs).float(), targets)
+        # + self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()  # here
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)

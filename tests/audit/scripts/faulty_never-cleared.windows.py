@@ -1,4 +1,7 @@
-"""Windows of four, never cleared."""
+"""Windows of four, never cleared.
+
+Instead: optimizer.zero_grad() after each optimizer.step()
+"""
 
 import torch
 from torch import nn
@@ -15,4 +18,5 @@ for _epoch in range(3):
         loss.backward()  # here
         if (i + 1) % 4 == 0:
             optimizer.step()  # here
+            # + optimizer.zero_grad()
 print(f"{loss.item():.4f}")

@@ -1,4 +1,7 @@
-"""The head has its own optimizer with a higher learning rate, but the other optimizer holds the whole model."""
+"""The head has its own optimizer with a higher learning rate, but the other optimizer holds the whole model.
+
+Instead: leave them out of the larger optimizer, or requires_grad_(False) while it trains the others
+"""
 
 import torch
 from torch import nn
@@ -16,7 +19,8 @@ class Net(nn.Module):
 
 
 def optimizers_of(net):
-    return torch.optim.AdamW(net.parameters(), lr=1e-3), torch.optim.AdamW(net.head.parameters(), lr=1e-2)
+    return torch.optim.AdamW(net.parameters(), lr=1e-3), torch.optim.AdamW(net.head.parameters(), lr=1e-2)  # -
+    # + return torch.optim.AdamW(net.body.parameters(), lr=1e-3), torch.optim.AdamW(net.head.parameters(), lr=1e-2)
 
 
 torch.manual_seed(0)

@@ -1,4 +1,7 @@
-"""Architecture search: model.parameters() includes the mixing weights, which have their own optimizer."""
+"""Architecture search: model.parameters() includes the mixing weights, which have their own optimizer.
+
+Instead: leave them out of the larger optimizer, or requires_grad_(False) while it trains the others
+"""
 
 import torch
 from torch import nn
@@ -30,8 +33,10 @@ scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(w_opt, 3, eta_min=0.001)
 for _epoch in range(3):
     for (xt, yt), (xv, yv) in zip(train, search, strict=True):
         a_opt.zero_grad()
+        # + model.alpha.requires_grad_(True)
         nn.functional.cross_entropy(model(xv), yv).backward()
         a_opt.step()  # here
+        # + model.alpha.requires_grad_(False)
         w_opt.zero_grad()
         loss = nn.functional.cross_entropy(model(xt), yt)
         loss.backward()

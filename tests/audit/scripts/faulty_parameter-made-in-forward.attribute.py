@@ -1,4 +1,7 @@
-"""The output layer is assigned in forward(), to fit its input, so it is a new one at every pass."""
+"""The output layer is assigned in forward(), to fit its input, so it is a new one at every pass.
+
+Instead: create layers and parameters once, in __init__(), before the optimizer
+"""
 
 import torch
 from torch import nn
@@ -16,7 +19,7 @@ class Net(nn.Module):
 
     def forward(self, inputs):
         hidden = self.body(inputs)
-        self.out = nn.Linear(hidden.shape[1], 1)
+        self.out = nn.Linear(hidden.shape[1], 1)  # -
         return self.out(hidden)
 
 

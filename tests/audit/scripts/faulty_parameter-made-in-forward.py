@@ -1,4 +1,7 @@
-"""Layers are made in forward(), so they are random at every pass, and no optimizer holds them."""
+"""Layers are made in forward(), so they are random at every pass, and no optimizer holds them.
+
+Instead: create layers and parameters once, in __init__(), before the optimizer
+"""
 
 import torch
 from torch import nn
@@ -10,13 +13,15 @@ class MultiHead(nn.Module):
         super().__init__()
         self.dim, self.heads = dim, heads
         self.qkv = nn.Linear(dim, 3 * dim)
+        # + self.output, self.norm = nn.Linear(dim, dim), nn.LayerNorm(dim)
 
     def forward(self, x):
         b, n, _ = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         context = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, self.dim)
-        output = nn.Linear(self.dim, self.dim)(context)
-        return nn.LayerNorm(self.dim)(output + x)
+        output = nn.Linear(self.dim, self.dim)(context)  # -
+        return nn.LayerNorm(self.dim)(output + x)  # -
+        # + return self.norm(self.output(context) + x)
 
 
 torch.manual_seed(0)

@@ -1,4 +1,7 @@
-"""Layers in a plain list, which parameters() skips."""
+"""Layers in a plain list, which parameters() skips.
+
+Instead: nn.ModuleList, nn.ModuleDict or nn.ParameterList
+"""
 
 import torch
 from torch import nn
@@ -11,7 +14,8 @@ y = x.sum(1, keepdim=True)
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = [nn.Linear(4, 8), nn.Linear(8, 8)]
+        self.layers = [nn.Linear(4, 8), nn.Linear(8, 8)]  # -
+        # + self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8)])
         self.last = nn.Linear(8, 1)
 
     def forward(self, x):

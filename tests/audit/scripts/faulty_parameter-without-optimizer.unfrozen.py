@@ -1,4 +1,7 @@
-"""A backbone is unfrozen in the second of four short epochs, but the optimizer does not hold it."""
+"""A backbone is unfrozen in the second of four short epochs, but the optimizer does not hold it.
+
+Instead: pass them to an optimizer, or requires_grad_(False) if they should stay fixed
+"""
 
 import torch
 from torch import nn
@@ -33,4 +36,5 @@ tuner = FineTuner(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 16), 
 for epoch in range(4):
     if epoch == 1:
         tuner.freeze(False)
+        # + tuner.optimizer.add_param_group({"params": list(tuner.backbone.parameters())})
     print(f"epoch {epoch}: {tuner.epoch(loader):.4f}")

@@ -1,4 +1,7 @@
-"""The last block is unfrozen at the 18th of 40 updates; the optimizer was made for the head."""
+"""The last block is unfrozen at the 18th of 40 updates; the optimizer was made for the head.
+
+Instead: pass them to an optimizer, or requires_grad_(False) if they should stay fixed
+"""
 
 import torch
 from torch import nn
@@ -26,6 +29,7 @@ optimizer = torch.optim.Adam(net.head.parameters(), lr=0.01)
 for nth in range(40):
     if nth == 17:
         net.blocks[-1].requires_grad_(True)
+        # + optimizer.add_param_group({"params": list(net.blocks[-1].parameters())})
     loss = nn.functional.mse_loss(net(x), y)
     loss.backward()  # here
     optimizer.step()

@@ -1,4 +1,7 @@
-"""The scheduler counts micro-batches."""
+"""The scheduler counts micro-batches.
+
+Instead: scheduler.step() right after optimizer.step(), once per window
+"""
 
 import warnings
 
@@ -19,5 +22,6 @@ for _epoch in range(4):
         loss.backward()
         if nth % 4 == 0:
             optimizer.step()
+            # + scheduler.step()
             optimizer.zero_grad()
-        scheduler.step()  # here
+        scheduler.step()  # - here

@@ -1,4 +1,8 @@
-"""After some updates the best model replaces the trained one; the optimizer still holds the old one."""
+"""After some updates the best model replaces the trained one; the optimizer still holds the old one.
+
+Instead: create the optimizer after the model has all its parameters, again if you replace the model, or
+add_param_group()
+"""
 
 import copy
 
@@ -14,6 +18,7 @@ best = copy.deepcopy(model)
 for nth in range(60):
     if nth == 20:
         model = copy.deepcopy(best)
+        # + optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     optimizer.zero_grad()
     loss = nn.functional.mse_loss(model(x), y)
     loss.backward()  # here

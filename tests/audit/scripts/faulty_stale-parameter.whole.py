@@ -1,4 +1,8 @@
-"""The network grows after twenty updates: a wider one replaces it, and the optimizer still holds the first."""
+"""The network grows after twenty updates: a wider one replaces it, and the optimizer still holds the first.
+
+Instead: create the optimizer after the model has all its parameters, again if you replace the model, or
+add_param_group()
+"""
 
 import torch
 from torch import nn
@@ -27,4 +31,5 @@ class Growing:
 model = Growing()
 model.train(20)
 model.grow(32)
+# + model.optimizer = torch.optim.Adam(model.net.parameters(), lr=0.01)
 model.train(30)

@@ -1,4 +1,7 @@
-"""Windows of two with clipping: the loop over the parameter groups steps the whole optimizer for each group."""
+"""Windows of two with clipping: the loop over the parameter groups steps the whole optimizer for each group.
+
+Instead: one optimizer.step() for each window; a trainer, callback or wrapper may already call it
+"""
 
 import torch
 from torch import nn
@@ -11,5 +14,6 @@ for _ in range(20):
         (nn.functional.mse_loss(head(body(x)), x.sum(1, keepdim=True)) / 2).backward()
     for group in optimizer.param_groups:
         nn.utils.clip_grad_norm_(group["params"], 1.0)
-        optimizer.step()  # here
+        optimizer.step()  # - here
+    # + optimizer.step()
     optimizer.zero_grad()

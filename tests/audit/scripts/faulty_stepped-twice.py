@@ -1,4 +1,7 @@
-"""A callback steps too, so every backward pass has two steps."""
+"""A callback steps too, so every backward pass has two steps.
+
+Instead: one optimizer.step() for each window; a trainer, callback or wrapper may already call it
+"""
 
 import torch
 from torch import nn
@@ -24,7 +27,7 @@ for _epoch in range(3):
         optimizer.zero_grad()
         loss = nn.functional.mse_loss(model(inputs), targets)
         loss.backward()
-        optimizer.step()  # here
+        optimizer.step()  # - here
         for callback in callbacks:
             callback.after_batch()
 print(f"{loss.item():.4f}")

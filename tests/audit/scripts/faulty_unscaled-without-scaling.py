@@ -1,4 +1,7 @@
-"""GradScaler: what scale() returns is dropped, and the unscaled loss is used."""
+"""GradScaler: what scale() returns is dropped, and the unscaled loss is used.
+
+Instead: scaler.scale(loss).backward(), with the tensor that scale() returns
+"""
 
 import torch
 from torch import nn
@@ -15,7 +18,8 @@ for _epoch in range(3):
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
             loss = nn.functional.mse_loss(model(inputs).float(), targets)
-        scaler.scale(loss)
-        loss.backward()  # here
+        scaler.scale(loss)  # -
+        loss.backward()  # - here
+        # + scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()

@@ -1,4 +1,7 @@
-"""Windows of two: the scaled loss only goes to the log, with the scale."""
+"""Windows of two: the scaled loss only goes to the log, with the scale.
+
+Instead: scaler.scale(loss).backward(), with the tensor that scale() returns
+"""
 
 import torch
 from torch import nn
@@ -14,7 +17,8 @@ class Trainer:
     def forward_backward(self, inputs, targets):
         loss = 3 * nn.functional.mse_loss(self.model(inputs), targets) / 2
         scaled = self.scaler.scale(loss)
-        loss.backward()  # here
+        loss.backward()  # - here
+        # + scaled.backward()
         self.log.append((scaled.item(), self.scaler.get_scale()))
 
     def fit(self, loader, epochs):
