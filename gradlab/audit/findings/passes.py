@@ -70,7 +70,8 @@ def leaking_loss(history: History) -> Iterator[Finding]:
 def gradient_of_another_pass(history: History) -> Iterator[Finding]:
     """Find steps that also use the gradient of an attack, or of the first pass of sharpness-aware minimization.
 
-    The losses must be equal and whole: halves, or losses of different kinds, are added on purpose.
+    The losses must be equal and whole: halves, or losses of different kinds, are added on purpose. If one function
+    takes the pass of the attack and the one that trains, both may be meant to train, so this is only a note.
     """
     for each in history.trained():
         every = backwards_per_update(each) or 0
@@ -79,13 +80,15 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
             continue
         attacks, several = each.seen.other_passes, [one for one in each.measured if one.joins]
         if len(attacks) >= LEAST and all(one.left for one in attacks):
+            inline = all(one.inline for one in attacks)
             yield Finding(
                 "gradient-of-another-pass",
-                "warning",
+                "note" if inline else "warning",
                 attacks[0].update,
                 tuple(in_order(place for one in attacks for place in one.places)),
                 f"{each.name} also uses the gradient of another loss: that of a pass that asks for the gradient of an "
                 f"input, such as an attack ({counted_measured(attacks, attacks)})",
+                f"{'nothing, if you train on both losses; otherwise ' if inline else ''}"
                 "optimizer.zero_grad() after that pass, or torch.autograd.grad(loss, inputs) instead of it",
             )
         elif every == 2 and _moves_between(each, several):

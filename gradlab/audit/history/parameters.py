@@ -95,6 +95,7 @@ class OtherPasses(NamedTuple):
     update: int
     left: bool  # their gradient was still there at the step, which followed a pass without such an input
     places: tuple[Place, ...]  # their lines
+    inline: bool = False  # there is one, in the function that also takes the last pass
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.places import user_location
+from gradlab.audit.places import user_function, user_location
 from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
 from gradlab.audit.recording.passes import add_pass
 from gradlab.audit.recording.samples import is_finite_number
@@ -76,7 +76,7 @@ class LossGraphs:
         from torch import Tensor
 
         update = self._looked_at
-        place, mark = user_location(), None if nested else Mark()
+        place, function, mark = user_location(), user_function(), None if nested else Mark()
         roots = [loss] if isinstance(loss, Tensor) else [each for each in loss or () if isinstance(each, Tensor)]
         reached = reached_from(roots, f"gradlab.{id(self)}", mark)
         factor = None if reached.scaled or not reached.whole else factor_of_unscaled(roots, given=given)
@@ -91,7 +91,7 @@ class LossGraphs:
         asked = not reached.twice and any(self._unowned.is_input(each) for each in reached.leaves.values())
         for watched, ids in held:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
-            made = Pass(place, own if reached.whole else None, others, asked=asked, unscaled_factor=factor)
+            made = Pass(place, function, own if reached.whole else None, others, asked=asked, unscaled_factor=factor)
             add_pass(watched.window, own, made, nested=nested)
             watched.history.seen.asked += bool(own) and asked and not nested
             watched.checks.loss_reaches(watched.groups, reached.leaves)

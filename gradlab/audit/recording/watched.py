@@ -177,7 +177,8 @@ class WatchedOptimizer:
         if (probe := self._probes.first(groups)) is not None:
             weights = sample(probe)
             if measurement and self.accumulates:
-                measurement.weights_are(weights)
+                last = groups[-1]["params"]
+                measurement.weights_are(weights, sample(last[-1]) if last else None)
             if self.looks_for_waste:
                 self.window.weights_are(weights)
 
