@@ -121,6 +121,6 @@ def graph_kept(history: History) -> Iterator[Finding]:
             graphs.since,
             (place,),
             f"the graphs of all {graphs.alive} checked backward passes of this line were still alive up to "
-            f"{graphs.updates} updates later, so memory keeps growing",
+            f"{graphs.updates} updates later, so memory grows until you release them",
             "total += loss.item() or loss.detach(), also for outputs that you keep; hidden.detach() between windows",
         )
