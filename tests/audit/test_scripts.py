@@ -1,7 +1,8 @@
 """Faulty and correct scripts: the audit finds exactly their mistakes, and does not change what they compute.
 
 `faulty_ID.py` must give the finding ID at the lines marked `# here`, `noted_ID.py` a note, `right_*.py` nothing.
-`faulty_ID.MORE.py` is another script for the same finding. The docstring of a script says what it is.
+`faulty_ID.MORE.py` is another script for the same finding. The docstring of a script says what it is. A rule that is
+off by default is chosen for its own scripts, and all such rules are tried on the correct ones.
 
 python -m tests.audit.test_scripts        rewrites scripts/README.md, the table of all scripts
 """
@@ -23,13 +24,12 @@ import pytest
 import torch
 
 from gradlab import audit
-from gradlab.audit.findings import RULES
+from gradlab.audit import Report
+from gradlab.audit.findings import DEFAULT, RULES
 from tests.processes import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from gradlab.audit import Report
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "audit.md"
 TABLE = Path(__file__).with_name("scripts") / "README.md"
@@ -86,6 +86,9 @@ MODES: dict[str, list[str | None]] = {  # by optimizer
     "right_transformers": ["accumulate:2"],
     "right_unused": ["zero_grad"],
 }
+REPORTED = {  # by rules that are off by default
+    "right_never-cleared.created_each_step": {"state-thrown-away"},  # Adam is made in every step
+}
 PASSES = {"right_gan": [1, 2]}  # backward passes per update, by optimizer
 
 COUNTED = re.compile(
@@ -119,9 +122,11 @@ def run(name: str, *, watch: bool = True, sample: int | None = None) -> Run:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         stack.callback(os.chdir, Path.cwd())
         os.chdir(folder)
-        report = stack.enter_context(audit.watch(sample)) if watch else None
+        watched = stack.enter_context(audit.watch(sample)) if watch else None
         left = runpy.run_path(str(SCRIPTS[name]))
     own = {key: each for key, each in left.items() if key[:2] != "__"}
+    chosen = DEFAULT | ({wanted} if (wanted := finding_of(name)) else set())
+    report = Report(watched.history, chosen) if watched else None
     return Run(report, [*tensors_in(own), torch.get_rng_state()])
 
 
@@ -184,6 +189,11 @@ def test_what_is_claimed_of_a_script(name: str) -> None:
     reports = [each.report for each in (by_default, at_each) if each.report is not None]
     assert [report.history.faults for report in reports] == [[], []]
     assert [found(report, name) for report in reports] == [expected(name)] * 2
+
+    if name in RIGHT:
+        off = RULES.keys() - DEFAULT
+        asked = [{each.id for each in Report(report.history, off).findings} for report in reports]
+        assert asked == [REPORTED.get(name, set())] * 2
 
     # Each message says how often the finding was seen.
     assert [each.message for each in reports[0].findings if not COUNTED.search(each.message)] == []

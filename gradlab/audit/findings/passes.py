@@ -1,4 +1,4 @@
-"""Rules on backward passes: closures, losses of other optimizers, and graphs kept alive."""
+"""Rules on backward passes: closures, losses of other optimizers, terms without a graph, and graphs kept alive."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
+
+VARIES = 1e-4  # of the loss: a difference between values of a term that rounding does not explain
 
 
 def _in_closure(trace: str) -> bool:
@@ -108,6 +110,25 @@ def _moves_between(history: OptimizerHistory, several: list[MeasuredUpdate]) -> 
     shown = [one for one in several if one.away and all_is_left(one.joins)]
     quiet = not any({"o", "L", "k"} & set(trace) for trace, _ in history.traces())
     return quiet and len(shown) >= LEAST and len(shown) >= len(several) - 1
+
+
+def term_without_graph(history: History) -> Iterator[Finding]:
+    """Find losses to which something is added that changes from update to update, but has no gradient."""
+    for place, term in history.constant_terms.items():
+        if term.without or len(term.values) < LEAST:
+            continue
+        low, high = min(term.values), max(term.values)
+        if not high - low > VARIES * term.largest:  # a number, perhaps 0
+            continue
+        yield Finding(
+            "term-without-graph",
+            "warning",
+            term.since,
+            (place,),
+            f"a term of the loss has no graph, so it does not train: between {low:.3g} and {high:.3g} "
+            f"(at {len(term.values)} measured updates)",
+            "the term without detach(), .item(), .data or no_grad(); or log it apart from the loss",
+        )
 
 
 def graph_kept(history: History) -> Iterator[Finding]:

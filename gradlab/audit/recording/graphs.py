@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.places import user_function, user_location
+from gradlab.audit.recording.constant_terms import ConstantTerms
 from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
 from gradlab.audit.recording.passes import add_pass
 from gradlab.audit.recording.samples import is_finite_number
@@ -37,6 +38,7 @@ class LossGraphs:
         self._unowned = UnownedParameters(history, optimizers.namer)
         self._kept = KeptGraphs(history)
         self._short_lived = ShortLivedParameters(history)
+        self._terms = ConstantTerms(history)
         self._looked_at = 0  # the latest update with inspected graphs
         self._in_row = 0  # such updates since the last pause
         self._key = f"gradlab.{id(self)}"  # of marks
@@ -98,6 +100,8 @@ class LossGraphs:
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if nested:
             return
+        if reaching and place and not given:
+            self._terms.look(roots, place, update)
         if reaching:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)
             if place and reached.whole:

@@ -102,12 +102,12 @@ def _parameter(tensor: Tensor, holders: dict[int, _Held], attributes: dict[int, 
         root = held.by
         held = holders.get(id(root))
     if root is not None and id(root) not in attributes:
-        attributes[id(root)] = _network_name(root)
+        attributes[id(root)] = network_name(root)
     name = f"{'.'.join(reversed(names))} of {attributes[id(root)]}" if names else ""
     return Parameter(tuple(tensor.shape), None, name, unseen, training)
 
 
-def _network_name(network: nn.Module) -> str:
+def network_name(network: nn.Module) -> str:
     """Return the class of a network, and its attribute or global variable in the user's code, if any."""
     variable = ""
     for each in gc.get_referrers(network):

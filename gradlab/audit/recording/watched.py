@@ -12,6 +12,7 @@ from gradlab.audit.history.trace import Event, dropped_in
 from gradlab.audit.places import user_location
 from gradlab.audit.recording.measurement import UpdateMeasurement
 from gradlab.audit.recording.parameters import ParameterChecks
+from gradlab.audit.recording.restarts import RestartChecks
 from gradlab.audit.recording.samples import Probes, sample
 from gradlab.audit.recording.uncleared import UnclearedParameters
 from gradlab.audit.recording.window import Window
@@ -64,6 +65,7 @@ class WatchedOptimizer:
         self.window = Window(UpdateMeasurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
         self.uncleared = UnclearedParameters(history, namer)
+        self.restarts = RestartChecks(history)
         self.has_gradient = False  # when last checked
         self.step_depth = 0  # running calls of step, which may be nested
         self.step_without_gradient = False  # the running one
