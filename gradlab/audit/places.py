@@ -47,6 +47,14 @@ def user_location() -> Place | None:
     return None
 
 
+def user_function() -> Place | None:
+    """Return the first line of the function of the user's code that is running, or None if none is on the stack."""
+    for frame in _frames():
+        if is_user_code(frame.f_code.co_filename):
+            return Place(frame.f_code.co_filename, frame.f_code.co_firstlineno)
+    return None
+
+
 def is_asked_by_user(between: tuple[str, ...]) -> bool:
     """Say whether the user's code called us directly, or only through our files and files that end in `between`."""
     for frame in _frames():

@@ -31,3 +31,49 @@ for nth in range(1, {updates} + 1):
     losses += [loss] if {kept} else []
 """)
     assert bool(report.history.graphs) == found
+
+
+RETAINED = """
+w, other, kept = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2)), []
+optimizer, second = torch.optim.SGD([w], lr=0.01), torch.optim.SGD([other], lr=0.01)
+for nth in range(30):
+    features = (x @ other).tanh()
+    optimizer.zero_grad()
+    (x @ w - features).square().mean().backward(retain_graph=True)
+    optimizer.step()
+    kept.append(features.mean())
+second.zero_grad()
+{pass_at_the_end}
+second.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("pass_at_the_end", "found"),
+    [
+        ("sum(kept).backward()", False),
+        ("sum(kept).backward(retain_graph=True)", True),  # they stay alive
+        ("sum(kept[:3]).backward()", True),  # it needs only a few of them
+        ("kept[0].detach().mul(other).sum().backward()", True),
+        ("(other * 2).sum().backward()", True),
+    ],
+)
+def test_retained_graphs_of_a_later_pass_are_not_kept(pass_at_the_end: str, found: bool) -> None:
+    assert bool(watch_cell(RETAINED.format(pass_at_the_end=pass_at_the_end)).history.graphs) == found
+
+
+@pytest.mark.parametrize(("epochs", "updates", "found"), [(1, 20, True), (2, 30, False), (2, 60, True)])
+def test_graphs_of_a_long_or_only_epoch_are_kept(epochs: int, updates: int, found: bool) -> None:
+    report = watch_cell(f"""
+w = nn.Parameter(torch.ones(2))
+optimizer = torch.optim.SGD([w], lr=0.01)
+for epoch in range({epochs}):
+    total = 0.0
+    for _ in range({updates}):
+        optimizer.zero_grad()
+        loss = (x @ w).square().mean()
+        loss.backward()
+        optimizer.step()
+        total += loss
+""")
+    assert bool(report.history.graphs) == found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -47,3 +48,20 @@ def test_a_network_in_an_object_is_named_by_its_attribute() -> None:
     alone = nn.Sequential(nn.Linear(2, 1))
     named = names.parameters_of([trainer.net.get_parameter("0.weight"), alone.get_parameter("0.bias")])
     assert [each.name for each in named] == ["0.weight of Trainer.net (Sequential)", "0.bias of Sequential"]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ({"__name__": "__main__"}, "0.bias of net (Sequential)"),  # a notebook
+        ({"__name__": "train", "__file__": "/home/me/train.py"}, "0.bias of net (Sequential)"),
+        ({"__name__": "torch.nn", "__file__": nn.__file__}, "0.bias of Sequential"),
+        ({"net_of": "a dict of networks"}, "0.bias of Sequential"),
+    ],
+)
+def test_a_network_in_a_global_variable_is_named_by_it(module: dict[str, object], name: str) -> None:
+    exec("from torch import nn\n_latest = net = nn.Sequential(nn.Linear(2, 1))\nsame = net", module)  # noqa: S102
+    net = module["net"]
+    assert isinstance(net, nn.Module)
+    (named,) = names.parameters_of([net.get_parameter("0.bias")])
+    assert named.name == name

@@ -15,6 +15,7 @@ from gradlab.audit.findings import (
     clearing,
     clipping,
     dividing,
+    modes,
     parameters,
     passes,
     scaling,
@@ -63,7 +64,13 @@ BY_DEFAULT: tuple[Rule, ...] = (
     passes.closure_without_clearing,
     passes.graph_kept,
 )
-ON_REQUEST: tuple[Rule, ...] = ()  # often meant so: only with --select
+ON_REQUEST: tuple[Rule, ...] = (  # often meant so: only with --select
+    scheduling.scheduler_too_long,
+    modes.requires_grad_of_module,
+    modes.trained_in_eval_mode,
+    passes.term_without_graph,
+    stepping.state_thrown_away,
+)
 
 
 def _by_id(rules: Iterable[Rule]) -> dict[str, Rule]:

@@ -1,4 +1,4 @@
-"""Rules on backward passes: closures, losses of other optimizers, and graphs kept alive."""
+"""Rules on backward passes: closures, losses of other optimizers, terms without a graph, and graphs kept alive."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.history.history import History, MeasuredUpdate, OptimizerHistory
+
+VARIES = 1e-4  # of the loss: a difference between values of a term that rounding does not explain
 
 
 def _in_closure(trace: str) -> bool:
@@ -75,7 +77,8 @@ def leaking_loss(history: History) -> Iterator[Finding]:
 def gradient_of_another_pass(history: History) -> Iterator[Finding]:
     """Find steps that also use the gradient of an attack, or of the first pass of sharpness-aware minimization.
 
-    The losses must be equal and whole: halves, or losses of different kinds, are added on purpose.
+    The losses must be equal and whole: halves, or losses of different kinds, are added on purpose. If one function
+    takes the pass of the attack and the one that trains, both may be meant to train, so this is only a note.
     """
     for each in history.trained():
         every = backwards_per_update(each) or 0
@@ -84,13 +87,15 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
             continue
         attacks, several = each.seen.other_passes, [one for one in each.measured if one.joins]
         if len(attacks) >= LEAST and all(one.left for one in attacks):
+            inline = all(one.inline for one in attacks)
             yield Finding(
                 "gradient-of-another-pass",
-                "warning",
+                "note" if inline else "warning",
                 attacks[0].update,
                 tuple(in_order(place for one in attacks for place in one.places)),
                 f"{each.name} also uses the gradient of another loss: that of a pass that asks for the gradient of an "
                 f"input, such as an attack ({counted_measured(attacks, attacks)})",
+                f"{'nothing, if you train on both losses; otherwise ' if inline else ''}"
                 "torch.autograd.grad(loss, inputs) instead of that pass; or optimizer.zero_grad() after it, if the "
                 "loop accumulates nothing",
             )
@@ -113,6 +118,25 @@ def _moves_between(history: OptimizerHistory, several: list[MeasuredUpdate]) -> 
     return quiet and len(shown) >= LEAST and len(shown) >= len(several) - 1
 
 
+def term_without_graph(history: History) -> Iterator[Finding]:
+    """Find losses to which something is added that changes from update to update, but has no gradient."""
+    for place, term in history.constant_terms.items():
+        if term.without or len(term.values) < LEAST:
+            continue
+        low, high = min(term.values), max(term.values)
+        if not high - low > VARIES * term.largest:  # a number, perhaps 0
+            continue
+        yield Finding(
+            "term-without-graph",
+            "warning",
+            term.since,
+            (place,),
+            f"a term of the loss has no graph, so it does not train: between {low:.3g} and {high:.3g} "
+            f"(at {len(term.values)} measured updates)",
+            "the term without detach(), .item(), .data or no_grad(); or log it apart from the loss",
+        )
+
+
 def graph_kept(history: History) -> Iterator[Finding]:
     """Find lines whose graphs stay alive for many updates, in growing numbers."""
     for place, graphs in history.graphs.items():
@@ -124,6 +148,6 @@ def graph_kept(history: History) -> Iterator[Finding]:
             graphs.since,
             (place,),
             f"the graphs of all {graphs.alive} checked backward passes of this line were still alive up to "
-            f"{graphs.updates} updates later, so memory keeps growing",
+            f"{graphs.updates} updates later, so memory grows until you release them",
             "total += loss.item() or loss.detach(), also for outputs that you keep; hidden.detach() between windows",
         )

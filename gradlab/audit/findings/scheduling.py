@@ -1,4 +1,4 @@
-"""Rules on steps of learning-rate schedulers."""
+"""Rules on learning-rate schedulers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import re
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import Finding, nearly_always
+from gradlab.audit.history.history import in_order
 from gradlab.audit.history.trace import last_try, only
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.audit.history.history import History
 
+LEAST_UPDATES = 8  # before a scheduler counts as too long
 EACH = re.compile(r"s?(?:Bs)+Bs?")
 
 
@@ -38,4 +41,24 @@ def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
                 f"{each.name}: the scheduler steps at every backward pass, several times per update "
                 f"({found.shown} for which it steps)",
                 "scheduler.step() right after optimizer.step(), once per window",
+            )
+
+
+def scheduler_too_long(history: History) -> Iterator[Finding]:
+    """Find schedulers that took at most half of the steps that they are made for."""
+    for each in history.trained():
+        for one in each.seen.schedules if each.updates >= LEAST_UPDATES else ():
+            if not 0 < 2 * one.steps <= one.total:
+                continue
+            rarely = 2 * one.steps <= each.updates
+            yield Finding(
+                "scheduler-too-long",
+                "warning",
+                1,
+                tuple(in_order([one.place] if one.place else [])),
+                f"{each.name}: {one.kind} is made for {counted(one.total, 'step')}, but took {one.steps:,} in "
+                f"{each.updates:,} updates",
+                "scheduler.step() after each optimizer.step(), or the number of its own steps, such as epochs"
+                if rarely
+                else "the number of optimizer steps, such as epochs * len(loader) // N with N micro-batches",
             )

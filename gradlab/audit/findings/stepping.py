@@ -1,4 +1,4 @@
-"""Rules on steps: several along one gradient."""
+"""Rules on steps: several along one gradient, and optimizers that begin without their state."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab.audit.findings.finding import LEAST, Finding, count, counted_measured, measured_of
 from gradlab.audit.history.keep import ALIKE, passes_of
 from gradlab.audit.history.trace import BACKWARDS
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,4 +42,23 @@ def stepped_twice(history: History) -> Iterator[Finding]:
             f"{each.name}: {found.updates} of {each.updates} steps follow no backward pass and use the gradient of "
             f"the step before again; only {passes_of(each)} passes came ({counted_measured(seen, seen)})",
             "one optimizer.step() for each window; a trainer, callback or wrapper may already call it",
+        )
+
+
+def state_thrown_away(history: History) -> Iterator[Finding]:
+    """Find optimizers that are created again with the same parameters, so that their state begins from zero."""
+    for each in history.trained():
+        seen = each.seen.restarts
+        if not seen.holds_state or seen.empty < LEAST or seen.filled:
+            continue
+        every = each.updates / each.created
+        yield Finding(
+            "state-thrown-away",
+            "warning",
+            seen.since,
+            tuple(each.places_of("S")),
+            f"{each.name} was created {each.created} times for the same parameters, about every "
+            f"{counted(round(every), 'update')}, and each time the state of the last one was lost (seen "
+            f"{counted(seen.empty, 'time')})",
+            "one optimizer for the whole training; change the learning rate in optimizer.param_groups",
         )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from gradlab.audit.history.parameters import Parameter
+    from gradlab.audit.history.setup import ConstantTerm, IgnoredFlag
     from gradlab.audit.places import Place
 
 MOST_STRETCHES = 20_000  # per optimizer; beyond, the last one grows
@@ -201,6 +202,8 @@ class History:
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # kept alive, by line of the backward pass
     overlaps: list[Overlap] = field(default_factory=list)  # parameters in two optimizers
     clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
+    ignored_flags: list[IgnoredFlag] = field(default_factory=list)
+    constant_terms: dict[Place, ConstantTerm] = field(default_factory=dict)  # by line of the backward pass
 
     @property
     def updates(self) -> int:

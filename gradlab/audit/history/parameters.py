@@ -1,11 +1,14 @@
-"""The part of the history on single parameters and graphs: plain data."""
+"""The part of the history on single parameters and graphs, and on what surrounds an optimizer: plain data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab.audit.history.setup import Restarts
+
 if TYPE_CHECKING:
+    from gradlab.audit.history.setup import EvalMode, Schedule
     from gradlab.audit.places import Place
 
 
@@ -95,6 +98,7 @@ class OtherPasses(NamedTuple):
     update: int
     left: bool  # their gradient was still there at the step, which followed a pass without such an input
     places: tuple[Place, ...]  # their lines
+    inline: bool = False  # there is one, in the function that also takes the last pass
 
 
 @dataclass(slots=True)
@@ -110,7 +114,7 @@ class Graphs:
 
 @dataclass(slots=True)
 class Parameters:
-    """What rules report on the parameters of one optimizer."""
+    """What rules report on the parameters of one optimizer, and on what surrounds it."""
 
     silent: dict[tuple[int, int], Parameter] = field(default_factory=dict)  # no gradient yet; by group and index
     asking: int = 0  # parameters that required gradient when those were reported
@@ -123,4 +127,7 @@ class Parameters:
     asked: int = 0  # backward passes that also reached an input that asks for gradient
     apart: int = 0  # windows whose passes reach different parameters: disjoint, or the same sets every time
     together: int = 0  # all other windows with several passes
+    schedules: list[Schedule] = field(default_factory=list)
+    eval_mode: EvalMode | None = None
+    restarts: Restarts = field(default_factory=Restarts)
     losses: int = 0  # losses per window in `apart`: distinct sets, or all passes if sets repeat unevenly

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from gradlab.audit.hooks import backward, clearing, clipping, epochs, scaling, scheduling, steps
+from gradlab.audit.hooks import backward, clearing, clipping, epochs, modules, scaling, scheduling, steps
 from gradlab.audit.hooks.import_callback import call_when_imported
 from gradlab.audit.hooks.patching import Patches
 
@@ -26,6 +26,7 @@ HOOKS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
     scaling.install,
     scheduling.install,
     epochs.install,
+    modules.install,
 )
 NEEDED = (backward.install, steps.install)  # without them, other records would be misleading
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from gradlab.audit.history.trace import Event
-
 if TYPE_CHECKING:
     from gradlab.audit.hooks.patching import Patches
     from gradlab.audit.recording.recorder import Recorder
@@ -21,7 +19,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         optimizer = getattr(args[0], "optimizer", None)
         if caller != "_initial_step" and optimizer is not None:
             for recorder in recorders:
-                recorder.happened(Event.SCHEDULED, optimizer)
+                recorder.scheduled(args[0], optimizer)
 
     for kind in vars(lr_scheduler).values():
         if isinstance(kind, type) and issubclass(kind, lr_scheduler.LRScheduler):

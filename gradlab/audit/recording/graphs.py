@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.places import user_location
+from gradlab.audit.places import user_function, user_location
+from gradlab.audit.recording.constant_terms import ConstantTerms
 from gradlab.audit.recording.kept_graphs import KeptGraphs, Mark
 from gradlab.audit.recording.passes import add_pass
 from gradlab.audit.recording.samples import is_finite_number
@@ -37,8 +38,10 @@ class LossGraphs:
         self._unowned = UnownedParameters(history, optimizers.namer)
         self._kept = KeptGraphs(history)
         self._short_lived = ShortLivedParameters(history)
+        self._terms = ConstantTerms(history)
         self._looked_at = 0  # the latest update with inspected graphs
         self._in_row = 0  # such updates since the last pause
+        self._key = f"gradlab.{id(self)}"  # of marks
 
     def are_due(self) -> bool:
         """Say whether to inspect graphs for the next update: this is slow, and a few in a row are enough."""
@@ -57,28 +60,28 @@ class LossGraphs:
         inputs = kwargs.get("inputs") if kwargs or len(args) < 6 else args[5]
         if inputs is not None:  # the pass reaches only these
             return
+        loss = args[0] if args else kwargs.get("tensors")
+        retains = any(args[2:4]) or bool(kwargs.get("retain_graph") or kwargs.get("create_graph"))
         if not nested:
             self._kept.note_alive()
-        loss = args[0] if args else kwargs.get("tensors")
+        if self._kept.retained and not (nested or retains):
+            self._kept.note_use(_roots(loss), self._key)
         finite = is_finite_number(loss)
         for each in self._optimizers if not nested else ():
             if each.window.measurement:
                 each.checks.loss_is(each.groups, finite=finite, graph_read=due, first="B" not in each.window.letters)
         if due:
             given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
-            self._look_at_graph(loss, nested=nested, given=given is not None)
+            self._look_at_graph(loss, nested=nested, given=given is not None, retains=retains)
 
     def close(self) -> None:
         """Report graphs that were alive until the end."""
         self._kept.close()
 
-    def _look_at_graph(self, loss: Any, *, nested: bool, given: bool) -> None:
-        from torch import Tensor
-
-        update = self._looked_at
-        place, mark = user_location(), None if nested else Mark()
-        roots = [loss] if isinstance(loss, Tensor) else [each for each in loss or () if isinstance(each, Tensor)]
-        reached = reached_from(roots, f"gradlab.{id(self)}", mark)
+    def _look_at_graph(self, loss: Any, *, nested: bool, given: bool, retains: bool) -> None:
+        update, roots = self._looked_at, _roots(loss)
+        place, function, mark = user_location(), user_function(), None if nested else Mark()
+        reached = reached_from(roots, self._key, mark)
         factor = None if reached.scaled or not reached.whole else factor_of_unscaled(roots, given=given)
         held = []
         for watched in self._optimizers:
@@ -86,17 +89,19 @@ class LossGraphs:
             held.append((watched, frozenset(map(id, parameters))))
             self._unowned.add_owned(parameters)
         if place and mark:
-            self._kept.look(place, update, mark)
+            self._kept.look(place, update, mark, retains=retains)
         reaching = frozenset(id(watched) for watched, ids in held if not ids.isdisjoint(reached.leaves))
         asked = not reached.twice and any(self._unowned.is_input(each) for each in reached.leaves.values())
         for watched, ids in held:
             own, others = ids.intersection(reached.leaves), reaching - {id(watched)}
-            made = Pass(place, own if reached.whole else None, others, asked=asked, unscaled_factor=factor)
+            made = Pass(place, function, own if reached.whole else None, others, asked=asked, unscaled_factor=factor)
             add_pass(watched.window, own, made, nested=nested)
             watched.history.seen.asked += bool(own) and asked and not nested
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if nested:
             return
+        if reaching and place and not given:
+            self._terms.look(roots, place, update)
         if reaching:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)
             if place and reached.whole:
@@ -109,6 +114,13 @@ class LossGraphs:
 
     def _silent(self) -> list[Tensor]:
         return [p for each in self._optimizers for p in each.checks.silent_parameters(each.groups)]
+
+
+def _roots(loss: Any) -> list[Tensor]:
+    """Return the tensors that a backward pass begins at."""
+    from torch import Tensor
+
+    return [loss] if isinstance(loss, Tensor) else [each for each in loss or () if isinstance(each, Tensor)]
 
 
 class Reached(NamedTuple):

@@ -1,18 +1,20 @@
 """Graphs that stay alive for many updates after their backward pass.
 
 A marked graph has a mark in the `metadata` of its nodes. Only the nodes hold the mark, so it is deleted with the last
-of them.
+of them. Graphs that are retained for a later pass, which then uses all of them, are not kept by mistake.
 """
 
 from __future__ import annotations
 
 import gc
 import weakref
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.history.parameters import LOOKS, Graphs
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gradlab.audit.history.history import History
     from gradlab.audit.places import Place
 
@@ -20,6 +22,8 @@ SPAN = 40  # updates after which a living graph counts as kept
 SHORT_SPAN = 16  # the same if all graphs of a line are alive until the end
 MANY = 6  # kept graphs before they are reported
 MOST_MARKED = 256  # marked living graphs per line
+MOST_SEARCHES = 16  # of later passes for marks of earlier ones
+MOST_NODES = 20_000  # read per search
 
 
 class Mark:
@@ -43,9 +47,16 @@ class KeptGraphs:
         self._marked: dict[Place, list[_Marked]] = {}
         self._looks: dict[Place, list[int]] = {}  # updates with a marked graph
         self._unfreed: dict[Place, Graphs | None] = {}  # lines whose marked graphs are all alive so far
+        self.retained: set[Place] = set()  # lines with retain_graph=True
+        self._needed: set[Place] = set()  # lines whose graphs a later pass uses
+        self._searches = 0
 
-    def look(self, place: Place, update: int, mark: Mark) -> None:
+    def look(self, place: Place, update: int, mark: Mark, *, retains: bool) -> None:
         """Check which graphs of this line are alive, and add a new one."""
+        if place in self._needed:
+            return
+        if retains:
+            self.retained.add(place)
         if place not in self._marked:
             self._unfreed[place] = None
         marks, looks = _alive(self._marked.get(place, [])), self._looks.setdefault(place, [])
@@ -80,6 +91,21 @@ class KeptGraphs:
                 else:
                     self._unfreed[place] = Graphs(place, since, len(marks), update - since, LOOKS)
 
+    def note_use(self, roots: list[Tensor], key: str) -> None:
+        """Look in the graph of a pass that retains nothing for marks, under this key, of earlier retained graphs."""
+        waiting = {place: _alive(self._marked[place]) for place in self.retained if place in self._marked}
+        waiting = {place: marks for place, marks in waiting.items() if len(marks) >= MANY}
+        if not waiting or self._searches >= MOST_SEARCHES:
+            return
+        self._searches += 1
+        found = _marks_below(roots, key)
+        for place, marks in waiting.items():
+            if sum(each.mark() in found for each in marks) >= MANY:
+                self._needed.add(place)
+                self.retained.discard(place)
+                self._unfreed.pop(place, None)
+                self._history.graphs.pop(place, None)
+
     def close(self) -> None:
         """Report lines whose graphs were all alive until the last update of a short training."""
         last = self._history.updates - len(self._history.trained())
@@ -100,6 +126,19 @@ class KeptGraphs:
 
 def _alive(marks: list[_Marked]) -> list[_Marked]:
     return [each for each in marks if each.mark() is not None]
+
+
+def _marks_below(roots: list[Tensor], key: str) -> set[object]:
+    """Return the marks of the nodes below these roots."""
+    nodes: list[Any] = [each.grad_fn for each in roots if each.grad_fn is not None]
+    seen, marks = set(nodes), set[object]()
+    while nodes and len(seen) < MOST_NODES:
+        node = nodes.pop()
+        marks.add(node.metadata.get(key))
+        below = {each for each, _ in node.next_functions if each is not None} - seen
+        seen |= below
+        nodes += below
+    return marks - {None}
 
 
 def _is_growing(marks: list[_Marked], looks: list[int], update: int) -> bool:

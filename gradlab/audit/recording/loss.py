@@ -86,7 +86,7 @@ def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) 
     (one, _), (other, _) = inputs
     if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
         return NOTHING  # both operands depend on parameters
-    constant = _constant(node, "other" if other is None else "self")
+    constant = constant_of(node, "other" if other is None else "self")
     below = _below(one or other, left)
     if constant is None or constant == 0:
         return below._replace(base="", factor=0.0)
@@ -100,7 +100,7 @@ def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) 
     return below._replace(divisors=(constant, *below.divisors), factor=factor)
 
 
-def _constant(node: Any, which: str) -> float | None:
+def constant_of(node: Any, which: str) -> float | None:
     """Return the constant of a product or quotient; None if it is not one number or is slow to read."""
     packed = getattr(node, f"_raw_saved_{which}", None)
     if packed is None or getattr(packed, "unpack_hook", packed) is not None:

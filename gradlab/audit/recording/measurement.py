@@ -29,12 +29,19 @@ class UpdateMeasurement:
         self._kept: list[float | None] = []
         self._joins: list[float] = []
         self._weights = weights  # at the latest backward pass, at first after the last step
+        self._last_weights: Sample = None  # of the last parameter, at the latest backward pass
+        self._all_moved = False  # the last parameter changed, too, between two backward passes
         self._first_elsewhere = weights is None  # weights changed between the last step and the first backward pass
         self.moved = False  # weights changed between two backward passes
         self._single = False  # one pass so far, without gradient before it
 
-    def weights_are(self, weights: Sample) -> None:
-        """Record whether weights changed since the last backward pass of this window, or since the last step."""
+    def weights_are(self, weights: Sample, last: Sample) -> None:
+        """Record whether weights changed since the last backward pass of this window, or since the last step.
+
+        `last` is a sample of the last parameter. An attack on an embedding does not move it.
+        """
+        self._all_moved |= self._after is not None and last != self._last_weights
+        self._last_weights = last
         self._first_elsewhere |= self._after is None and weights != self._weights
         self.moved |= self._after is not None and self._weights is not None and weights != self._weights
         self._weights = weights
@@ -85,7 +92,7 @@ class UpdateMeasurement:
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         size = sa / aa if known else None
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
-        away = self.moved and not self._first_elsewhere
+        away = self.moved and self._all_moved and not self._first_elsewhere
         joins, changed = tuple(self._joins), size is not None and after != found
         noise = noise_in(found, self._passes) if changed and not probes.replaced else 0.0
         return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise, away=away)

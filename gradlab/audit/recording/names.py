@@ -102,20 +102,31 @@ def _parameter(tensor: Tensor, holders: dict[int, _Held], attributes: dict[int, 
         root = held.by
         held = holders.get(id(root))
     if root is not None and id(root) not in attributes:
-        attributes[id(root)] = _network_name(root)
+        attributes[id(root)] = network_name(root)
     name = f"{'.'.join(reversed(names))} of {attributes[id(root)]}" if names else ""
     return Parameter(tuple(tensor.shape), None, name, unseen, training)
 
 
-def _network_name(network: nn.Module) -> str:
-    """Return the class of a network; if an object of the user's code holds it, its attribute, too."""
+def network_name(network: nn.Module) -> str:
+    """Return the class of a network, and its attribute or global variable in the user's code, if any."""
+    variable = ""
     for each in gc.get_referrers(network):
+        if type(each) is dict and _is_of_user_module(each):
+            names = [name for name, value in each.items() if value is network and isinstance(name, str)]
+            variable = variable or next((name for name in names if not name.startswith("_")), "")
+            continue
         owners = gc.get_referrers(each) if type(each) is dict else [each]
         for owner in owners:
             for name, value in _attributes(owner).items():
                 if value is network and isinstance(name, str):
                     return f"{type(owner).__name__}.{name} ({type(network).__name__})"
-    return type(network).__name__
+    return f"{variable} ({type(network).__name__})" if variable else type(network).__name__
+
+
+def _is_of_user_module(variables: dict[Any, Any]) -> bool:
+    """Say whether these are the global variables of a module of the user's code, or of a notebook."""
+    file, name = variables.get("__file__"), variables.get("__name__")
+    return isinstance(name, str) and (is_user_code(file) if isinstance(file, str) else name == "__main__")
 
 
 def _attributes(owner: object) -> dict[str, Any]:

@@ -55,11 +55,18 @@ def _note_other_passes(watched: WatchedOptimizer, passes: list[Pass]) -> None:
     own = passes[-backwards_in(letters) :]
     if len(own) != backwards_in(letters) or len(joins) < len(own) - 1:
         return  # some passes were not recorded
+    joins = joins[len(joins) - len(own) + 1 :]
+    cleared = max((nth for nth, each in enumerate(joins, 1) if each <= ALIKE), default=0)
+    if cleared < len(own) - 1:  # passes before the last clearing, such as an attack in an evaluation, don't count
+        own, joins = own[cleared:], joins[cleared:]
     *earlier, last = own
     other = [each for each in earlier if each.asked and each.place != last.place]
+    if not other and not any(each.asked for each in own):
+        return
     kept = not last.asked and all(each >= 1 - ALIKE for each in joins) and "o" not in letters
     lines = tuple(sorted({each.place for each in other if each.place}))
-    history.seen.other_passes.append(OtherPasses(history.updates, kept and bool(other), lines))
+    inline = len(other) == 1 and other[0].function == last.function
+    history.seen.other_passes.append(OtherPasses(history.updates, kept and bool(other), lines, inline))
 
 
 def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:

@@ -18,10 +18,12 @@ from gradlab.audit.places import passes_under_way, steps_under_way
 from gradlab.audit.recording.clipping import add_clip
 from gradlab.audit.recording.graphs import LossGraphs
 from gradlab.audit.recording.loss import loss_of_pass
+from gradlab.audit.recording.modes import EvalModes, ignored_flags
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
 from gradlab.audit.recording.overlaps import Overlaps
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
 from gradlab.audit.recording.scaling import add_scaling, mark_scaled
+from gradlab.audit.recording.schedules import Schedules
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
 from gradlab.audit.recording.watched import PassStart
 from gradlab.audit.recording.wrappers import are_related, note_wrapper
@@ -93,6 +95,8 @@ class Recorder:
         self._optimizers = WatchedOptimizers(self.history)
         self._graphs = LossGraphs(self.history, self._optimizers)
         self._overlaps = Overlaps(self.history, self._optimizers.namer)
+        self._schedules = Schedules()
+        self._modes = EvalModes()
         self._loss: Loss | None = None  # of the running backward pass, if needed
         self._starts: list[PassStart] = []  # of the running backward pass
         self._known_modules: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -222,6 +226,8 @@ class Recorder:
             if watched.window.measurement:
                 self._overlaps.look(watched, self._optimizers)
         watched.start_step(optimizer.param_groups)
+        if watched.history.created > 1:
+            watched.restarts.step_started(optimizer)
 
     @_recorded(trains=True)
     def step_ended(self, optimizer: Optimizer) -> bool:
@@ -246,7 +252,12 @@ class Recorder:
             add_passes_to_history(watched, window.passes)
         add_scaling(watched.history, window)
         watched.checks.step_ended(optimizer.param_groups)
-        self.fast_path = None if others else watched.fast_path()
+        if window.measurement:
+            self._modes.look(watched)
+        again = watched.history.created > 1
+        if again:
+            watched.restarts.step_ended(optimizer)
+        self.fast_path = None if others or again else watched.fast_path()
         return window.measurement is not None
 
     # Other events
@@ -304,6 +315,19 @@ class Recorder:
                 if each and each.window.measurement:
                     each.window.scale = float(scaler.get_scale())
 
+    @_recorded(trains=False)
+    def scheduled(self, scheduler: Any, optimizer: Optimizer) -> None:
+        """Record the start of a scheduler's step for its optimizer."""
+        watched = self._watched(optimizer)
+        if watched is not None:
+            watched.add_event(Event.SCHEDULED)
+            self._schedules.stepped(scheduler, watched.history)
+
+    @_recorded(trains=False)
+    def module_in_eval(self, module: nn.Module) -> None:
+        """Record a call of a model's eval()."""
+        self._modes.entered(module)
+
     def batch_given(self, loader: int) -> None:
         """Record a batch from a DataLoader, given by a number."""
         self.batches += 1
@@ -324,6 +348,12 @@ class Recorder:
                 each.close()
             except Exception as error:  # without waiting for other threads
                 self.failed("close", error)
+        try:
+            if self.history.updates:
+                owned = {id(p) for each in self._optimizers for p in each.parameters}
+                self.history.ignored_flags = ignored_flags(owned)
+        except Exception as error:
+            self.failed("close", error)
 
 
 def _is_of_signal_handler(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from gradlab.audit.history.trace import Event, dropped_in
 from gradlab.audit.places import user_location
 from gradlab.audit.recording.measurement import UpdateMeasurement
 from gradlab.audit.recording.parameters import ParameterChecks
+from gradlab.audit.recording.restarts import RestartChecks
 from gradlab.audit.recording.samples import Probes, sample
 from gradlab.audit.recording.uncleared import UnclearedParameters
 from gradlab.audit.recording.window import Window
@@ -64,6 +65,7 @@ class WatchedOptimizer:
         self.window = Window(UpdateMeasurement(None), asks_for_lines=True)
         self.checks = ParameterChecks(history, namer)
         self.uncleared = UnclearedParameters(history, namer)
+        self.restarts = RestartChecks(history)
         self.has_gradient = False  # when last checked
         self.step_depth = 0  # running calls of step, which may be nested
         self.step_without_gradient = False  # the running one
@@ -177,7 +179,8 @@ class WatchedOptimizer:
         if (probe := self._probes.first(groups)) is not None:
             weights = sample(probe)
             if measurement and self.accumulates:
-                measurement.weights_are(weights)
+                last = groups[-1]["params"]
+                measurement.weights_are(weights, sample(last[-1]) if last else None)
             if self.looks_for_waste:
                 self.window.weights_are(weights)
 

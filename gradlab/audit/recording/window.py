@@ -25,6 +25,7 @@ class Pass:
     """A backward pass in the window of one optimizer."""
 
     place: Place | None
+    function: Place | None  # first line of the user's function that takes it
     reached: frozenset[int] | None  # ids of the optimizer's parameters; None if unknown
     others: frozenset[int]  # ids of other watched optimizers whose parameters it reached
     asked: bool = False  # it also reached a tensor that is no parameter: an input that asks for gradient

@@ -1,0 +1,20 @@
+"""A function makes SGD with momentum for each learning rate of a decay, every four updates."""
+
+import torch
+from torch import nn
+
+
+def train(model, x, y, lr, updates=4):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    for _ in range(updates):
+        loss = nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()  # here
+    return loss.item()
+
+
+torch.manual_seed(0)
+x = torch.randn(64, 4)
+model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+losses = [train(model, x, x.sum(1, keepdim=True), 0.05 * 0.9**nth) for nth in range(12)]

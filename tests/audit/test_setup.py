@@ -1,0 +1,115 @@
+"""Schedulers with an end, terms of a loss by line, and new optimizers of the same parameters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from gradlab.audit.findings import find
+from gradlab.audit.recording.schedules import total_steps
+from tests.audit.training import watch_cell
+
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.ones(1, requires_grad=True)], lr=0.1)
+
+
+def constant(_step: int, num_training_steps: int = 0) -> float:
+    return 1.0 - 0 * num_training_steps
+
+
+class Cosine(lr_scheduler.CosineAnnealingLR):
+    """A scheduler of a script."""
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "total"),
+    [
+        (lr_scheduler.OneCycleLR(optimizer(), 0.1, epochs=3, steps_per_epoch=5), 15),
+        (Cosine(optimizer(), 12), 12),
+        (lr_scheduler.LinearLR(optimizer(), total_iters=4), 4),
+        (lr_scheduler.PolynomialLR(optimizer(), 6), 6),
+        (lr_scheduler.ConstantLR(optimizer()), 5),
+        (lr_scheduler.LambdaLR(optimizer(), partial(constant, num_training_steps=30)), 30),
+        (lr_scheduler.LambdaLR(optimizer(), constant), None),
+        (lr_scheduler.StepLR(optimizer(), 30), None),
+        (lr_scheduler.CosineAnnealingWarmRestarts(optimizer(), 5), None),
+    ],
+)
+def test_the_number_of_steps_of_a_scheduler(scheduler: Any, total: int | None) -> None:
+    assert total_steps(scheduler) == total
+
+
+LOOP = """
+w = nn.Parameter(torch.ones(2))
+optimizer = torch.optim.{optimizer}
+{before}
+for nth in range({updates}):
+    loss = (x @ w).square().mean()
+    loss = {loss}
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    {after}
+"""
+
+
+def messages(rule: str, **parts: str) -> list[str]:
+    usual = {"optimizer": "SGD([w], lr=0.01)", "before": "", "updates": "20", "loss": "loss", "after": ""}
+    return [each.message for each in find(watch_cell(LOOP.format(**(usual | parts))).history, {rule})]
+
+
+@pytest.mark.parametrize(
+    ("total", "updates", "after", "expected"),
+    [
+        ("40", "20", "scheduler.step()", ["made for 40 steps, but took 20 in 20 updates"]),
+        ("39", "20", "scheduler.step()", []),
+        ("20", "20", "scheduler.step() if nth % 5 == 4 else None", ["made for 20 steps, but took 4 in 20 updates"]),
+        ("40", "7", "scheduler.step()", []),  # too short
+        ("40", "20", "pass", []),
+    ],
+)
+def test_a_scheduler_takes_half_of_its_steps(total: str, updates: str, after: str, expected: list[str]) -> None:
+    before = f"scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, {total})"
+    found = messages("scheduler-too-long", before=before, updates=updates, after=after)
+    assert len(found) == len(expected)
+    assert all(part in each for part, each in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("loss", "found"),
+    [
+        ("loss + 0.1 * loss.item()", True),
+        ("1024 * (loss + 0.1 * loss.detach())", True),
+        ("loss + 0.1", False),
+        ("loss + 1e-5 * loss.item()", False),  # may be rounding
+        ("loss + 0.1 * loss.item() if nth else loss", True),
+        ("loss + 0.1 * loss.item() if nth != 3 else loss", False),  # at times without it
+        ("loss + 0.1 * loss.item() if nth in (2, 3) else loss.exp()", False),  # too few
+    ],
+)
+def test_a_term_must_change(loss: str, found: bool) -> None:
+    assert bool(messages("term-without-graph", loss=loss)) == found
+
+
+ADAM = "Adam([w], lr=0.01)"
+AGAIN = "optimizer = torch.optim.Adam([w], lr=0.01)"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "after", "found"),
+    [
+        (ADAM, f"if nth % 4 == 3: {AGAIN}", True),
+        (ADAM, f"if nth % 8 == 7: {AGAIN}", False),  # too few
+        ("SGD([w], lr=0.01)", "if nth % 4 == 3: optimizer = torch.optim.SGD([w], lr=0.01)", False),  # without state
+        (ADAM, f"state = optimizer.state_dict(); {AGAIN}; optimizer.load_state_dict(state)", False),
+        (ADAM, f"if nth % 4 == 3: {AGAIN}; w.data.fill_(1)", False),  # training begins again
+        (ADAM, f"if nth % 4 == 3: w = nn.Parameter(w.detach()); {AGAIN}", False),  # other parameters
+    ],
+)
+def test_the_state_of_an_optimizer_is_lost(optimizer: str, after: str, found: bool) -> None:
+    assert bool(messages("state-thrown-away", optimizer=optimizer, after=after)) == found
