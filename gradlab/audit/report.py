@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 FEW = 4  # beyond, optimizers that differ only in numbers share an entry, as do findings at the same lines
 NARROWEST = 20  # columns
+WITHOUT_STEP = (
+    "Perhaps the script only evaluates, updates its weights by hand, or trains in another process, "
+    "which the audit does not watch"
+)
 TOGETHER = "\0"  # a space without a line break; never part of a path
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where to break a word longer than a line, best first
 
@@ -80,11 +84,18 @@ class Report:
         """Whether the audit found no error and no warning."""
         return all(each.severity == "note" for each in self.findings)
 
+    @property
+    def nothing_audited(self) -> str | None:
+        """Why nothing was audited; None if an optimizer took a step."""
+        if self.history.updates or self.history.threads_at_once:
+            return None
+        return f"{_without_updates(self.history)}. {WITHOUT_STEP}"
+
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text lines of at most `width` columns; equal entries share one."""
-        found = self.findings
-        text = [f"gradlab audit: {'no verdict' if self.history.threads_at_once else _sum(found)}"]
-        text += [] if self.history.trained() else [f"  {_without_updates(self.history)}"]
+        found, without = self.findings, self.nothing_audited
+        text = [f"gradlab audit: {_verdict(self.history, found, without)}"]
+        text += [f"  {without}"] if without else []
         for alike in _alike(self.optimizers):
             text += [_head(alike), f"  {alike[0].meaning}"]
         text += [] if found else self._looked_at()
@@ -227,6 +238,12 @@ def _kept(keeps: list[MeasuredKeep]) -> str:
 def _sum(found: list[Finding]) -> str:
     numbers = Counter(each.severity for each in found)
     return ", ".join(counted(number, severity) for severity, number in numbers.items()) or "nothing found"
+
+
+def _verdict(history: History, found: list[Finding], without: str | None) -> str:
+    if history.threads_at_once:
+        return "no verdict"
+    return "nothing audited" if without and not found else _sum(found)
 
 
 def _without_updates(history: History) -> str:

@@ -201,6 +201,7 @@ class History:
     graphs: dict[Place, Graphs] = field(default_factory=dict)  # kept alive, by line of the backward pass
     overlaps: list[Overlap] = field(default_factory=list)  # parameters in two optimizers
     clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
+    notes: list[str] = field(default_factory=list)  # further remarks, such as why the script ended
 
     @property
     def updates(self) -> int:
@@ -218,7 +219,7 @@ class History:
 
     def remarks(self) -> list[str]:
         """Return remarks on the audit itself, one sentence each."""
-        remarks = [THREADS_AT_ONCE] if self.threads_at_once else []
+        remarks = [*([THREADS_AT_ONCE] if self.threads_at_once else []), *self.notes]
         if self.unwatched:
             first = len(self.optimizers)
             remarks.append(f"watched the first {first} optimizers; {self.unwatched} more were not watched")

@@ -6,9 +6,11 @@ import os
 from typing import TYPE_CHECKING
 
 from gradlab.audit.hooks import active
+from gradlab.audit.hooks.limit import UpdateLimit
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
 from gradlab.audit.script import running, signals
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     Write = Callable[[Report, int], None]
 
-FOUND = 1
+FOUND, NOTHING_AUDITED = 1, 3
 
 
 def audit(
@@ -29,18 +31,22 @@ def audit(
     is_module: bool,
     sample: int | None,
     strict: bool,
+    max_updates: int | None = None,
 ) -> int:
     """Audit a script, or a module by its name, and return the exit status.
 
-    The status is the script's own if not 0; 130 if SIGINT came after the script; 1 if `strict` and the report has
-    errors or warnings; otherwise 0. `write` is called once with the report and the script's own status, even if a
-    signal ends the process. After the script has ended, `interrupts` delays SIGINT.
+    The first that applies gives the status: the script's own if not 0; 130 if SIGINT came after the script; 3 if no
+    optimizer took a step; 1 if the report has errors or warnings; 0. Without `strict`, 3 and 1 become 0.
+
+    `write` is called once with the report and the script's own status, even if a signal ends the process. After the
+    script has ended, `interrupts` delays SIGINT. `max_updates` ends the script after that many updates.
 
     Raises:
         AuditError: the script does not exist.
     """
     owner, recorder = os.getpid(), Recorder(sample)
     report = Report(recorder.history)
+    limit = UpdateLimit(max_updates) if max_updates else None
     written, terminated_late = False, False  # the latter: while the report was written
 
     def terminated() -> bool:
@@ -51,11 +57,16 @@ def audit(
             terminated_late = True
             return False
         written = True
-        write(report, signals.TERMINATED)
+        write_report(signals.TERMINATED)
         return True
 
+    def write_report(status: int) -> None:
+        if limit and limit.reached:
+            report.history.notes.append(f"--max-updates ended the script after {counted(limit.most, 'update')}")
+        write(report, status)
+
     with signals.on_sigterm(terminated):
-        active.start(recorder)
+        active.start(recorder, *([limit.install] if limit else []))
         try:
             status = _ended(name, args, interrupts, is_module=is_module)
         finally:
@@ -64,10 +75,14 @@ def audit(
             return status
         signals.flush()
         written = True
-        write(report, status)
+        write_report(status)
     if terminated_late:
         signals.end_at_once(signals.TERMINATED)
-    return status or (signals.INTERRUPTED if interrupts.came else FOUND if strict and not report.ok else 0)
+    return status or (signals.INTERRUPTED if interrupts.came else _judged(report) if strict else 0)
+
+
+def _judged(report: Report) -> int:
+    return NOTHING_AUDITED if report.nothing_audited else 0 if report.ok else FOUND
 
 
 def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
