@@ -21,15 +21,17 @@ from gradlab.audit.history.keep import (
     scale_of_kept,
 )
 from gradlab.audit.places import notebook_cell
+from gradlab.audit.ranks import merged_findings, merged_optimizers, remarks_on
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable
+    from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
     from typing import TypeVar
 
     from gradlab.audit.findings import Finding
     from gradlab.audit.history.history import History, OptimizerHistory
     from gradlab.audit.places import Place
+    from gradlab.audit.ranks import RankRecord
 
     Item = TypeVar("Item")
 
@@ -65,6 +67,8 @@ class Report:
     def __init__(self, history: History, chosen: Collection[str] = findings.DEFAULT) -> None:
         self.history = history
         self.chosen = chosen  # ids of rules
+        self.rank = 0
+        self.other_ranks: tuple[RankRecord, ...] = ()  # of a distributed training
         self._folder = ""
         with suppress(OSError):  # the folder may be gone
             self._folder = os.getcwd()  # noqa: PTH109 - the user's folder; a script may change it
@@ -72,12 +76,13 @@ class Report:
     @property
     def optimizers(self) -> list[OptimizerSummary]:
         """Measurements of every optimizer that took a step."""
-        return [_optimizer(each) for each in self.history.trained()]
+        own = [_optimizer(each) for each in self.history.trained()]
+        return merged_optimizers(self.rank, own, self.other_ranks)
 
     @property
     def findings(self) -> list[Finding]:
         """Mistakes and notes, errors first."""
-        return findings.find(self.history, self.chosen)
+        return merged_findings(self.rank, findings.find(self.history, self.chosen), self.other_ranks)
 
     @property
     def ok(self) -> bool:
@@ -87,9 +92,15 @@ class Report:
     @property
     def nothing_audited(self) -> str | None:
         """Why nothing was audited; None if an optimizer took a step."""
-        if self.history.updates or self.history.threads_at_once:
+        if self.history.updates or self.history.threads_at_once or any(each.audited for each in self.other_ranks):
             return None
         return f"{_without_updates(self.history)}. {WITHOUT_STEP}"
+
+    def add_ranks(self, rank: int, others: Sequence[RankRecord]) -> None:
+        """Report what other ranks of a distributed training found, too; `rank` is the number of this one."""
+        self.rank, self.other_ranks = rank, tuple(sorted(others))
+        self.history.notes += remarks_on(self.history.remarks(), self.other_ranks)
+        self.history.faults += [f"rank {each.rank}: {fault}" for each in self.other_ranks for fault in each.faults]
 
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text lines of at most `width` columns; equal entries share one."""

@@ -9,7 +9,7 @@ from gradlab.audit.hooks import active
 from gradlab.audit.hooks.limit import UpdateLimit
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
-from gradlab.audit.script import running, signals
+from gradlab.audit.script import launched, running, signals
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def audit(
     """
     owner, recorder = os.getpid(), Recorder(sample)
     report = Report(recorder.history)
+    rank = launched.rank_in(os.environ)
+    exchange = launched.Exchange(rank) if rank else None
     limit = UpdateLimit(max_updates) if max_updates else None
     written, terminated_late = False, False  # the latter: while the report was written
 
@@ -63,6 +65,11 @@ def audit(
     def write_report(status: int) -> None:
         if limit and limit.reached:
             report.history.notes.append(f"--max-updates ended the script after {counted(limit.most, 'update')}")
+        if exchange and not exchange.rank.reports:
+            exchange.send(report, status)
+            return
+        if exchange:
+            exchange.gather(report, status, lambda: terminated_late or interrupts.came)
         write(report, status)
 
     with signals.on_sigterm(terminated):
@@ -78,7 +85,11 @@ def audit(
         write_report(status)
     if terminated_late:
         signals.end_at_once(signals.TERMINATED)
-    return status or (signals.INTERRUPTED if interrupts.came else _judged(report) if strict else 0)
+    judged = _judged(report) if strict and not (exchange and not exchange.rank.reports) else 0
+    if exchange and judged and not status:
+        launched.explain_failure(report.lines(1000)[0], os.environ)
+        exchange.wait_for_ends()
+    return status or (signals.INTERRUPTED if interrupts.came else judged)
 
 
 def _judged(report: Report) -> int:
