@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from gradlab.audit.hooks import active
 from gradlab.audit.hooks.limit import UpdateLimit
+from gradlab.audit.hooks.spawning import SpawnGuard
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
-from gradlab.audit.script import launched, running, signals
-from gradlab.wording import counted
+from gradlab.audit.script import launchers, running, signals
+from gradlab.audit.script.launched import Exchange, rank_in
+from gradlab.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,13 +44,12 @@ def audit(
     script has ended, `interrupts` delays SIGINT. `max_updates` ends the script after that many updates.
 
     Raises:
-        AuditError: the script does not exist.
+        AuditError: the script does not exist, or starts its training in other processes.
     """
+    launchers.refuse_launcher(name, args, is_module=is_module)
     owner, recorder = os.getpid(), Recorder(sample)
     report = Report(recorder.history)
-    rank = launched.rank_in(os.environ)
-    exchange = launched.Exchange(rank) if rank else None
-    limit = UpdateLimit(max_updates) if max_updates else None
+    exchange, limit, guard = Exchange(rank_in(os.environ)), UpdateLimit(max_updates), SpawnGuard()
     written, terminated_late = False, False  # the latter: while the report was written
 
     def terminated() -> bool:
@@ -59,37 +60,37 @@ def audit(
             terminated_late = True
             return False
         written = True
-        write_report(signals.TERMINATED)
+        report_once(signals.TERMINATED)
         return True
 
-    def write_report(status: int) -> None:
-        if limit and limit.reached:
-            report.history.notes.append(f"--max-updates ended the script after {counted(limit.most, 'update')}")
-        if exchange and not exchange.rank.reports:
-            exchange.send(report, status)
-            return
-        if exchange:
-            exchange.gather(report, status, lambda: terminated_late or interrupts.came)
-        write(report, status)
+    def report_once(status: int) -> None:
+        report.history.notes += limit.notes()
+        if exchange.collected(report, status, lambda: terminated_late or interrupts.came):
+            write(report, status)
 
     with signals.on_sigterm(terminated):
-        active.start(recorder, *([limit.install] if limit else []))
+        active.start(recorder, guard.install, limit.install)
         try:
             status = _ended(name, args, interrupts, is_module=is_module)
+            guard.raise_if_refused(lambda number: launchers.torchrun_of(name, args, number, is_module=is_module))
+        except AuditError:
+            exchange.remove()
+            raise
         finally:
             active.stop(recorder)
         if os.getpid() != owner:  # a forked child of the script, which writes no report
             return status
         signals.flush()
         written = True
-        write_report(status)
+        report_once(status)
     if terminated_late:
         signals.end_at_once(signals.TERMINATED)
-    judged = _judged(report) if strict and not (exchange and not exchange.rank.reports) else 0
-    if exchange and judged and not status:
-        launched.explain_failure(report.lines(1000)[0], os.environ)
-        exchange.wait_for_ends()
-    return status or (signals.INTERRUPTED if interrupts.came else judged)
+    if status or interrupts.came:
+        return status or signals.INTERRUPTED
+    judged = _judged(report) if strict and exchange.rank.reports else 0
+    if judged:
+        exchange.fail_last(report.lines(1000)[0])
+    return judged
 
 
 def _judged(report: Report) -> int:

@@ -48,15 +48,18 @@ class Rank(NamedTuple):
         return self.local == 0
 
 
-def rank_in(environment: Mapping[str, str]) -> Rank | None:
-    """Return the rank that a launcher has written to the environment; None without one, or with a single rank."""
+ALONE = Rank(0, 1, 0, 1, "")
+
+
+def rank_in(environment: Mapping[str, str]) -> Rank:
+    """Return the rank that a launcher has written to the environment; ALONE without one, or with a single rank."""
     try:
         number, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
         local = int(environment.get("LOCAL_RANK", number))
         local_world = int(environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", world)))
     except (KeyError, ValueError):
-        return None
-    return Rank(number, world, local, local_world, _key(environment)) if world > 1 else None
+        return ALONE
+    return Rank(number, world, local, local_world, _key(environment)) if world > 1 else ALONE
 
 
 def _key(environment: Mapping[str, str]) -> str:
@@ -88,6 +91,8 @@ class Exchange:
         self._others = [local for local in range(rank.local_world) if local != rank.local]
         self._alive: list[int] = []  # locked files of processes that may not have ended, as file descriptors
         self._failure: str | None = None
+        if rank == ALONE:
+            return
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._record(rank.local).unlink(missing_ok=True)
@@ -101,30 +106,42 @@ class Exchange:
     def _locked(self, local: int) -> Path:
         return self._folder / f"{local}.lock"
 
-    def send(self, report: Report, status: int) -> None:
-        """Leave this rank's record for the reporting one."""
+    def collected(self, report: Report, status: int, stops: Callable[[], bool]) -> bool:
+        """Say whether this rank is to write the report. If so, first add what other ranks found.
+
+        `status` is that of the rank's own script. `stops` says whether to stop waiting for other ranks.
+        """
+        if not self.rank.reports:
+            self._send(report, status)
+        elif self.rank != ALONE:
+            self._gather(report, status, stops)
+        return self.rank.reports
+
+    def _send(self, report: Report, status: int) -> None:
         with suppress(OSError):
             new = self._record(self.rank.local).with_suffix(".new")
             new.write_text(json.dumps(_as_data(self.rank.number, report, status)), encoding="utf-8")
             new.replace(self._record(self.rank.local))
 
-    def gather(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
-        """Wait for the records of other ranks, and add them to the report, with remarks on ranks without one.
-
-        `stops` says whether to stop waiting.
-        """
+    def _gather(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
         patience = PATIENCE_AFTER_FAILURE if status else PATIENCE
-        records, ended, pending = self._gathered(time.monotonic() + patience, stops)
+        began = time.monotonic()
+        records, ended, pending = self._gathered(began + patience, stops)
         missing = {
             "ended without a record, as after a crash": ended,
-            self._failure or f"sent no record within {patience:.0f} s": pending,
+            self._failure or f"sent no record within {time.monotonic() - began:.0f} s": pending,
         }
         report.history.notes += self._notes({why: of for why, of in missing.items() if of})
         report.add_ranks(self.rank.number, records)
         for local in self._others:
             with suppress(OSError):
                 self._alive.append(os.open(self._locked(local), os.O_RDWR))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder, if this rank reports."""
+        if self.rank.reports and self.rank != ALONE:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _gathered(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
         """Return the records, the ranks that ended without one, and those that neither sent one nor ended."""
@@ -171,20 +188,32 @@ class Exchange:
         finally:
             os.close(file)
 
-    def wait_for_ends(self) -> None:
-        """Wait until the processes of other ranks have ended: a launcher stops them when this one fails."""
+    def fail_last(self, reason: str) -> None:
+        """Wait until the processes of other ranks have ended: a launcher stops them when this one fails.
+
+        torchrun gets the reason for its own summary.
+        """
+        if self.rank == ALONE:
+            return
+        file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+        if file and not Path(file).exists():
+            about = {"message": reason, "extraInfo": {"py_callstack": reason, "timestamp": str(int(time.time()))}}
+            with suppress(OSError):
+                Path(file).write_text(json.dumps({"message": about}), encoding="utf-8")
         due = time.monotonic() + PATIENCE_FOR_ENDS
         while time.monotonic() < due and not all(map(_is_free, self._alive)):
             time.sleep(POLL)
 
 
 def _lock_until_the_end(path: Path) -> None:
-    """Create a file and lock it until this process ends. A forked child does not hold the lock."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Create a file that is locked until this process ends. A forked child does not hold the lock."""
+    new = path.with_suffix(".opened")
+    file = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)  # never closed
     with suppress(ImportError):  # Windows: no rank is ever known to have ended
         import fcntl
 
         fcntl.lockf(file, fcntl.LOCK_EX)
+    new.replace(path)  # no other rank sees it unlocked
 
 
 def _is_free(file: int) -> bool:
@@ -228,12 +257,3 @@ def _from_data(data: dict[str, Any]) -> RankRecord:
         tuple(data["remarks"]),
         tuple(data["faults"]),
     )
-
-
-def explain_failure(text: str, environment: Mapping[str, str]) -> None:
-    """Give torchrun the reason why this rank is about to fail, for its own summary."""
-    file = environment.get("TORCHELASTIC_ERROR_FILE")
-    if file and not Path(file).exists():
-        about = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()))}}
-        with suppress(OSError):
-            Path(file).write_text(json.dumps({"message": about}), encoding="utf-8")
