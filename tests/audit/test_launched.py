@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from gradlab import audit
 from gradlab.audit.findings import Finding
 from gradlab.audit.history.history import History
 from gradlab.audit.places import Place
@@ -23,6 +24,7 @@ from gradlab.audit.ranks import RankRecord, merged_findings, merged_optimizers, 
 from gradlab.audit.report import Report
 from gradlab.audit.script import launched
 from gradlab.audit.script.launched import ALONE, Exchange, Rank, rank_in
+from tests.audit.training import multiplied, train
 from tests.processes import Ended, Process, start
 
 if TYPE_CHECKING:
@@ -193,6 +195,47 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(launched, "PATIENCE", 0.2)
     monkeypatch.setattr(launched, "PATIENCE_AFTER_FAILURE", 0.1)
     return tmp_path
+
+
+@pytest.mark.usefixtures("temporary")
+def test_a_report_arrives_as_it_was_sent() -> None:
+    with audit.watch(1) as sent:
+        train(multiplied(1.0))
+    sent.history.notes.append("a remark")
+    sent.history.faults.append("find: KeyError: 1")
+    second = Exchange(Rank(1, 2, 1, 2, "key"))
+    reporting, received = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
+    assert second.collected(sent, 3, lambda: False) is False
+    assert reporting.collected(received, 0, lambda: False) is True
+    (got,) = received.other_ranks
+    assert sent.findings
+    assert got == RankRecord(
+        1, 3, True, tuple(sent.optimizers), tuple(sent.findings), ("a remark",), ("find: KeyError: 1",)
+    )
+    assert (received.nothing_audited, received.ok) == (None, False)
+    assert received.findings[0].message == f"{sent.findings[0].message} (on rank 1)"
+
+
+@pytest.mark.usefixtures("temporary")
+def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(launched, "PATIENCE", 100.0)
+    Exchange(Rank(1, 2, 1, 2, "key"))  # a process does not see its own lock
+    reason = folder / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(reason))
+    exchange, report = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
+    assert exchange.collected(report, 0, lambda: False)
+    assert report.history.remarks()[1] == "rank 1: ended without a record, as after a crash"
+    exchange.fail_last("why")
+    assert json.loads(reason.read_text())["message"]["message"] == "why"
+    exchange.fail_last("another")  # does not replace what the script wrote
+    assert "another" not in reason.read_text()
+
+
+@pytest.mark.usefixtures("temporary")
+def test_without_locks_the_reporting_rank_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launched, "_fcntl", None)
+    Exchange(Rank(1, 2, 1, 2, "key"))
+    assert exchanged(Rank(0, 2, 0, 2, "key"))[1] == "rank 1: sent no record within 0 s"
 
 
 @pytest.mark.parametrize("status", [0, 1])

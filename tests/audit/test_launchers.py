@@ -22,6 +22,7 @@ REFUSED = {
     "-m accelerate.commands.launch --cpu t.py": "accelerate launch --cpu -m gradlab audit t.py",
     "-m accelerate.commands.accelerate_cli launch t.py x": "accelerate launch -m gradlab audit t.py x",
     "torchrun --standalone t.py": "torchrun --standalone -m gradlab audit t.py",
+    "accelerate-launch t.py": "accelerate launch -m gradlab audit t.py",
     "accelerate launch --module pack.t": "accelerate launch -m gradlab audit -m pack.t",
     "deepspeed --num_gpus 2 t.py": "deepspeed --num_gpus 2 --module --no_local_rank gradlab audit t.py",
     f"{HERE}/torchrun --nproc-per-node 2 t": "torchrun [OPTIONS] -m gradlab audit SCRIPT.py [ARGS]",

@@ -7,6 +7,7 @@ reporting one never waits for a process that has ended. The process group of tor
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -31,6 +32,10 @@ PATIENCE = 60.0  # seconds that the reporting rank waits for the records of othe
 PATIENCE_AFTER_FAILURE = 5.0  # the same, if its own script failed: then others may wait for it
 PATIENCE_FOR_ENDS = 10.0  # seconds that it waits for their processes to end before it exits with a finding
 POLL = 0.05  # seconds
+
+_fcntl: Any = None  # on Windows: then no rank is ever known to have ended
+with suppress(ImportError):
+    _fcntl = importlib.import_module("fcntl")
 
 
 class Rank(NamedTuple):
@@ -207,25 +212,22 @@ class Exchange:
 
 def _lock_until_the_end(path: Path) -> None:
     """Create a file that is locked until this process ends. A forked child does not hold the lock."""
+    if _fcntl is None:
+        return
     new = path.with_suffix(".opened")
     file = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)  # never closed
-    with suppress(ImportError):  # Windows: no rank is ever known to have ended
-        import fcntl
-
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    _fcntl.lockf(file, _fcntl.LOCK_EX)
     new.replace(path)  # no other rank sees it unlocked
 
 
 def _is_free(file: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:
+    if _fcntl is None:
         return False
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _fcntl.lockf(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
     except OSError:
         return False
-    fcntl.lockf(file, fcntl.LOCK_UN)
+    _fcntl.lockf(file, _fcntl.LOCK_UN)
     return True
 
 

@@ -61,7 +61,7 @@ def _launcher_of(name: str, *, is_module: bool) -> Launcher | None:
         elif path.is_file():
             is_one = any(f"from {each} import".encode() in path.read_bytes() for each in launcher.modules)
         else:
-            is_one = name == command
+            is_one = name in (command, f"{command}-launch")
         if is_one:
             return launcher
     return None
