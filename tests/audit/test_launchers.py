@@ -118,7 +118,10 @@ if __name__ == "__main__":
 """
 NOT_REFUSED = {
     "workers": ("for batch in DataLoader(torch.ones(8, 4), 2, num_workers=2): train(1)", 0),
-    "a pool": ("with multiprocessing.Pool(2) as pool: print(pool.map(double, [1, 2])); train(4)", 0),
+    "a pool": (
+        "for _ in range(15):\n        with multiprocessing.Pool(2) as pool: pool.map(double, [1, 2])\n    train(4)",
+        0,
+    ),
     "a process": ("p = multiprocessing.Process(target=train, args=(3,)); p.start(); p.join()", 3),
 }
 
