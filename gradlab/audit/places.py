@@ -73,6 +73,17 @@ def steps_under_way(optimizer: Optimizer | None) -> int:
     )
 
 
+def is_nested_step() -> bool:
+    """Say whether the running step was called by another optimizer's step."""
+    return (
+        sum(
+            frame.f_code.co_name == "wrapper" and frame.f_code.co_filename.endswith("optimizer.py")
+            for frame in _frames()
+        )
+        > 1
+    )
+
+
 def passes_under_way() -> int:
     """Return how many recorded backward passes are on the stack of this thread."""
     return sum(frame.f_code.co_filename == UNCOUNTED and "backward" in frame.f_code.co_freevars for frame in _frames())

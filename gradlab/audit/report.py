@@ -12,15 +12,22 @@ from gradlab.audit.choice.rules import DEFAULT
 from gradlab.audit.formats.document import document
 from gradlab.audit.formats.full import report_lines
 from gradlab.audit.formats.result import AuditResult
+from gradlab.audit.ranks import merged_findings, merged_optimizers, remarks_on
 from gradlab.audit.summary import summary_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from gradlab.audit.choice.ignoring import AppliedComments
     from gradlab.audit.findings import Finding
     from gradlab.audit.history.history import History
+    from gradlab.audit.ranks import RankRecord
     from gradlab.audit.summary import OptimizerSummary
+
+WITHOUT_STEP = (
+    "Perhaps the script only evaluates, updates its weights by hand, or trains in another process, "
+    "which the audit does not watch"
+)
 
 
 class Report:
@@ -32,6 +39,8 @@ class Report:
         self.history = history
         self.chosen = chosen  # ids of rules
         self._end_watch = end_watch
+        self.rank = 0
+        self.other_ranks: tuple[RankRecord, ...] = ()  # of a distributed training
         self._folder = ""
         with suppress(OSError):  # the folder may be gone
             self._folder = os.getcwd()  # noqa: PTH109 - the user's folder; a script may change it
@@ -39,12 +48,13 @@ class Report:
     @property
     def optimizers(self) -> list[OptimizerSummary]:
         """Measurements of every optimizer that took a step."""
-        return [summary_of(each) for each in self.history.trained()]
+        own = [summary_of(each) for each in self.history.trained()]
+        return merged_optimizers(self.rank, own, self.other_ranks)
 
     @property
     def findings(self) -> list[Finding]:
         """Mistakes and notes, errors first, without those that a comment in the script ignores."""
-        return self._found().kept
+        return merged_findings(self.rank, self._found().kept, self.other_ranks)
 
     @property
     def ignored(self) -> list[Finding]:
@@ -67,11 +77,17 @@ class Report:
     @property
     def nothing_audited(self) -> str | None:
         """Why nothing was audited; None if an optimizer took a step."""
-        if self.history.trained():
+        if self.history.updates or self.history.threads_at_once or any(each.audited for each in self.other_ranks):
             return None
-        if self.history.optimizers:
-            return "no optimizer took a step"
-        return "no optimizer was seen" + (", but there were backward passes" if self.history.backwards else "")
+        seen = "no optimizer took a step" if self.history.optimizers else "no optimizer was seen"
+        passes = ", but there were backward passes" if self.history.backwards and not self.history.optimizers else ""
+        return f"{seen}{passes}. {WITHOUT_STEP}"
+
+    def add_ranks(self, rank: int, others: Sequence[RankRecord]) -> None:
+        """Report what other ranks of a distributed training found, too; `rank` is the number of this one."""
+        self.rank, self.other_ranks = rank, tuple(sorted(others))
+        self.history.notes += remarks_on(self.history.remarks(), self.other_ranks)
+        self.history.faults += [f"rank {each.rank}: {fault}" for each in self.other_ranks for fault in each.faults]
 
     def result(self, script: str | None = None, exit_status: int = 0, version: str = "") -> AuditResult:
         """Return the report as the value that `formats` write.
@@ -81,9 +97,8 @@ class Report:
             exit_status: that of the script.
             version: of gradlab.
         """
-        found = self._found()
-        shown = self.optimizers, found.kept, self._folder, self.nothing_audited
-        return AuditResult(self.history, *shown, script, exit_status, version, found.ignored)
+        shown = self.optimizers, self.findings, self._folder, self.nothing_audited
+        return AuditResult(self.history, *shown, script, exit_status, version, self.ignored)
 
     def lines(self, width: int = 80) -> list[str]:
         """Return the report as text lines of at most `width` columns; equal entries share one."""

@@ -36,12 +36,21 @@ def audit(
     args: Annotated[
         list[str] | None, typer.Argument(metavar="ARGS", help="Pass these arguments to the script.")
     ] = None,
-    module: Annotated[bool, typer.Option("-m", help="Run a module by name, as in package.module.")] = False,
+    module: Annotated[bool, typer.Option("-m", "--module", help="Run a module, such as package.module.")] = False,
     sample: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             help="Measure the first 2 updates and every N-th. Default: the first 100, then ever fewer.",
+            min=1,
+        ),
+    ] = None,
+    max_updates: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="End the script after N updates of all optimizers together. Its `finally` code still runs, and may "
+            "save a checkpoint. Default: no limit.",
             min=1,
         ),
     ] = None,
@@ -82,7 +91,7 @@ def audit(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Short for --output-format json.")] = False,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit with 0 even after errors or warnings. Default: exit with 1.")
+        bool, typer.Option("--exit-zero", help="Exit with 0 even after errors or warnings, or if nothing was audited.")
     ] = False,
     explain: Annotated[  # noqa: ARG001 - its callback prints the page
         str | None,
@@ -121,6 +130,7 @@ def audit(
             sample=settings.sample if sample is None else sample,
             chosen=chosen,
             strict=not exit_zero,
+            max_updates=max_updates,
         )
     except BaseException:  # with JSON, the error goes to stdout instead of a report
         streams.take_back()

@@ -56,12 +56,17 @@ class AuditOutput:
             except OSError:
                 _write_full(report, streams)
                 raise
-            for line in report.history.remarks():
+            for line in self._unsaid(report, status):
                 streams.write_message(printable(line))
             return
         _write_full(report, streams)
         if self._file is not None:
             self._write_file(self._text(report, script, status), streams, own_status=status)
+
+    def _unsaid(self, report: Report, status: int) -> list[str]:
+        """Return what the document does not say."""
+        without = report.nothing_audited if self._name == JSON and not status else None
+        return [*([f"gradlab audit: nothing audited: {without}"] if without else []), *report.history.remarks()]
 
     def _text(self, report: Report, script: str, status: int) -> str:
         import gradlab

@@ -138,6 +138,91 @@ def test_the_exit_status_is_the_scripts_own_else_1_for_findings(
     assert (document["exit_status"], got, forgiven) == (own, strict, forgiving)
 
 
+NO_TRAINING = {
+    "nothing": "import sys",
+    "no step": "import sys, torch\ntorch.optim.SGD([torch.ones(1, requires_grad=True)])",
+    "another process": "import sys, subprocess\nsubprocess.run([sys.executable, '-c', 'import torch'])",
+}
+
+
+@pytest.mark.parametrize("source", NO_TRAINING.values(), ids=NO_TRAINING)
+def test_without_a_step_the_exit_status_is_3(folder: Path, source: str) -> None:
+    (folder / "s.py").write_text(source)
+    done = CliRunner().invoke(app, ["audit", "s.py"])
+    assert done.exit_code == 3
+    assert done.stderr.startswith("gradlab audit: nothing audited\n  no optimizer ")
+    assert CliRunner().invoke(app, ["audit", "--exit-zero", "s.py"]).exit_code == 0
+    (folder / "s.py").write_text(source + "\nsys.exit(7)")
+    assert CliRunner().invoke(app, ["audit", "s.py"]).exit_code == 7
+
+
+@pytest.mark.parametrize(("end", "said"), [("", True), ("raise SystemExit(7)", False)], ids=["exit 0", "exit 7"])
+def test_with_json_stderr_says_that_nothing_was_audited(folder: Path, end: str, said: bool) -> None:
+    (folder / "s.py").write_text(end)
+    done = CliRunner().invoke(app, ["audit", "--json", "s.py"])
+    assert json.loads(done.stdout)["optimizers"] == []
+    assert done.stderr.startswith("gradlab audit: nothing audited: no optimizer was seen. ") is said
+
+
+SWALLOWS = """
+import torch
+w = torch.ones(3, requires_grad=True)
+optimizers = [torch.optim.SGD([w], lr=0.1), torch.optim.Adam([w], lr=0.1)]
+steps = caught = 0
+for nth in range(9):
+    try:
+        optimizers[nth % 2].zero_grad()
+        w.sum().backward()
+        before = w.tolist()
+        optimizers[nth % 2].step()
+        steps += 1
+    {clause}
+        caught += 1
+        print(caught, before == w.tolist(), flush=True)
+        if caught == 3:
+            raise
+    finally:
+        print(steps, flush=True)
+print("after the loop", flush=True)
+"""
+
+
+@pytest.mark.parametrize("clause", ["except:", "except BaseException:", "except SystemExit:"])
+def test_max_updates_ends_a_script_that_catches_its_exit(folder: Path, clause: str) -> None:
+    (folder / "s.py").write_text(SWALLOWS.format(clause=clause))
+    done = CliRunner().invoke(app, ["audit", "--max-updates", "4", "s.py"])
+    caught = "1 False\n3\n2 True\n3\n3 True\n3\n"  # after the fourth update; then steps change nothing
+    assert (done.stdout, done.exit_code) == ("1\n2\n3\n" + caught, 0)
+    assert "  --max-updates ended the script after 4 updates\n" in done.stderr
+
+
+def test_max_updates_counts_a_step_within_a_step_once(folder: Path) -> None:
+    (folder / "s.py").write_text("""
+import torch
+w = torch.ones(3, requires_grad=True)
+inner = torch.optim.SGD([w], lr=0.1)
+class Outer(torch.optim.Optimizer):
+    def step(self):
+        inner.step()
+        print("whole", flush=True)
+outer = Outer([w], {})
+while True:
+    inner.zero_grad()
+    w.sum().backward()
+    outer.step()
+""")
+    done = CliRunner().invoke(app, ["audit", "--max-updates", "3", "s.py"])
+    assert (done.stdout, done.exit_code) == ("whole\n" * 3, 0)
+
+
+def test_a_script_that_ends_earlier_than_max_updates(folder: Path) -> None:
+    exit_code, document = audited(folder, "--max-updates", "10", after=ERROR)
+    assert (exit_code, document["optimizers"][0]["updates"]) == (1, 9)
+    exit_code, document = audited(folder, "--max-updates", "5", after=ERROR, end="1 / 0")
+    assert (exit_code, document["exit_status"], document["optimizers"][0]["updates"]) == (1, 0, 5)
+    assert [each["id"] for each in document["findings"]] == ["never-cleared"]
+
+
 # However a script ends
 
 
@@ -253,7 +338,7 @@ def test_sigterm_while_the_script_writes_to_stderr_is_reported(folder: Path) -> 
         process.send(signal.SIGTERM)
         written = stderr.read()
         assert process.wait().status == 143
-    assert written.endswith(b"gradlab audit: nothing found\n  no optimizer was seen\n")
+    assert b"gradlab audit: nothing audited\n  no optimizer was seen. " in written
 
 
 def test_an_interrupt_while_threads_are_waited_for_is_reported(folder: Path) -> None:
@@ -289,7 +374,7 @@ SIGNALLED_AT = {  # code, reported status, status of the process
     ),
     "SIGINT as the document is made": ("around(Report, 'result')", 0, 130),
     "SIGINT as the document is written": ("around(Streams, 'write_result')", 0, 130),
-    "SIGINT as the command ends": ("around(Streams, 'restore')", 0, 0),
+    "SIGINT as the command ends": ("around(Streams, 'restore')", 0, 3),
     "SIGINT where it would end the process": (
         "signal.signal(signal.SIGINT, signal.SIG_DFL)\naround(Report, 'result')",
         0,
@@ -305,7 +390,13 @@ def test_a_signal_once_the_script_has_ended_costs_no_report(folder: Path, when: 
     what, reported, status = SIGNALLED_AT[when]
     (folder / "s.py").write_text(SIGNAL_AROUND + what)
     done = gradlab("audit", "--json", "s.py")
-    assert (json.loads(done.stdout)["exit_status"], done.status, done.stderr) == (reported, status, "")
+    assert (json.loads(done.stdout)["exit_status"], done.status) == (reported, status)
+    assert without_verdict(done.stderr) == ""
+
+
+def without_verdict(text: str) -> str:
+    """Return the stderr of a script that does not train, without the sentence that nothing was audited."""
+    return "".join(line for line in text.splitlines(True) if not line.startswith("gradlab audit: nothing audited: "))
 
 
 def test_stdout_is_given_back_for_an_error_of_the_command() -> None:
@@ -323,7 +414,8 @@ def test_what_is_printed_at_exit_leaves_json_alone_on_stdout(folder: Path) -> No
     )
     done = fresh("audit", "--json", "s.py")
     assert json.loads(done.stdout) == {"script": "s.py", "exit_status": 0, "optimizers": [], "findings": []}
-    assert done.stderr.split() == ["child", "raw", "late"]
+    assert without_verdict(done.stderr).split() == ["child", "raw", "late"]
+    assert without_verdict(done.stderr) != done.stderr
 
 
 def test_sigterm_after_the_report_ends_the_process_as_without(folder: Path) -> None:
@@ -341,11 +433,26 @@ def test_an_interrupt_counts_again_after_the_report(folder: Path) -> None:
         "atexit.register(os.kill, os.getpid(), signal.SIGINT)\nprint('x', flush=True)"
     )
     done = fresh("audit", "s.py")
-    assert (done.stdout, done.status) == ("x\n", 0)  # Python shows an exception of an atexit function and continues
+    assert (done.stdout, done.status) == ("x\n", 3)  # Python shows an exception of an atexit function and continues
     assert done.stderr.endswith("KeyboardInterrupt: \n")
 
 
 def test_a_stream_treats_what_it_cannot_encode_as_python_does(folder: Path) -> None:
     (folder / "s.py").write_text("print('\\u00e9')", encoding="utf-8")
     done = fresh("audit", "s.py", PYTHONIOENCODING="ascii:replace")
-    assert (done.stdout, done.status) == ("?\n", 0)
+    assert (done.stdout, done.status) == ("?\n", 3)
+
+
+# Slow: trainers of frameworks and compiled steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lightning", "accelerate", "transformers", "compiled_step"])
+def test_max_updates_ends_a_training_of_a_framework(name: str) -> None:
+    if name != "compiled_step":
+        pytest.importorskip(name)
+    script = Path(__file__).with_name("scripts") / f"right_{name}.py"
+    done = fresh("audit", "--json", "--max-updates", "3", str(script))
+    document = json.loads(done.stdout)
+    assert (document["exit_status"], document["optimizers"][0]["updates"], done.status) == (0, 3, 0)
+    assert "--max-updates ended the script after 3 updates" in done.stderr

@@ -110,9 +110,18 @@ def test_a_notebook_shows_a_report_as_its_text() -> None:
     assert repr(report).splitlines()[0] == "gradlab audit: 1 error"
 
 
-def test_the_report_says_that_no_step_was_taken() -> None:
-    assert str(Report(Recorder().history)).splitlines() == ["gradlab audit: nothing found", "  no optimizer was seen"]
-    assert str(report_of(OptimizerHistory("SGD", 2))).splitlines()[1] == "  no optimizer took a step"
+def test_without_a_step_the_report_says_why_nothing_was_audited() -> None:
+    head, reason = Report(Recorder().history).lines(300)
+    assert (head, reason[:33]) == ("gradlab audit: nothing audited", "  no optimizer was seen. Perhaps ")
+    report = report_of(OptimizerHistory("SGD", 2))
+    assert report.lines(300)[1] == f"  {report.nothing_audited}"
+    assert str(report.nothing_audited).startswith("no optimizer took a step. ")
+
+
+def test_steps_in_threads_at_once_count_as_audited() -> None:
+    history = History([OptimizerHistory("SGD", 2)], threads_at_once=True)
+    assert Report(history).nothing_audited is None
+    assert report_of(never_clearing()).nothing_audited is None
 
 
 def test_a_cell_of_a_notebook_is_named_with_its_lines() -> None:

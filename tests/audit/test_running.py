@@ -68,7 +68,7 @@ def test_a_script_prints_ends_and_fails_as_under_python_itself(folder: Path) -> 
     assert audited.stdout == plain.stdout
     assert audited.returncode == plain.returncode == 1
     assert audited.stderr.startswith(plain.stderr)
-    assert audited.stderr[len(plain.stderr) :].startswith("gradlab audit: nothing found")
+    assert audited.stderr[len(plain.stderr) :].startswith("gradlab audit: nothing audited")
     assert "at the end" in plain.stdout
 
 
@@ -91,10 +91,11 @@ def test_a_module_of_a_package_runs_as_under_python_itself(folder: Path) -> None
 # In this process
 
 
-def test_a_module_runs_by_its_name_and_exit_zero_forgives(folder: Path) -> None:
+@pytest.mark.parametrize("flag", ["-m", "--module"])
+def test_a_module_runs_by_its_name_and_exit_zero_forgives(folder: Path, flag: str) -> None:
     (folder / "mine_to_audit").mkdir()
     (folder / "mine_to_audit" / "__main__.py").write_text(NEVER_CLEARING + "print(__package__, __spec__.name)")
-    done = CliRunner().invoke(app, ["audit", "--exit-zero", "-m", "mine_to_audit", "--help"])
+    done = CliRunner().invoke(app, ["audit", "--exit-zero", flag, "mine_to_audit", "--help"])
     assert done.exit_code == 0
     assert done.stdout.split()[0] == "__main__"
     assert done.stdout.endswith(f"['--help'] {folder.name}\nmine_to_audit mine_to_audit.__main__\n")

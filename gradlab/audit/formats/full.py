@@ -39,7 +39,7 @@ def full(result: AuditResult) -> str:
 def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     """Return the report as text lines of at most `width` columns; equal entries share one."""
     history, found = result.history, result.findings
-    text = [f"gradlab audit: {'no verdict' if history.threads_at_once else _sum(found)}"]
+    text = [f"gradlab audit: {_verdict(result)}"]
     text += [f"  {result.nothing_audited}"] if result.nothing_audited else []
     for alike in _alike(result.optimizers):
         text += [_head(alike), f"  {alike[0].meaning}"]
@@ -112,6 +112,12 @@ def _kept(keeps: list[MeasuredKeep]) -> str:
         return "keep not measured"
     low, high = f"{min(each.min for each in keeps):.3g}", f"{max(each.max for each in keeps):.3g}"
     return f"keep {median(each.median for each in keeps):.3g}" + (f" ({low} to {high})" if low != high else "")
+
+
+def _verdict(result: AuditResult) -> str:
+    if result.history.threads_at_once:
+        return "no verdict"
+    return "nothing audited" if result.nothing_audited and not result.findings else _sum(result.findings)
 
 
 def _sum(found: list[Finding]) -> str:

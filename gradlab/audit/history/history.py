@@ -204,6 +204,7 @@ class History:
     clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
     ignored_flags: list[IgnoredFlag] = field(default_factory=list)
     constant_terms: dict[Place, ConstantTerm] = field(default_factory=dict)  # by line of the backward pass
+    notes: list[str] = field(default_factory=list)  # further remarks, such as why the script ended
 
     @property
     def updates(self) -> int:
@@ -221,7 +222,7 @@ class History:
 
     def remarks(self) -> list[str]:
         """Return remarks on the audit itself, one sentence each."""
-        remarks = [THREADS_AT_ONCE] if self.threads_at_once else []
+        remarks = [*([THREADS_AT_ONCE] if self.threads_at_once else []), *self.notes]
         if self.unwatched:
             first = len(self.optimizers)
             remarks.append(f"watched the first {first} optimizers; {self.unwatched} more were not watched")

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from gradlab.audit.recording.recorder import Recorder
 
-HOOKS: tuple[Callable[[Patches, list[Recorder]], None], ...] = (
+    Hook = Callable[[Patches, list[Recorder]], None]
+
+HOOKS: tuple[Hook, ...] = (
     backward.install,
     steps.install,
     clearing.install,
@@ -32,12 +34,13 @@ NEEDED = (backward.install, steps.install)  # without them, other records would 
 
 _recorders: list[Recorder] = []
 _patches = Patches()
+_extra: list[Hook] = []  # hooks of the command alone, installed last; they may raise in the script
 _failures: list[tuple[str, Exception]] = []  # hooks that could not be installed
 
 
 def _install() -> None:
     """Install all hooks; report and skip those that fail because torch has changed."""
-    for install in HOOKS:
+    for install in (*HOOKS, *_extra):
         patches = Patches()
         try:
             install(patches, _recorders)
@@ -58,12 +61,13 @@ def _report_failures(recorder: Recorder) -> None:
         recorder.failed(name, error)
 
 
-def start(recorder: Recorder) -> None:
-    """Start recording, once torch is imported."""
+def start(recorder: Recorder, *extra: Hook) -> None:
+    """Start recording, once torch is imported. The first recorder may bring extra hooks."""
     _report_failures(recorder)
     _recorders.append(recorder)
     if len(_recorders) > 1:
         return
+    _extra[:] = extra
     if "torch" in sys.modules:
         _install()
     else:
@@ -77,4 +81,5 @@ def stop(recorder: Recorder) -> None:
         recorder.close()
     if not _recorders:
         _patches.close()
+        _extra.clear()
         _failures.clear()

@@ -17,19 +17,46 @@ if TYPE_CHECKING:
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
+_handlers: list[object] = []  # of on_sigterm()
+
+
+class _Fork(threading.local):
+    """Lets SIGTERM end a forked process at once, as without the audit.
+
+    A worker of a pool would never run a handler while it waits for a lock, and Python drops signals that come during
+    a fork. So SIGTERM is blocked until the child has no handler any more.
+    """
+
+    mask: set[int] | None = None  # to restore
+
+    def begin(self) -> None:
+        if signal.getsignal(signal.SIGTERM) in _handlers:
+            self.mask = set(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))
+
+    def end_in_child(self) -> None:
+        if self.mask is not None:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.end()
+
+    def end(self) -> None:
+        if self.mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        self.mask = None
+
+
+if hasattr(os, "register_at_fork"):
+    _fork = _Fork()
+    os.register_at_fork(before=_fork.begin, after_in_parent=_fork.end, after_in_child=_fork.end_in_child)
+
+
 @contextmanager
 def on_sigterm(terminated: Callable[[], bool]) -> Iterator[None]:
     """Call `terminated` at SIGTERM, and exit with 143 if it returns True. A handler of the script takes precedence."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    owner = os.getpid()
 
-    def came(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a forked worker: it ends as without the audit
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
+    def came(_number: int, _frame: FrameType | None) -> None:
         ends = True
         try:
             ends = terminated()
@@ -38,6 +65,7 @@ def on_sigterm(terminated: Callable[[], bool]) -> Iterator[None]:
                 end_at_once(TERMINATED)
 
     signal.signal(signal.SIGTERM, came)
+    _handlers.append(came)
     try:
         yield
     finally:

@@ -1,0 +1,261 @@
+"""Ranks that a launcher such as torchrun has started: they leave their records as files for the one that reports.
+
+The ranks of a machine share a temporary folder. Every rank locks a file in it as long as its process lives, so the
+reporting one never waits for a process that has ended. The process group of torch may be gone by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gradlab.audit.findings import Finding
+from gradlab.audit.history.keep import MeasuredKeep
+from gradlab.audit.places import Place
+from gradlab.audit.ranks import RankRecord, named_ranks
+from gradlab.audit.summary import OptimizerSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gradlab.audit.report import Report
+
+PATIENCE = 60.0  # seconds that the reporting rank waits for the records of others
+PATIENCE_AFTER_FAILURE = 5.0  # the same, if its own script failed: then others may wait for it
+PATIENCE_FOR_ENDS = 10.0  # seconds that it waits for their processes to end before it exits with a finding
+POLL = 0.05  # seconds
+
+_fcntl: Any = None  # on Windows: then no rank is ever known to have ended
+with suppress(ImportError):
+    _fcntl = importlib.import_module("fcntl")
+
+
+class Rank(NamedTuple):
+    """The place of this process among those that a launcher has started."""
+
+    number: int
+    world: int  # number of ranks
+    local: int  # number among the ranks of this machine
+    local_world: int
+    key: str  # the same for the ranks of one machine and one start, and for no others
+
+    @property
+    def reports(self) -> bool:
+        """Whether this rank reports for all of its machine."""
+        return self.local == 0
+
+
+ALONE = Rank(0, 1, 0, 1, "")
+
+
+def rank_in(environment: Mapping[str, str]) -> Rank:
+    """Return the rank that a launcher has written to the environment; ALONE without one, or with a single rank."""
+    try:
+        number, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        local = int(environment.get("LOCAL_RANK", number))
+        local_world = int(environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", world)))
+    except (KeyError, ValueError):
+        return ALONE
+    return Rank(number, world, local, local_world, _key(environment)) if world > 1 else ALONE
+
+
+def _key(environment: Mapping[str, str]) -> str:
+    """Return what only the ranks of one machine and one start share.
+
+    torchrun gives each rank a file below a new folder. Other launchers are known by their process.
+    """
+    if file := environment.get("TORCHELASTIC_ERROR_FILE"):
+        parts = [str(Path(file).parent.parent)]
+    else:
+        parts = [str(os.getppid()), _start_of(os.getppid())]
+        parts += [environment.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _start_of(process: int) -> str:
+    """Return when a process started, in the system's ticks; "" if the system does not say."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
+class Exchange:
+    """The records of the ranks of one machine, as files in a folder that the reporting rank removes."""
+
+    def __init__(self, rank: Rank) -> None:
+        self.rank = rank
+        self._folder = Path(tempfile.gettempdir()) / f"gradlab-audit-{rank.key}"
+        self._others = [local for local in range(rank.local_world) if local != rank.local]
+        self._alive: list[int] = []  # locked files of processes that may not have ended, as file descriptors
+        self._failure: str | None = None
+        if rank == ALONE:
+            return
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._record(rank.local).unlink(missing_ok=True)
+            _lock_until_the_end(self._locked(rank.local))
+        except OSError as error:
+            self._failure = f"{self._folder}: {error.strerror}"
+
+    def _record(self, local: int) -> Path:
+        return self._folder / f"{local}.json"
+
+    def _locked(self, local: int) -> Path:
+        return self._folder / f"{local}.lock"
+
+    def collected(self, report: Report, status: int, stops: Callable[[], bool]) -> bool:
+        """Say whether this rank is to write the report. If so, first add what other ranks found.
+
+        `status` is that of the rank's own script. `stops` says whether to stop waiting for other ranks.
+        """
+        if not self.rank.reports:
+            self._send(report, status)
+        elif self.rank != ALONE:
+            self._gather(report, status, stops)
+        return self.rank.reports
+
+    def _send(self, report: Report, status: int) -> None:
+        with suppress(OSError):
+            new = self._record(self.rank.local).with_suffix(".new")
+            new.write_text(json.dumps(_as_data(self.rank.number, report, status)), encoding="utf-8")
+            new.replace(self._record(self.rank.local))
+
+    def _gather(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
+        patience = PATIENCE_AFTER_FAILURE if status else PATIENCE
+        began = time.monotonic()
+        records, ended, pending = self._gathered(began + patience, stops)
+        missing = {
+            "ended without a record, as after a crash": ended,
+            self._failure or f"sent no record within {time.monotonic() - began:.0f} s": pending,
+        }
+        report.history.notes += self._notes({why: of for why, of in missing.items() if of})
+        report.add_ranks(self.rank.number, records)
+        for local in self._others:
+            with suppress(OSError):
+                self._alive.append(os.open(self._locked(local), os.O_RDWR))
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder, if this rank reports."""
+        if self.rank.reports and self.rank != ALONE:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _gathered(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
+        """Return the records, the ranks that ended without one, and those that neither sent one nor ended."""
+        records: list[RankRecord] = []
+        ended: list[int] = []
+        pending = list(self._others)
+        while pending and self._failure is None:
+            for local in list(pending):
+                has_ended = self._has_ended(local)  # before its record is read: it may end after writing that
+                record = self._read(local)
+                if record is None and not has_ended:
+                    continue
+                pending.remove(local)
+                if record is None:
+                    ended.append(local)
+                else:
+                    records.append(record)
+            if stops() or time.monotonic() > due:
+                break
+            time.sleep(POLL if pending else 0)
+        return records, ended, pending
+
+    def _notes(self, missing: dict[str, list[int]]) -> list[str]:
+        base, world = self.rank.number - self.rank.local, self.rank.world
+        ours = named_ranks([base + each for each in range(self.rank.local_world)])
+        is_all = self.rank.local_world >= world
+        covered = "covers all ranks" if is_all else f"covers {ours} of {world}, those of this machine"
+        notes = [f"{named_ranks([base + each for each in of])}: {why}" for why, of in missing.items()]
+        return [covered + (", except:" if notes else ""), *notes]
+
+    def _read(self, local: int) -> RankRecord | None:
+        try:
+            return _from_data(json.loads(self._record(local).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    def _has_ended(self, local: int) -> bool:
+        try:
+            file = os.open(self._locked(local), os.O_RDWR)
+        except OSError:  # it has not started
+            return False
+        try:
+            return _is_free(file)
+        finally:
+            os.close(file)
+
+    def fail_last(self, reason: str) -> None:
+        """Wait until the processes of other ranks have ended: a launcher stops them when this one fails.
+
+        torchrun gets the reason for its own summary.
+        """
+        if self.rank == ALONE:
+            return
+        file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+        if file and not Path(file).exists():
+            about = {"message": reason, "extraInfo": {"py_callstack": reason, "timestamp": str(int(time.time()))}}
+            with suppress(OSError):
+                Path(file).write_text(json.dumps({"message": about}), encoding="utf-8")
+        due = time.monotonic() + PATIENCE_FOR_ENDS
+        while time.monotonic() < due and not all(map(_is_free, self._alive)):
+            time.sleep(POLL)
+
+
+def _lock_until_the_end(path: Path) -> None:
+    """Create a file that is locked until this process ends. A forked child does not hold the lock."""
+    if _fcntl is None:
+        return
+    new = path.with_suffix(".opened")
+    file = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)  # never closed
+    _fcntl.lockf(file, _fcntl.LOCK_EX)
+    new.replace(path)  # no other rank sees it unlocked
+
+
+def _is_free(file: int) -> bool:
+    if _fcntl is None:
+        return False
+    try:
+        _fcntl.lockf(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+    except OSError:
+        return False
+    _fcntl.lockf(file, _fcntl.LOCK_UN)
+    return True
+
+
+def _as_data(rank: int, report: Report, status: int) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "status": status,
+        "audited": report.nothing_audited is None,
+        "optimizers": [each._asdict() for each in report.optimizers],
+        "findings": [each._asdict() for each in report.findings],
+        "remarks": report.history.remarks(),
+        "faults": report.history.faults,
+    }
+
+
+def _from_data(data: dict[str, Any]) -> RankRecord:
+    def summary(each: dict[str, Any]) -> OptimizerSummary:
+        return OptimizerSummary(**each | {"keep": each["keep"] and MeasuredKeep(*each["keep"])})
+
+    def finding(each: dict[str, Any]) -> Finding:
+        return Finding(**each | {"places": tuple(Place(*place) for place in each["places"])})
+
+    return RankRecord(
+        data["rank"],
+        data["status"],
+        data["audited"],
+        tuple(map(summary, data["optimizers"])),
+        tuple(map(finding, data["findings"])),
+        tuple(data["remarks"]),
+        tuple(data["faults"]),
+    )
