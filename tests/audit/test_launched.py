@@ -235,7 +235,7 @@ def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 def test_without_locks_the_reporting_rank_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launched, "_fcntl", None)
     Exchange(Rank(1, 2, 1, 2, "key"))
-    assert exchanged(Rank(0, 2, 0, 2, "key"))[1] == "rank 1: sent no record within 0 s"
+    assert exchanged(Rank(0, 2, 0, 2, "key"))[1] == "rank 1: sent no record within 1 s"
 
 
 @pytest.mark.parametrize("status", [0, 1])
@@ -244,7 +244,7 @@ def test_a_rank_that_never_starts_is_named_in_time(temporary: Path, status: int)
     remarks = exchanged(Rank(4, 8, 0, 3, "key"), status)
     assert remarks == [
         "covers ranks 4 to 6 of 8, those of this machine, except:",
-        "ranks 5 to 6: sent no record within 0 s",
+        "ranks 5 to 6: sent no record within 1 s",
     ]
     assert (0.2, 0.1)[status] < time.monotonic() - began < 5
     assert list(temporary.iterdir()) == []

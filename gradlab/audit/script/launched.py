@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -134,7 +135,7 @@ class Exchange:
         records, ended, pending = self._gathered(began + patience, stops)
         missing = {
             "ended without a record, as after a crash": ended,
-            self._failure or f"sent no record within {time.monotonic() - began:.0f} s": pending,
+            self._failure or f"sent no record within {math.ceil(time.monotonic() - began)} s": pending,
         }
         report.history.notes += self._notes({why: of for why, of in missing.items() if of})
         report.add_ranks(self.rank.number, records)
