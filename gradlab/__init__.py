@@ -1,5 +1,14 @@
 """gradlab shows what should happen to `.grad` between two optimizer steps.
 
+    import gradlab
+    result = gradlab.run("diverging_loss")
+    result
+    result["no_zero_grad"].plot(x="step")
+    gradlab.run(my_task, modes=["zero_grad", "no_zero_grad"], lr=0.1, seeds=3)
+
+A notebook shows `result` as picture and table. `my_task` is a function of a seed that returns a `gradlab.Task`.
+`sweep` trains a grid of runs, and `audit.watch()` finds mistakes in your own training loop.
+
 Names are imported on first use, so `import gradlab` is fast.
 """
 
@@ -13,6 +22,8 @@ if TYPE_CHECKING:
     from gradlab import verify as verify
     from gradlab.analysis import curves as curves
     from gradlab.analysis import theory as theory
+    from gradlab.api.functions import run as run
+    from gradlab.api.functions import sweep as sweep
     from gradlab.engines.loop import train as train
     from gradlab.errors import GradlabError as GradlabError
     from gradlab.modes import Mode as Mode
@@ -30,6 +41,8 @@ _PLACES = {
     "curves": "gradlab.analysis.curves",
     "modes": "gradlab.modes",
     "plotting": "gradlab.plotting",
+    "run": "gradlab.api.functions:run",
+    "sweep": "gradlab.api.functions:sweep",
     "tasks": "gradlab.tasks",
     "theory": "gradlab.analysis.theory",
     "train": "gradlab.engines.loop:train",
@@ -45,6 +58,8 @@ __all__ = [
     "curves",
     "modes",
     "plotting",
+    "run",
+    "sweep",
     "tasks",
     "theory",
     "train",
@@ -58,3 +73,7 @@ def __getattr__(name: str) -> object:
     from pkgutil import resolve_name
 
     return resolve_name(_PLACES[name])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

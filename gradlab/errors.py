@@ -5,6 +5,7 @@ them.
 """
 
 import re
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Sequence
@@ -54,6 +55,16 @@ class DamagedError(StoreError):
 
 class PlotError(GradlabError):
     """A picture that cannot be drawn."""
+
+
+class CheckError(GradlabError):
+    """A run that failed, or an expectation that does not hold, found by `result.check()`."""
+
+
+class UnknownRunError(GradlabError, KeyError):
+    """A mode or seed that a result does not have."""
+
+    __str__ = Exception.__str__  # KeyError would show quotes around the message
 
 
 class AuditError(GradlabError):
@@ -117,26 +128,54 @@ def kind_of(value: object) -> str:
     return "None" if value is None else f"{'an' if name[0].lower() in 'aeio' else 'a'} {name}"
 
 
+def notebook_cell(file: str) -> str | None:
+    """Return the cell of a notebook that IPython compiled under this file name, such as "In[3]"; None for a file.
+
+    >>> notebook_cell("<ipython-input-3-5f2d0c>"), notebook_cell("train.py")
+    ('In[3]', None)
+    """
+    if number := re.match(r"<ipython-input-(\d+)", file):
+        return f"In[{number[1]}]"
+    try:  # ipykernel writes a temporary path, and IPython knows its cell
+        cell = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
+    except (KeyError, AttributeError):
+        return None
+    return str(cell[1]) if cell else None
+
+
 def user_location(error: BaseException) -> str | None:
     """Return `file:line` of the user's code that raised, or None if it did not."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = users_frames(error)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    if not frames:
+        return None
+    cell = notebook_cell(frames[-1].filename)
+    return f"cell {cell}, line {frames[-1].lineno}" if cell else f"{frames[-1].filename}:{frames[-1].lineno}"
 
 
 def users_traceback(error: BaseException) -> str:
     """Return the traceback of `error` with only the frames of the user's code."""
     frames = users_frames(error)
-    head = ["Traceback (your code):\n", *traceback.format_list(frames)] if frames else []
+    head = ["Traceback (your code):\n", *map(_frame_text, frames)] if frames else []
     return "".join([*head, *traceback.format_exception_only(error)]).rstrip()
 
 
+def _frame_text(frame: traceback.FrameSummary) -> str:
+    """Return a frame as Python's traceback shows it, in a notebook with its cell instead of a temporary file."""
+    (text,) = traceback.format_list([frame])
+    cell = notebook_cell(frame.filename)
+    return text.replace(f'File "{frame.filename}"', f"Cell {cell}", 1) if cell else text
+
+
 def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Return the frames of `error` outside of installed packages, Python and gradlab."""
+    """Return the frames of `error` outside of installed packages, Python and gradlab, notebook cells included."""
     elsewhere = [Path(__file__).parent, *(Path(path) for path in sysconfig.get_paths().values())]
     return [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).is_file() and not any(Path(frame.filename).is_relative_to(each) for each in elsewhere)
+        if notebook_cell(frame.filename)
+        or (
+            Path(frame.filename).is_file() and not any(Path(frame.filename).is_relative_to(each) for each in elsewhere)
+        )
     ]

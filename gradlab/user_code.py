@@ -1,4 +1,4 @@
-"""A user's own task or mode, `FILE.py:NAME` or `package.module:NAME`: find, hash and import it."""
+"""A user's own task or mode, `FILE.py:NAME`, `package.module:NAME` or a function: find, hash and import it."""
 
 from __future__ import annotations
 
@@ -6,31 +6,69 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from gradlab.errors import GradlabError, ModeError, TaskError, kind_of, shortened, unknown, user_location
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 _ERRORS: dict[str, type[GradlabError]] = {"task": TaskError, "mode": ModeError}
 
 
 class FunctionName(NamedTuple):
-    """The source of a function: `FILE.py:NAME`, `package.module:NAME`, or gradlab itself."""
+    """The source of a function: `FILE.py:NAME`, `package.module:NAME`, gradlab itself, or a function object."""
 
     name: str  # as written in results
     function: str  # its name in the file or module
     file: Path | None = None
     module: str | None = None
     kind: str = "task"  # or "mode", for messages
+    given: int | None = None  # the number of a function object, see `given`
 
     def error(self, message: str) -> GradlabError:
         """Return an error about this function: a TaskError or a ModeError."""
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
+
+
+class _Given(NamedTuple):
+    """A function object that Python code passed instead of a name."""
+
+    name: str
+    function: Callable[..., object]
+    source: str
+
+
+_given: dict[str, _Given] = {}  # by the word that stands for it
+_numbers = count(1)
+
+
+@contextmanager
+def given(function: Callable[..., object], name: str, source: str) -> Iterator[str]:
+    """Yield a word that `find` accepts for this function object, until the end of the context.
+
+    Args:
+        function: the function.
+        name: its name in results.
+        source: the SHA-256 of its source.
+    """
+    word = f"given:{next(_numbers)}"
+    _given[word] = _Given(name, function, source)
+    try:
+        yield word
+    finally:
+        del _given[word]
+
+
+def extend_source(word: str, more: str) -> None:
+    """Make the source of a function object depend on more than its code."""
+    source = hashlib.sha256(f"{_given[word].source}{more}".encode()).hexdigest()
+    _given[word] = _given[word]._replace(source=source)
 
 
 def is_function_name(name: str) -> bool:
@@ -51,6 +89,8 @@ def find(name: str, folder: Path | None = None, kind: str = "task", *, fallback:
         TaskError, ModeError: the name has another form, or the file does not exist.
     """
     place, _, function = name.rpartition(":")
+    if name in _given:
+        return FunctionName(_given[name].name, _given[name].name, kind=kind, given=int(function))
     named = FunctionName(name, function, kind=kind)
     if not function.isidentifier():
         raise named.error(f": expected a function name after the colon, got '{shortened(function)}'")
@@ -79,6 +119,8 @@ def source_hash(named: FunctionName) -> str | None:
     Raises:
         TaskError, ModeError: the module does not exist, or its file cannot be read.
     """
+    if named.given is not None:
+        return _given[f"given:{named.given}"].source
     file = _file_of_module(named) if named.module else named.file
     if file is None:
         return None
@@ -94,6 +136,8 @@ def load(named: FunctionName) -> Callable[..., object]:
     Raises:
         TaskError, ModeError: the file cannot be imported, or has no such function.
     """
+    if named.given is not None:
+        return _given[f"given:{named.given}"].function
     return _loaded(named, source_hash(named))
 
 

@@ -33,7 +33,7 @@ LAYERS = [
     {"audit", "plotting", "runs", "verify"},
     {"sweeps"},
     {"terminal"},
-    {"cli", "pytest_plugin"},
+    {"api", "cli", "pytest_plugin"},
     {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import sysconfig
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from gradlab.errors import notebook_cell as notebook_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,21 +114,6 @@ def is_user_code(file: str) -> bool:
     if "site-packages" in file or "dist-packages" in file:
         return False
     return not any(Path(file).is_relative_to(each) for each in _INSTALLED)
-
-
-def notebook_cell(file: str) -> str | None:
-    """Return the cell of a notebook that IPython compiled under this file name, such as "In[3]"; None for a file.
-
-    >>> notebook_cell("<ipython-input-3-5f2d0c>"), notebook_cell("train.py")
-    ('In[3]', None)
-    """
-    if number := re.match(r"<ipython-input-(\d+)", file):
-        return f"In[{number[1]}]"
-    try:  # ipykernel writes a temporary path, and IPython knows its cell
-        cell = sys.modules["IPython"].get_ipython().compile.format_code_name(file)
-    except (KeyError, AttributeError):
-        return None
-    return str(cell[1]) if cell else None
 
 
 def is_ours(file: str) -> bool:

@@ -55,15 +55,7 @@ def draw_sweeps(
     names = []
     for sweep in sweeps:
         record, results = sweep.read(), sweep.results()
-        found = plotting.panels_of(
-            record.values,
-            record.modes or ["the rule"],
-            record.seeds,
-            status=results.column("status", record.runs),
-            verdict=results.column("verdict", record.runs),
-            last_loss=results.column("last_loss", record.runs),
-            sharpness=(record.sharpness or {}).get("eigenvalues", []),
-        )
+        found = plotting.panels_of_sweep(record, results)
         names.append(record.title or record.experiment)
         panels += [panel._replace(title=panel.title or names[-1]) if len(sweeps) > 1 else panel for panel in found]
         print_missing_runs(record, results)

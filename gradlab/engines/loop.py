@@ -6,6 +6,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from gradlab import modes
 from gradlab.engines.accumulation import windows
 from gradlab.engines.cursor import Cursor
 from gradlab.engines.losses import check_scalar, mean_and_items
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def train(
     task: Task,
-    mode: Mode,
+    mode: Mode | str,
     optimizer: Optimizer,
     *,
     epochs: int | None = None,
@@ -39,13 +40,15 @@ def train(
     epoch: a shorter last window is divided by its own length. If the task's loss is a pair (sum, count), rows hold the
     mean, and a window is divided by its total count.
 
-    Every update clips `.grad` to the norm `clip_norm`, steps the optimizer, then steps the `scheduler`. Training
-    resumes at `cursor` and advances it.
+    `mode` is a mode or its word, such as "no_zero_grad". Every update clips `.grad` to the norm `clip_norm`, steps the
+    optimizer, then steps the `scheduler`. Training resumes at `cursor` and advances it.
 
     Raises:
         TaskError: the loss is neither a scalar tensor with a graph nor a pair (sum, count); or an epoch has no batch.
-        ModeError: a user's own mode left an invalid gradient.
+        ModeError: the word is unknown, or a user's own mode left an invalid gradient.
     """
+    if isinstance(mode, str):
+        mode = modes.load(modes.parse(mode))
     from torch.nn.utils import clip_grad_norm_
 
     model, cursor = task.model, cursor or Cursor()

@@ -95,38 +95,47 @@ class Generators:
 
     def now(self) -> dict[str, Any]:
         """Return the states of all generators."""
-        import torch
-
-        cuda: Any = torch.cuda
-        numpy = sys.modules.get("numpy")
-        return {
-            "python": random.getstate(),
-            "numpy": numpy.random.get_state() if numpy else None,
-            "torch": torch.get_rng_state(),
-            # Querying the state would initialize CUDA, even in a CPU run.
-            "cuda": cuda.get_rng_state_all() if cuda.is_initialized() else [],
-            "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-            "own": [_state_of(each) for each in self.own],
-        }
+        return global_states() | {"own": [_state_of(each) for each in self.own]}
 
     def set(self, state: Mapping[str, Any]) -> None:
         """Restore the states that `now` returned, in this process or another."""
-        import torch
-
         if len(state["own"]) != len(self.own):
             raise CannotResumeError(f"the task had {len(state['own'])} generators and has {len(self.own)} now")
-        random.setstate(state["python"])
-        if state["numpy"] is not None:
-            import numpy as np
-
-            np.random.set_state(state["numpy"])  # the global generator: users draw from it
-        torch.set_rng_state(state["torch"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
-        if state["mps"] is not None:
-            torch.mps.set_rng_state(state["mps"])
+        set_global_states(state)
         for generator, each in zip(self.own, state["own"], strict=True):
             _set_state(generator, each)
+
+
+def global_states() -> dict[str, Any]:
+    """Return the states of the global generators of Python, NumPy and torch."""
+    import torch
+
+    cuda: Any = torch.cuda
+    numpy = sys.modules.get("numpy")
+    return {
+        "python": random.getstate(),
+        "numpy": numpy.random.get_state() if numpy else None,
+        "torch": torch.get_rng_state(),
+        # Querying the state would initialize CUDA, even in a CPU run.
+        "cuda": cuda.get_rng_state_all() if cuda.is_initialized() else [],
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def set_global_states(state: Mapping[str, Any]) -> None:
+    """Restore the states that `global_states` returned, in this process or another."""
+    import torch
+
+    random.setstate(state["python"])
+    if state["numpy"] is not None:
+        import numpy as np
+
+        np.random.set_state(state["numpy"])  # the global generator: users draw from it
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["mps"] is not None:
+        torch.mps.set_rng_state(state["mps"])
 
 
 class RewindableBatches:

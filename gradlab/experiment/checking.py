@@ -47,7 +47,7 @@ def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: 
     Raises:
         GradlabError: there are mistakes; the message has all of them with their lines.
     """
-    experiment = _parse_types(values, faults).located(folder, file)
+    experiment = _parse_types(_with_list_of_seeds(values), faults).located(folder, file)
     parsed = _check_runs(experiment, faults)
     optimizer = _check_optimizer(experiment, faults)
     if optimizer:
@@ -147,6 +147,12 @@ def _parse_types(values: dict[str, Any], faults: Faults) -> Experiment:
         values = {"task": next(iter(tasks.BUILT_IN)), "name": "unnamed"} | values  # these have no default
 
 
+def _with_list_of_seeds(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with `seeds = N` as the seeds 0 to N-1, if N is a valid number of seeds."""
+    seeds = values.get("seeds")
+    return values | {"seeds": list(range(seeds))} if type(seeds) is int and 1 <= seeds <= MAX_RUNS else values
+
+
 def _key_of(fault: Any, values: object) -> Key:
     """Return the key of a fault, without the list items and types that pydantic's location also names."""
     key: Key = ()
@@ -179,6 +185,8 @@ def _explain(key: Key, fault: Any, faults: Faults) -> str:
         fault["msg"].replace("Input should be", "must be").replace("String should", "must").replace("a valid ", "a ")
     )
     wrong = _MESSAGES.get(fault["type"], wrong)
+    if key == ("seeds",) and fault["type"] == "list_type":
+        wrong = f"must be a list, or the number of seeds from 1 to {MAX_RUNS:,}"
     if key == ("device",):
         wrong = "must be like cpu, cuda or cuda:1"
     if any(isinstance(part, str) for part in fault["loc"][len(key) :]):  # one of the types that it tried

@@ -7,6 +7,7 @@ from gradlab.plotting.panels import Profile as Profile
 from gradlab.plotting.panels import ProfileCurve as ProfileCurve
 from gradlab.plotting.panels import check_axes as check_axes
 from gradlab.plotting.panels import panels_of as panels_of
+from gradlab.plotting.panels import panels_of_sweep as panels_of_sweep
 from gradlab.plotting.phase_diagram import draw_phases as draw_phases
 from gradlab.plotting.rendering import check_formats as check_formats
 from gradlab.plotting.rendering import rendered as rendered

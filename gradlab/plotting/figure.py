@@ -9,7 +9,7 @@ from gradlab.analysis import curves
 from gradlab.errors import PlotError, printable, shortened, unknown
 from gradlab.plotting.labels import label_lines, overflow_mark, width_of
 from gradlab.plotting.lines import Line, finite_points, flattened, lines_of
-from gradlab.plotting.rendering import FAINT, GRID, dots_per_inch, style
+from gradlab.plotting.rendering import FAINT, GRID, dots_per_inch, shown_in_notebooks, style
 from gradlab.plotting.scales import LossScale
 from gradlab.plotting.theory_curves import prediction
 from gradlab.rows import HUGE
@@ -70,7 +70,7 @@ def draw(
                 _draw_theory(axes, line, predicted)
         _annotate(figure, axes, drawn, chosen, lines, title, theory=theory)
         label_lines(figure, axes, lines, chosen)
-    return figure
+    return shown_in_notebooks(figure)
 
 
 def _choose_axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> curves.Axis:

@@ -13,6 +13,8 @@ from gradlab.errors import ModeError, PlotError, shortened
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gradlab.store import Results, SweepRecord
+
 MAX_PANELS = 6
 DIVERGED = 0.5  # share of seeds above which a cell counts as diverged
 _LR, _KEEP = ("lr", "optimizer.lr"), ("keep",)
@@ -123,6 +125,19 @@ def panels_of(
     if len(across) == 1:
         return [_profile(table, across[0], at, known) for at in panels]
     return [_phase_map(table, across[0], across[1], at, known if across[1] in _KEEP else []) for at in panels]
+
+
+def panels_of_sweep(record: SweepRecord, results: Results) -> list[PhaseMap] | list[Profile]:
+    """Return the panels of a recorded sweep; see `panels_of`."""
+    return panels_of(
+        record.values,
+        record.modes or ["the rule"],
+        record.seeds,
+        status=results.column("status", record.runs),
+        verdict=results.column("verdict", record.runs),
+        last_loss=results.column("last_loss", record.runs),
+        sharpness=(record.sharpness or {}).get("eigenvalues", []),
+    )
 
 
 def check_axes(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple[list[str], dict[str, list[Any]]]:

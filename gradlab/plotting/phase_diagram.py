@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab.errors import PlotError
 from gradlab.plotting import phase_maps, profiles
 from gradlab.plotting.panels import MAX_PANELS, PhaseMap, Profile
-from gradlab.plotting.rendering import style
+from gradlab.plotting.rendering import shown_in_notebooks, style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,4 +35,5 @@ def draw_phases(panels: Sequence[PhaseMap] | Sequence[Profile], *, title: str = 
     if not any(share is not None for each in panels for share in each.shares):
         raise PlotError("Nothing to draw: no run is finished yet.")
     with style():
-        return phase_maps.draw(maps, title, width) if maps else profiles.draw(curves, title, width)
+        figure = phase_maps.draw(maps, title, width) if maps else profiles.draw(curves, title, width)
+    return shown_in_notebooks(figure)

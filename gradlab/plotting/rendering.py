@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import PlotError, shortened
@@ -35,6 +36,12 @@ def rendered(figure: Figure, suffix: str) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a title in another script
         figure.savefig(out, format=kind, metadata=metadata)
     return out.getvalue()
+
+
+def shown_in_notebooks(figure: Figure) -> Figure:
+    """Return the figure, which a notebook then shows without pyplot."""
+    figure._repr_png_ = partial(rendered, figure, ".png")  # type: ignore[attr-defined]  # IPython looks it up
+    return figure
 
 
 @contextmanager

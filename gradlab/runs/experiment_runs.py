@@ -11,6 +11,7 @@ from gradlab.experiment import Experiment, location_of
 from gradlab.runs.job import Job
 from gradlab.runs.plan import RunPlan, mode_names, plan_runs
 from gradlab.runs.progress import Progress
+from gradlab.runs.reuse import retrain_changed
 from gradlab.runs.setup import prepare
 from gradlab.runs.single_run import train_run
 from gradlab.runs.stacked_runs import train_stacks
@@ -19,6 +20,8 @@ from gradlab.runs.stopping import Stop
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from torch import nn
 
     from gradlab.analysis.results import Result
 
@@ -30,11 +33,14 @@ def run(
     fresh: bool = False,
     progress: Progress | None = None,
     stop: Stop | None = None,
+    models: dict[tuple[str, int], nn.Module] | None = None,
 ) -> ExperimentResult:
     """Run all modes and seeds of `experiment` in a folder under `out`.
 
     Finished runs are reused unless `fresh`. Interrupted runs resume from their last checkpoint. If the task raises,
-    only that run fails.
+    only that run fails. Runs of a function object are reused only if they would still start alike.
+
+    If `models` is a dict, it receives the trained models by mode and seed, except those of TensorFlow.
 
     Raises:
         StoppedError: a stop was requested. All rows and a checkpoint are on the disk.
@@ -45,12 +51,17 @@ def run(
         raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: use `gradlab sweep`")
     folder = store.experiment_folder(out, experiment.name)
     plans = plan_runs(experiment, folder, fresh=fresh)
+    if experiment.task_name.given is not None and any(plan.folder.record_file.exists() for plan in plans):
+        _prepare(experiment, folder)
+        plans = retrain_changed(experiment, plans)
     missing = [plan for plan in plans if not plan.done]
     if missing:
         _prepare(experiment, folder)
     else:
         folder.save_request([plan.folder for plan in plans], mode_names(experiment), match_lr=experiment.match_lr)
-    job = Job(experiment, missing, SeedStarts(experiment, plans), progress or Progress(), stop or Stop())
+    job = Job(
+        experiment, missing, SeedStarts(experiment, plans), progress or Progress(), stop or Stop(), models=models
+    )
     results: dict[Path, Result] = {}
 
     def end(plan: RunPlan) -> None:

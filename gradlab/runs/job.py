@@ -24,6 +24,8 @@ from gradlab.runs.stopping import Stop, StoppedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from torch import nn
+
     from gradlab.experiment import Experiment
     from gradlab.rows import Row
     from gradlab.runs.starts import SeedStarts
@@ -62,6 +64,7 @@ class Job:
     progress: Progress
     stop: Stop
     stacked: bool = False
+    models: dict[tuple[str, int], nn.Module] | None = None  # filled with trained models by mode and seed, if a dict
 
     @cached_property
     def records(self) -> list[RunRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from gradlab import modes, optimizers, tasks
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.optimizers import Optimizer, Scheduler
 
+threads_at_import: list[int] = []  # of torch, once `prepare` has imported it
+
 
 def prepare(experiment: Experiment) -> None:
     """Check before the first run that the engine, task, modes, device and optimizer are available.
@@ -24,9 +27,12 @@ def prepare(experiment: Experiment) -> None:
     """
     if experiment.engine == "tensorflow":
         tensorflow.start(experiment.threads)
+    is_first = "torch" not in sys.modules
     import_torch()
     import torch
 
+    if is_first:
+        threads_at_import.append(torch.get_num_threads())
     torch.set_num_threads(experiment.threads)  # results depend on it, so it is part of the settings
     tasks.check_options(experiment.task_name, experiment.task_options)
     for mode in experiment.parsed_modes:

@@ -50,6 +50,8 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         lr = experiment.optimizer_options(plan.mode)["lr"]
         return TrainingSteps(tensorflow.train(task, plan.mode, lr, **ends, threads=experiment.threads), total, None)
     state = TrainingState(task, *optimizer_of(experiment, plan.mode, task))
+    if job.models is not None:
+        job.models[plan.mode.name, plan.seed] = state.task.model  # trained in place
     for checkpoint in checkpoints:
         state.restore(checkpoint.state)
     rows = loop.train(

@@ -125,11 +125,23 @@ class _StackTrainer:
             training, epochs=experiment.epochs, steps=experiment.steps, clip_norm=experiment.clip_norm
         )
         return TrainingSteps(
-            steps,
+            steps if job.models is None else _keeping_models(steps, training, job),
             steps_of(seed_tasks[0].task, experiment),
             lambda: ensemble.snapshots(training),
             lambda step: map(step.row, range(len(job.plans))),
         )
+
+
+def _keeping_models(
+    steps: Iterator[ensemble.StackedStep], training: ensemble.StackedTraining, job: Job
+) -> Iterator[ensemble.StackedStep]:
+    """Yield the steps, then put the model of each run into `job.models`."""
+    yield from steps
+    assert job.models is not None
+    for plan, state in zip(job.plans, ensemble.snapshots(training), strict=True):
+        model = job.build_task(plan.seed, resumed=True).model
+        model.load_state_dict(state["model"], strict=False)  # buffers that a stack shares stay as they were built
+        job.models[plan.mode.name, plan.seed] = model
 
 
 def _seeds(job: Job) -> tuple[int, ...]:

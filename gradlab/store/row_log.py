@@ -57,7 +57,8 @@ class RowLog(LineLog):
         self._writing, self._closed = threading.Lock(), threading.Event()
         self._hash = hashlib.sha256()
         super().__init__(file, partial(_first_rows, keep, file) if keep else None)
-        threading.Thread(target=self._write_periodically, name="rows", daemon=True).start()
+        self._thread = threading.Thread(target=self._write_periodically, name="rows", daemon=True)
+        self._thread.start()
 
     @property
     def sha256(self) -> str:
@@ -98,6 +99,7 @@ class RowLog(LineLog):
 
     def __exit__(self, *raised: object) -> None:
         self._closed.set()
+        self._thread.join()
         super().__exit__(*raised)  # type: ignore[arg-type]  # the three arguments that Python passes
 
     def _wrote(self, lines: bytes) -> None:

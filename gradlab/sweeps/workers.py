@@ -12,6 +12,7 @@ from collections import deque
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import connection, resource_tracker
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
 from gradlab import startup
@@ -162,7 +163,7 @@ class TrainingProcess:
         spawn = multiprocessing.get_context("spawn")
         self.pipe, theirs = spawn.Pipe()
         self.process: SpawnProcess = spawn.Process(target=_serve, args=(theirs, idle), name="gradlab", daemon=True)
-        with _ctrl_c_blocked():
+        with _ctrl_c_blocked(), _main_module_hidden():
             self.process.start()
         theirs.close()
 
@@ -203,6 +204,17 @@ def end_all(processes: Sequence[TrainingProcess]) -> None:
         each.process.terminate()
     for each in processes:
         each.end()
+
+
+@contextmanager
+def _main_module_hidden() -> Iterator[None]:
+    """Keep processes that start here from importing the user's script again, which would run it."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
 
 
 @contextmanager

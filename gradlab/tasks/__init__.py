@@ -16,6 +16,7 @@ from gradlab.tasks.builtin import (
     straight_line,
 )
 from gradlab.tasks.fairness import Start, start_of, uses_global_generators, verified
+from gradlab.tasks.given import given_task
 from gradlab.tasks.loading import TaskName, build, check_options, faults_of_options, find, load
 from gradlab.tasks.task import Minibatches, Task, epoch_length, map_batch
 
@@ -32,6 +33,7 @@ __all__ = [
     "epoch_length",
     "faults_of_options",
     "find",
+    "given_task",
     "heads_in_turn",
     "linear_4x3",
     "load",

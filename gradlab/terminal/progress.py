@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gradlab.runs.progress import Progress
 
@@ -28,6 +28,25 @@ class Status(NamedTuple):
     measured: list[str]  # rate and time left, after the bar
     narrow: str  # the whole text on a narrow terminal, without a bar
     line: str  # the whole text in a log file
+
+
+class Display(Protocol):
+    """Shows statuses and messages."""
+
+    def begin(self, status: Status) -> None:
+        """Show the first status of a run, stack or sweep."""
+
+    def update(self, status: Status) -> None:
+        """Show a status, at most ten times per second."""
+
+    def log(self, text: str) -> None:
+        """Show the end of a run."""
+
+    def print(self, text: str) -> None:
+        """Show a message."""
+
+    def close(self) -> None:
+        """Remove what must not stay."""
 
 
 class ProgressBar:
@@ -73,10 +92,10 @@ class ProgressLines:
     """A line of text every ten seconds, and one at the end of every run, for a log file."""
 
     def __init__(self, print_message: Callable[[str], object]) -> None:
-        self.print = self.log = print_message
+        self._print = print_message
         self.due = 0.0
 
-    def begin(self, _status: Status) -> None:
+    def begin(self, status: Status) -> None:  # noqa: ARG002 - a line comes later
         """Start the interval before the first line."""
         self.due = time.monotonic() + INTERVAL
 
@@ -86,6 +105,14 @@ class ProgressLines:
             self.due = now + INTERVAL
             self.print(status.line)
 
+    def log(self, text: str) -> None:
+        """Print the line at the end of a run."""
+        self._print(text)
+
+    def print(self, text: str) -> None:
+        """Print a message."""
+        self._print(text)
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -93,7 +120,7 @@ class ProgressLines:
 class TrainingProgress(Progress):
     """The progress of a training on one display."""
 
-    def __init__(self, display: ProgressBar | ProgressLines) -> None:
+    def __init__(self, display: Display) -> None:
         self.display = display
 
     def on_message(self, text: str) -> None:
@@ -108,7 +135,7 @@ class TrainingProgress(Progress):
 class RunProgress(TrainingProgress):
     """The current runs of an experiment, the steps per second, and the time left for all runs."""
 
-    def __init__(self, display: ProgressBar | ProgressLines, runs: int) -> None:
+    def __init__(self, display: Display, runs: int) -> None:
         super().__init__(display)
         self.runs = runs
         self.ended = 0
@@ -164,7 +191,7 @@ class RunProgress(TrainingProgress):
 class SweepProgress(TrainingProgress):
     """The finished runs of a sweep, the steps of all runs per second, and the time left."""
 
-    def __init__(self, display: ProgressBar | ProgressLines) -> None:
+    def __init__(self, display: Display) -> None:
         super().__init__(display)
         self.total = self.steps = 0
         self.done = 0.0

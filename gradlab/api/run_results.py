@@ -1,0 +1,270 @@
+"""What `gradlab.run` returns: the runs by mode and seed, as table, picture, rows and models."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+from gradlab.api import showing
+from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError, shortened, unknown
+from gradlab.modes import Mode, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from gradlab.analysis.curves import Verdict
+    from gradlab.analysis.results import Checked, Result
+    from gradlab.rows import Row
+    from gradlab.store import RunRecord
+
+COLUMNS = ("experiment", "mode", "seed", "step", "update", "epoch", "loss", "items")
+
+
+@dataclass(frozen=True, repr=False)
+class TrainedRun:
+    """One run: one mode and one seed.
+
+    Attributes:
+        mode: the mode.
+        seed: the seed.
+        status: "done", or "failed" if the task raised.
+        verdict: what the curve did: falls, rises, oscillates, diverges or flat; None if the run is not done.
+        steps: the number of backward passes.
+        updates: the number of optimizer steps.
+        first_loss: the loss of the first step.
+        last_loss: the loss of the last step.
+        best_loss: the lowest finite loss.
+        seconds: the duration of training.
+        cached: whether the run was finished before and was reused.
+        folder: its folder; None with out=None.
+        error: why it failed, else "".
+        rows: what was logged, one `Row` per step.
+        model: the trained model. None if the run was reused, failed, or was trained in TensorFlow.
+    """
+
+    mode: str
+    seed: int
+    status: str
+    verdict: Verdict | None
+    steps: int
+    updates: int
+    first_loss: float | None
+    last_loss: float | None
+    best_loss: float | None
+    seconds: float | None
+    cached: bool
+    folder: Path | None
+    error: str
+    rows: list[Row]
+    model: nn.Module | None
+
+    @property
+    def losses(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        """The loss of every step, shape (steps,)."""
+        import numpy as np
+
+        return np.array([row.loss for row in self.rows], dtype=np.float64)
+
+    def __repr__(self) -> str:
+        shown = {"status": self.status, "verdict": self.verdict, "steps": self.steps, "last_loss": self.last_loss}
+        return f"<run {self.mode} seed {self.seed}: {', '.join(f'{key} {each}' for key, each in shown.items())}>"
+
+
+@dataclass(frozen=True, repr=False)
+class ExperimentRuns:
+    """The runs of an experiment, by mode and seed.
+
+    `result["no_zero_grad"]` has the runs of a mode, and `result["no_zero_grad", 1]` is one run. A notebook shows the
+    picture and the table; a terminal prints the table.
+
+    Attributes:
+        experiment: the name of the experiment.
+        title: its title.
+        runs: the runs, by mode, then seed.
+        expectations: the expectations of the experiment, each with its result.
+        folder: the folder of the experiment's runs; None with out=None.
+    """
+
+    experiment: str
+    title: str
+    runs: tuple[TrainedRun, ...]
+    expectations: tuple[Checked, ...]
+    folder: Path | None
+    _results: tuple[Result, ...] = field(default=(), compare=False)
+    _records: tuple[RunRecord, ...] = field(default=(), compare=False)
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes, in their order."""
+        return list(dict.fromkeys(run.mode for run in self.runs))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in their order."""
+        return list(dict.fromkeys(run.seed for run in self.runs))
+
+    @property
+    def ok(self) -> bool:
+        """Whether all runs are done and all expectations hold."""
+        return not self._failures()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict per step of every run, with the columns of `gradlab export`."""
+        return [
+            dict(zip(COLUMNS, (self.experiment, run.mode, run.seed, *row), strict=True))
+            for run in self.runs
+            for row in run.rows
+        ]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame, with the columns of `gradlab export`.
+
+        Raises:
+            GradlabError: pandas is not installed.
+        """
+        return data_frame(self.rows, COLUMNS)
+
+    def plot(
+        self, x: str | None = None, *, title: str | None = None, width: int = 1200, theory: bool = False
+    ) -> Figure:
+        """Return the picture as a matplotlib Figure, which a notebook shows. `figure.savefig(FILE)` saves it.
+
+        Args:
+            x: step, update or epoch. Default: what suits the runs.
+            title: the title. Default: the experiment's.
+            width: the width in pixels.
+            theory: draw closed forms as dashed lines over the curves that have one.
+
+        Raises:
+            PlotError: no run has rows, or the axis is unknown.
+        """
+        from gradlab import plotting
+
+        drawn = [(record, run.rows) for record, run in zip(self._records, self.runs, strict=True)]
+        return plotting.draw(drawn, axis=x, title=title, width=width, theory=theory)
+
+    def check(self) -> ExperimentRuns:
+        """Return the result itself if all runs are done and all expectations hold.
+
+        Raises:
+            CheckError: a run failed, or an expectation does not hold.
+        """
+        if failures := self._failures():
+            raise CheckError("\n".join(failures))
+        return self
+
+    @overload
+    def __getitem__(self, key: str | Mode) -> ExperimentRuns: ...
+
+    @overload
+    def __getitem__(self, key: tuple[str | Mode, int]) -> TrainedRun: ...
+
+    def __getitem__(self, key: str | Mode | tuple[str | Mode, int]) -> ExperimentRuns | TrainedRun:
+        """Return the runs of a mode, or one run for `result[mode, seed]`.
+
+        Raises:
+            UnknownRunError: the result has no such mode or seed. It is a KeyError, too.
+        """
+        word, *rest = key if isinstance(key, tuple) and not isinstance(key, Mode) else (key,)
+        mode = self._mode(word)
+        chosen = tuple(run for run in self.runs if run.mode == mode)
+        if not rest:
+            return ExperimentRuns(
+                self.experiment,
+                self.title,
+                chosen,
+                tuple(each for each in self.expectations if each.mode == mode),
+                self.folder,
+                tuple(each for each in self._results if each.mode == mode),
+                tuple(each for each in self._records if each.mode == mode),
+            )
+        found = [run for run in chosen if [run.seed] == rest]
+        if not found:
+            seeds = ", ".join(str(run.seed) for run in chosen)
+            raise UnknownRunError(f"mode '{mode}' has no seed {shortened(rest[0])}. Seeds: {seeds}")
+        return found[0]
+
+    def _mode(self, word: object) -> str:
+        known = self.modes
+        if word in known:
+            return str(word)
+        with suppress(GradlabError):
+            name = parse(word).name if isinstance(word, str) else getattr(word, "name", "")
+            if name in known:
+                return name
+        raise UnknownRunError(unknown("mode of this result", str(word), known))
+
+    def __iter__(self) -> Iterator[TrainedRun]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        return self._text(showing.terminal_width())
+
+    def _repr_html_(self) -> str:
+        """Return the picture and the table, for a notebook."""
+        picture = ""
+        with suppress(PlotError):  # no run has rows
+            picture = showing.picture_html(self.plot(), f"Loss curves of {', '.join(self.modes)}")
+        return picture + showing.table_html(self._table(showing.WIDE)) + showing.lines_html(self._lines())
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Return the modes, which notebooks complete inside the brackets."""
+        return self.modes
+
+    def _text(self, width: int) -> str:
+        return showing.text_of(self._table(width), *self._lines(), width=width)
+
+    def _table(self, width: int) -> Any:
+        from gradlab.terminal.run_table import run_table
+
+        return run_table(self._results, width)
+
+    def _lines(self) -> list[Any]:
+        """Return the expectations, and the failed runs, as lines."""
+        from gradlab.terminal.fitted_table import literal_text
+        from gradlab.terminal.run_table import expectation_lines
+
+        lines: list[Any] = expectation_lines(self.expectations)
+        return lines + [literal_text(each, "bold red") for each in _failed(self.runs)]
+
+    def _failures(self) -> list[str]:
+        from gradlab.terminal.run_table import expectation_lines
+
+        missed = [each for each in self.expectations if not each.ok]
+        return [*_failed(self.runs), *(line.plain for line in expectation_lines(missed))]
+
+
+def _failed(runs: Iterable[TrainedRun]) -> list[str]:
+    """Return a message for every error, with the runs that it ended."""
+    by_error: dict[str, list[TrainedRun]] = {}
+    for run in runs:
+        if run.status != "done":
+            by_error.setdefault(run.error or run.status, []).append(run)
+    return [
+        f"{', '.join(f'{run.mode} seed {run.seed}' for run in failed)} failed:\n{error}"
+        for error, failed in by_error.items()
+    ]
+
+
+def data_frame(rows: list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
+    """Return rows as a pandas DataFrame.
+
+    Raises:
+        GradlabError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise GradlabError("to_pandas needs pandas: pip install pandas. result.rows needs nothing.") from None
+    return pd.DataFrame(rows, columns=list(columns))

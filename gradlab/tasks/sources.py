@@ -1,0 +1,154 @@
+"""The source of a function object: its text, and what it reads of the user's code, as one hash.
+
+It covers functions, classes and plain values that the function finds in its closure and among its globals, and what
+these functions read. It does not cover attributes of objects, files, or names that are looked up in other ways.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from gradlab.tasks.hashing import hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_ITEMS = 1000  # of a container; of a longer one, only the type counts
+PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def hash_of_source(value: object) -> str:
+    """Return the SHA-256 of a function, class or object, with what it reads of the user's code."""
+    digest = hashlib.sha256()
+    _feed(digest, value, set())
+    return digest.hexdigest()
+
+
+def _feed(digest: hashlib._Hash, value: Any, seen: set[int]) -> None:
+    digest.update(f"<{type(value).__qualname__}>".encode())
+    if isinstance(value, PLAIN):
+        digest.update(repr(value).encode(errors="surrogatepass"))
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    for part in _parts(value):
+        if isinstance(part, bytes):
+            digest.update(part)
+        else:
+            _feed(digest, part, seen)
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield bytes and objects that stand for a value."""
+    for kinds, parts in _PARTS:
+        if isinstance(value, kinds):
+            yield from parts(value)
+            return
+    if hasattr(value, "__array_interface__") or hasattr(value, "detach"):  # data: NumPy's and torch's
+        with suppress(Exception):  # such as a tensor without storage: then only the type counts
+            yield hash_of(value)
+    elif _is_of_user(type(value)):
+        yield type(value)
+
+
+def _parts_of_function(function: FunctionType) -> Iterator[Any]:
+    if not _is_of_user(function):
+        yield f"{function.__module__}.{function.__qualname__}"
+        return
+    yield _text_of(function, function.__code__)
+    yield from (function.__defaults__, function.__kwdefaults__)
+    names = _names_in(function.__code__)
+    yield from (part for name in names if name in function.__globals__ for part in (name, function.__globals__[name]))
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that is not assigned yet
+            yield from (name, cell.cell_contents)
+    if (wrapped := getattr(function, "__wrapped__", None)) is not None:
+        yield wrapped
+
+
+def _parts_of_class(kind: type) -> Iterator[Any]:
+    if not _is_of_user(kind):
+        yield f"{kind.__module__}.{kind.__qualname__}"
+        return
+    yield from kind.__bases__
+    for name, each in sorted(vars(kind).items()):
+        if isinstance(each, PLAIN) and not name.startswith("__"):
+            yield from (name, each)
+        elif isinstance(each, FunctionType | classmethod | staticmethod | property):
+            yield name
+            yield from (each.fget, each.fset) if isinstance(each, property) else [getattr(each, "__func__", each)]
+
+
+def _parts_of_module(module: ModuleType) -> Iterator[Any]:
+    file = getattr(module, "__file__", None)
+    yield module.__name__
+    if file and _is_own_file(file):
+        with suppress(OSError):
+            yield Path(file).read_bytes()
+
+
+def _text_of(function: FunctionType, code: CodeType) -> bytes:
+    """Return the text of a function; its compiled code if the text is unknown."""
+    try:
+        return inspect.getsource(function).encode(errors="surrogatepass")
+    except (OSError, TypeError):
+        return b"".join(_compiled(code))
+
+
+def _compiled(code: CodeType) -> Iterator[bytes]:
+    yield from (code.co_code, " ".join((*code.co_names, *code.co_varnames)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _compiled(constant)
+        else:
+            yield repr(constant).encode(errors="surrogatepass")
+
+
+def _names_in(code: CodeType) -> list[str]:
+    """Return the names that a function and the functions within it look up, sorted."""
+    inner = [name for each in code.co_consts if isinstance(each, CodeType) for name in _names_in(each)]
+    return sorted({*code.co_names, *inner})
+
+
+def _is_of_user(value: Any) -> bool:
+    """Return whether a function or class is the user's: of a notebook, a script or a module that is not installed."""
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return _is_own_file(code.co_filename)
+    module = getattr(value, "__module__", None)
+    if module == "__main__":
+        return True
+    methods = (each.__code__ for each in vars(value).values() if isinstance(each, FunctionType))
+    return any(_is_own_file(each.co_filename) for each in methods)
+
+
+@functools.lru_cache
+def _is_own_file(file: str) -> bool:
+    """Return whether a file is the user's, and neither installed nor part of Python or gradlab."""
+    if file.startswith("<frozen"):
+        return False
+    elsewhere = (str(Path(__file__).parents[1]), *sysconfig.get_paths().values())
+    return not any(Path(file).is_relative_to(each) for each in elsewhere)
+
+
+_PARTS: list[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = [
+    (functools.partial, lambda value: (value.func, value.args, value.keywords)),
+    (MethodType, lambda value: (value.__func__, value.__self__)),
+    (FunctionType, _parts_of_function),
+    (type, _parts_of_class),
+    (ModuleType, _parts_of_module),
+    (BuiltinFunctionType, lambda value: (value.__qualname__,)),
+    (Mapping, lambda value: [each for pair in value.items() for each in pair] if len(value) <= MOST_ITEMS else ()),
+    (Sequence, lambda value: value if len(value) <= MOST_ITEMS else ()),
+    (AbstractSet, lambda value: sorted(map(repr, value)) if len(value) <= MOST_ITEMS else ()),
+]
