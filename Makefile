@@ -61,6 +61,7 @@ figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/fig
 	$(BIN)/gradlab plot runs/phase_full_batch runs/phase_mini_batches \
 		--title "Stable learning rates for every keep" -o experiments/figures/phases.png
 	$(BIN)/gradlab plot runs/phase_digits -o experiments/figures/phase_digits.png
+	$(BIN)/jupyter-execute --inplace --NotebookClient.record_timing=False experiments/zero_grad.ipynb
 
 clean:  ## all that can be made again, except the runs
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
@@ -73,11 +74,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,data]'
 	@touch $@
 
-# What only slow tests need: Dask, TensorFlow and the frameworks that the audit is tested with, two gigabytes.
+# What only slow tests need: Dask, TensorFlow, notebooks and the audit's frameworks, two gigabytes.
 # Not compiled, which would take a minute: Python compiles what is imported.
 $(CHECKED): $(READY)
 	$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dask]'
-	@all=yes; for extra in tensorflow frameworks; do \
+	@all=yes; for extra in tensorflow frameworks notebooks; do \
 		$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
 		echo "The extra $$extra cannot be installed for this Python or platform: its tests are skipped."; }; \
 	done; test $$all = no || touch $@

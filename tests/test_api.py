@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -261,9 +262,10 @@ def test_a_notebook_shows_picture_and_table() -> None:
     assert shown.startswith('<img src="data:image/png;base64,iVBOR')
     assert shown.count("<tr>") == 3
     assert 'alt="Loss curves of zero_grad, no_zero_grad"' in shown
+    assert re.search(r'<span style="color: #\w{6}">(falls|rises|oscillates|flat|diverges)</span>', shown)
 
 
-def test_html_has_no_markup_of_names() -> None:
+def test_html_of_failed_runs_says_why() -> None:
     result = short(failing, expect={"zero_grad": {"verdict": "falls"}})
     shown = result._repr_html_()
     assert "<img" not in shown
@@ -579,7 +581,8 @@ def test_an_interrupt_during_the_end_waits_for_it() -> None:
             signal.raise_signal(signal.SIGINT)
             done.append(1)
 
-    pytest.raises(KeyboardInterrupt, end)
+    with pytest.raises(KeyboardInterrupt):
+        end()
     assert done == [1]
 
 
@@ -649,7 +652,7 @@ class Shell:
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
     found = Shell()
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=found.get_ipython))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=found.get_ipython, version_info=(9, 18)))
     monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=found.display))
     return found
 
@@ -679,8 +682,9 @@ def test_messages_stay_in_the_output_of_a_notebook(shell: Shell) -> None:
 
 def test_live_draws_the_runs_so_far_and_removes_the_picture(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradlab.api.progress.DRAW_EVERY", 0.0)
+    monkeypatch.setattr("gradlab.api.progress.DRAW_SHARE", 0.0)
     monkeypatch.setattr("gradlab.api.progress.UPDATE_EVERY", 0.0)
-    short(quiet=False, live=True, steps=2000)
+    short(quiet=False, live=True)
     assert any("<img" in each["text/html"] for each in shell.shown)
     assert "<img" not in shell.shown[-1]["text/html"]
 

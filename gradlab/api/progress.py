@@ -14,6 +14,7 @@ from gradlab.terminal.progress import ProgressBar, ProgressLines, RunProgress
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gradlab.analysis.results import Result
     from gradlab.runs import RunPlan
     from gradlab.terminal.progress import Display, Status
 
@@ -123,14 +124,20 @@ class LiveProgress(RunProgress):
 
     def on_progress(self, steps: int, done_runs: float = 0.0) -> None:
         """Show the number of steps, and the picture if it is due."""
-        if time.monotonic() >= self._due:
-            self._draw()
+        self._draw_if_due()
         super().on_progress(steps, done_runs)
 
-    def _draw(self) -> None:
+    def on_end(self, result: Result) -> None:
+        """Count the run, and show the picture if it is due."""
+        super().on_end(result)
+        if not result.cached:
+            self._draw_if_due()
+
+    def _draw_if_due(self) -> None:
         from gradlab import plotting
 
-        start = time.monotonic()
+        if (start := time.monotonic()) < self._due:
+            return
         drawn = []
         for plan in dict.fromkeys(plan.folder for plan in self._begun):
             try:

@@ -61,9 +61,14 @@ def _cell(tag: str, content: Any, right: bool) -> str:
 
 
 def text_html(text: Text) -> str:
-    """Return text as HTML, in the colour of its style."""
-    content = escape(printable(text.plain)).replace("\n", "<br>")
-    colour = _COLOURS.get(str(text.style))
+    """Return text as HTML, each line in the colour of its style."""
+    return "<br>".join(map(_line_html, text.split("\n", allow_blank=True)))
+
+
+def _line_html(line: Text) -> str:
+    content = escape(printable(line.plain))
+    styles = [str(line.style), *(str(span.style) for span in line.spans)]
+    colour = next((_COLOURS[each] for each in styles if each in _COLOURS), None)
     return f'<span style="color: {colour}">{content}</span>' if colour else content
 
 
