@@ -94,8 +94,8 @@ class ParameterChecks:
             return
         self.checking = False
         frozen, self._frozen = self._frozen, {}
-        for key, (before, grad) in frozen.items():
-            self._check_frozen(groups, key, before, grad)
+        if frozen:
+            self._check_frozen(groups, frozen)
         self._check_finite(groups)
         if self.silent and self._history.updates >= SILENT and not self._history.seen.silent:
             self._add_silent(groups)
@@ -141,19 +141,23 @@ class ParameterChecks:
         named = self._namer.name([groups[group]["params"][nth] for group, nth in keys])
         return [each._replace(number=_number_of(groups, key)) for key, each in zip(keys, named, strict=True)]
 
-    def _check_frozen(self, groups: Groups, key: Key, before: object, grad: Sample) -> None:
-        """Report a frozen parameter that moved because of zeros or an old gradient, but not a new one set by hand."""
+    def _check_frozen(self, groups: Groups, frozen: dict[Key, tuple[object, Sample]]) -> None:
+        """Report frozen parameters that moved because of zeros or an old gradient, but not a new one set by hand."""
         moved = self._history.seen.moved
-        zeros = is_zero(grad)
-        old = self._left.get(key) == grad
-        self._left[key] = grad
-        p = groups[key[0]]["params"][key[1]]
-        if p.requires_grad or not (zeros or old) or before is None or fingerprint(p) == before:
-            return
-        if key in moved:
-            moved[key].times += 1
-        elif len(moved) < MOST_REPORTED:
-            moved[key] = Moved(self._named(groups, [key])[0], self._history.updates, zeros)
+        new: dict[Key, bool] = {}
+        for key, (before, grad) in frozen.items():
+            zeros, old = is_zero(grad), self._left.get(key) == grad
+            self._left[key] = grad
+            p = groups[key[0]]["params"][key[1]]
+            if p.requires_grad or not (zeros or old) or before is None or fingerprint(p) == before:
+                continue
+            if key in moved:
+                moved[key].times += 1
+            elif len(moved) + len(new) < MOST_REPORTED:
+                new[key] = zeros
+        if new:  # one search for all names
+            for (key, zeros), named in zip(new.items(), self._named(groups, list(new)), strict=True):
+                moved[key] = Moved(named, self._history.updates, zeros)
 
     def _check_finite(self, groups: Groups) -> None:
         """Report gradients with inf or nan if the weights are not finite either."""
