@@ -60,7 +60,7 @@ for nth in range({updates}):
 
 def messages(rule: str, **parts: str) -> list[str]:
     usual = {"optimizer": "SGD([w], lr=0.01)", "before": "", "updates": "20", "loss": "loss", "after": ""}
-    return [each.message for each in find(watch_cell(LOOP.format(**(usual | parts))).history, {rule})]
+    return [each.message for each in find(watch_cell(LOOP.format(**(usual | parts)), select=(rule,)).history, {rule})]
 
 
 @pytest.mark.parametrize(

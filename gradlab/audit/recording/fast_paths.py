@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history.trace import Event
 from gradlab.audit.recording.loss import loss_of_pass
+from gradlab.audit.recording.samples import is_lost_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +39,7 @@ def recorded_backward(
 
     def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
         fast = recorders[0].fast_path if len(recorders) == 1 else None
-        if fast is not None:
+        if fast is not None and not (args and is_lost_number(args[0])):
             recorder, watched, probe, me = recorders[0], fast.watched, fast.probe(), get_ident()
             thread, window = recorder.thread, watched.window
             short = len(window.letters) < SHORT

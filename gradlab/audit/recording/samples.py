@@ -165,6 +165,12 @@ def is_finite_number(loss: Any) -> bool:
     return usual and cmath.isfinite(loss.item())
 
 
+def is_lost_number(loss: Any) -> bool:
+    """Say whether a loss is nan or inf, one number on the CPU."""
+    usual = type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
+    return usual and not cmath.isfinite(loss.item())
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Say whether a tensor is finite. The sum decides first; finite numbers can overflow it, so elements follow."""
     content = _dense(tensor)
