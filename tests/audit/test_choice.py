@@ -228,6 +228,7 @@ def test_warn_records_what_a_chosen_rule_needs() -> None:
         model(torch.ones(4, 2)).square().mean().backward()
         optimizer.step()
 
-    update(), update()
+    update()
+    update()
     with pytest.warns(audit.GradientWarning, match="trained-in-eval-mode: "):
         update()

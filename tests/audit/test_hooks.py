@@ -138,6 +138,7 @@ def test_a_new_loader_of_the_same_data_is_another_epoch_of_it() -> None:
 
 def test_a_dataset_made_again_for_each_epoch_is_another_one() -> None:
     """A freed one may have the same id."""
+    made: Any
     for made in (TensorDataset, lambda rows: [(row,) for row in rows]):
         passes = (_first(DataLoader(made(torch.randn(40, 3)), batch_size=4), 4) for _ in range(20))
         assert set(traces_of(passes, 2)) == {"BB", "zBB", "z"}

@@ -26,5 +26,10 @@ def test_only_nan_and_inf_on_the_cpu_are_lost_numbers() -> None:
 
 def test_in_a_transform_no_number_is_lost_and_none_is_read() -> None:
     seen = []
-    torch.func.vmap(lambda row: seen.append(samples.is_lost_number(row)) or row)(torch.full((2,), math.nan))  # type: ignore[func-returns-value]
+
+    def look(row: torch.Tensor) -> torch.Tensor:
+        seen.append(samples.is_lost_number(row))
+        return row
+
+    torch.func.vmap(look)(torch.full((2,), math.nan))
     assert seen == [False]
