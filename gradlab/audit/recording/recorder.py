@@ -180,8 +180,9 @@ class Recorder:
             reads_loss |= wanted
         if measured:
             self._graphs.look(args, kwargs, nested=nested, due=due)
-        elif args and is_lost_number(args[0]):
-            for each in self._optimizers:
+        unmeasured = [] if nested else [each for each in self._optimizers if not each.window.measurement]
+        if unmeasured and args and is_lost_number(args[0]):
+            for each in unmeasured:
                 each.checks.loss_is_lost(each.groups)
         if reads_loss:
             self._loss = loss_of_pass(args, kwargs, scaled=self.loss_is_scaled)
