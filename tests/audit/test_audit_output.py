@@ -184,7 +184,7 @@ class BrokenStreams(Streams):
 
 @pytest.mark.parametrize(
     ("error", "lines"),
-    [(OSError(28, "No space left on device"), 2), (BrokenPipeError(), 0)],
+    [(OSError(28, "No space left on device"), 3), (BrokenPipeError(), 0)],
     ids=["full", "the reader left"],
 )
 def test_only_a_reader_that_left_gets_no_report(

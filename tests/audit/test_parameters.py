@@ -119,7 +119,7 @@ def test_nan_after_the_last_measured_updates_is_seen(first: int, more: str, expe
     assert all(part in each for part, each in zip(expected, messages, strict=True))
 
 
-def test_lost_losses_with_finite_weights_are_fine_at_every_update() -> None:
+def test_lost_losses_with_finite_weights_are_fine() -> None:
     report = watch_cell(
         """
 w = nn.Parameter(torch.ones(2))
