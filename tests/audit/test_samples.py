@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,3 +54,21 @@ def test_elements_in_usual_windows_are_no_longer_read(monkeypatch: pytest.Monkey
     joins = [each.joins for each in report.history.optimizers[0].measured]
     assert joins[:12] == [(1.0,)] * 12
     assert joins[12:] == [(), (0.5,), (0.5,), (0.5,)]  # the first change only starts the reading again
+
+
+def test_only_nan_and_inf_on_the_cpu_are_lost_numbers() -> None:
+    lost = [math.nan, math.inf, 1.0, [math.nan], complex(0, math.inf)]
+    assert [samples.is_lost_number(torch.tensor(each)) for each in lost] == [True, True, False, False, True]
+    assert not samples.is_lost_number(torch.tensor(math.nan, device="meta"))
+    assert not samples.is_lost_number(math.nan)
+
+
+def test_in_a_transform_no_number_is_lost_and_none_is_read() -> None:
+    seen = []
+
+    def look(row: torch.Tensor) -> torch.Tensor:
+        seen.append(samples.is_lost_number(row))
+        return row
+
+    torch.func.vmap(look)(torch.full((2,), math.nan))
+    assert seen == [False]

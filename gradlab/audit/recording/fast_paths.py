@@ -15,6 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history.trace import Event
+from gradlab.audit.recording.samples import is_lost_number
 from gradlab.audit.recording.usual_updates import CERTAIN, USUAL_PASS
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def recorded_backward(
 
     def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
         fast = recorders[0].fast_path if len(recorders) == 1 else None
-        if fast is not None and (probe := fast.probe()) is not None:
+        probe = None if fast is None or (args and is_lost_number(args[0])) else fast.probe()
+        if fast is not None and probe is not None:
             me, grad, running = get_ident(), probe.grad, None
             version = -1 if grad is None else grad._version  # noqa: SLF001 - no public equivalent
             usual = not fast.has_gradient if grad is None else probe.requires_grad

@@ -35,6 +35,7 @@ class ParameterChecks:
         self._trained: set[Key] = set()  # have required gradient at some time
         self._frozen: dict[Key, tuple[object, Sample]] = {}  # frozen since, with a gradient: state before the step
         self._left: dict[Key, Sample] = {}  # gradients of frozen ones at the last step
+        self._lost_at = 0  # the latest update after which a loss was nan or inf, of those that are not measured
         self._finite_at = 0  # the latest update with certainly finite gradients
 
     @property
@@ -55,6 +56,18 @@ class ParameterChecks:
             self._finite_at = update
         elif update and self._history.seen.not_finite is None:
             self._add_not_finite(groups, [key for key, p in _keyed(groups) if not is_finite(p)])
+
+    def loss_is_lost(self, groups: Groups) -> None:
+        """Check the weights, because the loss is nan or inf at an update that is not measured."""
+        update, seen = self._history.updates, self._history.seen.not_finite
+        if not update or update == self._lost_at or (seen and seen.times >= LOOKS):
+            return
+        self._lost_at = update
+        keys = [key for key, p in _keyed(groups) if not is_finite(p)]
+        if seen:
+            seen.times += bool(keys)
+        else:
+            self._add_not_finite(groups, keys)
 
     def loss_reaches(self, groups: Groups, leaves: Container[int]) -> None:
         """Remove parameters that the gradient is about to reach from the silent ones."""

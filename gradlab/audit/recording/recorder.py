@@ -22,6 +22,7 @@ from gradlab.audit.recording.modes import EvalModes, ignored_flags
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
 from gradlab.audit.recording.overlaps import Overlaps
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
+from gradlab.audit.recording.samples import is_lost_number
 from gradlab.audit.recording.scaling import add_scaling, mark_scaled
 from gradlab.audit.recording.schedules import Schedules
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
@@ -30,7 +31,7 @@ from gradlab.audit.recording.watched import PassStart
 from gradlab.audit.recording.wrappers import are_related, note_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from torch import nn
     from torch.amp.grad_scaler import GradScaler
@@ -77,12 +78,18 @@ class Recorder:
     Args:
         sample: measure every `sample`-th update; None measures the first few, then fewer and fewer.
         on_measured: called after every measured update; it may raise into the script.
+        chosen: ids of rules. For those that are off by default, it records only what the chosen ones need.
 
     Attributes:
         fast_path: see `fast_paths`; None if the recorder must record everything.
     """
 
-    def __init__(self, sample: int | None = None, on_measured: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        sample: int | None = None,
+        on_measured: Callable[[], None] | None = None,
+        chosen: Collection[str] = (),
+    ) -> None:
         self.history = History()
         self.on_measured = on_measured
         self.thread = TrainingThread(self._stop)
@@ -92,10 +99,12 @@ class Recorder:
         self.fast_path: FastPath | None = None
         self._sample = sample
         self._optimizers = WatchedOptimizers(self.history)
-        self._graphs = LossGraphs(self.history, self._optimizers)
+        self._graphs = LossGraphs(self.history, self._optimizers, reads_terms="term-without-graph" in chosen)
         self._overlaps = Overlaps(self.history, self._optimizers.namer)
-        self._schedules = Schedules()
-        self._modes = EvalModes()
+        self._schedules = Schedules() if "scheduler-too-long" in chosen else None
+        self._modes = EvalModes() if "trained-in-eval-mode" in chosen else None
+        self._checks_restarts = "state-thrown-away" in chosen
+        self._checks_flags = "requires-grad-of-module" in chosen
         self._loss: Loss | None = None  # of the running backward pass, if needed
         self._starts: list[PassStart] = []  # of the running backward pass
         self._known_modules: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -170,6 +179,10 @@ class Recorder:
             reads_loss |= wanted
         if measured:
             self._graphs.look(args, kwargs, nested=nested, due=due)
+        unmeasured = [] if nested else [each for each in self._optimizers if not each.window.measurement]
+        if unmeasured and args and is_lost_number(args[0]):
+            for each in unmeasured:
+                each.checks.loss_is_lost(each.groups)
         if reads_loss:
             self._loss = loss_of_pass(args, kwargs, scaled=self.loss_is_scaled)
 
@@ -230,7 +243,7 @@ class Recorder:
             if watched.window.measurement:
                 self._overlaps.look(watched, self._optimizers)
         watched.start_step(optimizer.param_groups)
-        if watched.history.created > 1:
+        if self._checks_restarts and watched.history.created > 1:
             watched.restarts.step_started(optimizer)
 
     @_recorded(trains=True)
@@ -256,9 +269,9 @@ class Recorder:
             add_passes_to_history(watched, window.passes)
         add_scaling(watched.history, window)
         watched.checks.step_ended(optimizer.param_groups)
-        if window.measurement:
+        if self._modes and window.measurement:
             self._modes.look(watched)
-        again = watched.history.created > 1
+        again = self._checks_restarts and watched.history.created > 1
         if again:
             watched.restarts.step_ended(optimizer)
         self.fast_path = None if others or again else fast_path_of(watched, window.losses)
@@ -325,12 +338,14 @@ class Recorder:
         watched = self._watched(optimizer)
         if watched is not None:
             watched.add_event(Event.SCHEDULED)
-            self._schedules.stepped(scheduler, watched.history)
+            if self._schedules:
+                self._schedules.stepped(scheduler, watched.history)
 
     @_recorded(trains=False)
     def module_in_eval(self, module: nn.Module) -> None:
         """Record a call of a model's eval()."""
-        self._modes.entered(module)
+        if self._modes:
+            self._modes.entered(module)
 
     def batch_given(self, loader: int) -> None:
         """Record a batch from a DataLoader, given by a number."""
@@ -354,7 +369,7 @@ class Recorder:
             except Exception as error:  # without waiting for other threads
                 self.failed("close", error)
         try:
-            if self.history.updates:
+            if self._checks_flags and self.history.updates:
                 owned = {id(p) for each in self._optimizers for p in each.parameters}
                 self.history.ignored_flags = ignored_flags(owned)
         except Exception as error:

@@ -185,6 +185,15 @@ def is_finite_number(loss: Any) -> bool:
     return usual and cmath.isfinite(loss.item())
 
 
+def is_lost_number(loss: Any) -> bool:
+    """Say whether a loss is nan or inf, one number on the CPU. It never raises: hooks call it directly."""
+    try:
+        usual = type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
+        return usual and not cmath.isfinite(loss.item())
+    except RuntimeError:  # such as in torch.func.vmap, where tensors have no numbers
+        return False
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Say whether a tensor is finite. The sum decides first; finite numbers can overflow it, so elements follow."""
     content = _dense(tensor)
