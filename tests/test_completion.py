@@ -56,7 +56,7 @@ def test_modes_complete_to_names_that_parse() -> None:
         ("gradlab sweep ", list(shipped())),
         ("gradlab experiments smo", ["smoke"]),
         ("gradlab audit --explain clipped-", ["clipped-at-every-micro-batch", *CLIPPED_BEFORE]),
-        ("gradlab audit --explain never-cleared --s", ["--sample"]),
+        ("gradlab audit --explain never-cleared --sa", ["--sample"]),
         ("gradlab sw", ["sweep"]),
         ("gradlab run --ba", ["--batch-size"]),
     ],

@@ -48,7 +48,8 @@ def watch(
     from gradlab.audit.hooks import active
     from gradlab.audit.recording.recorder import Recorder
 
-    chosen, recorder = choose(select, ignore), Recorder(sample)
+    chosen = choose(select, ignore)
+    recorder = Recorder(sample, chosen=chosen)
     active.start(recorder)
     try:
         yield Report(recorder.history, chosen, partial(active.stop, recorder))
@@ -99,7 +100,7 @@ def warn(sample: int | None = None, *, select: Collection[str] = (), ignore: Col
             file, line = place or ("", 0)
             warnings.warn_explicit(text, GradientWarning, file, line)
 
-    recorder = Recorder(sample, on_measured=warn_of_findings)
+    recorder = Recorder(sample, warn_of_findings, chosen)
     _warning.append(recorder)
     active.start(recorder)
 

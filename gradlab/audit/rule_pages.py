@@ -10,7 +10,8 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import shipped
-from gradlab.errors import AuditError, nearest, shortened
+from gradlab.audit.choice.rules import faults_of_ids, plain_id
+from gradlab.errors import AuditError, raise_together
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,7 @@ class RulePage(NamedTuple):
 
 
 def ids() -> list[str]:
-    """Return the ids of all rules that have a page, in alphabetical order."""
+    """Return the ids of all rules and notes that have a page, in alphabetical order."""
     return sorted(file.stem for file in shipped.rules().glob("*.md"))
 
 
@@ -51,11 +52,8 @@ def page(rule: str) -> RulePage:
     Raises:
         AuditError: no rule has this id.
     """
-    name, known = rule.replace("_", "-").lower(), ids()
-    if name not in known:
-        near = nearest(name, known)
-        others = f"; did you mean '{near}'?" if near else f". Known: {', '.join(known)}"
-        raise AuditError(f"unknown rule '{shortened(rule)}'{others}")
+    raise_together([AuditError(each) for each in faults_of_ids([rule])], AuditError)
+    name = plain_id(rule)
     markdown = (shipped.rules() / f"{name}.md").read_text(encoding="utf-8")
     head, *parts = re.split(r"^## ", markdown, flags=re.MULTILINE)
     sections = {title: body.strip() for title, _, body in (part.partition("\n") for part in parts)}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from gradlab import audit
@@ -214,3 +215,20 @@ def test_warn_takes_the_same_choice(warning_recorders: list[Any]) -> None:
     audit.warn(ignore=["never-cleared"])
     train(multiplied(1.0))  # a warning would be an error
     assert len(warning_recorders) == 1
+
+
+@pytest.mark.usefixtures("warning_recorders")
+def test_warn_records_what_a_chosen_rule_needs() -> None:
+    audit.warn(1, select=["trained-in-eval-mode"])
+    model = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Dropout(0.1)).eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+    def update() -> None:
+        optimizer.zero_grad()
+        model(torch.ones(4, 2)).square().mean().backward()
+        optimizer.step()
+
+    update()
+    update()
+    with pytest.warns(audit.GradientWarning, match="trained-in-eval-mode: "):
+        update()

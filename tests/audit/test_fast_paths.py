@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from gradlab import audit
-from gradlab.audit.recording import optimizers
+from gradlab.audit.recording import fast_paths, optimizers, usual_updates, watched
 from gradlab.audit.recording.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -103,6 +103,33 @@ def accumulated(training: Training) -> None:
 
 def last_window_of_one_pass(training: Training) -> None:
     _accumulated(training, 41)
+
+
+def last_window_divided_by_another_number(training: Training) -> None:
+    for update in range(UPDATES):
+        for _ in range(4):
+            (training.loss() / (2 if update in ODD else 4)).backward()
+        training.optimizer.step()
+        training.optimizer.zero_grad()
+
+
+def several_loaders(training: Training) -> None:
+    loaders: list[DataLoader[Any]] = [DataLoader(torch.randn(UPDATES, 3), batch_size=1) for _ in range(3)]  # type: ignore[arg-type]  # as above
+    for batches in zip(*loaders, strict=True):
+        training.optimizer.zero_grad()
+        for x in batches:
+            (training.loss(x) / 3).backward()
+        training.optimizer.step()
+
+
+def pass_of_another_model(training: Training) -> None:
+    other = nn.Linear(3, 1)
+
+    def between(update: int) -> None:
+        if update in ODD:
+            other(torch.randn(2, 3)).sum().backward()
+
+    training.loop(clear=lambda: training.optimizer.zero_grad(set_to_none=False), between=between)
 
 
 def first_windows_of_one_pass(training: Training) -> None:
@@ -371,6 +398,9 @@ TRAININGS = {
         halved,
         accumulated,
         last_window_of_one_pass,
+        last_window_divided_by_another_number,
+        several_loaders,
+        pass_of_another_model,
         first_windows_of_one_pass,
         clipped,
         scheduled,
@@ -492,3 +522,38 @@ def noted(history: History) -> Counter[str]:
 def test_fast_paths_were_taken() -> None:
     assert seen("usual", fast=True).taken == {True, False}
     assert seen("usual", fast=False).taken == {False}
+
+
+def test_the_recorder_ends_no_usual_window_of_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+    monkeypatch.setattr(optimizers, "FIRST", 8)
+    original = Recorder.step_ended
+
+    def step_ended(recorder: Recorder, optimizer: torch.optim.Optimizer) -> bool:
+        ended.append(recorder.updates_of(optimizer) + 1)
+        return original(recorder, optimizer)
+
+    monkeypatch.setattr(Recorder, "step_ended", step_ended)
+    with audit.watch() as report:
+        _accumulated(Training(), 40)
+    measured = {each.update for each in report.history.optimizers[0].measured}
+    epochs = {update + 1 for update in range(0, UPDATES + 10, 10)}  # a window that begins with the end of an epoch
+    assert set(ended) <= measured | {each - 1 for each in measured} | epochs | {each + 1 for each in epochs}
+
+
+def test_the_other_gradients_are_looked_at_for_few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    original = watched.gradients_in
+
+    def counted(groups: Any) -> Any:
+        looks.append(1)
+        return original(groups)
+
+    monkeypatch.setattr(usual_updates, "gradients_in", counted)
+    for module in (fast_paths, usual_updates):
+        monkeypatch.setattr(module, "CERTAIN", 5)
+    monkeypatch.setattr(optimizers, "FIRST", 8)
+    with audit.watch() as report:
+        zeros(Training())
+    assert len(looks) == 5
+    assert noted(report.history) == {"zB": UPDATES}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad, clip_grad_norm_, clip_grad_value_
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from gradlab import audit
 from gradlab.audit.hooks import clipping
@@ -134,6 +134,21 @@ def test_a_new_loader_of_the_same_data_is_another_epoch_of_it() -> None:
     loader = loader_of(16)
     again = DataLoader(loader.dataset, batch_size=4)
     assert traces_of([loader, again], 2) == ["BB", "zBB", "zebBB", "zBB", "ze"]
+
+
+def test_a_dataset_made_again_for_each_epoch_is_another_one() -> None:
+    """A freed one may have the same id."""
+    made: Any
+    for made in (TensorDataset, lambda rows: [(row,) for row in rows]):
+        passes = (_first(DataLoader(made(torch.randn(40, 3)), batch_size=4), 4) for _ in range(20))
+        assert set(traces_of(passes, 2)) == {"BB", "zBB", "z"}
+
+
+def test_a_loader_of_a_list_gives_several_epochs() -> None:
+    loader: DataLoader[Any] = DataLoader([(row,) for row in torch.randn(40, 3)], batch_size=4)  # type: ignore[arg-type]
+    assert traces_of([_first(loader, 4), _first(loader, 4)], 2) == [
+        "BB", "zBB", "zbBB", "zBB", "z",
+    ]  # fmt: skip
 
 
 def test_an_evaluation_is_no_epoch() -> None:

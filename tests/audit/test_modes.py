@@ -65,7 +65,7 @@ def found(report: Report, rule: str) -> list[str]:
     ],
 )
 def test_eval_mode_counts_for_whole_networks(layer: str, before: str, expected: int) -> None:
-    report = watch_cell(EVAL.format(layer=layer, before=before))
+    report = watch_cell(EVAL.format(layer=layer, before=before), select=("trained-in-eval-mode",))
     mode = report.history.optimizers[0].seen.eval_mode
     messages = found(report, "trained-in-eval-mode")
     assert [f"at {expected} of 20 measured updates" in each for each in messages] == [True] * bool(expected)
@@ -90,7 +90,7 @@ def test_eval_mode_counts_for_whole_networks(layer: str, before: str, expected: 
     ],
 )
 def test_an_attribute_of_a_module_has_no_effect(before: str, expected: list[str]) -> None:
-    with audit.watch() as report:
+    with audit.watch(select=["requires-grad-of-module"]) as report:
         variables: dict[str, object] = {"torch": torch, "nn": nn, "x": torch.ones(8, 2)}
         exec(compile(FLAG.format(before=before), "<ipython-input-1>", "exec"), variables)  # noqa: S102 - our own
     messages = found(report, "requires-grad-of-module")

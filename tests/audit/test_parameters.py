@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.audit.training import watch_cell
 
 
@@ -84,3 +86,52 @@ for nth in range(12):
 """)
     (found,) = report.findings
     assert "2 of its 4" in found.message
+
+
+LATE_NAN = """
+def train(updates, first):
+    w = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([w], lr=0.01)
+    other = torch.optim.Adam([nn.Parameter(torch.ones(2))])
+    for nth in range(1, updates + 1):
+        optimizer.zero_grad()
+        loss = (x @ w).square().mean()
+        {more}
+        (loss * float("nan") if nth == first else loss).backward()
+        optimizer.step()
+train(144, {first})
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "expected"),
+    [
+        (117, "pass", ["between updates 115 and 117; the weights are not finite either (at 3 updates)"]),
+        (141, "pass", [" and 141; the weights are not finite either (at 3 updates)"]),
+        (142, "pass", []),  # two losses are too few
+        (117, "other.step()", ["between updates 116 and 117"]),  # with two optimizers, all passes are recorded in full
+    ],
+)
+def test_nan_after_the_last_measured_updates_is_seen(first: int, more: str, expected: list[str]) -> None:
+    report = watch_cell(LATE_NAN.format(first=first, more=more), None)
+    messages = [each.message for each in report.findings if each.id == "gradient-not-finite"]
+    assert len(messages) == len(expected)
+    assert all(part in each for part, each in zip(expected, messages, strict=True))
+
+
+def test_lost_losses_with_finite_weights_are_fine() -> None:
+    report = watch_cell(
+        """
+w = nn.Parameter(torch.ones(2))
+optimizer = torch.optim.SGD([w], lr=0.01)
+for nth in range(144):
+    optimizer.zero_grad()
+    loss = (x @ w).square().mean()
+    (loss * float("nan")).backward() if nth > 110 else loss.backward()
+    w.grad.nan_to_num_()
+    optimizer.step()
+""",
+        None,
+    )
+    assert [each.id for each in report.findings] == []
+    assert report.history.optimizers[0].stretches[-1].trace == "zB"

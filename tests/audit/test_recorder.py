@@ -189,7 +189,7 @@ def test_passes_are_recorded_after_an_interrupted_one(
     assert report.history.faults == []
 
 
-@pytest.mark.parametrize("name", ["_look_at_loss", "_watched", "_leave_fast_pass"])
+@pytest.mark.parametrize("name", ["_look_at_loss", "_watched", "_close_fast_path"])
 @pytest.mark.usefixtures("_limit")
 def test_what_the_scripts_handler_of_a_signal_raises_is_raised(
     name: str, update: Callable[[], None], monkeypatch: pytest.MonkeyPatch

@@ -138,10 +138,12 @@ def run(name: str, *, watch: bool = True, sample: int | None = None, source: str
         if source is not None:
             script = Path(folder, script.name)
             script.write_text(source, encoding="utf-8")
-        watched = stack.enter_context(audit.watch(sample)) if watch else None
+        wanted = finding_of(name)
+        off = ({wanted} if wanted else RULES.keys()) - DEFAULT
+        watched = stack.enter_context(audit.watch(sample, select=off)) if watch else None
         left = runpy.run_path(str(script))
     own = {key: each for key, each in left.items() if key[:2] != "__"}
-    chosen = DEFAULT | ({wanted} if (wanted := finding_of(name)) else set())
+    chosen = DEFAULT | ({wanted} if wanted else set())
     report = Report(watched.history, chosen) if watched else None
     return Run(report, [*tensors_in(own), torch.get_rng_state()])
 

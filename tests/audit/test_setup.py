@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import lr_scheduler
+from typer.testing import CliRunner
 
-from gradlab.audit.findings import find
+from gradlab import audit
+from gradlab.audit.findings import DEFAULT, RULES, find
 from gradlab.audit.recording.schedules import total_steps
+from gradlab.cli import app
 from tests.audit.training import watch_cell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -60,7 +68,7 @@ for nth in range({updates}):
 
 def messages(rule: str, **parts: str) -> list[str]:
     usual = {"optimizer": "SGD([w], lr=0.01)", "before": "", "updates": "20", "loss": "loss", "after": ""}
-    return [each.message for each in find(watch_cell(LOOP.format(**(usual | parts))).history, {rule})]
+    return [each.message for each in find(watch_cell(LOOP.format(**(usual | parts)), select=(rule,)).history, {rule})]
 
 
 @pytest.mark.parametrize(
@@ -113,3 +121,35 @@ AGAIN = "optimizer = torch.optim.Adam([w], lr=0.01)"
 )
 def test_the_state_of_an_optimizer_is_lost(optimizer: str, after: str, found: bool) -> None:
     assert bool(messages("state-thrown-away", optimizer=optimizer, after=after)) == found
+
+
+EVERYTHING = """
+model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)).eval()
+model[0].requires_grad = False
+for epoch in range(5):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    for nth in range(4):
+        loss = model(x).square().mean()
+        (loss + 0.1 * loss.detach()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        scheduler.step()
+"""
+OFF = tuple(sorted(RULES.keys() - DEFAULT))
+
+
+@pytest.mark.parametrize("select", [(), *((each,) for each in OFF), OFF])
+def test_only_what_chosen_rules_need_is_recorded(select: tuple[str, ...]) -> None:
+    variables: dict[str, object] = {"torch": torch, "nn": nn, "x": torch.ones(8, 2)}
+    with audit.watch(1, select=select) as report:
+        exec(compile(EVERYTHING, "<ipython-input-1>", "exec"), variables)  # noqa: S102 - our own code
+    assert {each.id for each in find(report.history, OFF)} == set(select)
+
+
+@pytest.mark.usefixtures("_main_restored")
+def test_the_command_records_what_a_chosen_rule_needs(folder: Path) -> None:
+    (folder / "s.py").write_text("import torch\nfrom torch import nn\nx = torch.ones(8, 2)\n" + EVERYTHING)
+    options = [word for each in OFF for word in ("--select", each)]
+    done = CliRunner().invoke(app, ["audit", "--json", *options, "s.py"])
+    assert {each["id"] for each in json.loads(done.stdout)["findings"]} == set(OFF)

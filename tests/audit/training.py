@@ -56,10 +56,10 @@ def loader_of(samples: int) -> DataLoader[Any]:
     return DataLoader(TensorDataset(torch.randn(samples, 3)), batch_size=4)
 
 
-def watch_cell(source: str, sample: int | None = 1) -> audit.Report:
-    """Run a notebook cell under a watch; `x` is a batch."""
+def watch_cell(source: str, sample: int | None = 1, select: tuple[str, ...] = ()) -> audit.Report:
+    """Run a notebook cell under a watch, with these rules; `x` is a batch."""
     head = "import torch\nfrom torch import nn\ntorch.manual_seed(0)\nx = torch.randn(8, 2)\n"
-    with audit.watch(sample) as report:
+    with audit.watch(sample, select=select) as report:
         exec(compile(head + source, "<ipython-input-1>", "exec"), {"__name__": "cell"})  # noqa: S102 - our own code
     assert report.history.faults == []
     return report

@@ -169,7 +169,7 @@ def gradient_not_finite(history: History) -> Iterator[Finding]:
         seen = each.seen.not_finite
         if seen is None or (seen.times < LEAST and not seen.at_end):
             continue
-        times = [f"at {counted(seen.times, 'measured update')}"] if seen.times else []
+        times = [f"at {counted(seen.times, 'update')}"] if seen.times else []
         shown = " and ".join([*times, "at the end"] if seen.at_end else times)
         sure = seen.since == seen.finite_at + 1
         which = (

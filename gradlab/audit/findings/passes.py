@@ -78,7 +78,7 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
     """Find steps that also use the gradient of an attack, or of the first pass of sharpness-aware minimization.
 
     The losses must be equal and whole: halves, or losses of different kinds, are added on purpose. If one function
-    takes the pass of the attack and the one that trains, both may be meant to train, so this is only a note.
+    takes the pass of the attack and the one that trains, both may be meant to train, and the advice says so.
     """
     for each in history.trained():
         every = backwards_per_update(each) or 0
@@ -90,7 +90,7 @@ def gradient_of_another_pass(history: History) -> Iterator[Finding]:
             inline = all(one.inline for one in attacks)
             yield Finding(
                 "gradient-of-another-pass",
-                "note" if inline else "warning",
+                "warning",
                 attacks[0].update,
                 tuple(in_order(place for one in attacks for place in one.places)),
                 f"{each.name} also uses the gradient of another loss: that of a pass that asks for the gradient of an "

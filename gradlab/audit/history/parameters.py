@@ -79,7 +79,7 @@ class NotFinite:
     parameters: list[Parameter]  # a few of them, at that update
     count: int  # number of parameters
     finite_at: int  # the last update with finite gradients
-    times: int = 1  # measured updates that showed it
+    times: int = 1  # updates that showed it
     at_end: bool = False  # weights are nan at the end
 
 

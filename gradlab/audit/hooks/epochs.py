@@ -21,9 +21,20 @@ if TYPE_CHECKING:
 class _LoaderPass:
     """A running pass over a DataLoader."""
 
+    data: weakref.ref[Any] | None  # see `_data_of`
     backwards: int  # at its start
     updates: int  # at its start
     trained: bool = False  # there were updates since
+
+
+def _data_of(iterator: Any) -> weakref.ref[Any] | None:
+    """Return a reference to the dataset. A list allows none: then to the DataLoader's own sampler."""
+    for name in ("_dataset", "_index_sampler"):
+        try:
+            return weakref.ref(getattr(iterator, name, None))
+        except TypeError:
+            continue
+    return None
 
 
 def install(patches: Patches, recorders: list[Recorder]) -> None:
@@ -31,7 +42,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch.utils.data import dataloader
 
     under_way: weakref.WeakKeyDictionary[Any, _LoaderPass] = weakref.WeakKeyDictionary()
-    latest: dict[int, _LoaderPass] = {}  # by id of the dataset, which may not be hashable
+    latest: list[_LoaderPass] = []  # of each dataset that is alive; it may not be hashable
 
     def before(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
         if not recorders:
@@ -40,10 +51,12 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
             recorder.batch_given(id(getattr(args[0], "_index_sampler", None)))  # the same for one DataLoader
         history, now = recorders[0].history, under_way.get(args[0])
         if now is None:
-            now = under_way[args[0]] = _LoaderPass(history.backwards, history.updates)
-            of_dataset = id(getattr(args[0], "_dataset", None))
-            last, latest[of_dataset] = latest.get(of_dataset), now
-            for recorder in recorders if last is not None and last.trained else ():
+            now = under_way[args[0]] = _LoaderPass(_data_of(args[0]), history.backwards, history.updates)
+            alive = [each for each in latest if each.data and each.data() is not None]
+            data = now.data() if now.data else None
+            same = [each for each in alive if each.data and each.data() is data]
+            latest[:] = [*(each for each in alive if each not in same), now]
+            for recorder in recorders if same and same[0].trained else ():
                 recorder.happened_to_all(Event.EPOCH_STARTED)
         elif history.updates > now.updates:
             now.trained = True

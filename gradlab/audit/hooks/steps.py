@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.hooks.untraced import untraced
-from gradlab.audit.recording.fast_paths import ends_usual_step, starts_usual_step
+from gradlab.audit.recording.fast_paths import recorded_step
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -19,14 +19,11 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
     from torch.optim import Optimizer
     from torch.optim import optimizer as hooks
 
-    def on_start(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if not starts_usual_step(recorders, optimizer):
-            for recorder in recorders:
-                recorder.step_started(optimizer)
+    def started(optimizer: Optimizer) -> None:
+        for recorder in recorders:
+            recorder.step_started(optimizer)
 
-    def on_end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if ends_usual_step(recorders, optimizer):
-            return
+    def ended(optimizer: Optimizer) -> None:
         measured = [recorder for recorder in recorders if recorder.step_ended(optimizer)]
         for recorder in measured:  # after all have recorded it, because this may raise
             if recorder.on_measured:
@@ -36,6 +33,7 @@ def install(patches: Patches, recorders: list[Recorder]) -> None:
         for recorder in recorders if error is None else ():
             recorder.optimizer_created(args[0])
 
+    on_start, on_end = recorded_step(recorders, started, ended)
     patches.callback(hooks.register_optimizer_step_pre_hook(untraced(on_start)).remove)
     patches.callback(hooks.register_optimizer_step_post_hook(untraced(on_end)).remove)
     patches.around(Optimizer, "__init__", after=made)

@@ -32,13 +32,13 @@ LEAF = "torch::autograd::AccumulateGrad"
 class LossGraphs:
     """Inspects the losses of measured updates. It keeps only weak references and a few numbers of tensors."""
 
-    def __init__(self, history: History, optimizers: WatchedOptimizers) -> None:
+    def __init__(self, history: History, optimizers: WatchedOptimizers, *, reads_terms: bool) -> None:
         self._history = history
         self._optimizers = optimizers
         self._unowned = UnownedParameters(history, optimizers.namer)
         self._kept = KeptGraphs(history)
         self._short_lived = ShortLivedParameters(history)
-        self._terms = ConstantTerms(history)
+        self._terms = ConstantTerms(history) if reads_terms else None
         self._looked_at = 0  # the latest update with inspected graphs
         self._in_row = 0  # such updates since the last pause
         self._key = f"gradlab.{id(self)}"  # of marks
@@ -100,7 +100,7 @@ class LossGraphs:
             watched.checks.loss_reaches(watched.groups, reached.leaves)
         if nested:
             return
-        if reaching and place and not given:
+        if self._terms and reaching and place and not given:
             self._terms.look(roots, place, update)
         if reaching:  # otherwise it may be an adversarial attack
             self._unowned.look(reached.leaves, place, update, self._silent)

@@ -6,6 +6,7 @@ graph and copies none from another device. It unpacks no saved tensors, because 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.history.loss import NOTHING, UNKNOWN, Loss
@@ -13,6 +14,9 @@ from gradlab.audit.places import is_asked_by_user
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    # The name of a node, its constant or reduction, and the same for its inputs; None where reading the graph ends.
+    Facts = tuple[str, Any, tuple["Facts", ...]] | None
 
 OF_TORCH = ("torch/_tensor.py", "torch/autograd/__init__.py", "torch\\_tensor.py", "torch\\autograd\\__init__.py")
 MOST_NODES = 24  # read per loss
@@ -48,24 +52,46 @@ def read(root: Tensor, *, scaled: bool = False, own: bool = True) -> Loss:
     node = root.grad_fn
     if scaled and node is not None and node.name() == "MulBackward0":
         node = next((each for each, _ in node.next_functions if each is not None), None)
-    return _below(node, [MOST_NODES])._replace(own=own)
+    return _scale(_facts_at(node, [MOST_NODES]), own)
 
 
-def _below(node: Any, left: list[int]) -> Loss:
-    """Return the scale at and below a node of the graph; `left` is the number of nodes still to read."""
+def _facts_at(node: Any, left: list[int]) -> Facts:
+    """Return the facts at and below a node of the graph; `left` is the number of nodes still to read."""
     left[0] -= 1
     if node is None or left[0] < 0:
-        return NOTHING
+        return None
     name, inputs = node.name(), node.next_functions
-    if name.startswith(TRANSPARENT):
-        return _below(inputs[0][0], left)
-    if name in {"AddBackward0", "SubBackward0"}:
-        return _of_terms([_below(each, left) for each, _ in inputs if each is not None])
     if name in {"DivBackward0", "MulBackward0"}:
-        return _of_product(node, name, inputs, left)
+        (one, _), (other, _) = inputs
+        if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
+            return None  # both operands depend on parameters
+        constant = constant_of(node, "other" if other is None else "self")
+        return name, constant, (_facts_at(one or other, left),)
+    if name in {"AddBackward0", "SubBackward0"}:
+        return name, None, tuple(_facts_at(each, left) for each, _ in inputs if each is not None)
+    if name.startswith(TRANSPARENT):
+        return _facts_at(inputs[0][0], left)
+    return name, getattr(node, "_saved_reduction", 0), ()
+
+
+@lru_cache(maxsize=256)
+def _scale(facts: Facts, own: bool) -> Loss:
+    """Return the scale of a loss with these facts at its root; `own` as in Loss."""
+    return _below(facts)._replace(own=own)
+
+
+def _below(facts: Facts) -> Loss:
+    """Return the scale at and below a node with these facts."""
+    if facts is None:
+        return NOTHING
+    name, known, inputs = facts
+    if name in {"AddBackward0", "SubBackward0"}:
+        return _of_terms([_below(each) for each in inputs])
+    if name in {"DivBackward0", "MulBackward0"}:
+        return _of_product(name, known, _below(inputs[0]))
     if name.startswith(("MeanBackward", "SumBackward")):
         return Loss(base=name.partition("Backward")[0].lower(), kind=name)
-    return Loss(base=REDUCTIONS.get(getattr(node, "_saved_reduction", 0), ""), kind=name)
+    return Loss(base=REDUCTIONS.get(known, ""), kind=name)
 
 
 def _of_terms(terms: list[Loss]) -> Loss:
@@ -81,13 +107,8 @@ def _of_terms(terms: list[Loss]) -> Loss:
     return Loss(first.divisors if alike else (), largest, base, terms=not (alike and first.divisors), kind=kind)
 
 
-def _of_product(node: Any, name: str, inputs: tuple[Any, ...], left: list[int]) -> Loss:
+def _of_product(name: str, constant: float | None, below: Loss) -> Loss:
     """Return the scale at a product or quotient with a constant."""
-    (one, _), (other, _) = inputs
-    if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
-        return NOTHING  # both operands depend on parameters
-    constant = constant_of(node, "other" if other is None else "self")
-    below = _below(one or other, left)
     if constant is None or constant == 0:
         return below._replace(base="", factor=0.0)
     if constant == 1:  # divides nothing
@@ -106,6 +127,6 @@ def constant_of(node: Any, which: str) -> float | None:
     if packed is None or getattr(packed, "unpack_hook", packed) is not None:
         return None
     value = getattr(node, f"_saved_{which}")
-    if value is None or value.numel() != 1 or value.is_cuda or value.device.type != "cpu" or value.is_complex():
+    if value is None or value.numel() != 1 or not value.is_cpu or value.is_complex():
         return None
     return float(value.item())

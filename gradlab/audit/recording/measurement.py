@@ -33,7 +33,7 @@ class UpdateMeasurement:
         self._all_moved = False  # the last parameter changed, too, between two backward passes
         self._first_elsewhere = weights is None  # weights changed between the last step and the first backward pass
         self.moved = False  # weights changed between two backward passes
-        self._single = False  # one pass so far, without gradient before it
+        self._plain = False  # no gradient before the first pass, nothing changed it before the later ones
 
     def weights_are(self, weights: Sample, last: Sample) -> None:
         """Record whether weights changed since the last backward pass of this window, or since the last step.
@@ -48,7 +48,7 @@ class UpdateMeasurement:
 
     def backward_ended(self, before: list[Sample], after: list[Sample]) -> None:
         """Record samples of `.grad` before and after a backward pass."""
-        self._single = self._after is None and not any(before)
+        self._plain = not any(before) if self._after is None else self._plain and before == self._after
         if self._after is None:
             self._kept = [share(b, g) for b, g in zip(before, self._last or (), strict=False)]
         else:
@@ -78,10 +78,11 @@ class UpdateMeasurement:
             if again and len(positive) == len(again):
                 return MeasuredUpdate(update, again=min(positive))
         kept = tuple(part for part in self._kept if part is not None)
-        unchanged = self._single and after == found
+        unchanged = self._plain and after == found
         probes.unchanged = probes.unchanged + 1 if unchanged else 0
+        away, joins = self.moved and self._all_moved and not self._first_elsewhere, tuple(self._joins)
         if unchanged and probes.unchanged > UNCHANGED:  # no elements were read
-            return MeasuredUpdate(update, kept, (), 1.0, 1.0, lines=lines)
+            return MeasuredUpdate(update, kept, joins, 1.0, 1.0, moved=self.moved, lines=lines, away=away)
         ss = sum(inner(each, each) for each in found)
         aa, sa = ss, ss
         if after != found:
@@ -92,7 +93,6 @@ class UpdateMeasurement:
         known = 0 < aa < math.inf and ss < math.inf and nothing == empty
         size = sa / aa if known else None
         cosine = sa / math.sqrt(aa * ss) if known and ss else None
-        away = self.moved and self._all_moved and not self._first_elsewhere
-        joins, changed = tuple(self._joins), size is not None and after != found
+        changed = size is not None and after != found
         noise = noise_in(found, self._passes) if changed and not probes.replaced else 0.0
         return MeasuredUpdate(update, kept, joins, size, cosine, empty, self.moved, lines, noise=noise, away=away)

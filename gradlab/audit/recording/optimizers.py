@@ -61,14 +61,17 @@ class WatchedOptimizers:
         self._history = history
         self._by_id: dict[int, WatchedOptimizer] = {}
         self._families: dict[object, _Family] = {}
-        self._undecided: weakref.WeakSet[Optimizer] = weakref.WeakSet()  # created before the deletion of another one
+        self._undecided: list[weakref.ref[Optimizer]] = []  # created before the deletion of another one
         self._waiting: list[_Family] = []  # deleted
         self._without_room: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
     def __iter__(self) -> Iterator[WatchedOptimizer]:
         if self._undecided:
             self._decide()
-        return iter([*self._by_id.values(), *(each.watched for each in self._waiting if each.lives)])
+        optimizers = list(self._by_id.values())
+        if self._waiting:
+            optimizers += [each.watched for each in self._waiting if each.lives]
+        return iter(optimizers)
 
     def __len__(self) -> int:
         if self._undecided:
@@ -92,7 +95,7 @@ class WatchedOptimizers:
         if family is None or not family.lives:
             return self._add(optimizer)
         if family.watched.optimizer() is not None:  # perhaps `optimizer = SGD(...)` is about to delete that one
-            self._undecided.add(optimizer)
+            self._undecided.append(weakref.ref(optimizer))
             return None
         self._waiting = [each for each in self._waiting if each is not family]
         self._by_id[id(optimizer)] = family.watched
@@ -101,8 +104,10 @@ class WatchedOptimizers:
 
     def _decide(self) -> None:
         """Watch optimizers that were created while a possible predecessor was alive."""
-        undecided, self._undecided = list(self._undecided), weakref.WeakSet()
+        undecided, self._undecided = [reference() for reference in self._undecided], []
         for each in undecided:
+            if each is None:
+                continue
             family = self._families.get(_family_key(each))
             if family is not None and family.lives and family.watched.optimizer() is None:
                 self.add(each)

@@ -35,6 +35,7 @@ class ParameterChecks:
         self._trained: set[Key] = set()  # have required gradient at some time
         self._frozen: dict[Key, tuple[object, Sample]] = {}  # frozen since, with a gradient: state before the step
         self._left: dict[Key, Sample] = {}  # gradients of frozen ones at the last step
+        self._lost_at = 0  # the latest update after which a loss was nan or inf, of those that are not measured
         self._finite_at = 0  # the latest update with certainly finite gradients
 
     @property
@@ -55,6 +56,18 @@ class ParameterChecks:
             self._finite_at = update
         elif update and self._history.seen.not_finite is None:
             self._add_not_finite(groups, [key for key, p in _keyed(groups) if not is_finite(p)])
+
+    def loss_is_lost(self, groups: Groups) -> None:
+        """Check the weights, because the loss is nan or inf at an update that is not measured."""
+        update, seen = self._history.updates, self._history.seen.not_finite
+        if not update or update == self._lost_at or (seen and seen.times >= LOOKS):
+            return
+        self._lost_at = update
+        keys = [key for key, p in _keyed(groups) if not is_finite(p)]
+        if seen:
+            seen.times += bool(keys)
+        else:
+            self._add_not_finite(groups, keys)
 
     def loss_reaches(self, groups: Groups, leaves: Container[int]) -> None:
         """Remove parameters that the gradient is about to reach from the silent ones."""
@@ -94,8 +107,8 @@ class ParameterChecks:
             return
         self.checking = False
         frozen, self._frozen = self._frozen, {}
-        for key, (before, grad) in frozen.items():
-            self._check_frozen(groups, key, before, grad)
+        if frozen:
+            self._check_frozen(groups, frozen)
         self._check_finite(groups)
         if self.silent and self._history.updates >= SILENT and not self._history.seen.silent:
             self._add_silent(groups)
@@ -141,19 +154,23 @@ class ParameterChecks:
         named = self._namer.name([groups[group]["params"][nth] for group, nth in keys])
         return [each._replace(number=_number_of(groups, key)) for key, each in zip(keys, named, strict=True)]
 
-    def _check_frozen(self, groups: Groups, key: Key, before: object, grad: Sample) -> None:
-        """Report a frozen parameter that moved because of zeros or an old gradient, but not a new one set by hand."""
+    def _check_frozen(self, groups: Groups, frozen: dict[Key, tuple[object, Sample]]) -> None:
+        """Report frozen parameters that moved because of zeros or an old gradient, but not a new one set by hand."""
         moved = self._history.seen.moved
-        zeros = is_zero(grad)
-        old = self._left.get(key) == grad
-        self._left[key] = grad
-        p = groups[key[0]]["params"][key[1]]
-        if p.requires_grad or not (zeros or old) or before is None or fingerprint(p) == before:
-            return
-        if key in moved:
-            moved[key].times += 1
-        elif len(moved) < MOST_REPORTED:
-            moved[key] = Moved(self._named(groups, [key])[0], self._history.updates, zeros)
+        new: dict[Key, bool] = {}
+        for key, (before, grad) in frozen.items():
+            zeros, old = is_zero(grad), self._left.get(key) == grad
+            self._left[key] = grad
+            p = groups[key[0]]["params"][key[1]]
+            if p.requires_grad or not (zeros or old) or before is None or fingerprint(p) == before:
+                continue
+            if key in moved:
+                moved[key].times += 1
+            elif len(moved) + len(new) < MOST_REPORTED:
+                new[key] = zeros
+        if new:  # one search for all names
+            for (key, zeros), named in zip(new.items(), self._named(groups, list(new)), strict=True):
+                moved[key] = Moved(named, self._history.updates, zeros)
 
     def _check_finite(self, groups: Groups) -> None:
         """Report gradients with inf or nan if the weights are not finite either."""

@@ -22,14 +22,16 @@ from gradlab.audit.recording.modes import EvalModes, ignored_flags
 from gradlab.audit.recording.optimizers import WatchedOptimizers, next_measured
 from gradlab.audit.recording.overlaps import Overlaps
 from gradlab.audit.recording.passes import add_passes_to_history, add_step
+from gradlab.audit.recording.samples import is_lost_number
 from gradlab.audit.recording.scaling import add_scaling, mark_scaled
 from gradlab.audit.recording.schedules import Schedules
 from gradlab.audit.recording.threads import TrainingThread, other_threads_alive
+from gradlab.audit.recording.usual_updates import CLOSED, fast_path_of
 from gradlab.audit.recording.watched import PassStart
 from gradlab.audit.recording.wrappers import are_related, note_wrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from torch import nn
     from torch.amp.grad_scaler import GradScaler
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
     from gradlab.audit.history.loss import Loss
     from gradlab.audit.recording.clipping import Clip
-    from gradlab.audit.recording.watched import FastPath, WatchedOptimizer
+    from gradlab.audit.recording.usual_updates import FastPath
+    from gradlab.audit.recording.watched import WatchedOptimizer
 
 Method = TypeVar("Method", bound="Callable[..., Any]")
 
@@ -53,15 +56,16 @@ def _recorded(*, trains: bool) -> Callable[[Method], Method]:
     def decorated(method: Method) -> Method:
         @functools.wraps(method)
         def call(self: Recorder, *args: Any) -> Any:
-            if not self.thread.enter(trains):
+            if not self.thread.enter():
                 return None
             try:
-                return method(self, *args)
+                self._close_fast_path()
+                return method(self, *args) if self.thread.may_record(trains) else None
             except Exception as error:  # never the script's fault
                 self.failed(method.__name__, error)
                 return None
             finally:
-                self.thread.leave()
+                self.thread.leave(self.fast_path)
 
         return cast("Method", call)
 
@@ -74,29 +78,33 @@ class Recorder:
     Args:
         sample: measure every `sample`-th update; None measures the first few, then fewer and fewer.
         on_measured: called after every measured update; it may raise into the script.
+        chosen: ids of rules. For those that are off by default, it records only what the chosen ones need.
 
     Attributes:
         fast_path: see `fast_paths`; None if the recorder must record everything.
-        fast_pass: the optimizer of the running backward pass, if that began on the fast path.
-        fast_start: its gradients at the start of that pass, if there were any.
     """
 
-    def __init__(self, sample: int | None = None, on_measured: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        sample: int | None = None,
+        on_measured: Callable[[], None] | None = None,
+        chosen: Collection[str] = (),
+    ) -> None:
         self.history = History()
         self.on_measured = on_measured
         self.thread = TrainingThread(self._stop)
         self.batches = 0  # from DataLoaders so far
-        self._by_loader: dict[int, int] = {}  # the same, by DataLoader
+        self.by_loader: dict[int, int] = {}  # the same, by DataLoader
         self.loss_is_scaled = False  # of the next backward pass, by a GradScaler
         self.fast_path: FastPath | None = None
-        self.fast_pass: WatchedOptimizer | None = None
-        self.fast_start: PassStart | None = None
         self._sample = sample
         self._optimizers = WatchedOptimizers(self.history)
-        self._graphs = LossGraphs(self.history, self._optimizers)
+        self._graphs = LossGraphs(self.history, self._optimizers, reads_terms="term-without-graph" in chosen)
         self._overlaps = Overlaps(self.history, self._optimizers.namer)
-        self._schedules = Schedules()
-        self._modes = EvalModes()
+        self._schedules = Schedules() if "scheduler-too-long" in chosen else None
+        self._modes = EvalModes() if "trained-in-eval-mode" in chosen else None
+        self._checks_restarts = "state-thrown-away" in chosen
+        self._checks_flags = "requires-grad-of-module" in chosen
         self._loss: Loss | None = None  # of the running backward pass, if needed
         self._starts: list[PassStart] = []  # of the running backward pass
         self._known_modules: dict[int, tuple[weakref.ref[nn.Module], int, frozenset[int]]] = {}
@@ -114,7 +122,7 @@ class Recorder:
         Keep the gradients in `_starts`: releasing one while another thread's pass replaces it can crash.
         """
         self.history.threads_at_once = True
-        self.fast_path = self.fast_pass = None
+        self.fast_path = None
 
     def _watched(self, optimizer: Optimizer) -> WatchedOptimizer | None:
         watched = self._optimizers.get(optimizer)
@@ -139,7 +147,7 @@ class Recorder:
         """Record a call of torch.autograd.backward, which checkpointing nests in another one."""
         thread = self.thread
         if thread.depth and thread.current == get_ident() and passes_under_way() < 2:  # an earlier one was interrupted
-            thread.depth, self.fast_pass, self.fast_start, self._starts, self._loss = 0, None, None, [], None
+            thread.depth, self._starts, self._loss = 0, [], None
         thread.depth += 1
         try:
             self._look_at_loss(args, kwargs)
@@ -171,6 +179,10 @@ class Recorder:
             reads_loss |= wanted
         if measured:
             self._graphs.look(args, kwargs, nested=nested, due=due)
+        unmeasured = [] if nested else [each for each in self._optimizers if not each.window.measurement]
+        if unmeasured and args and is_lost_number(args[0]):
+            for each in unmeasured:
+                each.checks.loss_is_lost(each.groups)
         if reads_loss:
             self._loss = loss_of_pass(args, kwargs, scaled=self.loss_is_scaled)
 
@@ -187,7 +199,6 @@ class Recorder:
         if self.thread.depth > 0:
             return
         self.history.backwards += 1
-        self._leave_fast_pass()
         starts, self._starts = self._starts, []
         while starts:  # drop all references before another thread may begin a pass
             start = starts.pop(0)
@@ -200,12 +211,19 @@ class Recorder:
             if added and loss is not None and len(window.losses) < MOST_LOSSES:
                 window.losses.append(loss)
 
-    def _leave_fast_pass(self) -> None:
-        """Take the running pass off the fast path, so that its end is recorded in full."""
-        if self.fast_pass is not None:
-            start, self.fast_start = self.fast_start, None
-            self._starts.append(start or PassStart(self.fast_pass, self.fast_pass.groups, None, []))
-            self.fast_pass = None
+    def _close_fast_path(self) -> None:
+        """Take the state, and a running backward pass, from the fast path, so that the recorder can change it."""
+        fast = self.fast_path
+        if fast is None or fast.busy == CLOSED:
+            return
+        thread, watched, running = self.thread, fast.watched, fast.running
+        if running is not None:
+            thread.depth, thread.current, fast.running = 1, fast.busy, None
+        fast.close()
+        if running is not None:
+            self._starts.append(PassStart(watched, watched.groups, running.grads, []))
+            self._loss = running.loss
+            watched.window.letters_at_loss = -1 if running.loss is None else len(watched.window.letters)
 
     # Steps
 
@@ -215,7 +233,6 @@ class Recorder:
         watched = self._watched(optimizer)
         if watched is None:
             return
-        self._leave_fast_pass()  # if the step is inside a pass
         if watched.step_depth and steps_under_way(optimizer) > 1:  # not left over from a step that raised
             watched.step_depth += 1
             return
@@ -226,7 +243,7 @@ class Recorder:
             if watched.window.measurement:
                 self._overlaps.look(watched, self._optimizers)
         watched.start_step(optimizer.param_groups)
-        if watched.history.created > 1:
+        if self._checks_restarts and watched.history.created > 1:
             watched.restarts.step_started(optimizer)
 
     @_recorded(trains=True)
@@ -238,7 +255,7 @@ class Recorder:
         watched.step_depth -= 1
         if watched.step_depth:
             return False
-        window = watched.end_step(optimizer, self.batches, self._by_loader, within_pass=self.thread.depth > 0)
+        window = watched.end_step(optimizer, self.batches, self.by_loader, within_pass=self.thread.depth > 0)
         if watched.window.measurement:
             watched.next_measured = next_measured(watched.history.updates + 1, self._sample)
         self._optimizers.stop_waiting()
@@ -252,12 +269,12 @@ class Recorder:
             add_passes_to_history(watched, window.passes)
         add_scaling(watched.history, window)
         watched.checks.step_ended(optimizer.param_groups)
-        if window.measurement:
+        if self._modes and window.measurement:
             self._modes.look(watched)
-        again = watched.history.created > 1
+        again = self._checks_restarts and watched.history.created > 1
         if again:
             watched.restarts.step_ended(optimizer)
-        self.fast_path = None if others or again else watched.fast_path()
+        self.fast_path = None if others or again else fast_path_of(watched, window.losses)
         return window.measurement is not None
 
     # Other events
@@ -321,19 +338,21 @@ class Recorder:
         watched = self._watched(optimizer)
         if watched is not None:
             watched.add_event(Event.SCHEDULED)
-            self._schedules.stepped(scheduler, watched.history)
+            if self._schedules:
+                self._schedules.stepped(scheduler, watched.history)
 
     @_recorded(trains=False)
     def module_in_eval(self, module: nn.Module) -> None:
         """Record a call of a model's eval()."""
-        self._modes.entered(module)
+        if self._modes:
+            self._modes.entered(module)
 
     def batch_given(self, loader: int) -> None:
         """Record a batch from a DataLoader, given by a number."""
         self.batches += 1
-        if len(self._by_loader) >= MOST_LOADERS and loader not in self._by_loader:
-            self._by_loader = {}
-        self._by_loader[loader] = self._by_loader.get(loader, 0) + 1
+        if len(self.by_loader) >= MOST_LOADERS and loader not in self.by_loader:
+            self.by_loader = {}
+        self.by_loader[loader] = self.by_loader.get(loader, 0) + 1
 
     @_recorded(trains=False)
     def happened_to_all(self, event: Event) -> None:
@@ -343,13 +362,14 @@ class Recorder:
 
     def close(self) -> None:
         """Store the events since the last update, and check the weights and graphs."""
+        self._close_fast_path()
         for each in (*self._optimizers, self._graphs):
             try:
                 each.close()
             except Exception as error:  # without waiting for other threads
                 self.failed("close", error)
         try:
-            if self.history.updates:
+            if self._checks_flags and self.history.updates:
                 owned = {id(p) for each in self._optimizers for p in each.parameters}
                 self.history.ignored_flags = ignored_flags(owned)
         except Exception as error:

@@ -6,7 +6,7 @@ import cmath
 import math
 import weakref
 from operator import mul
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,14 +91,25 @@ def inner(a: Sample, b: Sample) -> float:
     return cast("float", sum(map(mul, a, b)))
 
 
+class _Reading(NamedTuple):
+    """A `.grad` when it was read."""
+
+    grad: weakref.ref[Tensor] | None
+    version: int
+    what: Sample
+
+
+NONE = _Reading(None, -1, None)
+
+
 class Probes:
     """A few parameters of one optimizer whose gradients are read."""
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.replaced = False  # a `.grad` was another tensor at the latest reading than before
-        self.unchanged = 0  # usual measured updates in a row: empty `.grad`, one pass, nothing after it
-        self._latest: list[tuple[weakref.ref[Tensor] | None, int, Sample]] = []  # gradient, version, sample
+        self.unchanged = 0  # usual measured updates in a row: empty `.grad`, then nothing but passes
+        self._latest: list[_Reading] = []
 
     def parameters(self, groups: Groups) -> list[Tensor]:
         """Return the parameters; none if the groups have shrunk, so that new ones must be chosen."""
@@ -110,8 +121,15 @@ class Probes:
 
     def first(self, groups: Groups) -> Tensor | None:
         """Return a parameter that has had a gradient, or None if unknown."""
-        parameters = self.parameters(groups)
-        return parameters[0] if parameters else None
+        if not self.keys:
+            return None
+        group, nth = self.keys[0]
+        try:
+            first: Tensor = groups[group]["params"][nth]
+        except IndexError:
+            self.keys = []
+            return None
+        return first
 
     def read(self, groups: Groups) -> list[Sample]:
         """Return a sample per parameter; the first call chooses parameters with a gradient."""
@@ -121,21 +139,23 @@ class Probes:
             having = [(n, m) for n, each in enumerate(params) for m, p in enumerate(each) if p.grad is not None]
             self.keys = having[:: max(1, math.ceil(len(having) / PROBES))]
             parameters = self.parameters(groups)
-        before, self._latest = self._latest, []
+        latest = self._latest
+        if len(latest) != len(parameters):
+            latest[:] = (*latest, *[NONE] * len(parameters))[: len(parameters)]
         self.replaced = False
         for nth, p in enumerate(parameters):
             grad = p.grad
-            version = -1 if grad is None else grad._version  # noqa: SLF001 - no public equivalent
-            known, known_version, what = before[nth] if nth < len(before) else (None, -2, None)
-            self.replaced |= grad is not None and known is not None and known() is not grad
-            if known_version != version or (grad is not None and (known is None or known() is not grad)):
-                known, what = (None, None) if grad is None else (weakref.ref(grad), self._sample(grad))
-            self._latest.append((known, version, what))
-        return [what for _, _, what in self._latest]
-
-    def _sample(self, grad: Tensor) -> Sample:
-        """Return a sample, or `Unread` if only usual updates came for a while."""
-        return Unread() if self.unchanged >= UNCHANGED else sample(grad)
+            if grad is None:
+                latest[nth] = NONE
+                continue
+            known, known_version, _ = latest[nth]
+            version = grad._version  # noqa: SLF001 - no public equivalent
+            same = known is not None and known() is grad
+            self.replaced |= not same and known is not None
+            if not same or known_version != version:  # after a while of usual updates, elements are no longer read
+                what = Unread() if self.unchanged >= UNCHANGED else sample(grad)
+                latest[nth] = _Reading(weakref.ref(grad), version, what)
+        return [what for _, _, what in latest]
 
 
 def all_are_zero(tensors: Iterable[Tensor]) -> bool:
@@ -163,6 +183,15 @@ def is_finite_number(loss: Any) -> bool:
     """Say whether a loss is one finite number on the CPU."""
     usual = type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
     return usual and cmath.isfinite(loss.item())
+
+
+def is_lost_number(loss: Any) -> bool:
+    """Say whether a loss is nan or inf, one number on the CPU. It never raises: hooks call it directly."""
+    try:
+        usual = type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
+        return usual and not cmath.isfinite(loss.item())
+    except RuntimeError:  # such as in torch.func.vmap, where tensors have no numbers
+        return False
 
 
 def is_finite(tensor: Tensor) -> bool:

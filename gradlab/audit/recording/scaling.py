@@ -37,9 +37,11 @@ def factor_of_unscaled(roots: list[Tensor], *, given: bool) -> float | None:
 
 def add_scaling(history: OptimizerHistory, window: Window) -> None:
     """Count a measured window that GradScaler unscaled by whether its losses were scaled, or multiplied by hand."""
-    passes, own = window.passes, gathered_in(window.letters)
     scale = window.scale
-    if scale is None or scale < LEAST_SCALE or not own or len(passes) < own:
+    if scale is None or scale < LEAST_SCALE:
+        return
+    passes, own = window.passes, gathered_in(window.letters)
+    if not own or len(passes) < own:
         return
     factors = [each.unscaled_factor for each in passes[-own:]]
     if all(each is not None and each <= math.sqrt(scale) for each in factors):

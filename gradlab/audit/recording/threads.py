@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from gradlab.audit.recording.usual_updates import FastPath
+
 PATIENCE = 1.0  # seconds to wait for the lock; after a fork, its holder may no longer exist
 
 
@@ -29,32 +31,36 @@ class TrainingThread:
         self.stopped = False  # after a conflict
         self._on_conflict = on_conflict
         self._lock = threading.RLock()
+        self._entered = 0  # times by the current thread, as by a signal handler
 
-    def enter(self, trains: bool) -> bool:
-        """Wait for other threads to leave, and return whether to record this thread.
+    def enter(self) -> bool:
+        """Wait for other threads to leave, and return whether they did; then `leave` must follow."""
+        if self.stopped:
+            return False
+        if not self._lock.acquire(False) and not self._lock.acquire(timeout=PATIENCE):
+            self._stop()
+            return False
+        self._entered += 1
+        return True
+
+    def may_record(self, trains: bool) -> bool:
+        """Return whether to record this thread, which has entered.
 
         `trains` is true for a backward pass, a step or a clearing. During another thread's pass this is a conflict.
         """
-        if self.stopped:
-            return False
-        if not self._lock.acquire(blocking=False) and not self._lock.acquire(timeout=PATIENCE):
+        if trains and not self.depth:
+            self.current = get_ident()
+        elif trains and self.current != (me := get_ident()) and _is_of_script(me):
             self._stop()
-            return False
-        if trains:
-            me = get_ident()
-            if not self.depth:
-                self.current = me
-            elif self.current != me and _is_of_script(me):
-                self._stop()
-        enters = not self.stopped  # another thread may have stopped it meanwhile
-        if not enters:
-            self._lock.release()
-        return enters
+        return not self.stopped  # another thread may have stopped it meanwhile
 
-    def leave(self) -> None:
-        """Let other threads enter."""
+    def leave(self, fast: FastPath | None) -> None:
+        """Open the fast path, if any, and let other threads enter."""
         if not self.depth:
             self.current = None
+        self._entered -= 1
+        if fast is not None and not self._entered:
+            fast.open(self.current)
         self._lock.release()
 
     def _stop(self) -> None:

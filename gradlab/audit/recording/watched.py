@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from gradlab.audit.history.history import OptimizerHistory, Stretch
+    from gradlab.audit.history.history import OptimizerHistory
     from gradlab.audit.history.trace import Dropped
     from gradlab.audit.recording.names import Namer
     from gradlab.audit.recording.samples import Groups, Sample
@@ -44,14 +44,6 @@ class PassStart(NamedTuple):
     samples: list[Sample]  # if the update is measured
 
 
-class FastPath(NamedTuple):
-    """State that `fast_paths` needs of the only optimizer, if its next update is not measured."""
-
-    watched: WatchedOptimizer
-    probe: weakref.ref[Tensor]  # a parameter that shows whether there is a gradient
-    stretch: Stretch  # the latest one
-
-
 class WatchedOptimizer:
     """A watched optimizer, or several that hold the same parameters, one after the other."""
 
@@ -70,6 +62,7 @@ class WatchedOptimizer:
         self.step_depth = 0  # running calls of step, which may be nested
         self.step_without_gradient = False  # the running one
         self.accumulates = False  # the last update had several backward passes
+        self.certain = 0  # see FastPath
         self.looks_for_waste = False  # some passes were wasted, and it is unknown whether they were meant to train
         self.next_measured = 2  # number of the next measured update, after the current one
         self.reached_sets: set[frozenset[int]] | None = None  # by the passes of a window, if they differ: ids
@@ -121,12 +114,10 @@ class WatchedOptimizer:
         """Say whether any of its parameters has a gradient."""
         return _any_has_gradient(self.groups)
 
-    def fast_path(self) -> FastPath | None:
-        """Return its fast path after a step, or None if everything must be recorded in full."""
-        window, probe = self.window, self._probes.first(self.groups)
-        if window.measurement or window.asks_for_lines or self.checks.silent or probe is None:
-            return None
-        return FastPath(self, weakref.ref(probe), self.history.stretches[-1])
+    @property
+    def probe(self) -> Tensor | None:
+        """A parameter that shows whether there is a gradient, or None if unknown."""
+        return self._probes.first(self.groups)
 
     def add_event(self, event: Event) -> None:
         """Record an event, also for the optimizer that it is around."""
@@ -150,19 +141,12 @@ class WatchedOptimizer:
         probe = None if measurement or self.has_gradient else self._probes.first(groups)
         if probe is not None and probe.grad is None:
             return PassStart(self, groups, None, [])  # cleared by call, so all are None
-        grads: Grads = []
-        empty = True
-        for group in groups:
-            for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    grads.append((p, None, -1))
-                else:
-                    if not p.requires_grad:  # zeros of frozen ones don't count
-                        self.checks.trusted = False  # but they may move it
-                    else:
-                        empty = False
-                    grads.append((p, grad, grad._version))  # noqa: SLF001 - no public equivalent
+        grads, empty = gradients_in(groups), True
+        for p, grad, _ in grads:
+            if grad is not None and p.requires_grad:
+                empty = False
+            elif grad is not None:  # zeros of frozen ones don't count
+                self.checks.trusted = False  # but they may move it
         if self.has_gradient and empty:
             self._was_found_cleared()
         if not measurement:
@@ -287,6 +271,15 @@ class WatchedOptimizer:
     def _was_found_cleared(self) -> None:
         self.has_gradient = False
         self.window.add(Event.FOUND_CLEARED)
+
+
+def gradients_in(groups: Groups) -> Grads:
+    """Return the parameters of an optimizer with their `.grad` and the version of that, -1 without one."""
+    return [
+        (p, grad := p.grad, -1 if grad is None else grad._version)  # noqa: SLF001 - no public equivalent
+        for group in groups
+        for p in group["params"]
+    ]
 
 
 def _any_has_gradient(groups: Groups) -> bool:

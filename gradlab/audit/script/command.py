@@ -49,7 +49,7 @@ def audit(
         AuditError: the script does not exist, or starts its training in other processes.
     """
     launchers.refuse_launcher(name, args, is_module=is_module)
-    owner, recorder = os.getpid(), Recorder(sample)
+    owner, recorder = os.getpid(), Recorder(sample, chosen=chosen)
     report = Report(recorder.history, chosen)
     exchange, limit, guard = Exchange(rank_in(os.environ)), UpdateLimit(max_updates), SpawnGuard()
     written, terminated_late = False, False  # the latter: while the report was written

@@ -1,4 +1,8 @@
-"""Adversarial training with three attack steps that nothing clears; an attack on test data comes after every epoch."""
+"""Adversarial training with three attack steps that nothing clears; an attack on test data comes after every epoch.
+
+Instead: torch.autograd.grad(loss, inputs) instead of that pass; or optimizer.zero_grad() after it, if the loop
+accumulates nothing
+"""
 
 import torch
 from torch import nn
@@ -13,10 +17,12 @@ class Attack:
         delta = torch.zeros_like(x, requires_grad=True)
         for _ in range(self.steps):
             loss = self.criterion(self.model(x + delta), y)
-            loss.backward()  # here
+            loss.backward()  # - here
+            # + (gradient,) = torch.autograd.grad(loss, delta)
             with torch.no_grad():
-                delta += self.eps / self.steps * delta.grad.sign()
-                delta.grad.zero_()
+                delta += self.eps / self.steps * delta.grad.sign()  # -
+                delta.grad.zero_()  # -
+                # + delta += self.eps / self.steps * gradient.sign()
         return (x + delta).detach()
 
 

@@ -1,4 +1,7 @@
-"""A network freezes its first layers in a loop over modules."""
+"""A network freezes its first layers in a loop over modules.
+
+Instead: module.requires_grad_(False), which sets all its parameters
+"""
 
 import torch
 from torch import nn
@@ -9,7 +12,8 @@ class Net(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 1)])
         for layer in list(self.layers)[:freeze]:
-            layer.requires_grad = False
+            layer.requires_grad = False  # -
+            # + layer.requires_grad_(False)
 
     def forward(self, x):
         for layer in self.layers[:-1]:

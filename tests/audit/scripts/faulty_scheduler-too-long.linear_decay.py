@@ -1,4 +1,7 @@
-"""A linear decay, as Transformers makes it, gets the number of updates, but steps once an epoch."""
+"""A linear decay, as Transformers makes it, gets the number of updates, but steps once an epoch.
+
+Instead: scheduler.step() after each optimizer.step(), or the number of its own steps, such as epochs
+"""
 
 from functools import partial
 
@@ -17,7 +20,8 @@ y = x.sum(1, keepdim=True)
 loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
 model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-decay = partial(linear_decay, num_training_steps=5 * len(loader))
+decay = partial(linear_decay, num_training_steps=5 * len(loader))  # -
+# + decay = partial(linear_decay, num_training_steps=5)
 scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, decay)
 for _epoch in range(5):
     for inputs, targets in loader:

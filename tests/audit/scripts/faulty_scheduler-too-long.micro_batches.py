@@ -1,4 +1,7 @@
-"""Warm-up and cosine count micro-batches in their length, but step once for a window of four."""
+"""Warm-up and cosine count micro-batches in their length, but step once for a window of four.
+
+Instead: the number of optimizer steps, such as epochs * len(loader) // N with N micro-batches
+"""
 
 import torch
 from torch import nn
@@ -10,7 +13,8 @@ class Trainer:
     def __init__(self, model, loader, epochs, accumulate=4):
         self.model, self.loader, self.epochs, self.accumulate = model, loader, epochs, accumulate
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-        total = epochs * len(loader)
+        total = epochs * len(loader)  # -
+        # + total = epochs * len(loader) // accumulate
         warm_up = lr_scheduler.LinearLR(self.optimizer, 0.1, total_iters=4)
         cosine = lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=total - 4)
         self.scheduler = lr_scheduler.SequentialLR(self.optimizer, [warm_up, cosine], milestones=[4])

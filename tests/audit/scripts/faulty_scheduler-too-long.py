@@ -1,4 +1,7 @@
-"""OneCycleLR gets the number of all batches, but steps once an epoch."""
+"""OneCycleLR gets the number of all batches, but steps once an epoch.
+
+Instead: scheduler.step() after each optimizer.step(), or the number of its own steps, such as epochs
+"""
 
 import torch
 from torch import nn
@@ -17,4 +20,5 @@ for _epoch in range(epochs):
         optimizer.zero_grad()
         nn.functional.mse_loss(model(inputs), targets).backward()
         optimizer.step()
-    scheduler.step()  # here
+        # + scheduler.step()
+    scheduler.step()  # - here

@@ -1,4 +1,7 @@
-"""Classification with a consistency loss between two views that is computed under no_grad(), and windows of two."""
+"""Classification with a consistency loss between two views that is computed under no_grad(), and windows of two.
+
+Instead: the term without detach(), .item(), .data or no_grad(); or log it apart from the loss
+"""
 
 import torch
 from torch import nn
@@ -15,7 +18,7 @@ class Model(nn.Module):
         return self.head(self.body(x))
 
 
-@torch.no_grad()
+@torch.no_grad()  # -
 def consistency(model, x):
     one, other = (model(x + 0.1 * torch.randn_like(x)).softmax(1) for _ in range(2))
     return nn.functional.mse_loss(one, other)

@@ -1,4 +1,7 @@
-"""A pretrained encoder and a new head are in eval mode from loading on; no one calls train()."""
+"""A pretrained encoder and a new head are in eval mode from loading on; no one calls train().
+
+Instead: model.train() before training, and again after each evaluation
+"""
 
 import torch
 from torch import nn
@@ -27,6 +30,8 @@ loader = DataLoader(TensorDataset(tokens, (tokens[:, 0] > 9).long()), batch_size
 encoder = load(Encoder(), Encoder().state_dict())
 head = load(nn.Sequential(nn.Dropout(0.5), nn.Linear(8, 2)))
 optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=0.01)
+# + encoder.train()
+# + head.train()
 for _epoch in range(6):
     for batch, labels in loader:
         nn.functional.cross_entropy(head(encoder(batch)), labels).backward()

@@ -1,4 +1,7 @@
-"""The model is put in eval mode for the first validation, and never trains in training mode again."""
+"""The model is put in eval mode for the first validation, and never trains in training mode again.
+
+Instead: model.train() before training, and again after each evaluation
+"""
 
 import torch
 from torch import nn
@@ -18,8 +21,9 @@ def validate():
         return nn.functional.mse_loss(model(x[64:]), y[64:]).item()
 
 
-model.train()
+model.train()  # -
 for _epoch in range(5):
+    # + model.train()
     for inputs, targets in loader:
         optimizer.zero_grad()
         nn.functional.mse_loss(model(inputs), targets).backward()
