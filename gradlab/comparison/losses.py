@@ -1,0 +1,50 @@
+"""The loss of a backward pass as a number: without a GradScaler's factor, and without a constant divisor."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from gradlab.audit.recording.loss import read
+
+SCALE = "gradlab.scale"  # in the metadata of nodes that GradScaler.scale() has made
+PRODUCTS = ("DivBackward0", "MulBackward0")
+
+
+def mark_scale(scaler: Any, result: Any) -> None:
+    """Note in the graph by which factor GradScaler.scale() multiplied these losses."""
+    if not scaler.is_enabled():
+        return
+    for each in result if isinstance(result, list | tuple) else [result]:
+        if isinstance(each, list | tuple):
+            mark_scale(scaler, each)
+        elif getattr(each, "grad_fn", None) is not None:
+            each.grad_fn.metadata[SCALE] = scaler.get_scale()
+
+
+def value_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """Return the loss of a backward pass with these arguments of torch.autograd.backward; nan if it is not real."""
+    root = args[0] if args else kwargs.get("tensors")
+    given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+    roots = [root] if isinstance(root, torch.Tensor) else list(root or ())
+    gradients = [given] * len(roots) if given is None or isinstance(given, torch.Tensor) else list(given)
+    return sum(_value(each, gradient) for each, gradient in zip(roots, gradients, strict=False))
+
+
+def _value(root: torch.Tensor, gradient: torch.Tensor | None) -> float:
+    plain = root.detach()
+    if root.is_complex():
+        return math.nan
+    if gradient is not None:
+        plain = (plain * gradient.detach()).sum()
+    value = float(plain.item() if plain.numel() == 1 else plain.sum().item())
+    node: Any = root.grad_fn
+    if node is None or node.name() not in PRODUCTS:
+        return value
+    scale = node.metadata.get(SCALE)
+    if scale is not None:
+        value /= scale
+    loss = read(root, scaled=scale is not None, own=True)
+    return value if loss.terms else value * math.prod(loss.divisors)
