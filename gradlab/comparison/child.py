@@ -1,0 +1,182 @@
+"""The process of one run: executes the script as `__main__`, with a mode imposed, and logs its losses.
+
+python -m gradlab.comparison.child JOB.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import random
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradlab import __version__, modes
+from gradlab.audit.hooks.import_callback import call_when_imported
+from gradlab.audit.script import running
+from gradlab.comparison.job import ScriptJob, ScriptOutcome
+from gradlab.store import RowLog
+
+if TYPE_CHECKING:
+    from gradlab.audit.recording.recorder import Recorder
+    from gradlab.comparison.imposing import Imposing
+    from gradlab.rows import Row
+
+
+class _Run:
+    """The run of a job in this process."""
+
+    def __init__(self, job: ScriptJob, stack: ExitStack) -> None:
+        self.job, self.stack = job, stack
+        self.log = stack.enter_context(RowLog(Path(job.rows_file))) if job.rows_file else None
+        self.rows = 0
+        self.weights = ""
+        self.imposing: Imposing | None = None
+        self.recorder: Recorder | None = None
+        self.started = 0.0
+
+    def start(self) -> None:
+        """Seed all generators, and wait for the imports of torch and numpy to seed theirs."""
+        random.seed(self.job.seed)
+        for name, do in (("numpy", self._seed_numpy), ("torch", self._start_torch)):
+            if name in sys.modules:
+                do()
+            else:
+                self.stack.callback(call_when_imported(name, do))
+        self.started = time.perf_counter()
+
+    def _seed_numpy(self) -> None:
+        sys.modules["numpy"].random.seed(self.job.seed)
+
+    def _start_torch(self) -> None:
+        import torch
+
+        from gradlab.comparison.imposing import Imposing, Limits
+
+        job = self.job
+        torch.set_num_threads(job.threads)
+        torch.manual_seed(job.seed)
+        mode = None if job.mode is None else modes.load(modes.parse(job.mode, Path(job.mode_folder)))
+        limits = Limits(job.most_passes, job.most_updates)
+        if mode is None:
+            self._measure()
+        self.imposing = Imposing(mode, self._append, only=job.only, limits=limits, on_first_pass=self._passes)
+        self.stack.enter_context(self.imposing)
+
+    def _measure(self) -> None:
+        """Audit the script as it is written, which measures its mode."""
+        from gradlab.audit.hooks import active
+        from gradlab.audit.recording.recorder import Recorder
+
+        self.recorder = Recorder(None)
+        active.start(self.recorder)
+        self.stack.callback(active.stop, self.recorder)
+
+    def _append(self, row: Row) -> None:
+        self.rows += 1
+        if self.log is not None:
+            self.log.append(row)
+
+    def _passes(self, imposing: Imposing) -> None:
+        """Hash the weights before the first backward pass."""
+        digest = hashlib.sha256()
+        for each in imposing.weights():
+            digest.update(repr((each.dtype, tuple(each.shape))).encode())
+            digest.update(each.detach().cpu().contiguous().view(-1).numpy(force=True).tobytes())
+        self.weights = digest.hexdigest()
+        if self.weights == self.job.unlike_weights:
+            imposing.ended = True
+            raise SystemExit(0)
+
+    def outcome(self, status: int) -> ScriptOutcome:
+        """Return the report of this run."""
+        imposing = self.imposing
+        found: dict[str, Any] = {}
+        if imposing is not None:
+            faults: dict[str, int] = {}
+            for each in imposing.imposed:
+                for why, times in each.faults.items():
+                    faults[why] = faults.get(why, 0) + times
+            found = {
+                "refused": imposing.refused,
+                "ended": imposing.ended,
+                "passes": imposing.passes,
+                "updates": imposing.updates,
+                "good": sum(each.good for each in imposing.imposed),
+                "faults": faults,
+            }
+        if self.log is not None:
+            self.log.sync()
+        return ScriptOutcome(
+            status=status,
+            weights=self.weights,
+            seconds=time.perf_counter() - self.started,
+            rows=self.rows,
+            rows_sha256=self.log.sha256 if self.log is not None else "",
+            optimizers=self._measured(),
+            sources=_sources(Path.cwd()),
+            versions=_versions(),
+            **found,
+        )
+
+    def _measured(self) -> list[dict[str, Any]]:
+        if self.recorder is None:
+            return []
+        from gradlab.audit.history.keep import backwards_per_update, keep_of, mode_of
+
+        found = []
+        for each in self.recorder.history.trained():
+            keep = keep_of(each)
+            found.append(
+                {
+                    "class": each.kind,
+                    "mode": mode_of(each),
+                    "keep": keep and keep.median,
+                    "passes": backwards_per_update(each),
+                }
+            )
+        return found
+
+
+def _sources(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of all files of imported modules in this folder, by relative path."""
+    found = {}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.endswith(".py") and Path(file).is_relative_to(folder):
+            found[Path(file).relative_to(folder).as_posix()] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return found
+
+
+def _versions() -> dict[str, str]:
+    torch = sys.modules.get("torch")
+    versions = {"gradlab": __version__, "python": platform.python_version()}
+    return versions | ({"torch": str(torch.__version__)} if torch is not None else {})
+
+
+def main(job_file: str) -> int:
+    """Run the job in a file, and return the exit status of the script."""
+    job = ScriptJob.read(Path(job_file))
+    owner = os.getpid()
+    with ExitStack() as stack:
+        run = _Run(job, stack)
+        run.start()
+        status = 1
+        try:
+            status = running.run(job.script, job.args, is_module=job.is_module)
+        except KeyboardInterrupt:
+            status = 130
+        finally:
+            if os.getpid() == owner:
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+                run.outcome(status).write(Path(job.outcome_file))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
