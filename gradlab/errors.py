@@ -56,6 +56,10 @@ class PlotError(GradlabError):
     """A picture that cannot be drawn."""
 
 
+class CompareError(GradlabError):
+    """A script that cannot be compared under several modes."""
+
+
 class AuditError(GradlabError):
     """A script that the audit cannot run."""
 
