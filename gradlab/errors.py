@@ -60,6 +60,10 @@ class CompareError(GradlabError):
     """A script that cannot be compared under several modes."""
 
 
+class NothingComparedError(GradlabError):
+    """A script that exited with 0, and whose optimizers took no step."""
+
+
 class AuditError(GradlabError):
     """A script that the audit cannot run."""
 

@@ -15,9 +15,13 @@ from gradlab.cli.output import print_json, print_message, print_result, stdout_c
 from gradlab.cli.pictures import draw_runs
 from gradlab.cli.run_results import result_json, runs_by_error
 from gradlab.cli.training_session import progress_display, training_session
+from gradlab.errors import CompareError
+from gradlab.wording import reused
 
 if TYPE_CHECKING:
     from gradlab.comparison.comparing import Comparison
+
+DEFAULT_SEED = 42
 
 
 @app.command(
@@ -32,13 +36,25 @@ def compare(
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            "--mode", "-m", metavar="MODE", autocompletion=complete_mode,
+            "--mode",
+            "-m",
+            metavar="MODE",
+            autocompletion=complete_mode,
             help="Impose this mode (see `gradlab modes`); repeat to compare several. "
             "Default: zero_grad, no_zero_grad, halve_grad.",
         ),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(metavar="SEED", help="Seed the script's generators; repeat for several. Default: 42.")
+        list[int] | None,
+        typer.Option(
+            metavar="SEED",
+            help="Seed the script's generators; repeat to plot the median and range. Default: 42.",
+            min=0,
+            max=2**32 - 1,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="Use the seeds 0 to N-1. Default: one seed.", min=1, max=100_000)
     ] = None,
     max_steps: Annotated[
         int | None, typer.Option(metavar="N", help="End each run after N backward passes. Default: no limit.", min=1)
@@ -49,7 +65,8 @@ def compare(
     jobs: Annotated[int, typer.Option(metavar="N", help="Run N scripts at the same time. Default: 1.", min=1)] = 1,
     module: Annotated[bool, typer.Option("--module", help="Run a module by name, as in package.module.")] = False,
     only_optimizer: Annotated[
-        int | None, typer.Option(metavar="N", help="Impose the modes on the N-th optimizer only. Default: on all.", min=1)
+        int | None,
+        typer.Option(metavar="N", help="Impose the modes on the N-th optimizer only. Default: on all.", min=1),
     ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Run in the script's own folder. Default: in a copy for each run.")
@@ -74,8 +91,7 @@ def compare(
         find_script(script, is_module=module),
         tuple(args or ()),
         parse_modes(mode or []),
-        tuple(dict.fromkeys(seed or [42])),
-        threads=1,
+        _chosen_seeds(seed, seeds),
         most_passes=max_steps,
         timeout=timeout,
         only=only_optimizer,
@@ -87,44 +103,54 @@ def compare(
     progress = None if json or quiet else RunProgress(progress_display(), runs)
     with training_session(progress) as stop:
         comparison = compared(request, out, progress=progress, stop=stop)
+    has_rows = any(run.rows for run in comparison.runs)
     if json:
         print_json(_comparison_json(comparison))
     else:
         _print_comparison(comparison, quiet=quiet)
-    if plot:
+        if has_rows and not plot and not quiet:
+            print_message(f"To draw: gradlab plot {shlex.quote(str(comparison.folder))}")
+    if plot and has_rows:
         from gradlab import store
 
-        draw_runs([store.RunFolder(run.result.folder) for run in comparison.runs], plot, quiet=json or quiet)
+        draw_runs([store.RunFolder(run.folder) for run in comparison.runs], plot, quiet=json or quiet)
     raise typer.Exit(DONE if comparison.ok else FAILED)
 
 
+def _chosen_seeds(seed: list[int] | None, seeds: int | None) -> tuple[int, ...]:
+    if seed and seeds:
+        raise CompareError("--seeds and --seed exclude each other: use --seeds N for the seeds 0 to N-1, or --seed")
+    return tuple(range(seeds)) if seeds else tuple(dict.fromkeys(seed or [DEFAULT_SEED]))
+
+
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    kept = ("imposed", "imposed_share", "imposed_reason", "measured")
     return {
         "script": comparison.script,
         "folder": str(comparison.folder),
-        "runs": [
-            result_json(run.result) | {key: run.compared[key] for key in kept if key in run.compared}
-            for run in comparison.runs
-        ],
+        "runs": [result_json(run) for run in comparison.runs],
         "expectations": [],
+        "notes": [*comparison.notes, *comparison.faults],
     }
 
 
 def _print_comparison(comparison: Comparison, *, quiet: bool) -> None:
+    from gradlab.terminal.comparison_lines import as_written_line, imposed_lines, last_lines
     from gradlab.terminal.run_table import run_table
 
-    results = [run.result for run in comparison.runs]
-    console = stdout_console()
-    console.print(run_table(results, console.width))
-    for run in comparison.runs:
-        if run.compared.get("imposed", "yes") != "yes":
-            print_result(f"{run.result.mode}: imposed: {run.compared['imposed']} ({run.compared['imposed_reason']})")
-        print_result(f"{run.result.mode}: {run.compared.get('last_line', '')}")
-    for error, failed in runs_by_error(results).items():
+    runs, console = comparison.runs, stdout_console()
+    if any(run.rows for run in runs):
+        if line := as_written_line(runs):
+            print_result(line)
+        console.print(run_table(runs, console.width))
+        for line in imposed_lines(runs):
+            print_result(line)
+        if printed := last_lines(runs):
+            console.print(printed)
+    for error, failed in runs_by_error(runs).items():
         print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
     for note in (*comparison.notes, *comparison.faults):
         print_message(note)
     print_result(f"logs: {comparison.folder}")
-    if not quiet:
-        print_message(f"To draw: gradlab plot {shlex.quote(str(comparison.folder))}")
+    cached = sum(run.cached for run in runs)
+    if cached and not quiet:
+        print_message(reused(cached, len(runs)))

@@ -1,7 +1,4 @@
-"""The process of one run: executes the script as `__main__`, with a mode imposed, and logs its losses.
-
-python -m gradlab.comparison.child JOB.json
-"""
+"""The process of one run: executes the script as `__main__`, with a mode imposed, and logs its losses."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import hashlib
 import os
 import platform
 import random
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ from gradlab import __version__, modes
 from gradlab.audit.hooks.import_callback import call_when_imported
 from gradlab.audit.script import running
 from gradlab.comparison.job import ScriptJob, ScriptOutcome
+from gradlab.comparison.processes import end_with_parent
 from gradlab.store import RowLog
 
 if TYPE_CHECKING:
@@ -88,9 +87,6 @@ class _Run:
             digest.update(repr((each.dtype, tuple(each.shape))).encode())
             digest.update(each.detach().cpu().contiguous().view(-1).numpy(force=True).tobytes())
         self.weights = digest.hexdigest()
-        if self.weights == self.job.unlike_weights:
-            imposing.ended = True
-            raise SystemExit(0)
 
     def outcome(self, status: int) -> ScriptOutcome:
         """Return the report of this run."""
@@ -120,6 +116,7 @@ class _Run:
             optimizers=self._measured(),
             sources=_sources(Path.cwd()),
             versions=_versions(),
+            hints=_hints(self.job.threads),
             **found,
         )
 
@@ -158,8 +155,26 @@ def _versions() -> dict[str, str]:
     return versions | ({"torch": str(torch.__version__)} if torch is not None else {})
 
 
+def _hints(threads: int) -> list[str]:
+    """Return what the script uses that may give other losses in a second run."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return []
+    found = ["kernels of the GPU add in any order"] if torch.cuda.is_initialized() else []
+    return found + (
+        [f"it sets torch to {torch.get_num_threads()} threads"] if torch.get_num_threads() > threads else []
+    )
+
+
+def _end_script(_number: int, _frame: object) -> None:
+    """End the script as sys.exit() would, so that what was found so far is reported."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 def main(job_file: str) -> int:
     """Run the job in a file, and return the exit status of the script."""
+    end_with_parent()
+    signal.signal(signal.SIGTERM, _end_script)
     job = ScriptJob.read(Path(job_file))
     owner = os.getpid()
     with ExitStack() as stack:
@@ -176,7 +191,3 @@ def main(job_file: str) -> int:
                     stream.flush()
                 run.outcome(status).write(Path(job.outcome_file))
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

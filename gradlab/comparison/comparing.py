@@ -1,45 +1,37 @@
-"""Compares a script under several modes: first as it is written, then with each mode imposed, always from one start."""
+"""Compares a script under several modes: first as it is written, then with each mode imposed, from one start."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import shutil
 import tempfile
-import time
-from contextlib import ExitStack, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab import store
-from gradlab.analysis.results import Result, result_of
-from gradlab.comparison import copies
-from gradlab.comparison.job import ScriptJob, ScriptOutcome
-from gradlab.comparison.processes import ScriptProcess, Surroundings
+from gradlab import modes, store
+from gradlab.comparison import judging, records
+from gradlab.comparison.copies import Source
 from gradlab.comparison.request import AS_WRITTEN, CompareRequest
-from gradlab.errors import CompareError, GradlabError, printable
-from gradlab.experiment import identity
-from gradlab.runs import Progress, Stop, StoppedError
-from gradlab.store import RunFolder, RunRecord
+from gradlab.comparison.running import Runner, ScriptTask
+from gradlab.errors import CompareError, NothingComparedError, shortened
+from gradlab.runs import Progress, Stop
+from gradlab.store import RunFolder
+from gradlab.wording import counted, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator
 
+    from gradlab.analysis.results import Result
+    from gradlab.comparison.job import ScriptOutcome
+    from gradlab.comparison.records import ComparedRun
+    from gradlab.comparison.request import ScriptPlan
     from gradlab.modes import Mode
+    from gradlab.store import RunRecord
 
-REPEATED = 200  # updates of as_written that are run once more
-POLLED = 0.05  # seconds between two looks at running children
-APPROXIMATE = 0.9  # from this share of steps on, a mode was imposed approximately
-LONGEST_ERROR = 4000  # characters of a traceback in a record
-
-
-class ComparedRun(NamedTuple):
-    """The result of one run of the script, and whether its mode was imposed."""
-
-    result: Result
-    compared: Mapping[str, Any]  # imposed, imposed_share, imposed_reason; for as_written: measured
-    record: RunRecord
+REPEATED = 200  # updates of the unmodified script that are run once more
+PASSES = 2  # times those of the unmodified script: the most that another run may take
+NAMED = 3  # files that changed in place are named
 
 
 class Comparison(NamedTuple):
@@ -55,26 +47,15 @@ class Comparison(NamedTuple):
 
     script: str
     folder: Path
-    runs: list[ComparedRun]
+    runs: list[Result]
     notes: list[str]
     faults: list[str]
 
     @property
     def ok(self) -> bool:
         """Whether all runs are done, all modes were imposed, and all runs began alike."""
-        imposed = all(run.compared.get("imposed") != "no" for run in self.runs)
-        return imposed and not self.faults and all(run.result.status == "done" for run in self.runs)
-
-
-class _Plan(NamedTuple):
-    mode: Mode | None
-    seed: int
-    folder: RunFolder
-    settings: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return AS_WRITTEN if self.mode is None else self.mode.name
+        done = all(run.status == "done" and run.compared.get("imposed") != "no" for run in self.runs)
+        return done and not self.faults
 
 
 def compare(
@@ -86,369 +67,209 @@ def compare(
 ) -> Comparison:
     """Run the script as it is written and under every mode, and compare the runs.
 
+    Finished runs are reused unless the request says `fresh`. If a run fails, the others are still run, unless the
+    unmodified script fails before it trains.
+
     Raises:
         StoppedError: a stop was requested; finished runs are kept.
         CompareError: no mode can be imposed on the script, or its folder cannot be copied.
         NothingComparedError: the script exited with 0, and no optimizer took a step.
     """
-    return _Comparing(request, out, progress or Progress(), stop or Stop()).run()
+    source = Source(request.script.folder, out)
+    if not request.in_place:
+        source.check_size(request.jobs)
+    before = source.fingerprint() if request.in_place else {}
+    folder = store.experiment_folder(out, request.script.stem)
+    comparing = _Comparing(request, folder, Runner(request, source, progress or Progress(), stop or Stop()))
+    try:
+        runs = comparing.run()
+    finally:
+        folder.drop_if_empty()
+    notes = [*comparing.notes, *_changes(before, source.fingerprint() if request.in_place else {})]
+    order = {name: nth for nth, name in enumerate(request.mode_names)}
+    runs.sort(key=lambda run: (order[run.plan.name], run.plan.seed))
+    results = [run.result for run in runs]
+    return Comparison(request.script.name, folder.path, results, notes, judging.faults_of(runs))
 
 
-class NothingComparedError(GradlabError):
-    """The script exited with 0, and no optimizer took a step."""
+class _Probe(NamedTuple):
+    """The first steps of the unmodified script, run once more."""
+
+    losses: list[float]
+    outcome: ScriptOutcome
 
 
 class _Comparing:
     """A comparison under way."""
 
-    def __init__(self, request: CompareRequest, out: Path, progress: Progress, stop: Stop) -> None:
-        self.request, self.progress, self.stop = request, progress, stop
-        if not request.in_place:
-            copies.check_size(request.script.folder)
-        self.folder = store.experiment_folder(out, request.script.stem)
+    def __init__(self, request: CompareRequest, folder: store.ExperimentFolder, runner: Runner) -> None:
+        self.request, self.folder, self.runner = request, folder, runner
         self.notes: list[str] = []
-        self.faults: list[str] = []
-        self.done: dict[Path, ComparedRun] = {}
+        self._done: dict[Path, ComparedRun] = {}  # by folder
 
-    def run(self) -> Comparison:
-        request = self.request
-        first = self._plan(None, request.seeds[0])
-        self._train([first])
-        written = self.done[first.folder.path]
-        self._check_first(written)
-        seeds = list(request.seeds)
-        if written.result.rows:
-            self._repeat(written)
-            seeds = self._distinct_seeds(written)
-            total = (1 + len(request.modes)) * len(seeds)
-            self._announce(total, written)
-            plans = [self._plan(mode, seed) for seed in seeds for mode in (None, *request.modes)]
-            self._train([plan for plan in plans if plan.folder.path not in self.done], written)
-        self._check_alike()
-        order = {name: nth for nth, name in enumerate(request.mode_names)}
-        runs = sorted(self.done.values(), key=lambda run: (order[run.result.mode], run.result.seed))
-        return Comparison(request.script.name, self.folder.path, runs, self.notes, self.faults)
+    def run(self) -> list[ComparedRun]:
+        """Run what is missing, and return all runs."""
+        first = self._plan(None, self.request.seeds[0])
+        repeat = None
+        if any(mode.every > 1 for mode in self.request.modes) and not self._is_finished(first):
+            repeat = self._probe(first, updates=REPEATED)  # says early whether the script accumulates itself
+        written = self._written(first)
+        if not records.updates_of(written):
+            return [written]
+        self._refuse_accumulation(written.record.compared.get("optimizers", []))
+        self._announce(written)
+        if "repeat" not in written.record.compared:
+            probe = repeat or self._probe(first, updates=REPEATED)
+            written = self._note(written, repeat=judging.repeated(written, probe.losses, probe.outcome))
+        plans = self._plans(self._distinct_seeds(written))
+        missing = [plan for plan in plans if not self._is_finished(plan)]
+        for plan in missing:  # of an earlier version of the script's files
+            shutil.rmtree(plan.folder.path, ignore_errors=True)
+        most = min(filter(None, [self.request.most_passes, PASSES * written.result.steps]))
+        self._train(missing, most, written.result.steps)
+        runs = [self._done[plan.folder.path] for plan in plans]
+        if all(run.result.cached for run in runs):
+            self.folder.save_request([plan.folder for plan in plans], self.request.mode_names, match_lr=False)
+        self._note_ends(runs)
+        if note := judging.determinism_note(written):
+            self.notes.append(note)
+        return runs
 
-    def _plan(self, mode: Mode | None, seed: int) -> _Plan:
-        settings = self.request.settings(mode, seed)
-        name = AS_WRITTEN if mode is None else mode.name
-        return _Plan(mode, seed, self.folder.run(name, seed, identity(settings)), settings)
+    def _plans(self, seeds: Iterable[int]) -> list[ScriptPlan]:
+        return [self._plan(mode, seed) for seed in seeds for mode in (None, *self.request.modes)]
 
-    # What as_written shows
+    def _plan(self, mode: Mode | None, seed: int) -> ScriptPlan:
+        return self.request.plan(mode, seed, self.folder)
 
-    def _check_first(self, written: ComparedRun) -> None:
-        result = written.result
-        if why := written.compared.get("refused"):
-            shutil.rmtree(result.folder, ignore_errors=True)
-            self.folder.drop_if_empty()
-            raise CompareError(f"{self.request.script.name} cannot be compared: {why}.")
-        if result.status == "done" and not result.updates:
+    # The script as it is written
+
+    def _written(self, plan: ScriptPlan) -> ComparedRun:
+        """Return the run of the unmodified script.
+
+        Raises:
+            CompareError: no mode can be imposed on it.
+            NothingComparedError: it exited with 0, and no optimizer took a step.
+        """
+        if self._is_finished(plan):
+            return self._done[plan.folder.path]
+        self._train([plan], self.request.most_passes)
+        written = self._done[plan.folder.path]
+        if written.record.status == "done" and not records.updates_of(written):
+            shutil.rmtree(plan.folder.path, ignore_errors=True)
+            ended = written.record.compared["ended"]
+            how = f"ran for {counted(written.result.steps, 'step')}" if ended else "exited with 0"
             raise NothingComparedError(
-                f"{self.request.script.name} exited with 0, and no optimizer took a step, so nothing was compared. "
+                f"{shortened(self.request.script.name)} {how}, and no optimizer took a step, so nothing was compared. "
                 "Does it train in another process, or only evaluate?"
             )
-        passes = written.compared["measured"].get("passes") or 1
-        for mode in self.request.modes:
-            if mode.every > 1 and passes > 1:
+        return written
+
+    def _refuse(self, outcome: ScriptOutcome) -> None:
+        if outcome.refused:
+            raise CompareError(f"{shortened(self.request.script.name)} cannot be compared: {outcome.refused}.")
+
+    def _refuse_accumulation(self, optimizers: Iterable[dict[str, object]]) -> None:
+        mode = next((mode.name for mode in self.request.modes if mode.every > 1), "")
+        for each in optimizers if mode else ():
+            measured, passes = each.get("mode"), each.get("passes")
+            every = modes.parse(str(measured)).every if measured else passes
+            if isinstance(every, int) and every > 1:
                 raise CompareError(
-                    f"mode '{mode.name}' needs a script that steps after every backward pass; "
-                    f"{self.request.script.name} accumulates {passes} passes per step"
+                    f"mode '{mode}' needs a script that steps after every backward pass, but "
+                    f"{shortened(self.request.script.name)} accumulates {every} passes per step itself"
                 )
 
-    def _repeat(self, written: ComparedRun) -> None:
-        """Run as_written once more for its first updates, and note from which step it differs."""
-        if "repeated" in written.compared:
-            return
-        rows = [row.loss for row in written.result.rows]
+    def _probe(self, plan: ScriptPlan, *, updates: int | None = None, passes: int | None = None) -> _Probe:
+        """Run the unmodified script once more for its first updates or passes, without a record."""
         with tempfile.TemporaryDirectory(prefix="gradlab-") as kept:
-            file = Path(kept) / "metrics.jsonl"
-            plan = self._plan(None, written.result.seed)
-            self._finish(self._start(plan, file, most_updates=REPEATED))
-            again = [row.loss for row in RunFolder(Path(kept)).rows().rows]
-        differs = next((nth for nth, (a, b) in enumerate(zip(rows, again, strict=False)) if not _same(a, b)), None)
-        if differs is not None:
-            self.notes.append(
-                f"The script is not deterministic: a second run differs from step {differs} on, by "
-                f"{_spread(rows, again):.2g} in the last common step. Differences of this size mean nothing."
-            )
+            into = RunFolder(Path(kept))
+            task = ScriptTask(plan, into, passes or self.request.most_passes, updates)
+            with closing(self.runner.run([task])) as ending:
+                ((_, end),) = ending
+            self._refuse(end.outcome)
+            self._refuse_accumulation(end.outcome.optimizers)
+            return _Probe([row.loss for row in into.rows().rows], end.outcome)
 
-    def _distinct_seeds(self, written: ComparedRun) -> list[int]:
+    def _distinct_seeds(self, written: ComparedRun) -> tuple[int, ...]:
         """Return the seeds to run: only the first if the script seeds itself."""
-        seeds = list(self.request.seeds)
-        if len(seeds) < 2:
+        seeds = self.request.seeds
+        if len(seeds) == 1:
             return seeds
-        plan = self._plan(None, seeds[1])
-        self._train([plan], unlike=written)
-        if plan.folder.path in self.done:
+        if "seeds_itself" not in written.record.compared:
+            weights = self._probe(self._plan(None, seeds[1]), passes=1).outcome.weights
+            written = self._note(written, seeds_itself=weights == written.record.weights)
+        if not written.record.compared["seeds_itself"]:
             return seeds
         self.notes.append(
-            f"The script seeds itself: all seeds give the same initial weights. Only seed {seeds[0]} was run."
+            f"The script seeds itself: seeds {seeds[0]} and {seeds[1]} give the same initial weights. "
+            f"Only seed {seeds[0]} was run."
         )
+        self.runner.progress.on_runs(1 + len(self.request.modes))
         return seeds[:1]
 
-    def _announce(self, total: int, written: ComparedRun) -> None:
-        missing = total - len(self.done)
-        seconds = (written.result.seconds or 0) * missing / self.request.jobs
-        if missing:
-            self.progress.on_message(f"{total} runs; the other {missing} take about {_duration(seconds)}.")
+    def _note(self, written: ComparedRun, **found: object) -> ComparedRun:
+        """Add to the record of the unmodified script."""
+        record = replace(written.record, compared={**written.record.compared, **found})
+        written.plan.folder.write(record)
+        noted = written._replace(record=record, result=written.result._replace(compared=record.compared))
+        self._done[written.plan.folder.path] = noted
+        return noted
 
-    def _check_alike(self) -> None:
-        """Note runs that did not begin with the weights and the first loss of the unmodified script."""
-        by_seed: dict[int, list[ComparedRun]] = {}
-        for run in self.done.values():
-            by_seed.setdefault(run.result.seed, []).append(run)
-        for seed, runs in by_seed.items():
-            first = next((run for run in runs if run.result.mode == AS_WRITTEN), runs[0])
-            for run in runs:
-                name = f"{run.result.mode} seed {seed}"
-                if not run.result.rows or not first.result.rows:
-                    continue
-                if run.record.weights != first.record.weights:
-                    self.faults.append(f"{name} did not begin with the weights of {AS_WRITTEN}: the script is random.")
-                elif not _same(run.result.rows[0].loss, first.result.rows[0].loss):
-                    self.faults.append(f"{name} did not begin with the loss of {AS_WRITTEN}: the batches are random.")
-                elif run is not first and run.result.mode == first.compared.get("measured", {}).get("mode"):
-                    self._check_harmless(run, first)
+    def _announce(self, written: ComparedRun) -> None:
+        """Say how many runs there are, and how long the others take."""
+        plans = self._plans(self.request.seeds)
+        missing = sum(not self._is_finished(plan) for plan in plans)
+        if missing and written.result.seconds:
+            at_once = 1 if self.request.in_place else min(self.request.jobs, missing)
+            left = duration(written.result.seconds * missing / at_once)
+            self.runner.progress.on_message(f"{counted(len(plans), 'run')}; the {missing} left take about {left}.")
 
-    def _check_harmless(self, run: ComparedRun, first: ComparedRun) -> None:
-        """Where as_written was measured to be this mode, imposing it must change nothing."""
-        losses = [[row.loss for row in each.result.rows] for each in (run, first)]
-        differs = next((nth for nth, pair in enumerate(zip(*losses, strict=False)) if not _same(*pair)), None)
-        if differs is not None and not any("not deterministic" in note for note in self.notes):
-            self.faults.append(
-                f"{run.result.mode} seed {run.result.seed} differs from {AS_WRITTEN} from step {differs} on, "
-                "though the script was measured to have this mode."
-            )
+    def _note_ends(self, runs: list[ComparedRun]) -> None:
+        """Note which runs a limit ended that --max-steps did not set."""
+        for run in runs:
+            steps = run.result.steps
+            if run.plan.mode is not None and run.record.compared.get("ended") and steps != self.request.most_passes:
+                self.notes.append(
+                    f"{run.plan.title} was ended after {steps} steps, {PASSES} times those of {AS_WRITTEN}."
+                )
 
-    # Running
+    # Runs
 
-    def _train(
-        self, plans: Sequence[_Plan], written: ComparedRun | None = None, *, unlike: ComparedRun | None = None
-    ) -> None:
-        """Run all plans that are not finished, at most `jobs` at the same time."""
-        waiting = []
-        for plan in plans:
-            if (found := self._finished(plan)) is not None:
-                self._add(plan, found, cached=True)
-            else:
-                waiting.append(plan)
-        running: list[_Running] = []
-        most = self._most_passes(written)
-        try:
-            while waiting or running:
-                if self.stop.requested:
-                    raise StoppedError("stopped; the same command runs what is missing")
-                while waiting and len(running) < (1 if self.request.in_place else self.request.jobs):
-                    plan = waiting.pop(0)
-                    weights = unlike.record.weights if unlike is not None else ""
-                    self.progress.on_start(f"{plan.name} seed {plan.seed}", 1, None)
-                    running.append(self._start(plan, plan.folder.rows_file, most_passes=most, unlike=weights))
-                time.sleep(POLLED)
-                for each in [one for one in running if self._has_ended(one)]:
-                    running.remove(each)
-                    self._end(each)
-        finally:
-            for each in running:
-                each.process.end()
-                each.stack.close()
+    def _is_finished(self, plan: ScriptPlan) -> bool:
+        if plan.folder.path not in self._done and records.is_finished(self.request, plan):
+            self._end(plan, cached=True)
+        return plan.folder.path in self._done
 
-    def _most_passes(self, written: ComparedRun | None) -> int | None:
-        limits = [self.request.most_passes, None if written is None else 2 * written.result.steps]
-        return min((each for each in limits if each is not None), default=None)
+    def _train(self, plans: list[ScriptPlan], most: int | None, steps: int | None = None) -> None:
+        """Run these plans, and record each when it has ended."""
+        started: dict[Path, RunRecord] = {}
 
-    def _finished(self, plan: _Plan) -> RunRecord | None:
-        """Return the record of the plan's run if it is finished and its sources are still the same."""
-        if self.request.fresh:
-            return None
-        try:
-            record, _ = plan.folder.verified_record(plan.folder.read())
-        except GradlabError:
-            return None
-        sources = record.compared.get("sources", {})
-        same = all(_hash_of(self.request.script.folder / name) == found for name, found in sources.items())
-        return record if record.status == "done" and same and _without_sources(record) == plan.settings else None
+        def tasks() -> Iterator[ScriptTask]:
+            for plan in plans:
+                started[plan.folder.path] = record = records.new_record(self.request, plan)
+                plan.folder.make()
+                plan.folder.write(record)
+                yield ScriptTask(plan, plan.folder, most)
 
-    def _start(
-        self,
-        plan: _Plan,
-        rows_file: Path,
-        *,
-        most_passes: int | None = None,
-        most_updates: int | None = None,
-        unlike: str = "",
-    ) -> _Running:
-        request, script = self.request, self.request.script
-        plan.folder.make()
-        stack = ExitStack()
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gradlab-", ignore_cleanup_errors=True)))
-        folder = script.folder
-        if not request.in_place:
-            folder = scratch / script.folder.name if script.folder.name else scratch / "copy"
-            copies.copy_folder(script.folder, folder)
-        if rows_file == plan.folder.rows_file:
-            plan.folder.write(self._record(plan))
-        job = ScriptJob(
-            script=script.at,
-            args=list(request.args),
-            is_module=script.is_module,
-            mode=None if plan.mode is None else plan.mode.name,
-            mode_folder=str(Path.cwd()),
-            seed=plan.seed,
-            threads=request.threads,
-            rows_file=str(rows_file.absolute()),
-            outcome_file=str(scratch / "outcome.json"),
-            only=request.only,
-            most_passes=most_passes,
-            most_updates=most_updates,
-            unlike_weights=unlike,
-        )
-        job.write(scratch / "job.json")
-        around = Surroundings(plan.name, plan.seed, plan.folder.path.absolute(), request.threads)
-        outputs = rows_file.with_name("stdout.txt"), rows_file.with_name("stderr.txt")
-        process = ScriptProcess(scratch / "job.json", folder, *outputs, around.environment())
-        return _Running(plan, process, stack, scratch, folder, outputs)
+        with closing(self.runner.run(tasks(), steps)) as ending:
+            for task, end in ending:
+                plan = task.plan
+                if plan.mode is None and end.outcome.refused:
+                    shutil.rmtree(plan.folder.path, ignore_errors=True)
+                    self._refuse(end.outcome)
+                plan.folder.write(records.ended_record(plan, started[plan.folder.path], end))
+                self._end(plan, cached=False)
 
-    def _record(self, plan: _Plan) -> RunRecord:
-        return RunRecord(
-            experiment=self.request.script.stem,
-            title="",
-            mode=plan.name,
-            seed=plan.seed,
-            identity=identity(plan.settings),
-            settings=plan.settings,
-            status="running",
-            started=store.now(),
-            modes=self.request.mode_names,
-            match_lr=False,
-        )
-
-    def _has_ended(self, running: _Running) -> bool:
-        if running.process.status() is not None:
-            return True
-        if self.request.timeout is not None and running.process.seconds > self.request.timeout:
-            running.process.end()
-            return True
-        return False
-
-    def _finish(self, running: _Running) -> tuple[ScriptOutcome, str]:
-        """Wait for a child; return its report, and why it failed, "" if it did not."""
-        try:
-            while not self._has_ended(running):
-                if self.stop.requested:
-                    raise StoppedError("stopped; the same command runs what is missing")
-                time.sleep(POLLED)
-            return running.outcome(self.request)
-        finally:
-            running.process.end()
-            running.stack.close()
-
-    def _end(self, running: _Running) -> None:
-        plan = running.plan
-        outcome, error = self._finish(running)
-        if outcome.ended and not outcome.passes:  # its weights are those of the first seed
-            shutil.rmtree(plan.folder.path, ignore_errors=True)
-            return
-        rows = plan.folder.rows()
-        digest = outcome.rows_sha256 or rows.sha256
-        record = replace(
-            self._record(plan),
-            status="failed" if error else "done",
-            error=error,
-            weights=outcome.weights,
-            versions=outcome.versions,
-            seconds=outcome.seconds or running.process.seconds,
-            rows=None if error else outcome.rows,
-            rows_sha256="" if error else digest,
-            compared=_compared(plan, outcome, running),
-        )
-        plan.folder.write(record)
-        self._add(plan, record, cached=False)
-
-    def _add(self, plan: _Plan, record: RunRecord, *, cached: bool) -> None:
-        result = result_of(plan.folder, cached=cached)
-        if record.status == "failed":  # rows so far are judged
-            from gradlab.analysis import curves
-
-            result = result._replace(verdict=curves.summarise(result.rows).verdict if result.rows else None)
-        self.done[plan.folder.path] = ComparedRun(result, record.compared, record)
-        self.progress.on_end(result)
+    def _end(self, plan: ScriptPlan, *, cached: bool) -> None:
+        run = self._done[plan.folder.path] = records.read_run(plan, cached=cached)
+        self.runner.progress.on_end(run.result)
 
 
-class _Running(NamedTuple):
-    """A child under way."""
-
-    plan: _Plan
-    process: ScriptProcess
-    stack: ExitStack
-    scratch: Path
-    folder: Path  # the copy that it works in
-    outputs: tuple[Path, Path]
-
-    def outcome(self, request: CompareRequest) -> tuple[ScriptOutcome, str]:
-        """Return what the child reported, and why it failed."""
-        try:
-            outcome = ScriptOutcome.read(self.scratch / "outcome.json")
-        except (OSError, ValueError, TypeError):
-            outcome = ScriptOutcome(self.process.status() or 1)
-        status = self.process.status()
-        if request.timeout is not None and self.process.seconds > request.timeout and status != 0:
-            return outcome, f"ended after {_duration(request.timeout)} (--timeout)"
-        if outcome.refused or outcome.status == 0:
-            return outcome, ""
-        text = self.output(1, request).strip()
-        return outcome, text[-LONGEST_ERROR:] or f"exit status {status}"
-
-    def output(self, which: int, request: CompareRequest) -> str:
-        """Return stdout (0) or stderr (1), with the user's folder in place of the copy."""
-        with suppress(OSError):
-            text = self.outputs[which].read_text(encoding="utf-8", errors="replace")
-            return printable(text.replace(str(self.folder), str(request.script.folder)))
-        return ""
-
-
-def _compared(plan: _Plan, outcome: ScriptOutcome, running: _Running) -> dict[str, Any]:
-    """Return what the record says of a run of a script."""
-    last = next((line for line in reversed(running.outputs[0].read_text("utf-8", "replace").splitlines()) if line.strip()), "")
-    found: dict[str, Any] = {"last_line": printable(last)[:500], "sources": outcome.sources}
-    if outcome.refused:
-        found["refused"] = outcome.refused
-    if plan.mode is None:
-        single = outcome.optimizers[0] if outcome.optimizers else {}
-        alike = all((each["mode"], each["keep"]) == (single["mode"], single["keep"]) for each in outcome.optimizers)
-        measured = {key: single.get(key) if alike else None for key in ("mode", "keep", "passes")}
-        return found | {"measured": measured}
-    judged = outcome.good + sum(outcome.faults.values())
-    share = outcome.good / judged if judged else 0.0
-    reason = max(outcome.faults, key=lambda why: outcome.faults[why]) if outcome.faults else "; ".join(outcome.doubts)
-    how = "yes" if share == 1 and not outcome.doubts else "approximate" if share >= APPROXIMATE else "no"
-    if not judged:
-        reason = "no optimizer took a step"
-    return found | {"imposed": how, "imposed_share": share, "imposed_reason": reason}
-
-
-def _without_sources(record: RunRecord) -> dict[str, Any]:
-    return dict(record.settings)
-
-
-def _hash_of(file: Path) -> str:
-    with suppress(OSError):
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    return ""
-
-
-def _same(one: float, other: float) -> bool:
-    return one == other or (math.isnan(one) and math.isnan(other))
-
-
-def _spread(these: Sequence[float], those: Sequence[float]) -> float:
-    pairs = list(zip(these, those, strict=False))
-    return abs(pairs[-1][0] - pairs[-1][1]) if pairs else 0.0
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in words.
-
-    >>> _duration(42.3), _duration(600)
-    ('42 s', '10 min')
-    """
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+def _changes(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> list[str]:
+    """Return what changed in the script's folder, in which all runs worked."""
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if not changed:
+        return []
+    named = ", ".join(map(shortened, changed[:NAMED])) + (", …" if len(changed) > NAMED else "")
+    what = f"{counted(len(changed), 'file')} changed while the runs worked in the script's folder: {named}."
+    return [f"{what} A run may have read what an earlier one wrote."]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import tempfile
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,8 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LARGEST = 2 * 10**9  # bytes
+MOST_FILES = 100_000
 NAMED = 3  # files that are too large together are named, the largest ones
-LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox"}
+LEFT_OUT = {
+    ".git",
+    ".hg",
+    ".svn",
+    "__pycache__",
+    "node_modules",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    ".tox",
+}
+LOGS = {"run.json": "metrics.jsonl", "sweep.json": "results.jsonl"}  # by record, in folders of runs and sweeps
 _FICLONE = 0x40049409  # the ioctl of Linux that shares the blocks of two files
 
 
@@ -29,85 +43,89 @@ class _Entry(NamedTuple):
     size: int
 
 
-def check_size(folder: Path) -> None:
-    """Check that a folder is small enough to be copied for every run.
+class Source(NamedTuple):
+    """A folder that is copied for every run, and the folder of all runs, which copies leave out."""
 
-    Raises:
-        CompareError: it has more than 2 GB, or cannot be read.
-    """
-    entries = list(_files(folder))
-    size = sum(each.size for each in entries)
-    if size > LARGEST:
-        largest = sorted(entries, key=lambda each: -each.size)[:NAMED]
-        named = ", ".join(f"{shortened(each.path)} ({_amount(each.size)})" for each in largest)
-        raise CompareError(
-            f"the folder {shortened(folder, 200)} has {_amount(size)}, too much to copy for every run: {named}. "
-            "Move large files out of it, or use --in-place."
-        )
+    folder: Path
+    out: Path
 
+    def check_size(self, copies: int) -> None:
+        """Check that the folder is small enough to be copied, and that the disk has room for so many copies at a time.
 
-def copy_folder(folder: Path, to: Path) -> None:
-    """Copy a folder to a new one.
+        Raises:
+            CompareError: it has more than 2 GB or too many files, or the disk lacks space.
+        """
+        entries, name = list(islice(self._files(), MOST_FILES + 1)), shortened(self.folder, 200)
+        size = sum(each.size for each in entries)
+        if size > LARGEST:
+            largest = sorted(entries, key=lambda each: -each.size)[:NAMED]
+            named = ", ".join(f"{shortened(each.path)} ({amount(each.size)})" for each in largest)
+            raise CompareError(
+                f"the folder {name} has {amount(size)}, too much to copy for every run: {named}. "
+                "Move large files out of it, or use --in-place."
+            )
+        if len(entries) > MOST_FILES:
+            raise CompareError(
+                f"the folder {name} has more than {MOST_FILES:,} files, too many to copy for every run. "
+                "Start in a smaller folder, or use --in-place."
+            )
+        temporary = tempfile.gettempdir()
+        if copies * size > (free := shutil.disk_usage(temporary).free):
+            raise CompareError(
+                f"{temporary} has {amount(free)} of free space, but copies of the folder {name} need "
+                f"{amount(copies * size)}. Set TMPDIR to another folder."
+            )
 
-    Raises:
-        CompareError: a file cannot be read or written.
-    """
-    try:
-        to.mkdir(parents=True)
-        for each in _files(folder):
-            source, target = folder / each.path, to / each.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_symlink():
-                target.symlink_to(_link_target(source, folder))
-            else:
-                _copy_file(source, target)
-        for inside in _folders(folder):
-            (to / inside).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CompareError(f"the folder {shortened(folder, 200)} cannot be copied: {error}") from None
+    def copy_to(self, to: Path) -> None:
+        """Copy the folder to a new one.
 
+        Raises:
+            CompareError: a file cannot be read or written.
+        """
+        try:
+            for inside, names in self._walk():
+                (to / inside).mkdir(parents=True)
+                for name in names:
+                    with suppress(FileNotFoundError):  # deleted in the meantime
+                        _copy(self.folder / inside / name, to / inside / name, self.folder)
+        except OSError as error:
+            raise CompareError(f"the folder {shortened(self.folder, 200)} cannot be copied: {error}") from None
 
-def fingerprint(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the size and time of change of every file of a folder, by relative path."""
-    found = {}
-    for each in _files(folder):
-        with suppress(OSError):
-            status = (folder / each.path).lstat()
-            found[each.path.as_posix()] = (status.st_size, status.st_mtime_ns)
-    return found
-
-
-def _files(folder: Path) -> Iterator[_Entry]:
-    """Yield the files and links of a folder that a copy has."""
-    for inside, names in _walk(folder):
-        for name in sorted(names):
-            path = folder / inside / name
+    def fingerprint(self) -> dict[str, tuple[int, int]]:
+        """Return the size and time of change of every file, by relative path."""
+        found = {}
+        for each in self._files():
             with suppress(OSError):
-                status = path.lstat()
-                if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                    yield _Entry(inside / name, status.st_size if stat.S_ISREG(status.st_mode) else 0)
+                status = (self.folder / each.path).lstat()
+                found[each.path.as_posix()] = (status.st_size, status.st_mtime_ns)
+        return found
 
+    def _files(self) -> Iterator[_Entry]:
+        """Yield the files and links that a copy has."""
+        for inside, names in self._walk():
+            for name in sorted(names):
+                with suppress(OSError):
+                    status = (self.folder / inside / name).lstat()
+                    if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                        yield _Entry(inside / name, status.st_size if stat.S_ISREG(status.st_mode) else 0)
 
-def _folders(folder: Path) -> Iterator[Path]:
-    yield from (inside for inside, _ in _walk(folder))
+    def _walk(self) -> Iterator[tuple[Path, list[str]]]:
+        """Yield the folders that a copy has, relative, each with the names of its files and links."""
+        for place, folders, names in os.walk(self.folder):
+            here = Path(place)
+            links = [name for name in folders if (here / name).is_symlink()]
+            folders[:] = sorted(name for name in folders if name not in links and not self._leaves_out(here / name))
+            yield here.relative_to(self.folder), names + links
 
-
-def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folders that a copy has, relative, each with the names of its files and links."""
-    for place, folders, names in os.walk(folder):
-        here = Path(place)
-        links = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = sorted(name for name in folders if name not in links and not _is_left_out(here / name))
-        yield here.relative_to(folder), names + links
-
-
-def _is_left_out(folder: Path) -> bool:
-    if folder.name in LEFT_OUT or (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").exists():
-        return True
-    with suppress(OSError):
-        runs = [*folder.glob("*/run.json"), *folder.glob("*/*/run.json"), *folder.glob("*/sweep.json")]
-        return any(each.with_name("metrics.jsonl").exists() or each.name == "sweep.json" for each in runs)
-    return False
+    def _leaves_out(self, folder: Path) -> bool:
+        if folder.name in LEFT_OUT or (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").exists():
+            return True
+        if folder.absolute() == self.out.absolute():
+            return True
+        with suppress(OSError):
+            records = chain(*(folder.glob(f"{deep}/{name}") for deep in ("*", "*/*") for name in LOGS))
+            return any(each.with_name(LOGS[each.name]).exists() for each in records)
+        return False
 
 
 def _link_target(link: Path, folder: Path) -> Path:
@@ -115,11 +133,17 @@ def _link_target(link: Path, folder: Path) -> Path:
     target = Path(os.readlink(link))  # noqa: PTH115 - Path.readlink() is the same
     if target.is_absolute():
         return target
-    whole = Path(os.path.normpath(link.parent / target))
-    return target if whole.is_relative_to(folder) else whole
+    whole = Path(os.path.abspath(link.parent / target))  # noqa: PTH100 - resolve() would follow links
+    return target if whole.is_relative_to(folder.absolute()) else whole
 
 
-def _copy_file(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, folder: Path) -> None:
+    """Copy a file or a link of the folder; leave out pipes, sockets and devices."""
+    if source.is_symlink():
+        target.symlink_to(_link_target(source, folder))
+        return
+    if not source.is_file():
+        return
     if not _share_blocks(source, target):
         shutil.copyfile(source, target)
     shutil.copystat(source, target)
@@ -139,10 +163,10 @@ def _share_blocks(source: Path, target: Path) -> bool:
     return True
 
 
-def _amount(size: float) -> str:
+def amount(size: float) -> str:
     """Return a number of bytes in words.
 
-    >>> _amount(2_340_000_000), _amount(12_000)
+    >>> amount(2_340_000_000), amount(12_000)
     ('2.3 GB', '12.0 kB')
     """
     for unit in ("B", "kB", "MB"):

@@ -37,7 +37,6 @@ class ScriptJob(_Message):
         outcome_file: where the child reports.
         most_passes: end the script before the next backward pass.
         most_updates: end the script after this number of steps.
-        unlike_weights: end the script at its first backward pass if the hash of its weights is this one.
     """
 
     script: str
@@ -52,7 +51,6 @@ class ScriptJob(_Message):
     only: int | None = None
     most_passes: int | None = None
     most_updates: int | None = None
-    unlike_weights: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class ScriptOutcome(_Message):
         optimizers: what was measured of each optimizer in a run without a mode: its mode, keep, and passes per step.
         sources: SHA-256 of the files that the script imported from its folder, by relative path.
         versions: of Python, torch and gradlab.
-        last_line: the last line that the script printed.
+        hints: what the script uses that may give other losses in a second run.
     """
 
     status: int
@@ -92,4 +90,4 @@ class ScriptOutcome(_Message):
     optimizers: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    error: str = ""
+    hints: list[str] = field(default_factory=list)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import modes
 from gradlab.errors import CompareError, shortened
+from gradlab.experiment import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gradlab.modes import Mode
+    from gradlab.store import ExperimentFolder, RunFolder
 
 AS_WRITTEN = "as_written"  # the mode of the unmodified script
+THREADS = 1  # of torch in every run, as `gradlab run` has by default
 
 
 class ScriptFile(NamedTuple):
@@ -44,7 +48,7 @@ class CompareRequest(NamedTuple):
     args: tuple[str, ...]
     modes: tuple[Mode, ...]  # without as_written, which always runs
     seeds: tuple[int, ...]
-    threads: int
+    threads: int = THREADS
     most_passes: int | None = None  # --max-steps
     timeout: float | None = None  # seconds
     only: int | None = None  # the number of an optimizer
@@ -59,7 +63,7 @@ class CompareRequest(NamedTuple):
             source = {"mode_source": _sha256(mode.own.file)}
         return {
             "script": self.script.at,
-            "sha256": self.script.sha256,
+            "script_source": self.script.sha256,
             "args": list(self.args),
             "mode": AS_WRITTEN if mode is None else mode.name,
             **source,
@@ -70,10 +74,40 @@ class CompareRequest(NamedTuple):
             "in_place": self.in_place,
         }
 
+    def plan(self, mode: Mode | None, seed: int, folder: ExperimentFolder) -> ScriptPlan:
+        """Return the plan of one run, whose folder is in that of all runs of the script."""
+        settings = self.settings(mode, seed)
+        name = settings["mode"]
+        return ScriptPlan(mode, seed, folder.run(name, seed, identity(settings)), settings)
+
+    @property
+    def title(self) -> str:
+        """The script with its arguments, as the user gave them."""
+        return shortened(shlex.join([self.script.name, *self.args]), 200)
+
     @property
     def mode_names(self) -> list[str]:
         """The modes in display order."""
         return [AS_WRITTEN, *(mode.name for mode in self.modes)]
+
+
+class ScriptPlan(NamedTuple):
+    """One run of the script: under a mode, or without one as it is written."""
+
+    mode: Mode | None
+    seed: int
+    folder: RunFolder
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the run's mode."""
+        return AS_WRITTEN if self.mode is None else self.mode.name
+
+    @property
+    def title(self) -> str:
+        """The run in messages."""
+        return f"{self.name} seed {self.seed}"
 
 
 def find_script(name: str, *, is_module: bool) -> ScriptFile:
@@ -101,8 +135,10 @@ def find_script(name: str, *, is_module: bool) -> ScriptFile:
 def parse_modes(words: Mapping[str, None] | list[str]) -> tuple[Mode, ...]:
     """Return the modes of these words, each once; the default three if there are none.
 
+    A user's own mode is imported, so that a mistake in it shows before the script runs.
+
     Raises:
-        ModeError: a mode is unknown.
+        ModeError: a mode is unknown, or a user's own cannot be imported.
     """
     parsed = [modes.load(modes.parse(word, Path.cwd())) for word in words or modes.DEFAULT]
     return tuple({mode.name: mode for mode in parsed}.values())

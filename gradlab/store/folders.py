@@ -79,7 +79,10 @@ class RunFolder(RecordedFolder[RunRecord]):
             StoreError: the rows cannot be read.
         """
         fault = self._fault_of_rows(record, rows) if record.status == "done" else ""
-        return (replace(record, status="failed"), f"{fault}; `gradlab run` retrains it") if fault else (record, "")
+        command = "compare" if record.compared else "run"
+        return (
+            (replace(record, status="failed"), f"{fault}; `gradlab {command}` retrains it") if fault else (record, "")
+        )
 
     def _fault_of_rows(self, record: RunRecord, rows: Rows | None) -> str:
         if rows is None:
