@@ -63,7 +63,9 @@ class _Run:
         limits = Limits(job.most_passes, job.most_updates)
         if mode is None:
             self._measure()
-        self.imposing = Imposing(mode, self._append, only=job.only, limits=limits, on_first_pass=self._passes)
+        self.imposing = Imposing(
+            mode, self._append, only=job.only, limits=limits, on_start=self._hash_weights, on_swallowed=self._quit
+        )
         self.stack.enter_context(self.imposing)
 
     def _measure(self) -> None:
@@ -80,7 +82,7 @@ class _Run:
         if self.log is not None:
             self.log.append(row)
 
-    def _passes(self, imposing: Imposing) -> None:
+    def _hash_weights(self, imposing: Imposing) -> None:
         """Hash the weights before the first backward pass."""
         digest = hashlib.sha256()
         for each in imposing.weights():
@@ -88,22 +90,29 @@ class _Run:
             digest.update(each.detach().cpu().contiguous().view(-1).numpy(force=True).tobytes())
         self.weights = digest.hexdigest()
 
+    def _quit(self) -> None:
+        """End the process, because the script went on after SystemExit."""
+        status = 2 if self.imposing is not None and self.imposing.refused else 0
+        self.outcome(status).write(Path(self.job.outcome_file))
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
     def outcome(self, status: int) -> ScriptOutcome:
         """Return the report of this run."""
         imposing = self.imposing
         found: dict[str, Any] = {}
         if imposing is not None:
-            faults: dict[str, int] = {}
-            for each in imposing.imposed:
-                for why, times in each.faults.items():
-                    faults[why] = faults.get(why, 0) + times
+            judged = imposing.optimizers.judged()
             found = {
                 "refused": imposing.refused,
                 "ended": imposing.ended,
                 "passes": imposing.passes,
                 "updates": imposing.updates,
-                "good": sum(each.good for each in imposing.imposed),
-                "faults": faults,
+                "good": judged.good,
+                "faults": judged.faults,
+                "doubts": imposing.doubts.found(imposing.optimizers),
+                "remarks": imposing.doubts.remarks(),
             }
         if self.log is not None:
             self.log.sync()

@@ -5,9 +5,10 @@ Without a mode the script runs as it is written, and only its losses are logged.
 
 from __future__ import annotations
 
-import sys
+import os
+import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import autograd
@@ -17,15 +18,20 @@ from torch.utils.data import dataloader
 
 from gradlab.audit.hooks.patching import Patches
 from gradlab.audit.hooks.untraced import untraced
+from gradlab.comparison import refusals
+from gradlab.comparison.doubts import Doubts
 from gradlab.comparison.epochs import Epochs
-from gradlab.comparison.imposed import ImposedOptimizer, parameters_of
+from gradlab.comparison.imposed import ImposedOptimizer
 from gradlab.comparison.losses import mark_scale, value_of
+from gradlab.comparison.tracked import TrackedOptimizer, TrackedOptimizers
 from gradlab.rows import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from gradlab.modes import Mode
+
+MOST_ENDS = 3  # SystemExit that a script may swallow before its process is ended
 
 
 class Refused(SystemExit):
@@ -47,6 +53,8 @@ class Imposing:
         updates: the largest number of steps of an optimizer so far, taken ones only.
         refused: why the script cannot be compared; "" if it can.
         ended: whether a limit ended the script.
+        optimizers: all optimizers of the script.
+        doubts: what may keep a mode from taking effect fully.
     """
 
     def __init__(
@@ -56,17 +64,30 @@ class Imposing:
         *,
         only: int | None = None,
         limits: Limits = Limits(),
-        on_first_pass: Callable[[Imposing], None] | None = None,
+        on_start: Callable[[Imposing], None] | None = None,
+        on_swallowed: Callable[[], None] | None = None,
     ) -> None:
+        """Prepare to impose the mode.
+
+        Args:
+            mode: None to leave the script as it is written.
+            log: gets the row of each backward pass.
+            only: the number of the optimizer that the mode is imposed on; None for all.
+            limits: where the script ends.
+            on_start: called once, before the first backward pass or step for which there are parameters.
+            on_swallowed: ends the process, because the script went on after SystemExit.
+        """
         self.mode, self.only, self.limits = mode, only, limits
-        self.passes = self.updates = self.created = self.scheduled = 0
+        self.passes = self.updates = 0
         self.refused, self.ended = "", False
-        self.imposed: list[ImposedOptimizer] = []
-        self._steps: dict[int, int] = {}  # taken steps by id of an optimizer's first parameter
-        self._log, self._on_first_pass = log, on_first_pass
-        self._optimizers: list[weakref.ref[Optimizer]] = []  # all, in the order of creation
+        self.optimizers = TrackedOptimizers(mode, only)
+        self.doubts = Doubts(mode, only)
+        self._log, self._on_start, self._on_swallowed = log, on_start, on_swallowed
         self._epochs = Epochs()
-        self._depth = 0
+        self._depth, self._thread = 0, 0  # of the running backward pass
+        self._ends = 0  # SystemExit that was raised
+        self._is_off = False  # in a forked process
+        self._every = 1 if mode is None or not mode.mean else mode.every
         self._patches = Patches()
         self._classes: set[type] = set()
 
@@ -75,27 +96,29 @@ class Imposing:
         patches.replace(autograd, "backward", self._backward)
         patches.around(Optimizer, "__init__", after=self._created)
         patches.replace(GradScaler, "scale", _marking)
-        patches.around(GradScaler, "unscale_", self._unscaled)
+        patches.around(GradScaler, "unscale_", self._unscales, self._unscaled)
         patches.replace(GradScaler, "step", self._scaled_step)
-        patches.around(dataloader._BaseDataLoaderIter, "__next__", self._fetched)  # noqa: SLF001 - no public equivalent
+        patches.around(dataloader._BaseDataLoaderIter, "__next__", self._fetches, self._fetched)  # noqa: SLF001 - as below
+        patches.around(dataloader._BaseDataLoaderIter, "_reset", self._restarted)  # noqa: SLF001 - no public equivalent
+        self.doubts.install(patches)
+        reference = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _turn_off(reference))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._patches.close()
-        for each in self.imposed:
-            each.unwatch()
-        self._optimizers.clear()
+        for each in self.optimizers.imposed:
+            each.check.unwatch()
 
     def weights(self) -> list[torch.Tensor]:
-        """Return the parameters of all optimizers, in the order of creation."""
-        alive = [optimizer for each in self._optimizers if (optimizer := each()) is not None]
-        return [parameter for optimizer in alive for parameter in parameters_of(optimizer)]
+        """Return the parameters of all optimizers, in the order of construction."""
+        return self.optimizers.parameters()
 
-    # Hooks
+    # Backward passes
 
     def _backward(self, backward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
-            if self._depth:
+            if self._is_off or (self._depth and is_nested()):
                 return backward(*args, **kwargs)
             args, kwargs = started(args, kwargs)
             try:
@@ -103,128 +126,213 @@ class Imposing:
             finally:
                 ended()
 
-        started, ended = untraced(self._pass_started), untraced(self._pass_ended)
+        started, ended, is_nested = map(untraced, (self._pass_started, self._pass_ended, self._is_nested))
         return call
 
+    def _is_nested(self) -> bool:
+        """Say whether this backward pass runs within another one, such as by a checkpoint. Refuse one beside it."""
+        thread = threading.current_thread()
+        if thread.ident != self._thread and not isinstance(thread, threading._DummyThread):  # noqa: SLF001 - of autograd
+            self.refuse(refusals.IN_THREADS)
+        return True
+
     def _pass_started(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if not self.passes:
+            self._refuse(refusals.why_not())
         self._end_at_limits()
-        if not self.passes and self._on_first_pass:
-            self._on_first_pass(self)
+        if self._on_start is not None:
+            self._start()
+        for tracked in self.optimizers:
+            tracked.passed = True
         self._log(Row(self.passes, self.updates, self._epochs.of_pass(), value_of(args, kwargs)))
         self.passes += 1
-        self._depth = 1
-        for each in self.imposed:
-            each.before_pass()
-        every = 1 if self.mode is None or not self.mode.mean else self.mode.every
-        return _divided(args, kwargs, every) if every > 1 else (args, kwargs)
+        self._depth, self._thread = 1, threading.get_ident()
+        self.optimizers.before_pass()
+        return _divided(args, kwargs, self._every) if self._every > 1 else (args, kwargs)
 
     def _pass_ended(self) -> None:
         self._depth = 0
-        for each in self.imposed:
-            each.after_pass()
+        self.optimizers.after_pass()
+
+    def _start(self) -> None:
+        if self._on_start is not None and self.weights():
+            start, self._on_start = self._on_start, None
+            start(self)
+
+    # Steps
 
     def _created(self, args: tuple[Any, ...], error: BaseException | None) -> None:
         optimizer = args[0]
-        if error is not None:
+        if error is not None or self._is_off:
             return
-        self.created += 1
-        self._optimizers.append(weakref.ref(optimizer))
+        self._patch_step(optimizer)
+        tracked = self.optimizers.add(optimizer, in_window=self.passes > 0)
+        if self._is_compared(tracked):
+            self._refuse(refusals.why_not(optimizer))
+
+    def _patch_step(self, optimizer: Optimizer) -> None:
         for kind in type(optimizer).__mro__:
-            if "step" in vars(kind) and kind not in self._classes and kind is not Optimizer:
-                self._classes.add(kind)
-                self._patches.replace(kind, "step", self._step)
-                break
-        if self.mode is None or any(each.join(optimizer) for each in self.imposed):
-            return
-        if self.only in (None, self.created):
-            self.imposed.append(ImposedOptimizer(optimizer, self.created, self.mode))
+            if "step" in vars(kind) and kind is not Optimizer:
+                if kind not in self._classes:
+                    self._classes.add(kind)
+                    self._patches.replace(kind, "step", self._step)
+                return
 
     def _step(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        def call(optimizer: Optimizer, closure: Any = None, **kwargs: Any) -> Any:  # pragma: no cover - as above
-            return stepped(step, optimizer, closure, kwargs)
+        def call(optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:  # pragma: no cover - as above
+            return stepped(step, optimizer, args, kwargs)
 
         stepped = untraced(self._stepped)
         return call
 
-    def _stepped(self, step: Callable[..., Any], optimizer: Optimizer, closure: Any, kwargs: Mapping[str, Any]) -> Any:
-        self._refuse_what_cannot_be_imposed(optimizer, closure)
-        imposed = self._imposed_on(optimizer)
+    def _stepped(
+        self, step: Callable[..., Any], optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call an optimizer's step, unless the mode leaves this one out."""
+        if self._is_off:
+            return step(optimizer, *args, **kwargs)
+        optimizers = self.optimizers
+        tracked = optimizers.of(optimizer)
+        if optimizers.are_stepping and optimizers.is_part(tracked):
+            return step(optimizer, *args, **kwargs)
+        if self._depth or self.refused or not tracked.calls:
+            self._check_first_step(tracked, optimizer)
+        tracked.calls += 1
+        closure, loss = kwargs.get("closure", args[0] if args else None), None
         if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if imposed is not None and not imposed.before_step():
-            self._end_at_limits(after_step=True)
-            return loss if closure is not None else None
-        if closure is None:
-            result = step(optimizer, **kwargs)
-        else:
-            result = step(optimizer, _Evaluated(self, loss), **kwargs)
+            args, kwargs, loss = self._evaluated(tracked, optimizer, closure, args, kwargs)
+        imposed = tracked.imposed
+        is_taken, verdict = True, None
+        skips = _skips_itself(optimizer) or (imposed is not None and imposed.is_idle())
+        if imposed is not None and not skips:
+            is_taken, verdict = imposed.before_step()
+        result = optimizers.step(tracked, lambda: step(optimizer, *args, **kwargs)) if is_taken else loss
+        tracked.passed = False
+        if skips:
+            return result
         if imposed is not None:
-            imposed.after_step()
-        first = id(parameters_of(optimizer)[0])
-        taken = self._steps[first] = self._steps.get(first, 0) + 1
-        self.updates = max(self.updates, taken)
-        self._end_at_limits(after_step=True)
+            imposed.stepped(verdict, taken=is_taken)
+        if is_taken:
+            tracked.updates += 1
+            tracked.is_due = True
+            self.updates = max(self.updates, tracked.updates)
+        self._end_at_limits()
         return result
 
-    def _unscaled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _check_first_step(self, tracked: TrackedOptimizer, optimizer: Optimizer) -> None:
+        if self.refused:
+            self._end(2)
+        if self._depth:
+            self.refuse(refusals.WITHIN_BACKWARD)
+        if self._is_compared(tracked):
+            self._refuse(refusals.why_not(optimizer))
+        self.doubts.at_first_step()
+
+    def _is_compared(self, tracked: TrackedOptimizer) -> bool:
+        return self.only in (None, tracked.number)
+
+    def _evaluated(
+        self,
+        tracked: TrackedOptimizer,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+        """Evaluate the closure, and return the arguments with its loss instead, and the loss."""
+        if not self._is_compared(tracked):
+            return args, kwargs, None
+        if tracked.passed and not _step_of(optimizer).__module__.startswith("torch.optim"):
+            self.refuse(refusals.WITHIN_STEP)
+        with torch.enable_grad():
+            loss = closure()
+        evaluated = _Evaluated(self, loss)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": evaluated}, loss
+        return (evaluated, *args[1:]), kwargs, loss
+
+    # GradScaler
+
+    def _unscales(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        imposed = self._scaled(args, kwargs)
+        if imposed is not None:
+            imposed.unscales(args[0])
+
+    def _unscaled(self, args: tuple[Any, ...], error: BaseException | None) -> None:
+        imposed = self._scaled(args, {})
+        if imposed is not None and error is None:
+            imposed.unscaled()
+
+    def _scaled(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ImposedOptimizer | None:
         scaler, optimizer = args[0], args[1] if len(args) > 1 else kwargs.get("optimizer")
-        imposed = self._imposed_on(optimizer)
-        if imposed is not None and scaler.is_enabled():
-            imposed.scaler = scaler
+        return self.optimizers.imposed_on(optimizer) if scaler.is_enabled() and not self._is_off else None
 
     def _scaled_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def call(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:  # pragma: no cover - as above
-            before = started(optimizer)
+            before = started(scaler, optimizer)
             result = step(scaler, optimizer, *args, **kwargs)
             ended(optimizer, before)
             return result
 
-        def started(optimizer: Any) -> int:
-            imposed = self._imposed_on(optimizer)
-            return 0 if imposed is None else imposed.calls
+        def started(scaler: Any, optimizer: Any) -> int:
+            imposed = self.optimizers.imposed_on(optimizer)
+            if imposed is None or not scaler.is_enabled():
+                return -1
+            self.doubts.scaled()
+            if getattr(optimizer, "_step_supports_amp_scaling", False):
+                imposed.unscales_itself(scaler)
+            return imposed.calls
 
         def ended(optimizer: Any, before: int) -> None:
-            imposed = self._imposed_on(optimizer)
+            imposed = self.optimizers.imposed_on(optimizer)
             if imposed is not None and imposed.calls == before:
                 imposed.skipped()
 
         untraced(started), untraced(ended)
         return call
 
-    def _imposed_on(self, optimizer: Any) -> ImposedOptimizer | None:
-        return next((each for each in self.imposed if each.serves(optimizer)), None)
+    # DataLoaders
 
-    def _fetched(self, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
-        self._epochs.fetched(args[0])
+    def _fetches(self, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        self._epochs.fetches(args[0])
+
+    def _fetched(self, args: tuple[Any, ...], error: BaseException | None) -> None:
+        if isinstance(error, StopIteration):
+            self._epochs.exhausted(args[0])
+
+    def _restarted(self, args: tuple[Any, ...], _kwargs: dict[str, Any]) -> None:
+        self._epochs.restarted(args[0])
 
     # Ends
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str) -> NoReturn:
         """End the script because no mode can be imposed on it."""
-        self.refused = why
-        raise Refused(2)
+        self.refused = self.refused or why
+        self._end(2)
 
-    def _refuse_what_cannot_be_imposed(self, optimizer: Optimizer, closure: Any) -> None:
-        if self.refused:
-            raise Refused(2)
-        kind = type(optimizer).__name__
-        if self._depth:
-            self.refuse(f"{kind} steps within the backward pass")
-        if closure is not None and isinstance(optimizer, torch.optim.LBFGS):
-            self.refuse(f"{kind} evaluates its closure several times per step")
-        if not self.updates and (why := why_not()):
+    def _refuse(self, why: str) -> None:
+        if why:
             self.refuse(why)
 
-    def _end_at_limits(self, *, after_step: bool = False) -> None:
+    def _end(self, status: int) -> NoReturn:
+        self._ends += 1
+        if self._ends > MOST_ENDS and self._on_swallowed is not None:
+            self._on_swallowed()
+        raise Refused(status) if self.refused else SystemExit(status)
+
+    def end(self) -> NoReturn:
+        """End the script at a limit."""
+        self.ended = True
+        self._end(0)
+
+    def _end_at_limits(self) -> None:
         if self.refused:
-            raise Refused(2)
+            self._end(2)
+        if self.ended:
+            self._end(0)
         passes, updates = self.limits
-        if (passes is not None and self.passes >= passes and (after_step or self.passes > 0)) or (
-            updates is not None and self.updates >= updates
-        ):
-            self.ended = True
-            raise SystemExit(0)
+        if (updates is not None and self.updates >= updates) or (passes is not None and self.passes >= passes):
+            self.end()
 
 
 class _Evaluated:
@@ -236,33 +344,25 @@ class _Evaluated:
     def __call__(self) -> Any:
         self._calls += 1
         if self._calls > 1:
-            self._imposing.refuse("its optimizer evaluates the closure several times per step")
+            self._imposing.refuse(refusals.SEVERAL_CALLS)
         return self._loss
 
 
-def why_not() -> str:
-    """Return why no mode can be imposed on this process; "" if nothing is against it."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        if distributed.get_world_size() > 1:
-            return "it trains in several processes"
-        if "torch.distributed.fsdp" in sys.modules and _has_instance("FullyShardedDataParallel"):
-            return "it uses FSDP"
-    if "deepspeed" in sys.modules:
-        return "it uses DeepSpeed"
-    frame = sys._getframe()  # noqa: SLF001 - inspect.currentframe() does the same, but slower
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename.endswith("torch/_dynamo/eval_frame.py") and code.co_name in ("_fn", "compile_wrapper"):
-            return "it compiles the whole step with torch.compile; compile only the model"
-        frame = frame.f_back  # type: ignore[assignment]  # None at the end
-    return ""
+def _step_of(optimizer: Optimizer) -> Callable[..., Any]:
+    return type(optimizer).step
 
 
-def _has_instance(name: str) -> bool:
-    import gc
+def _skips_itself(optimizer: Optimizer) -> bool:
+    """Say whether a fused optimizer is about to skip its step, because gradients under a GradScaler are not finite."""
+    found: Any = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found)
 
-    return any(type(each).__name__ == name for each in gc.get_objects())
+
+def _turn_off(reference: weakref.ref[Imposing]) -> None:
+    """Do nothing in a forked process, such as a worker of a DataLoader."""
+    imposing = reference()
+    if imposing is not None:
+        imposing._is_off = True  # noqa: SLF001 - of this module
 
 
 def _marking(scale: Callable[..., Any]) -> Callable[..., Any]:
@@ -282,11 +382,13 @@ def _divided(args: tuple[Any, ...], kwargs: dict[str, Any], by: int) -> tuple[tu
     roots = [root] if isinstance(root, torch.Tensor) else list(root)
     if given is None or isinstance(given, torch.Tensor):
         given = [given] * len(roots)
-    divided = [
-        torch.ones_like(root) / by if gradient is None else gradient / by
-        for root, gradient in zip(roots, given, strict=False)
-    ]
+    divided = [_over(by, root, gradient) for root, gradient in zip(roots, given, strict=False)]
     if len(args) > 1:
         return (args[0], divided, *args[2:]), kwargs
     return args, {**kwargs, "grad_tensors": divided}
 
+
+def _over(by: int, root: torch.Tensor, gradient: torch.Tensor | None) -> torch.Tensor | None:
+    if gradient is not None:
+        return gradient / by
+    return torch.ones_like(root) / by if root.numel() == 1 else None  # torch refuses the latter

@@ -69,6 +69,7 @@ class ScriptOutcome(_Message):
         rows_sha256: of the log.
         good, faults: the number of steps whose gradient was what the mode says, and of the others, by reason.
         doubts: reasons why the mode may be imposed only in part.
+        remarks: what a reader must know of the mode even if it was imposed.
         optimizers: what was measured of each optimizer in a run without a mode: its mode, keep, and passes per step.
         sources: SHA-256 of the files that the script imported from its folder, by relative path.
         versions: of Python, torch and gradlab.
@@ -87,6 +88,7 @@ class ScriptOutcome(_Message):
     good: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     optimizers: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

@@ -34,12 +34,12 @@ def value_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
 
 
 def _value(root: torch.Tensor, gradient: torch.Tensor | None) -> float:
-    plain = root.detach()
     if root.is_complex():
         return math.nan
-    if gradient is not None:
-        plain = (plain * gradient.detach()).sum()
-    value = float(plain.item() if plain.numel() == 1 else plain.sum().item())
+    if root.numel() == 1:
+        value = float(root.item())
+    else:
+        value = float((root.detach() if gradient is None else root.detach() * gradient.detach()).sum())
     node: Any = root.grad_fn
     if node is None or node.name() not in PRODUCTS:
         return value

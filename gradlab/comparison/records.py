@@ -98,7 +98,8 @@ def imposed(plan: ScriptPlan, outcome: ScriptOutcome) -> dict[str, Any]:
         return {"imposed": "no", "imposed_share": 0.0, "imposed_reason": why}
     share = outcome.good / judged
     how = "yes" if share == 1 and not outcome.doubts else "approximate" if share >= APPROXIMATE else "no"
-    reasons = sorted(outcome.faults, key=lambda why: -outcome.faults[why])[:_REASONS] + outcome.doubts
+    reasons = sorted(outcome.faults, key=lambda why: -outcome.faults[why])[:_REASONS]
+    reasons += outcome.doubts + outcome.remarks
     return {"imposed": how, "imposed_share": share, "imposed_reason": "; ".join(reasons)}
 
 

@@ -285,7 +285,7 @@ def test_a_refused_script_leaves_no_folder(starts: Starts) -> None:
 
 def test_accumulation_is_refused_before_the_whole_script(starts: Starts) -> None:
     accumulates = TRAINS + "report(optimizers=[{'class': 'SGD', 'mode': 'accumulate:4', 'keep': 0.0, 'passes': 4}])"
-    with pytest.raises(CompareError, match="'accumulate:2' needs .* train.py accumulates 4 passes per step itself"):
+    with pytest.raises(CompareError, match=r"'accumulate:2' needs .* train\.py accumulates 4 passes per step itself"):
         compare(accumulates, ("zero_grad", "accumulate:2"))
     assert starts.take() == ["as_written 1 None 200"]
     assert compare(accumulates, ("zero_grad",)).ok
