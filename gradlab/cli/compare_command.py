@@ -11,7 +11,7 @@ from gradlab.cli import options
 from gradlab.cli.app import app
 from gradlab.cli.completion import complete_mode
 from gradlab.cli.exit import DONE, FAILED
-from gradlab.cli.output import print_json, print_message, print_result, stdout_console
+from gradlab.cli.output import print_json, print_lines, print_message, print_result, stdout_console
 from gradlab.cli.pictures import draw_runs
 from gradlab.cli.run_results import result_json, runs_by_error
 from gradlab.cli.training_session import progress_display, training_session
@@ -140,10 +140,9 @@ def _print_comparison(comparison: Comparison, *, quiet: bool) -> None:
     runs, console = comparison.runs, stdout_console()
     if any(run.rows for run in runs):
         if line := as_written_line(runs):
-            print_result(line)
+            print_lines([line])
         console.print(run_table(runs, console.width))
-        for line in imposed_lines(runs):
-            print_result(line)
+        print_lines(imposed_lines(runs))
         if printed := last_lines(runs):
             console.print(printed)
     for error, failed in runs_by_error(runs).items():

@@ -188,9 +188,7 @@ class Check:
         if self._starts == 1:
             return [lost]
         several = [
-            fresh
-            if kept is None
-            else added(scaled([kept], (self._starts,))[0], fresh if fresh is not None else 0 * kept)
+            fresh if kept is None else added(scaled([kept], (self._starts,))[0], fresh if fresh is not None else 0 * kept)
             for kept, fresh in zip(self._base, self._all_fresh, strict=True)
         ]
         return [lost, several]

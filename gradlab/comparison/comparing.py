@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from contextlib import closing
 from dataclasses import replace
@@ -124,7 +123,7 @@ class _Comparing:
         plans = self._plans(self._distinct_seeds(written))
         missing = [plan for plan in plans if not self._is_finished(plan)]
         for plan in missing:  # of an earlier version of the script's files
-            shutil.rmtree(plan.folder.path, ignore_errors=True)
+            plan.folder.remove()
         most = min(filter(None, [self.request.most_passes, PASSES * written.result.steps]))
         self._train(missing, most, written.result.steps)
         runs = [self._done[plan.folder.path] for plan in plans]
@@ -155,7 +154,7 @@ class _Comparing:
         self._train([plan], self.request.most_passes)
         written = self._done[plan.folder.path]
         if written.record.status == "done" and not records.updates_of(written):
-            shutil.rmtree(plan.folder.path, ignore_errors=True)
+            plan.folder.remove()
             ended = written.record.compared["ended"]
             how = f"ran for {counted(written.result.steps, 'step')}" if ended else "exited with 0"
             raise NothingComparedError(
@@ -255,7 +254,7 @@ class _Comparing:
             for task, end in ending:
                 plan = task.plan
                 if plan.mode is None and end.outcome.refused:
-                    shutil.rmtree(plan.folder.path, ignore_errors=True)
+                    plan.folder.remove()
                     self._refuse(end.outcome)
                 plan.folder.write(records.ended_record(plan, started[plan.folder.path], end))
                 self._end(plan, cached=False)

@@ -11,10 +11,11 @@ import shutil
 import stat
 import tempfile
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab import store
 from gradlab.errors import CompareError, shortened
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ LEFT_OUT = {
     ".pytest_cache",
     ".tox",
 }
-LOGS = {"run.json": "metrics.jsonl", "sweep.json": "results.jsonl"}  # by record, in folders of runs and sweeps
 _FICLONE = 0x40049409  # the ioctl of Linux that shares the blocks of two files
 
 
@@ -50,7 +50,7 @@ class Source(NamedTuple):
     out: Path
 
     def check_size(self, copies: int) -> None:
-        """Check that the folder is small enough to be copied, and that the disk has room for so many copies at a time.
+        """Check that the folder is small enough to be copied, and that the disk has room for all copies at a time.
 
         Raises:
             CompareError: it has more than 2 GB or too many files, or the disk lacks space.
@@ -122,10 +122,7 @@ class Source(NamedTuple):
             return True
         if folder.absolute() == self.out.absolute():
             return True
-        with suppress(OSError):
-            records = chain(*(folder.glob(f"{deep}/{name}") for deep in ("*", "*/*") for name in LOGS))
-            return any(each.with_name(LOGS[each.name]).exists() for each in records)
-        return False
+        return store.holds_runs(folder)
 
 
 def _link_target(link: Path, folder: Path) -> Path:

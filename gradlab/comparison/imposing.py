@@ -331,7 +331,9 @@ class Imposing:
         if self.ended:
             self._end(0)
         passes, updates = self.limits
-        if (updates is not None and self.updates >= updates) or (passes is not None and self.passes >= passes):
+        if (updates is not None and self.updates >= updates) or (
+            passes is not None and self.passes >= passes
+        ):
             self.end()
 
 

@@ -91,7 +91,7 @@ class ScriptProcess:
 
 
 def end(processes: Iterable[ScriptProcess]) -> None:
-    """End processes and all that they started: SIGTERM to all, and SIGKILL to what is left."""
+    """End processes and all that they started: SIGTERM to all, then SIGKILL."""
     ending = list(processes)
     for each in ending:
         each.send(signal.SIGTERM)

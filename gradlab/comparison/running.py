@@ -39,7 +39,7 @@ class ScriptTask(NamedTuple):
         plan: the run.
         into: the folder for its rows and output.
         most_passes: end the run before more backward passes than these.
-        most_updates: end the run after so many optimizer steps.
+        most_updates: end the run after this number of optimizer steps.
     """
 
     plan: ScriptPlan
@@ -135,8 +135,8 @@ class Runner(NamedTuple):
             process = processes.ScriptProcess(
                 scratch / "job.json",
                 folder,
-                task.into.path / "stdout.txt",
-                task.into.path / "stderr.txt",
+                task.into.stdout_file,
+                task.into.stderr_file,
                 processes.environment(plan.name, plan.seed, task.into.path.absolute(), request.threads),
             )
             return _Running(task, process, scratch, folder, stack.pop_all())
@@ -154,7 +154,7 @@ class _Running:
         self._counted, self._counted_at, self._read = 0, 0.0, 0  # rows, time, bytes
 
     def show(self, progress: Progress) -> None:
-        """Report the number of logged rows now and then."""
+        """Report the number of logged rows every second."""
         if time.monotonic() - self._counted_at < COUNTED:
             return
         self._counted_at = time.monotonic()
@@ -184,7 +184,9 @@ class _Running:
                 outcome = ScriptOutcome.read(self._scratch / "outcome.json")
             except (OSError, ValueError, TypeError):
                 outcome = ScriptOutcome(status or 1)
-            last_line = next(filter(str.strip, reversed(self._tail("stdout.txt", request).splitlines())), "")
+            last_line = next(
+                filter(str.strip, reversed(self._tail(self.task.into.stdout_file, request).splitlines())), ""
+            )
             error = self._error(outcome, status, request)
             return ScriptEnd(outcome, error, last_line.strip()[:LONGEST_LINE], seconds)
 
@@ -195,16 +197,16 @@ class _Running:
             return f"Ended after {duration(request.timeout or 0)} (--timeout)."
         if outcome.ended or not (outcome.status or status):
             return ""
-        text = self._tail("stderr.txt", request).strip()
+        text = self._tail(self.task.into.stderr_file, request).strip()
         begin = text.find("Traceback (most recent call last):")
         if text and begin >= 0:
             return text[begin:][-LONGEST_ERROR:]
         how = f"Ended by {_signal_name(-status)}." if status < 0 else f"Exit status {outcome.status or status}."
         return "\n".join([*text[-LONGEST_ERROR:].splitlines()[-5:], how])
 
-    def _tail(self, name: str, request: CompareRequest) -> str:
+    def _tail(self, output: Path, request: CompareRequest) -> str:
         """Return the end of an output, with the user's folder in place of the copy."""
-        with suppress(OSError), (self.task.into.path / name).open("rb") as file:
+        with suppress(OSError), output.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
             text = file.read().decode(errors="replace").replace("\r", "\n")  # of progress bars
             return printable(text.replace(str(self._folder), str(request.script.folder)))

@@ -185,11 +185,9 @@ class TrackedOptimizers:
 
     def judged(self) -> Judged:
         """Return what the check found at all steps, or why it found nothing."""
-        good, later, empty = (
-            (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True))
-            if (self._checks)
-            else (0, 0, 0)
-        )
+        good, later, empty = (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True)) if (
+            self._checks
+        ) else (0, 0, 0)
         faults = Counter[str]()
         for each in self._checks:
             faults.update(each.faults)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +40,20 @@ class RunFolder(RecordedFolder[RunRecord]):
     def rows_file(self) -> Path:
         """metrics.jsonl."""
         return self.log_file
+
+    @property
+    def stdout_file(self) -> Path:
+        """stdout.txt, what a user's script printed."""
+        return self.path / "stdout.txt"
+
+    @property
+    def stderr_file(self) -> Path:
+        """stderr.txt."""
+        return self.path / "stderr.txt"
+
+    def remove(self) -> None:
+        """Remove the folder with all its files."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def log(self, keep: int = 0) -> RowLog:
         """Open the log to append rows: keep the rows of steps 0 to keep-1, and cut off the others.
@@ -212,6 +227,16 @@ def experiments(out: Path) -> list[ExperimentFolder]:
     found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.exists() else []
     times = {each: written for each in found if (written := each.modified_at())}
     return sorted(times, key=lambda each: times[each], reverse=True)
+
+
+def holds_runs(path: Path) -> bool:
+    """Say whether runs or sweeps are in a folder, as in runs/ or in that of an experiment."""
+    with suppress(OSError):
+        for kind in (RunFolder, SweepFolder):
+            for pattern in ("*", "*/*"):
+                if any(each.with_name(kind.log_name).exists() for each in path.glob(f"{pattern}/{kind.record_name}")):
+                    return True
+    return False
 
 
 def newest_sweep(path: Path) -> SweepFolder | None:

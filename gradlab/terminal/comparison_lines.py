@@ -41,15 +41,16 @@ def as_written_line(results: Sequence[Result]) -> str:
 
 
 def imposed_lines(results: Sequence[Result]) -> Iterator[str]:
-    """Yield for each mode that was not imposed on every update, on which share it was, and why not on all."""
+    """Yield for each mode that was not imposed on every update, on which share it was, and why; and remarks."""
     for mode, group in groupby(results, key=lambda result: result.mode):
         runs = list(group)
-        if (how := imposed(runs)) == "yes":
+        reasons = dict.fromkeys(str(reason) for run in runs if (reason := run.compared.get("imposed_reason")))
+        if (how := imposed(runs)) == "yes" and not reasons:
             continue
         share = min(float(run.compared.get("imposed_share", 0.0)) for run in runs)
-        reasons = dict.fromkeys(str(reason) for run in runs if (reason := run.compared.get("imposed_reason")))
-        what = "not imposed" if how == "no" else "imposed approximately"
-        yield f"{mode} was {what}, at {100 * share:.3g} % of the updates: {'; '.join(reasons)}"
+        counts = {"yes": "", "no": f" was not imposed; it holds at {100 * share:.3g} % of the updates"}
+        at = f" at {100 * share:.3g} % of the updates" if share < 1 else " approximately"
+        yield f"{mode}{counts.get(how, f' was imposed{at}')}: {'; '.join(reasons)}"
 
 
 def last_lines(results: Sequence[Result]) -> Table | None:

@@ -179,7 +179,7 @@ def _verdicts(runs: Sequence[Result]) -> Text:
 def _verdict_or_status(run: Result) -> str:
     if run.status == "done":
         return run.verdict or run.status
-    return f"{run.status}, {run.verdict}" if run.verdict else run.status
+    return f"{run.status}, {run.verdict}" if run.verdict and run.compared else run.status
 
 
 def _final(rows: Sequence[Row], final: str) -> float | None:
