@@ -55,6 +55,7 @@ figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/fig
 	$(BIN)/gradlab run fine_tuning_batch_32 --quiet
 	$(BIN)/gradlab plot runs/fine_tuning_batch_32 runs/fine_tuning --x update \
 		--title "Fine-tuning loop: 4 × 8 is 32" -o experiments/figures/fine_tuning.png
+	$(BIN)/gradlab compare --quiet --plot experiments/figures/train_digits.png experiments/train_digits.py
 	for name in phase_full_batch phase_mini_batches phase_digits; do \
 		$(BIN)/gradlab sweep $$name --quiet || exit 1; \
 	done

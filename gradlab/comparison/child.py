@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import random
 import signal
 import sys
@@ -13,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradlab import __version__, modes
+from gradlab import modes
 from gradlab.audit.hooks.import_callback import call_when_imported
 from gradlab.audit.script import running
 from gradlab.comparison.job import ScriptJob, ScriptOutcome
@@ -124,7 +123,6 @@ class ScriptRun:
             rows_sha256=self.log.sha256 if self.log is not None else "",
             optimizers=self._measured(),
             sources=_sources(Path.cwd()),
-            versions=_versions(),
             hints=_hints(self.job.threads),
             **found,
         )
@@ -156,12 +154,6 @@ def _sources(folder: Path) -> dict[str, str]:
         if isinstance(file, str) and file.endswith(".py") and Path(file).is_relative_to(folder):
             found[Path(file).relative_to(folder).as_posix()] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
     return found
-
-
-def _versions() -> dict[str, str]:
-    torch = sys.modules.get("torch")
-    versions = {"gradlab": __version__, "python": platform.python_version()}
-    return versions | ({"torch": str(torch.__version__)} if torch is not None else {})
 
 
 def _hints(threads: int) -> list[str]:

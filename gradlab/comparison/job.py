@@ -72,7 +72,6 @@ class ScriptOutcome(_Message):
         remarks: what a reader must know of the mode even if it was imposed.
         optimizers: what was measured of each optimizer in a run without a mode: its mode, keep, and passes per step.
         sources: SHA-256 of the files that the script imported from its folder, by relative path.
-        versions: of Python, torch and gradlab.
         hints: what the script uses that may give other losses in a second run.
     """
 
@@ -91,5 +90,4 @@ class ScriptOutcome(_Message):
     remarks: list[str] = field(default_factory=list)
     optimizers: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
     hints: list[str] = field(default_factory=list)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from contextlib import suppress
 from dataclasses import replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab import store
+from gradlab import __version__, store
 from gradlab.analysis.results import Result, result_of
 from gradlab.errors import StoreError, printable
 from gradlab.experiment import identity
@@ -57,6 +59,7 @@ def new_record(request: CompareRequest, plan: ScriptPlan) -> RunRecord:
         settings=plan.settings,
         status="running",
         started=store.now(),
+        versions=installed_versions(),
         quadratic={},
         modes=request.mode_names,
         match_lr=False,
@@ -72,7 +75,6 @@ def ended_record(plan: ScriptPlan, started: RunRecord, end: ScriptEnd) -> RunRec
         status="failed" if error else "done",
         error=error,
         weights=outcome.weights,
-        versions=outcome.versions,
         seconds=outcome.seconds or end.seconds,
         rows=None if error else outcome.rows,
         rows_sha256="" if error else outcome.rows_sha256,
@@ -113,7 +115,7 @@ def _measured(outcome: ScriptOutcome) -> dict[str, Any]:
 
 
 def is_finished(request: CompareRequest, plan: ScriptPlan) -> bool:
-    """Say whether the plan's run is done, and the files that it imported from the script's folder are the same.
+    """Say whether the plan's run is done with these versions and the same files of the script's folder.
 
     Raises:
         StoreError: another process is writing it.
@@ -125,7 +127,17 @@ def is_finished(request: CompareRequest, plan: ScriptPlan) -> bool:
     if record.status == "running":
         raise plan.folder.being_written()
     record, _ = plan.folder.verified_record(record)
-    return record.status == "done" and not request.fresh and _same_sources(request, record.compared.get("sources"))
+    if request.fresh or record.status != "done" or record.versions != installed_versions():
+        return False
+    return _same_sources(request, record.compared.get("sources"))
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions that the rows of a run depend on, without importing torch."""
+    versions = {"gradlab": __version__, "python": platform.python_version()}
+    with suppress(metadata.PackageNotFoundError):
+        versions["torch"] = metadata.version("torch")
+    return versions
 
 
 def _same_sources(request: CompareRequest, sources: object) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gradlab import modes
-from gradlab.comparison import processes
+from gradlab.comparison import processes, records
 from gradlab.comparison.comparing import Comparison
 from gradlab.comparison.comparing import compare as compare_request
 from gradlab.comparison.request import CompareRequest, find_script
@@ -205,12 +205,14 @@ def test_another_mode_alone_is_run(starts: Starts) -> None:
     assert starts.take() == ["halve_grad 1 20 None"]
 
 
-@pytest.mark.parametrize("change", ["script", "import", "args", "fresh"])
-def test_runs_are_not_reused_after_a_change(change: str, starts: Starts) -> None:
+@pytest.mark.parametrize("change", ["script", "import", "args", "fresh", "versions"])
+def test_runs_are_not_reused_after_a_change(change: str, starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("lib.py").write_text("factor = 1")
     script = "import lib\n" + TRAINS
     compare(script)
     starts.take()
+    if change == "versions":
+        monkeypatch.setattr(records, "installed_versions", lambda: {"torch": "3.0"})
     if change == "import":
         Path("lib.py").write_text("factor = 2")
     script = script + "\n" if change == "script" else script
