@@ -64,7 +64,9 @@ class _Run:
         limits = Limits(job.most_passes, job.most_updates)
         if mode is None:
             self._measure()
-        self.imposing = Imposing(mode, self._append, only=job.only, limits=limits, on_start=self._hash_weights, on_swallowed=self._quit)
+        self.imposing = Imposing(
+            mode, self._append, only=job.only, limits=limits, on_start=self._hash_weights, on_swallowed=self._quit
+        )
         self.stack.enter_context(self.imposing)
 
     def _measure(self) -> None:

@@ -27,6 +27,8 @@ def mark_scale(scaler: Any, result: Any) -> None:
 def value_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """Return the loss of a backward pass with these arguments of torch.autograd.backward; nan if it is not real."""
     root = args[0] if args else kwargs.get("tensors")
+    if isinstance(root, torch.Tensor) and root.numel() == 1:
+        return _value(root, None)
     given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
     roots = [root] if isinstance(root, torch.Tensor) else list(root or ())
     gradients = [given] * len(roots) if given is None or isinstance(given, torch.Tensor) else list(given)

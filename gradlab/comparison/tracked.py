@@ -12,7 +12,7 @@ from gradlab.comparison.imposed import ImposedOptimizer
 from gradlab.comparison.owners import Owners, parameters_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor
     from torch.optim import Optimizer
@@ -40,7 +40,7 @@ class TrackedOptimizer:
         self.imposed: ImposedOptimizer | None = None
         self.calls = self.updates = 0
         self.is_due = False  # a step was taken since the last backward pass
-        self.passed = False  # there was a backward pass since the last step
+        self.passes = 0  # backward passes at the last step
         self._cleared = Counter[bool]()  # by whether zeros were left
 
     @property
@@ -68,6 +68,7 @@ class TrackedOptimizers:
 
     Attributes:
         imposed: those that the mode is imposed on; with the same parameters, they are one.
+        stepping: those whose step is under way, from the outermost to the innermost.
         created: the number of optimizers, those with the same class and parameters counted once.
     """
 
@@ -77,7 +78,7 @@ class TrackedOptimizers:
         self.created = 0
         self._tracked: list[TrackedOptimizer] = []
         self._by_id: dict[int, tuple[weakref.ref[Optimizer], TrackedOptimizer]] = {}
-        self._stepping: list[TrackedOptimizer] = []  # from the outermost to the innermost
+        self.stepping: list[TrackedOptimizer] = []
         self._checks: list[Check] = []  # of all that the mode was imposed on
 
     def __iter__(self) -> Iterator[TrackedOptimizer]:
@@ -159,7 +160,7 @@ class TrackedOptimizers:
 
     def is_part(self, tracked: TrackedOptimizer) -> bool:
         """Say whether a step is part of another one: of the same optimizer, or of one around it."""
-        for outer in self._stepping:
+        for outer in self.stepping:
             if outer is tracked or (outer.imposed is tracked.imposed is not None):
                 return True
             if outer.imposed is not None or tracked.imposed is None:
@@ -168,26 +169,15 @@ class TrackedOptimizers:
                     return True
         return False
 
-    @property
-    def are_stepping(self) -> bool:
-        """Whether a step is under way."""
-        return bool(self._stepping)
-
-    def step(self, tracked: TrackedOptimizer, step: Callable[[], Any]) -> Any:
-        """Call a step, with those within it known as its parts."""
-        self._stepping.append(tracked)
-        try:
-            return step()
-        finally:
-            self._stepping.pop()
-
     # Result
 
     def judged(self) -> Judged:
         """Return what the check found at all steps, or why it found nothing."""
-        good, later, empty = (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True)) if (
-            self._checks
-        ) else (0, 0, 0)
+        good, later, empty = (
+            (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True))
+            if (self._checks)
+            else (0, 0, 0)
+        )
         faults = Counter[str]()
         for each in self._checks:
             faults.update(each.faults)
