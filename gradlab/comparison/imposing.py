@@ -172,6 +172,7 @@ class Imposing:
             return
         self._patch_step(optimizer)
         tracked = self.optimizers.add(optimizer, in_window=self.passes > 0)
+        tracked.passes = self.passes
         if self._is_compared(tracked):
             self._refuse(refusals.why_not(optimizer))
 
@@ -199,6 +200,7 @@ class Imposing:
         optimizers = self.optimizers
         tracked = optimizers.of(optimizer)
         if optimizers.stepping and optimizers.is_part(tracked):
+            tracked.updates += 1
             return step(optimizer, *args, **kwargs)
         if self._depth or self.refused or not tracked.calls:
             self._check_first_step(tracked, optimizer)
@@ -231,7 +233,7 @@ class Imposing:
             result = step(optimizer, *args, **kwargs)
         finally:
             stepping.pop()
-        tracked.passes, tracked.is_due = self.passes, True
+        tracked.passes = self.passes
         tracked.updates += 1
         self.updates = max(self.updates, tracked.updates)
         return result

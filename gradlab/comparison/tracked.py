@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
 
 
+LOOKS = 100  # backward passes
+
+
 class TrackedOptimizer:
     """An optimizer, or several of one class that hold the same parameters: together they count as one.
 
@@ -30,8 +33,8 @@ class TrackedOptimizer:
         imposed: what imposes the mode on it; None if nothing does.
         calls: the number of calls of step().
         updates: the number of steps that were taken.
-        zeros: whether `.grad` was all zeros, but not None, at each first backward pass after a step that found it
-            empty; None if sometimes, or if that was never seen.
+        looks_left: the number of backward passes at which the script's clearing is still looked at.
+        zeros: whether the script clears by writing zeros; None if it does so at times, or was never seen to clear.
     """
 
     def __init__(self, optimizer: Optimizer, number: int) -> None:
@@ -39,7 +42,7 @@ class TrackedOptimizer:
         self.owners = Owners(optimizer)
         self.imposed: ImposedOptimizer | None = None
         self.calls = self.updates = 0
-        self.is_due = False  # a step was taken since the last backward pass
+        self.looks_left = LOOKS
         self.passes = 0  # backward passes at the last step
         self._cleared = Counter[bool]()  # by whether zeros were left
 
@@ -48,12 +51,11 @@ class TrackedOptimizer:
         return next(iter(self._cleared)) if len(self._cleared) == 1 else None
 
     def before_pass(self) -> None:
-        """Look at how the script has cleared, at the first backward passes after a step."""
-        if self.is_due:
-            self.is_due = False
-            grads = [each.grad for each in self.owners.parameters()]
-            if are_empty(grads):
-                self._cleared[any(each is not None for each in grads)] += 1
+        """Look at how the script has cleared, at the first backward passes after its first step."""
+        self.looks_left -= 1
+        grads = [each.grad for each in self.owners.parameters()]
+        if are_empty(grads):
+            self._cleared[any(each is not None for each in grads)] += 1
 
 
 class Judged(NamedTuple):
@@ -150,7 +152,7 @@ class TrackedOptimizers:
                     each.before_pass()
         elif self._mode is None:
             for tracked in self._tracked:
-                if tracked.is_due:
+                if tracked.updates and tracked.looks_left:
                     tracked.before_pass()
 
     def after_pass(self) -> None:
