@@ -3,7 +3,7 @@
 It must be keep × the gradient of the last step, plus the fresh gradients. The former is copied at the last step. The
 latter are read from autograd, before it adds them to `.grad`. So the check depends on nothing that imposing writes.
 
-The values are compared at the first 100 steps, then at fewer and fewer. At other steps the check only looks at
+The values are compared at the first 20 steps, then at fewer and fewer. At other steps the check only looks at
 which tensors are in `.grad`, and whether they were changed after the backward pass.
 """
 
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradlab.audit.recording.optimizers import FIRST, next_measured
 from gradlab.comparison.gradients import added, are_empty, are_equal, are_shrunk, copied, misfit, scaled
 
 if TYPE_CHECKING:
@@ -26,12 +25,14 @@ if TYPE_CHECKING:
     from gradlab.comparison.gradients import Grads
     from gradlab.modes import Mode
 
+FIRST = 20  # steps whose values are all compared
+SHARE = 8  # later, an eighth of the steps so far lies between two such steps
 EXACT = 1e-4  # of misfit: multiples up to rounding
 ALIKE = 0.5  # a misfit of gradient with the script's own noise, or with its own clipping of parts
 ALIKE_BY_HAND = 0.75  # the same of gradient that the script combines from several passes
 CLEARLY = 10  # times better that another explanation must fit
 
-NO_PASS = "the script steps without a backward pass since the last step"
+NO_PASS = "the script steps without a backward pass since the last step"  # noqa: S105 - a pass, not a word
 REPLACED = "the script replaces .grad between the backward pass and the step"
 CLEARED = "the script clears .grad between the backward pass and the step"
 LOST = "what was kept did not reach .grad"
@@ -62,8 +63,7 @@ class Check:
         self._is_first = True
         self._base: Grads = []  # what was kept, as of the start of this window
         self._expected: Grads = []
-        self._all_fresh: Grads = []  # of this window, also what was cleared since
-        self._fresh: dict[int, Tensor] = {}  # by position of the parameter, in the running backward pass
+        self._fresh: list[dict[int, Tensor]] = []  # by position of the parameter, for each pass of this window
         self._starts = 1  # of this window: one more for each clearing within it
         self._fault = ""
         self._watched: list[tuple[Any, Any]] = []  # nodes of autograd with our hooks
@@ -89,19 +89,23 @@ class Check:
             else:
                 self._base = scaled(grads, (self._keep, scale) if scale != 1 else (self._keep,))
         self._expected = list(self._base)
-        self._all_fresh = [None] * len(parameters)
+        self._fresh = []
         for nth, parameter in enumerate(parameters):
             if placed and parameter.grad is not placed[nth]:  # another optimizer of the script has it too
                 self._expected[nth] = copied(parameter.grad)
 
     def before_pass(self, parameters: list[Tensor]) -> None:
         """Read the fresh gradients of the coming pass."""
-        self._fresh.clear()
+        self._fresh.append({})
         self._watch(parameters)
 
     def cleared(self, nth: int) -> None:
         """Note that the script cleared a gradient within the window, and that what was kept was put back."""
         self._expected[nth] = None if self._is_first else self._base[nth]
+
+    def lost(self) -> None:
+        """Note that what was kept could not be put back."""
+        self._fault = LOST
 
     def cleared_within(self) -> None:
         """Note that the script cleared gradients since the last backward pass."""
@@ -113,10 +117,8 @@ class Check:
 
     def after_pass(self, parameters: list[Tensor], grads: Grads) -> None:
         """Compare `.grad` with what was kept plus the fresh gradients."""
-        for nth, fresh in self._fresh.items():
+        for nth, fresh in self._fresh[-1].items():
             self._expected[nth] = added(self._expected[nth], fresh)
-            self._all_fresh[nth] = added(self._all_fresh[nth], fresh)
-        self._fresh.clear()
         for nth, (grad, expected) in enumerate(zip(grads, self._expected, strict=True)):
             if not are_equal(grad, expected):
                 if getattr(parameters[nth], "_post_accumulate_grad_hooks", None):  # the script's own
@@ -127,26 +129,29 @@ class Check:
     def unscaled(self, by: float) -> None:
         """Note that a GradScaler divided the gradients."""
         if self.active:
-            for grads in (self._base, self._expected, self._all_fresh):
+            for grads in (self._base, self._expected):
                 grads[:] = scaled(grads, (by,))
+            self._fresh = [{nth: fresh * by for nth, fresh in each.items()} for each in self._fresh]
 
     # A step
 
-    def verdict(self, grads: Grads, *, same: bool, passes: int, had: bool) -> str | None:
+    def verdict(self, grads: Grads, *, same: bool, passes: int, left: Grads) -> str | None:
         """Return what is wrong with the gradient of a step: "" if nothing is, None if that is unknown.
 
         Args:
             grads: the gradient.
             same: whether it is untouched since the last backward pass.
             passes: since the last step.
-            had: whether any parameter had a gradient after the last pass.
+            left: what was in `.grad` after the last pass.
         """
         if not passes:
             return NO_PASS
-        if not self.active:
-            return self._verdict_on_tensors(grads, same=same, had=had)
         if self._fault:
             return self._fault
+        if not self.active:
+            if same and grads[0] is not None:
+                return ""
+            return self._verdict_on_tensors(grads, left, same=same)
         self._usually_changed |= not same
         if same or all(map(are_equal, grads, self._expected)):
             return None if are_empty(grads) and are_empty(self._expected) else ""
@@ -154,9 +159,9 @@ class Check:
             return CLEARED
         return self._verdict_on_changed(grads)
 
-    def _verdict_on_tensors(self, grads: Grads, *, same: bool, had: bool) -> str | None:
+    def _verdict_on_tensors(self, grads: Grads, left: Grads, *, same: bool) -> str | None:
         if all(each is None for each in grads):
-            return CLEARED if had else None
+            return None if all(each is None for each in left) else CLEARED
         if same:
             return ""
         if not self._usually_changed:  # something new: look closer again
@@ -174,9 +179,10 @@ class Check:
             return None
         if fit < EXACT:
             return ""
-        if are_empty(self._all_fresh) or any(misfit(grads, each) < max(EXACT, fit / CLEARLY) for each in rivals):
+        all_fresh = self._all_fresh()
+        if are_empty(all_fresh) or any(misfit(grads, each) < max(EXACT, fit / CLEARLY) for each in rivals):
             return REPLACED
-        if not rivals and misfit(grads, self._all_fresh) <= ALIKE_BY_HAND:
+        if not rivals and misfit(grads, all_fresh) <= ALIKE_BY_HAND:
             return ""
         return "" if fit <= ALIKE or are_shrunk(grads, self._expected) else REPLACED
 
@@ -187,11 +193,20 @@ class Check:
         ]
         if self._starts == 1:
             return [lost]
-        several = [
-            fresh if kept is None else added(scaled([kept], (self._starts,))[0], fresh if fresh is not None else 0 * kept)
-            for kept, fresh in zip(self._base, self._all_fresh, strict=True)
-        ]
+        several = self._all_fresh()
+        for nth, kept in enumerate(self._base):
+            if kept is not None:
+                fresh = several[nth]
+                several[nth] = kept * self._starts if fresh is None else kept * self._starts + fresh
         return [lost, several]
+
+    def _all_fresh(self) -> Grads:
+        """Return the fresh gradients of this window, also those that were cleared since."""
+        found: Grads = [None] * len(self._expected)
+        for of_pass in self._fresh:
+            for nth, fresh in of_pass.items():
+                found[nth] = added(found[nth], fresh)
+        return found
 
     def count(self, verdict: str | None) -> None:
         """Count a step that was taken."""
@@ -205,21 +220,24 @@ class Check:
 
     def close(self, parameters: list[Tensor], call: int, keep: float | None, *, stepped: bool) -> None:
         """End the window; after a step, copy its gradient if the next one, of this call, is checked."""
-        self.active = False
+        was_active, self.active = self.active, False
         if not self.wants(call):
-            self.unwatch()
-            if stepped:
-                self._last, self._keep = self._last or {}, keep
+            if was_active:
+                self.unwatch()
+            if stepped and self._last is None:
+                self._last = {}
+            if not was_active:
+                return
         elif stepped:
             self._last, self._keep = {id(p): copied(p.grad) for p in parameters}, keep
-        self._base, self._expected, self._all_fresh = [], [], []
+        self._base, self._expected, self._fresh = [], [], []
 
     def wants(self, call: int) -> bool:
         """Say whether the gradient of this call of step(), from 1 on, is compared by its values."""
         if call <= self._dense_until:
             return True
         while self._next < call:
-            self._next = next_measured(self._next, None)
+            self._next += max(1, self._next // SHARE)
         return self._next == call
 
     @property
@@ -230,7 +248,7 @@ class Check:
     def forget(self) -> None:
         """Release all tensors, but not what was found."""
         self.unwatch()
-        self._last, self._base, self._expected, self._all_fresh = None, [], [], []
+        self._last, self._base, self._expected, self._fresh = None, [], [], []
 
     # Fresh gradients
 
@@ -248,10 +266,9 @@ class Check:
                 self._watched.append((accumulates, accumulates.register_prehook(self._reader(nth))))
 
     def _reader(self, nth: int) -> Callable[[Sequence[Tensor | None]], None]:
-        fresh = self._fresh
-
         def read(grads: Sequence[Tensor | None]) -> None:
-            if grads[0] is not None:
+            if grads[0] is not None and self._fresh:
+                fresh = self._fresh[-1]
                 fresh[nth] = added(fresh.get(nth), grads[0])
 
         return read

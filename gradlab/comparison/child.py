@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,31 +128,27 @@ class ScriptRun:
         )
 
     def _measured(self) -> list[dict[str, Any]]:
-        if self.recorder is None:
+        if self.recorder is None or self.imposing is None:
             return []
-        from gradlab.audit.history.keep import backwards_per_update, keep_of, mode_of
+        from gradlab.comparison.measuring import measured
 
-        found = []
-        for each in self.recorder.history.trained():
-            keep = keep_of(each)
-            found.append(
-                {
-                    "class": each.kind,
-                    "mode": mode_of(each),
-                    "keep": keep and keep.median,
-                    "passes": backwards_per_update(each),
-                }
-            )
-        return found
+        return measured(self.recorder.history, self.imposing.optimizers)
 
 
 def _sources(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of all files of imported modules in this folder, by relative path."""
+    """Return the SHA-256 of all files of imported modules in this folder, by relative path.
+
+    Installed packages and gradlab itself are left out: their versions are recorded.
+    """
     found = {}
-    for module in list(sys.modules.values()):
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str) and file.endswith(".py") and Path(file).is_relative_to(folder):
-            found[Path(file).relative_to(folder).as_posix()] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        if name.partition(".")[0] == "gradlab" or not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        path = Path(file)
+        if path.is_relative_to(folder) and not {"site-packages", "dist-packages"} & {*path.parts}:
+            with suppress(OSError):  # the script has deleted it
+                found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 

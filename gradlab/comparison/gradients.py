@@ -17,24 +17,23 @@ ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 1e-1}  # of sums in another ord
 
 def copied(grad: Tensor | None) -> Tensor | None:
     """Return a copy without a graph."""
-    return None if grad is None else grad.detach().clone()
+    return None if grad is None else _plain(grad).clone()
 
 
 def added(grad: Tensor | None, fresh: Tensor) -> Tensor:
     """Return the sum as a new tensor."""
-    return fresh.detach().clone() if grad is None else grad + fresh.detach()
+    return _plain(fresh).clone() if grad is None else grad + _plain(fresh)
 
 
 def scaled(grads: Grads, factors: tuple[float, ...]) -> Grads:
     """Return the gradients multiplied by each of the factors, one after the other; always new tensors."""
-    if any(each is None or each.layout != torch.strided or each.requires_grad for each in grads):
-        found = [None if each is None else each.detach() for each in grads]
-        for factor in factors:
-            found = [None if each is None else each * factor for each in found]
-        return found
+    found = [None if each is None else _plain(each) for each in grads]
     for factor in factors:
-        grads = list(torch._foreach_mul(grads, factor)) if grads else []  # type: ignore[arg-type]  # no None here
-    return grads
+        if factor == 1:  # three times as fast
+            found = [None if each is None else each.clone() for each in found]
+        else:
+            found = [None if each is None else each * factor for each in found]
+    return found
 
 
 def is_empty(grad: Tensor | None) -> bool:
@@ -70,11 +69,11 @@ def misfit(grads: Grads, others: Grads) -> float:
     for one, other in zip(grads, others, strict=True):
         if one is None:
             continue
-        one = _double(one)  # noqa: PLW2901 - the same in another type
+        one = _double(one)
         norm = float((one * one).sum())
         total += norm
         if other is not None and norm:
-            other = _double(other)  # noqa: PLW2901 - as above
+            other = _double(other)
             dot, size = float((one * other).sum()), float((other * other).sum())
             explained += math.nan if not math.isfinite(size) else dot * dot / size if dot > 0 else 0.0
     if not math.isfinite(total) or math.isnan(explained):
@@ -94,8 +93,12 @@ def are_shrunk(grads: Grads, others: Grads) -> bool:
     return True
 
 
+def _plain(grad: Tensor) -> Tensor:
+    return grad.detach() if grad.requires_grad else grad
+
+
 def _dense(grad: Tensor) -> Tensor:
-    return grad.detach() if grad.layout == torch.strided else grad.detach().to_dense()
+    return _plain(grad) if grad.layout == torch.strided else grad.detach().to_dense()
 
 
 def _double(grad: Tensor) -> Tensor:

@@ -50,6 +50,9 @@ class ImposedOptimizer:
         self._kept: Grads = []  # by parameter, once a step was taken
         self._kept_ids: list[int] = []  # of these parameters
         self._has_kept = False
+        self._stepped: Grads = []  # the gradients of the last step, which kept is a multiple of
+        self._stepped_versions: list[int] = []
+        self._factor: float | None = None  # kept / these gradients; None if it cannot be computed again
         self._placed: Grads = []  # what was put into .grad at the start of this window
         self._is_due = True  # what is kept must be put into .grad at the next backward pass
         self._left: Grads = []  # .grad after the last backward pass
@@ -70,17 +73,19 @@ class ImposedOptimizer:
         if not self._kept_ids:
             return True
         if self._kept_ids != [*map(id, parameters)]:  # more parameters, say
+            self._compute_kept()
             known = dict(zip(self._kept_ids, self._kept, strict=True))
             self._kept = [known.get(id(each)) for each in parameters]
-            self._kept_ids = [*map(id, parameters)]
-        if not self._has_kept:
-            for parameter in parameters:
-                parameter.grad = None
-            self._placed = self._kept
-        else:
-            self._placed = self._copies()
+            self._kept_ids, self._stepped, self._factor = [*map(id, parameters)], [], None
+            self._has_kept = any(each is not None for each in self._kept)
+        if self._has_kept:
+            self._placed = self._once_more()
             for parameter, placed in zip(parameters, self._placed, strict=True):
                 parameter.grad = placed
+        else:
+            self._placed = self._kept
+            for parameter in parameters:
+                parameter.grad = None
         return True
 
     def before_pass(self) -> None:
@@ -98,7 +103,7 @@ class ImposedOptimizer:
         """Note what the backward pass left in `.grad`."""
         self.passes += 1
         self._left = left = [each.grad for each in self._parameters]
-        self._versions = [-1 if each is None else each._version for each in left]
+        self._versions = _versions(left)
         if self.check.active:
             self.check.after_pass(self._parameters, left)
 
@@ -108,13 +113,14 @@ class ImposedOptimizer:
             return
         check, copies, cleared = self.check, None, False
         for nth, (grad, left) in enumerate(zip(grads, self._left, strict=True)):
-            if grad is left and (grad is None or grad._version == self._versions[nth]):
+            if grad is left and _versions([grad]) == self._versions[nth : nth + 1]:
                 continue
             if left is not None and is_empty(grad):
                 cleared = True
-                if self._has_kept and self._kept[nth] is not None:
+                if self._has_kept:
                     copies = copies or self._copies()
-                    self._parameters[nth].grad = copies[nth]
+                    if copies[nth] is not None:
+                        self._parameters[nth].grad = copies[nth]
                 if check.active:
                     check.cleared(nth)
             else:
@@ -124,21 +130,33 @@ class ImposedOptimizer:
         if cleared and check.active:
             check.cleared_within()
 
+    def _once_more(self) -> Grads:
+        """Return what is kept, to be put into `.grad`, so that it can be put there again."""
+        self._compute_kept()
+        versions = self._stepped_versions
+        if self._scale == 1 and self._factor is not None and versions == _versions(self._stepped):
+            placed, self._kept = self._kept, []  # computed again where it is needed, which is rare
+            return placed
+        return self._copies()
+
     def _copies(self) -> Grads:
         """Return copies of what is kept, multiplied by the scale of the GradScaler."""
+        self._compute_kept()
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
-        if any(each is None for each in self._kept):
-            return [None if each is None else each * scale for each in self._kept]
         return scaled(self._kept, (scale,))
+
+    def _compute_kept(self) -> None:
+        """Compute what is kept, if it was put into `.grad` without a copy."""
+        if self._kept or self._factor is None:
+            return
+        if _versions(self._stepped) != self._stepped_versions:  # who would change old gradients now?
+            self.check.lost()
+        self._kept = scaled(self._stepped, (self._factor,))
 
     def _is_same(self, grads: Grads) -> bool:
         """Say whether nobody touched the gradients since the last backward pass."""
         left = self._left
-        return (
-            len(grads) == len(left)
-            and all(map(is_, grads, left))
-            and self._versions == [-1 if each is None else each._version for each in grads]
-        )
+        return len(grads) == len(left) and all(map(is_, grads, left)) and self._versions == _versions(grads)
 
     # Steps
 
@@ -151,7 +169,7 @@ class ImposedOptimizer:
         """Note that it has unscaled them."""
         self.check.unscaled(1 / self._scaling.get_scale())
         if self._was_same:
-            self._versions = [-1 if each is None else each._version for each in self._left]
+            self._versions = _versions(self._left)
 
     def unscales_itself(self, scaler: Any) -> None:
         """Note that the coming step unscales the gradients, unless that was done before."""
@@ -162,13 +180,13 @@ class ImposedOptimizer:
         if not self.passes:
             self._parameters = self.owners.parameters()
         grads = [each.grad for each in self._parameters]
-        verdict = None
+        every, verdict = self.mode.every, None
         if self.passes or not self._in_window:
             same = self._is_same(grads)
-            had = any(each is not None for each in self._left)
-            verdict = self.check.verdict(grads, same=same, passes=self.passes, had=had)
-            self.changed_within |= not same and self.mode.every > 1 and bool((self.calls + 1) % self.mode.every)
-        return (self.calls + 1) % self.mode.every == 0, verdict
+            verdict = self.check.verdict(grads, same=same, passes=self.passes, left=self._left)
+            if every > 1 and not same and (self.calls + 1) % every:
+                self.changed_within = True
+        return every == 1 or (self.calls + 1) % every == 0, verdict
 
     def is_idle(self) -> bool:
         """Say whether a step would do nothing: there was no backward pass, and no parameter has a gradient."""
@@ -182,13 +200,19 @@ class ImposedOptimizer:
         mode, parameters = self.mode, self._parameters
         grads = [each.grad for each in parameters]
         keep: float | None = mode.keep if taken else 1.0
+        self._factor = None
         if taken and mode.rewrite_grad is not None:
             self._kept, keep = self._rewritten(mode.rewrite_grad, grads), None
         elif keep == 0:
-            fill = mode.fill
-            self._kept = [torch.zeros_like(each) if fill and each is not None else None for each in grads]
+            self._kept = (
+                [None if each is None else torch.zeros_like(each) for each in grads]
+                if mode.fill
+                else [None] * len(grads)
+            )
         else:
-            self._kept = scaled(grads, (keep,))  # type: ignore[arg-type]  # not None here
+            assert keep is not None
+            self._kept = scaled(grads, (keep,))
+            self._stepped, self._stepped_versions, self._factor = grads, _versions(grads), keep
         self._kept_ids = [*map(id, parameters)]
         self._has_kept = (keep != 0 or mode.fill) and any(each is not None for each in self._kept)
         self._scaler, self._scaling = self._scaling, None
@@ -217,3 +241,8 @@ class ImposedOptimizer:
         self.owners.remember(self._parameters)
         self.passes, self._is_due = 0, True
         self._parameters, self._left, self._versions, self._placed = [], [], [], []
+
+
+def _versions(grads: Grads) -> list[int]:
+    """Return how often each tensor was changed in place; -1 for None."""
+    return [-1 if each is None else each._version for each in grads]  # noqa: SLF001 - no public equivalent

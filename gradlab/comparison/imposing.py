@@ -1,4 +1,4 @@
-"""A mode imposed on a running script, through torch: its losses are logged, and its optimizers keep what the mode says.
+"""A mode imposed on a running script: its losses are logged, and its optimizers keep what the mode says.
 
 Without a mode the script runs as it is written, and only its losses are logged.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import autograd
@@ -21,7 +21,6 @@ from gradlab.audit.hooks.untraced import untraced
 from gradlab.comparison import refusals
 from gradlab.comparison.doubts import Doubts
 from gradlab.comparison.epochs import Epochs
-from gradlab.comparison.imposed import ImposedOptimizer
 from gradlab.comparison.losses import mark_scale, value_of
 from gradlab.comparison.tracked import TrackedOptimizer, TrackedOptimizers
 from gradlab.rows import Row
@@ -29,6 +28,7 @@ from gradlab.rows import Row
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gradlab.comparison.imposed import ImposedOptimizer
     from gradlab.modes import Mode
 
 MOST_ENDS = 3  # SystemExit that a script may swallow before its process is ended
@@ -63,7 +63,7 @@ class Imposing:
         log: Callable[[Row], None],
         *,
         only: int | None = None,
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         on_start: Callable[[Imposing], None] | None = None,
         on_swallowed: Callable[[], None] | None = None,
     ) -> None:
@@ -85,13 +85,15 @@ class Imposing:
         self._log, self._on_start, self._on_swallowed = log, on_start, on_swallowed
         self._epochs = Epochs()
         self._depth, self._thread = 0, 0  # of the running backward pass
+        self._scaling = 0  # running calls of a GradScaler's step
+        self._may_end = limits is not None  # or the script swallowed SystemExit
         self._ends = 0  # SystemExit that was raised
         self._is_off = False  # in a forked process
         self._every = 1 if mode is None or not mode.mean else mode.every
         self._patches = Patches()
         self._classes: set[type] = set()
 
-    def __enter__(self) -> Imposing:
+    def __enter__(self) -> Self:
         patches = self._patches
         patches.replace(autograd, "backward", self._backward)
         patches.around(Optimizer, "__init__", after=self._created)
@@ -101,7 +103,7 @@ class Imposing:
         patches.around(dataloader._BaseDataLoaderIter, "__next__", self._fetches, self._fetched)  # noqa: SLF001 - as below
         patches.around(dataloader._BaseDataLoaderIter, "_reset", self._restarted)  # noqa: SLF001 - no public equivalent
         self.doubts.install(patches)
-        reference = weakref.ref(self)
+        reference: weakref.ref[Imposing] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _turn_off(reference))
         return self
 
@@ -126,7 +128,11 @@ class Imposing:
             finally:
                 ended()
 
-        started, ended, is_nested = map(untraced, (self._pass_started, self._pass_ended, self._is_nested))
+        started, ended, is_nested = (
+            untraced(self._pass_started),
+            untraced(self._pass_ended),
+            untraced(self._is_nested),
+        )
         return call
 
     def _is_nested(self) -> bool:
@@ -139,11 +145,10 @@ class Imposing:
     def _pass_started(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not self.passes:
             self._refuse(refusals.why_not())
-        self._end_at_limits()
+        if self._may_end:
+            self._end_at_limits()
         if self._on_start is not None:
             self._start()
-        for tracked in self.optimizers:
-            tracked.passed = True
         self._log(Row(self.passes, self.updates, self._epochs.of_pass(), value_of(args, kwargs)))
         self.passes += 1
         self._depth, self._thread = 1, threading.get_ident()
@@ -167,6 +172,7 @@ class Imposing:
             return
         self._patch_step(optimizer)
         tracked = self.optimizers.add(optimizer, in_window=self.passes > 0)
+        tracked.passes = self.passes
         if self._is_compared(tracked):
             self._refuse(refusals.why_not(optimizer))
 
@@ -193,7 +199,8 @@ class Imposing:
             return step(optimizer, *args, **kwargs)
         optimizers = self.optimizers
         tracked = optimizers.of(optimizer)
-        if optimizers.are_stepping and optimizers.is_part(tracked):
+        if optimizers.stepping and optimizers.is_part(tracked):
+            tracked.updates += 1
             return step(optimizer, *args, **kwargs)
         if self._depth or self.refused or not tracked.calls:
             self._check_first_step(tracked, optimizer)
@@ -202,21 +209,33 @@ class Imposing:
         if closure is not None:
             args, kwargs, loss = self._evaluated(tracked, optimizer, closure, args, kwargs)
         imposed = tracked.imposed
-        is_taken, verdict = True, None
-        skips = _skips_itself(optimizer) or (imposed is not None and imposed.is_idle())
-        if imposed is not None and not skips:
-            is_taken, verdict = imposed.before_step()
-        result = optimizers.step(tracked, lambda: step(optimizer, *args, **kwargs)) if is_taken else loss
-        tracked.passed = False
-        if skips:
-            return result
+        if (self._scaling and _skips_itself(optimizer)) or (imposed is not None and imposed.is_idle()):
+            return step(optimizer, *args, **kwargs)
+        is_taken, verdict = (True, None) if imposed is None else imposed.before_step()
+        result = self._take(step, tracked, optimizer, args, kwargs) if is_taken else loss
         if imposed is not None:
             imposed.stepped(verdict, taken=is_taken)
-        if is_taken:
-            tracked.updates += 1
-            tracked.is_due = True
-            self.updates = max(self.updates, tracked.updates)
-        self._end_at_limits()
+        if self._may_end:
+            self._end_at_limits()
+        return result
+
+    def _take(
+        self,
+        step: Callable[..., Any],
+        tracked: TrackedOptimizer,
+        optimizer: Optimizer,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        stepping = self.optimizers.stepping
+        stepping.append(tracked)
+        try:
+            result = step(optimizer, *args, **kwargs)
+        finally:
+            stepping.pop()
+        tracked.passes = self.passes
+        tracked.updates += 1
+        self.updates = max(self.updates, tracked.updates)
         return result
 
     def _check_first_step(self, tracked: TrackedOptimizer, optimizer: Optimizer) -> None:
@@ -242,7 +261,7 @@ class Imposing:
         """Evaluate the closure, and return the arguments with its loss instead, and the loss."""
         if not self._is_compared(tracked):
             return args, kwargs, None
-        if tracked.passed and not _step_of(optimizer).__module__.startswith("torch.optim"):
+        if self.passes > tracked.passes and not _step_of(optimizer).__module__.startswith("torch.optim"):
             self.refuse(refusals.WITHIN_STEP)
         with torch.enable_grad():
             loss = closure()
@@ -270,7 +289,11 @@ class Imposing:
     def _scaled_step(self, step: Callable[..., Any]) -> Callable[..., Any]:
         def call(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:  # pragma: no cover - as above
             before = started(scaler, optimizer)
-            result = step(scaler, optimizer, *args, **kwargs)
+            self._scaling += 1
+            try:
+                result = step(scaler, optimizer, *args, **kwargs)
+            finally:
+                self._scaling -= 1
             ended(optimizer, before)
             return result
 
@@ -316,6 +339,7 @@ class Imposing:
 
     def _end(self, status: int) -> NoReturn:
         self._ends += 1
+        self._may_end = True
         if self._ends > MOST_ENDS and self._on_swallowed is not None:
             self._on_swallowed()
         raise Refused(status) if self.refused else SystemExit(status)
@@ -330,10 +354,8 @@ class Imposing:
             self._end(2)
         if self.ended:
             self._end(0)
-        passes, updates = self.limits
-        if (updates is not None and self.updates >= updates) or (
-            passes is not None and self.passes >= passes
-        ):
+        passes, updates = self.limits or (None, None)
+        if (updates is not None and self.updates >= updates) or (passes is not None and self.passes >= passes):
             self.end()
 
 

@@ -70,7 +70,7 @@ class ScriptOutcome(_Message):
         good, faults: the number of steps whose gradient was what the mode says, and of the others, by reason.
         doubts: reasons why the mode may be imposed only in part.
         remarks: what a reader must know of the mode even if it was imposed.
-        optimizers: what was measured of each optimizer in a run without a mode: its mode, keep, and passes per step.
+        optimizers: what was measured of each optimizer in a run without a mode, as `measuring.measured` returns it.
         sources: SHA-256 of the files that the script imported from its folder, by relative path.
         hints: what the script uses that may give other losses in a second run.
     """

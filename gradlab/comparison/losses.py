@@ -11,6 +11,8 @@ from gradlab.audit.recording.loss import read
 
 SCALE = "gradlab.scale"  # in the metadata of nodes that GradScaler.scale() has made
 PRODUCTS = ("DivBackward0", "MulBackward0")
+SUMS = ("AddBackward0", "SubBackward0")
+MOST_NODES = 24  # that are searched for a scaled loss
 
 
 def mark_scale(scaler: Any, result: Any) -> None:
@@ -27,6 +29,8 @@ def mark_scale(scaler: Any, result: Any) -> None:
 def value_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """Return the loss of a backward pass with these arguments of torch.autograd.backward; nan if it is not real."""
     root = args[0] if args else kwargs.get("tensors")
+    if isinstance(root, torch.Tensor) and root.numel() == 1:
+        return _value(root, None)
     given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
     roots = [root] if isinstance(root, torch.Tensor) else list(root or ())
     gradients = [given] * len(roots) if given is None or isinstance(given, torch.Tensor) else list(given)
@@ -41,10 +45,24 @@ def _value(root: torch.Tensor, gradient: torch.Tensor | None) -> float:
     else:
         value = float((root.detach() if gradient is None else root.detach() * gradient.detach()).sum())
     node: Any = root.grad_fn
-    if node is None or node.name() not in PRODUCTS:
+    name = "" if node is None else node.name()
+    if name not in PRODUCTS and name not in SUMS:
         return value
-    scale = node.metadata.get(SCALE)
-    if scale is not None:
-        value /= scale
-    loss = read(root, scaled=scale is not None, own=True)
+    value /= _scale_in(node)
+    if name in SUMS:
+        return value
+    loss = read(root, scaled=SCALE in node.metadata, own=True)
     return value if loss.terms else value * math.prod(loss.divisors)
+
+
+def _scale_in(root: Any) -> float:
+    """Return the factor of a GradScaler in sums and products of scaled losses; 1 if there is none."""
+    waiting, left = [root], MOST_NODES
+    while waiting and left:
+        node, left = waiting.pop(0), left - 1
+        if node is None or node.name() not in (*PRODUCTS, *SUMS):
+            continue
+        if SCALE in node.metadata:
+            return float(node.metadata[SCALE])
+        waiting += [each for each, _ in node.next_functions]
+    return 1.0

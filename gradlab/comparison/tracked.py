@@ -12,12 +12,15 @@ from gradlab.comparison.imposed import ImposedOptimizer
 from gradlab.comparison.owners import Owners, parameters_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor
     from torch.optim import Optimizer
 
     from gradlab.modes import Mode
+
+
+LOOKS = 100  # backward passes
 
 
 class TrackedOptimizer:
@@ -30,8 +33,8 @@ class TrackedOptimizer:
         imposed: what imposes the mode on it; None if nothing does.
         calls: the number of calls of step().
         updates: the number of steps that were taken.
-        zeros: whether `.grad` was all zeros, but not None, at each first backward pass after a step that found it
-            empty; None if sometimes, or if that was never seen.
+        looks_left: the number of backward passes at which the script's clearing is still looked at.
+        zeros: whether the script clears by writing zeros; None if it does so at times, or was never seen to clear.
     """
 
     def __init__(self, optimizer: Optimizer, number: int) -> None:
@@ -39,8 +42,8 @@ class TrackedOptimizer:
         self.owners = Owners(optimizer)
         self.imposed: ImposedOptimizer | None = None
         self.calls = self.updates = 0
-        self.is_due = False  # a step was taken since the last backward pass
-        self.passed = False  # there was a backward pass since the last step
+        self.looks_left = LOOKS
+        self.passes = 0  # backward passes at the last step
         self._cleared = Counter[bool]()  # by whether zeros were left
 
     @property
@@ -48,12 +51,11 @@ class TrackedOptimizer:
         return next(iter(self._cleared)) if len(self._cleared) == 1 else None
 
     def before_pass(self) -> None:
-        """Look at how the script has cleared, at the first backward passes after a step."""
-        if self.is_due:
-            self.is_due = False
-            grads = [each.grad for each in self.owners.parameters()]
-            if are_empty(grads):
-                self._cleared[any(each is not None for each in grads)] += 1
+        """Look at how the script has cleared, at the first backward passes after its first step."""
+        self.looks_left -= 1
+        grads = [each.grad for each in self.owners.parameters()]
+        if are_empty(grads):
+            self._cleared[any(each is not None for each in grads)] += 1
 
 
 class Judged(NamedTuple):
@@ -68,6 +70,7 @@ class TrackedOptimizers:
 
     Attributes:
         imposed: those that the mode is imposed on; with the same parameters, they are one.
+        stepping: those whose step is under way, from the outermost to the innermost.
         created: the number of optimizers, those with the same class and parameters counted once.
     """
 
@@ -77,7 +80,7 @@ class TrackedOptimizers:
         self.created = 0
         self._tracked: list[TrackedOptimizer] = []
         self._by_id: dict[int, tuple[weakref.ref[Optimizer], TrackedOptimizer]] = {}
-        self._stepping: list[TrackedOptimizer] = []  # from the outermost to the innermost
+        self.stepping: list[TrackedOptimizer] = []
         self._checks: list[Check] = []  # of all that the mode was imposed on
 
     def __iter__(self) -> Iterator[TrackedOptimizer]:
@@ -149,7 +152,7 @@ class TrackedOptimizers:
                     each.before_pass()
         elif self._mode is None:
             for tracked in self._tracked:
-                if tracked.is_due:
+                if tracked.updates and tracked.looks_left:
                     tracked.before_pass()
 
     def after_pass(self) -> None:
@@ -159,7 +162,7 @@ class TrackedOptimizers:
 
     def is_part(self, tracked: TrackedOptimizer) -> bool:
         """Say whether a step is part of another one: of the same optimizer, or of one around it."""
-        for outer in self._stepping:
+        for outer in self.stepping:
             if outer is tracked or (outer.imposed is tracked.imposed is not None):
                 return True
             if outer.imposed is not None or tracked.imposed is None:
@@ -168,26 +171,15 @@ class TrackedOptimizers:
                     return True
         return False
 
-    @property
-    def are_stepping(self) -> bool:
-        """Whether a step is under way."""
-        return bool(self._stepping)
-
-    def step(self, tracked: TrackedOptimizer, step: Callable[[], Any]) -> Any:
-        """Call a step, with those within it known as its parts."""
-        self._stepping.append(tracked)
-        try:
-            return step()
-        finally:
-            self._stepping.pop()
-
     # Result
 
     def judged(self) -> Judged:
         """Return what the check found at all steps, or why it found nothing."""
-        good, later, empty = (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True)) if (
-            self._checks
-        ) else (0, 0, 0)
+        good, later, empty = (
+            (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True))
+            if (self._checks)
+            else (0, 0, 0)
+        )
         faults = Counter[str]()
         for each in self._checks:
             faults.update(each.faults)

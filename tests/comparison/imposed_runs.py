@@ -9,13 +9,16 @@ import tempfile
 import textwrap
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from gradlab import modes
-from gradlab.comparison.imposing import Imposing, Limits
-from gradlab.rows import Row
+from gradlab.comparison.imposing import Imposing
+
+if TYPE_CHECKING:
+    from gradlab.comparison.imposing import Limits
+    from gradlab.rows import Row
 
 
 class ImposedRun(NamedTuple):
@@ -60,7 +63,7 @@ class ImposedRun(NamedTuple):
         return self.imposing.refused or max(self.faults, key=self.faults.__getitem__, default="")
 
 
-def run_script(file: Path, mode: str | None, *, only: int | None = None, limits: Limits = Limits()) -> ImposedRun:
+def run_script(file: Path, mode: str | None, *, only: int | None = None, limits: Limits | None = None) -> ImposedRun:
     """Run a script in this process, in an empty folder, as it is written if `mode` is None."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
