@@ -73,6 +73,7 @@ def compare(
         StoppedError: a stop was requested; finished runs are kept.
         CompareError: no mode can be imposed on the script, or its folder cannot be copied.
         NothingComparedError: the script exited with 0, and no optimizer took a step.
+        StoreError: another process compares the same script with the same arguments.
     """
     source = Source(request.script.folder, out)
     if not request.in_place:
@@ -81,7 +82,8 @@ def compare(
     folder = store.experiment_folder(out, request.script.stem)
     comparing = _Comparing(request, folder, Runner(request, source, progress or Progress(), stop or Stop()))
     try:
-        runs = comparing.run()
+        with folder.locked(request.identity):
+            runs = comparing.run()
     finally:
         folder.drop_if_empty()
     notes = [*comparing.notes, *_changes(before, source.fingerprint() if request.in_place else {})]

@@ -81,6 +81,11 @@ class CompareRequest(NamedTuple):
         return ScriptPlan(mode, seed, folder.run(name, seed, identity(settings)), settings)
 
     @property
+    def identity(self) -> str:
+        """The identity of the unmodified script's first run."""
+        return identity(self.settings(None, self.seeds[0]))
+
+    @property
     def title(self) -> str:
         """The script with its arguments, as the user gave them."""
         return shortened(shlex.join([self.script.name, *self.args]), 200)

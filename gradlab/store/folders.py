@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +14,14 @@ from typing import TYPE_CHECKING
 from gradlab.errors import StoreError
 from gradlab.store.checkpoints import write_checkpoint
 from gradlab.store.files import make_folder, modified_at, replace_json
-from gradlab.store.locks import is_locked
+from gradlab.store.locks import is_locked, open_locked
 from gradlab.store.record_files import RecordedFolder, now, parsed_record
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
 from gradlab.store.run_record import LastRequest, RunRecord
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 RUNS = Path("runs")
 _REQUEST = "experiment.json"
@@ -176,6 +177,24 @@ class ExperimentFolder:
         """Remove the folder if it is empty."""
         with suppress(OSError):
             self.path.rmdir()
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other processes from the work of this name in the folder.
+
+        Raises:
+            StoreError: another process does it.
+        """
+        file = self.path / f".{name}.lock"
+        try:
+            handle = open_locked(file)
+        except BlockingIOError:
+            raise StoreError(f"{self.path}: another gradlab is doing the same. Wait for it, or end it.") from None
+        try:
+            yield
+        finally:
+            _remove(file)
+            os.close(handle)
 
     def save_request(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
         """Record that a command asked for finished runs, so that their group is shown though no run started.

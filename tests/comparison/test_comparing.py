@@ -15,7 +15,7 @@ from gradlab.comparison.comparing import compare as compare_request
 from gradlab.comparison.request import CompareRequest, find_script
 from gradlab.errors import CompareError, NothingComparedError, StoreError
 from gradlab.runs import Stop, StoppedError
-from gradlab.store import RowLog, RunFolder
+from gradlab.store import ExperimentFolder, RowLog, RunFolder
 from tests.comparison import fake_child
 from tests.making import RecordingProgress
 
@@ -236,6 +236,20 @@ def test_runs_that_another_process_writes_are_refused() -> None:
         RunFolder(folder).write(record.__class__(**{**vars(record), "status": "running"}))
         with pytest.raises(StoreError, match="is being written by another gradlab"):
             compare()
+
+
+def test_the_same_comparison_at_the_same_time_is_refused(starts: Starts) -> None:
+    compare()
+    starts.take()
+    request = CompareRequest(find_script("train.py", is_module=False), (), (), (1,))
+    with (
+        ExperimentFolder(Path("runs/train")).locked(request.identity),
+        pytest.raises(StoreError, match="another gradlab is doing the same"),
+    ):
+        compare(words=("halve_grad",))
+    assert starts.take() == []
+    assert compare(words=("halve_grad",)).ok
+    assert not list(Path("runs/train").glob(".*"))
 
 
 # Ends
