@@ -31,7 +31,7 @@ LAYERS = [
     {"engines", "store"},
     {"analysis"},
     {"audit", "plotting", "runs", "verify"},
-    {"sweeps"},
+    {"comparison", "sweeps"},
     {"terminal"},
     {"cli"},
     {"__main__"},

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gradlab.rows import Row
 
 
-class _Run:
+class ScriptRun:
     """The run of a job in this process."""
 
     def __init__(self, job: ScriptJob, stack: ExitStack) -> None:
@@ -94,7 +94,7 @@ class _Run:
             imposing.end()
 
     def _quit(self) -> None:
-        """End the process, because the script went on after SystemExit."""
+        """End the process, because the script continued after SystemExit."""
         status = 2 if self.imposing is not None and self.imposing.refused else 0
         self.outcome(status).write(Path(self.job.outcome_file))
         for stream in (sys.stdout, sys.stderr):
@@ -167,7 +167,7 @@ def main(job_file: str) -> int:
     job = ScriptJob.read(Path(job_file))
     owner = os.getpid()
     with ExitStack() as stack:
-        run = _Run(job, stack)
+        run = ScriptRun(job, stack)
         run.start()
         status = 1
         try:
