@@ -13,9 +13,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from gradlab.comparison.gradients import added, are_empty, are_equal, are_shrunk, copied, misfit, scaled
+from gradlab.comparison.gradients import added, are_empty, are_equal, are_shrunk, copied, misfit, scaled, zeros_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,8 +82,7 @@ class Check:
         else:
             grads = [last.get(id(p)) for p in parameters]
             if self._keep == 0:
-                fill = self._mode.fill
-                self._base = [torch.zeros_like(g) if fill and g is not None else None for g in grads]
+                self._base = zeros_like(grads) if self._mode.fill else [None] * len(grads)
             else:
                 self._base = scaled(grads, (self._keep, scale) if scale != 1 else (self._keep,))
         self._expected = list(self._base)
@@ -253,6 +250,8 @@ class Check:
     # Fresh gradients
 
     def _watch(self, parameters: list[Tensor]) -> None:
+        import torch
+
         key: list[object] = [(id(p), p.dtype, p.device, p.requires_grad and p.is_leaf) for p in parameters]
         if key == self._watched_key:
             return

@@ -90,7 +90,7 @@ class ScriptRun:
         self.weights = digest.hexdigest()
 
     def _quit(self) -> None:
-        """End the process, because the script continues after SystemExit."""
+        """End the process, because the script continued after SystemExit."""
         status = 2 if self.imposing is not None and self.imposing.refused else 0
         self.outcome(status).write(Path(self.job.outcome_file))
         for stream in (sys.stdout, sys.stderr):
@@ -157,10 +157,11 @@ def _hints(threads: int) -> list[str]:
     torch: Any = sys.modules.get("torch")
     if torch is None:
         return []
-    found = ["kernels of the GPU add in any order"] if torch.cuda.is_initialized() else []
-    return found + (
-        [f"it sets torch to {torch.get_num_threads()} threads"] if torch.get_num_threads() > threads else []
-    )
+    found = {
+        "kernels of the GPU add in any order": torch.cuda.is_initialized(),
+        f"it sets torch to {torch.get_num_threads()} threads": torch.get_num_threads() > threads,
+    }
+    return [hint for hint, holds in found.items() if holds]
 
 
 def _end_script(_number: int, _frame: object) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
     Grads = list[Tensor | None]
 
-ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 1e-1}  # of sums in another order; 1e-5 in other types
+ROUNDING = {"torch.float16": 1e-2, "torch.bfloat16": 1e-1}  # of sums in another order; 1e-5 in other types
 
 
 def copied(grad: Tensor | None) -> Tensor | None:
@@ -36,6 +34,13 @@ def scaled(grads: Grads, factors: tuple[float, ...]) -> Grads:
     return found
 
 
+def zeros_like(grads: Grads) -> Grads:
+    """Return zeros, and None for None."""
+    import torch
+
+    return [None if each is None else torch.zeros_like(each) for each in grads]
+
+
 def is_empty(grad: Tensor | None) -> bool:
     """Say whether a gradient is None or all zeros."""
     return grad is None or not _dense(grad).any()
@@ -53,11 +58,11 @@ def are_equal(one: Tensor | None, other: Tensor | None) -> bool:
     if one.shape != other.shape:
         return False
     one, other = _dense(one), _dense(other)
-    if torch.equal(one, other):
+    if one.equal(other):
         return True
     largest = float(other.abs().nan_to_num(0, 0, 0).max()) if other.numel() else 0.0
-    rounding = ROUNDING.get(one.dtype, 1e-5)
-    return bool(torch.isclose(one, other, rtol=rounding, atol=rounding * largest, equal_nan=True).all())
+    rounding = ROUNDING.get(str(one.dtype), 1e-5)
+    return bool(one.isclose(other, rtol=rounding, atol=rounding * largest, equal_nan=True).all())
 
 
 def misfit(grads: Grads, others: Grads) -> float:
@@ -98,9 +103,11 @@ def _plain(grad: Tensor) -> Tensor:
 
 
 def _dense(grad: Tensor) -> Tensor:
-    return _plain(grad) if grad.layout == torch.strided else grad.detach().to_dense()
+    return _plain(grad) if not grad.is_sparse else grad.detach().to_dense()
 
 
 def _double(grad: Tensor) -> Tensor:
+    import torch
+
     dense = _dense(grad)
     return (torch.view_as_real(dense) if dense.is_complex() else dense).double()

@@ -1,8 +1,8 @@
 """An optimizer of a script under an imposed mode.
 
-After a step, keep × gradient is remembered. At the next backward pass it is put into `.grad`, whatever the script did
-there in between. So the script's own clearing, at any line, has no effect on what is kept. If the script clears again
-before the step, what is kept is put back at the next backward pass.
+After a step, keep × gradient is remembered. The next backward pass starts with this kept gradient in `.grad`, with or
+without clearing by the script in between. So the script's own clearing, at any line, has no effect on it. If the
+script clears again before the step, the kept gradient is put back at the next backward pass.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gradlab.comparison.checking import Check
-from gradlab.comparison.gradients import copied, is_empty, scaled
+from gradlab.comparison.gradients import copied, is_empty, scaled, zeros_like
 from gradlab.comparison.owners import Owners
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ImposedOptimizer:
-    """An optimizer of the script, or several with the same parameters, and what is kept of their gradients.
+    """An optimizer of the script, or several with the same parameters, and their kept gradients.
 
     Attributes:
         updates: the number of its steps that were taken.
@@ -54,7 +52,7 @@ class ImposedOptimizer:
         self._stepped_versions: list[int] = []
         self._factor: float | None = None  # kept / these gradients; None if it cannot be computed again
         self._placed: Grads = []  # what was put into .grad at the start of this window
-        self._is_due = True  # what is kept must be put into .grad at the next backward pass
+        self._is_due = True  # the kept gradient must be put into .grad at the next backward pass
         self._left: Grads = []  # .grad after the last backward pass
         self._versions: list[int] = []  # of these tensors
         self._scaler: Any = None  # the GradScaler that unscaled the gradient of the last step
@@ -65,7 +63,7 @@ class ImposedOptimizer:
     # Backward passes
 
     def put(self) -> bool:
-        """Put what is kept into `.grad` if this is the first backward pass since the step; return whether it is."""
+        """Put the kept gradient into `.grad` at the first backward pass after a step; return whether it is that."""
         if not self._is_due:
             return False
         self._parameters = parameters = self.owners.parameters()
@@ -131,7 +129,7 @@ class ImposedOptimizer:
             check.cleared_within()
 
     def _once_more(self) -> Grads:
-        """Return what is kept, to be put into `.grad`, so that it can be put there again."""
+        """Return the kept gradient, to be put into `.grad`, so that it can be put there again."""
         self._compute_kept()
         versions = self._stepped_versions
         if self._scale == 1 and self._factor is not None and versions == _versions(self._stepped):
@@ -140,13 +138,13 @@ class ImposedOptimizer:
         return self._copies()
 
     def _copies(self) -> Grads:
-        """Return copies of what is kept, multiplied by the scale of the GradScaler."""
+        """Return copies of the kept gradient, multiplied by the scale of the GradScaler."""
         self._compute_kept()
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
         return scaled(self._kept, (scale,))
 
     def _compute_kept(self) -> None:
-        """Compute what is kept, if it was put into `.grad` without a copy."""
+        """Compute the kept gradient, if it was put into `.grad` without a copy."""
         if self._kept or self._factor is None:
             return
         if _versions(self._stepped) != self._stepped_versions:  # who would change old gradients now?
@@ -193,7 +191,7 @@ class ImposedOptimizer:
         return not self.passes and all(each.grad is None for each in self.owners.parameters())
 
     def stepped(self, verdict: str | None, *, taken: bool) -> None:
-        """Remember what is kept after a step, or all of the gradient after one that was left out."""
+        """Remember the kept gradient after a step, or all of the gradient after one that was left out."""
         self.check.count(verdict)
         self.calls += 1
         self.updates += taken
@@ -204,11 +202,7 @@ class ImposedOptimizer:
         if taken and mode.rewrite_grad is not None:
             self._kept, keep = self._rewritten(mode.rewrite_grad, grads), None
         elif keep == 0:
-            self._kept = (
-                [None if each is None else torch.zeros_like(each) for each in grads]
-                if mode.fill
-                else [None] * len(grads)
-            )
+            self._kept = zeros_like(grads) if mode.fill else [None] * len(grads)
         else:
             assert keep is not None
             self._kept = scaled(grads, (keep,))
@@ -221,7 +215,7 @@ class ImposedOptimizer:
         self._end_window()
 
     def skipped(self) -> None:
-        """Leave what is kept unchanged: a GradScaler skipped this step."""
+        """Leave the kept gradient unchanged: a GradScaler skipped this step."""
         self._scaling = None
         self.check.close([], self.calls + 1, None, stepped=False)
         self._end_window()

@@ -10,12 +10,6 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self
 
-import torch
-from torch import autograd
-from torch.amp.grad_scaler import GradScaler
-from torch.optim import Optimizer
-from torch.utils.data import dataloader
-
 from gradlab.audit.hooks.patching import Patches
 from gradlab.audit.hooks.untraced import untraced
 from gradlab.comparison import refusals
@@ -27,6 +21,9 @@ from gradlab.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
+    from torch.optim import Optimizer
 
     from gradlab.comparison.imposed import ImposedOptimizer
     from gradlab.modes import Mode
@@ -75,7 +72,7 @@ class Imposing:
             only: the number of the optimizer that the mode is imposed on; None for all.
             limits: where the script ends.
             on_start: called once, before the first backward pass or step for which there are parameters.
-            on_swallowed: ends the process, because the script went on after SystemExit.
+            on_swallowed: ends the process, because the script continued after SystemExit.
         """
         self.mode, self.only, self.limits = mode, only, limits
         self.passes = self.updates = 0
@@ -94,6 +91,11 @@ class Imposing:
         self._classes: set[type] = set()
 
     def __enter__(self) -> Self:
+        from torch import autograd
+        from torch.amp.grad_scaler import GradScaler
+        from torch.optim import Optimizer
+        from torch.utils.data import dataloader
+
         patches = self._patches
         patches.replace(autograd, "backward", self._backward)
         patches.around(Optimizer, "__init__", after=self._created)
@@ -112,7 +114,7 @@ class Imposing:
         for each in self.optimizers.imposed:
             each.check.unwatch()
 
-    def weights(self) -> list[torch.Tensor]:
+    def weights(self) -> list[Tensor]:
         """Return the parameters of all optimizers, in the order of construction."""
         return self.optimizers.parameters()
 
@@ -177,6 +179,8 @@ class Imposing:
             self._refuse(refusals.why_not(optimizer))
 
     def _patch_step(self, optimizer: Optimizer) -> None:
+        from torch.optim import Optimizer
+
         for kind in type(optimizer).__mro__:
             if "step" in vars(kind) and kind is not Optimizer:
                 if kind not in self._classes:
@@ -246,6 +250,8 @@ class Imposing:
         if self._is_compared(tracked):
             self._refuse(refusals.why_not(optimizer))
         self.doubts.at_first_step()
+        if self._on_start is not None:
+            self._start()
 
     def _is_compared(self, tracked: TrackedOptimizer) -> bool:
         return self.only in (None, tracked.number)
@@ -263,7 +269,9 @@ class Imposing:
             return args, kwargs, None
         if self.passes > tracked.passes and not _step_of(optimizer).__module__.startswith("torch.optim"):
             self.refuse(refusals.WITHIN_STEP)
-        with torch.enable_grad():
+        from torch import enable_grad
+
+        with enable_grad():
             loss = closure()
         evaluated = _Evaluated(self, loss)
         if "closure" in kwargs:
@@ -403,8 +411,8 @@ def _divided(args: tuple[Any, ...], kwargs: dict[str, Any], by: int) -> tuple[tu
     """Return the arguments of a backward pass with its gradient divided."""
     given: Any = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
     root: Any = args[0] if args else kwargs.get("tensors")
-    roots = [root] if isinstance(root, torch.Tensor) else list(root)
-    if given is None or isinstance(given, torch.Tensor):
+    roots = [root] if hasattr(root, "grad_fn") else list(root)
+    if given is None or hasattr(given, "grad_fn"):
         given = [given] * len(roots)
     divided = [_over(by, root, gradient) for root, gradient in zip(roots, given, strict=False)]
     if len(args) > 1:
@@ -412,7 +420,9 @@ def _divided(args: tuple[Any, ...], kwargs: dict[str, Any], by: int) -> tuple[tu
     return args, {**kwargs, "grad_tensors": divided}
 
 
-def _over(by: int, root: torch.Tensor, gradient: torch.Tensor | None) -> torch.Tensor | None:
+def _over(by: int, root: Tensor, gradient: Tensor | None) -> Tensor | None:
+    from torch import ones_like
+
     if gradient is not None:
         return gradient / by
-    return torch.ones_like(root) / by if root.numel() == 1 else None  # torch refuses the latter
+    return ones_like(root) / by if root.numel() == 1 else None  # torch refuses the latter

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.recording.loss import read
+
+if TYPE_CHECKING:
+    import torch
 
 SCALE = "gradlab.scale"  # in the metadata of nodes that GradScaler.scale() has made
 PRODUCTS = ("DivBackward0", "MulBackward0")
@@ -28,13 +29,13 @@ def mark_scale(scaler: Any, result: Any) -> None:
 
 def value_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
     """Return the loss of a backward pass with these arguments of torch.autograd.backward; nan if it is not real."""
-    root = args[0] if args else kwargs.get("tensors")
-    if isinstance(root, torch.Tensor) and root.numel() == 1:
+    root: Any = args[0] if args else kwargs.get("tensors")
+    if hasattr(root, "grad_fn") and root.numel() == 1:
         return _value(root, None)
-    given = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
-    roots = [root] if isinstance(root, torch.Tensor) else list(root or ())
-    gradients = [given] * len(roots) if given is None or isinstance(given, torch.Tensor) else list(given)
-    return sum(_value(each, gradient) for each, gradient in zip(roots, gradients, strict=False))
+    given: Any = args[1] if len(args) > 1 else kwargs.get("grad_tensors")
+    roots = [root] if hasattr(root, "grad_fn") else list(root or ())
+    gradients = [given] * len(roots) if given is None or hasattr(given, "grad_fn") else list(given)
+    return math.fsum(_value(each, gradient) for each, gradient in zip(roots, gradients, strict=False))
 
 
 def _value(root: torch.Tensor, gradient: torch.Tensor | None) -> float:
@@ -56,7 +57,7 @@ def _value(root: torch.Tensor, gradient: torch.Tensor | None) -> float:
 
 
 def _scale_in(root: Any) -> float:
-    """Return the factor of a GradScaler in sums and products of scaled losses; 1 if there is none."""
+    """Return the factor of a GradScaler in sums and products of scaled losses; or 1."""
     waiting, left = [root], MOST_NODES
     while waiting and left:
         node, left = waiting.pop(0), left - 1

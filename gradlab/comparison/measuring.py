@@ -19,8 +19,8 @@ BY_KEEP = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}
 def measured(history: History, optimizers: TrackedOptimizers) -> list[dict[str, Any]]:
     """Return what was measured of each optimizer that took a step.
 
-    Keys: `class`; `mode`, None if none fits; `keep`, None if it was never measured; `passes`, the number of
-    micro-batches per step; `imposes`, the mode that changes nothing when it is imposed, None if none is known.
+    Each has the keys `class`, `mode`, `keep`, `passes` and `imposes`. `passes` is the number of micro-batches per
+    step. `imposes` is the mode that changes nothing when it is imposed. A value is None if it is unknown or none fits.
     """
     zeros: defaultdict[str, list[bool | None]] = defaultdict(list)
     for tracked in optimizers:

@@ -6,11 +6,10 @@ import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from gradlab.comparison.owners import parameters_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.optim import Optimizer
 
 WITHIN_BACKWARD = "its optimizer steps within the backward pass"
@@ -23,7 +22,9 @@ SEVERAL_PROCESSES = "it trains in several processes"
 
 def why_not(optimizer: Optimizer | None = None) -> str:
     """Return why no mode can be imposed on this process, or on this optimizer; "" if nothing is against it."""
-    if isinstance(optimizer, torch.optim.LBFGS):
+    from torch.optim import LBFGS
+
+    if isinstance(optimizer, LBFGS):
         return "LBFGS evaluates its closure several times per step"
     if optimizer is not None and any(_is_sharded(each) for each in parameters_of(optimizer)):
         return "it uses FSDP"
@@ -54,7 +55,7 @@ def trainer() -> str:
     return ""
 
 
-def _is_sharded(parameter: torch.Tensor) -> bool:
+def _is_sharded(parameter: Tensor) -> bool:
     return type(parameter).__name__ in ("DTensor", "FlatParameter")
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.comparison.checking import NO_GRADIENT, NO_SECOND, Check
-from gradlab.comparison.gradients import are_empty
+from gradlab.comparison.gradients import is_empty
 from gradlab.comparison.imposed import ImposedOptimizer
 from gradlab.comparison.owners import Owners, parameters_of
 
@@ -34,7 +34,7 @@ class TrackedOptimizer:
         calls: the number of calls of step().
         updates: the number of steps that were taken.
         looks_left: the number of backward passes at which the script's clearing is still looked at.
-        zeros: whether the script clears by writing zeros; None if it does so at times, or was never seen to clear.
+        zeros: whether the script clears by writing zeros; None if it does so at times or in part, or never clears.
     """
 
     def __init__(self, optimizer: Optimizer, number: int) -> None:
@@ -45,17 +45,25 @@ class TrackedOptimizer:
         self.looks_left = LOOKS
         self.passes = 0  # backward passes at the last step
         self._cleared = Counter[bool]()  # by whether zeros were left
+        self._had: set[int] = set()  # ids of parameters that were left with zeros
+        self._is_uneven = False  # not all parameters are cleared, or not all in the same way
 
     @property
     def zeros(self) -> bool | None:  # noqa: D102 - the class documents it
-        return next(iter(self._cleared)) if len(self._cleared) == 1 else None
+        return None if self._is_uneven or len(self._cleared) != 1 else next(iter(self._cleared))
 
     def before_pass(self) -> None:
         """Look at how the script has cleared, at the first backward passes after its first step."""
         self.looks_left -= 1
-        grads = [each.grad for each in self.owners.parameters()]
-        if are_empty(grads):
+        parameters = self.owners.parameters()
+        grads = [each.grad for each in parameters]
+        empty = [is_empty(each) for each in grads]
+        if any(empty):
             self._cleared[any(each is not None for each in grads)] += 1
+            left = {id(each) for each, grad in zip(parameters, grads, strict=True) if grad is not None}
+            if not all(empty) or (left and not self._had <= left):
+                self._is_uneven = True
+            self._had |= left
 
 
 class Judged(NamedTuple):
@@ -138,7 +146,7 @@ class TrackedOptimizers:
     # Passes and steps
 
     def before_pass(self) -> None:
-        """Put what is kept into `.grad`; without a mode, look at how the script has cleared."""
+        """Put kept gradients into `.grad`; without a mode, look at how the script has cleared."""
         imposed = self.imposed
         if len(imposed) == 1:
             imposed[0].put()

@@ -78,9 +78,13 @@ def test_most_scripts_must_take_every_mode() -> None:
 
 @pytest.mark.parametrize("name", sorted({*OF_RULES, *OTHERS}))
 def test_a_script_is_judged_as_it_reads(name: str) -> None:
-    for mode in MODES:
-        found = run(name, mode)
-        assert EXPECTED[name][mode].is_met_by(found), (mode, found.imposed, found.reason)
+    runs = {mode: run(name, mode) for mode in MODES}
+    unlike = {
+        mode: (found.imposed, found.reason)
+        for mode, found in runs.items()
+        if not EXPECTED[name][mode].is_met_by(found)
+    }
+    assert unlike == {}
 
 
 @pytest.mark.slow
@@ -96,7 +100,7 @@ def test_a_framework_is_judged_as_it_reads(name: str) -> None:
 HARMLESS = [
     "right_by_zeros", "right_by_none_after", "right_by_zero_in_place", "faulty_never-cleared", "noted_partly-kept",
     "noted_partly-kept.decay", "right_foreach", "right_amp", "right_amp_accumulation", "right_amp_fused", "right_gan",
-    "right_gan.wasserstein", "right_accumulation-without-effect", "right_closure", "right_sparse", "right_complex",
+    "right_accumulation-without-effect", "right_closure", "right_sparse", "right_complex",
     "right_retried", "right_resumed", "faulty_frozen-parameter-moves", "faulty_frozen-parameter-moves.adamw",
     "right_sam", "right_gradient-not-finite", "faulty_never-cleared.two_losses", "right_unused", "right_truncated",
     "faulty_never-cleared.combined", "right_never-cleared.lookahead", "right_parameter-without-optimizer",
@@ -129,12 +133,13 @@ def main() -> int:
             agreed += EXPECTED[name][mode].is_met_by(found)
             if not EXPECTED[name][mode].is_met_by(found):
                 print(f"{name} under {mode}: {found.imposed}, not {EXPECTED[name][mode].imposed}: {found.reason}")  # noqa: T201
-        losses, modes = imposes(name)
-        if len(modes) == 1 and (mode := next(iter(modes))) is not None and "refused" not in EXPECTED[name][MODES[0]]:
+        losses, same = imposes(name)
+        its_own = next(iter(same)) if len(same) == 1 else None
+        if its_own is not None:
             harmless += 1
-            if list(map(repr, run(name, mode).losses)) != list(map(repr, losses)):
+            if list(map(repr, run(name, its_own).losses)) != list(map(repr, losses)):
                 harmful.append(name)
-                print(f"{name}: {mode}, which it has, changes its losses")  # noqa: T201
+                print(f"{name}: {its_own}, which it has, changes its losses")  # noqa: T201
     total = len(names) * len(MODES)
     print(f"{agreed} of {total} runs are judged as written down; {harmless - len(harmful)} of {harmless} harmless")  # noqa: T201
     return int(agreed < total or bool(harmful))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import sys
 import textwrap
 import weakref
 from types import SimpleNamespace
@@ -39,7 +40,8 @@ def by_hand(loop: str) -> list[float]:
 
 def test_a_user_mode_is_called_on_what_is_kept_only(tmp_path: Any) -> None:
     (tmp_path / "mine.py").write_text(
-        "def thirds(parameters, update):\n    for p in parameters:\n        p.grad = p.grad / (3 if update % 2 else 4)\n"
+        "def thirds(parameters, update):\n    for p in parameters:\n        p.grad /= 3 if update % 2 else 4\n",
+        encoding="utf-8",
     )
     source = LOOP + "    norms = [p.grad.norm().item() for p in model.parameters()]\n"
     run = run_source(source, f"{tmp_path / 'mine.py'}:thirds")
@@ -240,9 +242,10 @@ def test_special_backward_passes(backward: str) -> None:
     assert run.imposed == "yes"
 
 
-def test_gradients_changed_by_a_hook_after_accumulation_are_the_scripts_own() -> None:
+def test_changes_by_a_hook_after_accumulation_are_no_faults() -> None:
     source = (
-        "[p.register_post_accumulate_grad_hook(lambda p: p.grad.clamp_(-0.1, 0.1)) for p in model.parameters()]" + LOOP
+        "def clamp(p): p.grad.clamp_(-0.1, 0.1)\n"
+        "[p.register_post_accumulate_grad_hook(clamp) for p in model.parameters()]" + LOOP
     )
     run = run_source(source, "halve_grad")
     assert (run.imposed, run.good) == ("yes", 12)
@@ -282,9 +285,9 @@ def test_a_failed_backward_pass_can_be_repeated() -> None:
 
 
 def test_the_check_sees_a_share_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gradlab.comparison import imposed
+    from gradlab.comparison import gradients, imposed
 
-    real = imposed.scaled
+    real = gradients.scaled
     monkeypatch.setattr(imposed, "scaled", lambda grads, factors: real(grads, tuple(0.9 * each for each in factors)))
     run = run_source(LOOP, "halve_grad")
     assert run.imposed == "no"
@@ -446,8 +449,8 @@ def test_backward_passes_in_several_threads_are_refused() -> None:
     ],
 )
 def test_distributed_trainings_are_refused(distributed: Any, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(refusals.sys.modules, "torch.distributed", distributed)
-    monkeypatch.setitem(refusals.sys.modules, "torch.distributed.fsdp", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torch.distributed", distributed)
+    monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", SimpleNamespace())
     kind = type("FullyShardedDataParallel", (), {})
     wrapped = kind()
     assert refusals.why_not() == why
@@ -457,10 +460,10 @@ def test_distributed_trainings_are_refused(distributed: Any, why: str, monkeypat
 def test_sharded_parameters_and_deepspeed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = type("DTensor", (nn.Parameter,), {})
     parameter = torch.ones(2, requires_grad=True)
-    sharded = parameter.detach().as_subclass(kind).requires_grad_()
+    sharded: Any = parameter.detach().as_subclass(kind).requires_grad_()
     assert refusals.why_not(torch.optim.SGD([parameter])) == ""
     assert refusals.why_not(torch.optim.SGD([sharded])) == "it uses FSDP"
-    monkeypatch.setitem(refusals.sys.modules, "deepspeed", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace())
     engine = type("DeepSpeedEngine", (), {})()
     assert refusals.why_not() == "it uses DeepSpeed"
     del engine
@@ -488,9 +491,9 @@ def test_a_script_that_swallows_its_end_is_ended() -> None:
                 pass
 
     limits = Limits(passes=5)
-    with Imposing(modes.halve_grad(), rows.append, limits=limits, on_swallowed=quit_process) as imposing:
-        with pytest.raises(KeyboardInterrupt):
-            swallow()
+    imposing = Imposing(modes.halve_grad(), rows.append, limits=limits, on_swallowed=quit_process)
+    with imposing, pytest.raises(KeyboardInterrupt):
+        swallow()
     assert (len(ended), imposing.ended, len(rows)) == (1, True, 5)
 
 
@@ -528,7 +531,8 @@ VALUES = {
 
 @pytest.mark.parametrize("backward", VALUES)
 def test_the_logged_loss_is_that_of_the_script(backward: str) -> None:
-    source = f"w = torch.ones(3, requires_grad=True)\nx = torch.tensor([0.5, 0.25, 0.25])\nloss = (3 * x * w).mean()\n{backward}"
+    head = "w = torch.ones(3, requires_grad=True)\nx = torch.tensor([0.5, 0.25, 0.25])\nloss = (3 * x * w).mean()\n"
+    source = head + backward
     (row,) = run_source(source, None).rows
     assert repr(row.loss) == repr(VALUES[backward])
 

@@ -21,16 +21,15 @@ def as_param(variant: str) -> object:
     return pytest.param(variant, marks=() if variant in QUICK else pytest.mark.slow)
 
 
-@pytest.mark.parametrize("variant", map(as_param, training.VARIANTS))
+@pytest.mark.parametrize("variant", [as_param(each) for each in training.VARIANTS])
 @pytest.mark.parametrize("way", training.WAYS)
 def test_imposed_losses_are_those_by_hand(way: str, variant: str, tmp_path: Path) -> None:
     file = tmp_path / "train.py"
     file.write_text(training.script(way, variant), encoding="utf-8")
-    for mode, word in WORDS.items():
-        run = run_script(file, word)
-        assert run.left["losses"] == training.by_hand(way, variant, mode), mode
-        assert run.losses == run.left["losses"]  # without the scale of a GradScaler
-        assert run.imposed == "yes"
+    runs = [run_script(file, word) for word in WORDS.values()]
+    assert [run.left["losses"] for run in runs] == [training.by_hand(way, variant, mode) for mode in WORDS]
+    assert [run.losses for run in runs] == [run.left["losses"] for run in runs]  # without the scale of a GradScaler
+    assert [run.imposed for run in runs] == ["yes"] * 3
 
 
 @pytest.mark.slow
@@ -44,9 +43,7 @@ def test_losses_under_a_trainer_are_those_by_hand(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "train.py"
     file.write_text(trainers.script(trainer), encoding="utf-8")
-    for mode, word in WORDS.items():
-        run = run_script(file, word)
-        assert run.left["losses"] == trainers.by_hand(trainer, mode), mode
-        assert run.losses == run.left["losses"]
-        assert run.imposed == "yes"
-        assert max(row.epoch for row in run.rows) == 4
+    runs = [run_script(file, word) for word in WORDS.values()]
+    assert [run.left["losses"] for run in runs] == [trainers.by_hand(trainer, mode) for mode in WORDS]
+    assert [run.losses for run in runs] == [run.left["losses"] for run in runs]
+    assert [(run.imposed, run.rows[-1].epoch) for run in runs] == [("yes", 4)] * 3
