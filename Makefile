@@ -38,6 +38,7 @@ bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit,
 soak: $(CHECKED)  ## kill runs at random for ten minutes: same rows? Then impose three modes on all audited scripts
 	$(BIN)/python -m tests.faults.soak
 	$(BIN)/python -m tests.comparison.test_imposed_scripts
+	$(BIN)/python -m tests.comparison.test_unseen
 
 figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/figures/
 	for name in diverging_loss straight_line digits own_mode adam_linear set_to_none unequal_batches truncated_bptt \

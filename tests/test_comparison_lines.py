@@ -109,6 +109,10 @@ def test_how_a_mode_was_imposed(compared: dict[str, Any], text: str | None) -> N
     assert list(found) == ([] if text is None else [text])
 
 
+def test_nothing_is_said_of_a_run_that_never_trained() -> None:
+    assert list(imposed_lines([run("zero_grad", [], imposed="no", imposed_share=0.0, imposed_reason="no step")])) == []
+
+
 def test_the_worst_seed_counts() -> None:
     runs = [
         run("zero_grad", [1.0], 1, imposed="approximate", imposed_share=0.95, imposed_reason="it clips"),
@@ -122,7 +126,7 @@ def test_the_worst_seed_counts() -> None:
 def test_last_lines_name_the_seed_only_if_there_are_several() -> None:
     table = last_lines([run("as_written", [1.0], last_line="acc 0.9"), run("zero_grad", [1.0], last_line="")])
     assert table is not None
-    assert shown(table) == ["last line printed", " as_written  acc 0.9", " zero_grad"]
+    assert shown(table) == ["last line printed", " as_written  acc 0.9"]
     table = last_lines([run("zero_grad", [1.0], seed, last_line=f"[bold]{seed}") for seed in (3, 4)])
     assert table is not None
     assert shown(table)[1:] == [" zero_grad 3  [bold]3", " zero_grad 4  [bold]4"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab import modes, store
+from gradlab import store
 from gradlab.comparison import judging, records
 from gradlab.comparison.copies import Source
 from gradlab.comparison.request import AS_WRITTEN, CompareRequest
@@ -172,12 +172,11 @@ class _Comparing:
     def _refuse_accumulation(self, optimizers: Iterable[dict[str, object]]) -> None:
         mode = next((mode.name for mode in self.request.modes if mode.every > 1), "")
         for each in optimizers if mode else ():
-            measured, passes = each.get("mode"), each.get("passes")
-            every = modes.parse(str(measured)).every if measured else passes
-            if isinstance(every, int) and every > 1:
+            passes = each.get("passes")
+            if isinstance(passes, int) and passes > 1:
                 raise CompareError(
                     f"mode '{mode}' needs a script that steps after every backward pass, but "
-                    f"{shortened(self.request.script.name)} accumulates {every} passes per step itself"
+                    f"{shortened(self.request.script.name)} accumulates {passes} passes per step itself"
                 )
 
     def _probe(self, plan: ScriptPlan, *, updates: int | None = None, passes: int | None = None) -> _Probe:

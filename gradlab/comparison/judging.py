@@ -87,15 +87,15 @@ def _fault(run: ComparedRun, written: ComparedRun) -> str:
     if (step := _harmed_from(run, written)) is None:
         return ""
     return (
-        f"{run.plan.title} differs from {AS_WRITTEN} from step {step} on, though the script was measured to have this "
-        "mode. This is a fault of gradlab: please report it."
+        f"{run.plan.title} differs from {AS_WRITTEN} from step {step} on, though this mode is what the script does "
+        "itself. This is a fault of gradlab: please report it."
     )
 
 
 def _harmed_from(run: ComparedRun, written: ComparedRun) -> int | None:
     """Return from which step on imposing the script's own mode changed its losses; None if it did not."""
-    measured = written.record.compared.get("measured") or {}
-    if measured.get("mode") != run.plan.name or run.plan.settings["only_optimizer"] is not None:
+    same = {each.get("imposes") for each in written.record.compared.get("optimizers", [])}
+    if same != {run.plan.name} or run.plan.settings["only_optimizer"] is not None:
         return None
     if run.record.compared.get("imposed") != "yes" or determinism_note(written):
         return None

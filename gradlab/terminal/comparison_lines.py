@@ -42,7 +42,7 @@ def as_written_line(results: Sequence[Result]) -> str:
 
 def imposed_lines(results: Sequence[Result]) -> Iterator[str]:
     """Yield for each mode that was not imposed on every update, on which share it was, and why; and remarks."""
-    for mode, group in groupby(results, key=lambda result: result.mode):
+    for mode, group in groupby((each for each in results if each.rows), key=lambda result: result.mode):
         runs = list(group)
         reasons = dict.fromkeys(str(reason) for run in runs if (reason := run.compared.get("imposed_reason")))
         if (how := imposed(runs)) == "yes" and not reasons:
@@ -63,8 +63,10 @@ def last_lines(results: Sequence[Result]) -> Table | None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for each in results:
+        if not each.compared.get("last_line"):
+            continue
         name = f"{each.mode} {each.seed}" if several else each.mode
-        table.add_row(literal_text(name), literal_text(str(each.compared.get("last_line", ""))))
+        table.add_row(literal_text(name), literal_text(str(each.compared["last_line"])))
     return table
 
 

@@ -24,7 +24,7 @@ from tests.comparison import fake_child
 del sys.path[0]
 sys.exit(fake_child.main(sys.argv[1]))
 """
-WRITTEN = [{"class": "SGD", "mode": "no_zero_grad", "keep": 1.0, "passes": 1}]
+WRITTEN = [{"class": "SGD", "mode": "no_zero_grad", "keep": 1.0, "passes": 1, "imposes": "no_zero_grad"}]
 
 
 def main(job_file: str) -> int:

@@ -1,143 +1,203 @@
-"""The process of one run: what the script sees, and what the run reports. Executed in this process."""
+"""The process of one run: what it reports, and what it logs."""
 
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from gradlab.comparison import child
+import gradlab
+from gradlab.comparison import child, processes
 from gradlab.comparison.job import ScriptJob, ScriptOutcome
-from gradlab.store import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TRAINS = """
-import torch
-model = torch.nn.Linear(2, 1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+OURS = str(Path(gradlab.__file__).parents[1])
+TRAIN = """
+import sys, torch
+import helper
+w = torch.randn(3, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
 for _ in range(6):
-    model(torch.ones(3, 2)).square().mean().backward()
+    optimizer.zero_grad(set_to_none=False)
+    w.square().sum().backward()
     optimizer.step()
+print("done", *sys.argv[1:])
 """
 
 
 @pytest.fixture(autouse=True)
-def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restore everything that a run takes over in this process."""
+def _main_restored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Restore what a script takes over as `__main__`."""
     monkeypatch.setattr(child, "end_with_parent", lambda: None)
-    for name in ("argv", "excepthook"):
-        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "helper.py").write_text("")
     yield
+    sys.modules.pop("helper", None)
     signal.signal(signal.SIGTERM, before)
 
 
-def run(source: str, mode: str | None = None, **settings: Any) -> tuple[ScriptOutcome, list[float]]:
-    """Run a script; return the report and the losses."""
+def job(source: str, mode: str | None = None, **options: Any) -> ScriptJob:
     Path("train.py").write_text(source)
-    folder = RunFolder(Path("run").absolute())
-    folder.make()
-    given: dict[str, Any] = {"seed": 1, "threads": 1} | settings
-    job = ScriptJob(
-        "train.py", ["--lr", "1"], False, mode, str(Path.cwd()), given.pop("seed"), given.pop("threads"),
-        str(folder.rows_file), str(Path("outcome.json").absolute()), **given,
-    )  # fmt: skip
-    job.write(Path("job.json"))
-    status = child.main("job.json")
-    outcome = ScriptOutcome.read(Path("outcome.json"))
-    assert outcome.status == status
-    return outcome, [row.loss for row in folder.rows().rows]
+    values: dict[str, Any] = {
+        "script": "train.py", "args": ["a"], "is_module": False, "mode": mode, "mode_folder": str(Path.cwd()),
+        "seed": 3, "threads": 1, "rows_file": str(Path("metrics.jsonl").absolute()),
+        "outcome_file": str(Path("outcome.json").absolute()),
+    }  # fmt: skip
+    made = ScriptJob(**(values | options))
+    made.write(Path("job.json"))
+    return made
 
 
-def test_the_unmodified_script_is_measured() -> None:
-    outcome, losses = run(TRAINS)
-    assert (outcome.status, outcome.passes, outcome.updates, outcome.rows, len(losses)) == (0, 6, 6, 6, 6)
-    assert [(each["class"], each["mode"], each["keep"], each["passes"]) for each in outcome.optimizers] == [
-        ("SGD", "no_zero_grad", 1.0, 1)
-    ]
-    assert outcome.hints == outcome.doubts == []
+def run(source: str, mode: str | None = None, **options: Any) -> ScriptOutcome:
+    """Run a script in this process, and return its report."""
+    job(source, mode, **options)
+    child.main("job.json")
+    return ScriptOutcome.read(Path("outcome.json"))
 
 
-def test_a_mode_is_imposed_from_the_same_start() -> None:
-    written, losses = run(TRAINS)
-    forgot, same = run(TRAINS, "no_zero_grad")
-    cleared, others = run(TRAINS, "zero_grad")
-    assert same == losses
-    assert others[:2] == losses[:2]
-    assert others[2:] != losses[2:]
-    assert written.weights == forgot.weights == cleared.weights != ""
-    assert (cleared.good, cleared.faults, cleared.optimizers) == (6, {}, [])
+def losses() -> list[float]:
+    return [json.loads(line)["loss"] for line in Path("metrics.jsonl").read_text().splitlines()]
+
+
+def test_as_written_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run(TRAIN)
+    assert (outcome.status, outcome.passes, outcome.updates, outcome.rows) == (0, 6, 6, 6)
+    (optimizer,) = outcome.optimizers
+    assert optimizer == {
+        "class": "SGD", "mode": "zero_grad:fill", "keep": 0.0, "passes": 1, "imposes": "zero_grad:fill"
+    }  # fmt: skip
+    assert {*outcome.sources} == {"helper.py", "train.py"}
+    assert len(losses()) == 6
+    assert capsys.readouterr().out == "done a\n"
+
+
+def test_an_accumulating_script_reports_its_passes() -> None:
+    outcome = run(TRAIN.replace("    optimizer.step()", "    (w.sum() / 2).backward(); optimizer.step()"))
+    assert outcome.optimizers[0]["passes"] in (1, 2)
+    source = """
+import torch
+w = torch.randn(3, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+for nth in range(1, 25):
+    (w.square().sum() / 4).backward()
+    if nth % 4 == 0:
+        optimizer.step()
+        optimizer.zero_grad()
+"""
+    (optimizer,) = run(source).optimizers
+    assert (optimizer["mode"], optimizer["passes"], optimizer["imposes"]) == ("accumulate:4", 4, "zero_grad")
+
+
+def test_modes_begin_alike_and_differ_later() -> None:
+    zero = run(TRAIN, "zero_grad")
+    first = losses()
+    never = run(TRAIN, "no_zero_grad")
+    assert zero.weights == never.weights != run(TRAIN, "zero_grad", seed=4).weights
+    assert run(TRAIN, "no_zero_grad").rows_sha256 == never.rows_sha256 != zero.rows_sha256
+    assert losses()[:2] == first[:2]
+    assert (never.good, never.faults, never.doubts) == (6, {}, [])
+
+
+def test_weights_of_a_late_optimizer_are_hashed() -> None:
+    source = """
+import torch
+w = torch.randn(3, requires_grad=True)
+for _ in range(6):
+    w.square().sum().backward()
+    torch.optim.SGD([w], lr=0.1).step()
+"""
+    outcome = run(source, "halve_grad")
+    assert outcome.weights
+    assert outcome.weights != run(source, "halve_grad", seed=4).weights
+
+
+def test_remarks_and_doubts_are_reported() -> None:
+    outcome = run(TRAIN, "accumulate:2")
+    assert (outcome.remarks, outcome.doubts, outcome.updates) == (["windows continue across epochs"], [], 3)
+
+
+def test_a_failing_script_reports_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run(TRAIN.replace("    optimizer.step()", "    optimizer.step(); assert _ < 3"), "halve_grad")
+    assert (outcome.status, outcome.passes, outcome.good) == (1, 4, 4)
+    error = capsys.readouterr().err
+    assert "AssertionError" in error
+    assert "gradlab" not in error
+
+
+def test_a_refused_script_ends_with_status_2() -> None:
+    outcome = run("import torch\ntorch.optim.LBFGS([torch.ones(2, requires_grad=True)])\n")
+    assert outcome.status == 2
+    assert outcome.refused.startswith("LBFGS")
+
+
+def test_limits_end_the_script() -> None:
+    outcome = run(TRAIN, most_passes=4)
+    assert (outcome.status, outcome.ended, outcome.passes) == (0, True, 4)
+    assert (run(TRAIN, most_updates=2, rows_file=None)).updates == 2
+
+
+def test_a_script_without_torch_reports_nothing() -> None:
+    outcome = run("print('only this')")
+    assert (outcome.status, outcome.passes, outcome.optimizers) == (0, 0, [])
 
 
 def test_own_modes_are_found_in_the_users_folder() -> None:
     Path("mine.py").write_text("def halves(parameters, update):\n    for p in parameters: p.grad = p.grad / 2")
-    assert run(TRAINS, "mine.py:halves")[1] == run(TRAINS, "halve_grad")[1]
+    assert run(TRAIN, "mine.py:halves").rows_sha256 == run(TRAIN, "halve_grad").rows_sha256
 
 
 def test_all_generators_are_seeded() -> None:
-    draws = "import random, numpy, torch\nprint(random.random(), numpy.random.rand(), torch.rand(1).item())\n"
-    source = draws.replace("print(", "import json; json.dump([").replace(
-        "item())", "item()], open('drawn.json', 'w'))"
-    )
+    source = """
+import json, pathlib, random, numpy, torch
+drawn = [random.random(), numpy.random.rand(), torch.rand(1).item()]
+pathlib.Path("drawn.json").write_text(json.dumps(drawn))
+"""
     drawn = []
     for seed in (1, 1, 2):
         run(source, seed=seed)
         drawn.append(json.loads(Path("drawn.json").read_text()))
     assert drawn[0] == drawn[1]
-    assert all(one != other for one, other in zip(drawn[0], drawn[2], strict=True))
-
-
-def test_other_seeds_have_other_weights() -> None:
-    assert run(TRAINS, seed=1)[0].weights != run(TRAINS, seed=2)[0].weights
-
-
-@pytest.mark.parametrize(("limit", "passes"), [({"most_passes": 4}, 4), ({"most_updates": 2}, 2)])
-def test_a_limit_ends_the_script(limit: dict[str, int], passes: int) -> None:
-    outcome, losses = run(TRAINS + "\nraise ValueError('not reached')", **limit)
-    assert (outcome.status, outcome.ended, len(losses)) == (0, True, passes)
-
-
-def test_a_script_that_fails_shows_its_own_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    outcome, losses = run(TRAINS + "\ndef helper():\n    raise ValueError('no folder')\n\nhelper()\n")
-    assert (outcome.status, outcome.rows, len(losses)) == (1, 6, 6)
-    lines = capsys.readouterr().err.splitlines()
-    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ValueError: no folder")
-    assert [line for line in lines if "gradlab" in line and "train.py" not in line] == []
-
-
-def test_a_refused_script_says_why() -> None:
-    outcome, _ = run(TRAINS.replace("optim.SGD", "optim.LBFGS").replace("step()", "step(lambda: torch.ones(()))"))
-    assert outcome.status == 2
-    assert "LBFGS" in outcome.refused
-
-
-def test_imported_files_of_the_folder_are_hashed() -> None:
-    Path("pack").mkdir()
-    Path("pack/parts.py").write_text("SIZE = 2")
-    outcome, _ = run("from pack.parts import SIZE")
-    assert sorted(outcome.sources) == ["pack/parts.py", "train.py"]
-    del sys.modules["pack.parts"], sys.modules["pack"]
-
-
-def test_ctrl_c_within_the_script_is_its_end() -> None:
-    assert run("raise KeyboardInterrupt")[0].status == 130
+    assert [one == other for one, other in zip(drawn[0], drawn[2], strict=True)] == [False] * 3
 
 
 def test_sigterm_ends_the_script_with_a_report() -> None:
-    outcome, losses = run(TRAINS + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nraise ValueError")
-    assert (outcome.status, outcome.updates, len(losses)) == (143, 6, 6)
+    outcome = run(TRAIN + "import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "halve_grad")
+    assert (outcome.status, outcome.updates, outcome.good) == (143, 6, 6)
 
 
 def test_several_threads_are_a_hint() -> None:
-    outcome, _ = run(TRAINS + "\ntorch.set_num_threads(2)")
+    assert run(TRAIN).hints == []
+    outcome = run(TRAIN + "torch.set_num_threads(2)")
     assert outcome.hints == ["it sets torch to 2 threads"]
-    torch.set_num_threads(1)
+
+
+def test_an_interrupted_script_is_reported() -> None:
+    assert run("raise KeyboardInterrupt").status == 130
+
+
+@pytest.mark.slow  # two processes
+def test_a_process_whose_script_swallows_its_end() -> None:
+    source = TRAIN.replace("for _ in range(6):", "while True:\n  try:").replace("\n    ", "\n      ") + "\n"
+    source = source.replace('print("done"', '  except SystemExit:\n      print("swallowed")\nprint("done"')
+    for options, status in (({"most_passes": 5}, 0), ({"mode": "halve_grad", "most_updates": 3}, 0)):
+        job(source, **options)
+        command = [sys.executable, "-c", processes._CHILD, OURS, "job.json"]
+        done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": OURS})
+        assert (done.returncode, done.stderr) == (status, b"")
+        assert done.stdout.count(b"swallowed") == 3
+        outcome = ScriptOutcome.read(Path("outcome.json"))
+        assert outcome.ended
+        assert outcome.rows == len(losses()) > 2
+        Path("outcome.json").unlink()

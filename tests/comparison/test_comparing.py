@@ -446,9 +446,7 @@ def test_imposing_the_own_mode_must_change_nothing() -> None:
     assert compare().faults == []
     harmed = TRAINS.replace('"no_zero_grad": 1.0', '"no_zero_grad": 0.99')
     (fault,) = compare(harmed).faults
-    assert fault.startswith(
-        "no_zero_grad seed 1 differs from as_written from step 1 on, though the script was measured"
-    )
+    assert fault.startswith("no_zero_grad seed 1 differs from as_written from step 1 on, though this mode is what the")
 
 
 def test_imposing_the_own_mode_must_not_change_the_length() -> None:
