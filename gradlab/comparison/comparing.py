@@ -408,9 +408,7 @@ class _Running(NamedTuple):
 
 def _compared(plan: _Plan, outcome: ScriptOutcome, running: _Running) -> dict[str, Any]:
     """Return what the record says of a run of a script."""
-    last = next(
-        (line for line in reversed(running.outputs[0].read_text("utf-8", "replace").splitlines()) if line.strip()), ""
-    )
+    last = next((line for line in reversed(running.outputs[0].read_text("utf-8", "replace").splitlines()) if line.strip()), "")
     found: dict[str, Any] = {"last_line": printable(last)[:500], "sources": outcome.sources}
     if outcome.refused:
         found["refused"] = outcome.refused

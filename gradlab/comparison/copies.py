@@ -20,17 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2 * 10**9  # bytes
 NAMED = 3  # files that are too large together are named, the largest ones
-LEFT_OUT = {
-    ".git",
-    ".hg",
-    ".svn",
-    "__pycache__",
-    "node_modules",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-    ".tox",
-}
+LEFT_OUT = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".tox"}
 _FICLONE = 0x40049409  # the ioctl of Linux that shares the blocks of two files
 
 

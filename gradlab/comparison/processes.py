@@ -28,9 +28,7 @@ OFFLINE = {  # switches of experiment trackers, whose uploads would repeat
 class ScriptProcess:
     """A running child. Its output goes to files; its stdin is empty."""
 
-    def __init__(
-        self, job_file: Path, folder: Path, stdout: Path, stderr: Path, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, job_file: Path, folder: Path, stdout: Path, stderr: Path, environment: Mapping[str, str]) -> None:
         with stdout.open("wb") as out, stderr.open("wb") as err:
             self._process = subprocess.Popen(  # noqa: S603 - it is our own module
                 [sys.executable, "-m", "gradlab.comparison.child", str(job_file)],
