@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -121,9 +122,11 @@ def test_a_signal_ends_the_script_and_its_workers(number: signal.Signals, status
     if number != signal.SIGKILL:
         assert "Stopped. Finished runs are kept; the same command does the rest." in ended.stderr
     due = time.monotonic() + 60
-    while group_of(pid):
-        assert time.monotonic() < due
+    while group_of(pid) and time.monotonic() < due:
         time.sleep(0.1)
+    if left := group_of(pid):
+        os.killpg(pid, signal.SIGKILL)
+    assert left == set()
     (record,) = [run.read() for run in ExperimentFolder(Path("runs/train")).runs()]
     assert record.status == "interrupted"
 
