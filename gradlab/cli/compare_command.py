@@ -49,8 +49,6 @@ def compare(
         typer.Option(
             metavar="SEED",
             help="Seed the script's generators; repeat to plot the median and range. Default: 42.",
-            min=0,
-            max=2**32 - 1,
         ),
     ] = None,
     seeds: Annotated[
@@ -62,7 +60,9 @@ def compare(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="End each run after this time. Default: no limit.", min=0)
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Run N scripts at the same time. Default: 1.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", help="Run N scripts at the same time. Default: 1.", min=1, show_default=False)
+    ] = 1,
     module: Annotated[bool, typer.Option("--module", help="Run a module by name, as in package.module.")] = False,
     only_optimizer: Annotated[
         int | None,
@@ -120,6 +120,8 @@ def compare(
 def _chosen_seeds(seed: list[int] | None, seeds: int | None) -> tuple[int, ...]:
     if seed and seeds:
         raise CompareError("--seeds and --seed exclude each other: use --seeds N for the seeds 0 to N-1, or --seed")
+    if wrong := [each for each in seed or [] if not 0 <= each < 2**32]:
+        raise CompareError(f"--seed must be between 0 and 4294967295, got {wrong[0]}")
     return tuple(range(seeds)) if seeds else tuple(dict.fromkeys(seed or [DEFAULT_SEED]))
 
 

@@ -64,14 +64,14 @@ class CompareRequest(NamedTuple):
         return {
             "script": self.script.at,
             "script_source": self.script.sha256,
-            "args": list(self.args),
+            "args": list(self.args) or None,
             "mode": AS_WRITTEN if mode is None else mode.name,
             **source,
             "seed": seed,
             "threads": self.threads,
             "max_steps": self.most_passes,
             "only_optimizer": self.only,
-            "in_place": self.in_place,
+            "in_place": self.in_place or None,
         }
 
     def plan(self, mode: Mode | None, seed: int, folder: ExperimentFolder) -> ScriptPlan:

@@ -131,6 +131,7 @@ def test_exit_statuses(script: str, status: int, text: str) -> None:
         (["-m", "as_written", "train.py"], "unknown mode 'as_written'"),
         (["-m", "train.py:nope", "train.py"], "nope"),
         (["--seed", "1", "--seeds", "2", "train.py"], "--seeds and --seed exclude each other"),
+        (["--seed", "-1", "train.py"], "--seed must be between 0 and 4294967295, got -1"),
         (["--plot", "a.gif", "train.py"], "a.gif"),
         (["--jobs", "0", "train.py"], "--jobs"),
     ],
