@@ -7,7 +7,8 @@
     gradlab.run(my_task, modes=["zero_grad", "no_zero_grad"], lr=0.1, seeds=3)
 
 A notebook shows `result` as picture and table. `my_task` is a function of a seed that returns a `gradlab.Task`.
-`sweep` trains a grid of runs, and `audit.watch()` finds mistakes in your own training loop.
+`sweep` trains a grid of runs, and `compare` runs your own script under several modes. `audit.watch()` finds mistakes
+in your own training loop.
 
 Names are imported on first use, so `import gradlab` is fast.
 """
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gradlab import verify as verify
     from gradlab.analysis import curves as curves
     from gradlab.analysis import theory as theory
+    from gradlab.api.functions import compare as compare
     from gradlab.api.functions import run as run
     from gradlab.api.functions import sweep as sweep
     from gradlab.engines.loop import train as train
@@ -38,6 +40,7 @@ _PLACES = {
     "Row": "gradlab.rows:Row",
     "Task": "gradlab.tasks.task:Task",
     "audit": "gradlab.audit",
+    "compare": "gradlab.api.functions:compare",
     "curves": "gradlab.analysis.curves",
     "modes": "gradlab.modes",
     "plotting": "gradlab.plotting",
@@ -55,6 +58,7 @@ __all__ = [
     "Task",
     "__version__",
     "audit",
+    "compare",
     "curves",
     "modes",
     "plotting",

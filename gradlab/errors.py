@@ -67,6 +67,14 @@ class UnknownRunError(GradlabError, KeyError):
     __str__ = Exception.__str__  # KeyError would show quotes around the message
 
 
+class CompareError(GradlabError):
+    """A script that cannot be compared under several modes."""
+
+
+class NothingComparedError(GradlabError):
+    """A script that exited with 0, and whose optimizers took no step."""
+
+
 class AuditError(GradlabError):
     """A script that the audit cannot run, or an invalid choice of its rules."""
 

@@ -65,9 +65,9 @@ def _quiet_stdout(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_functions_stay_functions_in_any_order_of_imports() -> None:
-    first = ["gradlab.runs", "gradlab.sweeps", "gradlab.api.functions", "gradlab.cli"]
+    first = ["gradlab.sweeps", "gradlab.comparison.comparing", "gradlab.api.functions", "gradlab.cli"]
     code = "import importlib, sys, gradlab\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
-    code += "assert all(type(each) is type(lambda: 0) for each in (gradlab.run, gradlab.sweep)), gradlab.run"
+    code += "assert all(type(each) is type(lambda: 0) for each in (gradlab.run, gradlab.sweep, gradlab.compare))"
     done = [
         subprocess.run([sys.executable, "-c", code, *order], check=False).returncode
         for order in permutations(first, 2)

@@ -10,6 +10,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "experiments" / "zero_grad.ipynb"
+SCRIPT = """
+import torch
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(5):
+    optimizer.zero_grad()
+    model(torch.ones(1, 2)).square().sum().backward()
+    optimizer.step()
+"""
 
 
 def shown(notebook: Any) -> list[str]:
@@ -54,9 +63,10 @@ def test_the_saved_notebook_has_outputs_and_no_errors() -> None:
 def test_every_block_of_the_page_runs_in_its_order(folder: Path) -> None:
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     pytest.importorskip("pandas")
     pytest.importorskip("sklearn")
+    (folder / "train.py").write_text(SCRIPT)
     names: dict[str, Any] = {"__name__": "__main__", "train": lambda: None}
     for block in blocks:
         small = block.replace("1e-2:1:9:log", "1e-2:1:2:log").replace("0:1:5", "0:1:2").replace("seeds=4", "seeds=1")
@@ -65,3 +75,4 @@ def test_every_block_of_the_page_runs_in_its_order(folder: Path) -> None:
     assert names["run"].losses.shape == (20,)
     assert len(names["losses"]) == 20
     assert len(names["grid"]) == 4
+    assert names["compared"].check().modes == ["as_written", "zero_grad", "no_zero_grad"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab import experiment as experiments
 from gradlab import tasks
-from gradlab.errors import ExperimentError, kind_of, shortened
+from gradlab.errors import CompareError, ExperimentError, kind_of, shortened
 from gradlab.experiment import SHORT_KEYS, Override, overrides_of
 from gradlab.modes import Mode
 from gradlab.user_code import is_function_name
@@ -43,6 +43,30 @@ def overrides_in(values: Mapping[str, Any]) -> list[Override]:
         given["modes"] = list(modes)
     overrides = [each for key, value in given.items() for each in _overrides(key, _plain(value))]
     return overrides_of((), overrides)
+
+
+def arguments_of_script(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `gradlab.compare` in the form of the command line: words, and seeds one by one.
+
+    Raises:
+        CompareError: a number is out of range.
+    """
+    for name in ("max_steps", "only_optimizer", "jobs", "timeout"):
+        least = 0 if name == "timeout" else 1
+        if (value := given[name]) is not None and (isinstance(value, bool) or not value >= least):
+            raise CompareError(f"{name} must be at least {least}, got {shortened(value)}")
+    modes, seeds = given["modes"], _plain(given["seeds"])
+    found = [42] if seeds is None else list(range(seeds)) if isinstance(seeds, int) else seeds
+    if not found or not all(type(seed) is int and 0 <= seed < 2**32 for seed in found):
+        raise CompareError(
+            f"seeds must be the number of seeds, or a list of integers from 0 to 4294967295, got {shortened(seeds)}"
+        )
+    words = [] if modes is None else [modes] if isinstance(modes, str | Mode) else list(modes)
+    return {
+        "args": tuple(map(str, given["args"])),
+        "modes": [_plain(word) for word in words],
+        "seeds": tuple(dict.fromkeys(found)),
+    }
 
 
 def axis_texts(vary: Mapping[str, Any]) -> list[str]:

@@ -7,9 +7,10 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradlab.api.arguments import axis_texts, chosen_experiment, overrides_in
+from gradlab.api.arguments import arguments_of_script, axis_texts, chosen_experiment, overrides_in
 from gradlab.api.progress import LiveProgress, NotebookDisplay, place_display
 from gradlab.api.run_results import ExperimentRuns, TrainedRun
+from gradlab.api.script_results import ScriptRuns
 from gradlab.api.session import training_session
 from gradlab.api.sweep_results import SweepRuns
 from gradlab.errors import ExperimentError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gradlab.api.arguments import TaskGiven
     from gradlab.experiment import Experiment
     from gradlab.modes import Mode
+    from gradlab.store import RunRecord
     from gradlab.sweeps import Grid
     from gradlab.terminal.progress import TrainingProgress
 
@@ -180,6 +182,84 @@ def sweep(
         )
 
 
+def compare(
+    script: str | os.PathLike[str],
+    args: Sequence[str] = (),
+    *,
+    modes: Modes | None = None,
+    seeds: int | Sequence[int] | None = None,
+    max_steps: int | None = None,
+    timeout: float | None = None,
+    jobs: int = 1,
+    module: bool = False,
+    only_optimizer: int | None = None,
+    in_place: bool = False,
+    out: str | os.PathLike[str] | None = "runs",
+    fresh: bool = False,
+    quiet: bool = False,
+) -> ScriptRuns:
+    """Run your own training script under several modes, unchanged, and return the runs.
+
+        gradlab.compare("train.py", modes=["zero_grad", "no_zero_grad"])
+
+    The script runs in processes of its own: first as it is written, then with each mode imposed.
+
+    Args:
+        script: the script.
+        args: its arguments.
+        modes: a mode or several to impose. Default: zero_grad, no_zero_grad and halve_grad.
+        seeds: N for the seeds 0 to N-1, or a list of seeds. Default: 42.
+        max_steps: end each run after this number of backward passes.
+        timeout: end each run after this number of seconds.
+        jobs: run this number of scripts at the same time.
+        module: `script` is a module's name, as in package.module.
+        only_optimizer: impose the modes on this optimizer only, counted from 1.
+        in_place: run in the script's own folder, not in a copy for each run.
+        out: the folder of runs; None keeps no files.
+        fresh: run again what is finished.
+        quiet: show no progress.
+
+    Raises:
+        GradlabError: an argument or the script is at fault, or no optimizer took a step.
+        KeyboardInterrupt: the comparison was interrupted. The same call continues it, unless out is None.
+    """
+    from gradlab.comparison import comparing
+    from gradlab.comparison.request import CompareRequest, find_script, parse_modes
+    from gradlab.terminal.progress import RunProgress
+
+    given = arguments_of_script({"modes": modes, "seeds": seeds, "args": args, "max_steps": max_steps, "jobs": jobs,
+                                 "timeout": timeout, "only_optimizer": only_optimizer})  # fmt: skip
+    request = CompareRequest(
+        find_script(str(script), is_module=module),
+        given["args"],
+        parse_modes(given["modes"]),
+        given["seeds"],
+        most_passes=max_steps,
+        timeout=timeout,
+        only=only_optimizer,
+        in_place=in_place,
+        fresh=fresh,
+        jobs=jobs,
+    )
+    runs = (1 + len(request.modes)) * len(request.seeds)
+    with _folder(out) as folder:
+        progress = None if quiet else RunProgress(place_display(), runs)
+        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+            found = comparing.compare(request, folder, progress=progress, stop=stop)
+        return ScriptRuns(
+            request.script.stem,
+            request.title,
+            tuple(_run_of(each, None, keeps_files=out is not None) for each in found.runs),
+            (),
+            found.folder if out is not None else None,
+            tuple(found.runs),
+            _records(found.runs),
+            script=found.script,
+            notes=tuple(found.notes),
+            faults=tuple(found.faults),
+        )
+
+
 def _refuse_processes(name: str, value: object) -> None:
     raise ExperimentError(
         f"{name}={value!r} needs a task that other processes can import, not an object\n"
@@ -227,8 +307,6 @@ def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
 def _runs_of(
     outcome: ExperimentResult, models: Mapping[tuple[str, int], nn.Module], *, keeps_files: bool
 ) -> ExperimentRuns:
-    from gradlab.store import RunFolder
-
     return ExperimentRuns(
         outcome.experiment,
         outcome.title,
@@ -236,11 +314,18 @@ def _runs_of(
         tuple(outcome.expectations),
         outcome.folder if keeps_files else None,
         tuple(outcome.runs),
-        tuple(RunFolder(each.folder).read() for each in outcome.runs),
+        _records(outcome.runs),
     )
+
+
+def _records(results: Sequence[Result]) -> tuple[RunRecord, ...]:
+    from gradlab.store import RunFolder
+
+    return tuple(RunFolder(each.folder).read() for each in results)
 
 
 def _run_of(result: Result, model: nn.Module | None, *, keeps_files: bool) -> TrainedRun:
     values = {name: getattr(result, name) for name in TrainedRun.__dataclass_fields__ if name != "model"}
+    values["compared"] = dict(result.compared)
     values["folder"] = result.folder if keeps_files else None
     return TrainedRun(**values, model=model if result.status == "done" and not result.cached else None)

@@ -46,7 +46,8 @@ class TrainedRun:
         folder: its folder; None with out=None.
         error: why it failed, else "".
         rows: what was logged, one `Row` per step.
-        model: the trained model. None if the run was reused, failed, or was trained in TensorFlow.
+        model: the trained model. None if the run was reused, failed, or was trained in TensorFlow or by a script.
+        compared: in results of `gradlab.compare`, how the mode was imposed, as in `gradlab compare --json`.
     """
 
     mode: str
@@ -64,6 +65,7 @@ class TrainedRun:
     error: str
     rows: list[Row]
     model: nn.Module | None
+    compared: dict[str, Any] = field(default_factory=dict)
 
     @property
     def losses(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
