@@ -211,13 +211,15 @@ def parse(word: str, folder: Path | None = None) -> Mode:
     raise ModeError(unknown("mode", word, [*WORDS, "package.module:NAME"]) + several)
 
 
-def load(mode: Mode) -> Mode:
-    """Return the mode ready for training: import the function of a user's own mode.
+def load(mode: Mode | str) -> Mode:
+    """Return the mode, or that of a word, ready for training: import the function of a user's own mode.
 
     Raises:
-        ModeError: the file cannot be imported, has no such function, the function does not take parameters and
-            update, or it is a generator or coroutine.
+        ModeError: the word is unknown, the file cannot be imported, has no such function, the function does not take
+            parameters and update, or it is a generator or coroutine.
     """
+    if isinstance(mode, str):
+        mode = parse(mode)
     if mode.own is None:
         return mode
     rewrite_grad: Any = user_code.load(mode.own)
@@ -240,14 +242,16 @@ _NOT_PLAIN_FUNCTIONS: list[tuple[str, Callable[[object], bool], str]] = [
 ]
 
 
-def matched_lr_scale(mode: Mode) -> float:
-    """Return the factor on the lr that gives the mode the effective lr of `zero_grad`.
+def matched_lr_scale(mode: Mode | str) -> float:
+    """Return the factor on the lr that gives the mode, or that of a word, the effective lr of `zero_grad`.
 
     The effective lr is lr/(1 − keep). If the gradients of a window are summed, it is `every` times that.
 
     Raises:
         ModeError: keep is not between -1 and 1, or the mode is a user's own.
     """
+    if isinstance(mode, str):
+        mode = parse(mode)
     if mode.own:
         raise ModeError(f"match_lr cannot compute the effective lr of your own mode '{mode.name}'. Remove match_lr.")
     if not -1 < mode.keep < 1:

@@ -49,6 +49,15 @@ def failing(seed: int) -> Task:
     return Task(made.model, made.batches, loss)
 
 
+def exits_late(seed: int) -> Task:
+    made = my_task(seed)
+
+    def loss(*_: Any) -> torch.Tensor:
+        raise SystemExit(3)
+
+    return Task(made.model, made.batches, loss)
+
+
 def short(task: Any = my_task, **more: Any) -> gradlab.api.run_results.ExperimentRuns:
     return gradlab.run(task, **{"modes": MODES, "steps": 6, "quiet": True, **more})
 
@@ -417,6 +426,7 @@ def test_a_mode_s_word_works_in_train() -> None:
         return [row.loss for row in gradlab.train(task, mode, optimizer, steps=5)]
 
     assert losses("no_zero_grad") == losses(gradlab.modes.no_zero_grad()) != losses("zero_grad")
+    assert gradlab.modes.matched_lr_scale("halve-grad") == 0.5
 
 
 # Sweeps
@@ -614,6 +624,31 @@ assert numpy.random.get_state()[1].tolist() != one
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr[-2000:]
+
+
+def test_what_was_not_imported_is_left_as_at_import() -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    numbers = repr(np.random.get_state())
+    session._restore({"python": random.getstate(), "numpy": None})
+    assert torch.equal(torch.get_rng_state(), torch.Generator().get_state())
+    assert repr(np.random.get_state()) != numbers
+
+
+def test_a_task_that_exits_ends_only_its_run() -> None:
+    assert "SystemExit: 3" in short(exits_late)["zero_grad", 42].error
+    holder = SimpleNamespace(error=None)
+
+    def exits_at_once(seed: int) -> Task:
+        if holder.error:
+            raise holder.error
+        return my_task(seed)
+
+    assert short(exits_at_once).ok
+    for error in (SystemExit(4), ValueError("four")):
+        holder.error = error
+        assert [run.status for run in short(exits_at_once)] == ["failed", "failed"]
+        assert swept(exits_at_once).ended == {"failed": 8}
 
 
 def test_reusing_runs_does_not_import_torch() -> None:

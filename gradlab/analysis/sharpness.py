@@ -284,7 +284,7 @@ def measure_seeds(experiment: Experiment) -> Iterator[tuple[int, Sharpness]]:
             yield seed, measure(_to_device(task, experiment.device), seed=seed)
         except GradlabError:
             raise
-        except Exception as error:  # user code
+        except (Exception, SystemExit) as error:  # user code
             raise TaskError(f"task '{experiment.task_name.name}' failed\n{users_traceback(error)}") from None
 
 

@@ -269,14 +269,12 @@ def _refuse_processes(name: str, value: object) -> None:
 
 def _include_starts(grid: Grid) -> None:
     """Make runs of a function object depend on its weights, first batch and first loss, besides its source."""
-    from gradlab import runs, tasks, user_code
+    from gradlab import runs, user_code
 
     point = grid.experiment_at(next(grid.points()))
     runs.prepare(point)
     for seed in grid.seeds:
-        start = tasks.start_of(point.task_name, seed, point.task_options)
-        loss = runs.first_loss(point, point.parsed_modes[0], seed)
-        user_code.extend_source(point.task, f"{seed} {start.weights} {start.batches[0]} {loss!r}")
+        user_code.extend_source(point.task, f"{seed} {runs.start_text(point, seed)}")
 
 
 def _run_progress(chosen: Experiment, folder: Path, *, live: bool, fresh: bool) -> RunProgress:

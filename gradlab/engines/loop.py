@@ -48,7 +48,7 @@ def train(
         ModeError: the word is unknown, or a user's own mode left an invalid gradient.
     """
     if isinstance(mode, str):
-        mode = modes.load(modes.parse(mode))
+        mode = modes.load(mode)
     from torch.nn.utils import clip_grad_norm_
 
     model, cursor = task.model, cursor or Cursor()

@@ -7,7 +7,7 @@ from gradlab.runs.experiment_runs import run
 from gradlab.runs.job import failure
 from gradlab.runs.plan import RunPlan, plan_runs, versions_of
 from gradlab.runs.progress import REPORT_EVERY, Progress
-from gradlab.runs.reuse import first_loss
+from gradlab.runs.reuse import start_text
 from gradlab.runs.setup import optimizer_of, prepare, scheduler_of, steps_of
 from gradlab.runs.stopping import Stop, StoppedError
 
@@ -18,12 +18,12 @@ __all__ = [
     "Stop",
     "StoppedError",
     "failure",
-    "first_loss",
     "optimizer_of",
     "plan_runs",
     "prepare",
     "run",
     "scheduler_of",
+    "start_text",
     "steps_of",
     "versions_of",
 ]
