@@ -30,13 +30,15 @@ check: lint $(CHECKED)  ## what CI runs: format, lint, types, all tests, coverag
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
 
-bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit, ensembles, the whole job; an hour
-	@missed=0; for each in step startup audit ensembles whole_job; do \
+bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit, compare, ensembles, the whole job; an hour
+	@missed=0; for each in step startup audit compare ensembles whole_job; do \
 		$(BIN)/python -m tests.benchmarks.$$each || missed=1; \
 	done; exit $$missed
 
-soak: $(READY)  ## kill runs at random for ten minutes: do they all end in the same rows?
+soak: $(CHECKED)  ## kill runs at random for ten minutes: same rows? Then impose three modes on all audited scripts
 	$(BIN)/python -m tests.faults.soak
+	$(BIN)/python -m tests.comparison.test_imposed_scripts
+	$(BIN)/python -m tests.comparison.test_unseen
 
 figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/figures/
 	for name in diverging_loss straight_line digits own_mode adam_linear set_to_none unequal_batches truncated_bptt \
@@ -55,6 +57,7 @@ figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/fig
 	$(BIN)/gradlab run fine_tuning_batch_32 --quiet
 	$(BIN)/gradlab plot runs/fine_tuning_batch_32 runs/fine_tuning --x update \
 		--title "Fine-tuning loop: 4 × 8 is 32" -o experiments/figures/fine_tuning.png
+	$(BIN)/gradlab compare --quiet --plot experiments/figures/train_digits.png experiments/train_digits.py
 	for name in phase_full_batch phase_mini_batches phase_digits; do \
 		$(BIN)/gradlab sweep $$name --quiet || exit 1; \
 	done

@@ -56,6 +56,14 @@ class PlotError(GradlabError):
     """A picture that cannot be drawn."""
 
 
+class CompareError(GradlabError):
+    """A script that cannot be compared under several modes."""
+
+
+class NothingComparedError(GradlabError):
+    """A script that exited with 0, and whose optimizers took no step."""
+
+
 class AuditError(GradlabError):
     """A script that the audit cannot run, or an invalid choice of its rules."""
 

@@ -25,3 +25,16 @@ def plural(noun: str, count: int) -> str:
 def reused(cached: int, runs: int) -> str:
     """Return the message that finished runs were not retrained."""
     return f"Reusing {cached:,} of {counted(runs, 'finished run')} (--fresh retrains)."
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    >>> duration(0.4), duration(42.3), duration(600), duration(9000)
+    ('0.4 s', '42 s', '10 min', '2.5 h')
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

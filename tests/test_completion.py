@@ -50,6 +50,7 @@ def test_modes_complete_to_names_that_parse() -> None:
     ("line", "names"),
     [
         ("gradlab run --mode no", ["no_zero_grad"]),
+        ("gradlab compare -m no", ["no_zero_grad"]),
         ("gradlab run --task no", ["noisy_line"]),
         ("gradlab sharpness --task ", list(BUILT_IN)),
         ("gradlab run phase_f", ["phase_full_batch"]),

@@ -23,7 +23,7 @@ def help_of(*words: str, columns: int = 80) -> str:
 
 def test_commands_are_listed_in_panels_in_their_order() -> None:
     text = help_of()
-    assert COMMANDS[:3] == ["run", "plot", "sweep"]
+    assert COMMANDS[:4] == ["run", "compare", "plot", "sweep"]
     assert re.findall(r"^  ([a-z]+) {2,}", text, re.MULTILINE) == COMMANDS
     assert re.findall(r"^(\w.*):$", text, re.MULTILINE) == ["Options", *PANELS]
 

@@ -16,6 +16,7 @@ import pytest
 import gradlab
 from gradlab import runs
 from gradlab.experiment import Override, from_task
+from tests.comparison import fake_child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,12 +32,17 @@ LAYERS = [
     {"engines", "store"},
     {"analysis"},
     {"audit", "plotting", "runs", "verify"},
-    {"sweeps"},
+    {"comparison", "sweeps"},
     {"terminal"},
     {"cli", "pytest_plugin"},
     {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+# Of `compare`: imported by a user's script that has imported torch, and nowhere else
+WITHIN_SCRIPTS = {
+    f"gradlab.comparison.{name}"
+    for name in ("checking", "doubts", "gradients", "imposed", "imposing", "losses", "refusals", "tracked")
+}
 HEAVY = {"torch", "numpy", "matplotlib", "sklearn", "scipy", "tensorflow", "dask", "distributed"}
 FILES = {
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): file
@@ -150,7 +156,10 @@ def test_the_audit_stands_on_modes_and_parts_without_imports() -> None:
 
 
 def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
-    assert not [each for each in ALL if each.at_once and each.imported in HEAVY]
+    slow = [each for each in ALL if each.at_once and each.imported in HEAVY]
+    assert not [each for each in slow if each.importer not in WITHIN_SCRIPTS]
+    outside = [each for each in ALL if each.at_once and each.imported in WITHIN_SCRIPTS]
+    assert {each.importer for each in outside} <= WITHIN_SCRIPTS
 
 
 @pytest.mark.parametrize(
@@ -180,7 +189,7 @@ def test_these_modules_never_import_what_is_slow(module: str) -> None:
 
 LISTS = ["list", "modes", "modes --json", "tasks", "experiments", "experiments diverging_loss"]
 READS = ["show runs/noisy_line", "export runs/noisy_line", "audit --explain never-cleared"]
-HELPS = ["--help", "--version", "run --help", "plot --help", "verify --help", "audit --help"]
+HELPS = ["--help", "--version", "run --help", "plot --help", "verify --help", "audit --help", "compare --help"]
 FAILS = [
     "nonsense",
     "run --nonsense",
@@ -212,6 +221,9 @@ FAILS = [
     "audit --explain nonsense",
     "audit --output-format nonsense nosuch.py",
     "audit -o nosuch/report.txt nosuch.py",
+    "compare nosuch.py",
+    "compare -m nonsense nosuch.py",
+    "compare --module nosuch",
 ]
 DRAWS = "plot runs/noisy_line -o loss.png"
 REUSES = "run --task noisy_line --epochs 1"
@@ -308,6 +320,22 @@ def test_these_imports_were_seen(imported: dict[str, Imported]) -> None:
 def test_an_audit_leaves_importing_torch_to_the_script(folder: Path) -> None:
     (folder / "script.py").write_text("import sys; assert 'torch' not in sys.modules")
     python("from gradlab.cli import main; main(['audit', '--exit-zero', 'script.py'])", folder)
+
+
+def test_a_comparison_leaves_importing_torch_to_its_children(folder: Path) -> None:
+    (folder / "train.py").write_text("loss(1.0), step()")
+    code = f"""
+import os, sys
+from gradlab.cli import main
+from gradlab.comparison import processes
+processes._CHILD = {fake_child.CODE!r}
+os.environ["FAKE_STARTS"] = os.devnull
+try:
+    main(["compare", "train.py"])
+except SystemExit as end:
+    assert (end.code, "torch" in sys.modules, "matplotlib" in sys.modules) == (0, False, False)
+"""
+    python(code, folder)
 
 
 def test_the_command_is_the_module() -> None:

@@ -110,6 +110,12 @@ def epoch_means(rows: Sequence[Row]) -> list[float]:
     return [_mean_over(losses, *span) for span in _spans(losses.ends)]
 
 
+def last_tenth_mean(rows: Sequence[Row]) -> float:
+    """Return the mean loss of the last tenth of the steps, of at least one; for curves without epochs."""
+    last = max(1, len(rows) // 10)
+    return sum(row.loss for row in rows[-last:]) / last
+
+
 def verdict(rows: Sequence[Row]) -> Verdict:
     """Return the verdict on the loss curve; see `verdict_of`."""
     return verdict_of(losses_of(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.analysis import curves
@@ -34,6 +35,7 @@ class Result(NamedTuple):
     rows: list[Row]
     error: str = ""
     damaged: Sequence[str] = ()  # one message per damaged line of the log
+    compared: Mapping[str, Any] = MappingProxyType({})  # of a user's script: see `store.RunRecord.compared`
 
 
 class Checked(NamedTuple):
@@ -72,7 +74,7 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
         mode=record.mode,
         seed=record.seed,
         status=status,
-        verdict=summary.verdict if status == "done" else None,
+        verdict=summary.verdict if status == "done" or (status == "failed" and record.compared) else None,
         steps=summary.steps,
         updates=summary.updates if status == "done" else rows[-1].update if rows else 0,
         first_loss=summary.first_loss,
@@ -84,6 +86,7 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
         rows=rows,
         error=record.error or fault,
         damaged=tuple(logged.damaged),
+        compared=record.compared,
     )
 
 

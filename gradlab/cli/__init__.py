@@ -2,6 +2,7 @@
 
 from gradlab.cli import (  # noqa: F401 - each adds its command to the application
     audit_command,
+    compare_command,
     experiments_command,
     export_command,
     list_command,

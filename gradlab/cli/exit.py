@@ -14,10 +14,10 @@ from typer.core import TyperGroup
 
 from gradlab.cli.help import PANELS, HelpContext, write_commands
 from gradlab.cli.output import discard_output, print_json, print_message
-from gradlab.errors import GradlabError
+from gradlab.errors import GradlabError, NothingComparedError
 from gradlab.terminal.signals import Interrupted
 
-DONE, FAILED, AT_FAULT, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+DONE, FAILED, AT_FAULT, NOTHING_COMPARED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
 
 UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and exports no nearer name
 
@@ -52,6 +52,8 @@ class CommandGroup(TyperGroup):
                 stream.reconfigure(errors="replace")  # the terminal may lack block characters
         try:
             status = super().main(words, prog_name or "gradlab", **extra | {"standalone_mode": False})
+        except NothingComparedError as error:
+            status = _fail(str(error), NOTHING_COMPARED, as_json=as_json)
         except GradlabError as error:
             status = _fail(str(error), AT_FAULT, as_json=as_json)
         except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception

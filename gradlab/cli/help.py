@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PANELS = {
-    "Train and draw": ["run", "plot", "sweep"],
+    "Train and draw": ["run", "compare", "plot", "sweep"],
     "Read results": ["list", "show", "export"],
     "Check": ["audit", "verify", "sharpness"],
     "Reference": ["modes", "tasks", "experiments"],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gradlab.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import TextIO
 
     from rich.console import Console
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 def print_result(text: object, end: str = "\n") -> None:
     """Print a line of the result to stdout."""
     print(printable(text), end=end)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of the result to stdout; on a terminal, break them between words."""
+    for line in lines:
+        print(_wrapped(printable(line)) if sys.stdout.isatty() else printable(line))
 
 
 def print_json(document: object) -> None:

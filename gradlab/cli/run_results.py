@@ -9,12 +9,15 @@ from gradlab.cli.output import print_result, stdout_console
 if TYPE_CHECKING:
     from gradlab.analysis.results import Result
 
+COMPARED = ("imposed", "imposed_share", "imposed_reason", "measured", "last_line")  # keys of a user's script
+
 
 def result_json(result: Result) -> dict[str, Any]:
     """Return the JSON document of a result."""
     shown = result._asdict() | {"folder": str(result.folder)}
-    del shown["rows"]
-    return {key: value for key, value in shown.items() if value or key not in ("error", "damaged")}
+    del shown["rows"], shown["compared"]
+    kept = {key: result.compared[key] for key in COMPARED if key in result.compared}
+    return {key: value for key, value in shown.items() if value or key not in ("error", "damaged")} | kept
 
 
 def print_runs(results: list[Result], *, epochs: bool = True) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 # Okabe and Ito, Color Universal Design (2008), without yellow, which is faint on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+BLACK = "#000000"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
 DASHES: tuple[Any, ...] = (
     "-",
     (0, (6, 2)),
@@ -27,6 +28,8 @@ DASHES: tuple[Any, ...] = (
     (0, (4, 1, 1, 1, 1, 1)),
 )
 USUAL_MODES = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
+AS_WRITTEN = "as_written"  # a user's script without an imposed mode: always black
+NOT_IMPOSED = {"no": "not imposed", "approximate": "approximate"}  # by what a record says of the mode of a script
 
 
 class Line(NamedTuple):
@@ -67,7 +70,9 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
     names = _setting_names({trait for traits in traits_of_groups for trait in traits})
     lines: list[Line] = []
     for traits, members in zip(traits_of_groups, groups.values(), strict=True):
-        settings = [f"{names[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
+        found = {str(record.compared.get("imposed")) for record, _ in members}
+        settings = [text for how, text in NOT_IMPOSED.items() if how in found][:1]
+        settings += [f"{names[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
         colour, dash = colour_and_dash(traits["mode"], [each["mode"] for each in traits_of_groups], lines)
         lines.append(Line(", ".join([traits["mode"], *settings]), members, band, colour, dash))
@@ -88,8 +93,10 @@ def _covers(upper: Line, lower: Line) -> bool:
 
 def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
     """Return the colour of the mode, equal for all its curves, and a dash not yet used with that colour."""
-    others = [each for each in dict.fromkeys(modes) if each not in USUAL_MODES]
-    free = list(range(len(USUAL_MODES), len(COLOURS)))
+    if mode == AS_WRITTEN:
+        return BLACK, (0, (3, 1, 1, 1))  # of no mode
+    others = [each for each in dict.fromkeys(modes) if each not in (*USUAL_MODES, AS_WRITTEN)]
+    free = [nth for nth in range(len(USUAL_MODES), len(COLOURS)) if COLOURS[nth] != BLACK or AS_WRITTEN not in modes]
     if len(others) > len(free):  # use the colours of usual modes that are not in this picture
         free += [nth for nth, each in enumerate(USUAL_MODES) if each not in modes]
     nth = USUAL_MODES.index(mode) if mode in USUAL_MODES else free[others.index(mode) % len(free)]
@@ -105,7 +112,9 @@ def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
     def distinct(traits: Iterable[str]) -> int:
         return len({tuple(group.get(trait) for trait in traits) for group in groups})
 
-    known = sorted({trait for group in groups for trait in group} - {"mode", "task_source", "mode_source"})
+    known = sorted(
+        {trait for group in groups for trait in group} - {"mode", "task_source", "mode_source", "script_source"}
+    )
     differing = [trait for trait in known if distinct([trait]) > 1]
     return ["experiment"] if differing and distinct(["experiment"]) == distinct(differing) else differing
 

@@ -5,6 +5,7 @@ The files of a run are in runs/<experiment>/<mode>-seed<S>-<identity>/:
 * run.json: the record, replaced atomically
 * metrics.jsonl: one line per row, written within half a second
 * checkpoint-<step>.pt: the state to resume from, until the run is done
+* stdout.txt, stderr.txt: what a user's script printed, of `gradlab compare`
 
 The files of a sweep are in runs/<experiment>/sweep-<identity>/:
 
@@ -23,6 +24,7 @@ from gradlab.store.folders import (
     RunFolder,
     experiment_folder,
     experiments,
+    holds_runs,
     newest_sweep,
 )
 from gradlab.store.record_files import now
@@ -46,6 +48,7 @@ __all__ = [
     "csv_of_sweep",
     "experiment_folder",
     "experiments",
+    "holds_runs",
     "load_checkpoint",
     "modified_at",
     "newest_sweep",

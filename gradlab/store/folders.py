@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from contextlib import suppress
+import shutil
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +14,14 @@ from typing import TYPE_CHECKING
 from gradlab.errors import StoreError
 from gradlab.store.checkpoints import write_checkpoint
 from gradlab.store.files import make_folder, modified_at, replace_json
-from gradlab.store.locks import is_locked
+from gradlab.store.locks import is_locked, open_locked
 from gradlab.store.record_files import RecordedFolder, now, parsed_record
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
 from gradlab.store.run_record import LastRequest, RunRecord
 from gradlab.store.sweeps import SweepFolder, sweep_at, sweeps_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 RUNS = Path("runs")
 _REQUEST = "experiment.json"
@@ -39,6 +41,20 @@ class RunFolder(RecordedFolder[RunRecord]):
     def rows_file(self) -> Path:
         """metrics.jsonl."""
         return self.log_file
+
+    @property
+    def stdout_file(self) -> Path:
+        """stdout.txt, what a user's script printed."""
+        return self.path / "stdout.txt"
+
+    @property
+    def stderr_file(self) -> Path:
+        """stderr.txt."""
+        return self.path / "stderr.txt"
+
+    def remove(self) -> None:
+        """Remove the folder with all its files."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def log(self, keep: int = 0) -> RowLog:
         """Open the log to append rows: keep the rows of steps 0 to keep-1, and cut off the others.
@@ -79,7 +95,10 @@ class RunFolder(RecordedFolder[RunRecord]):
             StoreError: the rows cannot be read.
         """
         fault = self._fault_of_rows(record, rows) if record.status == "done" else ""
-        return (replace(record, status="failed"), f"{fault}; `gradlab run` retrains it") if fault else (record, "")
+        command = "compare" if record.compared else "run"
+        return (
+            (replace(record, status="failed"), f"{fault}; `gradlab {command}` retrains it") if fault else (record, "")
+        )
 
     def _fault_of_rows(self, record: RunRecord, rows: Rows | None) -> str:
         if rows is None:
@@ -159,6 +178,24 @@ class ExperimentFolder:
         with suppress(OSError):
             self.path.rmdir()
 
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other processes from the work of this name in the folder.
+
+        Raises:
+            StoreError: another process does it.
+        """
+        file = self.path / f".{name}.lock"
+        try:
+            handle = open_locked(file)
+        except BlockingIOError:
+            raise StoreError(f"{self.path}: another gradlab is doing the same. Wait for it, or end it.") from None
+        try:
+            yield
+        finally:
+            _remove(file)
+            os.close(handle)
+
     def save_request(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
         """Record that a command asked for finished runs, so that their group is shown though no run started.
 
@@ -209,6 +246,16 @@ def experiments(out: Path) -> list[ExperimentFolder]:
     found = [ExperimentFolder(each) for each in out.iterdir() if each.is_dir()] if out.exists() else []
     times = {each: written for each in found if (written := each.modified_at())}
     return sorted(times, key=lambda each: times[each], reverse=True)
+
+
+def holds_runs(path: Path) -> bool:
+    """Say whether runs or sweeps are in a folder, as in runs/ or in that of an experiment."""
+    with suppress(OSError):
+        for kind in (RunFolder, SweepFolder):
+            for pattern in ("*", "*/*"):
+                if any(each.with_name(kind.log_name).exists() for each in path.glob(f"{pattern}/{kind.record_name}")):
+                    return True
+    return False
 
 
 def newest_sweep(path: Path) -> SweepFolder | None:

@@ -61,6 +61,8 @@ class RunRecord:
     writer: dict[str, Any] = field(default_factory=dict)  # the process, {"pid", "host"}, while running
     modes: list[str] = field(default_factory=list)  # all modes of the command that trained it, in its order
     match_lr: StrictBool | None = None  # of that command; None, from earlier versions, means false
+    # Of a user's script: whether the mode was imposed, what was measured, the last line it printed. Empty for a task.
+    compared: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
 

@@ -138,6 +138,10 @@ class RunProgress(TrainingProgress):
         self.done = steps
         self.display.update(self.status)
 
+    def on_runs(self, runs: int) -> None:
+        """Take over the number of runs."""
+        self.runs = runs
+
     def on_end(self, result: Result) -> None:
         """Count the run, and show its status unless it was reused."""
         self.ended += 1

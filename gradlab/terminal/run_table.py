@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Checked, Result
     from gradlab.rows import Row
 
-DIFFERENCE = "− {mode}: last-epoch loss minus {mode}'s, paired by seed (n={seeds}), ±95 % CI; * if the CI excludes 0"
+DIFFERENCE = "− {mode}: {final} loss minus {mode}'s, paired by seed (n={seeds}), ±95 % CI; * if the CI excludes 0"
+LAST_EPOCH, LAST_TENTH = "last epoch", "last tenth"  # of the steps, of a user's script without epochs
+IMPOSED = ("no", "approximate", "yes")  # the worst first
 MOST_EPOCHS = 10  # epochs whose mean losses are printed line by line
 
 
@@ -34,25 +36,46 @@ def run_table(results: Sequence[Result], width: int) -> Table:
     """
     seeds = len({result.seed for result in results})
     by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
-    first = by_mode[0]
+    first, final = by_mode[0], final_name(results)
     difference = f"− {first[0].mode}" if seeds > 1 and len(by_mode) > 1 else ""
     optional = ["best", "first", "last", "curve", *([difference] if difference else [])]
-    shown = ["mode", "first", "last", "best", "last epoch", *([difference] if difference else []), "curve", "verdict"]
-    if all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
-        shown.remove("last epoch")  # every epoch is one batch
+    shown = ["mode", "first", "last", "best", final, *([difference] if difference else []), "curve", "verdict"]
+    if any(imposed(runs) != "yes" for runs in by_mode):
+        shown.insert(1, "imposed")
+    if final == LAST_EPOCH and all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
+        shown.remove(final)  # every epoch is one batch
         optional.remove("last")
     for curve_width in (16, 8):  # shorten the curve before dropping a column
-        lines = [_cells(runs, curve_width) | {difference: _difference(runs, first)} for runs in by_mode]
+        lines = [_cells(runs, curve_width, final) | {difference: _difference(runs, first, final)} for runs in by_mode]
         if needed_width(shown, lines) <= width:
             break
-    numbers = ("first", "last", "best", "last epoch", difference)
+    numbers = ("first", "last", "best", final, difference)
     table = fitted_table(shown, optional, lines, width, numbers)
     table.title = f"loss, median of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
     table.title_justify = table.caption_justify = "left"
     if difference in [str(column.header) for column in table.columns]:
         pairs = _span(len(_common_seeds(runs, first)) for runs in by_mode[1:])
-        table.caption = literal_text(DIFFERENCE.format(mode=first[0].mode, seeds=pairs), "table.caption")
+        table.caption = literal_text(
+            DIFFERENCE.format(mode=first[0].mode, final=final.replace(" ", "-"), seeds=pairs), "table.caption"
+        )
     return table
+
+
+def final_name(results: Sequence[Result]) -> str:
+    """Return which losses say how the runs ended: those of the last epoch or of the last tenth of the steps."""
+    has_epochs = any(result.rows and result.rows[-1].epoch for result in results)
+    return LAST_EPOCH if has_epochs or not any(result.compared for result in results) else LAST_TENTH
+
+
+def final_loss(runs: Sequence[Result], final: str) -> float | None:
+    """Return the median over runs of the mean loss of the last epoch or tenth."""
+    return _median(_final(run.rows, final) for run in runs)
+
+
+def imposed(runs: Sequence[Result]) -> str:
+    """Return whether the mode was imposed on all of these runs of a script: yes, approximate or no."""
+    found = {str(run.compared.get("imposed", "yes")) for run in runs}
+    return next((each for each in IMPOSED if each in found), "no")
 
 
 def epoch_lines(results: Sequence[Result]) -> list[str]:
@@ -100,28 +123,29 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(map(block, cells))
 
 
-def _cells(runs: Sequence[Result], curve_width: int) -> dict[str, Text]:
+def _cells(runs: Sequence[Result], curve_width: int, final: str) -> dict[str, Text]:
     """Return the cells of one mode."""
     losses = {
         "first": _median(run.first_loss for run in runs),
         "last": _median(run.last_loss for run in runs),
         "best": _median(run.best_loss for run in runs),
-        "last epoch": _median(_last_epoch(run.rows) for run in runs),
+        final: final_loss(runs, final),
     }
     return {
         "mode": literal_text(runs[0].mode),
+        "imposed": Text(how := imposed(runs), {"no": "bold red", "approximate": "yellow"}.get(how, "")),
         **{name: Text(number_text(loss)) for name, loss in losses.items()},
         "curve": Text(sparkline(_median_levels([run.rows for run in runs]), curve_width)),
         "verdict": _verdicts(runs),
     }
 
 
-def _difference(runs: Sequence[Result], first: Sequence[Result]) -> Text:
-    """Return the last-epoch loss minus the first mode's, paired by seed, with its interval."""
+def _difference(runs: Sequence[Result], first: Sequence[Result], final: str) -> Text:
+    """Return the final loss minus the first mode's, paired by seed, with its interval."""
     if runs is first:
         return Text("")
     seeds = _common_seeds(runs, first)
-    losses = [{run.seed: _last_epoch(run.rows) for run in each if run.seed in seeds} for each in (runs, first)]
+    losses = [{run.seed: _final(run.rows, final) for run in each if run.seed in seeds} for each in (runs, first)]
     these, those = ([loss for seed in seeds if (loss := each[seed]) is not None] for each in losses)
     found = paired_difference(these, those)
     if found is None:
@@ -144,13 +168,24 @@ def _span(counts: Iterable[int]) -> str:
 
 def _verdicts(runs: Sequence[Result]) -> Text:
     """Return the verdict of all runs, or every verdict with its count. Unfinished runs show their status."""
-    counts = Counter(run.verdict if run.status == "done" and run.verdict else run.status for run in runs)
-    lines = [coloured(word, word if len(counts) == 1 else f"{word} {n}") for word, n in counts.most_common()]
+    counts = Counter(_verdict_or_status(run) for run in runs)
+    lines = [
+        coloured(word.partition(",")[0], word if len(counts) == 1 else f"{word} {n}")
+        for word, n in counts.most_common()
+    ]
     return Text("\n").join(lines)
 
 
-def _last_epoch(rows: Sequence[Row]) -> float | None:
-    return curves.epoch_means(rows)[-1] if rows else None
+def _verdict_or_status(run: Result) -> str:
+    if run.status == "done":
+        return run.verdict or run.status
+    return f"{run.status}, {run.verdict}" if run.verdict and run.compared else run.status
+
+
+def _final(rows: Sequence[Row], final: str) -> float | None:
+    if not rows:
+        return None
+    return curves.last_tenth_mean(rows) if final == LAST_TENTH else curves.epoch_means(rows)[-1]
 
 
 def _median(values: Iterable[float | None]) -> float | None:

@@ -1,0 +1,1 @@
+"""`gradlab compare`: a user's own script, unchanged, under several modes."""
