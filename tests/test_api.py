@@ -506,7 +506,7 @@ def test_values_of_an_axis_are_written_as_toml() -> None:
 
 @pytest.mark.slow
 def test_a_script_without_a_main_guard_may_sweep(folder: Path) -> None:
-    call = 'gradlab.sweep("noisy_line", vary={"lr": [0.01, 0.1]}, steps=3, seeds=2, workers=2, quiet=True)'
+    call = 'gradlab.sweep("noisy_line", vary={"lr": [0.01, 0.1]}, steps=3, engine="loop", workers=2, quiet=True)'
     (folder / "script.py").write_text(f"import gradlab\nopen('ran', 'a').write('x')\n{call}.check()\n")
     done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, (folder / "ran").read_text()) == (0, "", "x"), done.stderr[-2000:]
