@@ -38,7 +38,9 @@ def summary_of(history: OptimizerHistory) -> OptimizerSummary:
     """Return the measurements of an optimizer, in numbers and words."""
     keep, mode = keep_of(history), mode_of(history)
     passes, meaning = backwards_per_update(history), _meaning(history, keep, mode)
-    apart = passes_of(history) if passes and any(is_without_pass(trace) for trace, _ in history.traces()) else None
+    # The first update may have had its pass before the watch knew the optimizer.
+    without = any(is_without_pass(each.trace) and each.first + each.times > 2 for each in history.stretches)
+    apart = passes_of(history) if passes and without else None
     numbers = history.number, history.groups, history.created
     return OptimizerSummary(
         history.kind, history.parameters, history.updates, passes, keep, mode, meaning, apart, *numbers

@@ -204,3 +204,13 @@ def test_the_report_says_that_gradients_are_summed() -> None:
     assert [each.mode for each in report.optimizers] == ["accumulate:4:sum"]
     assert "summed" in report.optimizers[0].meaning
     assert report.findings == []
+
+
+def test_an_optimizer_created_before_the_watch_lacks_no_pass() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.01)
+    with audit.watch() as report:
+        for _ in range(9):
+            weight.square().sum().backward()
+            optimizer.step()
+    assert "9 updates, 1 backward pass per update" in str(report)
