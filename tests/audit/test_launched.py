@@ -19,11 +19,13 @@ import pytest
 from gradlab import audit
 from gradlab.audit.findings import Finding
 from gradlab.audit.history.history import History
+from gradlab.audit.history.keep import MeasuredKeep
 from gradlab.audit.places import Place
 from gradlab.audit.ranks import RankRecord, merged_findings, merged_optimizers, remarks_on
 from gradlab.audit.report import Report
 from gradlab.audit.script import launched
 from gradlab.audit.script.launched import ALONE, Exchange, Rank, rank_in
+from gradlab.audit.summary import OptimizerSummary
 from tests.audit.training import multiplied, train
 from tests.processes import Ended, Process, start
 
@@ -292,7 +294,7 @@ def finding(message: str, line: int = 1, since: int = 1, severity: Any = "error"
     return Finding("never-cleared", severity, since, (Place("a.py", line),), message, "clear")
 
 
-def record(rank: int, *found: Finding, optimizers: tuple[Any, ...] = (), **rest: Any) -> RankRecord:
+def record(rank: int, *found: Finding, optimizers: tuple[OptimizerSummary, ...] = (), **rest: Any) -> RankRecord:
     fields: dict[str, Any] = {"status": 0, "remarks": (), "faults": ()} | rest
     return RankRecord(rank, audited=True, optimizers=optimizers, findings=found, **fields)
 
@@ -323,22 +325,20 @@ def test_two_findings_of_one_rank_stay_two() -> None:
     ]
 
 
-class Summary(NamedTuple):
-    kind: str
-    keep: float
-    meaning: str
+def summary(kind: str, keep: float, meaning: str) -> OptimizerSummary:
+    return OptimizerSummary(kind, 1, 9, 1, MeasuredKeep(keep, keep, keep), None, meaning)
 
 
 def test_optimizers_that_differ_only_in_keep_are_one() -> None:
-    own = [Summary("SGD", 0.5, "half")]
-    assert merged_optimizers(0, own, [record(1, optimizers=(Summary("SGD", 0.4, "less"),))]) == own
-    unlike = record(1, optimizers=(Summary("Adam", 0.5, "half"), Summary("SGD", 0.1, "last")))
+    own = [summary("SGD", 0.5, "half")]
+    assert merged_optimizers(0, own, [record(1, optimizers=(summary("SGD", 0.4, "less"),))]) == own
+    unlike = record(1, optimizers=(summary("Adam", 0.5, "half"), summary("SGD", 0.1, "last")))
     assert [each.meaning for each in merged_optimizers(0, own, [unlike])] == [
         "half (on rank 0)",
         "half (on rank 1)",
         "last (on rank 1)",
     ]
-    none: list[Summary] = []
+    none: list[OptimizerSummary] = []
     assert [each.meaning for each in merged_optimizers(0, none, [unlike])] == ["half (on rank 1)", "last (on rank 1)"]
 
 
