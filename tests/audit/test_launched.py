@@ -187,7 +187,7 @@ def test_a_missing_script_leaves_no_folder(ranks: Ranks) -> None:
 def exchanged(rank: Rank, status: int = 0) -> list[str]:
     """Return the remarks of a report, collected by this rank."""
     report = Report(History())
-    assert Exchange(rank).collected(report, status, lambda: False)
+    assert Exchange(rank).collect(report, status, lambda: False)
     return report.history.remarks()
 
 
@@ -207,8 +207,8 @@ def test_a_report_arrives_as_it_was_sent() -> None:
     sent.history.faults.append("find: KeyError: 1")
     second = Exchange(Rank(1, 2, 1, 2, "key"))
     reporting, received = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
-    assert second.collected(sent, 3, lambda: False) is False
-    assert reporting.collected(received, 0, lambda: False) is True
+    assert second.collect(sent, 3, lambda: False) is False
+    assert reporting.collect(received, 0, lambda: False) is True
     (got,) = received.other_ranks
     assert sent.findings
     assert got == RankRecord(
@@ -225,7 +225,7 @@ def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     reason = folder / "error.json"
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(reason))
     exchange, report = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
-    assert exchange.collected(report, 0, lambda: False)
+    assert exchange.collect(report, 0, lambda: False)
     assert report.history.remarks()[1] == "rank 1: ended without a record, as after a crash"
     exchange.fail_last("why")
     assert json.loads(reason.read_text())["message"]["message"] == "why"
@@ -267,7 +267,7 @@ def test_without_a_folder_the_report_says_why(temporary: Path) -> None:
     assert missing.startswith("rank 1: ")
     assert missing.endswith("gradlab-audit-key: File exists")
     other = Exchange(Rank(1, 2, 1, 2, "key"))
-    assert other.collected(Report(History()), 0, lambda: False) is False
+    assert other.collect(Report(History()), 0, lambda: False) is False
 
 
 @pytest.mark.parametrize(

@@ -112,15 +112,15 @@ class Exchange:
     def _locked(self, local: int) -> Path:
         return self._folder / f"{local}.lock"
 
-    def collected(self, report: Report, status: int, stops: Callable[[], bool]) -> bool:
-        """Say whether this rank is to write the report. If so, first add what other ranks found.
+    def collect(self, report: Report, status: int, stops: Callable[[], bool]) -> bool:
+        """Exchange what the ranks found, and return whether this one writes the report, with all of it.
 
         `status` is that of the rank's own script. `stops` says whether to stop waiting for other ranks.
         """
         if not self.rank.reports:
             self._send(report, status)
         elif self.rank != ALONE:
-            self._gather(report, status, stops)
+            self._add_others(report, status, stops)
         return self.rank.reports
 
     def _send(self, report: Report, status: int) -> None:
@@ -129,10 +129,10 @@ class Exchange:
             new.write_text(json.dumps(_as_data(self.rank.number, report, status)), encoding="utf-8")
             new.replace(self._record(self.rank.local))
 
-    def _gather(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
+    def _add_others(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
         patience = PATIENCE_AFTER_FAILURE if status else PATIENCE
         began = time.monotonic()
-        records, ended, pending = self._gathered(began + patience, stops)
+        records, ended, pending = self._gather(began + patience, stops)
         missing = {
             "ended without a record, as after a crash": ended,
             self._failure or f"sent no record within {math.ceil(time.monotonic() - began)} s": pending,
@@ -149,7 +149,7 @@ class Exchange:
         if self.rank.reports and self.rank != ALONE:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _gathered(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
+    def _gather(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
         """Return the records, the ranks that ended without one, and those that neither sent one nor ended."""
         records: list[RankRecord] = []
         ended: list[int] = []
