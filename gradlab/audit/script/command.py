@@ -11,7 +11,8 @@ from gradlab.audit.hooks.spawning import SpawnGuard
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
 from gradlab.audit.script import launchers, running, signals
-from gradlab.audit.script.launched import Exchange, rank_in
+from gradlab.audit.script.rank import rank_in
+from gradlab.audit.script.rank_exchange import Exchange
 from gradlab.errors import DONE, FAILED, NO_RESULT, AuditError
 
 if TYPE_CHECKING:

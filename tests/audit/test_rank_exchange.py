@@ -23,8 +23,9 @@ from gradlab.audit.history.keep import MeasuredKeep
 from gradlab.audit.places import Place
 from gradlab.audit.ranks import RankRecord, merged_findings, merged_optimizers, remarks_on
 from gradlab.audit.report import Report
-from gradlab.audit.script import launched
-from gradlab.audit.script.launched import ALONE, Exchange, Rank, rank_in
+from gradlab.audit.script import process_locks, rank_exchange
+from gradlab.audit.script.rank import ALONE, Rank, rank_in
+from gradlab.audit.script.rank_exchange import Exchange
 from gradlab.audit.summary import OptimizerSummary
 from tests.audit.training import multiplied, train
 from tests.processes import Ended, Process, start
@@ -127,7 +128,7 @@ def test_a_rank_that_is_killed_is_named(ranks: Ranks) -> None:
     reporting, _ = ranks.run("train(faulty=True)\nif rank == 1: os._exit(9)")
     assert reporting.status == 1
     assert "  covers all ranks, except:\n  rank 1: ended without a record, as after a crash\n" in reporting.stderr
-    assert time.monotonic() - began < launched.PATIENCE / 2
+    assert time.monotonic() - began < rank_exchange.PATIENCE / 2
 
 
 @pytest.mark.parametrize(("trains", "statuses"), [("rank == 1", (0, 0)), ("False", (3, 0))], ids=["one", "none"])
@@ -194,8 +195,8 @@ def exchanged(rank: Rank, status: int = 0) -> list[str]:
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(launched, "PATIENCE", 0.2)
-    monkeypatch.setattr(launched, "PATIENCE_AFTER_FAILURE", 0.1)
+    monkeypatch.setattr(rank_exchange, "PATIENCE", 0.2)
+    monkeypatch.setattr(rank_exchange, "PATIENCE_AFTER_FAILURE", 0.1)
     return tmp_path
 
 
@@ -220,7 +221,7 @@ def test_a_report_arrives_as_it_was_sent() -> None:
 
 @pytest.mark.usefixtures("temporary")
 def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(launched, "PATIENCE", 100.0)
+    monkeypatch.setattr(rank_exchange, "PATIENCE", 100.0)
     Exchange(Rank(1, 2, 1, 2, "key"))  # a process does not see its own lock
     reason = folder / "error.json"
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(reason))
@@ -235,7 +236,7 @@ def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("temporary")
 def test_without_locks_the_reporting_rank_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launched, "_fcntl", None)
+    monkeypatch.setattr(process_locks, "_fcntl", None)
     Exchange(Rank(1, 2, 1, 2, "key"))
     assert exchanged(Rank(0, 2, 0, 2, "key"))[1] == "rank 1: sent no record within 1 s"
 
