@@ -1,4 +1,4 @@
-"""Errors that a user can fix.
+"""Errors that a user can fix, and exit statuses.
 
 Their messages have one or two lines: what was asked, what is wrong, what would work. Only the command line catches
 them.
@@ -11,6 +11,10 @@ import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+
+# Exit statuses of all commands
+DONE, FAILED, AT_FAULT, NO_RESULT = 0, 1, 2, 3  # NO_RESULT: nothing was audited or compared
+INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 class GradlabError(Exception):

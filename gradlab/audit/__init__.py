@@ -96,9 +96,8 @@ def warn(sample: int | None = None, *, select: Collection[str] = (), ignore: Col
                 continue
             warned.add(each.id)
             place = user_location() or (each.places[0] if each.places else None)
-            text = f"{each.id}: {each.message}. Instead: {each.instead}"
             file, line = place or ("", 0)
-            warnings.warn_explicit(text, GradientWarning, file, line)
+            warnings.warn_explicit(f"{each.id}: {each.text}", GradientWarning, file, line)
 
     recorder = Recorder(sample, warn_of_findings, chosen)
     _warning.append(recorder)

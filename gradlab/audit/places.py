@@ -74,22 +74,19 @@ def _is_passed_over(file: str, between: tuple[str, ...]) -> bool:
 
 def steps_under_way(optimizer: Optimizer | None) -> int:
     """Return how many calls of this optimizer's step (torch's wrapper of it) are on the stack."""
-    return sum(
-        frame.f_locals.get("self") is optimizer
-        for frame in _frames()
-        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename.endswith("optimizer.py")
-    )
+    return sum(frame.f_locals.get("self") is optimizer for frame in _step_frames())
 
 
 def is_nested_step() -> bool:
     """Say whether the running step was called by another optimizer's step."""
-    return (
-        sum(
-            frame.f_code.co_name == "wrapper" and frame.f_code.co_filename.endswith("optimizer.py")
-            for frame in _frames()
-        )
-        > 1
-    )
+    return sum(1 for _ in _step_frames()) > 1
+
+
+def _step_frames() -> Iterator[FrameType]:
+    """Yield the frames of torch's wrapper around an optimizer's step, innermost first."""
+    for frame in _frames():
+        if frame.f_code.co_name == "wrapper" and frame.f_code.co_filename.endswith("optimizer.py"):
+            yield frame
 
 
 def passes_under_way() -> int:

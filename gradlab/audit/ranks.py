@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.findings import ORDER, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Summary = TypeVar("Summary", bound=Any)
+    from gradlab.audit.summary import OptimizerSummary
 
 NUMBERS = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
@@ -28,7 +28,7 @@ class RankRecord(NamedTuple):
     rank: int
     status: int
     audited: bool
-    optimizers: tuple[Any, ...]
+    optimizers: tuple[OptimizerSummary, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...]
     faults: tuple[str, ...]
@@ -75,10 +75,10 @@ def _merged(of_ranks: dict[int, Finding], *, everywhere: bool) -> Finding:
     return first._replace(since_update=since, message=first.message + where)
 
 
-def merged_optimizers(rank: int, own: list[Summary], others: Sequence[RankRecord]) -> list[Summary]:
+def merged_optimizers(rank: int, own: list[OptimizerSummary], others: Sequence[RankRecord]) -> list[OptimizerSummary]:
     """Return the summaries of all ranks: equal ones once, the others with their rank.
 
-    Summaries are equal if they differ only in keep, which every rank measures on its own.
+    Summaries are equal if they differ only in keep and its meaning. Every rank measures its own keep.
     """
     unlike = [
         each._replace(meaning=f"{each.meaning} (on rank {other.rank})")
@@ -91,7 +91,7 @@ def merged_optimizers(rank: int, own: list[Summary], others: Sequence[RankRecord
     return own + unlike
 
 
-def _comparable(summary: Any) -> Any:
+def _comparable(summary: OptimizerSummary) -> OptimizerSummary:
     return summary._replace(keep=None, meaning="")
 
 

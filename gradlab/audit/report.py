@@ -84,7 +84,7 @@ class Report:
         return f"{seen}{passes}. {WITHOUT_STEP}"
 
     def add_ranks(self, rank: int, others: Sequence[RankRecord]) -> None:
-        """Report what other ranks of a distributed training found, too; `rank` is the number of this one."""
+        """Add what other ranks of a distributed training found; `rank` is the number of this one."""
         self.rank, self.other_ranks = rank, tuple(sorted(others))
         self.history.notes += remarks_on(self.history.remarks(), self.other_ranks)
         self.history.faults += [f"rank {each.rank}: {fault}" for each in self.other_ranks for fault in each.faults]

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from gradlab import __version__
-from gradlab.cli.exit import DONE, CommandGroup
+from gradlab.cli.exit import CommandGroup
+from gradlab.errors import DONE
 
 app = typer.Typer(
     cls=CommandGroup,

@@ -10,8 +10,8 @@ import typer
 from gradlab.cli.app import app
 from gradlab.cli.audit_output import AuditOutput
 from gradlab.cli.completion import complete_format, complete_rule
-from gradlab.cli.exit import DONE
 from gradlab.cli.output import print_markdown
+from gradlab.errors import DONE
 
 if TYPE_CHECKING:
     from gradlab.audit import Report

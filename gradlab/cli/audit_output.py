@@ -7,8 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradlab.cli.exit import AT_FAULT, INTERRUPTED
-from gradlab.errors import AuditError, GradlabError, printable, shortened, unknown
+from gradlab.errors import AT_FAULT, INTERRUPTED, AuditError, GradlabError, printable, shortened, unknown
 
 if TYPE_CHECKING:
     from gradlab.audit import Report
@@ -56,15 +55,15 @@ class AuditOutput:
             except OSError:
                 _write_full(report, streams)
                 raise
-            for line in self._unsaid(report, status):
+            for line in self._messages(report, status):
                 streams.write_message(printable(line))
             return
         _write_full(report, streams)
         if self._file is not None:
             self._write_file(self._text(report, script, status), streams, own_status=status)
 
-    def _unsaid(self, report: Report, status: int) -> list[str]:
-        """Return what the document does not say."""
+    def _messages(self, report: Report, status: int) -> list[str]:
+        """Return what stderr says in addition to the document."""
         without = report.nothing_audited if self._name == JSON and not status else None
         return [*([f"gradlab audit: nothing audited: {without}"] if without else []), *report.history.remarks()]
 

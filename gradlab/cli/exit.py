@@ -1,4 +1,4 @@
-"""Exit statuses, and the errors of all commands as messages."""
+"""The end of all commands: their exit status, and their errors as messages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from typer.core import TyperGroup
 
 from gradlab.cli.help import PANELS, HelpContext, write_commands
 from gradlab.cli.output import discard_output, print_json, print_message
-from gradlab.errors import GradlabError, NothingComparedError
+from gradlab.errors import (
+    AT_FAULT,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    NO_RESULT,
+    PIPE_CLOSED,
+    GradlabError,
+    NothingComparedError,
+)
 from gradlab.terminal.signals import Interrupted
-
-DONE, FAILED, AT_FAULT, NOTHING_COMPARED, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
 
 UsageError = typer.BadParameter.__mro__[1]  # Typer carries its own Click and exports no nearer name
 
@@ -53,7 +60,7 @@ class CommandGroup(TyperGroup):
         try:
             status = super().main(words, prog_name or "gradlab", **extra | {"standalone_mode": False})
         except NothingComparedError as error:
-            status = _fail(str(error), NOTHING_COMPARED, as_json=as_json)
+            status = _fail(str(error), NO_RESULT, as_json=as_json)
         except GradlabError as error:
             status = _fail(str(error), AT_FAULT, as_json=as_json)
         except UsageError as error:  # type: ignore[misc]  # mypy cannot see that it is an exception

@@ -9,9 +9,8 @@ import typer
 
 from gradlab.cli import options
 from gradlab.cli.app import app
-from gradlab.cli.exit import AT_FAULT
 from gradlab.cli.output import print_json, print_message, print_messages, stdout_console
-from gradlab.errors import GradlabError
+from gradlab.errors import AT_FAULT, GradlabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

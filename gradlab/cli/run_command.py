@@ -9,11 +9,11 @@ import typer
 
 from gradlab.cli import options
 from gradlab.cli.app import app
-from gradlab.cli.exit import DONE, FAILED
 from gradlab.cli.output import print_json, print_message, print_result, stdout_console
 from gradlab.cli.pictures import draw_runs
 from gradlab.cli.run_results import print_runs, result_json, runs_by_error
 from gradlab.cli.training_session import progress_display, training_session
+from gradlab.errors import DONE, FAILED
 from gradlab.wording import reused
 
 if TYPE_CHECKING:

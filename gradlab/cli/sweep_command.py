@@ -9,11 +9,10 @@ import typer
 
 from gradlab.cli import options
 from gradlab.cli.app import app
-from gradlab.cli.exit import DONE, FAILED
 from gradlab.cli.output import print_json, print_message, print_result, stdout_console
 from gradlab.cli.pictures import draw_sweeps
 from gradlab.cli.training_session import progress_display, training_session
-from gradlab.errors import ExperimentError, PlotError
+from gradlab.errors import DONE, FAILED, ExperimentError, PlotError
 from gradlab.wording import counted, reused
 
 if TYPE_CHECKING:

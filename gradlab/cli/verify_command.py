@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradlab.cli.app import app
-from gradlab.cli.exit import DONE, FAILED
 from gradlab.cli.options import Json
 from gradlab.cli.output import print_json, print_message, stdout_console
+from gradlab.errors import DONE, FAILED
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -148,7 +148,7 @@ def test_without_findings_nothing_is_shown(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_nothing_audited_is_said(name: str) -> None:
+def test_nothing_audited_is_reported(name: str) -> None:
     report = Report(History())
     assert (report.nothing_audited or "").startswith("no optimizer was seen. Perhaps ")
     result = report.result("train.py")
@@ -166,7 +166,7 @@ def test_nothing_audited_is_said(name: str) -> None:
         ("x", "exit status 3 before any optimizer took a step"),
     ],
 )
-def test_a_script_that_failed_is_said(name: str, nothing: str | None, text: str) -> None:
+def test_a_script_that_failed_is_reported(name: str, nothing: str | None, text: str) -> None:
     result = result_of(exit_status=3, nothing_audited=nothing)
     (one,) = shown(name, result)
     severity = "script-failed" if name == "junit" else "error"
@@ -175,7 +175,7 @@ def test_a_script_that_failed_is_said(name: str, nothing: str | None, text: str)
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_limits_of_the_audit_are_said(name: str) -> None:
+def test_limits_of_the_audit_are_reported(name: str) -> None:
     result = result_of()
     result.history.unwatched = 5
     (one,) = shown(name, result)

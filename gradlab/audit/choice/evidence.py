@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST, count
+from gradlab.audit.history.parameters import SPAN_OF_GRAPHS
 from gradlab.audit.history.trace import CLEARED, backwards_in
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     Shows = Callable[[OptimizerHistory], bool]
 
 MEASURED = 8  # updates; enough for most rules
-FOR_GRAPHS = 50  # updates; graphs count as kept after 40
+FOR_GRAPHS = SPAN_OF_GRAPHS + 10  # updates; with a margin
 
 
 def has_evidence(rule: str, history: OptimizerHistory) -> bool:

@@ -70,10 +70,10 @@ def _notes(
         for comment in in_file:
             if not comment.ids:
                 text = "this comment names no rule, so it ignores nothing"
-                yield _note(file, comment, text, "# gradlab: ignore[ID], with the id of a finding")
+                yield _note(file, comment, text, "write # gradlab: ignore[ID], with the id of a finding")
             for name in comment.ids:
                 if plain_id(name) not in known_ids():
-                    yield _note(file, comment, unknown_id(name), "the id of a finding")
+                    yield _note(file, comment, unknown_id(name), "write the id of a finding")
                     continue
                 if plain_id(name) not in chosen:
                     continue

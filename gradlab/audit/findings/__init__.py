@@ -1,8 +1,8 @@
 """Rules: each is a pure function from a history to its findings.
 
 A rule reports only what several updates show clearly: a false alarm is worse than silence. To add a rule, write a
-function `(history: History) -> Iterable[Finding]` in a module of this package, whose name is the id of its findings,
-and list it in `BY_DEFAULT` or `ON_REQUEST`. Add two faulty and two correct scripts to tests/audit/scripts/.
+function `(history: History) -> Iterable[Finding]` in a module of this package. Its name is the id of its findings.
+List it in `BY_DEFAULT` or `ON_REQUEST`, and add two faulty and two correct scripts to tests/audit/scripts/.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ BY_DEFAULT: tuple[Rule, ...] = (
     passes.closure_without_clearing,
     passes.graph_kept,
 )
-ON_REQUEST: tuple[Rule, ...] = (  # often meant so: only with --select
+ON_REQUEST: tuple[Rule, ...] = (  # often intentional: only with --select
     scheduling.scheduler_too_long,
     modes.requires_grad_of_module,
     modes.trained_in_eval_mode,

@@ -138,7 +138,7 @@ def _are_regular(found: list[int], updates: int) -> bool:
 def last_window_leaks(history: History) -> Iterator[Finding]:
     """Find gradients left at the end of an epoch and added to the first window of the next.
 
-    Without a DataLoader, such windows are known from their length: they come after a fixed number of usual ones, but
+    Without a DataLoader, such windows are known from their length. They come after a fixed number of usual ones, but
     their losses are divided by the usual length.
     """
     yield from _wrongly_ended(history, "last-window-leaks", "go into the next epoch's first window", cleared=False)

@@ -26,6 +26,11 @@ class Finding(NamedTuple):
     message: str  # a sentence with its evidence in numbers
     instead: str  # what to write
 
+    @property
+    def text(self) -> str:
+        """The message and what to write instead, for formats with one text per finding."""
+        return f"{self.message}. Instead: {self.instead}"
+
 
 class CountedUpdates(NamedTuple):
     """The number of updates with a given kind of trace, and the first of them."""

@@ -128,7 +128,7 @@ def parameter_without_gradient(history: History) -> Iterator[Finding]:
 
 
 def parameter_in_two_optimizers(history: History) -> Iterator[Finding]:
-    """Find parameters that have their own optimizer, but that the optimizer of the whole network moves, too."""
+    """Find parameters that have their own optimizer, but that the optimizer of the whole network also moves."""
     for each in history.overlaps:
         small, large = each.small, each.large
         it, has = ("it", "it has") if each.number == 1 else ("them", "they have")
@@ -138,7 +138,7 @@ def parameter_in_two_optimizers(history: History) -> Iterator[Finding]:
             "warning",
             each.since,
             tuple(in_order([*small.places_of("S"), *large.places_of("S")])),
-            f"{listed(each.parameters, each.number)}: {has} an optimizer ({own}), but {whole} moves {it}, too "
+            f"{listed(each.parameters, each.number)}: {has} an optimizer ({own}), but {whole} also moves {it} "
             f"(seen at {LOOKS} updates or more of each)",
             "leave them out of the larger optimizer, or requires_grad_(False) while it trains the others",
         )

@@ -43,9 +43,9 @@ def _command(severity: Severity, name: str, location: Location, text: str) -> st
 
 def _data(text: str) -> str:
     """Return the text of a command, which must be one line."""
-    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:
-    """Return the value of a property, in which colons and commas have a meaning, too."""
+    """Return the value of a property, in which colons and commas also have a meaning."""
     return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -25,7 +25,7 @@ def gitlab(result: AuditResult) -> list[dict[str, Any]]:
     Without entries, GitLab would show earlier findings as resolved, even if the script failed before it trained.
     """
     entries = [
-        _entry(each.severity, each.id, location, f"{each.message}. Instead: {each.instead}", fingerprint)
+        _entry(each.severity, each.id, location, each.text, fingerprint)
         for each, location, _, fingerprint in located(result)
     ]
     script = script_location(result)

@@ -52,7 +52,9 @@ def located(result: AuditResult) -> list[LocatedFinding]:
 
 def script_location(result: AuditResult) -> Location:
     """Return the file of the script, or its name if that is a module elsewhere."""
-    script, folder = result.script or ".", result.folder
+    script, folder = result.script, result.folder
+    if script is None:
+        return Location(".")
     module = script.replace(".", "/")
     for file in (script, f"{module}.py", f"{module}/__main__.py"):
         if Path(folder, file).is_file():

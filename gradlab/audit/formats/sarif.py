@@ -61,7 +61,7 @@ def _result(each: LocatedFinding, rule: int) -> dict[str, Any]:
         "ruleId": each.finding.id,
         "ruleIndex": rule,
         "level": each.finding.severity,
-        "message": _message(f"{each.finding.message}. Instead: {each.finding.instead}"),
+        "message": _message(each.finding.text),
         "locations": [_location(each.location)],
         "relatedLocations": [
             {"id": nth, **_location(other), "message": _message("also this line")}

@@ -185,7 +185,7 @@ class Overlap(NamedTuple):
     number: int  # of all
     since: int  # update of the larger optimizer
     small: OptimizerHistory  # holds only these
-    large: OptimizerHistory  # holds others, too
+    large: OptimizerHistory  # also holds others
 
 
 @dataclass(slots=True)

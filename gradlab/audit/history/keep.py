@@ -34,7 +34,7 @@ class MeasuredKeep(NamedTuple):
 def keep_of(history: OptimizerHistory) -> MeasuredKeep | None:
     """Return the measured keep, or None if it was never measured.
 
-    GradScaler's unscale_() divides all of `.grad`, so it divides what was kept, too.
+    GradScaler's unscale_() divides all of `.grad`, so it also divides what was kept.
     """
     shares = [each / measured.scale for measured in history.measured for each in measured.kept]
     return MeasuredKeep(median(shares), min(shares), max(shares)) if shares else None

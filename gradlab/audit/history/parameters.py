@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 LOOKS = 3  # looks that must show a mistake before a parameter is reported
+SPAN_OF_GRAPHS = 40  # updates after which a living graph counts as kept
 
 
 class Parameter(NamedTuple):

@@ -49,7 +49,7 @@ class SpawnGuard:
         )
 
     def install(self, patches: Patches, recorders: list[Recorder]) -> None:
-        """Guard start_processes(), which spawn() calls, too."""
+        """Guard start_processes(), which spawn() also calls."""
         from torch import multiprocessing
 
         def guarded(start: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.audit.history.setup import ConstantTerm
-from gradlab.audit.recording.loss import TRANSPARENT, constant_of
+from gradlab.audit.recording.loss import TRANSPARENT, constant_of, constant_operand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,10 +117,8 @@ def _terms(node: Any, factor: float, left: list[int]) -> Iterator[_Term]:
 
 
 def _constant_factor(node: Any, name: str) -> float | None:
-    (one, _), (other, _) = node.next_functions
-    if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
-        return None
-    constant = constant_of(node, "other" if other is None else "self")
+    which = constant_operand(node)
+    constant = constant_of(node, which) if which else None
     return 1 / constant if constant and name == "DivBackward0" else constant
 
 

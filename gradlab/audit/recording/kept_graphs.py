@@ -10,7 +10,7 @@ import gc
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.audit.history.parameters import LOOKS, Graphs
+from gradlab.audit.history.parameters import LOOKS, SPAN_OF_GRAPHS, Graphs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
     from gradlab.audit.places import Place
 
-SPAN = 40  # updates after which a living graph counts as kept
-SHORT_SPAN = 16  # the same if all graphs of a line are alive until the end
+SHORT_SPAN = 16  # instead of SPAN_OF_GRAPHS, if all graphs of a line are alive until the end
 MANY = 6  # kept graphs before they are reported
 MOST_MARKED = 256  # marked living graphs per line
 MOST_SEARCHES = 16  # of later passes for marks of earlier ones
@@ -143,6 +142,6 @@ def _marks_below(roots: list[Tensor], key: str) -> set[object]:
 
 def _is_growing(marks: list[_Marked], looks: list[int], update: int) -> bool:
     """Say whether all graphs marked since the oldest one are alive, if they are many and it is old enough."""
-    if len(marks) < MANY or update - marks[0].update < SPAN:
+    if len(marks) < MANY or update - marks[0].update < SPAN_OF_GRAPHS:
         return False
     return [each.update for each in marks] == [each for each in looks if each >= marks[0].update]

@@ -62,11 +62,10 @@ def _facts_at(node: Any, left: list[int]) -> Facts:
         return None
     name, inputs = node.name(), node.next_functions
     if name in {"DivBackward0", "MulBackward0"}:
-        (one, _), (other, _) = inputs
-        if (one is None) == (other is None) or (one is None and name == "DivBackward0"):
-            return None  # both operands depend on parameters
-        constant = constant_of(node, "other" if other is None else "self")
-        return name, constant, (_facts_at(one or other, left),)
+        if (which := constant_operand(node)) is None:
+            return None
+        below = next(each for each, _ in inputs if each is not None)
+        return name, constant_of(node, which), (_facts_at(below, left),)
     if name in {"AddBackward0", "SubBackward0"}:
         return name, None, tuple(_facts_at(each, left) for each, _ in inputs if each is not None)
     if name.startswith(TRANSPARENT):
@@ -119,6 +118,17 @@ def _of_product(name: str, constant: float | None, below: Loss) -> Loss:
     if below.base == "sum" and not below.divisors:
         return below._replace(factor=1.0 if below.factor == 1 else factor, base="")  # perhaps a mean
     return below._replace(divisors=(constant, *below.divisors), factor=factor)
+
+
+def constant_operand(node: Any) -> str | None:
+    """Return which operand of a product or quotient is constant: "self" or "other".
+
+    None if both depend on parameters, or if the quotient's divisor does.
+    """
+    (one, _), (other, _) = node.next_functions
+    if (one is None) == (other is None) or (one is None and node.name() == "DivBackward0"):
+        return None
+    return "other" if other is None else "self"
 
 
 def constant_of(node: Any, which: str) -> float | None:

@@ -30,7 +30,7 @@ class UpdateMeasurement:
         self._joins: list[float] = []
         self._weights = weights  # at the latest backward pass, at first after the last step
         self._last_weights: Sample = None  # of the last parameter, at the latest backward pass
-        self._all_moved = False  # the last parameter changed, too, between two backward passes
+        self._all_moved = False  # the last parameter also changed between two backward passes
         self._first_elsewhere = weights is None  # weights changed between the last step and the first backward pass
         self.moved = False  # weights changed between two backward passes
         self._plain = False  # no gradient before the first pass, nothing changed it before the later ones

@@ -74,7 +74,7 @@ def _note_crossing(watched: WatchedOptimizer, passes: list[Pass]) -> None:
 
     Shared losses don't count. Passes from one line belong to a loss that both optimizers train on. A pass that reaches
     only some of the parameters is one of several losses of a shared network. The same holds if all passes come before
-    any step, or if every pass belongs to a different optimizer, as with several heads on one body.
+    any step, or if every pass belongs to a different optimizer. An example is several heads on one body.
     """
     own = [each for each in passes if not each.stepped]
     others = [each for each in passes if each.stepped]

@@ -181,17 +181,20 @@ def all_are_finite(grads: list[Tensor]) -> bool:
 
 def is_finite_number(loss: Any) -> bool:
     """Say whether a loss is one finite number on the CPU."""
-    usual = type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
-    return usual and cmath.isfinite(loss.item())
+    return _is_number(loss) and cmath.isfinite(loss.item())
 
 
 def is_lost_number(loss: Any) -> bool:
     """Say whether a loss is nan or inf, one number on the CPU. It never raises: hooks call it directly."""
     try:
-        usual = type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
-        return usual and not cmath.isfinite(loss.item())
+        return _is_number(loss) and not cmath.isfinite(loss.item())
     except RuntimeError:  # such as in torch.func.vmap, where tensors have no numbers
         return False
+
+
+def _is_number(loss: Any) -> bool:
+    """Say whether a loss is one number on the CPU, not of a subclass of Tensor."""
+    return type(loss).__name__ == "Tensor" and loss.is_cpu and loss.dim() == 0
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -11,8 +11,9 @@ from gradlab.audit.hooks.spawning import SpawnGuard
 from gradlab.audit.recording.recorder import Recorder
 from gradlab.audit.report import Report
 from gradlab.audit.script import launchers, running, signals
-from gradlab.audit.script.launched import Exchange, rank_in
-from gradlab.errors import AuditError
+from gradlab.audit.script.rank import rank_in
+from gradlab.audit.script.rank_exchange import Exchange
+from gradlab.errors import DONE, FAILED, NO_RESULT, AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from gradlab.audit.script.signals import Interrupts
 
     Write = Callable[[Report, int], None]
-
-FOUND, NOTHING_AUDITED = 1, 3
 
 
 def audit(
@@ -38,8 +37,13 @@ def audit(
 ) -> int:
     """Audit a script, or a module by its name, and return the exit status.
 
-    The first that applies gives the status: the script's own if not 0; 130 if SIGINT came after the script; 3 if no
-    optimizer took a step; 1 if the report has errors or warnings; 0. Without `strict`, 3 and 1 become 0.
+    The first that applies gives the status:
+
+    * the script's own, if not 0
+    * 130, if SIGINT came after the script
+    * 3, if no optimizer took a step; 0 without `strict`
+    * 1, if the report has errors or warnings; 0 without `strict`
+    * 0
 
     `write` is called once with the report and the script's own status, even if a signal ends the process. After the
     script has ended, `interrupts` delays SIGINT. `max_updates` ends the script after that many updates.
@@ -67,13 +71,13 @@ def audit(
 
     def report_once(status: int) -> None:
         report.history.notes += limit.notes()
-        if exchange.collected(report, status, lambda: terminated_late or interrupts.came):
+        if exchange.collect(report, status, lambda: terminated_late or interrupts.came):
             write(report, status)
 
     with signals.on_sigterm(terminated):
         active.start(recorder, guard.install, limit.install)
         try:
-            status = _ended(name, args, interrupts, is_module=is_module)
+            status = _run_script(name, args, interrupts, is_module=is_module)
             guard.raise_if_refused(lambda number: launchers.torchrun_of(name, args, number, is_module=is_module))
         except AuditError:
             exchange.remove()
@@ -89,17 +93,17 @@ def audit(
         signals.end_at_once(signals.TERMINATED)
     if status or interrupts.came:
         return status or signals.INTERRUPTED
-    judged = _judged(report) if strict and exchange.rank.reports else 0
-    if judged:
+    found = _exit_status_of(report) if strict and exchange.rank.reports else DONE
+    if found:
         exchange.fail_last(report.lines(1000)[0])
-    return judged
+    return found
 
 
-def _judged(report: Report) -> int:
-    return NOTHING_AUDITED if report.nothing_audited else 0 if report.ok else FOUND
+def _exit_status_of(report: Report) -> int:
+    return NO_RESULT if report.nothing_audited else DONE if report.ok else FAILED
 
 
-def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
+def _run_script(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
     """Run the script, and return its exit status, with SIGINT held from its end on."""
     try:
         try:

@@ -1,4 +1,4 @@
-"""Three attack steps in a function, which calls model.zero_grad() at its end; test data is attacked, too."""
+"""Three attack steps in a function, which calls model.zero_grad() at its end; test data is also attacked."""
 
 import torch
 from torch import nn

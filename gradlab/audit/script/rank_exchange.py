@@ -1,4 +1,4 @@
-"""Ranks that a launcher such as torchrun has started: they leave their records as files for the one that reports.
+"""Exchange of records between the ranks of a machine: all leave theirs as files for the one that reports.
 
 The ranks of a machine share a temporary folder. Every rank locks a file in it as long as its process lives, so the
 reporting one never waits for a process that has ended. The process group of torch may be gone by then.
@@ -6,8 +6,6 @@ reporting one never waits for a process that has ended. The process group of tor
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
 import math
 import os
@@ -16,16 +14,18 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.findings import Finding
 from gradlab.audit.history.keep import MeasuredKeep
 from gradlab.audit.places import Place
 from gradlab.audit.ranks import RankRecord, named_ranks
+from gradlab.audit.script.process_locks import is_free, lock_until_the_end
+from gradlab.audit.script.rank import ALONE, Rank
 from gradlab.audit.summary import OptimizerSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from gradlab.audit.report import Report
 
@@ -33,59 +33,6 @@ PATIENCE = 60.0  # seconds that the reporting rank waits for the records of othe
 PATIENCE_AFTER_FAILURE = 5.0  # the same, if its own script failed: then others may wait for it
 PATIENCE_FOR_ENDS = 10.0  # seconds that it waits for their processes to end before it exits with a finding
 POLL = 0.05  # seconds
-
-_fcntl: Any = None  # on Windows: then no rank is ever known to have ended
-with suppress(ImportError):
-    _fcntl = importlib.import_module("fcntl")
-
-
-class Rank(NamedTuple):
-    """The place of this process among those that a launcher has started."""
-
-    number: int
-    world: int  # number of ranks
-    local: int  # number among the ranks of this machine
-    local_world: int
-    key: str  # the same for the ranks of one machine and one start, and for no others
-
-    @property
-    def reports(self) -> bool:
-        """Whether this rank reports for all of its machine."""
-        return self.local == 0
-
-
-ALONE = Rank(0, 1, 0, 1, "")
-
-
-def rank_in(environment: Mapping[str, str]) -> Rank:
-    """Return the rank that a launcher has written to the environment; ALONE without one, or with a single rank."""
-    try:
-        number, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        local = int(environment.get("LOCAL_RANK", number))
-        local_world = int(environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", world)))
-    except (KeyError, ValueError):
-        return ALONE
-    return Rank(number, world, local, local_world, _key(environment)) if world > 1 else ALONE
-
-
-def _key(environment: Mapping[str, str]) -> str:
-    """Return what only the ranks of one machine and one start share.
-
-    torchrun gives each rank a file below a new folder. Other launchers are known by their process.
-    """
-    if file := environment.get("TORCHELASTIC_ERROR_FILE"):
-        parts = [str(Path(file).parent.parent)]
-    else:
-        parts = [str(os.getppid()), _start_of(os.getppid())]
-        parts += [environment.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT")]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _start_of(process: int) -> str:
-    """Return when a process started, in the system's ticks; "" if the system does not say."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    return ""
 
 
 class Exchange:
@@ -102,7 +49,7 @@ class Exchange:
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._record(rank.local).unlink(missing_ok=True)
-            _lock_until_the_end(self._locked(rank.local))
+            lock_until_the_end(self._locked(rank.local))
         except OSError as error:
             self._failure = f"{self._folder}: {error.strerror}"
 
@@ -112,15 +59,15 @@ class Exchange:
     def _locked(self, local: int) -> Path:
         return self._folder / f"{local}.lock"
 
-    def collected(self, report: Report, status: int, stops: Callable[[], bool]) -> bool:
-        """Say whether this rank is to write the report. If so, first add what other ranks found.
+    def collect(self, report: Report, status: int, stops: Callable[[], bool]) -> bool:
+        """Exchange what the ranks found, and return whether this one writes the report, with all of it.
 
         `status` is that of the rank's own script. `stops` says whether to stop waiting for other ranks.
         """
         if not self.rank.reports:
             self._send(report, status)
         elif self.rank != ALONE:
-            self._gather(report, status, stops)
+            self._add_others(report, status, stops)
         return self.rank.reports
 
     def _send(self, report: Report, status: int) -> None:
@@ -129,10 +76,10 @@ class Exchange:
             new.write_text(json.dumps(_as_data(self.rank.number, report, status)), encoding="utf-8")
             new.replace(self._record(self.rank.local))
 
-    def _gather(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
+    def _add_others(self, report: Report, status: int, stops: Callable[[], bool]) -> None:
         patience = PATIENCE_AFTER_FAILURE if status else PATIENCE
         began = time.monotonic()
-        records, ended, pending = self._gathered(began + patience, stops)
+        records, ended, pending = self._gather(began + patience, stops)
         missing = {
             "ended without a record, as after a crash": ended,
             self._failure or f"sent no record within {math.ceil(time.monotonic() - began)} s": pending,
@@ -149,7 +96,7 @@ class Exchange:
         if self.rank.reports and self.rank != ALONE:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _gathered(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
+    def _gather(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
         """Return the records, the ranks that ended without one, and those that neither sent one nor ended."""
         records: list[RankRecord] = []
         ended: list[int] = []
@@ -190,7 +137,7 @@ class Exchange:
         except OSError:  # it has not started
             return False
         try:
-            return _is_free(file)
+            return is_free(file)
         finally:
             os.close(file)
 
@@ -207,29 +154,8 @@ class Exchange:
             with suppress(OSError):
                 Path(file).write_text(json.dumps({"message": about}), encoding="utf-8")
         due = time.monotonic() + PATIENCE_FOR_ENDS
-        while time.monotonic() < due and not all(map(_is_free, self._alive)):
+        while time.monotonic() < due and not all(map(is_free, self._alive)):
             time.sleep(POLL)
-
-
-def _lock_until_the_end(path: Path) -> None:
-    """Create a file that is locked until this process ends. A forked child does not hold the lock."""
-    if _fcntl is None:
-        return
-    new = path.with_suffix(".opened")
-    file = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)  # never closed
-    _fcntl.lockf(file, _fcntl.LOCK_EX)
-    new.replace(path)  # no other rank sees it unlocked
-
-
-def _is_free(file: int) -> bool:
-    if _fcntl is None:
-        return False
-    try:
-        _fcntl.lockf(file, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
-    except OSError:
-        return False
-    _fcntl.lockf(file, _fcntl.LOCK_UN)
-    return True
 
 
 def _as_data(rank: int, report: Report, status: int) -> dict[str, Any]:

@@ -19,11 +19,14 @@ import pytest
 from gradlab import audit
 from gradlab.audit.findings import Finding
 from gradlab.audit.history.history import History
+from gradlab.audit.history.keep import MeasuredKeep
 from gradlab.audit.places import Place
 from gradlab.audit.ranks import RankRecord, merged_findings, merged_optimizers, remarks_on
 from gradlab.audit.report import Report
-from gradlab.audit.script import launched
-from gradlab.audit.script.launched import ALONE, Exchange, Rank, rank_in
+from gradlab.audit.script import process_locks, rank_exchange
+from gradlab.audit.script.rank import ALONE, Rank, rank_in
+from gradlab.audit.script.rank_exchange import Exchange
+from gradlab.audit.summary import OptimizerSummary
 from tests.audit.training import multiplied, train
 from tests.processes import Ended, Process, start
 
@@ -125,7 +128,7 @@ def test_a_rank_that_is_killed_is_named(ranks: Ranks) -> None:
     reporting, _ = ranks.run("train(faulty=True)\nif rank == 1: os._exit(9)")
     assert reporting.status == 1
     assert "  covers all ranks, except:\n  rank 1: ended without a record, as after a crash\n" in reporting.stderr
-    assert time.monotonic() - began < launched.PATIENCE / 2
+    assert time.monotonic() - began < rank_exchange.PATIENCE / 2
 
 
 @pytest.mark.parametrize(("trains", "statuses"), [("rank == 1", (0, 0)), ("False", (3, 0))], ids=["one", "none"])
@@ -185,15 +188,15 @@ def test_a_missing_script_leaves_no_folder(ranks: Ranks) -> None:
 def exchanged(rank: Rank, status: int = 0) -> list[str]:
     """Return the remarks of a report, collected by this rank."""
     report = Report(History())
-    assert Exchange(rank).collected(report, status, lambda: False)
+    assert Exchange(rank).collect(report, status, lambda: False)
     return report.history.remarks()
 
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(launched, "PATIENCE", 0.2)
-    monkeypatch.setattr(launched, "PATIENCE_AFTER_FAILURE", 0.1)
+    monkeypatch.setattr(rank_exchange, "PATIENCE", 0.2)
+    monkeypatch.setattr(rank_exchange, "PATIENCE_AFTER_FAILURE", 0.1)
     return tmp_path
 
 
@@ -205,8 +208,8 @@ def test_a_report_arrives_as_it_was_sent() -> None:
     sent.history.faults.append("find: KeyError: 1")
     second = Exchange(Rank(1, 2, 1, 2, "key"))
     reporting, received = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
-    assert second.collected(sent, 3, lambda: False) is False
-    assert reporting.collected(received, 0, lambda: False) is True
+    assert second.collect(sent, 3, lambda: False) is False
+    assert reporting.collect(received, 0, lambda: False) is True
     (got,) = received.other_ranks
     assert sent.findings
     assert got == RankRecord(
@@ -218,12 +221,12 @@ def test_a_report_arrives_as_it_was_sent() -> None:
 
 @pytest.mark.usefixtures("temporary")
 def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(launched, "PATIENCE", 100.0)
+    monkeypatch.setattr(rank_exchange, "PATIENCE", 100.0)
     Exchange(Rank(1, 2, 1, 2, "key"))  # a process does not see its own lock
     reason = folder / "error.json"
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(reason))
     exchange, report = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
-    assert exchange.collected(report, 0, lambda: False)
+    assert exchange.collect(report, 0, lambda: False)
     assert report.history.remarks()[1] == "rank 1: ended without a record, as after a crash"
     exchange.fail_last("why")
     assert json.loads(reason.read_text())["message"]["message"] == "why"
@@ -233,7 +236,7 @@ def test_a_rank_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("temporary")
 def test_without_locks_the_reporting_rank_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launched, "_fcntl", None)
+    monkeypatch.setattr(process_locks, "_fcntl", None)
     Exchange(Rank(1, 2, 1, 2, "key"))
     assert exchanged(Rank(0, 2, 0, 2, "key"))[1] == "rank 1: sent no record within 1 s"
 
@@ -265,7 +268,7 @@ def test_without_a_folder_the_report_says_why(temporary: Path) -> None:
     assert missing.startswith("rank 1: ")
     assert missing.endswith("gradlab-audit-key: File exists")
     other = Exchange(Rank(1, 2, 1, 2, "key"))
-    assert other.collected(Report(History()), 0, lambda: False) is False
+    assert other.collect(Report(History()), 0, lambda: False) is False
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,7 @@ def finding(message: str, line: int = 1, since: int = 1, severity: Any = "error"
     return Finding("never-cleared", severity, since, (Place("a.py", line),), message, "clear")
 
 
-def record(rank: int, *found: Finding, optimizers: tuple[Any, ...] = (), **rest: Any) -> RankRecord:
+def record(rank: int, *found: Finding, optimizers: tuple[OptimizerSummary, ...] = (), **rest: Any) -> RankRecord:
     fields: dict[str, Any] = {"status": 0, "remarks": (), "faults": ()} | rest
     return RankRecord(rank, audited=True, optimizers=optimizers, findings=found, **fields)
 
@@ -323,22 +326,20 @@ def test_two_findings_of_one_rank_stay_two() -> None:
     ]
 
 
-class Summary(NamedTuple):
-    kind: str
-    keep: float
-    meaning: str
+def summary(kind: str, keep: float, meaning: str) -> OptimizerSummary:
+    return OptimizerSummary(kind, 1, 9, 1, MeasuredKeep(keep, keep, keep), None, meaning)
 
 
 def test_optimizers_that_differ_only_in_keep_are_one() -> None:
-    own = [Summary("SGD", 0.5, "half")]
-    assert merged_optimizers(0, own, [record(1, optimizers=(Summary("SGD", 0.4, "less"),))]) == own
-    unlike = record(1, optimizers=(Summary("Adam", 0.5, "half"), Summary("SGD", 0.1, "last")))
+    own = [summary("SGD", 0.5, "half")]
+    assert merged_optimizers(0, own, [record(1, optimizers=(summary("SGD", 0.4, "less"),))]) == own
+    unlike = record(1, optimizers=(summary("Adam", 0.5, "half"), summary("SGD", 0.1, "last")))
     assert [each.meaning for each in merged_optimizers(0, own, [unlike])] == [
         "half (on rank 0)",
         "half (on rank 1)",
         "last (on rank 1)",
     ]
-    none: list[Summary] = []
+    none: list[OptimizerSummary] = []
     assert [each.meaning for each in merged_optimizers(0, none, [unlike])] == ["half (on rank 1)", "last (on rank 1)"]
 
 
