@@ -211,6 +211,6 @@ def test_an_optimizer_created_before_the_watch_lacks_no_pass() -> None:
     optimizer = torch.optim.SGD([weight], lr=0.01)
     with audit.watch() as report:
         for _ in range(9):
-            weight.square().sum().backward()
+            weight.square().sum().backward()  # type: ignore[no-untyped-call]  # torch types it loosely
             optimizer.step()
     assert "9 updates, 1 backward pass per update" in str(report)
