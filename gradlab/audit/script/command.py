@@ -38,8 +38,9 @@ def audit(
 ) -> int:
     """Audit a script, or a module by its name, and return the exit status.
 
-    The first that applies gives the status: the script's own if not 0; 130 if SIGINT came after the script; 3 if no
-    optimizer took a step; 1 if the report has errors or warnings; 0. Without `strict`, 3 and 1 become 0.
+    The first that applies gives the status: the script's own if not 0; 130 if SIGINT came after the script. Then 3 if
+    no optimizer took a step, or if several threads trained at once. Then 1 if the report has errors or warnings, or 0.
+    Without `strict`, 3 and 1 become 0.
 
     `write` is called once with the report and the script's own status, even if a signal ends the process. After the
     script has ended, `interrupts` delays SIGINT. `max_updates` ends the script after that many updates.
@@ -66,7 +67,8 @@ def audit(
         return True
 
     def report_once(status: int) -> None:
-        report.history.notes += limit.notes()
+        report.history.information += limit.notes()
+        report.history.ended_early = limit.reached or status != 0
         if exchange.collected(report, status, lambda: terminated_late or interrupts.came):
             write(report, status)
 
@@ -96,7 +98,7 @@ def audit(
 
 
 def _judged(report: Report) -> int:
-    return NOTHING_AUDITED if report.nothing_audited else 0 if report.ok else FOUND
+    return NOTHING_AUDITED if not report.audited else 0 if report.ok else FOUND
 
 
 def _ended(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:
