@@ -125,7 +125,7 @@ def recorded_step(
         if fast is not None and fast.optimizer() is optimizer:
             batches, by_loader, counts = recorders[0].batches, recorders[0].by_loader, fast.history.fetched
             before = by_loader.copy() if batches != fast.fetched_before else None
-            several_loaders = len(by_loader) > 1
+            several_loaders = before is not None and len(before) > 1
             fetched = batches - fast.fetched_before  # after the calls
             if (
                 fast.busy is None
