@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
-    """Audit a test, and fail it for findings. A test with the fixture but without the marker checks the report."""
+    """Audit a test, and fail it for findings. After `check()`, only the marker checks its report again."""
     if not _is_checked(item):
         return (yield)
     own: Report | None = getattr(item, "funcargs", {}).get(NAME)
@@ -69,7 +69,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     else:
         report = own
         result = yield
-    if report.audited or item.get_closest_marker(NAME):
+    if item.get_closest_marker(NAME) or (report.audited and not report.checked):
         _check(report)
     return result
 
@@ -100,9 +100,7 @@ def _check(report: Report) -> None:
 
 def _is_checked(item: pytest.Item) -> bool:
     """Say whether the end of a test checks its report."""
-    if item.get_closest_marker(NAME):
-        return True
-    return bool(item.config.getoption("--gradlab-audit")) and not _uses_fixture(item)
+    return bool(item.get_closest_marker(NAME) or item.config.getoption("--gradlab-audit"))
 
 
 def _uses_fixture(item: pytest.Item) -> bool:

@@ -298,15 +298,28 @@ def test_the_flag_audits_every_test_that_trains(run: Run) -> None:
 def test_faulty(): train()
 def test_correct(): train(clear=True)
 def test_nothing(): pass
-def test_checks_itself(gradlab_audit): train()
+def test_forgets_to_check(gradlab_audit): train()
+def test_correct_with_fixture(gradlab_audit): train(clear=True)
+def test_fixture_without_training(gradlab_audit): pass
+
+def test_checks_itself(gradlab_audit):
+    train()
+    with pytest.raises(AssertionError, match="never-cleared"):
+        gradlab_audit.check()
 
 @pytest.mark.gradlab_audit
 def test_marked(): pass
 """,
         "--gradlab-audit",
     )
-    assert outcomes(result) == {"failed": 2, "passed": 3}
-    result.stdout.fnmatch_lines(["FAILED *::test_faulty - *gradlab audit: 1 error", "FAILED *::test_marked - *"])
+    assert outcomes(result) == {"failed": 3, "passed": 5}
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED *::test_faulty - *gradlab audit: 1 error",
+            "FAILED *::test_forgets_to_check - *gradlab audit: 1 error",
+            "FAILED *::test_marked - *",
+        ]
+    )
 
 
 def test_the_table_of_pyproject_counts_and_markers_precede_it(run: Run) -> None:

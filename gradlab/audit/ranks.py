@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab.audit.findings import ORDER, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gradlab.audit.summary import OptimizerSummary
 
@@ -23,6 +23,7 @@ class RankRecord(NamedTuple):
         status: the exit status of its script.
         audited: whether an optimizer took a step.
         optimizers: their summaries, as in `Report.optimizers`.
+        information: remarks that limit nothing.
     """
 
     rank: int
@@ -30,7 +31,9 @@ class RankRecord(NamedTuple):
     audited: bool
     optimizers: tuple[OptimizerSummary, ...]
     findings: tuple[Finding, ...]
-    remarks: tuple[str, ...]
+    ignored: tuple[Finding, ...]
+    information: tuple[str, ...]
+    limits: tuple[str, ...]
     faults: tuple[str, ...]
 
 
@@ -50,15 +53,15 @@ def named_ranks(ranks: Sequence[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(words)}"
 
 
-def merged_findings(rank: int, found: list[Finding], others: Sequence[RankRecord]) -> list[Finding]:
+def merged_findings(rank: int, found: list[Finding], others: Mapping[int, Sequence[Finding]]) -> list[Finding]:
     """Return the findings of all ranks: equal ones once, and those of some ranks with their ranks.
 
-    Findings are equal if their messages differ only in numbers.
+    `others` are those of other ranks. Findings are equal if their messages differ only in numbers.
     """
     if not others:
         return found
     alike: dict[Any, dict[int, Finding]] = {}
-    for of_rank, findings in ((rank, found), *((each.rank, each.findings) for each in others)):
+    for of_rank, findings in ((rank, found), *others.items()):
         seen = Counter[Any]()
         for each in findings:
             key = each._replace(since_update=0, message=NUMBERS.sub("0", each.message))
@@ -95,11 +98,22 @@ def _comparable(summary: OptimizerSummary) -> OptimizerSummary:
     return summary._replace(keep=None, meaning="")
 
 
-def remarks_on(remarks: Sequence[str], others: Sequence[RankRecord]) -> list[str]:
-    """Return what other ranks remark, without what is among `remarks`; each remark with its ranks."""
-    by_remark: dict[str, list[int]] = {}
+def information_on(known: Sequence[str], others: Sequence[RankRecord]) -> list[str]:
+    """Return what other ranks remark that limits nothing, without what is `known`; each remark with its ranks."""
+    return _with_ranks((each.rank, remark) for each in others for remark in each.information if remark not in known)
+
+
+def limits_on(known: Sequence[str], others: Sequence[RankRecord]) -> list[str]:
+    """Return what limits the audit of other ranks, without what is `known`; each limit with its ranks."""
+    limits = []
     for each in others:
-        failed = [f"its script exited with status {each.status}"] if each.status else []
-        for remark in (*each.remarks, *failed):
-            by_remark.setdefault(remark, []).append(each.rank)
-    return [f"{named_ranks(ranks)}: {remark}" for remark, ranks in by_remark.items() if remark not in remarks]
+        limits += [(each.rank, limit) for limit in each.limits if limit not in known]
+        limits += [(each.rank, f"its script exited with status {each.status}")] if each.status else []
+    return _with_ranks(limits)
+
+
+def _with_ranks(remarks: Iterable[tuple[int, str]]) -> list[str]:
+    by_remark: dict[str, list[int]] = {}
+    for rank, remark in remarks:
+        by_remark.setdefault(remark, []).append(rank)
+    return [f"{named_ranks(ranks)}: {remark}" for remark, ranks in by_remark.items()]

@@ -7,12 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gradlab.audit import findings
-from gradlab.audit.choice.ignoring import apply_comments
+from gradlab.audit.choice.ignoring import apply_comments, without_used
 from gradlab.audit.choice.rules import DEFAULT
 from gradlab.audit.formats.document import document
 from gradlab.audit.formats.full import report_lines
 from gradlab.audit.formats.result import AuditResult
-from gradlab.audit.ranks import merged_findings, merged_optimizers, remarks_on
+from gradlab.audit.ranks import information_on, limits_on, merged_findings, merged_optimizers
 from gradlab.audit.summary import summary_of
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Report:
         self.history = history
         self.chosen = chosen  # ids of rules
         self._end_watch = end_watch
+        self.checked = False  # whether `check` was called
         self.rank = 0
         self.other_ranks: tuple[RankRecord, ...] = ()  # of a distributed training
         self._folder = ""
@@ -54,12 +55,16 @@ class Report:
     @property
     def findings(self) -> list[Finding]:
         """Mistakes and notes, errors first, without those that a comment in the script ignores."""
-        return merged_findings(self.rank, self._found().kept, self.other_ranks)
+        others = {each.rank: each.findings for each in self.other_ranks}
+        merged = merged_findings(self.rank, self._found().kept, others)
+        return without_used(merged, self.ignored) if others else merged
 
     @property
     def ignored(self) -> list[Finding]:
         """Mistakes and notes that a comment in the script ignores."""
-        return self._found().ignored
+        return merged_findings(
+            self.rank, self._found().ignored, {each.rank: each.ignored for each in self.other_ranks}
+        )
 
     def _found(self) -> AppliedComments:
         return apply_comments(findings.find(self.history, self.chosen), self.history, self.chosen)
@@ -86,7 +91,8 @@ class Report:
     def add_ranks(self, rank: int, others: Sequence[RankRecord]) -> None:
         """Add what other ranks of a distributed training found; `rank` is the number of this one."""
         self.rank, self.other_ranks = rank, tuple(sorted(others))
-        self.history.notes += remarks_on(self.history.remarks(), self.other_ranks)
+        self.history.information += information_on(self.history.information, self.other_ranks)
+        self.history.notes += limits_on(self.history.limits(), self.other_ranks)
         self.history.faults += [f"rank {each.rank}: {fault}" for each in self.other_ranks for fault in each.faults]
 
     def result(self, script: str | None = None, exit_status: int = 0, version: str = "") -> AuditResult:
@@ -111,6 +117,7 @@ class Report:
             AssertionError: the whole report.
         """
         __tracebackhide__ = True  # of pytest: the failing line is the caller's
+        self.checked = True
         if self._end_watch:
             self._end_watch()
         if not self.audited or not self.ok:

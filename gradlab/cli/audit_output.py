@@ -55,17 +55,13 @@ class AuditOutput:
             except OSError:
                 _write_full(report, streams)
                 raise
-            for line in self._messages(report, status):
-                streams.write_message(printable(line))
+            if self._name == JSON:
+                for line in _for_people(report, status):
+                    streams.write_message(printable(line))
             return
         _write_full(report, streams)
         if self._file is not None:
             self._write_file(self._text(report, script, status), streams, own_status=status)
-
-    def _messages(self, report: Report, status: int) -> list[str]:
-        """Return what stderr says in addition to the document."""
-        without = report.nothing_audited if self._name == JSON and not status else None
-        return [*([f"gradlab audit: nothing audited: {without}"] if without else []), *report.history.remarks()]
 
     def _text(self, report: Report, script: str, status: int) -> str:
         import gradlab
@@ -106,6 +102,14 @@ def _checked(file: Path) -> Path:
     if file.exists() and not stat.S_ISREG(file.stat().st_mode):
         raise AuditError(f"{named} is not a regular file; without -o, the report goes to stdout")
     return Path.cwd() / file  # the script may change the folder
+
+
+def _for_people(report: Report, status: int) -> list[str]:
+    """Return what the document says about the audit itself: programs read the document, people read stderr."""
+    from gradlab.audit.formats.result import remarks_of
+
+    without = None if status else report.nothing_audited
+    return [*([f"gradlab audit: nothing audited: {without}"] if without else []), *remarks_of(report.history)]
 
 
 def _write_full(report: Report, streams: Streams) -> None:

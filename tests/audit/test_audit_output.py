@@ -78,6 +78,15 @@ def test_shells_complete_formats() -> None:
     assert complete_format("") == ["full", "concise", "json", "github", "gitlab", "sarif", "junit"]
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_the_limit_of_updates_is_no_mistake(name: str) -> None:
+    Path("s.py").write_text(NEVER_CLEARING.replace("    w.sum", "    optimizer.zero_grad(); w.sum"))
+    done = CliRunner().invoke(app, ["audit", "--max-updates", "3", "--output-format", name, "s.py"])
+    (one,) = READERS[name](done.stdout)
+    assert (one.severity, one.id, done.exit_code) == ("note", "audit-scope", 0)
+    assert "max-updates" not in done.stderr, "the document has the remark"
+
+
 # Errors, before the script runs
 
 

@@ -130,6 +130,8 @@ def test_a_mistake_of_a_file_is_one_line(folder: Path, text: str, fault: str) ->
 
 def test_a_file_that_is_not_about_gradlab_may_be_broken(folder: Path) -> None:
     assert settings_of(folder, "[tool.other\n") == AuditSettings()
+    (folder / "pyproject.toml").write_bytes(b"# \xe9\n")
+    assert settings_for(folder) == AuditSettings()
 
 
 def test_a_file_that_cannot_be_read_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,14 @@ FINDING = {
 
 def test_the_document_has_these_keys_and_no_others_on_each_level(folder: Path) -> None:
     _, document = audited(folder, after=ERROR)
-    assert shape(document) == {"script": str, "exit_status": int, "optimizers": [OPTIMIZER], "findings": [FINDING]}
+    assert shape(document) == {
+        "script": str,
+        "exit_status": int,
+        "optimizers": [OPTIMIZER],
+        "findings": [FINDING],
+        "nothing_audited": type(None),
+        "remarks": [],
+    }
 
 
 def test_the_document_says_what_happened(folder: Path) -> None:
@@ -160,7 +167,9 @@ def test_without_a_step_the_exit_status_is_3(folder: Path, source: str) -> None:
 def test_with_json_stderr_says_that_nothing_was_audited(folder: Path, end: str, said: bool) -> None:
     (folder / "s.py").write_text(end)
     done = CliRunner().invoke(app, ["audit", "--json", "s.py"])
-    assert json.loads(done.stdout)["optimizers"] == []
+    document = json.loads(done.stdout)
+    assert (document["optimizers"], document["remarks"]) == ([], [])
+    assert document["nothing_audited"].startswith("no optimizer was seen. Perhaps the script ")
     assert done.stderr.startswith("gradlab audit: nothing audited: no optimizer was seen. ") is said
 
 
@@ -218,7 +227,9 @@ while True:
 def test_a_script_that_ends_earlier_than_max_updates(folder: Path) -> None:
     exit_code, document = audited(folder, "--max-updates", "10", after=ERROR)
     assert (exit_code, document["optimizers"][0]["updates"]) == (1, 9)
+    assert document["remarks"] == []
     exit_code, document = audited(folder, "--max-updates", "5", after=ERROR, end="1 / 0")
+    assert document["remarks"] == ["--max-updates ended the script after 5 updates"]
     assert (exit_code, document["exit_status"], document["optimizers"][0]["updates"]) == (1, 0, 5)
     assert [each["id"] for each in document["findings"]] == ["never-cleared"]
 
@@ -413,7 +424,8 @@ def test_what_is_printed_at_exit_leaves_json_alone_on_stdout(folder: Path) -> No
         "subprocess.run([sys.executable, '-c', 'print(\"child\")'])\nos.write(1, b'raw\\n')\nsys.exit()\n"
     )
     done = fresh("audit", "--json", "s.py")
-    assert json.loads(done.stdout) == {"script": "s.py", "exit_status": 0, "optimizers": [], "findings": []}
+    document = json.loads(done.stdout)
+    assert (document["script"], document["exit_status"], document["findings"]) == ("s.py", 0, [])
     assert without_verdict(done.stderr).split() == ["child", "raw", "late"]
     assert without_verdict(done.stderr) != done.stderr
 

@@ -174,7 +174,7 @@ def test_any_line_that_the_finding_lists_will_do(folder: Path, where: str) -> No
     assert (report.ok, report.findings, [each.id for each in report.ignored]) == (True, [], ["never-cleared"])
     assert str(report).splitlines()[0] == "gradlab audit: nothing found"
     assert "  1 finding ignored by comments" in str(report).splitlines()
-    assert report.as_json("s.py", 0).keys() == {"script", "exit_status", "optimizers", "findings"}
+    assert report.as_json("s.py", 0)["findings"] == []
 
 
 def test_without_comments_the_report_counts_none(folder: Path) -> None:

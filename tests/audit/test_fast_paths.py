@@ -524,6 +524,29 @@ def test_fast_paths_were_taken() -> None:
     assert seen("usual", fast=False).taken == {False}
 
 
+def test_a_thread_switch_as_a_step_ends_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may close the fast path at every call."""
+    full, switches = seen("accumulated", fast=False), []
+    original = Recorder.__init__
+
+    def init(recorder: Recorder, *args: Any, **options: Any) -> None:
+        class Switching(dict[int, int]):
+            def copy(self) -> dict[int, int]:
+                fast = recorder.fast_path
+                if fast is not None and fast.busy is None:
+                    switches.append(fast)
+                    recorder._close_fast_path()
+                    recorder.fast_path = None
+                return dict(self)
+
+        original(recorder, *args, **options)
+        recorder.by_loader = Switching()
+
+    monkeypatch.setattr(Recorder, "__init__", init)
+    assert seen("accumulated", fast=True).history == full.history
+    assert len(switches) > 5
+
+
 def test_the_recorder_ends_no_usual_window_of_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = []
     monkeypatch.setattr(optimizers, "FIRST", 8)

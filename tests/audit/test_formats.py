@@ -185,6 +185,15 @@ def test_limits_of_the_audit_are_reported(name: str) -> None:
     assert "5 more were not watched" in written(name, result)
 
 
+@pytest.mark.parametrize("name", READERS)
+def test_what_the_audit_covers_is_a_note(name: str) -> None:
+    result = result_of()
+    result.history.information += ["covers all ranks", "ended early"]
+    (one,) = shown(name, result)
+    assert (one.severity, one.id) == ("note", "audit-scope")
+    assert "covers all ranks; ended early" in written(name, result)
+
+
 def test_the_full_format_is_the_report_without_terminal_commands() -> None:
     result = result_of(finding("graph-kept", Place(str(Path.cwd() / "train.py"), 3), text="a \x1b[31m b"))
     assert written("full", result).splitlines() == [
@@ -266,6 +275,7 @@ def test_rules_are_listed_once_with_help_and_their_worst_level() -> None:
         ({"exit_status": 143}, False, ["script-failed"]),
         ({"nothing_audited": "nothing"}, False, ["nothing-audited"]),
         ({"history": History(unwatched=3)}, True, ["audit-limited"]),
+        ({"history": History(information=["x"])}, True, ["audit-scope"]),
         ({"history": History(threads_at_once=True)}, False, ["no-verdict"]),
         ({"history": History(faults=["x"])}, False, ["audit-failed"]),
     ],

@@ -87,6 +87,17 @@ def test_a_script_that_swallows_the_refusal_is_still_refused(folder: Path) -> No
     assert error["message"].endswith("`torchrun --nproc-per-node 2 -m gradlab audit -m pack.s`")
 
 
+def test_after_a_swallowed_refusal_nothing_trains(folder: Path) -> None:
+    call = "try: multiprocessing.spawn(train, nprocs=2)\n        except BaseException: pass"
+    after = NEVER_CLEARING.replace("optimizer.step()", "optimizer.step()\n    print('stepped')").replace(
+        "\n", "\n    "
+    )
+    (folder / "s.py").write_text(SPAWNS.format(before="", call=call, after=after))
+    done = CliRunner().invoke(app, ["audit", "s.py"])
+    assert (done.exit_code, "stepped" in done.stdout) == (2, False)
+    assert "s.py:9 starts 2 processes with torch.multiprocessing" in done.stderr
+
+
 # As fresh processes, which start others
 
 

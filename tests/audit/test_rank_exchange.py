@@ -21,7 +21,7 @@ from gradlab.audit.findings import Finding
 from gradlab.audit.history.history import History
 from gradlab.audit.history.keep import MeasuredKeep
 from gradlab.audit.places import Place
-from gradlab.audit.ranks import RankRecord, merged_findings, merged_optimizers, remarks_on
+from gradlab.audit.ranks import RankRecord, information_on, limits_on, merged_findings, merged_optimizers
 from gradlab.audit.report import Report
 from gradlab.audit.script import process_locks, rank_exchange
 from gradlab.audit.script.rank import ALONE, Rank, rank_in
@@ -175,8 +175,9 @@ def test_sigterm_of_the_launcher_leaves_one_report(ranks: Ranks) -> None:
     assert "  covers all ranks\n  rank 1: its script exited with status 143\n" in done.stderr
 
 
-def test_a_missing_script_leaves_no_folder(ranks: Ranks) -> None:
-    environment = environment_of(ranks.folder, 0)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_missing_script_leaves_no_folder(ranks: Ranks, rank: int) -> None:
+    environment = environment_of(ranks.folder, rank)
     with start("audit", "nosuch.py", **environment) as process:  # type: ignore[arg-type]  # streams are handles
         done = process.wait()
     assert (done.status, len(done.stderr.splitlines())) == (2, 1)
@@ -204,7 +205,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_report_arrives_as_it_was_sent() -> None:
     with audit.watch(1) as sent:
         train(multiplied(1.0))
-    sent.history.notes.append("a remark")
+    sent.history.information.append("a remark")
+    sent.history.notes.append("a limit")
     sent.history.faults.append("find: KeyError: 1")
     second = Exchange(Rank(1, 2, 1, 2, "key"))
     reporting, received = Exchange(Rank(0, 2, 0, 2, "key")), Report(History())
@@ -213,7 +215,15 @@ def test_a_report_arrives_as_it_was_sent() -> None:
     (got,) = received.other_ranks
     assert sent.findings
     assert got == RankRecord(
-        1, 3, True, tuple(sent.optimizers), tuple(sent.findings), ("a remark",), ("find: KeyError: 1",)
+        1,
+        3,
+        True,
+        tuple(sent.optimizers),
+        tuple(sent.findings),
+        (),
+        ("a remark",),
+        ("a limit",),
+        ("find: KeyError: 1",),
     )
     assert (received.nothing_audited, received.ok) == (None, False)
     assert received.findings[0].message == f"{sent.findings[0].message} (on rank 1)"
@@ -250,6 +260,14 @@ def test_a_rank_that_never_starts_is_named_in_time(temporary: Path, status: int)
         "ranks 5 to 6: sent no record within 1 s",
     ]
     assert (0.2, 0.1)[status] < time.monotonic() - began < 5
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_rank_that_fails_leaves_the_files_of_others(temporary: Path) -> None:
+    reporting, other = Exchange(Rank(0, 2, 0, 2, "key")), Exchange(Rank(1, 2, 1, 2, "key"))
+    other.remove()
+    assert sorted(each.name for each in temporary.glob("*/*")) == ["0.lock", "1.lock"]
+    reporting.remove()
     assert list(temporary.iterdir()) == []
 
 
@@ -296,19 +314,19 @@ def finding(message: str, line: int = 1, since: int = 1, severity: Any = "error"
 
 
 def record(rank: int, *found: Finding, optimizers: tuple[OptimizerSummary, ...] = (), **rest: Any) -> RankRecord:
-    fields: dict[str, Any] = {"status": 0, "remarks": (), "faults": ()} | rest
+    fields: dict[str, Any] = {"status": 0, "ignored": (), "information": (), "limits": (), "faults": ()} | rest
     return RankRecord(rank, audited=True, optimizers=optimizers, findings=found, **fields)
 
 
 def test_findings_that_differ_in_numbers_are_one() -> None:
-    merged = merged_findings(0, [finding("at 8 of 8", since=3)], [record(1, finding("at 9 of 9", since=2))])
+    merged = merged_findings(0, [finding("at 8 of 8", since=3)], {1: [finding("at 9 of 9", since=2)]})
     assert merged == [finding("at 8 of 8", since=2)]
-    assert merged_findings(0, [finding("x", since=3)], []) == [finding("x", since=3)]
+    assert merged_findings(0, [finding("x", since=3)], {}) == [finding("x", since=3)]
 
 
 def test_findings_that_differ_name_their_ranks() -> None:
     own = [finding("a"), finding("at 1.5 of layer 0")]
-    others = [record(1, finding("a")), record(2, finding("a"), finding("b", severity="note"), finding("c", line=2))]
+    others = {1: [finding("a")], 2: [finding("a"), finding("b", severity="note"), finding("c", line=2)]}
     assert [each.message for each in merged_findings(0, own, others)] == [
         "a",
         "at 1.5 of layer 0 (on rank 0)",
@@ -317,10 +335,36 @@ def test_findings_that_differ_name_their_ranks() -> None:
     ]
 
 
+COMMENTED = """
+import torch
+w = torch.ones(3, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+for _ in range(9):
+    if not faulty:
+        optimizer.zero_grad()
+    w.square().sum().backward()
+    optimizer.step()  # gradlab: ignore[never-cleared]
+"""
+
+
+@pytest.mark.parametrize("faulty", [(True, False), (False, True), (False, False)])
+def test_a_comment_that_one_rank_uses_is_not_unused(folder: Path, faulty: tuple[bool, bool]) -> None:
+    file, reports = folder / "s.py", []
+    file.write_text(COMMENTED)
+    for each in faulty:
+        with audit.watch(1) as report:
+            exec(compile(COMMENTED, str(file), "exec"), {"faulty": each})  # noqa: S102 - our own code
+        reports.append(report)
+    first, second = reports
+    first.add_ranks(0, [record(1, *second.findings, ignored=tuple(second.ignored))])
+    assert [each.id for each in first.findings] == ([] if any(faulty) else ["unused-ignore"])
+    assert [each.id for each in first.ignored] == ["never-cleared"] * any(faulty)
+
+
 def test_two_findings_of_one_rank_stay_two() -> None:
     layers = [finding("layer 0"), finding("layer 1")]
-    assert merged_findings(0, layers, [record(1, *layers)]) == layers
-    assert [each.message for each in merged_findings(0, layers, [record(1, layers[0])])] == [
+    assert merged_findings(0, layers, {1: layers}) == layers
+    assert [each.message for each in merged_findings(0, layers, {1: layers[:1]})] == [
         "layer 0",
         "layer 1 (on rank 0)",
     ]
@@ -344,11 +388,14 @@ def test_optimizers_that_differ_only_in_keep_are_one() -> None:
 
 
 def test_remarks_of_other_ranks_are_told_once_with_their_ranks() -> None:
-    others = [record(rank, remarks=("the same", f"watched {rank % 2}")) for rank in (1, 2, 3)]
-    assert remarks_on(["the same"], others) == ["ranks 1, 3: watched 1", "rank 2: watched 0"]
+    for key, function in {"information": information_on, "limits": limits_on}.items():
+        said: list[dict[str, Any]] = [{key: ("the same", f"watched {rank % 2}")} for rank in (1, 2, 3)]
+        others = [record(rank, **each) for rank, each in enumerate(said, 1)]
+        assert function(["the same"], others) == ["ranks 1, 3: watched 1", "rank 2: watched 0"]
     report = Report(History())
-    report.add_ranks(0, [record(1, faults=("find: KeyError",), status=3)])
-    assert report.history.remarks() == ["rank 1: its script exited with status 3"]
+    report.add_ranks(0, [record(1, faults=("find: KeyError",), status=3, information=("ended",))])
+    assert report.history.information == ["rank 1: ended"]
+    assert report.history.limits() == ["rank 1: its script exited with status 3"]
     assert report.lines()[-1] == "the audit itself failed; first failure: rank 1: find: KeyError"
 
 

@@ -88,6 +88,39 @@ def test_a_scheduler_takes_half_of_its_steps(total: str, updates: str, after: st
     assert all(part in each for part, each in zip(expected, found, strict=True))
 
 
+LONG_SCHEDULER = """
+import torch
+w = torch.ones(3, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+for nth in range(20):
+    optimizer.zero_grad()
+    w.square().sum().backward()
+    optimizer.step()
+    scheduler.step()
+"""
+
+
+@pytest.mark.usefixtures("_main_restored")
+@pytest.mark.parametrize(
+    ("options", "end", "found"),
+    [
+        ([], "", True),
+        (["--max-updates", "10"], "", False),
+        ([], "raise KeyboardInterrupt", False),
+        ([], "1 / 0", False),
+    ],
+    ids=["whole", "limit", "SIGINT", "exception"],
+)
+def test_a_scheduler_of_an_ended_training_is_not_too_long(
+    folder: Path, options: list[str], end: str, found: bool
+) -> None:
+    (folder / "s.py").write_text(LONG_SCHEDULER + end)
+    done = CliRunner().invoke(app, ["audit", "--select", "scheduler-too-long", *options, "s.py"])
+    assert ("scheduler-too-long" in done.stderr) is found
+    assert done.exit_code == (130 if "Interrupt" in end else int(found or bool(end)))
+
+
 @pytest.mark.parametrize(
     ("loss", "found"),
     [

@@ -50,6 +50,18 @@ def is_ignored(found: Finding, comments: Comments | None = None) -> bool:
     )
 
 
+def without_used(found: list[Finding], ignored: list[Finding]) -> list[Finding]:
+    """Return the findings without notes on comments that ignore one of `ignored`, on another rank."""
+    return [each for each in found if each.id != UNUSED_IGNORE or not _is_used(each, ignored)]
+
+
+def _is_used(note: Finding, ignored: list[Finding]) -> bool:
+    (place,) = note.places
+    on_line = [each for each in comments_in(place.file) if each.line == place.line]
+    about = [each for each in ignored if note.message.startswith(f"{each.id} was ")]  # see _why_unused
+    return any(_lists(each, place.file, comment) for each in about for comment in on_line)
+
+
 def _places_of(found: list[Finding]) -> Iterator[Place]:
     for each in found:
         yield from each.places

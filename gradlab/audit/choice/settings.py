@@ -56,9 +56,12 @@ def settings_for(folder: Path) -> AuditSettings:
 
 
 def _text_of(file: Path) -> str | None:
-    """Return the text of a file, or None if it does not exist."""
+    """Return the text of a file, or None if it does not exist or does not mention gradlab."""
     try:
-        return file.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        content = file.read_bytes()
+        if b"gradlab" not in content:  # it may be no text, and no TOML: then it is none of our concern
+            return None
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
@@ -69,8 +72,6 @@ def _text_of(file: Path) -> str | None:
 
 def _own_table(file: Path, text: str) -> object:
     """Return the value of `tool.gradlab`, or None if the file has none."""
-    if "gradlab" not in text:  # also if it is no TOML: then it is none of our concern
-        return None
     try:
         tools = tomllib.loads(text).get("tool")
     except (ValueError, RecursionError) as error:

@@ -45,8 +45,8 @@ def scheduler_at_every_micro_batch(history: History) -> Iterator[Finding]:
 
 
 def scheduler_too_long(history: History) -> Iterator[Finding]:
-    """Find schedulers that took at most half of the steps that they are made for."""
-    for each in history.trained():
+    """Find schedulers that took at most half of the steps that they are made for, in a whole training."""
+    for each in () if history.ended_early else history.trained():
         for one in each.seen.schedules if each.updates >= LEAST_UPDATES else ():
             if not 0 < 2 * one.steps <= one.total:
                 continue

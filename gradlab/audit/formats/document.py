@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.formats.result import remarks_of
+
 if TYPE_CHECKING:
     from gradlab.audit.formats.result import AuditResult
 
@@ -27,4 +29,6 @@ def document(result: AuditResult) -> dict[str, Any]:
         "findings": [
             each._asdict() | {"places": [place._asdict() for place in each.places]} for each in result.findings
         ],
+        "nothing_audited": result.nothing_audited,
+        "remarks": remarks_of(result.history),
     }

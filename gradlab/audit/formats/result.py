@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from gradlab.audit.history.history import History
     from gradlab.audit.summary import OptimizerSummary
 
-NO_VERDICT, LIMITED = "no-verdict", "audit-limited"
+NO_VERDICT, LIMITED, SCOPE = "no-verdict", "audit-limited", "audit-scope"
+HARMLESS = {LIMITED, SCOPE}  # notices of an audit that gives a verdict
 
 
 class AuditResult(NamedTuple):
@@ -37,7 +38,10 @@ class Notice(NamedTuple):
 
 
 def notices_of(result: AuditResult) -> list[Notice]:
-    """Return what limits the result: a script that failed, nothing audited, limits and failures of the audit."""
+    """Return what limits the result: a script that failed, nothing audited, limits and failures of the audit.
+
+    A note says what the audit covers.
+    """
     notices, history = [], result.history
     if result.exit_status:
         when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
@@ -46,8 +50,18 @@ def notices_of(result: AuditResult) -> list[Notice]:
         )
     elif result.nothing_audited:
         notices.append(Notice("nothing-audited", "warning", f"nothing was audited: {result.nothing_audited}"))
-    if remarks := history.remarks():
-        notices.append(Notice(NO_VERDICT if history.threads_at_once else LIMITED, "warning", "; ".join(remarks)))
-    if history.faults:
-        notices.append(Notice("audit-failed", "error", f"the audit itself failed; first failure: {history.faults[0]}"))
+    if history.information:
+        notices.append(Notice(SCOPE, "note", "; ".join(history.information)))
+    if limits := history.limits():
+        notices.append(Notice(NO_VERDICT if history.threads_at_once else LIMITED, "warning", "; ".join(limits)))
+    notices += [Notice("audit-failed", "error", each) for each in _failure_of(history)]
     return notices
+
+
+def remarks_of(history: History) -> list[str]:
+    """Return all remarks on the audit itself, and its first failure."""
+    return [*history.remarks(), *_failure_of(history)]
+
+
+def _failure_of(history: History) -> list[str]:
+    return [f"the audit itself failed; first failure: {each}" for each in history.faults[:1]]

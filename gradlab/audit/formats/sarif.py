@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.audit.findings import ORDER
 from gradlab.audit.formats.locations import located, repository_of, script_location
-from gradlab.audit.formats.result import LIMITED, notices_of
+from gradlab.audit.formats.result import HARMLESS, notices_of
 from gradlab.audit.rule_pages import page
 from gradlab.errors import printable
 
@@ -85,7 +85,7 @@ def _invocation(result: AuditResult) -> dict[str, Any]:
     """Return how the script ended, and what limits the findings."""
     notices, script = notices_of(result), script_location(result)
     return {
-        "executionSuccessful": all(each.id == LIMITED for each in notices),
+        "executionSuccessful": all(each.id in HARMLESS for each in notices),
         "exitCode": result.exit_status,
         "exitCodeDescription": "exit status of the script",
         "toolExecutionNotifications": [

@@ -204,7 +204,9 @@ class History:
     clipped_nothing: dict[Place, ClippedNothing] = field(default_factory=dict)  # by line
     ignored_flags: list[IgnoredFlag] = field(default_factory=list)
     constant_terms: dict[Place, ConstantTerm] = field(default_factory=dict)  # by line of the backward pass
-    notes: list[str] = field(default_factory=list)  # further remarks, such as why the script ended
+    ended_early: bool = False  # by a limit of updates, or with a status that is not 0
+    notes: list[str] = field(default_factory=list)  # further limits, such as processes that were not watched
+    information: list[str] = field(default_factory=list)  # that limits nothing, such as the ranks of the report
 
     @property
     def updates(self) -> int:
@@ -222,11 +224,15 @@ class History:
 
     def remarks(self) -> list[str]:
         """Return remarks on the audit itself, one sentence each."""
-        remarks = [*([THREADS_AT_ONCE] if self.threads_at_once else []), *self.notes]
+        return [*self.information, *self.limits()]
+
+    def limits(self) -> list[str]:
+        """Return the remarks on what the audit missed."""
+        limits = [*([THREADS_AT_ONCE] if self.threads_at_once else []), *self.notes]
         if self.unwatched:
             first = len(self.optimizers)
-            remarks.append(f"watched the first {first} optimizers; {self.unwatched} more were not watched")
-        return remarks
+            limits.append(f"watched the first {first} optimizers; {self.unwatched} more were not watched")
+        return limits
 
 
 def in_order(places: Iterable[Place]) -> list[Place]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from gradlab.audit.hooks.untraced import untraced
 from gradlab.audit.places import Place, user_location
 from gradlab.errors import AuditError
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch.optim import Optimizer
 
     from gradlab.audit.hooks.patching import Patches
     from gradlab.audit.recording.recorder import Recorder
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 class SpawnGuard:
     """Ends the script by SystemExit(2) before it spawns a training.
 
+    If the script catches that, the next step raises it again, before it changes anything.
     After a step in this process, the script may spawn: the report then notes that these processes were not watched.
 
     Attributes:
@@ -51,6 +55,7 @@ class SpawnGuard:
     def install(self, patches: Patches, recorders: list[Recorder]) -> None:
         """Guard start_processes(), which spawn() also calls."""
         from torch import multiprocessing
+        from torch.optim import optimizer as hooks
 
         def guarded(start: Callable[..., Any]) -> Callable[..., Any]:
             def call(*args: Any, **kwargs: Any) -> Any:  # pragma: no cover - it runs under another file name
@@ -67,5 +72,10 @@ class SpawnGuard:
             self.refused, self.place = processes, user_location()
             raise SystemExit(2)
 
+        def on_start(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+            if self.refused:
+                raise SystemExit(2)
+
+        patches.callback(hooks.register_optimizer_step_pre_hook(untraced(on_start)).remove)
         for module in (multiprocessing, sys.modules["torch.multiprocessing.spawn"]):
             patches.replace(module, "start_processes", guarded)

@@ -5,8 +5,8 @@ recorder costs one percent of a small script's update. So a fast path holds a co
 hooks of backward(), zero_grad() and step() change this copy. Before the recorder records anything else, it writes the
 copy back. Then it makes a new one.
 
-The hooks make no call between reading `busy` and writing it, because Python may switch threads at a call (see
-`threads`).
+Python may switch threads at a call (see `threads`), and another thread may then close the fast path. So the hooks
+read `busy` after their calls. From there to their last write to the copy, they make no call.
 """
 
 from __future__ import annotations
@@ -124,14 +124,17 @@ def recorded_step(
         fast = recorders[0].fast_path if len(recorders) == 1 else None
         if fast is not None and fast.optimizer() is optimizer:
             batches, by_loader, counts = recorders[0].batches, recorders[0].by_loader, fast.history.fetched
-            fetched = batches - fast.fetched_before
+            before = by_loader.copy() if batches != fast.fetched_before else None
+            several_loaders = before is not None and len(before) > 1
+            fetched = batches - fast.fetched_before  # after the calls
             if (
                 fast.busy is None
                 and fast.step_depth == 1
                 and fast.letters == fast.trace
                 and fast.loss == fast.usual_loss
                 and fetched in counts
-                and (fetched < 2 or len(by_loader) < 2)
+                and (fetched < 2 or not several_loaders)
+                and (before is not None or not fetched)
                 and not fast.step_without_gradient
             ):
                 fast.step_depth = 0
@@ -140,7 +143,7 @@ def recorded_step(
                     fast.loss = None
                     fast.loss_counts[0] += 1
                 if fetched:
-                    fast.fetched_before, fast.by_loader_before = batches, by_loader.copy()
+                    fast.fetched_before, fast.by_loader_before = batches, before
                 fast.left -= 1
                 fast.stretch.times += 1
                 fast.history.updates += 1

@@ -41,7 +41,7 @@ def audit(
 
     * the script's own, if not 0
     * 130, if SIGINT came after the script
-    * 3, if no optimizer took a step; 0 without `strict`
+    * 3, if no optimizer took a step, or several threads trained at once; 0 without `strict`
     * 1, if the report has errors or warnings; 0 without `strict`
     * 0
 
@@ -70,7 +70,8 @@ def audit(
         return True
 
     def report_once(status: int) -> None:
-        report.history.notes += limit.notes()
+        report.history.information += limit.notes()
+        report.history.ended_early = limit.reached or status != 0
         if exchange.collect(report, status, lambda: terminated_late or interrupts.came):
             write(report, status)
 
@@ -100,7 +101,7 @@ def audit(
 
 
 def _exit_status_of(report: Report) -> int:
-    return NO_RESULT if report.nothing_audited else DONE if report.ok else FAILED
+    return NO_RESULT if not report.audited else DONE if report.ok else FAILED
 
 
 def _run_script(name: str, args: Sequence[str], interrupts: Interrupts, *, is_module: bool) -> int:

@@ -84,7 +84,11 @@ class Exchange:
             "ended without a record, as after a crash": ended,
             self._failure or f"sent no record within {math.ceil(time.monotonic() - began)} s": pending,
         }
-        report.history.notes += self._notes({why: of for why, of in missing.items() if of})
+        covered, notes = self._coverage({why: of for why, of in missing.items() if of})
+        if notes:
+            report.history.notes += [f"{covered}, except:", *notes]
+        else:
+            report.history.information.append(covered)
         report.add_ranks(self.rank.number, records)
         for local in self._others:
             with suppress(OSError):
@@ -92,9 +96,13 @@ class Exchange:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder, if this rank reports."""
-        if self.rank.reports and self.rank != ALONE:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the folder, if this rank reports or has it alone: then the reporting rank may never come."""
+        if self.rank == ALONE:
+            return
+        own = {self._record(self.rank.local), self._locked(self.rank.local)}
+        with suppress(OSError):
+            if self.rank.reports or own.issuperset(self._folder.iterdir()):
+                shutil.rmtree(self._folder, ignore_errors=True)
 
     def _gather(self, due: float, stops: Callable[[], bool]) -> tuple[list[RankRecord], list[int], list[int]]:
         """Return the records, the ranks that ended without one, and those that neither sent one nor ended."""
@@ -117,13 +125,14 @@ class Exchange:
             time.sleep(POLL if pending else 0)
         return records, ended, pending
 
-    def _notes(self, missing: dict[str, list[int]]) -> list[str]:
+    def _coverage(self, missing: dict[str, list[int]]) -> tuple[str, list[str]]:
+        """Return which ranks the report covers, and why others are missing."""
         base, world = self.rank.number - self.rank.local, self.rank.world
         ours = named_ranks([base + each for each in range(self.rank.local_world)])
         is_all = self.rank.local_world >= world
         covered = "covers all ranks" if is_all else f"covers {ours} of {world}, those of this machine"
         notes = [f"{named_ranks([base + each for each in of])}: {why}" for why, of in missing.items()]
-        return [covered + (", except:" if notes else ""), *notes]
+        return covered, notes
 
     def _read(self, local: int) -> RankRecord | None:
         try:
@@ -165,7 +174,9 @@ def _as_data(rank: int, report: Report, status: int) -> dict[str, Any]:
         "audited": report.nothing_audited is None,
         "optimizers": [each._asdict() for each in report.optimizers],
         "findings": [each._asdict() for each in report.findings],
-        "remarks": report.history.remarks(),
+        "ignored": [each._asdict() for each in report.ignored],
+        "information": report.history.information,
+        "limits": report.history.limits(),
         "faults": report.history.faults,
     }
 
@@ -183,6 +194,8 @@ def _from_data(data: dict[str, Any]) -> RankRecord:
         data["audited"],
         tuple(map(summary, data["optimizers"])),
         tuple(map(finding, data["findings"])),
-        tuple(data["remarks"]),
+        tuple(map(finding, data["ignored"])),
+        tuple(data["information"]),
+        tuple(data["limits"]),
         tuple(data["faults"]),
     )
