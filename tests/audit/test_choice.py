@@ -163,6 +163,21 @@ def test_an_ignored_rule_counts_neither_as_finding_nor_status(folder: Path) -> N
     assert audited("--ignore", "graph-kept", "--ignore", "never_cleared") == (0, [])
 
 
+@pytest.mark.parametrize("ids", ["graph-kept,never-cleared", "graph_kept, Never-Cleared,"])
+def test_one_option_takes_several_ids(folder: Path, ids: str) -> None:
+    (folder / "s.py").write_text(NEVER_CLEARING)
+    assert audited("--ignore", ids) == (0, [])
+    (folder / "pyproject.toml").write_text("[tool.gradlab.audit]\nignore = ['graph-kept', 'never-cleared']\n")
+    assert audited("--select", ids) == (1, ["never-cleared"])
+
+
+def test_a_wrong_id_among_several_is_named_alone(folder: Path) -> None:
+    (folder / "s.py").write_text("print('runs')")
+    done = CliRunner().invoke(app, ["audit", "--ignore", "graph-kept,never-clear", "s.py"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.endswith("--ignore: unknown rule 'never-clear'; did you mean 'never-cleared'?\n")
+
+
 def test_the_table_is_that_above_the_script(folder: Path) -> None:
     (folder / "mine").mkdir()
     (folder / "mine" / "s.py").write_text(NEVER_CLEARING)
