@@ -100,9 +100,12 @@ class Report:
         shown = self.optimizers, self.findings, self._folder, self.nothing_audited
         return AuditResult(self.history, *shown, script, exit_status, version, self.ignored)
 
-    def lines(self, width: int = 80) -> list[str]:
-        """Return the report as text lines of at most `width` columns; equal entries share one."""
-        return report_lines(self.result(), width)
+    def lines(self, width: int = 80, exit_status: int = 0) -> list[str]:
+        """Return the report as text lines of at most `width` columns; equal entries share one.
+
+        `exit_status` is that of the script.
+        """
+        return report_lines(self.result(exit_status=exit_status), width)
 
     def check(self) -> None:
         """End the watch, and fail a test if it found an error or a warning, or if nothing was audited.

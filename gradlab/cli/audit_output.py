@@ -54,12 +54,12 @@ class AuditOutput:
             except BrokenPipeError:
                 raise
             except OSError:
-                _write_full(report, streams)
+                _write_full(report, streams, status)
                 raise
             for line in self._unsaid(report, status):
                 streams.write_message(printable(line))
             return
-        _write_full(report, streams)
+        _write_full(report, streams, status)
         if self._file is not None:
             self._write_file(self._text(report, script, status), streams, own_status=status)
 
@@ -109,8 +109,8 @@ def _checked(file: Path) -> Path:
     return Path.cwd() / file  # the script may change the folder
 
 
-def _write_full(report: Report, streams: Streams) -> None:
-    for line in report.lines(_width_of_stderr()):
+def _write_full(report: Report, streams: Streams, status: int) -> None:
+    for line in report.lines(_width_of_stderr(), status):
         streams.write_message(printable(line))
 
 

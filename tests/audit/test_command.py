@@ -164,6 +164,23 @@ def test_with_json_stderr_says_that_nothing_was_audited(folder: Path, end: str, 
     assert done.stderr.startswith("gradlab audit: nothing audited: no optimizer was seen. ") is said
 
 
+@pytest.mark.parametrize("source", ["x = = 1", "1 / 0", "raise SystemExit(1)"], ids=["syntax", "raises", "exits"])
+def test_a_failure_before_any_step_is_the_reason_given(folder: Path, source: str) -> None:
+    (folder / "s.py").write_text(source)
+    done = CliRunner().invoke(app, ["audit", "-o", "report.txt", "s.py"])
+    reason = "  the script ended with exit status 1 before any optimizer took a step\n"
+    assert done.stderr.endswith("gradlab audit: nothing audited\n" + reason)
+    assert (folder / "report.txt").read_text() == "gradlab audit: nothing audited\n" + reason
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(ERROR, "1 error"), (NOTHING, "nothing found")])
+def test_a_failure_after_steps_is_part_of_the_report(folder: Path, after: str, verdict: str) -> None:
+    (folder / "s.py").write_text(SCRIPT.format(after=after, end="sys.exit(7)"))
+    lines = CliRunner().invoke(app, ["audit", "s.py"]).stderr.splitlines()
+    failure = "  the script ended with exit status 7; findings cover what came before"
+    assert lines[:2] == [f"gradlab audit: {verdict}", failure]
+
+
 SWALLOWS = """
 import torch
 w = torch.ones(3, requires_grad=True)
@@ -338,7 +355,7 @@ def test_sigterm_while_the_script_writes_to_stderr_is_reported(folder: Path) -> 
         process.send(signal.SIGTERM)
         written = stderr.read()
         assert process.wait().status == 143
-    assert b"gradlab audit: nothing audited\n  no optimizer was seen. " in written
+    assert b"gradlab audit: nothing audited\n  the script ended with exit status 143 before " in written
 
 
 def test_an_interrupt_while_threads_are_waited_for_is_reported(folder: Path) -> None:

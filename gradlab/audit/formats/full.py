@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from gradlab.audit.formats.result import failure_of
 from gradlab.audit.places import notebook_cell
 from gradlab.errors import printable
 from gradlab.wording import counted
@@ -40,7 +41,10 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     """Return the report as text lines of at most `width` columns; equal entries share one."""
     history, found = result.history, result.findings
     text = [f"gradlab audit: {_verdict(result)}"]
-    text += [f"  {result.nothing_audited}"] if result.nothing_audited else []
+    if result.exit_status:
+        text += [f"  {failure_of(result)}"]
+    elif result.nothing_audited:
+        text += [f"  {result.nothing_audited}"]
     for alike in _alike(result.optimizers):
         text += [_head(alike), f"  {alike[0].meaning}"]
     text += [] if found else _looked_at(history)

@@ -36,14 +36,17 @@ class Notice(NamedTuple):
     text: str  # a sentence
 
 
+def failure_of(result: AuditResult) -> str:
+    """Return the sentence on a script whose own exit status is not 0."""
+    when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
+    return f"the script ended with exit status {result.exit_status}{when}"
+
+
 def notices_of(result: AuditResult) -> list[Notice]:
     """Return what limits the result: a script that failed, nothing audited, limits and failures of the audit."""
     notices, history = [], result.history
     if result.exit_status:
-        when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
-        notices.append(
-            Notice("script-failed", "error", f"the script ended with exit status {result.exit_status}{when}")
-        )
+        notices.append(Notice("script-failed", "error", failure_of(result)))
     elif result.nothing_audited:
         notices.append(Notice("nothing-audited", "warning", f"nothing was audited: {result.nothing_audited}"))
     if remarks := history.remarks():
