@@ -213,6 +213,13 @@ def test_max_updates_ends_a_script_that_catches_its_exit(folder: Path, clause: s
     assert "  --max-updates ended the script after 4 updates\n" in done.stderr
 
 
+def test_three_updates_are_too_few_and_four_are_enough(folder: Path) -> None:
+    (folder / "s.py").write_text(SCRIPT.format(after=ERROR, end=""))
+    few, enough = (CliRunner().invoke(app, ["audit", "--max-updates", each, "s.py"]) for each in ("3", "4"))
+    assert "  only 3 updates were measured; most rules need at least 4\n" in few.stderr
+    assert (enough.exit_code, "were measured" in enough.stderr) == (1, False)
+
+
 def test_max_updates_counts_a_step_within_a_step_once(folder: Path) -> None:
     (folder / "s.py").write_text("""
 import torch

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from gradlab.audit.findings.finding import LEAST
 from gradlab.audit.formats.result import failure_of
 from gradlab.audit.places import notebook_cell
 from gradlab.errors import printable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 FEW = 4  # beyond, optimizers that differ only in numbers share an entry, as do findings at the same lines
+ENOUGH = LEAST + 1  # measured updates: what is kept shows from the second on
 NARROWEST = 20  # columns
 TOGETHER = "\0"  # a space without a line break; never part of a path
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where to break a word longer than a line, best first
@@ -47,6 +49,7 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
         text += [f"  {result.nothing_audited}"]
     for alike in _alike(result.optimizers):
         text += [_head(alike), f"  {alike[0].meaning}"]
+    text += _too_few(history)
     text += [] if found else _looked_at(history)
     text += [f"  {counted(len(result.ignored), 'finding')} ignored by comments"] if result.ignored else []
     text += [f"  {each}" for each in history.remarks()]
@@ -57,6 +60,17 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     if history.faults:
         text += [f"the audit itself failed; first failure: {history.faults[0]}"]
     return [line for each in text for line in _wrapped(each, width)]
+
+
+def _too_few(history: History) -> list[str]:
+    """Return a line on the measured updates if most rules need more of them."""
+    measured = [each.times_measured for each in history.trained()]
+    if not measured or max(measured) >= ENOUGH or history.threads_at_once:
+        return []
+    most = counted(max(measured), "update")
+    were = "was" if max(measured) == 1 else "were"
+    per_optimizer = " per optimizer" if len(measured) > 1 else ""
+    return [f"  only {most}{per_optimizer} {were} measured; most rules need at least {ENOUGH}"]
 
 
 def _looked_at(history: History) -> list[str]:
