@@ -97,9 +97,11 @@ def _checked(file: Path) -> Path:
     """Return the absolute path of a file that can be written.
 
     Raises:
-        AuditError: the folder is missing or read-only, or this is no regular file.
+        AuditError: the folder is missing or read-only, or this is a folder or another special file.
     """
     named = f"-o {shortened(file, 300)}"
+    if file.is_dir():
+        raise AuditError(f"{named} is a folder; give a file in it")
     if not file.parent.is_dir():
         raise AuditError(f"{named}: no folder '{shortened(file.parent, 300)}'; create it first")
     if not os.access(file.parent, os.W_OK):
