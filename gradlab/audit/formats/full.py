@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.audit.findings.finding import LEAST
-from gradlab.audit.formats.result import failure_of
+from gradlab.audit.formats.result import failure_of, head_of
 from gradlab.audit.places import notebook_cell
 from gradlab.errors import printable
 from gradlab.wording import counted
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 FEW = 4  # beyond, optimizers that differ only in numbers share an entry, as do findings at the same lines
-ENOUGH = LEAST + 1  # measured updates: what is kept shows from the second on
+ENOUGH = LEAST + 1  # measured updates: kept gradient shows from the second on
 NARROWEST = 20  # columns
 TOGETHER = "\0"  # a space without a line break; never part of a path
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where to break a word longer than a line, best first
@@ -84,8 +84,7 @@ def _looked_at(history: History) -> list[str]:
 
 def _lines_of(found: Finding, folder: str) -> list[str]:
     at = f", at{TOGETHER}{_shown(found.places, folder)}" if found.places else ""
-    head = f"{found.severity} {found.id}, since update {found.since_update}{at}"
-    return [head, f"  {found.message}", f"  instead: {found.instead}"]
+    return [f"{head_of(found)}{at}", f"  {found.message}", f"  instead: {found.instead}"]
 
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab.audit.choice.rules import UNUSED_IGNORE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,6 +36,12 @@ class Notice(NamedTuple):
     id: str  # kebab case
     severity: Severity
     text: str  # a sentence
+
+
+def head_of(found: Finding) -> str:
+    """Return the first words on a finding: "error never-cleared, since update 2". A comment has no update."""
+    since = "" if found.id == UNUSED_IGNORE else f", since update {found.since_update}"
+    return f"{found.severity} {found.id}{since}"
 
 
 def failure_of(result: AuditResult) -> str:
