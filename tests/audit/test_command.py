@@ -279,6 +279,29 @@ def test_a_missing_script_is_reported_in_one_line(args: list[str]) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-m", "s.py"], "'s.py' is a file; leave out -m, or use -m s"),
+        (["-m", "./s.py"], "'./s.py' is a file; leave out -m, or use -m s"),
+        (["-m", ""], "the name of the module is empty; give one such as package.module"),
+        ([""], "the name of the script is empty; give a file, such as train.py"),
+    ],
+)
+def test_a_wrong_name_runs_no_script(folder: Path, args: list[str], message: str) -> None:
+    (folder / "s.py").write_text("print('runs')")
+    done = CliRunner().invoke(app, ["audit", *args])
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+def test_a_script_that_closes_stderr_keeps_its_report(folder: Path) -> None:
+    (folder / "s.py").write_text(SCRIPT.format(after=ERROR, end="sys.stderr.close()"))
+    done = fresh("audit", "s.py")
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.startswith("gradlab audit: 1 error\n")
+    assert "instead: optimizer.zero_grad() before each loss.backward()\n" in done.stderr
+
+
 def test_the_script_of_the_readme_gives_the_readmes_report(folder: Path) -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     source = text.partition("```py\n")[2].partition("```")[0]
