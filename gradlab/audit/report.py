@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.audit import findings
 from gradlab.audit.choice.ignoring import apply_comments
-from gradlab.audit.choice.rules import DEFAULT
+from gradlab.audit.choice.rules import DEFAULT, switched_off
 from gradlab.audit.formats.document import document
 from gradlab.audit.formats.full import report_lines
 from gradlab.audit.formats.result import AuditResult
@@ -98,7 +98,7 @@ class Report:
             version: of gradlab.
         """
         shown = self.optimizers, self.findings, self._folder, self.nothing_audited
-        return AuditResult(self.history, *shown, script, exit_status, version, self.ignored)
+        return AuditResult(self.history, *shown, script, exit_status, version, self.ignored, switched_off(self.chosen))
 
     def lines(self, width: int = 80, exit_status: int = 0) -> list[str]:
         """Return the report as text lines of at most `width` columns; equal entries share one.

@@ -52,6 +52,7 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     text += _too_few(history)
     text += [] if found else _looked_at(history)
     text += [f"  {counted(len(result.ignored), 'finding')} ignored by comments"] if result.ignored else []
+    text += [f"  not checked: {', '.join(result.switched_off)}"] if result.switched_off else []
     text += [f"  {each}" for each in history.remarks()]
     for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
         shown = same[: 1 if len(same) > FEW else None]

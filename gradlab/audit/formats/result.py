@@ -28,6 +28,7 @@ class AuditResult(NamedTuple):
     exit_status: int = 0  # the script's own
     version: str = ""  # of gradlab
     ignored: Sequence[Finding] = ()  # by comments in the script
+    switched_off: Sequence[str] = ()  # ids of default rules that were not checked
 
 
 class Notice(NamedTuple):
