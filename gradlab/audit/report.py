@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.audit import findings
 from gradlab.audit.choice.ignoring import apply_comments, without_used
-from gradlab.audit.choice.rules import DEFAULT
+from gradlab.audit.choice.rules import DEFAULT, switched_off
 from gradlab.audit.formats.document import document
 from gradlab.audit.formats.full import report_lines
 from gradlab.audit.formats.result import AuditResult
@@ -104,11 +104,14 @@ class Report:
             version: of gradlab.
         """
         shown = self.optimizers, self.findings, self._folder, self.nothing_audited
-        return AuditResult(self.history, *shown, script, exit_status, version, self.ignored)
+        return AuditResult(self.history, *shown, script, exit_status, version, self.ignored, switched_off(self.chosen))
 
-    def lines(self, width: int = 80) -> list[str]:
-        """Return the report as text lines of at most `width` columns; equal entries share one."""
-        return report_lines(self.result(), width)
+    def lines(self, width: int = 80, exit_status: int = 0) -> list[str]:
+        """Return the report as text lines of at most `width` columns; equal entries share one.
+
+        `exit_status` is that of the script.
+        """
+        return report_lines(self.result(exit_status=exit_status), width)
 
     def check(self) -> None:
         """End the watch, and fail a test if it found an error or a warning, or if nothing was audited.

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from gradlab.audit import Report
 
 
+def _ids(values: list[str] | None) -> list[str]:
+    """Return the ids in the values of a repeated option, which may hold several, separated by commas."""
+    return [each.strip() for value in values or () for each in value.strip(", ").split(",")]
+
+
 def _explain(context: typer.Context, rule: str | None) -> None:
     if rule is None or context.resilient_parsing:
         return
@@ -57,16 +62,16 @@ def audit(
     select: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID",
-            help="Also check this rule; repeat for more. Default: those of pyproject.toml.",
+            metavar="IDS",
+            help="Also check these rules, separated by commas. They add to those of pyproject.toml. Default: none.",
             autocompletion=complete_rule,
         ),
     ] = None,
     ignore: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID",
-            help="Don't check this rule; repeat for more. Default: those of pyproject.toml.",
+            metavar="IDS",
+            help="Don't check these rules, separated by commas. They add to those of pyproject.toml. Default: none.",
             autocompletion=complete_rule,
         ),
     ] = None,
@@ -117,7 +122,7 @@ def audit(
         report_to.write(report, streams, script, status)
 
     settings = settings_for(Path.cwd() if module else Path(script).resolve().parent)
-    chosen = choose(select or (), ignore or (), settings.rules(), ("--select", "--ignore"))
+    chosen = choose(_ids(select), _ids(ignore), settings.rules(), ("--select", "--ignore"))
     streams = Streams(to_stderr=report_to.takes_stdout, errors=context.obj)
     interrupts = context.find_root().with_resource(Interrupts())  # until the report is written
     try:

@@ -53,13 +53,13 @@ class AuditOutput:
             except BrokenPipeError:
                 raise
             except OSError:
-                _write_full(report, streams)
+                _write_full(report, streams, status)
                 raise
             if self._name == JSON:
                 for line in _for_people(report, status):
                     streams.write_message(printable(line))
             return
-        _write_full(report, streams)
+        _write_full(report, streams, status)
         if self._file is not None:
             self._write_file(self._text(report, script, status), streams, own_status=status)
 
@@ -92,9 +92,11 @@ def _checked(file: Path) -> Path:
     """Return the absolute path of a file that can be written.
 
     Raises:
-        AuditError: the folder is missing or read-only, or this is no regular file.
+        AuditError: the folder is missing or read-only, or this is a folder or another special file.
     """
     named = f"-o {shortened(file, 300)}"
+    if file.is_dir():
+        raise AuditError(f"{named} is a folder; give a file in it")
     if not file.parent.is_dir():
         raise AuditError(f"{named}: no folder '{shortened(file.parent, 300)}'; create it first")
     if not os.access(file.parent, os.W_OK):
@@ -112,8 +114,8 @@ def _for_people(report: Report, status: int) -> list[str]:
     return [*([f"gradlab audit: nothing audited: {without}"] if without else []), *remarks_of(report.history)]
 
 
-def _write_full(report: Report, streams: Streams) -> None:
-    for line in report.lines(_width_of_stderr()):
+def _write_full(report: Report, streams: Streams, status: int) -> None:
+    for line in report.lines(_width_of_stderr(), status):
         streams.write_message(printable(line))
 
 

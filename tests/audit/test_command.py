@@ -173,6 +173,23 @@ def test_with_json_stderr_says_that_nothing_was_audited(folder: Path, end: str, 
     assert done.stderr.startswith("gradlab audit: nothing audited: no optimizer was seen. ") is said
 
 
+@pytest.mark.parametrize("source", ["x = = 1", "1 / 0", "raise SystemExit(1)"], ids=["syntax", "raises", "exits"])
+def test_a_failure_before_any_step_is_the_reason_given(folder: Path, source: str) -> None:
+    (folder / "s.py").write_text(source)
+    done = CliRunner().invoke(app, ["audit", "-o", "report.txt", "s.py"])
+    reason = "  the script ended with exit status 1 before any optimizer took a step\n"
+    assert done.stderr.endswith("gradlab audit: nothing audited\n" + reason)
+    assert (folder / "report.txt").read_text() == "gradlab audit: nothing audited\n" + reason
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(ERROR, "1 error"), (NOTHING, "nothing found")])
+def test_a_failure_after_steps_is_part_of_the_report(folder: Path, after: str, verdict: str) -> None:
+    (folder / "s.py").write_text(SCRIPT.format(after=after, end="sys.exit(7)"))
+    lines = CliRunner().invoke(app, ["audit", "s.py"]).stderr.splitlines()
+    failure = "  the script ended with exit status 7; findings cover what came before"
+    assert lines[:2] == [f"gradlab audit: {verdict}", failure]
+
+
 SWALLOWS = """
 import torch
 w = torch.ones(3, requires_grad=True)
@@ -203,6 +220,13 @@ def test_max_updates_ends_a_script_that_catches_its_exit(folder: Path, clause: s
     caught = "1 False\n3\n2 True\n3\n3 True\n3\n"  # after the fourth update; then steps change nothing
     assert (done.stdout, done.exit_code) == ("1\n2\n3\n" + caught, 0)
     assert "  --max-updates ended the script after 4 updates\n" in done.stderr
+
+
+def test_three_updates_are_too_few_and_four_are_enough(folder: Path) -> None:
+    (folder / "s.py").write_text(SCRIPT.format(after=ERROR, end=""))
+    few, enough = (CliRunner().invoke(app, ["audit", "--max-updates", each, "s.py"]) for each in ("3", "4"))
+    assert "  only 3 updates were measured; most rules need at least 4\n" in few.stderr
+    assert (enough.exit_code, "were measured" in enough.stderr) == (1, False)
 
 
 def test_max_updates_counts_a_step_within_a_step_once(folder: Path) -> None:
@@ -264,6 +288,29 @@ def test_a_missing_script_is_reported_in_one_line(args: list[str]) -> None:
     done = CliRunner().invoke(app, ["audit", *args])
     assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["-m", "s.py"], "'s.py' is a file; leave out -m, or use -m s"),
+        (["-m", "./s.py"], "'./s.py' is a file; leave out -m, or use -m s"),
+        (["-m", ""], "the name of the module is empty; give one such as package.module"),
+        ([""], "the name of the script is empty; give a file, such as train.py"),
+    ],
+)
+def test_a_wrong_name_runs_no_script(folder: Path, args: list[str], message: str) -> None:
+    (folder / "s.py").write_text("print('runs')")
+    done = CliRunner().invoke(app, ["audit", *args])
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+def test_a_script_that_closes_stderr_keeps_its_report(folder: Path) -> None:
+    (folder / "s.py").write_text(SCRIPT.format(after=ERROR, end="sys.stderr.close()"))
+    done = fresh("audit", "s.py")
+    assert (done.status, done.stdout) == (1, "")
+    assert done.stderr.startswith("gradlab audit: 1 error\n")
+    assert "instead: optimizer.zero_grad() before each loss.backward()\n" in done.stderr
 
 
 def test_the_script_of_the_readme_gives_the_readmes_report(folder: Path) -> None:
@@ -349,7 +396,7 @@ def test_sigterm_while_the_script_writes_to_stderr_is_reported(folder: Path) -> 
         process.send(signal.SIGTERM)
         written = stderr.read()
         assert process.wait().status == 143
-    assert b"gradlab audit: nothing audited\n  no optimizer was seen. " in written
+    assert b"gradlab audit: nothing audited\n  the script ended with exit status 143 before " in written
 
 
 def test_an_interrupt_while_threads_are_waited_for_is_reported(folder: Path) -> None:

@@ -63,7 +63,8 @@ def ids_of(report: Report) -> list[str]:
 
 def lines_of(source: str) -> list[tuple[int, int, int, tuple[str, ...]]]:
     """Return the line of every comment, the first and last line of its statement, and its ids."""
-    return list(_parsed(source))
+    assert all(each.understood for each in _parsed(source))
+    return [each[:4] for each in _parsed(source)]
 
 
 # Reading
@@ -88,7 +89,8 @@ def test_two_comments_of_one_line_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["'# gradlab: ignore[x]'", '"""\n# gradlab: ignore[x]\n"""', "1  # gradlab: ignored[x]"]
+    "text",
+    ["'# gradlab: ignore[x]'", '"""\n# gradlab: ignore[x]\n"""', "1  # a gradlab: ignored[x]", "1  # gradlabs: x"],
 )
 def test_strings_and_other_comments_are_none(text: str) -> None:
     assert lines_of(f"a = {text}\n") == []
@@ -126,7 +128,7 @@ def test_a_file_that_does_not_parse_is_read_up_to_its_error() -> None:
 @given(st.text(st.sampled_from("ab \n\t()[]'\"#\\%:")))
 def test_a_comment_of_any_source_lies_within_its_statement(text: str) -> None:
     found = _parsed(f"a()  # gradlab: ignore[x]\n{text}  # gradlab: ignore[y]")
-    assert found[0] == (1, 1, 1, ("x",))
+    assert found[0][:4] == (1, 1, 1, ("x",))
     assert [each for each in found if not 1 <= each.first <= each.line <= each.last] == []
 
 
@@ -259,6 +261,27 @@ def test_a_comment_without_a_known_rule_is_a_note(folder: Path) -> None:
         (6, "unknown rule 'never-clear'; did you mean 'never-cleared'?"),
         (6, "unknown rule 'x'"),
     ]
+
+
+@pytest.mark.parametrize("comment", ["# gradlab: ignores[never-cleared]", "#gradlab:", "# Gradlab: skip"])
+def test_a_comment_that_is_not_understood_is_a_note(folder: Path, comment: str) -> None:
+    report = watched(folder, CLEARED.format(backward="", step=f"  {comment}", clear=""))
+    assert notes_of(report) == [(6, "this comment is not understood, so it ignores nothing")]
+    assert report.findings[0].instead == "# gradlab: ignore[ID], with the id of a finding"
+
+
+@pytest.mark.parametrize(
+    ("ids", "instead"),
+    [("never-cleared", "move it to line 6 or 7"), ("x, never-cleared", "move this id to line 6 or 7")],
+)
+def test_a_note_says_where_a_comment_belongs(folder: Path, ids: str, instead: str) -> None:
+    source = f"# gradlab: ignore[{ids}]\n" + NOT_CLEARED.format(backward="", step="")
+    assert watched(folder, source).findings[-1].instead == instead
+
+
+def test_a_note_on_a_comment_names_no_update(folder: Path) -> None:
+    report = watched(folder, CLEARED.format(backward="", step="  # gradlab: ignore", clear=""))
+    assert "note unused-ignore, at s.py:6" in report.lines(300)
 
 
 def test_one_used_id_does_not_excuse_another(folder: Path) -> None:

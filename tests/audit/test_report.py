@@ -154,6 +154,28 @@ def test_without_findings_the_number_of_measurements_is_shown() -> None:
     assert report_lines(1, 1100)[-1] == "  cleared at every update"  # not all measurements are stored
 
 
+def measured(*times: int) -> Report:
+    """Return the report on optimizers with so many measured updates of nine."""
+    return report_of(*(OptimizerHistory("SGD", 1, updates=9, times_measured=each) for each in times))
+
+
+@pytest.mark.parametrize(
+    ("times", "line"),
+    [
+        ((1,), "  only 1 update was measured; most rules need at least 4"),
+        ((3,), "  only 3 updates were measured; most rules need at least 4"),
+        ((2, 3), "  only 3 updates per optimizer were measured; most rules need at least 4"),
+    ],
+)
+def test_too_few_measured_updates_are_reported(times: tuple[int, ...], line: str) -> None:
+    assert line in measured(*times).lines(100)
+
+
+@pytest.mark.parametrize("report", [measured(4), measured(1, 4), report_of()], ids=["4", "1 and 4", "no update"])
+def test_enough_measured_updates_are_not_mentioned(report: Report) -> None:
+    assert "only" not in str(report).partition("Perhaps")[0]
+
+
 def test_steps_within_the_pass_leave_keep_unmeasured() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
     optimizers = {p: torch.optim.SGD([p], lr=0.1, foreach=False) for p in model.parameters()}

@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
     from gradlab.audit.places import Place
 
+_OURS = re.compile(r"#\s*gradlab:", re.IGNORECASE)
 _COMMENT = re.compile(r"#\s*gradlab:\s*ignore\b\s*(?:\[([^\]]*)\])?", re.IGNORECASE)
 
 
 class IgnoreComment(NamedTuple):
-    """A comment that ignores findings of some rules at the lines of its statement."""
+    """A comment that ignores findings of some rules at the lines of its statement, or one that is not understood."""
 
     line: int  # of the comment
     first: int  # line of its statement
     last: int
     ids: tuple[str, ...]  # as written; empty if the comment names no rule
+    understood: bool = True
 
     def covers(self, place: Place) -> bool:
         """Say whether a line of its file belongs to its statement."""
@@ -38,7 +40,7 @@ def comments_in(file: str) -> tuple[IgnoreComment, ...]:
 
 @lru_cache(maxsize=64)
 def _parsed(text: str) -> tuple[IgnoreComment, ...]:
-    return tuple(_comments_of(text)) if _COMMENT.search(text) else ()
+    return tuple(_comments_of(text)) if _OURS.search(text) else ()
 
 
 def _comments_of(text: str) -> Iterator[IgnoreComment]:
@@ -46,15 +48,17 @@ def _comments_of(text: str) -> Iterator[IgnoreComment]:
 
     A statement is a logical line: for a loop, its head alone.
     """
-    first, found = 0, list[tuple[int, str]]()
+    first, found = 0, list[tuple[int, str | None]]()
     for token in _tokens(text):
         if token.type == tokenize.COMMENT:
+            if _OURS.match(token.string) and not _COMMENT.match(token.string):
+                found.append((token.start[0], None))
             found += [(token.start[0], match[1] or "") for match in _COMMENT.finditer(token.string)]
         ends = token.type == tokenize.NEWLINE or (token.type == tokenize.NL and not first)
         if ends:
             for line, ids in found:
-                named = tuple(each.strip() for each in ids.split(",") if each.strip())
-                yield IgnoreComment(line, first or line, token.start[0], named)
+                named = tuple(each.strip() for each in (ids or "").split(",") if each.strip())
+                yield IgnoreComment(line, first or line, token.start[0], named, ids is not None)
             first, found = 0, []
         elif not first and token.type not in _BETWEEN:
             first = token.start[0]

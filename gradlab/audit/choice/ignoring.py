@@ -52,14 +52,14 @@ def is_ignored(found: Finding, comments: Comments | None = None) -> bool:
 
 def without_used(found: list[Finding], ignored: list[Finding]) -> list[Finding]:
     """Return the findings without notes on comments that ignore one of `ignored`, on another rank."""
-    return [each for each in found if each.id != UNUSED_IGNORE or not _is_used(each, ignored)]
+    return [each for each in found if each.id != UNUSED_IGNORE or not _is_about_used(each, ignored)]
 
 
-def _is_used(note: Finding, ignored: list[Finding]) -> bool:
+def _is_about_used(note: Finding, ignored: list[Finding]) -> bool:
     (place,) = note.places
     on_line = [each for each in comments_in(place.file) if each.line == place.line]
-    about = [each for each in ignored if note.message.startswith(f"{each.id} was ")]  # see _why_unused
-    return any(_lists(each, place.file, comment) for each in about for comment in on_line)
+    about = {each.id for each in ignored if note.message.startswith(f"{each.id} was ")}  # see _notes
+    return any(_is_used(rule, place.file, comment, ignored) for rule in about for comment in on_line)
 
 
 def _places_of(found: list[Finding]) -> Iterator[Place]:
@@ -81,7 +81,8 @@ def _notes(
     for file, in_file in comments.items():
         for comment in in_file:
             if not comment.ids:
-                text = "this comment names no rule, so it ignores nothing"
+                wrong = "names no rule" if comment.understood else "is not understood"
+                text = f"this comment {wrong}, so it ignores nothing"
                 yield _note(file, comment, text, "write # gradlab: ignore[ID], with the id of a finding")
             for name in comment.ids:
                 if plain_id(name) not in known_ids():
@@ -89,7 +90,11 @@ def _notes(
                     continue
                 if plain_id(name) not in chosen:
                     continue
-                if why := _why_unused(plain_id(name), file, comment, kept, ignored, history):
+                rule = plain_id(name)
+                if lines := _lines_elsewhere(rule, file, comment, kept, ignored, history):
+                    why = f"{rule} was found, but not on this line: it lists {', '.join(lines)}"
+                    yield _note(file, comment, why, _where_to_move(comment, lines))
+                elif why := _why_unused(rule, file, comment, ignored, history):
                     yield _note(file, comment, why, "remove it from the comment")
 
 
@@ -97,17 +102,29 @@ def _note(file: str, comment: IgnoreComment, message: str, instead: str) -> Find
     return Finding(UNUSED_IGNORE, "note", 1, (Place(file, comment.line),), message, instead)
 
 
-def _why_unused(
+def _where_to_move(comment: IgnoreComment, lines: list[str]) -> str:
+    what = "it" if len(comment.ids) == 1 else "this id"
+    return f"move {what} to line {' or '.join(filter(None, [', '.join(lines[:-1]), lines[-1]]))}"
+
+
+def _is_used(rule: str, file: str, comment: IgnoreComment, ignored: list[Finding]) -> bool:
+    return any(each.id == rule and _lists(each, file, comment) for each in ignored)
+
+
+def _lines_elsewhere(
     rule: str, file: str, comment: IgnoreComment, kept: list[Finding], ignored: list[Finding], history: History
-) -> str:
+) -> list[str]:
+    """Return the other lines of a file that findings of a rule list, if the comment ignores none of them."""
+    if _is_used(rule, file, comment, ignored) or history.threads_at_once:
+        return []
+    lines = {place.line for each in kept if each.id == rule for place in each.places if place.file == file}
+    return [str(line) for line in sorted(lines)]
+
+
+def _why_unused(rule: str, file: str, comment: IgnoreComment, ignored: list[Finding], history: History) -> str:
     """Return why a comment ignores no finding of a rule; "" if it does, or if the evidence is too small."""
-    here = [each for each in ignored if each.id == rule and _lists(each, file, comment)]
-    if here or history.threads_at_once:
+    if _is_used(rule, file, comment, ignored) or history.threads_at_once:
         return ""
-    elsewhere = [each for each in kept if each.id == rule and any(place.file == file for place in each.places)]
-    lines = sorted({str(place.line) for each in elsewhere for place in each.places if place.file == file}, key=int)
-    if lines:
-        return f"{rule} was found, but not on this line: it lists {', '.join(lines)}"
     trained = [each for each in history.optimizers if any(map(comment.covers, _lines_in(each, file)))]
     if any(has_evidence(rule, each) for each in trained):
         return f"{rule} was not found on this line, so this comment ignores nothing"

@@ -8,7 +8,7 @@ from gradlab.audit import findings
 from gradlab.errors import AuditError, nearest, raise_together, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 UNUSED_IGNORE = "unused-ignore"  # a note on a comment, which no rule gives
 DEFAULT = findings.DEFAULT | {UNUSED_IGNORE}
@@ -35,6 +35,11 @@ def choose(
     return (base | added) - removed
 
 
+def switched_off(chosen: Collection[str]) -> list[str]:
+    """Return the ids of default rules and notes that are not chosen."""
+    return [each for each in known_ids() if each in DEFAULT and each not in chosen]
+
+
 def known_ids() -> tuple[str, ...]:
     """Return the ids of all rules and notes."""
     return *findings.RULES, UNUSED_IGNORE
@@ -56,7 +61,7 @@ def faults_of_ids(ids: Iterable[object]) -> Iterator[str]:
             yield f"must hold ids of rules, got {shortened(repr(each))}"
         elif plain_id(each) not in known_ids():
             text = unknown_id(each)
-            yield text if text.endswith("?") else f"{text}. Known: {', '.join(known_ids())}"
+            yield text if text.endswith("?") else f"{text}; docs/audit.md lists all rules"
 
 
 def unknown_id(name: str) -> str:

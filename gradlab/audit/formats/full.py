@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from gradlab.audit.findings.finding import LEAST
+from gradlab.audit.formats.result import failure_of, head_of
 from gradlab.audit.places import notebook_cell
 from gradlab.errors import printable
 from gradlab.wording import counted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 FEW = 4  # beyond, optimizers that differ only in numbers share an entry, as do findings at the same lines
+ENOUGH = LEAST + 1  # measured updates: kept gradient shows from the second on
 NARROWEST = 20  # columns
 TOGETHER = "\0"  # a space without a line break; never part of a path
 BREAKS = (r"(?<=[/\\])", r"(?<=[_.-])", "")  # where to break a word longer than a line, best first
@@ -40,11 +43,16 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     """Return the report as text lines of at most `width` columns; equal entries share one."""
     history, found = result.history, result.findings
     text = [f"gradlab audit: {_verdict(result)}"]
-    text += [f"  {result.nothing_audited}"] if result.nothing_audited else []
+    if result.exit_status:
+        text += [f"  {failure_of(result)}"]
+    elif result.nothing_audited:
+        text += [f"  {result.nothing_audited}"]
     for alike in _alike(result.optimizers):
         text += [_head(alike), f"  {alike[0].meaning}"]
+    text += _too_few(history)
     text += [] if found else _looked_at(history)
     text += [f"  {counted(len(result.ignored), 'finding')} ignored by comments"] if result.ignored else []
+    text += [f"  not checked: {', '.join(result.switched_off)}"] if result.switched_off else []
     text += [f"  {each}" for each in history.remarks()]
     for same in _grouped(found, lambda each: (each.id, each.severity, each.places, each.instead)):
         shown = same[: 1 if len(same) > FEW else None]
@@ -53,6 +61,17 @@ def report_lines(result: AuditResult, width: int = 80) -> list[str]:
     if history.faults:
         text += [f"the audit itself failed; first failure: {history.faults[0]}"]
     return [line for each in text for line in _wrapped(each, width)]
+
+
+def _too_few(history: History) -> list[str]:
+    """Return a line on the measured updates if most rules need more of them."""
+    measured = [each.times_measured for each in history.trained()]
+    if not measured or max(measured) >= ENOUGH or history.threads_at_once:
+        return []
+    most = counted(max(measured), "update")
+    were = "was" if max(measured) == 1 else "were"
+    per_optimizer = " per optimizer" if len(measured) > 1 else ""
+    return [f"  only {most}{per_optimizer} {were} measured; most rules need at least {ENOUGH}"]
 
 
 def _looked_at(history: History) -> list[str]:
@@ -66,8 +85,7 @@ def _looked_at(history: History) -> list[str]:
 
 def _lines_of(found: Finding, folder: str) -> list[str]:
     at = f", at{TOGETHER}{_shown(found.places, folder)}" if found.places else ""
-    head = f"{found.severity} {found.id}, since update {found.since_update}{at}"
-    return [head, f"  {found.message}", f"  instead: {found.instead}"]
+    return [f"{head_of(found)}{at}", f"  {found.message}", f"  instead: {found.instead}"]
 
 
 def _alike(optimizers: list[OptimizerSummary]) -> Iterable[list[OptimizerSummary]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from gradlab.audit.formats.locations import located, script_location
-from gradlab.audit.formats.result import HARMLESS, notices_of
+from gradlab.audit.formats.result import HARMLESS, head_of, notices_of
 from gradlab.audit.rule_pages import page
 from gradlab.errors import printable
 
@@ -64,7 +64,7 @@ def _case(suite: ET.Element, name: str, location: Location) -> ET.Element:
 def _add_finding(case: ET.Element, each: LocatedFinding, text: RulePage) -> None:
     found = each.finding
     at = ", ".join(f"{place.path}:{place.line}" for place in (each.location, *each.others) if place.line is not None)
-    lines = [f"{found.severity} {found.id}, since update {found.since_update}" + (f", at {at}" if at else "")]
+    lines = [head_of(found) + (f", at {at}" if at else "")]
     lines += [found.message, f"instead: {found.instead}", text.summary]
     if found.severity == "note":
         ET.SubElement(case, "system-out").text = _clean("\n".join(lines))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab.audit.choice.rules import UNUSED_IGNORE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -27,6 +29,7 @@ class AuditResult(NamedTuple):
     exit_status: int = 0  # the script's own
     version: str = ""  # of gradlab
     ignored: Sequence[Finding] = ()  # by comments in the script
+    switched_off: Sequence[str] = ()  # ids of default rules that were not checked
 
 
 class Notice(NamedTuple):
@@ -37,6 +40,18 @@ class Notice(NamedTuple):
     text: str  # a sentence
 
 
+def head_of(found: Finding) -> str:
+    """Return the first words on a finding: "error never-cleared, since update 2". A comment has no update."""
+    since = "" if found.id == UNUSED_IGNORE else f", since update {found.since_update}"
+    return f"{found.severity} {found.id}{since}"
+
+
+def failure_of(result: AuditResult) -> str:
+    """Return the sentence on a script whose own exit status is not 0."""
+    when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
+    return f"the script ended with exit status {result.exit_status}{when}"
+
+
 def notices_of(result: AuditResult) -> list[Notice]:
     """Return what limits the result: a script that failed, nothing audited, limits and failures of the audit.
 
@@ -44,10 +59,7 @@ def notices_of(result: AuditResult) -> list[Notice]:
     """
     notices, history = [], result.history
     if result.exit_status:
-        when = " before any optimizer took a step" if result.nothing_audited else "; findings cover what came before"
-        notices.append(
-            Notice("script-failed", "error", f"the script ended with exit status {result.exit_status}{when}")
-        )
+        notices.append(Notice("script-failed", "error", failure_of(result)))
     elif result.nothing_audited:
         notices.append(Notice("nothing-audited", "warning", f"nothing was audited: {result.nothing_audited}"))
     if history.information:

@@ -44,6 +44,8 @@ def script(name: str, command: str) -> Script:
         AuditError: the file does not exist or cannot be read.
         SyntaxError: the script does not compile.
     """
+    if not name:
+        raise AuditError("the name of the script is empty; give a file, such as train.py")
     path = Path(name)
     if path.is_dir():
         raise AuditError(f"script '{shortened(name)}' is a folder; give a file in it, or -m package.module")
@@ -62,9 +64,14 @@ def module(name: str, command: str) -> Script:
     Imports search the current folder first from now on. The packages above the module are imported.
 
     Raises:
-        AuditError: the module does not exist.
+        AuditError: the module does not exist, or this is the name of a file.
         SyntaxError: the module does not compile.
     """
+    if not name:
+        raise AuditError("the name of the module is empty; give one such as package.module")
+    if name.endswith(".py") and Path(name).is_file():  # else Python would import, and so run, the module
+        named = ".".join(Path(name).with_suffix("").parts)
+        raise AuditError(f"'{shortened(name)}' is a file; leave out -m, or use -m {shortened(named)}")
     _import_first_from(Path.cwd(), command)
     try:
         spec = importlib.util.find_spec(name)

@@ -25,6 +25,7 @@ class Streams:
                 stream.reconfigure(errors=mode)
         self._stdout: Any = sys.stdout
         self._stderr = sys.stderr
+        self._number_of_stderr = _number_of(sys.stderr)
         self._replaced = False  # whether sys.stdout is temporarily replaced
         self._number: int | None = None
         if not to_stderr:
@@ -48,13 +49,17 @@ class Streams:
             stream.write(text)
 
     def write_message(self, text: str) -> None:
-        """Write a line to the original stderr, if it is still open."""
+        """Write a line to the original stderr, even if the script closed sys.stderr."""
         with suppress(OSError, ValueError, AttributeError):
             try:
                 self._stderr.write(f"{text}\n")
                 self._stderr.flush()
-            except RuntimeError:  # a signal interrupted a write, so the stream is blocked
-                os.write(self._stderr.fileno(), f"{text}\n".encode(self._stderr.encoding, "backslashreplace"))
+            except (
+                RuntimeError,
+                ValueError,
+            ):  # blocked, as a signal interrupted a write, or closed
+                if self._number_of_stderr is not None:
+                    os.write(self._number_of_stderr, f"{text}\n".encode(self._stderr.encoding, "backslashreplace"))
 
     def take_back(self) -> None:
         """Restore stdout, to print an error instead of the report."""
@@ -68,3 +73,10 @@ class Streams:
             sys.stdout = self._stdout
         if getattr(sys.stdout, "closed", False):
             sys.stdout = None  # as Python does without a stdout
+
+
+def _number_of(stream: Any) -> int | None:
+    """Return the file descriptor of a stream, None without one."""
+    with suppress(OSError, ValueError, AttributeError):
+        return int(stream.fileno())
+    return None
