@@ -267,7 +267,7 @@ def test_a_comment_without_a_known_rule_is_a_note(folder: Path) -> None:
 def test_a_comment_that_is_not_understood_is_a_note(folder: Path, comment: str) -> None:
     report = watched(folder, CLEARED.format(backward="", step=f"  {comment}", clear=""))
     assert notes_of(report) == [(6, "this comment is not understood, so it ignores nothing")]
-    assert report.findings[0].instead == "# gradlab: ignore[ID], with the id of a finding"
+    assert report.findings[0].instead == "write # gradlab: ignore[ID], with the id of a finding"
 
 
 @pytest.mark.parametrize(
