@@ -31,7 +31,10 @@ def as_written_line(results: Sequence[Result]) -> str:
     if not fixed or imposed(fixed) == "no":
         return f"{line}."
     final = final_name(results)
-    losses = [final_loss(runs, final) for runs in (fixed, written)]
+    seeds = set[int].intersection(
+        *({each.seed for each in runs if each.status == "done"} for runs in (fixed, written))
+    )
+    losses = [final_loss([each for each in runs if each.seed in seeds], final) for runs in (fixed, written)]
     if losses[0] is None or losses[1] is None:
         return f"{line}."
     repeat = written[0].compared.get("repeat") or {}
