@@ -40,6 +40,11 @@ class ScriptFile(NamedTuple):
     is_module: bool
     sha256: str
 
+    @property
+    def path(self) -> Path:
+        """The script, or the module without its suffix."""
+        return self.folder.joinpath(*self.at.split(".")) if self.is_module else self.folder / self.at
+
 
 class CompareRequest(NamedTuple):
     """A comparison of a script under several modes."""
@@ -82,8 +87,8 @@ class CompareRequest(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """The identity of the unmodified script's first run."""
-        return identity(self.settings(None, self.seeds[0]))
+        """The identity of the unmodified script with these arguments and limits, for all seeds."""
+        return identity({**self.settings(None, 0), "seed": None})
 
     @property
     def title(self) -> str:
