@@ -745,7 +745,7 @@ def test_numbers_that_are_not_finite_are_strings_in_json() -> None:
 
 def test_a_lock_on_a_removed_file_is_taken_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that waited for a lock may get that of a file that its last owner removed."""
-    from gradlab.store import folders
+    from gradlab.store import folders, locks
 
     removed: list[Path] = []
 
@@ -756,7 +756,7 @@ def test_a_lock_on_a_removed_file_is_taken_again(folder: Path, monkeypatch: pyte
             removed.append(file)
         return handle
 
-    open_locked = folders.open_locked
+    open_locked = locks.open_locked
     monkeypatch.setattr(folders, "open_locked", open_removed)
     experiment = ExperimentFolder(folder)
     with (

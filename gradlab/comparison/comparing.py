@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from gradlab import store
 from gradlab.comparison import judging, records
 from gradlab.comparison.copies import Source
-from gradlab.comparison.request import AS_WRITTEN, CompareRequest
 from gradlab.comparison.running import Runner, ScriptTask
 from gradlab.errors import CompareError, NothingComparedError, shortened
+from gradlab.modes import AS_WRITTEN
 from gradlab.runs import Progress, Stop
 from gradlab.store import RunFolder
 from gradlab.wording import counted, duration
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Result
     from gradlab.comparison.job import ScriptOutcome
     from gradlab.comparison.records import ComparedRun
-    from gradlab.comparison.request import ScriptPlan
+    from gradlab.comparison.request import CompareRequest, ScriptPlan
     from gradlab.modes import Mode
     from gradlab.store import RunRecord
 
@@ -231,7 +231,7 @@ class _Comparing:
             f"The script seeds itself: seeds {seeds[0]} and {seeds[1]} give the same initial weights. "
             f"Only seed {seeds[0]} was run."
         )
-        self.runner.progress.on_runs(1 + len(self.request.modes))
+        self.runner.progress.on_run_count(1 + len(self.request.modes))
         return seeds[:1]
 
     def _note(self, written: ComparedRun, **found: object) -> ComparedRun:

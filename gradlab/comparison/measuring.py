@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gradlab.comparison.tracked import TrackedOptimizer, TrackedOptimizers
     from gradlab.modes import Mode
 
-BY_KEEP = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}
+MODES_BY_KEEP = {0.0: modes.zero_grad, 0.5: modes.halve_grad, 1.0: modes.no_zero_grad}
 
 
 def measured(history: History, optimizers: TrackedOptimizers) -> list[dict[str, Any]]:
@@ -58,4 +58,4 @@ def _imposes(mode: Mode, zeros: bool | None) -> Mode | None:
     """Return the mode that keeps the same between the steps of the script's own windows."""
     if mode.keep == 0:
         return None if zeros is None else modes.zero_grad(fill=zeros)
-    return BY_KEEP[mode.keep]() if mode.keep in BY_KEEP else modes.rule(mode.keep)
+    return MODES_BY_KEEP[mode.keep]() if mode.keep in MODES_BY_KEEP else modes.rule(mode.keep)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes
 from gradlab.errors import CompareError, shortened
 from gradlab.experiment import identity
+from gradlab.modes import AS_WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.store import ExperimentFolder, RunFolder
 
-AS_WRITTEN = "as_written"  # the mode of the unmodified script
 THREADS = 1  # of torch in every run, as `gradlab run` has by default
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from gradlab.modes import AS_WRITTEN
 from gradlab.terminal.fitted_table import literal_text
 from gradlab.terminal.run_table import final_loss, final_name, imposed
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from gradlab.analysis.results import Result
 
-AS_WRITTEN, FIX = "as_written", "zero_grad"
+FIX = "zero_grad"  # the mode of a script without the mistake
 
 
 def as_written_line(results: Sequence[Result]) -> str:
