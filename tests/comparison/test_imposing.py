@@ -116,7 +116,7 @@ ACCUMULATING = {
         + LOOP.replace("loss.backward()", "scaler.scale(loss).backward()").replace(
             "optimizer.step()", "scaler.step(optimizer); scaler.update()"
         ),
-        "the GradScaler may skip a step",
+        "the GradScaler may skip an update",
     ),
 }
 
