@@ -151,6 +151,7 @@ WORDS = {
     "FILE.py:NAME": "your own def NAME(parameters, update), called after every step. Also package.module:NAME.",
 }
 
+AS_WRITTEN = "as_written"  # in place of a mode: a user's script on which none is imposed
 DEFAULT = ("zero_grad", "no_zero_grad", "halve_grad")
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?"

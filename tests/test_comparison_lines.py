@@ -37,6 +37,16 @@ def test_a_forgotten_line_is_compared_by_the_last_epoch() -> None:
     )
 
 
+def test_only_finished_runs_of_common_seeds_are_compared() -> None:
+    losses = [6.0, 6.0, 3.0, 4.052]
+    written = [run("as_written", losses, seed, optimizers=[FORGOTTEN]) for seed in (1, 2, 3)]
+    fixed = [run("zero_grad", [6.0, 6.0, 1.0, 1.2668], seed) for seed in (1, 2, 3)]
+    written[2] = run("as_written", [9.0, 9.0, 9.0, 9.0], 3, optimizers=[FORGOTTEN])
+    failed = run("zero_grad", [6.0, 6.0], 3)._replace(status="failed")
+    assert as_written_line([*written, *fixed[:2], failed]) == line(FORGOTTEN)
+    assert as_written_line([written[2], failed]) == "as written: no_zero_grad (keep 1)."
+
+
 def test_without_epochs_the_last_tenth_is_compared() -> None:
     assert line(FORGOTTEN, per_epoch=100).endswith(
         "With zero_grad the loss of the last tenth of the steps is 1.27 instead of 4.05."

@@ -741,3 +741,28 @@ def test_any_document_is_strict_json(document: object) -> None:
 
 def test_numbers_that_are_not_finite_are_strings_in_json() -> None:
     assert json.loads(store.strict_json([math.nan, math.inf, -math.inf, 1.5])) == ["nan", "inf", "-inf", 1.5]
+
+
+def test_a_lock_on_a_removed_file_is_taken_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that waited for a lock may get that of a file that its last owner removed."""
+    from gradlab.store import folders, locks
+
+    removed: list[Path] = []
+
+    def open_removed(file: Path) -> int:
+        handle = open_locked(file)
+        if not removed:
+            file.unlink()
+            removed.append(file)
+        return handle
+
+    open_locked = locks.open_locked
+    monkeypatch.setattr(folders, "open_locked", open_removed)
+    experiment = ExperimentFolder(folder)
+    with (
+        experiment.locked("name"),
+        pytest.raises(StoreError, match="another gradlab is doing the same"),
+        experiment.locked("name"),
+    ):
+        pass
+    assert not removed[0].exists()

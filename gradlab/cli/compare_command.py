@@ -10,12 +10,11 @@ import typer
 from gradlab.cli import options
 from gradlab.cli.app import app
 from gradlab.cli.completion import complete_mode
-from gradlab.cli.output import print_json, print_lines, print_message, print_result, stdout_console
+from gradlab.cli.output import print_json, print_lines, print_message, stdout_console
 from gradlab.cli.pictures import draw_runs
-from gradlab.cli.run_results import result_json, runs_by_error
+from gradlab.cli.run_results import print_errors, print_folder, result_json
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.errors import DONE, FAILED, CompareError
-from gradlab.wording import reused
 
 if TYPE_CHECKING:
     from gradlab.comparison.comparing import Comparison
@@ -117,11 +116,10 @@ def compare(
 
 
 def _chosen_seeds(seed: list[int] | None, seeds: int | None) -> tuple[int, ...]:
-    if seed and seeds:
-        raise CompareError("--seeds and --seed exclude each other: use --seeds N for the seeds 0 to N-1, or --seed")
+    chosen = options.chosen_seeds(seed, seeds)
     if wrong := [each for each in seed or [] if not 0 <= each < 2**32]:
         raise CompareError(f"--seed must be between 0 and 4294967295, got {wrong[0]}")
-    return tuple(range(seeds)) if seeds else tuple(dict.fromkeys(seed or [DEFAULT_SEED]))
+    return tuple(dict.fromkeys(chosen or [DEFAULT_SEED]))
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -146,11 +144,7 @@ def _print_comparison(comparison: Comparison, *, quiet: bool) -> None:
         print_lines(imposed_lines(runs))
         if printed := last_lines(runs):
             console.print(printed)
-    for error, failed in runs_by_error(runs).items():
-        print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
+    print_errors(runs)
     for note in (*comparison.notes, *comparison.faults):
         print_message(note)
-    print_result(f"logs: {comparison.folder}")
-    cached = sum(run.cached for run in runs)
-    if cached and not quiet:
-        print_message(reused(cached, len(runs)))
+    print_folder(comparison.folder, runs, quiet=quiet)

@@ -109,11 +109,7 @@ def overrides_in(values: Mapping[str, Any]) -> list[Override]:
     from gradlab.experiment import Override, overrides_of
 
     if values.get("seeds"):
-        if values["seed"]:
-            raise ExperimentError(
-                "--seeds and --seed exclude each other: use --seeds N for the seeds 0 to N-1, or --seed for every seed"
-            )
-        values = {**values, "seed": list(range(values["seeds"]))}
+        values = {**values, "seed": chosen_seeds(values["seed"], values["seeds"])}
     given = {
         name: Override(tuple(key.split(".")), values[name], f"--{name.replace('_', '-')}")
         for name, (_, key, _) in EXPERIMENT_OPTIONS.items()
@@ -121,6 +117,19 @@ def overrides_in(values: Mapping[str, Any]) -> list[Override]:
     }
     last = [given.pop(name) for name in ("seed", "engine") if name in given]  # only these take precedence over --set
     return overrides_of(values["set_"] or [], given.values()) + last
+
+
+def chosen_seeds(seed: list[int] | None, seeds: int | None) -> list[int]:
+    """Return the seeds that --seed and --seeds give; none without both.
+
+    Raises:
+        ExperimentError: both are given.
+    """
+    if seed and seeds:
+        raise ExperimentError(
+            "--seeds and --seed exclude each other: use --seeds N for the seeds 0 to N-1, or --seed for every seed"
+        )
+    return list(range(seeds)) if seeds else seed or []
 
 
 def choose_experiment(command: str, name: str | None, task: str | None, overrides: list[Override]) -> Experiment:

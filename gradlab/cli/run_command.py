@@ -9,12 +9,11 @@ import typer
 
 from gradlab.cli import options
 from gradlab.cli.app import app
-from gradlab.cli.output import print_json, print_message, print_result, stdout_console
+from gradlab.cli.output import print_json, print_message, stdout_console
 from gradlab.cli.pictures import draw_runs
-from gradlab.cli.run_results import print_runs, result_json, runs_by_error
+from gradlab.cli.run_results import print_errors, print_folder, print_runs, result_json
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.errors import DONE, FAILED
-from gradlab.wording import reused
 
 if TYPE_CHECKING:
     from gradlab.analysis.results import ExperimentResult
@@ -76,9 +75,5 @@ def _print_outcome(outcome: ExperimentResult, *, quiet: bool) -> None:
     print_runs(outcome.runs, epochs=not quiet)
     for expectation in expectation_lines(outcome.expectations):
         stdout_console().print(expectation)
-    for error, failed in runs_by_error(outcome.runs).items():
-        print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
-    print_result(f"logs: {outcome.folder}")
-    cached = sum(each.cached for each in outcome.runs)
-    if cached and not quiet:
-        print_message(reused(cached, len(outcome.runs)))
+    print_errors(outcome.runs)
+    print_folder(outcome.folder, outcome.runs, quiet=quiet)

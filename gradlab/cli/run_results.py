@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradlab.cli.output import print_result, stdout_console
+from gradlab.cli.output import print_message, print_result, stdout_console
+from gradlab.wording import reused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gradlab.analysis.results import Result
 
 COMPARED = ("imposed", "imposed_share", "imposed_reason", "measured", "last_line")  # keys of a user's script
@@ -28,6 +31,20 @@ def print_runs(results: list[Result], *, epochs: bool = True) -> None:
         print_result(line)
     console = stdout_console()
     console.print(run_table(results, console.width))
+
+
+def print_errors(results: list[Result]) -> None:
+    """Print why runs failed, every reason once."""
+    for error, failed in runs_by_error(results).items():
+        print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
+
+
+def print_folder(folder: Path, results: list[Result], *, quiet: bool) -> None:
+    """Print where the logs are, and how many finished runs were reused."""
+    print_result(f"logs: {folder}")
+    cached = sum(each.cached for each in results)
+    if cached and not quiet:
+        print_message(reused(cached, len(results)))
 
 
 def runs_by_error(results: list[Result]) -> dict[str, list[Result]]:

@@ -17,9 +17,12 @@ from gradlab.audit.hooks.import_callback import call_when_imported
 from gradlab.audit.script import running
 from gradlab.comparison.job import ScriptJob, ScriptOutcome
 from gradlab.comparison.processes import end_with_parent
+from gradlab.errors import AuditError
 from gradlab.store import RowLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gradlab.audit.recording.recorder import Recorder
     from gradlab.comparison.imposing import Imposing
     from gradlab.rows import Row
@@ -30,6 +33,7 @@ class ScriptRun:
 
     def __init__(self, job: ScriptJob, stack: ExitStack) -> None:
         self.job, self.stack = job, stack
+        self.folders = [Path.cwd(), *([Path(job.original)] if job.original else [])]  # the script may work elsewhere
         self.log = stack.enter_context(RowLog(Path(job.rows_file))) if job.rows_file else None
         self.rows = 0
         self.weights = ""
@@ -122,7 +126,7 @@ class ScriptRun:
             rows=self.rows,
             rows_sha256=self.log.sha256 if self.log is not None else "",
             optimizers=self._measured(),
-            sources=_sources(Path.cwd()),
+            sources=hashed_sources(self.folders),
             hints=_hints(self.job.threads),
             **found,
         )
@@ -135,20 +139,24 @@ class ScriptRun:
         return measured(self.recorder.history, self.imposing.optimizers)
 
 
-def _sources(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of all files of imported modules in this folder, by relative path.
+def hashed_sources(folders: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of all files of imported modules in these folders, by relative path.
 
-    Installed packages and gradlab itself are left out: their versions are recorded.
+    Installed packages, an environment within a folder and gradlab itself are left out: their versions are recorded.
     """
     found = {}
+    roots = {root for folder in folders for root in (folder.absolute(), folder.resolve())}
+    environments = [Path(each) for each in {sys.prefix, sys.base_prefix}]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if name.partition(".")[0] == "gradlab" or not isinstance(file, str) or not file.endswith(".py"):
             continue
         path = Path(file)
-        if path.is_relative_to(folder) and not {"site-packages", "dist-packages"} & {*path.parts}:
-            with suppress(OSError):  # the script has deleted it
-                found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+        for root in roots if not {"site-packages", "dist-packages"} & {*path.parts} else ():
+            within = [each for each in environments if each.is_relative_to(root)]
+            if path.is_relative_to(root) and not any(map(path.is_relative_to, within)):
+                with suppress(OSError):  # the script has deleted it
+                    found[path.relative_to(root).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -183,6 +191,8 @@ def main(job_file: str) -> int:
             status = running.run(job.script, job.args, is_module=job.is_module)
         except KeyboardInterrupt:
             status = 130
+        except AuditError as error:
+            sys.stderr.write(f"{error}\n")
         finally:
             if os.getpid() == owner:
                 for stream in (sys.stdout, sys.stderr):

@@ -6,14 +6,14 @@ import tempfile
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from gradlab import store
 from gradlab.comparison import judging, records
 from gradlab.comparison.copies import Source
-from gradlab.comparison.request import AS_WRITTEN, CompareRequest
 from gradlab.comparison.running import Runner, ScriptTask
 from gradlab.errors import CompareError, NothingComparedError, shortened
+from gradlab.modes import AS_WRITTEN
 from gradlab.runs import Progress, Stop
 from gradlab.store import RunFolder
 from gradlab.wording import counted, duration
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Result
     from gradlab.comparison.job import ScriptOutcome
     from gradlab.comparison.records import ComparedRun
-    from gradlab.comparison.request import ScriptPlan
+    from gradlab.comparison.request import CompareRequest, ScriptPlan
     from gradlab.modes import Mode
     from gradlab.store import RunRecord
 
 REPEATED = 200  # updates of the unmodified script that are run once more
 PASSES = 2  # times those of the unmodified script: the most that another run may take
-NAMED = 3  # files that changed in place are named
+NAMED = 3  # files that changed in place, or links, are named
 
 
 class Comparison(NamedTuple):
@@ -75,12 +75,14 @@ def compare(
         NothingComparedError: the script exited with 0, and no optimizer took a step.
         StoreError: another process compares the same script with the same arguments.
     """
-    source = Source(request.script.folder, out)
+    source, progress = Source(request.script.folder, out, request.script.path), progress or Progress()
     if not request.in_place:
         source.check_size(request.jobs)
+        if links := source.links_outside():
+            progress.on_message(_shared(links))
     before = source.fingerprint() if request.in_place else {}
     folder = store.experiment_folder(out, request.script.stem)
-    comparing = _Comparing(request, folder, Runner(request, source, progress or Progress(), stop or Stop()))
+    comparing = _Comparing(request, folder, Runner(request, source, progress, stop or Stop()))
     try:
         with folder.locked(request.identity):
             runs = comparing.run()
@@ -115,17 +117,17 @@ class _Comparing:
         if any(mode.every > 1 for mode in self.request.modes) and not self._is_finished(first):
             repeat = self._probe(first, updates=REPEATED)  # says early whether the script accumulates itself
         written = self._written(first)
-        if not records.updates_of(written):
+        if not records.updates_of(written) or not written.result.steps:
             return [written]
         self._refuse_accumulation(written.record.compared.get("optimizers", []))
-        self._announce(written)
+        plans = self._plans(self._distinct_seeds(written))
+        written = self._done[first.folder.path]
+        is_repeated = repeat is not None or "repeat" in written.record.compared
+        self._announce(written, plans, 0 if is_repeated else min(1, REPEATED / records.updates_of(written)))
         if "repeat" not in written.record.compared:
             probe = repeat or self._probe(first, updates=REPEATED)
             written = self._note(written, repeat=judging.repeated(written, probe.losses, probe.outcome))
-        plans = self._plans(self._distinct_seeds(written))
         missing = [plan for plan in plans if not self._is_finished(plan)]
-        for plan in missing:  # of an earlier version of the script's files
-            plan.folder.remove()
         most = min(filter(None, [self.request.most_passes, PASSES * written.result.steps]))
         self._train(missing, most, written.result.steps)
         runs = [self._done[plan.folder.path] for plan in plans]
@@ -158,26 +160,51 @@ class _Comparing:
         if written.record.status == "done" and not records.updates_of(written):
             plan.folder.remove()
             ended = written.record.compared["ended"]
-            how = f"ran for {counted(written.result.steps, 'step')}" if ended else "exited with 0"
+            how = f"ran for {counted(written.result.steps, 'backward pass')}" if ended else "exited with 0"
             raise NothingComparedError(
                 f"{shortened(self.request.script.name)} {how}, and no optimizer took a step, so nothing was compared. "
                 "Does it train in another process, or only evaluate?"
             )
+        if written.record.status == "done" and not written.result.steps:
+            plan.folder.remove()
+            self._refuse_because("its updates have no backward pass, so no losses can be compared")
+        self._refuse_missing(plan, written.record.compared.get("optimizers", []))
         return written
 
     def _refuse(self, outcome: ScriptOutcome) -> None:
         if outcome.refused:
-            raise CompareError(f"{shortened(self.request.script.name)} cannot be compared: {outcome.refused}.")
+            self._refuse_because(outcome.refused)
 
-    def _refuse_accumulation(self, optimizers: Iterable[dict[str, object]]) -> None:
+    def _refuse_because(self, why: str) -> NoReturn:
+        raise CompareError(f"{shortened(self.request.script.name)} cannot be compared: {why}.")
+
+    def _refuse_missing(self, plan: ScriptPlan, optimizers: Iterable[dict[str, Any]]) -> None:
+        """Refuse --only-optimizer for an optimizer that took no step."""
+        only, numbers = self.request.only, [each.get("number") for each in optimizers]
+        if only is None or not numbers or None in numbers or only in numbers:
+            return
+        plan.folder.remove()
+        raise CompareError(
+            f"--only-optimizer {only}: {shortened(self.request.script.name)} makes no update with optimizer {only}, "
+            f"only with {' and '.join(map(str, numbers))}"
+        )
+
+    def _refuse_accumulation(self, optimizers: list[dict[str, Any]]) -> None:
+        """Refuse a mode that accumulates on an optimizer that steps after several backward passes."""
         mode = next((mode.name for mode in self.request.modes if mode.every > 1), "")
-        for each in optimizers if mode else ():
-            passes = each.get("passes")
-            if isinstance(passes, int) and passes > 1:
-                raise CompareError(
-                    f"mode '{mode}' needs a script that steps after every backward pass, but "
-                    f"{shortened(self.request.script.name)} accumulates {passes} passes per step itself"
-                )
+        numbers = {self.request.only, None} if self.request.only else {each.get("number") for each in optimizers}
+        chosen = [each for each in optimizers if each.get("number") in numbers] if mode else []
+        several = [each for each in chosen if (each.get("passes") or 1) > 1]
+        if not several:
+            return
+        needs = f"mode '{mode}' needs an update after every backward pass, but"
+        name, passes = shortened(self.request.script.name), several[0]["passes"]
+        if len(chosen) == 1:
+            raise CompareError(f"{needs} {name} accumulates {passes} passes per update itself")
+        others = [each["number"] for each in chosen if each.get("passes") == 1 and each.get("number")]
+        hint = f". Try --only-optimizer {others[0]}." if others else ""
+        which = f"optimizer {several[0].get('number') or ''}".strip()
+        raise CompareError(f"{needs} {which} ({several[0]['class']}) of {name} has {passes} passes per update{hint}")
 
     def _probe(self, plan: ScriptPlan, *, updates: int | None = None, passes: int | None = None) -> _Probe:
         """Run the unmodified script once more for its first updates or passes, without a record."""
@@ -204,7 +231,7 @@ class _Comparing:
             f"The script seeds itself: seeds {seeds[0]} and {seeds[1]} give the same initial weights. "
             f"Only seed {seeds[0]} was run."
         )
-        self.runner.progress.on_runs(1 + len(self.request.modes))
+        self.runner.progress.on_run_count(1 + len(self.request.modes))
         return seeds[:1]
 
     def _note(self, written: ComparedRun, **found: object) -> ComparedRun:
@@ -215,14 +242,18 @@ class _Comparing:
         self._done[written.plan.folder.path] = noted
         return noted
 
-    def _announce(self, written: ComparedRun) -> None:
-        """Say how many runs there are, and how long the others take."""
-        plans = self._plans(self.request.seeds)
+    def _announce(self, written: ComparedRun, plans: list[ScriptPlan], repeated: float) -> None:
+        """Say how many runs there are, and how long the others take.
+
+        `repeated` is the share of the first run that is run a second time.
+        """
         missing = sum(not self._is_finished(plan) for plan in plans)
         if missing and written.result.seconds:
             at_once = 1 if self.request.in_place else min(self.request.jobs, missing)
-            left = duration(written.result.seconds * missing / at_once)
-            self.runner.progress.on_message(f"{counted(len(plans), 'run')}; the {missing} left take about {left}.")
+            time = duration(written.result.seconds * (missing / at_once + repeated))
+            left = f"the {missing} left and a second run of {AS_WRITTEN}" if repeated else f"the {missing} left"
+            take = "take" if repeated or missing > 1 else "takes"
+            self.runner.progress.on_message(f"{counted(len(plans), 'run')}; {left} {take} about {time}.")
 
     def _note_ends(self, runs: list[ComparedRun]) -> None:
         """Note which runs a limit ended that --max-steps did not set."""
@@ -246,6 +277,7 @@ class _Comparing:
 
         def tasks() -> Iterator[ScriptTask]:
             for plan in plans:
+                plan.folder.remove()  # a run of earlier versions of the script's files, or one that --fresh replaces
                 started[plan.folder.path] = record = records.new_record(self.request, plan)
                 plan.folder.make()
                 plan.folder.write(record)
@@ -263,6 +295,13 @@ class _Comparing:
     def _end(self, plan: ScriptPlan, *, cached: bool) -> None:
         run = self._done[plan.folder.path] = records.read_run(plan, cached=cached)
         self.runner.progress.on_end(run.result)
+
+
+def _shared(links: list[str]) -> str:
+    """Say which links lead out of the copied folder."""
+    named = ", ".join(map(shortened, links[:NAMED])) + (", …" if len(links) > NAMED else "")
+    leads = "leads" if len(links) == 1 else "lead"
+    return f"{counted(len(links), 'link')} {leads} out of the copied folder: {named}. What a run writes there stays."
 
 
 def _changes(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> list[str]:

@@ -44,10 +44,17 @@ class _Entry(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A folder that is copied for every run, and the folder of all runs, which copies leave out."""
+    """A folder that is copied for every run.
+
+    Attributes:
+        folder: the folder.
+        out: the folder of all runs, which copies leave out.
+        script: the script or package, whose own folders are never left out.
+    """
 
     folder: Path
     out: Path
+    script: Path
 
     def check_size(self, copies: int) -> None:
         """Check that the folder is small enough to be copied, and that the disk has room for all copies at a time.
@@ -91,6 +98,18 @@ class Source(NamedTuple):
         except OSError as error:
             raise CompareError(f"the folder {shortened(self.folder, 200)} cannot be copied: {error}") from None
 
+    def links_outside(self) -> list[str]:
+        """Return the links in the folder to folders outside in which a run may write, by relative path."""
+        root = os.path.realpath(self.folder)
+        found = []
+        for inside, names in self._walk():
+            for name in names:
+                link = self.folder / inside / name
+                is_inside = Path(os.path.realpath(link)).is_relative_to(root)
+                if link.is_symlink() and not is_inside and link.is_dir() and os.access(link, os.W_OK):
+                    found.append((inside / name).as_posix())
+        return sorted(found)
+
     def fingerprint(self) -> dict[str, tuple[int, int]]:
         """Return the size and time of change of every file, by relative path."""
         found = {}
@@ -118,20 +137,24 @@ class Source(NamedTuple):
             yield here.relative_to(self.folder), names + links
 
     def _leaves_out(self, folder: Path) -> bool:
+        if self.script.absolute().is_relative_to(folder.absolute()):
+            return False
         if folder.name in LEFT_OUT or (folder / "pyvenv.cfg").exists() or (folder / "conda-meta").exists():
             return True
         if folder.absolute() == self.out.absolute():
             return True
-        return store.holds_runs(folder)
+        return store.holds_runs(folder) and not any(folder.glob("*.py"))  # the latter: a package with runs in it
 
 
 def _link_target(link: Path, folder: Path) -> Path:
     """Return the target of a link in a copy: relative within the folder, else absolute."""
-    target = Path(os.readlink(link))  # noqa: PTH115 - Path.readlink() is the same
-    if target.is_absolute():
-        return target
-    whole = Path(os.path.abspath(link.parent / target))  # noqa: PTH100 - resolve() would follow links
-    return target if whole.is_relative_to(folder.absolute()) else whole
+    whole = Path(os.path.abspath(link.parent / link.readlink()))  # noqa: PTH100 - resolve() would follow links
+    if not whole.is_relative_to(folder.absolute()):
+        real, root = Path(os.path.realpath(link)), os.path.realpath(folder)
+        if not real.is_relative_to(root):
+            return whole
+        whole = folder.absolute() / real.relative_to(root)  # by another name of the folder, or through a link outside
+    return Path(os.path.relpath(whole, link.parent))
 
 
 def _copy(source: Path, target: Path, folder: Path) -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
 
 EPOCHS = "windows continue across epochs"
-PER_BATCH = "a learning-rate scheduler steps after every batch, also when the step is left out"
-SCALER = "the GradScaler may skip a step within a window"
+PER_BATCH = "a learning-rate scheduler steps after every batch, also when the update is left out"
+SCALER = "the GradScaler may skip an update within a window"
 CHANGED = "the script clips or changes gradients within a window"
 OTHERS = "the losses of the other optimizers are divided, too"
 
@@ -61,7 +61,7 @@ class Doubts:
         doubts = {
             PER_BATCH: 2 * max(self._scheduled.values(), default=0) > calls,
             SCALER: self._has_scaler,
-            f"the {self._trainer} trainer counts steps that are left out": bool(self._trainer),
+            f"the {self._trainer} trainer counts updates that are left out": bool(self._trainer),
             CHANGED: any(each.changed_within for each in optimizers.imposed),
             OTHERS: self._only is not None and optimizers.created > 1 and self._mode is not None and self._mode.mean,
         }

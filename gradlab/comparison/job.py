@@ -37,6 +37,7 @@ class ScriptJob(_Message):
         outcome_file: where the child reports.
         most_passes: end the script before the next backward pass.
         most_updates: end the script after this number of steps.
+        original: the user's folder, which was copied for the run; packages installed from it load from there.
     """
 
     script: str
@@ -51,6 +52,7 @@ class ScriptJob(_Message):
     only: int | None = None
     most_passes: int | None = None
     most_updates: int | None = None
+    original: str | None = None
 
 
 @dataclass(frozen=True)

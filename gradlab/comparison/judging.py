@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from gradlab.comparison.request import AS_WRITTEN
+from gradlab.modes import AS_WRITTEN
 from gradlab.wording import counted
 
 if TYPE_CHECKING:

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 class Owners:
     """Optimizers with the same parameters. Neither is kept alive."""
 
-    def __init__(self, optimizer: Optimizer, on_death: Callable[[], None] | None = None) -> None:
-        self._on_death = on_death
+    def __init__(self, optimizer: Optimizer, on_freed: Callable[[], None] | None = None) -> None:
+        self._on_freed = on_freed
         self._optimizers: list[weakref.ref[Optimizer]] = []
         self._parameters: list[weakref.ref[Tensor]] = []
         self._add(optimizer)
 
     def _add(self, optimizer: Optimizer) -> None:
         self._optimizers = [each for each in self._optimizers if each() is not None]
-        self._optimizers.append(weakref.ref(optimizer, self._died))
+        self._optimizers.append(weakref.ref(optimizer, self._freed))
         self.remember(parameters_of(optimizer))
 
-    def _died(self, _: object) -> None:
-        if self._on_death is not None:
-            self._on_death()
+    def _freed(self, _: object) -> None:
+        if self._on_freed is not None:
+            self._on_freed()
 
     def join(self, optimizer: Optimizer) -> bool:
         """Add this optimizer if it has the same parameters; return whether it has."""

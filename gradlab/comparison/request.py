@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes
 from gradlab.errors import CompareError, shortened
 from gradlab.experiment import identity
+from gradlab.modes import AS_WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.store import ExperimentFolder, RunFolder
 
-AS_WRITTEN = "as_written"  # the mode of the unmodified script
 THREADS = 1  # of torch in every run, as `gradlab run` has by default
 
 
@@ -39,6 +39,11 @@ class ScriptFile(NamedTuple):
     at: str
     is_module: bool
     sha256: str
+
+    @property
+    def path(self) -> Path:
+        """The script, or the module without its suffix."""
+        return self.folder.joinpath(*self.at.split(".")) if self.is_module else self.folder / self.at
 
 
 class CompareRequest(NamedTuple):
@@ -82,8 +87,8 @@ class CompareRequest(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """The identity of the unmodified script's first run."""
-        return identity(self.settings(None, self.seeds[0]))
+        """The identity of the unmodified script with these arguments and limits, for all seeds."""
+        return identity({**self.settings(None, 0), "seed": None})
 
     @property
     def title(self) -> str:

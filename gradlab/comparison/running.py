@@ -89,7 +89,8 @@ class Runner(NamedTuple):
         try:
             while True:
                 if self.stop.requested:
-                    raise StoppedError("Stopped. Finished runs are kept; the same command does the rest.")
+                    rest = "" if self.request.fresh else "; the same command does the rest"
+                    raise StoppedError(f"Stopped. Finished runs are kept{rest}.")
                 if len(running) < at_once and (task := next(waiting, None)) is not None:
                     self.progress.on_start(task.plan.title, 1, steps)
                     running.append(self._start(task))
@@ -130,6 +131,7 @@ class Runner(NamedTuple):
                 only=request.only,
                 most_passes=task.most_passes,
                 most_updates=task.most_updates,
+                original=str(script.folder),
             )
             job.write(scratch / "job.json")
             process = processes.ScriptProcess(

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.analysis import curves
+from gradlab.modes import AS_WRITTEN
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ DASHES: tuple[Any, ...] = (
     (0, (4, 1, 1, 1, 1, 1)),
 )
 USUAL_MODES = ("zero_grad", "no_zero_grad", "halve_grad")  # always in the same colours
-AS_WRITTEN = "as_written"  # a user's script without an imposed mode: always black
 NOT_IMPOSED = {"no": "not imposed", "approximate": "approximate"}  # by what a record says of the mode of a script
 
 
@@ -93,7 +93,7 @@ def _covers(upper: Line, lower: Line) -> bool:
 
 def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
     """Return the colour of the mode, equal for all its curves, and a dash not yet used with that colour."""
-    if mode == AS_WRITTEN:
+    if mode == AS_WRITTEN:  # always black
         return BLACK, (0, (3, 1, 1, 1))  # of no mode
     others = [each for each in dict.fromkeys(modes) if each not in (*USUAL_MODES, AS_WRITTEN)]
     free = [nth for nth in range(len(USUAL_MODES), len(COLOURS)) if COLOURS[nth] != BLACK or AS_WRITTEN not in modes]

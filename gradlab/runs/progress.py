@@ -37,7 +37,7 @@ class Progress:
     def on_message(self, text: str) -> None:
         """Show a message to the user."""
 
-    def on_runs(self, runs: int) -> None:
+    def on_run_count(self, runs: int) -> None:
         """Handle a number of runs that became known later than the first run."""
 
     def on_end(self, result: Result) -> None:

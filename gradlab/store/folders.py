@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -188,13 +189,20 @@ class ExperimentFolder:
         file = self.path / f".{name}.lock"
         try:
             handle = open_locked(file)
+            while not _is_open(file, handle):  # the last owner removed the file before it ended
+                os.close(handle)
+                handle = open_locked(file)
         except BlockingIOError:
             raise StoreError(f"{self.path}: another gradlab is doing the same. Wait for it, or end it.") from None
         try:
             yield
         finally:
-            _remove(file)
-            os.close(handle)
+            if sys.platform == "win32":  # which removes no open file
+                os.close(handle)
+                _remove(file)
+            else:
+                _remove(file)
+                os.close(handle)
 
     def save_request(self, runs: Sequence[RunFolder], modes: list[str], *, match_lr: bool) -> None:
         """Record that a command asked for finished runs, so that their group is shown though no run started.
@@ -249,11 +257,11 @@ def experiments(out: Path) -> list[ExperimentFolder]:
 
 
 def holds_runs(path: Path) -> bool:
-    """Say whether runs or sweeps are in a folder, as in runs/ or in that of an experiment."""
+    """Say whether a folder is that of a run or sweep, or has such in it, as runs/ or that of an experiment has."""
     with suppress(OSError):
         for kind in (RunFolder, SweepFolder):
-            for pattern in ("*", "*/*"):
-                if any(each.with_name(kind.log_name).exists() for each in path.glob(f"{pattern}/{kind.record_name}")):
+            for above in ("", "*/", "*/*/"):
+                if any(each.with_name(kind.log_name).exists() for each in path.glob(f"{above}{kind.record_name}")):
                     return True
     return False
 
@@ -272,6 +280,14 @@ def newest_sweep(path: Path) -> SweepFolder | None:
         return newest_sweep(newest[0].path) if newest else None
     last_of_runs = max(map(modified_at, [*(run.record_file for run in runs), experiment.request_file]))
     return sweep if sweep and modified_at(sweep.record_file) >= last_of_runs else None
+
+
+def _is_open(file: Path, handle: int) -> bool:
+    """Say whether the handle is that of the file, and not of one that was removed."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(handle))
+    except OSError:
+        return False
 
 
 def _remove(file: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from gradlab.modes import AS_WRITTEN
 from gradlab.terminal.fitted_table import literal_text
 from gradlab.terminal.run_table import final_loss, final_name, imposed
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from gradlab.analysis.results import Result
 
-AS_WRITTEN, FIX = "as_written", "zero_grad"
+FIX = "zero_grad"  # the mode of a script without the mistake
 
 
 def as_written_line(results: Sequence[Result]) -> str:
@@ -31,7 +32,10 @@ def as_written_line(results: Sequence[Result]) -> str:
     if not fixed or imposed(fixed) == "no":
         return f"{line}."
     final = final_name(results)
-    losses = [final_loss(runs, final) for runs in (fixed, written)]
+    seeds = set[int].intersection(
+        *({each.seed for each in runs if each.status == "done"} for runs in (fixed, written))
+    )
+    losses = [final_loss([each for each in runs if each.seed in seeds], final) for runs in (fixed, written)]
     if losses[0] is None or losses[1] is None:
         return f"{line}."
     repeat = written[0].compared.get("repeat") or {}

@@ -165,7 +165,7 @@ class RunProgress(TrainingProgress):
         self.done = steps
         self.display.update(self.status)
 
-    def on_runs(self, runs: int) -> None:
+    def on_run_count(self, runs: int) -> None:
         """Take over the number of runs."""
         self.runs = runs
 

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from gradlab.comparison.child import _sources
+from gradlab.comparison.child import hashed_sources
 from gradlab.comparison.job import ScriptJob, ScriptOutcome
 from gradlab.rows import Row
 from gradlab.store import RowLog
@@ -35,6 +35,7 @@ def main(job_file: str) -> int:
     found: dict[str, Any] = {"weights": f"weights of seed {job.seed}", "passes": 0, "updates": 0, "ended": False}
     found |= {"good": 1, "optimizers": [] if job.mode else WRITTEN}
     assert job.rows_file is not None
+    folders = [Path.cwd(), *([Path(job.original)] if job.original else [])]
     with RowLog(Path(job.rows_file)) as log:
 
         def end_at(limit: int | None, count: int) -> None:
@@ -64,8 +65,9 @@ def main(job_file: str) -> int:
             traceback.print_exc()
             status = 1
         log.sync()
+        sources = hashed_sources(folders)
         outcome = ScriptOutcome(
-            status, rows=found["passes"], rows_sha256=log.sha256, seconds=0.5, sources=_sources(Path.cwd()), **found
+            status, rows=found["passes"], rows_sha256=log.sha256, seconds=0.5, sources=sources, **found
         )
     sys.stdout.flush()
     outcome.write(Path(job.outcome_file))

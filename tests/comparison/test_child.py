@@ -76,7 +76,7 @@ def test_as_written_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert (outcome.status, outcome.passes, outcome.updates, outcome.rows) == (0, 6, 6, 6)
     (optimizer,) = outcome.optimizers
     assert optimizer == {
-        "class": "SGD", "mode": "zero_grad:fill", "keep": 0.0, "passes": 1, "imposes": "zero_grad:fill"
+        "number": 1, "class": "SGD", "mode": "zero_grad:fill", "keep": 0.0, "passes": 1, "imposes": "zero_grad:fill"
     }  # fmt: skip
     assert {*outcome.sources} == {"helper.py", "train.py"}
     assert len(losses()) == 6
@@ -126,6 +126,31 @@ for _ in range(6):
 def test_remarks_and_doubts_are_reported() -> None:
     outcome = run(TRAIN, "accumulate:2")
     assert (outcome.remarks, outcome.doubts, outcome.updates) == (["windows continue across epochs"], [], 3)
+
+
+def test_imports_are_reported_after_a_change_of_folder() -> None:
+    folder = Path.cwd()
+    job("import os, helper; os.chdir(os.sep)")
+    child.main("job.json")
+    assert {*ScriptOutcome.read(folder / "outcome.json").sources} == {"helper.py", "train.py"}
+
+
+def test_imports_from_the_original_folder_are_reported(tmp_path: Path) -> None:
+    """Packages installed in editable mode are not in the copy."""
+    original = tmp_path.parent / f"original of {tmp_path.name}"
+    for name in ("src/editable.py", "env/lib/site-packages/installed.py"):
+        (original / name).parent.mkdir(parents=True)
+        (original / name).write_text("")
+    source = f"import sys; sys.path[:0] = {[str(original / 'src'), str(original / 'env/lib/site-packages')]}"
+    outcome = run(source + "\nimport editable, installed", original=str(original))
+    for name in ("editable", "installed"):
+        del sys.modules[name]
+    assert {*outcome.sources} - {"train.py"} == {"src/editable.py"}
+
+
+def test_a_missing_script_is_an_error_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("", script="nope.py").status == 1
+    assert capsys.readouterr().err == "script 'nope.py' cannot be read: No such file or directory\n"
 
 
 def test_a_failing_script_reports_what_it_did(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def test_the_screen_of_a_comparison() -> None:
     ]
     assert answer.stderr.splitlines() == [
         "1/4 as_written seed 42: done",
-        "4 runs; the 3 left take about 1.5 s.",
+        "4 runs; the 3 left and a second run of as_written take about 2 s.",
         "2/4 zero_grad seed 42: done",
         "3/4 no_zero_grad seed 42: done",
         "4/4 halve_grad seed 42: done",

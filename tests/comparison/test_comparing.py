@@ -111,10 +111,29 @@ def test_max_steps_ends_every_run_without_a_note() -> None:
 def test_the_number_of_runs_and_the_time_are_announced() -> None:
     progress = RecordingProgress()
     compare(progress=progress, seeds=(1, 2))
-    assert progress.messages == ["6 runs; the 5 left take about 2.5 s."]
+    assert progress.messages == ["6 runs; the 5 left and a second run of as_written take about 3 s."]
     assert sorted(progress.ends) == sorted(
         f"{mode} {seed} done" for mode in ("as_written", "zero_grad", "no_zero_grad") for seed in (1, 2)
     )
+
+
+def test_the_second_run_counts_by_its_updates() -> None:
+    progress = RecordingProgress()
+    compare("for _ in range(400): loss(1.0), step()", ("zero_grad",), progress=progress)
+    assert progress.messages == ["2 runs; the 1 left and a second run of as_written take about 0.75 s."]
+
+
+def test_only_missing_runs_are_announced() -> None:
+    compare(words=("zero_grad",))
+    progress = RecordingProgress()
+    compare(progress=progress)
+    assert progress.messages == ["3 runs; the 1 left takes about 0.5 s."]
+
+
+def test_seeds_that_are_not_run_are_not_announced() -> None:
+    progress = RecordingProgress()
+    compare("report(weights='same')" + TRAINS, ("zero_grad",), (5, 6, 7), progress=progress)
+    assert progress.messages == ["2 runs; the 1 left and a second run of as_written take about 1 s."]
 
 
 def test_two_runs_train_at_the_same_time() -> None:
@@ -178,6 +197,24 @@ def test_each_run_works_in_a_copy() -> None:
     assert sorted(each.name for each in Path.cwd().iterdir()) == ["data", "runs", "train.py"]
 
 
+def test_a_link_that_leads_out_is_noted_before_the_runs(folder: Path) -> None:
+    outside = folder.parent / f"outside of {folder.name}"
+    outside.mkdir()
+    Path("shared").symlink_to(outside)
+    progress = RecordingProgress()
+    compare(progress=progress)
+    assert progress.messages[0] == ("1 link leads out of the copied folder: shared. What a run writes there stays.")
+
+
+def test_a_script_in_the_folder_of_runs_is_copied(starts: Starts) -> None:
+    Path("lab").mkdir()
+    Path("lab/train.py").write_text(TRAINS)
+    request = CompareRequest(find_script("lab/train.py", is_module=False), (), (modes.parse("zero_grad"),), (1,))
+    for _ in range(2):
+        assert compare_request(request, Path("lab")).ok
+    assert len(starts.take()) == 3
+
+
 def test_in_place_reports_what_changed() -> None:
     script = "open('best.pt', 'a').write('weights'); loss(1.0); step()"
     found = compare(script, in_place=True, jobs=4)
@@ -221,6 +258,17 @@ def test_runs_are_not_reused_after_a_change(change: str, starts: Starts, monkeyp
     assert not any(run.cached for run in found.runs)
 
 
+@pytest.mark.parametrize("line", ["os.chdir(os.sep)", "sys.path.insert(0, job.original)"])
+def test_all_imports_of_the_script_are_hashed(line: str, starts: Starts) -> None:
+    """After a change of the folder, and of a package that loads from the original folder."""
+    Path("lib.py").write_text("factor = 1")
+    script = f"import os, sys; sys.path.insert(0, os.getcwd())\n{line}\nimport lib\n{TRAINS}"
+    compare(script)
+    starts.take()
+    Path("lib.py").write_text("factor = 2")
+    assert not any(run.cached for run in compare(script).runs)
+
+
 def test_a_file_beside_the_script_is_not_hashed(starts: Starts) -> None:
     compare()
     starts.take()
@@ -241,7 +289,7 @@ def test_runs_that_another_process_writes_are_refused() -> None:
 def test_the_same_comparison_at_the_same_time_is_refused(starts: Starts) -> None:
     compare()
     starts.take()
-    request = CompareRequest(find_script("train.py", is_module=False), (), (), (1,))
+    request = CompareRequest(find_script("train.py", is_module=False), (), (), (2, 1))  # seeds in another order
     with (
         ExperimentFolder(Path("runs/train")).locked(request.identity),
         pytest.raises(StoreError, match="another gradlab is doing the same"),
@@ -285,11 +333,18 @@ def test_a_killed_run_names_the_signal() -> None:
     assert found.runs[0].error == "Ended by SIGKILL (is the memory full?)."
 
 
-@pytest.mark.parametrize(("limit", "how"), [(None, "exited with 0"), (3, "ran for 3 steps")])
+@pytest.mark.parametrize(("limit", "how"), [(None, "exited with 0"), (3, "ran for 3 backward passes")])
 def test_without_steps_nothing_was_compared(limit: int | None, how: str) -> None:
     with pytest.raises(NothingComparedError, match=f"^train.py {how}, and no optimizer took a step"):
         compare("for _ in range(5): loss(1.0)", most_passes=limit)
     assert not Path("runs/train").exists()
+
+
+def test_a_script_without_backward_passes_is_refused() -> None:
+    with pytest.raises(CompareError, match=r"^train.py cannot be compared: its updates have no backward pass"):
+        compare("for _ in range(5): step()")
+    assert not Path("runs/train").exists()
+    assert [run.status for run in compare("step(); raise SystemExit(4)").runs] == ["failed"]
 
 
 def test_a_refused_script_leaves_no_folder(starts: Starts) -> None:
@@ -301,12 +356,44 @@ def test_a_refused_script_leaves_no_folder(starts: Starts) -> None:
 
 def test_accumulation_is_refused_before_the_whole_script(starts: Starts) -> None:
     accumulates = TRAINS + "report(optimizers=[{'class': 'SGD', 'mode': 'accumulate:4', 'keep': 0.0, 'passes': 4}])"
-    with pytest.raises(CompareError, match=r"'accumulate:2' needs .* train\.py accumulates 4 passes per step itself"):
+    with pytest.raises(
+        CompareError, match=r"'accumulate:2' needs .* train\.py accumulates 4 passes per update itself"
+    ):
         compare(accumulates, ("zero_grad", "accumulate:2"))
     assert starts.take() == ["as_written 1 None 200"]
     assert compare(accumulates, ("zero_grad",)).ok
     with pytest.raises(CompareError, match="accumulates 4 passes"):
         compare(accumulates, ("accumulate:2",))
+
+
+GAN = (
+    TRAINS
+    + """
+report(optimizers=[
+    {"number": 1, "class": "Adam", "mode": "zero_grad", "keep": 0.0, "passes": 1, "imposes": "zero_grad"},
+    {"number": 3, "class": "SGD", "mode": "accumulate:2", "keep": 0.0, "passes": 2, "imposes": "zero_grad"},
+])
+"""
+)
+
+
+def test_accumulation_on_one_of_two_optimizers_is_suggested() -> None:
+    with pytest.raises(CompareError) as caught:
+        compare(GAN, ("accumulate:2",))
+    assert str(caught.value) == (
+        "mode 'accumulate:2' needs an update after every backward pass, but optimizer 3 (SGD) of train.py "
+        "has 2 passes per update. Try --only-optimizer 1."
+    )
+    assert compare(GAN, ("accumulate:2",), only=1).ok
+    with pytest.raises(CompareError, match=r"train\.py accumulates 2 passes per update itself"):
+        compare(GAN, ("accumulate:2",), only=3)
+
+
+def test_an_optimizer_that_takes_no_step_is_refused(starts: Starts) -> None:
+    with pytest.raises(CompareError, match=r"2: train\.py makes no update with optimizer 2, only with 1 and 3$"):
+        compare(GAN, ("zero_grad",), only=2)
+    assert starts.take() == ["as_written 1 None None"]
+    assert not Path("runs/train").exists()
 
 
 def test_a_mode_that_was_not_imposed_fails_the_comparison() -> None:
@@ -378,6 +465,15 @@ def test_a_stop_keeps_finished_runs_and_ends_children(starts: Starts, monkeypatc
     starts.take()
     assert compare(sleeps).ok
     assert starts.take() == ["zero_grad 1 20 None", "no_zero_grad 1 20 None"]
+
+
+def test_a_stop_under_fresh_keeps_the_runs_of_before() -> None:
+    before = compare()
+    stop = Stop()
+    with pytest.raises(StoppedError, match=r"^Stopped. Finished runs are kept\.$"):
+        compare(fresh=True, progress=StopsAt("zero_grad seed 1", stop), stop=stop)
+    assert [RunFolder(run.folder).read().status for run in before.runs] == ["done", "interrupted", "done"]
+    assert compare().ok
 
 
 # Fairness

@@ -22,12 +22,12 @@ def write(name: str, content: str = "x") -> Path:
     return file
 
 
-def source(folder: str = "project") -> Source:
-    return Source(Path(folder), Path("project/out"))
+def source(folder: str = "project", script: str = "project/train.py") -> Source:
+    return Source(Path(folder), Path("project/out"), Path(script))
 
 
-def copied() -> list[str]:
-    source().copy_to(Path("copy"))
+def copied(script: str = "project/train.py") -> list[str]:
+    source(script=script).copy_to(Path("copy"))
     return sorted(str(each.relative_to("copy")) for each in Path("copy").rglob("*"))
 
 
@@ -87,6 +87,46 @@ def test_links_within_the_folder_stay_within_the_copy() -> None:
     write("copy/data/a.csv", "changed")
     assert Path("copy/inside.csv").read_text() == Path("copy/folder/a.csv").read_text() == "changed"
     assert Path("copy/outside.csv").read_text() == "outside"
+
+
+@pytest.mark.parametrize("script", ["out/train.py", "lab/train.py", ".tox/train.py"])
+def test_folders_above_the_script_are_copied(script: str) -> None:
+    write(f"project/{script}")
+    folder = Path(script).parent
+    write(f"project/{folder}/train/zero_grad-seed1-0/run.json").with_name("metrics.jsonl").touch()
+    write(f"project/{folder}/grid/sweep.json").with_name("results.jsonl").touch()
+    assert copied(f"project/{script}") == [str(folder), script]
+
+
+def test_a_package_in_which_runs_were_written_is_copied() -> None:
+    write("project/lib/data.py")
+    write("project/lib/train/zero_grad-seed1-0/run.json").with_name("metrics.jsonl").touch()
+    write("project/lib/grid/sweep.json").with_name("results.jsonl").touch()
+    assert copied() == ["lib", "lib/data.py"]
+
+
+def test_absolute_links_within_the_folder_stay_in_the_copy(folder: Path) -> None:
+    write("project/real/best.pt", "before")
+    (folder / "alias").symlink_to(folder / "project")
+    (folder / "back").symlink_to(folder / "project/real")
+    for name, target in {"one": "project/real", "two": "alias/real", "three": "back"}.items():
+        Path("project", name).symlink_to(folder / target)
+    Path("project/real/up").symlink_to(folder / "project")
+    copied()
+    for name in ("one", "two", "three", "real/up/real"):
+        assert (folder / "copy" / name / "best.pt").resolve() == folder / "copy/real/best.pt"
+
+
+def test_links_to_writable_folders_outside_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: path.name != "read_only")
+    for name in ("elsewhere", "project/deep/inside"):
+        Path(name).mkdir(parents=True)
+    write("file")
+    Path("project/deep/shared").symlink_to(folder / "elsewhere")
+    Path("project/inside").symlink_to(folder / "project/deep/inside")
+    Path("project/file").symlink_to(folder / "file")
+    Path("project/read_only").symlink_to(folder / "elsewhere")
+    assert source().links_outside() == ["deep/shared"]
 
 
 def test_a_large_folder_is_refused_by_its_largest_files(monkeypatch: pytest.MonkeyPatch) -> None:

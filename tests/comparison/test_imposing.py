@@ -116,7 +116,7 @@ ACCUMULATING = {
         + LOOP.replace("loss.backward()", "scaler.scale(loss).backward()").replace(
             "optimizer.step()", "scaler.step(optimizer); scaler.update()"
         ),
-        "the GradScaler may skip a step",
+        "the GradScaler may skip an update",
     ),
 }
 
@@ -220,7 +220,7 @@ def test_parameters_of_past_trials_are_released() -> None:
     assert (run.imposed, run.good) == ("yes", 15)
 
 
-def test_a_parameter_on_another_type_is_watched_anew() -> None:
+def test_a_parameter_on_another_type_is_watched_again() -> None:
     source = LOOP.replace("loss.backward()", "model.double() if _ == 3 else None; loss = loss_of(); loss.backward()")
     source = (
         "loss_of = lambda: nn.functional.mse_loss(model(x.to(model[0].weight.dtype)), y.to(model[0].weight.dtype))"

@@ -131,6 +131,35 @@ def test_a_signal_ends_the_script_and_its_workers(number: signal.Signals, status
     assert record.status == "interrupted"
 
 
+WITHOUT_PASSES = """
+import torch
+w = torch.ones(3, requires_grad=True)
+optimizer = torch.optim.SGD([w], lr=0.1)
+for _ in range(5):
+    w.grad, = torch.autograd.grad(w.square().sum(), w)
+    optimizer.step()
+"""
+
+
+def test_a_script_without_backward_passes_is_refused() -> None:
+    Path("train.py").write_text(WITHOUT_PASSES)
+    for words in ((), ("-m", "accumulate:2")):
+        ended = gradlab("compare", *words, "train.py")
+        assert (ended.status, ended.stderr.splitlines()[-1]) == (
+            2,
+            "train.py cannot be compared: its updates have no backward pass, so no losses can be compared.",
+        )
+    assert not list(Path("runs").glob("*/*"))
+
+
+def test_a_script_in_the_folder_of_its_runs_runs() -> None:
+    Path("exp").mkdir()
+    Path("exp/train.py").write_text(FORGETS)
+    for out in ("exp", "runs"):
+        ended = gradlab("compare", "-m", "zero_grad", "--max-steps", "5", "--out", out, "exp/train.py")
+        assert ended.status == 0, ended.stderr
+
+
 def test_a_script_with_a_package_and_a_module_name_runs() -> None:
     Path("pack").mkdir()
     Path("pack/__init__.py").touch()
