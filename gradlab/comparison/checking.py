@@ -4,7 +4,8 @@ It must be keep × the gradient of the last step, plus the fresh gradients. The 
 latter are read from autograd, before it adds them to `.grad`. So the check depends on nothing that imposing writes.
 
 The values are compared at the first 20 steps, then at fewer and fewer. At other steps the check only looks at
-which tensors are in `.grad`, and whether they were changed after the backward pass.
+which tensors are in `.grad`, and whether they were changed after the backward pass. A changed gradient whose values
+were not compared counts as the next changed one that was.
 """
 
 from __future__ import annotations
@@ -13,7 +14,18 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from gradlab.comparison.gradients import added, are_empty, are_equal, are_shrunk, copied, misfit, scaled, zeros_like
+from gradlab.comparison.gradients import (
+    added,
+    are_empty,
+    are_equal,
+    are_shrunk,
+    copied,
+    exact_misfit,
+    misfit,
+    misfit_of_sum,
+    scaled,
+    zeros_like,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,14 +37,16 @@ if TYPE_CHECKING:
 
 FIRST = 20  # steps whose values are all compared
 SHARE = 8  # later, an eighth of the steps so far lies between two such steps
-EXACT = 1e-4  # of misfit: multiples up to rounding
 ALIKE = 0.5  # a misfit of gradient with the script's own noise, or with its own clipping of parts
 ALIKE_BY_HAND = 0.75  # the same of gradient that the script combines from several passes
 CLEARLY = 10  # times better that another explanation must fit
 
 NO_PASS = "the script steps without a backward pass since the last step"  # noqa: S105 - a pass, not a word
+ADDED = "the script adds the gradient of the last step before the step"
+NOT_COMPARED = "the script changes .grad before a step whose values were not compared"
 REPLACED = "the script replaces .grad between the backward pass and the step"
 CLEARED = "the script clears .grad between the backward pass and the step"
+SHARED = "the parameters are shared with another optimizer that steps at other backward passes"
 LOST = "what was kept did not reach .grad"
 NO_GRADIENT = "the optimizer's parameters never had a gradient"
 NO_SECOND = "no optimizer took a second step with the same parameters, so nothing was kept"
@@ -46,13 +60,15 @@ class Check:
         faults: the number of other steps, by reason.
         empty: the number of steps without any gradient, which show nothing.
         later: the number of good steps after the first, at which something may have been kept.
+        altered: whether the script changed gradients before a good step in another way than by clipping or scaling.
         active: whether the values are compared in this window.
     """
 
     def __init__(self, mode: Mode) -> None:
         self.good = self.empty = self.later = 0
         self.faults = Counter[str]()
-        self.active = False
+        self.active = self.altered = False
+        self._unknown = 0  # steps with a changed gradient, since one was compared
         self._mode = mode
         self._next, self._dense_until = 2, FIRST
         self._usually_changed = False  # the script clips, say, so it changes gradients before the step
@@ -61,6 +77,8 @@ class Check:
         self._is_first = True
         self._base: Grads = []  # what was kept, as of the start of this window
         self._expected: Grads = []
+        self._last_grads: Grads = []  # those of the last step, by position of the parameter
+        self._changed_verdict = NOT_COMPARED  # on the last changed gradient that was compared
         self._fresh: list[dict[int, Tensor]] = []  # by position of the parameter, for each pass of this window
         self._starts = 1  # of this window: one more for each clearing within it
         self._fault = ""
@@ -80,7 +98,7 @@ class Check:
         if last is None or self._keep is None:
             self._base = [copied(each) for each in (placed or [p.grad for p in parameters])]
         else:
-            grads = [last.get(id(p)) for p in parameters]
+            self._last_grads = grads = [last.get(id(p)) for p in parameters]
             if self._keep == 0:
                 self._base = zeros_like(grads) if self._mode.fill else [None] * len(grads)
             else:
@@ -150,17 +168,23 @@ class Check:
                 return ""
             return self._verdict_on_tensors(grads, left, same=same)
         self._usually_changed |= not same
+        verdict = self._verdict_on_values(grads, same=same)
+        if verdict is not None and not same:
+            self._changed_verdict = verdict
+            self._count_unknown()
+        return verdict
+
+    def _verdict_on_values(self, grads: Grads, *, same: bool) -> str | None:
         if same or all(map(are_equal, grads, self._expected)):
             return None if are_empty(grads) and are_empty(self._expected) else ""
-        if are_empty(grads):
-            return CLEARED
-        return self._verdict_on_changed(grads)
+        return CLEARED if are_empty(grads) else self._verdict_on_changed(grads)
 
     def _verdict_on_tensors(self, grads: Grads, left: Grads, *, same: bool) -> str | None:
         if all(each is None for each in grads):
             return None if all(each is None for each in left) else CLEARED
         if same:
             return ""
+        self._unknown += 1
         if not self._usually_changed:  # something new: look closer again
             self._usually_changed = True
             self._dense_until = self._next + FIRST
@@ -171,17 +195,41 @@ class Check:
         rivals = [] if self._is_first or are_empty(self._base) else self._rivals()
         if any(all(map(are_equal, grads, each)) for each in rivals):
             return REPLACED
-        fit = misfit(grads, self._expected)
+        fit, exact = misfit(grads, self._expected), exact_misfit(grads)
         if math.isnan(fit):
             return None
-        if fit < EXACT:
+        if fit < exact:
             return ""
         all_fresh = self._all_fresh()
-        if are_empty(all_fresh) or any(misfit(grads, each) < max(EXACT, fit / CLEARLY) for each in rivals):
+        if are_empty(all_fresh) or any(misfit(grads, each) < max(exact, fit / CLEARLY) for each in rivals):
             return REPLACED
-        if not rivals and misfit(grads, all_fresh) <= ALIKE_BY_HAND:
+        if self._adds_last(grads, exact):
+            return ADDED
+        fit_by_hand = 1.0 if rivals else misfit(grads, all_fresh)
+        if fit_by_hand < exact or are_shrunk(grads, self._expected):
             return ""
-        return "" if fit <= ALIKE or are_shrunk(grads, self._expected) else REPLACED
+        if fit > ALIKE and fit_by_hand > ALIKE_BY_HAND:
+            return REPLACED
+        self.altered = True
+        return ""
+
+    def _adds_last(self, grads: Grads, exact: float) -> bool:
+        """Say whether the gradient is what it must be plus a multiple of the last step's gradient."""
+        if not self._last or len(self._last_grads) != len(grads):
+            return False
+        if misfit(grads, self._last_grads) < exact:  # as where all numbers are clipped
+            return False
+        return misfit_of_sum(grads, self._expected, self._last_grads) < exact
+
+    def _count_unknown(self) -> None:
+        """Count the changed gradients that were not compared as the last one that was."""
+        unknown, self._unknown = self._unknown, 0
+        for _ in range(unknown):
+            self.count(self._changed_verdict)
+
+    def finish(self) -> None:
+        """Count all steps that were not counted so far."""
+        self._count_unknown()
 
     def _rivals(self) -> list[Grads]:
         """Return what the gradient would be if what was kept were lost, or in it several times."""
@@ -227,7 +275,7 @@ class Check:
                 return
         elif stepped:
             self._last, self._keep = {id(p): copied(p.grad) for p in parameters}, keep
-        self._base, self._expected, self._fresh = [], [], []
+        self._base, self._expected, self._last_grads, self._fresh = [], [], [], []
 
     def wants(self, call: int) -> bool:
         """Say whether the gradient of this call of step(), from 1 on, is compared by its values."""
@@ -245,7 +293,7 @@ class Check:
     def forget(self) -> None:
         """Release all tensors, but not what was found."""
         self.unwatch()
-        self._last, self._base, self._expected, self._fresh = None, [], [], []
+        self._last, self._base, self._expected, self._last_grads, self._fresh = None, [], [], [], []
 
     # Fresh gradients
 

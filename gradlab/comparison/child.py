@@ -87,10 +87,13 @@ class ScriptRun:
 
     def _hash_weights(self, imposing: Imposing) -> None:
         """Hash the weights before the first backward pass."""
+        import torch
+
         digest = hashlib.sha256()
         for each in imposing.weights():
             digest.update(repr((each.dtype, tuple(each.shape))).encode())
-            digest.update(each.detach().cpu().contiguous().view(-1).numpy(force=True).tobytes())
+            values = each.detach().cpu().resolve_conj().contiguous().view(-1)
+            digest.update(values.view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
         self.weights = digest.hexdigest()
 
     def _quit(self) -> None:

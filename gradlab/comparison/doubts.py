@@ -1,4 +1,4 @@
-"""What may keep a mode that leaves steps out, such as accumulate:4, from taking effect fully."""
+"""What may keep a mode from taking effect fully, above all one that leaves steps out, such as accumulate:4."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EPOCHS = "windows continue across epochs"
 PER_BATCH = "a learning-rate scheduler steps after every batch, also when the update is left out"
 SCALER = "the GradScaler may skip an update within a window"
 CHANGED = "the script clips or changes gradients within a window"
+BEFORE_STEP = "the script changes .grad before its step"
 OTHERS = "the losses of the other optimizers are divided, too"
 
 
@@ -55,8 +56,9 @@ class Doubts:
 
     def found(self, optimizers: TrackedOptimizers) -> list[str]:
         """Return the doubts."""
+        changes = [BEFORE_STEP] if optimizers.are_altered() else []
         if not self._leaves_out:
-            return []
+            return changes
         calls = max((each.calls for each in optimizers), default=0)
         doubts = {
             PER_BATCH: 2 * max(self._scheduled.values(), default=0) > calls,
@@ -65,7 +67,7 @@ class Doubts:
             CHANGED: any(each.changed_within for each in optimizers.imposed),
             OTHERS: self._only is not None and optimizers.created > 1 and self._mode is not None and self._mode.mean,
         }
-        return [why for why, holds in doubts.items() if holds]
+        return changes + [why for why, holds in doubts.items() if holds]
 
     def remarks(self) -> list[str]:
         """Return what a reader must know even if the mode took effect."""

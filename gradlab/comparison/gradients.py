@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ROUNDING = {"torch.float16": 1e-2, "torch.bfloat16": 1e-1}  # of sums in another order; 1e-5 in other types
 
+EXACT = {"torch.float16": 1e-5, "torch.bfloat16": 1e-3}  # of misfit: multiples up to rounding; 1e-10 in other types
+
 
 def copied(grad: Tensor | None) -> Tensor | None:
     """Return a copy without a graph."""
@@ -84,6 +86,40 @@ def misfit(grads: Grads, others: Grads) -> float:
     if not math.isfinite(total) or math.isnan(explained):
         return math.nan
     return max(0.0, 1 - explained / total) if total else 0.0
+
+
+def exact_misfit(grads: Grads) -> float:
+    """Return the misfit below which gradients of these types are multiples up to rounding."""
+    return max((EXACT.get(str(each.dtype), 1e-10) for each in grads if each is not None), default=1e-10)
+
+
+def misfit_of_sum(grads: Grads, one: Grads, other: Grads) -> float:
+    """Return how far the gradients are from a × one + b × other, with the same a and b for all parameters.
+
+    It is 0 if they are that, and 1 where too few numbers show it, or b would be 0 or unknown.
+    """
+    import torch
+
+    present = [(each, a, b) for each, a, b in zip(grads, one, other, strict=True) if each is not None]
+    if sum(each.numel() for each, _, _ in present) <= 2:  # a and b explain any two numbers
+        return 1.0
+    columns = [
+        torch.cat(
+            [
+                (torch.zeros_like(_double(of[0])) if each is None else _double(each)).flatten().cpu()
+                for each, of in part
+            ]
+        )
+        for part in ([(of[nth], of) for of in present] for nth in range(3))
+    ]
+    target, first, second = columns
+    rest = second - first * (first @ second / (first @ first).clamp_min(1e-300))
+    left = target - first * (first @ target / (first @ first).clamp_min(1e-300))
+    if float(rest @ rest) <= 1e-12 * float(second @ second):  # parallel: b is unknown
+        return 1.0
+    left = left - rest * (rest @ left / (rest @ rest))
+    misfit = float(left @ left) / float(target @ target)
+    return misfit if math.isfinite(misfit) else 1.0
 
 
 def are_shrunk(grads: Grads, others: Grads) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-from gradlab.comparison.checking import Check
+from gradlab.comparison.checking import NO_PASS, SHARED, Check
 from gradlab.comparison.gradients import copied, is_empty, scaled, zeros_like
 from gradlab.comparison.owners import Owners
 
@@ -33,6 +33,7 @@ class ImposedOptimizer:
         passes: the number of backward passes since the last call.
         changed_within: whether the script changed gradients, such as by clipping, before a step that was left out.
         owners: the optimizers.
+        sharing: others that have some of the same parameters.
         check: whether the mode took effect.
     """
 
@@ -43,6 +44,9 @@ class ImposedOptimizer:
         self.changed_within = False
         self.check = Check(mode)
         self.owners = Owners(optimizer, self.check.unwatch)
+        self.sharing: list[ImposedOptimizer] = []
+        self._calls_of_sharing: list[int] = []  # at the start of this window
+        self._is_disturbed = False  # one of them has stepped within this window
         self._in_window = in_window
         self._parameters: list[Tensor] = []  # of this window, from its first backward pass on
         self._kept: Grads = []  # by parameter, once a step was taken
@@ -52,6 +56,8 @@ class ImposedOptimizer:
         self._stepped_versions: list[int] = []
         self._factor: float | None = None  # kept / these gradients; None if it cannot be computed again
         self._placed: Grads = []  # what was put into .grad at the start of this window
+        self._cleared: Grads = []  # zeros that were written at the start of this window, where None was meant
+        self._cleared_versions: list[int] = []  # of these tensors
         self._is_due = True  # the kept gradient must be put into .grad at the next backward pass
         self._left: Grads = []  # .grad after the last backward pass
         self._versions: list[int] = []  # of these tensors
@@ -59,6 +65,11 @@ class ImposedOptimizer:
         self._scaling: Any = None  # the same for the coming step
         self._was_same = False  # whether nobody touched the gradients before they were unscaled
         self._scale = 1.0  # at the start of this window
+
+    def share_with(self, other: ImposedOptimizer) -> None:
+        """Note that another optimizer has some of the same parameters."""
+        self.sharing.append(other)
+        other.sharing.append(self)
 
     # Backward passes
 
@@ -77,18 +88,26 @@ class ImposedOptimizer:
             self._kept_ids, self._stepped, self._factor = [*map(id, parameters)], [], None
             self._has_kept = any(each is not None for each in self._kept)
         if self._has_kept:
-            self._placed = self._once_more()
-            for parameter, placed in zip(parameters, self._placed, strict=True):
-                parameter.grad = placed
+            if all(each.grad is None for each in parameters):
+                self._placed = self._once_more()
+                for parameter, placed in zip(parameters, self._placed, strict=True):
+                    parameter.grad = placed
+            else:
+                self._placed = [*map(_written, parameters, self._copies())]
         else:
-            self._placed = self._kept
-            for parameter in parameters:
-                parameter.grad = None
+            self._placed = [None if each.grad is None else _written(each, None) for each in parameters]
+            self._cleared = [*self._placed]
+            self._cleared_versions = _versions(self._cleared)
         return True
 
     def before_pass(self) -> None:
         """Put back what the script has cleared since the last backward pass, and prepare the check."""
         check = self.check
+        if self.sharing:
+            calls = [each.calls for each in self.sharing]
+            if self._is_due:
+                self._calls_of_sharing = calls
+            self._is_disturbed = calls != self._calls_of_sharing
         if self._is_due:
             self._is_due = False
             check.open(self._parameters, self._placed, self.calls + 1, self._scale)
@@ -100,10 +119,20 @@ class ImposedOptimizer:
     def after_pass(self) -> None:
         """Note what the backward pass left in `.grad`."""
         self.passes += 1
+        if self._cleared:
+            self._remove_zeros()
         self._left = left = [each.grad for each in self._parameters]
         self._versions = _versions(left)
         if self.check.active:
             self.check.after_pass(self._parameters, left)
+
+    def _remove_zeros(self) -> None:
+        """Leave None, as zero_grad() does, where the first backward pass of the window added nothing to our zeros."""
+        versions = zip(_versions(self._cleared), self._cleared_versions, strict=True)
+        for parameter, cleared, (now, before) in zip(self._parameters, self._cleared, versions, strict=True):
+            if cleared is not None and parameter.grad is cleared and now == before:
+                parameter.grad = None
+        self._cleared = []
 
     def _put_back(self) -> None:
         grads = [each.grad for each in self._parameters]
@@ -118,7 +147,7 @@ class ImposedOptimizer:
                 if self._has_kept:
                     copies = copies or self._copies()
                     if copies[nth] is not None:
-                        self._parameters[nth].grad = copies[nth]
+                        _written(self._parameters[nth], copies[nth])
                 if check.active:
                     check.cleared(nth)
             else:
@@ -184,11 +213,18 @@ class ImposedOptimizer:
             verdict = self.check.verdict(grads, same=same, passes=self.passes, left=self._left)
             if every > 1 and not same and (self.calls + 1) % every:
                 self.changed_within = True
+        if self._is_disturbed and self.calls:
+            verdict = SHARED
         return every == 1 or (self.calls + 1) % every == 0, verdict
 
     def is_idle(self) -> bool:
         """Say whether a step would do nothing: there was no backward pass, and no parameter has a gradient."""
         return not self.passes and all(each.grad is None for each in self.owners.parameters())
+
+    def count_idle_step(self) -> None:
+        """Count a step that does nothing because the script has cleared what the mode keeps."""
+        if self._has_kept and self._is_due:
+            self.check.count(NO_PASS)
 
     def stepped(self, verdict: str | None, *, taken: bool) -> None:
         """Remember the kept gradient after a step, or all of the gradient after one that was left out."""
@@ -234,7 +270,24 @@ class ImposedOptimizer:
     def _end_window(self) -> None:
         self.owners.remember(self._parameters)
         self.passes, self._is_due = 0, True
-        self._parameters, self._left, self._versions, self._placed = [], [], [], []
+        self._parameters, self._left, self._versions, self._placed, self._cleared = [], [], [], [], []
+
+
+def _written(parameter: Tensor, grad: Tensor | None) -> Tensor | None:
+    """Write a gradient, or zeros, into the tensor in `.grad`, which the script may hold; return what is there then.
+
+    Where that is impossible, it is replaced.
+    """
+    own = parameter.grad
+    if own is None or own.requires_grad or own.is_sparse or own.is_inference():
+        parameter.grad = grad
+    elif grad is None:
+        own.zero_()
+    elif grad.is_sparse or grad.dtype != own.dtype or grad.device != own.device:
+        parameter.grad = grad
+    else:
+        own.copy_(grad)
+    return parameter.grad
 
 
 def _versions(grads: Grads) -> list[int]:

@@ -213,7 +213,10 @@ class Imposing:
         if closure is not None:
             args, kwargs, loss = self._evaluated(tracked, optimizer, closure, args, kwargs)
         imposed = tracked.imposed
-        if (self._scaling and _skips_itself(optimizer)) or (imposed is not None and imposed.is_idle()):
+        if self._scaling and _skips_itself(optimizer):
+            return step(optimizer, *args, **kwargs)
+        if imposed is not None and imposed.is_idle():
+            imposed.count_idle_step()
             return step(optimizer, *args, **kwargs)
         is_taken, verdict = (True, None) if imposed is None else imposed.before_step()
         result = self._take(step, tracked, optimizer, args, kwargs) if is_taken else loss

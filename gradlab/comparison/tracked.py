@@ -114,6 +114,10 @@ class TrackedOptimizers:
             if each.owners.join(optimizer):
                 return each
         imposed = ImposedOptimizer(optimizer, mode, in_window=in_window)
+        own = {*map(id, parameters_of(optimizer))}
+        for each in self.imposed:
+            if not own.isdisjoint(map(id, each.owners.parameters())):
+                each.share_with(imposed)
         self.imposed.append(imposed)
         self._checks.append(imposed.check)
         return imposed
@@ -125,6 +129,8 @@ class TrackedOptimizers:
         for each in gone:
             each.check.forget()
             self.imposed.remove(each)
+            for other in each.sharing:
+                other.sharing.remove(each)
 
     def of(self, optimizer: Optimizer) -> TrackedOptimizer:
         """Return the tracked optimizer; track one that was copied, say, and so never constructed."""
@@ -181,8 +187,14 @@ class TrackedOptimizers:
 
     # Result
 
+    def are_altered(self) -> bool:
+        """Say whether the script changed gradients before a step, in another way than by clipping or scaling."""
+        return any(each.altered for each in self._checks)
+
     def judged(self) -> Judged:
         """Return what the check found at all steps, or why it found nothing."""
+        for each in self._checks:
+            each.finish()
         good, later, empty = (
             (sum(counts) for counts in zip(*(each.counts for each in self._checks), strict=True))
             if (self._checks)

@@ -9,12 +9,15 @@ import tempfile
 import textwrap
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from gradlab import modes
+from gradlab.comparison import records
 from gradlab.comparison.imposing import Imposing
+from gradlab.comparison.job import ScriptOutcome
 
 if TYPE_CHECKING:
     from gradlab.comparison.imposing import Limits
@@ -42,9 +45,16 @@ class ImposedRun(NamedTuple):
         return self.imposing.optimizers.judged().faults
 
     @property
+    def judged(self) -> dict[str, Any]:
+        """Return what run.json says of the mode."""
+        imposing = self.imposing
+        plan: Any = SimpleNamespace(mode=imposing.mode, settings={"only_optimizer": imposing.only})
+        doubts = imposing.doubts.found(imposing.optimizers)
+        return records.imposed(plan, ScriptOutcome(0, good=self.good, faults=self.faults, doubts=doubts))
+
+    @property
     def share(self) -> float:
-        judged = self.good + sum(self.faults.values())
-        return self.good / judged if judged else 0.0
+        return float(self.judged["imposed_share"])
 
     @property
     def imposed(self) -> str:
@@ -53,14 +63,11 @@ class ImposedRun(NamedTuple):
             return "refused"
         if not any(each.calls for each in self.imposing.optimizers):
             return "nothing"
-        doubtful = bool(self.imposing.doubts.found(self.imposing.optimizers))
-        if self.share == 1 and not doubtful:
-            return "yes"
-        return "approximate" if self.share >= 0.9 else "no"
+        return str(self.judged["imposed"])
 
     @property
     def reason(self) -> str:
-        return self.imposing.refused or max(self.faults, key=self.faults.__getitem__, default="")
+        return self.imposing.refused or str(self.judged["imposed_reason"])
 
 
 def run_script(file: Path, mode: str | None, *, only: int | None = None, limits: Limits | None = None) -> ImposedRun:

@@ -123,6 +123,23 @@ for _ in range(6):
     assert outcome.weights != run(source, "halve_grad", seed=4).weights
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "float8_e4m3fn", "complex64", "int8", "bool"])
+def test_weights_of_every_type_are_hashed(dtype: str) -> None:
+    source = f"""
+import torch
+torch.manual_seed({{}})
+w = torch.randn(3, requires_grad=True)
+frozen = torch.nn.Parameter(torch.randn(2, 3).T.to(torch.{dtype}), requires_grad=False)
+scalar = torch.nn.Parameter(torch.zeros(()).to(torch.{dtype}), requires_grad=False)
+optimizer = torch.optim.SGD([w, frozen, scalar, torch.nn.Parameter(torch.zeros(0))], lr=0.1)
+w.square().sum().backward()
+optimizer.step()
+"""
+    first, same, other = (run(source.format(seed), "zero_grad") for seed in (1, 1, 2))
+    assert (first.status, first.updates) == (0, 1)
+    assert first.weights == same.weights != other.weights
+
+
 def test_remarks_and_doubts_are_reported() -> None:
     outcome = run(TRAIN, "accumulate:2")
     assert (outcome.remarks, outcome.doubts, outcome.updates) == (["windows continue across epochs"], [], 3)

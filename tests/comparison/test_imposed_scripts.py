@@ -44,7 +44,10 @@ def expected() -> dict[str, dict[str, Expected]]:
     with TABLE.open("rb") as file:
         groups: list[dict[str, Any]] = tomllib.load(file)["expected"]
     return {
-        name: {mode: Expected(group.get(mode, group["imposed"]), group.get("reason", "")) for mode in MODES}
+        name: {
+            mode: Expected(group.get(mode, group["imposed"]), group.get(f"{mode}_reason", group.get("reason", "")))
+            for mode in MODES
+        }
         for group in groups
         for name in group["scripts"]
     }

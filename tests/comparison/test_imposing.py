@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gradlab import modes
-from gradlab.comparison import checking, refusals
+from gradlab.comparison import checking, doubts, refusals
 from gradlab.comparison.imposing import Imposing, Limits
 from tests.comparison.imposed_runs import run_source
 
@@ -319,7 +319,32 @@ def test_late_replacing_before_the_step_is_seen() -> None:
     source = LOOP.replace("range(12)", "range(400)").replace("    optimizer.step()", f"    {late}; optimizer.step()")
     run = run_source(source, "halve_grad")
     assert run.imposed == "no"
-    assert run.faults[checking.REPLACED] >= checking.FIRST
+    assert run.faults == {checking.REPLACED: 200}
+    assert run.share == 0.5
+
+
+def test_a_change_that_is_never_compared_is_a_fault() -> None:
+    once = "[p.grad.mul_(2) for p in model.parameters()] if _ == 300 else None"
+    source = LOOP.replace("range(12)", "range(400)").replace("    optimizer.step()", f"    {once}; optimizer.step()")
+    run = run_source(source, "zero_grad")
+    assert (run.imposed, run.faults) == ("approximate", {checking.NOT_COMPARED: 1})
+
+
+@pytest.mark.parametrize("mode", ["zero_grad", "halve_grad"])
+@pytest.mark.parametrize("rate", ["0.05", "0.0001"])
+def test_the_last_gradient_added_by_hand_is_seen(mode: str, rate: str) -> None:
+    start = (
+        f"optimizer.param_groups[0]['lr'] = {rate}; last = {{p: torch.zeros_like(p) for p in model.parameters()}}\n"
+    )
+    add = "[last.update({p: p.grad.add_(last[p], alpha=0.5).clone()}) for p in model.parameters()]"
+    run = run_source(start + LOOP.replace("    optimizer.step()", f"    {add}; optimizer.step()"), mode)
+    assert (run.imposed, run.faults) == ("no", {checking.ADDED: 11})
+
+
+def test_other_changes_before_the_step_are_a_doubt() -> None:
+    noise = "[p.grad.add_(0.001 * torch.randn_like(p)) for p in model.parameters()]"
+    run = run_source(LOOP.replace("    optimizer.step()", f"    {noise}; optimizer.step()"), "halve_grad")
+    assert (run.imposed, run.share, run.reason) == ("approximate", 1.0, doubts.BEFORE_STEP)
 
 
 def test_old_gradients_changed_within_the_window_are_seen() -> None:
@@ -344,7 +369,6 @@ def loss_once(source: str) -> str:
     [
         "nn.utils.clip_grad_norm_(model.parameters(), 0.05)",
         "nn.utils.clip_grad_value_(model.parameters(), 0.05)",
-        "[p.grad.add_(0.001 * torch.randn_like(p)) for p in model.parameters()]",
         "[setattr(p, 'grad', p.grad / p.grad.norm()) for p in model.parameters()]",
     ],
 )
@@ -368,6 +392,103 @@ def test_kept_gradient_that_the_script_takes_out_is_seen() -> None:
     assert run_source(source, "zero_grad").imposed == "yes"
     run = run_source(source, "no_zero_grad")
     assert (run.imposed, run.faults) == ("no", {checking.REPLACED: 11})
+
+
+def test_a_step_without_kept_gradient_is_a_fault() -> None:
+    source = (
+        LOOP
+        + """
+    optimizer.zero_grad()
+    optimizer.step()
+"""
+    )
+    run = run_source(source, "no_zero_grad")
+    assert (run.imposed, run.faults) == ("no", {checking.NO_PASS: 12})
+    assert run.left["losses"] != by_hand(source.replace("optimizer.zero_grad()", "pass"))
+    run = run_source(source, "zero_grad")
+    assert (run.imposed, run.left["losses"]) == ("yes", by_hand(source))
+
+
+ALTERNATING = """
+other = torch.optim.SGD(model[2].parameters(), lr=0.05)
+for step in range(12):
+    loss_of().backward()
+    (optimizer if step % 2 else other).step()
+    optimizer.zero_grad()
+"""
+
+
+@pytest.mark.parametrize("mode", ["zero_grad", "no_zero_grad", "halve_grad"])
+def test_overlapping_optimizers_that_take_turns_are_faults(mode: str) -> None:
+    run = run_source(ALTERNATING, mode)
+    assert (run.imposed, run.faults) == ("no", {checking.SHARED: 10})
+
+
+FLAT = """
+model.register_parameter("unused", nn.Parameter(torch.ones(2)))
+optimizer.add_param_group({"params": [model.unused]})
+parameters = list(model.parameters())
+flat = torch.zeros(sum(p.numel() for p in parameters))
+for p, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+    p.grad = part.view_as(p)
+for _ in range(12):
+    flat.mul_(keep)
+    loss = loss_of()
+    loss.backward()
+    losses.append(loss.item())
+    CLIP
+    optimizer.step()
+"""
+HELD = """
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+loss_of().backward()
+held = [p.grad for p in model.parameters()]
+[each.zero_() for each in held]
+for _ in range(12):
+    [each.mul_(keep) for each in held]
+    loss = loss_of()
+    loss.backward()
+    losses.append(loss.item())
+    CLIP
+    optimizer.step()
+"""
+CLIPS = {FLAT: "flat.mul_(0.1 / flat.norm().clamp(min=0.1))", HELD: "[each.clamp_(-0.05, 0.05) for each in held]"}
+
+
+@pytest.mark.parametrize("source", CLIPS)
+@pytest.mark.parametrize("own", [0, 1])
+def test_gradient_that_the_script_holds_is_written_in_place(source: str, own: int) -> None:
+    for clip in (CLIPS[source], "if _ % 2: " + CLIPS[source]):
+        script = source.replace("CLIP", clip)
+        for mode, keep in (("zero_grad", 0), ("zero_grad:fill", 0), ("halve_grad", 0.5), ("no_zero_grad", 1)):
+            run = run_source(f"keep = {own}\n" + script, mode)
+            assert run.left["losses"] == by_hand(f"keep = {keep}\n" + script), mode
+            assert run.imposed == "yes"
+
+
+def test_unused_parameters_have_no_gradient_under_zero_grad() -> None:
+    source = """
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for step in range(12):
+        optimizer.zero_grad(set_to_none=False)
+        loss = model[0](x).square().mean() if step % 2 else loss_of()
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.step()
+    """
+    run = run_source(source, "zero_grad")
+    assert (run.imposed, run.losses) == ("yes", by_hand(source.replace("set_to_none=False", "")))
+    assert run.losses != by_hand(source)
+
+
+def test_overlapping_optimizers_one_after_the_other() -> None:
+    source = ALTERNATING.replace("step % 2", "step < 6").replace(
+        "    loss_of()", "    loss = loss_of(); losses.append(loss.item()); loss"
+    )
+    assert run_source(source, "zero_grad").imposed == "yes"
+    never = run_source(source, "no_zero_grad")
+    assert never.imposed == "yes"
+    assert never.losses == by_hand(source.replace("optimizer.zero_grad()", "pass"))
 
 
 # Refusals
