@@ -274,7 +274,7 @@ class ImposedOptimizer:
 
 
 def _written(parameter: Tensor, grad: Tensor | None) -> Tensor | None:
-    """Write a gradient, or zeros, into the tensor in `.grad`, which the script may hold; return what is there then.
+    """Write a gradient, or zeros, into the tensor in `.grad`, which the script may hold; return that tensor.
 
     Where that is impossible, it is replaced.
     """
