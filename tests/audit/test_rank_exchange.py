@@ -458,7 +458,7 @@ def torchrun(what: str, *options: str) -> Ended:
 @pytest.mark.slow
 def test_torchrun_prints_one_report_and_exits_with_1() -> None:
     right, faulty = torchrun("right"), torchrun("faulty", "--max-updates", "5")
-    assert (right.status, right.stdout) == (0, "done\ndone\n")
+    assert (right.status, sorted(right.stdout)) == (0, sorted("done\n" * 2))  # written at the same time
     assert right.stderr.count("gradlab audit: ") == right.stderr.count("gradlab audit: nothing found\n") == 1
     assert faulty.status == 1
     assert faulty.stderr.count("gradlab audit: 1 error\nSGD: ") == faulty.stderr.count("error never-cleared") == 1
@@ -482,5 +482,5 @@ def test_torchrun_prints_one_report_if_a_rank_raises() -> None:
 def test_accelerate_launch_prints_one_report(what: str, status: int, head: str) -> None:
     pytest.importorskip("accelerate")
     done = launch(ACCELERATED, "accelerate", "launch", *ACCELERATE, "-m", "gradlab", "audit", "train.py", what)
-    assert (done.status, done.stdout) == (status, "done\ndone\n")
+    assert (done.status, sorted(done.stdout)) == (status, sorted("done\n" * 2))
     assert done.stderr.count(f"gradlab audit: {head}\nSGD: ") == done.stderr.count("covers all ranks") == 1
