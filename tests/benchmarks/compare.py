@@ -30,7 +30,7 @@ WORDS = ("as_written", "zero_grad", "no_zero_grad", "halve_grad")
 
 
 class Training:
-    """A training by hand that goes on block by block.
+    """A training by hand, run block by block.
 
     Attributes:
         seconds: of CPU, of each block so far.
