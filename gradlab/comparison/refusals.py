@@ -64,12 +64,18 @@ def _has_instance(*names: str) -> bool:
 
 
 def _is_compiled_step() -> bool:
-    """Say whether a function that torch.compile made is under way."""
+    """Say whether a function that torch.compile made is under way.
+
+    Its wrapper is `_fn` or `compile_wrapper`, by version of torch. That of `torch.compiler.disable` may have the same
+    name, in another class.
+    """
     frame: Any = sys._getframe(1)  # noqa: SLF001 - as above
     while frame is not None:
         code = frame.f_code
-        if code.co_name in ("_fn", "compile_wrapper") and code.co_filename.endswith(
-            ("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py")
+        if (
+            code.co_name in ("_fn", "compile_wrapper")
+            and code.co_filename.endswith(("torch/_dynamo/eval_frame.py", "torch\\_dynamo\\eval_frame.py"))
+            and not code.co_qualname.startswith("DisableContext.")
         ):
             return True
         frame = frame.f_back

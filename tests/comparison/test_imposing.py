@@ -530,6 +530,24 @@ def test_lbfgs_may_train_beside_the_only_imposed_optimizer() -> None:
     assert (run.imposed, run.imposing.refused) == ("yes", "")
 
 
+def test_a_step_that_is_disabled_for_compilers_is_not_compiled() -> None:
+    source = """
+    @torch.compiler.disable
+    def train():
+        global loss
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    for _ in range(12):
+        train()
+    """
+    run = run_source(source, "no_zero_grad")
+    assert run.left["losses"] == by_hand(LOOP.replace("optimizer.zero_grad()", "pass"))
+    assert (run.imposed, run.imposing.refused) == ("yes", "")
+
+
 def test_backward_passes_in_several_threads_are_refused() -> None:
     source = """
     import threading
