@@ -1,4 +1,4 @@
-"""Row: the log entry of one training step."""
+"""Row and Evaluation: what is logged of a training step, and between two steps."""
 
 from typing import NamedTuple
 
@@ -21,3 +21,19 @@ class Row(NamedTuple):
     epoch: int
     loss: float
     items: float = 1
+
+
+class Evaluation(NamedTuple):
+    """The log entry of one evaluation: values over all batches, computed between two steps.
+
+    Attributes:
+        step: number of earlier backward passes.
+        update: number of earlier optimizer steps.
+        epoch: number of earlier passes over the batches.
+        values: the values by name.
+    """
+
+    step: int
+    update: int
+    epoch: int
+    values: dict[str, float]
