@@ -10,6 +10,7 @@ import typer
 from gradlab.cli.app import app
 from gradlab.cli.pictures import draw_runs, draw_sweeps
 from gradlab.cli.stored_runs import select_runs
+from gradlab.errors import PlotError
 
 
 @app.command()
@@ -31,9 +32,11 @@ def plot(
     ] = None,
     x: Annotated[
         str | None,
-        typer.Option(
-            "--x", metavar="AXIS", help="Draw losses over step, update or epoch. Default: what suits the runs."
-        ),
+        typer.Option("--x", metavar="AXIS", help="Draw over step, update or epoch. Default: what suits the runs."),
+    ] = None,
+    y: Annotated[
+        str | None,
+        typer.Option("--y", metavar="NAME", help="Draw this logged quantity, such as validation_loss. Default: loss."),
     ] = None,
     width: Annotated[
         int,
@@ -49,11 +52,14 @@ def plot(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print the names of the files.")] = False,
 ) -> None:
-    """Draw the losses of runs, or the map of a sweep."""
+    """Draw the curves of runs, or the map of a sweep."""
     from gradlab import store
 
     sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
     if all(sweeps):
+        if y is not None:
+            raise PlotError("--y draws curves of runs, but this is a sweep, which has a map.")
         draw_sweeps([sweep for sweep in sweeps if sweep], output, title=title, width=width, quiet=quiet)
     else:
-        draw_runs(select_runs(folders), output, x=x, title=title, width=width, theory=theory, quiet=quiet)
+        found = select_runs(folders)
+        draw_runs(found, output, x=x, y=y or "loss", title=title, width=width, theory=theory, quiet=quiet)
