@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from gradlab import tasks
 from gradlab.engines.evaluating import Evaluator
-from gradlab.errors import shortened
+from gradlab.errors import ExperimentError, nearest, shortened
+from gradlab.experiment import location_of
 from gradlab.rows import TRAINING_SET_LOSS, Evaluation
 from gradlab.runs.job import TASK_ERRORS, Job
 
@@ -42,6 +43,7 @@ class RunEvaluations:
         self._job, self._cursor = job, cursor
         self._evaluator = Evaluator(task, experiment.steps)
         self._log: Callable[[int, Evaluation], object] = lambda _run, _evaluation: None
+        self._check_expected()
         if not self.due:
             return
         if not is_resumed:
@@ -64,6 +66,21 @@ class RunEvaluations:
             why = shortened(str(error).partition("\n")[0], 100)
             self._job.notify(f"training_set_loss is unknown: {type(error).__name__}: {why}")
             return None
+
+    def _check_expected(self) -> None:
+        """Raise ExperimentError if the experiment expects a value that the task does not measure."""
+        experiment, mode = self._job.experiment, self._job.plans[0].mode.name
+        expected = experiment.expect.get(mode)
+        known = dict.fromkeys([*(self._evaluator.names if self.due else ()), TRAINING_SET_LOSS])
+        for name in expected.measured if expected else ():
+            if name not in known:
+                near = nearest(name, known)
+                guess = f"; did you mean '{near}'?" if near else "."
+                place = location_of(experiment, "expect", mode, name)
+                raise ExperimentError(
+                    f"{place}expect.{mode}.{name}: task '{experiment.task_name.name}' does not measure it{guess} "
+                    f"Measured: {', '.join(known)}"
+                )
 
     def _evaluate(self, epochs: int) -> None:
         cursor = self._cursor
