@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from gradlab.api import showing
 from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError, shortened, unknown
 from gradlab.modes import Mode, parse
+from gradlab.rows import columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Checked, Result
     from gradlab.rows import Row
     from gradlab.store import RunRecord
-
-COLUMNS = ("experiment", "mode", "seed", "step", "update", "epoch", "loss", "items")
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,8 +119,9 @@ class ExperimentRuns:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """One dict per step of every run, with the columns of `gradlab export`."""
+        names, geometry = self._columns, self._has_geometry
         return [
-            dict(zip(COLUMNS, (self.experiment, run.mode, run.seed, *row), strict=True))
+            dict(zip(names, (self.experiment, run.mode, run.seed, *row.cells(geometry=geometry)), strict=True))
             for run in self.runs
             for row in run.rows
         ]
@@ -132,7 +132,15 @@ class ExperimentRuns:
         Raises:
             GradlabError: pandas is not installed.
         """
-        return data_frame(self.rows, COLUMNS)
+        return data_frame(self.rows, self._columns)
+
+    @property
+    def _has_geometry(self) -> bool:
+        return any(record.logs_geometry for record in self._records)
+
+    @property
+    def _columns(self) -> list[str]:
+        return ["experiment", "mode", "seed", *columns(geometry=self._has_geometry)]
 
     def plot(
         self,

@@ -39,7 +39,8 @@ def export(
         lines = store.csv_of_sweep(record, results, numbering_of(record))
         print_missing_runs(record, results)
     else:
-        lines = store.csv_of(read_runs(select_runs(folders)))
+        runs = select_runs(folders)
+        lines = store.csv_of(read_runs(runs), geometry=any(run.read().logs_geometry for run in runs))
     if output:
         store.write_bytes(output, "".join(lines).encode())
     else:

@@ -7,21 +7,23 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from gradlab.rows import Row
+from gradlab.rows import columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from gradlab.rows import Row
     from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
 
 
-def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
-    """Yield the lines of a CSV file with all rows of the runs."""
-    yield _csv_line(["experiment", "mode", "seed", *Row._fields])
+def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]], *, geometry: bool = False) -> Iterator[str]:
+    """Yield the lines of a CSV file with all rows of the runs, with the columns of their geometry or without."""
+    yield _csv_line(["experiment", "mode", "seed", *columns(geometry=geometry)])
     for record, rows in runs:
         for row in rows:
-            yield _csv_line([record.experiment, record.mode, record.seed, *row[:3], repr(row.loss), repr(row.items)])
+            cells = map(_plain, row.cells(geometry=geometry))
+            yield _csv_line([record.experiment, record.mode, record.seed, *cells])
 
 
 def csv_of_sweep(
