@@ -28,7 +28,7 @@ class Grid(NamedTuple):
     """Everything that decides the runs of a sweep, as plain data that can be sent to other processes.
 
     Attributes:
-        experiment: the checked experiment as plain values, without the varied settings.
+        experiment: the checked experiment as plain values; runs replace the varied settings.
         folder: the folder of its file, searched first for a user's task.
         engine: the training engine.
         axes: the varied settings.
@@ -113,13 +113,26 @@ def grid_of(
     engine = engine or DEFAULT_ENGINE
     if engine not in ENGINES:
         raise ExperimentError(unknown("sweep engine", engine, ENGINES))
-    folder = experiment.folder
+    folder, values = experiment.folder, _completed(experiments.to_plain(experiment), axes.values())
     grid = Grid(
-        experiments.to_plain(experiment), str(folder.absolute()) if folder else None, engine,
+        values, str(folder.absolute()) if folder else None, engine,
         tuple(axes.values()), () if ruled else tuple(experiment.parsed_modes), tuple(experiment.seeds),
     )  # fmt: skip
     _check(grid, subjects)
     return grid
+
+
+def _completed(values: dict[str, Any], axes: Iterable[Axis]) -> dict[str, Any]:
+    """Return the experiment with the first value of each option of the optimizer or schedule that only an axis sets.
+
+    An option may be required, and each axis is also checked alone.
+    """
+    for axis in axes:
+        table, *option = axis.path
+        section = values.get(table)
+        if table in ("optimizer", "schedule") and option and isinstance(section, dict):
+            values = values | {table: {option[0]: axis.values[0], **section}}
+    return values
 
 
 def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
