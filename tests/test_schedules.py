@@ -155,8 +155,8 @@ def test_your_own_schedule_is_told_its_options_and_its_end() -> None:
 SETTINGS: list[dict[str, Any]] = [
     {"schedule": "OneCycleLR"},
     {"schedule": "CyclicLR", "schedule__base_lr": 0.01, "schedule__step_size_up": 3, "schedule__step_size_down": 2},
-    {"schedule": "StepLR", "schedule__step_size": 1},
-    {"schedule": "MultiStepLR", "schedule__milestones": [1, 2]},
+    {"schedule": "StepLR", "schedule__step_size": 2},
+    {"schedule": "MultiStepLR", "schedule__milestones": [2]},
     {"schedule": "CosineAnnealingWarmRestarts", "schedule__T_0": 3, "schedule__every": "update"},
     {"schedule__name": "mine.py:warmup", "schedule__steps": 1},
 ]
