@@ -361,7 +361,12 @@ def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: Opt
         wrong = f"engine 'tensorflow' supports only modes with keep and every, not your own mode '{own.name}'"
         faults.add(("modes",), ExperimentError(wrong))
     schedule = experiment.schedule and experiment.schedule.name
-    others = {"clip_norm": experiment.clip_norm, "schedule": schedule, "log": experiment.log, "device": experiment.device}
+    others = {
+        "clip_norm": experiment.clip_norm,
+        "schedule": schedule,
+        "log": experiment.log,
+        "device": experiment.device,
+    }
     for key, value in others.items():
         if value not in (None, [], "cpu"):
             faults.add((key,), ExperimentError(f"{able}; remove {key} = {value}"))
