@@ -121,7 +121,12 @@ def to_plain(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_plain(
-    values: dict[str, Any], folder: Path | None, changed: Mapping[tuple[str, ...], object], flag: str = ""
+    values: dict[str, Any],
+    folder: Path | None,
+    changed: Mapping[tuple[str, ...], object],
+    flag: str = "",
+    *,
+    partial: bool = False,
 ) -> Experiment:
     """Return the experiment of these values with some changed; it is checked like a file.
 
@@ -130,11 +135,12 @@ def from_plain(
         folder: the folder of the experiment's file.
         changed: new values by path of the key, such as ("optimizer", "lr").
         flag: the flag to name in messages, such as `--vary lr`.
+        partial: whether required options may be missing.
 
     Raises:
         GradlabError: a value is invalid.
     """
-    return _validate(values, [Override(key, each, flag) for key, each in changed.items()], folder)
+    return _validate(values, [Override(key, each, flag) for key, each in changed.items()], folder, partial=partial)
 
 
 def from_task(task: str, overrides: list[Override] | None = None, command: str = "run") -> Experiment:

@@ -28,7 +28,7 @@ class Grid(NamedTuple):
     """Everything that decides the runs of a sweep, as plain data that can be sent to other processes.
 
     Attributes:
-        experiment: the checked experiment as plain values; runs replace the varied settings.
+        experiment: the checked experiment as plain values, without the varied settings.
         folder: the folder of its file, searched first for a user's task.
         engine: the training engine.
         axes: the varied settings.
@@ -60,8 +60,10 @@ class Grid(NamedTuple):
         axes = {axis.key: axis.values for axis in self.axes}
         return Run(number, *decode(number, axes, self.modes, self.seeds))
 
-    def experiment_at(self, values: Sequence[Any], flag: str = "") -> Experiment:
+    def experiment_at(self, values: Sequence[Any], flag: str = "", *, partial: bool = False) -> Experiment:
         """Return the experiment at a point of the grid, with the modes of that point.
+
+        With `partial`, it may lack options that other axes set.
 
         Raises:
             GradlabError: the experiment is invalid; the message names `flag`.
@@ -71,7 +73,8 @@ class Grid(NamedTuple):
         }
         point = {axis.key: value for axis, value in zip(self.axes, values, strict=True)}
         changed["modes",] = self.mode_names or [mode_at(point).name]
-        return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
+        folder = Path(self.folder) if self.folder else None
+        return experiments.from_plain(self.experiment, folder, changed, flag, partial=partial)
 
     def points(self) -> Iterator[tuple[Any, ...]]:
         """Yield the points of the grid as tuples of axis values."""
@@ -113,26 +116,13 @@ def grid_of(
     engine = engine or DEFAULT_ENGINE
     if engine not in ENGINES:
         raise ExperimentError(unknown("sweep engine", engine, ENGINES))
-    folder, values = experiment.folder, _completed(experiments.to_plain(experiment), axes.values())
+    folder = experiment.folder
     grid = Grid(
-        values, str(folder.absolute()) if folder else None, engine,
+        experiments.to_plain(experiment), str(folder.absolute()) if folder else None, engine,
         tuple(axes.values()), () if ruled else tuple(experiment.parsed_modes), tuple(experiment.seeds),
     )  # fmt: skip
     _check(grid, subjects)
     return grid
-
-
-def _completed(values: dict[str, Any], axes: Iterable[Axis]) -> dict[str, Any]:
-    """Return the experiment with the first value of each option of the optimizer or schedule that only an axis sets.
-
-    An option may be required, and each axis is also checked alone.
-    """
-    for axis in axes:
-        table, *option = axis.path
-        section = values.get(table)
-        if table in ("optimizer", "schedule") and option and isinstance(section, dict):
-            values = values | {table: {option[0]: axis.values[0], **section}}
-    return values
 
 
 def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
@@ -146,7 +136,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
             for value in axis.values:
                 with _naming(subjects[axis.key]):
                     check_rule(axis.key, value)
-                    alone.experiment_at((value,), subjects[axis.key])
+                    alone.experiment_at((value,), subjects[axis.key], partial=len(grid.axes) > 1)
         except GradlabError as error:
             faults.append(error)  # the first error of the axis
     raise_together(faults, ExperimentError)
