@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -290,6 +292,22 @@ def test_a_broken_file_is_reported_with_its_line() -> None:
         runs.run(made)
 
 
+def test_mistakes_are_found_without_importing_torch_or_the_file() -> None:
+    Path("mine.py").write_text(SOURCE + "\nraise RuntimeError")
+    code = """
+import sys
+from gradlab.errors import GradlabError
+from gradlab.experiment import Override, from_task
+keys = {("optimizer", "name"): "mine.py:Lion", ("optimizer", "beta"): 1, ("schedule", "name"): "mine.py:warmup"}
+try:
+    from_task("noisy_line", [Override(key, value, "") for key, value in keys.items()])
+except GradlabError as error:
+    print(len(str(error).splitlines()), "torch" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout == "2 False\n"
+
+
 def test_options_that_a_sweep_lacks_too_are_reported_by_it() -> None:
     swept = grid("optimizer.rho=1,2", optimizer__name="mine.py:Options")
     assert [axis.values for axis in swept.axes] == [(1, 2)]
@@ -388,6 +406,30 @@ def test_options_are_read_from_the_source_like_from_the_class() -> None:
     assert signatures.options_in(Path("mine.py"), "Averaged") is None  # inherited from torch
     assert signatures.options_in(Path("mine.py"), "nosuch") is None
     assert signatures.options_in(Path("nosuch.py"), "Lion") is None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "wanted"),
+    [
+        ("int | float", 0.5, None),
+        ("int | float", "x", "a number"),
+        ("bool | str", 3, "true or false or a string"),
+        ("Iterable[int]", [1, 2], None),
+        ("list[str] | None", ["a", 1], "a list of strings"),
+        ("list[Tensor]", ["a", 1], None),
+        ("Literal['cos', 'linear']", "cos", None),
+        ("Literal['cos', 'linear']", "sin", "cos or linear"),
+        ("Literal[Kind.COS]", "sin", None),
+    ],
+)
+def test_values_are_compared_with_annotations(annotation: str, value: object, wanted: str | None) -> None:
+    assert signatures.wanted_kind(annotation, value) == wanted
+
+
+def test_torch_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(OptimizerError, match=r"^torch is not installed: pip install torch$"):
+        signatures.torch_file("optim")
 
 
 def test_no_option_can_be_read_from_what_is_decorated() -> None:
