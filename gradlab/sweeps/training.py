@@ -127,6 +127,7 @@ def _rows(cell: LoadedCell, nth: int) -> Iterator[tuple[Row, int | None]]:
         steps=experiment.steps,
         clip_norm=experiment.clip_norm,
         scheduler=scheduler,
+        scheduler_every=experiment.schedule_every,
     ):
         yield row, total
 
