@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ for _ in range(5):
     model(torch.ones(1, 2)).square().sum().backward()
     optimizer.step()
 """
+FORGETS = SCRIPT.replace("    optimizer.zero_grad()\n", "    pass\n")
 
 
 def shown(notebook: Any) -> list[str]:
@@ -67,7 +69,8 @@ def test_every_block_of_the_page_runs_in_its_order(folder: Path) -> None:
     pytest.importorskip("pandas")
     pytest.importorskip("sklearn")
     (folder / "train.py").write_text(SCRIPT)
-    names: dict[str, Any] = {"__name__": "__main__", "train": lambda: None}
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(f"def train():\n{indent(FORGETS, '    ')}", "<ipython-input-9-x>", "exec"), names)  # noqa: S102 - ours
     for block in blocks:
         small = block.replace("1e-2:1:9:log", "1e-2:1:2:log").replace("0:1:5", "0:1:2").replace("seeds=4", "seeds=1")
         exec(compile(small, "<ipython-input-1>", "exec"), names)  # noqa: S102 - our own page
@@ -75,4 +78,5 @@ def test_every_block_of_the_page_runs_in_its_order(folder: Path) -> None:
     assert names["run"].losses.shape == (20,)
     assert len(names["losses"]) == 20
     assert len(names["grid"]) == 4
+    assert "at cell In[9], lines 8, 9" in repr(names["report"])
     assert names["compared"].check().modes == ["as_written", "zero_grad", "no_zero_grad"]

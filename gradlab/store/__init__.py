@@ -16,7 +16,7 @@ runs/<experiment>/experiment.json holds the last command that found all its runs
 """
 
 from gradlab.store.checkpoints import load_checkpoint
-from gradlab.store.export import csv_of, csv_of_sweep
+from gradlab.store.export import SWEEP_COLUMNS, csv_of, csv_of_sweep, run_columns
 from gradlab.store.files import modified_at, strict_json, write_bytes
 from gradlab.store.folders import (
     RUNS,
@@ -34,6 +34,7 @@ from gradlab.store.sweeps import Block, BlockLog, Results, SweepFolder, SweepRec
 
 __all__ = [
     "RUNS",
+    "SWEEP_COLUMNS",
     "Block",
     "BlockLog",
     "ExperimentFolder",
@@ -53,6 +54,7 @@ __all__ = [
     "modified_at",
     "newest_sweep",
     "now",
+    "run_columns",
     "strict_json",
     "write_bytes",
 ]

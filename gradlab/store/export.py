@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
 
+SWEEP_COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")  # one line per run
+
+
+def run_columns(*, geometry: bool) -> list[str]:
+    """Return the columns of runs, one line per step."""
+    return ["experiment", "mode", "seed", *columns(geometry=geometry)]
+
 
 def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]], *, geometry: bool = False) -> Iterator[str]:
     """Yield the lines of a CSV file with all rows of the runs, with the columns of their geometry or without."""
-    yield _csv_line(["experiment", "mode", "seed", *columns(geometry=geometry)])
+    yield _csv_line([*run_columns(geometry=geometry)])
     for record, rows in runs:
         for row in rows:
             cells = map(_plain, row.cells(geometry=geometry))
@@ -36,11 +43,10 @@ def csv_of_sweep(
         results: the sweep's results.
         run_at: returns the axis values, mode and seed for a run number.
     """
-    columns = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
-    yield _csv_line([*record.values, "mode", "seed", *columns])
+    yield _csv_line([*record.values, "mode", "seed", *SWEEP_COLUMNS])
     for number, (block, nth) in results.by_run().items():
         values, mode, seed = run_at(number)
-        found = [getattr(block, column)[nth] for column in columns]
+        found = [getattr(block, column)[nth] for column in SWEEP_COLUMNS]
         yield _csv_line([*map(_plain, values), mode, seed, *map(_plain, found)])
 
 

@@ -49,6 +49,17 @@ def test_the_result_says_what_the_script_does() -> None:
     assert result.plot().axes
 
 
+def test_the_result_shows_the_last_line_of_every_run() -> None:
+    Path("prints.py").write_text(f"{TRAINS}\nprint('all done')\n")
+    result = compared("prints.py", modes="zero_grad")
+    lines = repr(result).splitlines()
+    start = lines.index("last line printed")
+    assert lines[start + 1 : start + 3] == [" as_written  all done", " zero_grad   all done"]
+    html = result._repr_html_()
+    assert html.count("<thead>") == 1, "the table of printed lines has no header"
+    assert html.count(">all done</td>") == 2
+
+
 def test_seeds_and_modes_have_the_forms_of_run() -> None:
     Path("noise.py").write_text(RANDOM)
     result = compared("noise.py", modes=gradlab.modes.decay(0.5), seeds=2)
