@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from statistics import mean
 from textwrap import indent
 from typing import Any
 
+import numpy as np
 import pytest
+
+import gradlab
+from gradlab import experiment
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "experiments" / "zero_grad.ipynb"
@@ -50,6 +56,21 @@ def test_the_notebook_runs_in_jupyter_and_shows_what_it_did(folder: Path) -> Non
         each for cell in notebook.cells for each in cell.get("outputs", []) if "image/png" in each.get("data", {})
     ]
     assert len(pictures) == 1, "a Figure is a picture without pyplot"
+
+
+def test_the_other_learning_rate_is_half_and_delays_the_rise() -> None:
+    saved = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in saved["cells"]]
+    (call,) = [each for each in cells if each.startswith("gradlab.run") and "lr=" in each]
+    assert "This is half of the learning rate above, for 20 epochs instead of 5." in cells[cells.index(call) - 1]
+    shipped = experiment.load("diverging_loss")
+    lr, epochs = (float(re.search(rf"{name}=([\d.]+)", call)[1]) for name in ("lr", "epochs"))  # type: ignore[index]
+    assert (2 * lr, epochs) == (shipped.optimizer.options["lr"], 20)
+    assert shipped.epochs == 5
+    result = gradlab.run("diverging_loss", modes=["zero_grad", "no_zero_grad"], lr=lr, epochs=20, quiet=True)
+    cleared, kept = ([mean(each) for each in np.split(run.losses, 20)] for run in result)
+    assert max(abs(one - other) for one, other in zip(cleared[:5], kept[:5], strict=True)) < 0.3  # of 1.5
+    assert kept[-1] > 5 * cleared[-1]
 
 
 def test_the_saved_notebook_has_outputs_and_no_errors() -> None:
