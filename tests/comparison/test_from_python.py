@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +75,40 @@ def test_out_none_keeps_no_files(folder: Path) -> None:
     result = compared(out=None)
     assert (result.folder, [run.folder for run in result]) == (None, [None] * 3)
     assert [file.name for file in folder.iterdir()] == ["train.py"]
+
+
+def test_a_second_interrupt_leaves_no_process_and_no_copy(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(os.environ["STARTED"]).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+    Path("train.py").write_text(TRAINS + lines)
+    started, temporary = folder / "started", tmp_path_factory.mktemp("copies")
+    monkeypatch.setenv("STARTED", str(started))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def interrupt_twice() -> None:
+        until = time.monotonic() + 60
+        while not (started.exists() and started.read_text()):
+            time.sleep(0.01)
+            if time.monotonic() > until:
+                return
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=interrupt_twice, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        compared()
+    thread.join()
+    assert list(temporary.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 def test_a_mode_that_was_not_imposed_fails_the_check() -> None:
