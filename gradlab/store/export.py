@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
 
+SWEEP_COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")  # one line per run
 
-RUN_COLUMNS = ("experiment", "mode", "seed")
+
+def run_columns(*, geometry: bool) -> list[str]:
+    """Return the columns of runs, one line per step."""
+    return ["experiment", "mode", "seed", *columns(geometry=geometry)]
 
 
 def csv_of(
@@ -33,7 +37,7 @@ def csv_of(
         evaluated: the names of the values of evaluations, which are the last columns.
         geometry: whether to write the columns of the rows' geometry.
     """
-    yield _csv_line([*RUN_COLUMNS, *columns(geometry=geometry), *evaluated])
+    yield _csv_line([*run_columns(geometry=geometry), *evaluated])
     for record, rows, evaluations in runs:
         for line in merged(rows, evaluations, evaluated, geometry=geometry):
             yield _csv_line([record.experiment, record.mode, record.seed, *map(_plain, line)])
@@ -65,11 +69,10 @@ def csv_of_sweep(
         results: the sweep's results.
         run_at: returns the axis values, mode and seed for a run number.
     """
-    columns = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
-    yield _csv_line([*record.values, "mode", "seed", *columns])
+    yield _csv_line([*record.values, "mode", "seed", *SWEEP_COLUMNS])
     for number, (block, nth) in results.by_run().items():
         values, mode, seed = run_at(number)
-        found = [getattr(block, column)[nth] for column in columns]
+        found = [getattr(block, column)[nth] for column in SWEEP_COLUMNS]
         yield _csv_line([*map(_plain, values), mode, seed, *map(_plain, found)])
 
 
