@@ -67,6 +67,7 @@ def train(
         remaining, finish_window, take_step = meter.while_measuring(remaining), meter.finish_window, meter.take_step
     of_update, of_epoch = (scheduler, None) if scheduler_every == "update" else (None, scheduler)
     epoch = cursor.epoch
+    first = cursor.step
     for batch, window, due in remaining:
         if of_epoch is not None and cursor.epoch != epoch:
             of_epoch.step()
@@ -75,6 +76,8 @@ def train(
         if cursor.counts_items is not (items is not None):
             _check_kind(loss, items, cursor)
         cursor.window.divide(loss, items, window).backward()
+        if cursor.step == first:
+            _check_gradients(parameters)
         row = Row(cursor.step, cursor.update, cursor.epoch, loss.item(), items or 1)
         if due:
             finish_window()
@@ -104,6 +107,15 @@ def _check_kind(loss: object, items: float | None, cursor: Cursor) -> None:
         )
     check_scalar(loss)
     cursor.counts_items = items is not None
+
+
+def _check_gradients(parameters: list[nn.Parameter]) -> None:
+    """Raise TaskError if the first backward pass gave no parameter a gradient."""
+    if all(parameter.grad is None for parameter in parameters):
+        raise TaskError(
+            "the task's loss gave no parameter of its model a gradient, so nothing can be trained\n"
+            "use the model that the loss is given: def loss(model, batch): …"
+        )
 
 
 def _keep_function(

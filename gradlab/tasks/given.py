@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import copy
 import functools
+import random
 from contextlib import contextmanager
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from gradlab import user_code
-from gradlab.errors import TaskError, shortened
+from gradlab.errors import TaskError, kind_of, shortened
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.hashing import hash_of
-from gradlab.tasks.sources import hash_of_source
+from gradlab.tasks.sources import hash_of_source, is_of_user, variables_of
 from gradlab.tasks.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_MAKE_IT = "pass a function that makes it: def my_task(seed): … return gradlab.Task(model, batches, loss)"
 
 
 @contextmanager
@@ -46,15 +50,78 @@ def copied_task(task: Task) -> Task:
     """Return a deep copy of a task.
 
     Raises:
-        TaskError: it cannot be copied.
+        TaskError: it cannot be copied, or a copy would share what training changes.
     """
+    _check_functions(task)
     try:
         return copy.deepcopy(task)
     except Exception as error:  # raised by classes of the user and of torch
         raise TaskError(
-            f"the Task cannot be copied: {type(error).__name__}: {shortened(error, 120)}\n"
-            "pass a function that makes it: def my_task(seed): … return gradlab.Task(model, batches, loss)"
+            f"the Task cannot be copied: {type(error).__name__}: {shortened(error, 120)}\n{_MAKE_IT}"
         ) from error
+
+
+def _check_functions(task: Task) -> None:
+    """Refuse a loss or criterion that reads what training changes: copies of a function share its variables.
+
+    Raises:
+        TaskError: a variable holds a module with weights, a tensor that is trained, or a random generator.
+    """
+    trained = {id(each) for each in task.model.parameters()}
+    for what, function in (("loss", task.loss), ("criterion", task.criterion)):
+        for name, value in _variables_read(function, set()):
+            if any(id(each) in trained for each in _weights_of(value)):
+                raise TaskError(
+                    f"the Task's {what} uses the model in '{name}', but every mode trains a copy of the model\n"
+                    "use the model that the loss is given: def loss(model, batch): …"
+                )
+            if _is_changed_by_training(value):
+                raise TaskError(
+                    f"the Task's {what} uses '{name}', {kind_of(value)}, which all modes would share\n{_MAKE_IT}"
+                )
+
+
+def _variables_read(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the variables that a function and the user's functions that it calls read, with their names."""
+    if isinstance(value, functools.partial):
+        for each in (value.func, *value.args, *value.keywords.values()):
+            yield from _variables_read(each, seen)
+        return
+    function = value.__func__ if isinstance(value, MethodType) else value
+    if not isinstance(function, FunctionType):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - the method, not whether there is one
+    if not isinstance(function, FunctionType) or id(function) in seen or not is_of_user(function):
+        return
+    seen.add(id(function))
+    for name, each in (*variables_of(function), *_defaults_of(function)):
+        yield from ((name, part) for part in (each if isinstance(each, list | tuple) else [each]))
+        if isinstance(each, functools.partial | MethodType | FunctionType):
+            yield from _variables_read(each, seen)
+
+
+def _defaults_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    values = function.__defaults__ or ()
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    yield from zip(names[len(names) - len(values) :], values, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
+
+
+def _weights_of(value: Any) -> list[Any]:
+    from torch import nn
+
+    return list(value.parameters()) if isinstance(value, nn.Module) else [value]
+
+
+def _is_changed_by_training(value: object) -> bool:
+    """Return whether training may change a value: a module, a trained tensor or a generator. Torch's losses stay."""
+    import torch
+
+    if isinstance(value, torch.nn.Module):
+        is_loss = type(value).__module__ == torch.nn.MSELoss.__module__
+        return not is_loss and any(True for _ in (*value.parameters(), *value.buffers()))
+    if isinstance(value, torch.Tensor):
+        return value.requires_grad
+    return isinstance(value, torch.Generator | random.Random) or hasattr(value, "bit_generator")  # NumPy's
 
 
 def _name_of(function: Any) -> str:

@@ -6,6 +6,7 @@ these functions read. It does not cover attributes of objects, files, or names t
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import inspect
@@ -57,27 +58,33 @@ def _parts(value: Any) -> Iterator[Any]:
     if hasattr(value, "__array_interface__") or hasattr(value, "detach"):  # data: NumPy's and torch's
         with suppress(Exception):  # such as a tensor without storage: then only the type counts
             yield hash_of(value)
-    elif _is_of_user(type(value)):
+    elif is_of_user(type(value)):
         yield type(value)
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[Any]:
-    if not _is_of_user(function):
+    if not is_of_user(function):
         yield f"{function.__module__}.{function.__qualname__}"
         return
     yield _text_of(function, function.__code__)
     yield from (function.__defaults__, function.__kwdefaults__)
-    names = _names_in(function.__code__)
-    yield from (part for name in names if name in function.__globals__ for part in (name, function.__globals__[name]))
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # a variable that is not assigned yet
-            yield from (name, cell.cell_contents)
+    yield from (part for variable in variables_of(function) for part in variable)
     if (wrapped := getattr(function, "__wrapped__", None)) is not None:
         yield wrapped
 
 
+def variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the globals and closure variables that a function reads, each with its name."""
+    for name in _names_in(function.__code__):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that is not assigned yet
+            yield name, cell.cell_contents
+
+
 def _parts_of_class(kind: type) -> Iterator[Any]:
-    if not _is_of_user(kind):
+    if not is_of_user(kind):
         yield f"{kind.__module__}.{kind.__qualname__}"
         return
     yield from kind.__bases__
@@ -117,10 +124,11 @@ def _compiled(code: CodeType) -> Iterator[bytes]:
 def _names_in(code: CodeType) -> list[str]:
     """Return the names that a function and the functions within it look up, sorted."""
     inner = [name for each in code.co_consts if isinstance(each, CodeType) for name in _names_in(each)]
-    return sorted({*code.co_names, *inner})
+    own = (each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    return sorted({*own, *inner})
 
 
-def _is_of_user(value: Any) -> bool:
+def is_of_user(value: Any) -> bool:
     """Return whether a function or class is the user's: of a notebook, a script or a module that is not installed."""
     code = getattr(value, "__code__", None)
     if code is not None:

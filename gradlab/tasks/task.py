@@ -36,12 +36,7 @@ class Task:
         cls, model: nn.Module, batches: Iterable[Any], criterion: Callable[[Tensor, Tensor], Tensor]
     ) -> Task:
         """Return a task with batches `(inputs, targets)` and the loss criterion(model(inputs), targets)."""
-
-        def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-            inputs, targets = batch
-            return criterion(model(inputs), targets)
-
-        return cls(model, batches, loss, criterion)
+        return cls(model, batches, SupervisedLoss(criterion), criterion)
 
     def to(self, device: str) -> Task:
         """Return the task on `device`, such as "cpu" or "cuda:0"; every batch is moved when it is used."""
@@ -55,6 +50,18 @@ class Task:
         return replace(
             self, model=self.model.to(device), loss=lambda model, batch: loss(model, map_batch(batch, moved))
         )
+
+
+@dataclass(frozen=True)
+class SupervisedLoss:
+    """The loss criterion(model(inputs), targets). Unlike a function, `copy.deepcopy` copies it with its criterion."""
+
+    criterion: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the loss of a batch `(inputs, targets)`."""
+        inputs, targets = batch
+        return self.criterion(model(inputs), targets)
 
 
 class Minibatches:

@@ -1,0 +1,175 @@
+"""Tasks as objects: a `Task` or a function stays as it was, and what modes would share is refused."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradlab
+from gradlab import Task
+from gradlab.errors import TaskError, UnfairTaskError
+
+MODES = ["zero_grad", "no_zero_grad", "halve_grad"]
+
+
+def batches() -> list[Any]:
+    torch.manual_seed(0)
+    return [(torch.randn(3, 2), torch.randn(3, 1)) for _ in range(4)]
+
+
+def short(task: Any, **more: Any) -> Any:
+    return gradlab.run(task, **{"modes": MODES, "steps": 4, "out": None, "quiet": True, **more})
+
+
+def swept(task: Any) -> Any:
+    return gradlab.sweep(task, vary={"lr": [0.1, 0.2]}, modes="zero_grad", steps=3, out=None, quiet=True)
+
+
+class Growing(nn.Module):
+    """A criterion that counts its calls."""
+
+    calls: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, found: Any, wanted: Any) -> Any:
+        self.calls += 1
+        return self.calls * ((found - wanted) ** 2).mean()
+
+
+# A Task object
+
+
+def test_every_mode_has_its_own_copy_of_a_criterion() -> None:
+    criterion = Growing()
+    result = short(Task.supervised(nn.Linear(2, 1), batches(), criterion))
+    assert len({run.first_loss for run in result}) == 1
+    assert criterion.calls == 0
+
+
+def loss_of(value: Any) -> Any:
+    """Return a loss whose closure holds the value."""
+    return lambda model, batch: (value, ((model(batch[0]) - batch[1]) ** 2).mean())[1]
+
+
+def test_a_loss_that_uses_the_model_itself_is_refused() -> None:
+    model = nn.Linear(2, 1)
+    for used in (model, [model]):
+        with pytest.raises(TaskError, match="the Task's loss uses the model in 'value', but every mode trains a copy"):
+            short(Task(model, batches(), loss_of(used)))
+    assert model.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (Growing(), "a Growing"),
+        (nn.Linear(2, 1), "a Linear"),
+        (nn.Parameter(torch.ones(1)), "a Parameter"),
+        (torch.Generator(), "a Generator"),
+        (random.Random(3), "a Random"),  # noqa: S311 - not for secrets
+        (np.random.default_rng(3), "a Generator"),
+    ],
+)
+def test_a_loss_that_reads_what_modes_would_share_is_refused(value: Any, kind: str) -> None:
+    with pytest.raises(TaskError) as raised:
+        short(Task(nn.Linear(2, 1), batches(), loss_of(value)))
+    assert str(raised.value).startswith(f"the Task's loss uses 'value', {kind}, which all modes would share\npass a ")
+
+
+class Trainer:
+    def __init__(self, criterion: Any) -> None:
+        self.criterion = criterion
+
+    def loss(self, model: Any, batch: Any) -> Any:
+        return self.criterion(model(batch[0]), batch[1])
+
+    __call__ = loss
+
+
+NOISE = torch.Generator()
+
+
+def calling(function: Any, model: Any, batch: Any) -> Any:
+    return function(model, batch)
+
+
+def drawing(model: Any, batch: Any) -> Any:
+    return (model(batch[0]) - batch[1] + torch.randn(3, 1, generator=NOISE)).square().mean()
+
+
+def drawing_by_default(model: Any, batch: Any, NOISE: Any = NOISE) -> Any:  # noqa: N803 - as the global
+    return (model(batch[0]) - batch[1] + torch.randn(3, 1, generator=NOISE)).square().mean()
+
+
+def drawing_by_name(model: Any, batch: Any, *, NOISE: Any = NOISE) -> Any:  # noqa: N803 - as the global
+    return drawing_by_default(model, batch, NOISE)
+
+
+def test_the_functions_that_a_loss_calls_are_checked() -> None:
+    def outer(model: Any, batch: Any) -> Any:
+        return drawing(model, batch)
+
+    for loss in (drawing, outer, partial(calling, drawing), drawing_by_default, drawing_by_name):
+        with pytest.raises(TaskError, match="uses 'NOISE', a Generator"):
+            short(Task(nn.Linear(2, 1), batches(), loss))
+
+
+@pytest.mark.parametrize("value", [nn.MSELoss(), nn.CrossEntropyLoss(weight=torch.ones(2)), torch.ones(2), 0.5, nn])
+def test_a_loss_may_read_what_training_does_not_change(value: Any) -> None:
+    assert short(Task(nn.Linear(2, 1), batches(), loss_of(value))).ok
+
+
+@pytest.mark.parametrize("loss", [Trainer(Growing()), Trainer(Growing()).loss], ids=["object", "method"])
+def test_a_loss_that_is_an_object_is_copied(loss: Any) -> None:
+    result = short(Task(nn.Linear(2, 1), batches(), loss))
+    assert len({run.first_loss for run in result}) == 1
+    assert getattr(loss, "__self__", loss).criterion.calls == 0
+
+
+model = nn.Linear(2, 1)
+
+
+def test_an_attribute_named_like_a_global_model_is_not_it() -> None:
+    class Batch:
+        model = 1.0
+
+    found = [Batch()]
+    assert short(Task(nn.Linear(2, 1), batches(), lambda net, batch: found[0].model * net(batch[0]).sum())).ok
+
+
+# A function
+
+
+@pytest.mark.parametrize("modes", [["zero_grad"], MODES])
+def test_a_function_that_returns_one_model_is_refused(modes: list[str]) -> None:
+    net = nn.Linear(2, 1)
+    before = net.weight.clone()
+
+    def same(seed: int) -> Task:  # noqa: ARG001 - all tasks take a seed
+        return Task.supervised(net, batches(), nn.MSELoss())
+
+    for train in (partial(short, modes=modes), swept):
+        with pytest.raises(UnfairTaskError, match="task 'same' returns the same model twice"):
+            train(same)
+    assert torch.equal(net.weight, before)
+    assert net.weight.grad is None
+
+
+@pytest.mark.parametrize("engine", ["loop", "ensemble"])
+def test_a_loss_that_uses_another_model_is_an_error(engine: str) -> None:
+    other = nn.Linear(2, 1)
+
+    def mistaken(seed: int) -> Task:  # noqa: ARG001 - all tasks take a seed
+        return Task(nn.Linear(2, 1), batches(), lambda _, batch: other(batch[0]).square().mean())
+
+    with pytest.raises(TaskError, match="the task's loss gave no parameter of its model a gradient"):
+        short(mistaken, engine=engine)
