@@ -14,6 +14,7 @@ from gradlab.api.script_results import ScriptRuns
 from gradlab.api.session import training_session
 from gradlab.api.sweep_results import SweepRuns
 from gradlab.errors import ExperimentError
+from gradlab.experiment import changed_dtype
 from gradlab.terminal.progress import RunProgress
 
 if TYPE_CHECKING:
@@ -157,11 +158,11 @@ def sweep(
         from gradlab import sweeps
         from gradlab.terminal.progress import SweepProgress
 
-        is_object = has_objects(chosen)
-        if is_object and (workers or 1) > 1:
-            _refuse_processes("workers", workers)
-        if is_object and dask is not None:
-            _refuse_processes("dask", dask)
+        why = _why_in_this_process(chosen)
+        if why and (workers or 1) > 1:
+            raise ExperimentError(f"workers={workers!r} {why}")
+        if why and dask is not None:
+            raise ExperimentError(f"dask={dask!r} {why}")
         modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
         grid = sweeps.grid_of(chosen, axis_texts(vary or {}), engine=engine, modes_by=modes_by)
         progress = None if quiet else SweepProgress(place_display())
@@ -169,7 +170,7 @@ def sweep(
             if chosen.task_name.given is not None:
                 _include_starts(grid)
             outcome = sweeps.run(
-                grid, folder, fresh=fresh, workers=1 if is_object else workers, dask=dask, progress=progress, stop=stop
+                grid, folder, fresh=fresh, workers=1 if why else workers, dask=dask, progress=progress, stop=stop
             )
         return SweepRuns(outcome.folder.path if out is not None else None, outcome, outcome.folder.results())
 
@@ -252,11 +253,19 @@ def compare(
         )
 
 
-def _refuse_processes(name: str, value: object) -> None:
-    raise ExperimentError(
-        f"{name}={value!r} needs code that other processes can import, not an object\n"
-        'write it to a file, and pass its name, such as task="mine.py:my_task"'
-    )
+def _why_in_this_process(chosen: Experiment) -> str:
+    """Return why other processes cannot train these runs, and what would work; "" if they can."""
+    if has_objects(chosen):
+        return (
+            "needs code that other processes can import, not an object\n"
+            'write it to a file, and pass its name, such as task="mine.py:my_task"'
+        )
+    if dtype := changed_dtype():
+        return (
+            f"needs the default dtype float32, with which other processes start, not {dtype}\n"
+            "call torch.set_default_dtype(torch.float32) first"
+        )
+    return ""
 
 
 def _include_starts(grid: Grid) -> None:

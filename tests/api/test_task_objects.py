@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,10 @@ from torch import nn
 
 import gradlab
 from gradlab import Task
-from gradlab.errors import TaskError, UnfairTaskError
+from gradlab.errors import ExperimentError, TaskError, UnfairTaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MODES = ["zero_grad", "no_zero_grad", "halve_grad"]
 
@@ -27,8 +30,9 @@ def short(task: Any, **more: Any) -> Any:
     return gradlab.run(task, **{"modes": MODES, "steps": 4, "out": None, "quiet": True, **more})
 
 
-def swept(task: Any) -> Any:
-    return gradlab.sweep(task, vary={"lr": [0.1, 0.2]}, modes="zero_grad", steps=3, out=None, quiet=True)
+def swept(task: Any, **more: Any) -> Any:
+    given = {"vary": {"lr": [0.1, 0.2]}, "modes": "zero_grad", "steps": 3, "out": None, "quiet": True}
+    return gradlab.sweep(task, **given | more)
 
 
 class Growing(nn.Module):
@@ -173,3 +177,37 @@ def test_a_loss_that_uses_another_model_is_an_error(engine: str) -> None:
 
     with pytest.raises(TaskError, match="the task's loss gave no parameter of its model a gradient"):
         short(mistaken, engine=engine)
+
+
+# The default dtype
+
+
+@pytest.fixture
+def _double() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("_double")
+def test_runs_with_another_default_dtype_are_not_reused() -> None:
+    def own(seed: int) -> Task:  # noqa: ARG001 - all tasks take a seed
+        return Task.supervised(nn.Linear(2, 1), [(torch.ones(3, 2), torch.ones(3, 1))], nn.MSELoss())
+
+    for task in ("noisy_line", own):
+        double = short(task, out="runs")
+        torch.set_default_dtype(torch.float32)
+        single = short(task, out="runs")
+        assert [run.cached for run in single] == [False] * 3
+        assert single["zero_grad", 42].losses.tolist() != double["zero_grad", 42].losses.tolist()
+        torch.set_default_dtype(torch.float64)
+        assert [run.cached for run in short(task, out="runs")] == [True] * 3
+
+
+@pytest.mark.usefixtures("_double")
+def test_a_sweep_with_another_dtype_trains_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradlab.sweeps.running.Workers", None)  # starting processes fails
+    assert swept("noisy_line", engine="loop").ok
+    for more in ({"workers": 2}, {"dask": "tcp://x:1"}):
+        with pytest.raises(ExperimentError, match="needs the default dtype float32"):
+            swept("noisy_line", **more)
