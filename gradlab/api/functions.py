@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradlab.api.arguments import arguments_of_script, axis_texts, chosen_experiment, has_objects, overrides_in
+from gradlab.annotations import checked
+from gradlab.api.arguments import chosen_experiment, has_objects, overrides_in, plain, words_of
 from gradlab.api.progress import LiveProgress, NotebookDisplay, place_display
 from gradlab.api.run_results import ExperimentRuns, TrainedRun
 from gradlab.api.script_results import ScriptRuns
 from gradlab.api.session import training_session
 from gradlab.api.sweep_results import SweepRuns
-from gradlab.errors import ExperimentError
+from gradlab.errors import CompareError, ExperimentError
 from gradlab.experiment import changed_dtype
 from gradlab.terminal.progress import RunProgress
+from gradlab.wording import words_of_python
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     Modes = str | Mode | Sequence[str | Mode]
 
 
+@words_of_python()
+@checked(ExperimentError)
 def run(
     experiment: TaskGiven | None = None,
     *,
@@ -97,6 +102,8 @@ def run(
         return _runs_of(outcome, models, keeps_files=out is not None)
 
 
+@words_of_python()
+@checked(ExperimentError, workers=1)
 def sweep(
     experiment: TaskGiven | None = None,
     *,
@@ -151,7 +158,7 @@ def sweep(
         "modes": modes, "optimizer": optimizer, "lr": lr, "steps": steps, "epochs": epochs, "batch_size": batch_size,
         "seeds": seeds, "device": device,
     }  # fmt: skip
-    overrides = overrides_in(values)
+    overrides, axes = overrides_in(values), plain(vary or {})
     if workers is not None and dask is not None:
         raise ExperimentError("workers and dask exclude each other: workers trains on this machine, dask on a cluster")
     with chosen_experiment("sweep", experiment, task, overrides) as chosen, _folder(out) as folder:
@@ -163,8 +170,7 @@ def sweep(
             raise ExperimentError(f"workers={workers!r} {why}")
         if why and dask is not None:
             raise ExperimentError(f"dask={dask!r} {why}")
-        modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
-        grid = sweeps.grid_of(chosen, axis_texts(vary or {}), engine=engine, modes_by=modes_by)
+        grid = sweeps.grid_of(chosen, axes, engine=engine, overrides=overrides)
         progress = None if quiet else SweepProgress(place_display())
         with training_session(keeps_files=out is not None) as stop, _closed(progress):
             if chosen.task_name.given is not None:
@@ -175,9 +181,11 @@ def sweep(
         return SweepRuns(outcome.folder.path if out is not None else None, outcome, outcome.folder.results())
 
 
+@words_of_python()
+@checked(CompareError, seeds=1, max_steps=1, timeout=0, jobs=1, only_optimizer=1)
 def compare(
     script: str | os.PathLike[str],
-    args: Sequence[str] = (),
+    args: str | Sequence[str] = (),
     *,
     modes: Modes | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -199,7 +207,7 @@ def compare(
 
     Args:
         script: the script.
-        args: its arguments.
+        args: its arguments: a list, or one string that is split as a shell does.
         modes: a mode or several to impose. Default: zero_grad, no_zero_grad and halve_grad.
         seeds: N for the seeds 0 to N-1, or a list of seeds. Default: 42.
         max_steps: end each run after this number of backward passes.
@@ -217,16 +225,15 @@ def compare(
         KeyboardInterrupt: the comparison was interrupted. The same call continues it, unless out is None.
     """
     from gradlab.comparison import comparing
-    from gradlab.comparison.request import CompareRequest, find_script, parse_modes
+    from gradlab.comparison.request import CompareRequest, chosen_seeds, find_script, parse_modes
     from gradlab.terminal.progress import RunProgress
 
-    given = arguments_of_script({"modes": modes, "seeds": seeds, "args": args, "max_steps": max_steps, "jobs": jobs,
-                                 "timeout": timeout, "only_optimizer": only_optimizer})  # fmt: skip
+    seeds = range(seeds) if isinstance(seeds, int) else plain(seeds)
     request = CompareRequest(
         find_script(str(script), is_module=module),
-        given["args"],
-        parse_modes(given["modes"]),
-        given["seeds"],
+        tuple(shlex.split(args) if isinstance(args, str) else map(str, args)),
+        parse_modes([] if modes is None else words_of(modes)),
+        chosen_seeds(seeds, "seeds"),
         most_passes=max_steps,
         timeout=timeout,
         only=only_optimizer,
@@ -234,9 +241,8 @@ def compare(
         fresh=fresh,
         jobs=jobs,
     )
-    runs = (1 + len(request.modes)) * len(request.seeds)
     with _folder(out) as folder:
-        progress = None if quiet else RunProgress(place_display(), runs)
+        progress = None if quiet else RunProgress(place_display(), request.runs)
         with training_session(keeps_files=out is not None) as stop, _closed(progress):
             found = comparing.compare(request, folder, progress=progress, stop=stop)
         return ScriptRuns(
@@ -285,7 +291,7 @@ def _run_progress(chosen: Experiment, folder: Path, *, live: bool, fresh: bool) 
 
         place = store.experiment_folder(folder, chosen.name)
         return LiveProgress(display, runs.plan_runs(chosen, place, fresh=fresh), fresh=fresh)
-    return RunProgress(display, len(chosen.modes) * len(chosen.seeds))
+    return RunProgress(display, chosen.runs)
 
 
 def _closed(progress: TrainingProgress | None) -> AbstractContextManager[object]:
@@ -297,7 +303,7 @@ def _closed(progress: TrainingProgress | None) -> AbstractContextManager[object]
 def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
     """Yield the folder of runs, a temporary one for None."""
     if out is not None:
-        yield Path(out)
+        yield Path(out).expanduser()
         return
     with tempfile.TemporaryDirectory(prefix="gradlab-") as folder:
         yield Path(folder)

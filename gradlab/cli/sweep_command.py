@@ -65,8 +65,7 @@ def sweep(
 
     if plot:
         plotting.check_formats(plot)
-    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
-    grid = sweeps.grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
+    grid = sweeps.grid_of(chosen, vary or [], engine=engine, overrides=overrides)
     if plot:
         plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.mode_names)
     progress = None if json or quiet else SweepProgress(progress_display())

@@ -132,6 +132,11 @@ class Experiment(_Section):
         """The modes, in the order given."""
         return self._modes
 
+    @property
+    def runs(self) -> int:
+        """The number of runs: modes × seeds."""
+        return len(self.modes) * len(self.seeds)
+
     def located(self, folder: Path | None, file: Path | None, parsed: Sequence[Mode] = ()) -> Experiment:
         """Return a copy with this folder, file and parsed modes."""
         copy = self.model_copy()

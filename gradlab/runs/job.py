@@ -218,8 +218,7 @@ class Job:
             plan.folder.save_checkpoint(step, checkpoint.to_bytes())
 
     def _stopped(self, where: str, then: str) -> StoppedError:
-        command = "the same command without --fresh" if self.plans[0].fresh else "the same command"
-        return StoppedError(f"{self.title} stopped {where}; {command} {then}")
+        return StoppedError(f"{self.title} stopped {where}", then, fresh=self.plans[0].fresh)
 
 
 def _append(logs: list[RowLog], rows_of: Callable[[Any], Iterable[Row]], step: object) -> None:

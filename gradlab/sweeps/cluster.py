@@ -24,6 +24,7 @@ from gradlab.store import Block
 from gradlab.sweeps.cells import cell_of
 from gradlab.sweeps.shipping import Shipment, check_versions, shipper, train_shipment, versions
 from gradlab.sweeps.workers import TRIES, Ended, TrainingProcess, end_all, throttled
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ class Cluster:
             if now - self._seen > NO_WORKERS_TIMEOUT:
                 raise ClusterError(
                     f"all workers of {self.address} are gone\n"
-                    "finished cells are kept; the same command continues once workers are back"
+                    f"finished cells are kept; {_again()} continues once workers are back"
                 )
         # Cells with several threads are not queued: a free Dask thread would start one on busy cores.
         return self._at_once * CELLS_PER_THREAD if threads == 1 else self._at_once
@@ -148,7 +149,7 @@ class Cluster:
         except (OSError, ValueError, RuntimeError):  # timeout, closed connection or closed client
             raise ClusterError(
                 f"the scheduler at {self.address} no longer answers\n"
-                "finished cells are kept; the same command continues once it is back"
+                f"finished cells are kept; {_again()} continues once it is back"
             ) from None
         return found
 
@@ -285,3 +286,7 @@ def end_idle() -> None:
     gone = _idle.copy()
     del _idle[: len(gone)]
     end_all(gone)
+
+
+def _again() -> str:
+    return either("the same command", "the same call")

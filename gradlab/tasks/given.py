@@ -13,6 +13,7 @@ from gradlab import user_code
 from gradlab.errors import TaskError, kind_of, shortened
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.hashing import hash_of
+from gradlab.tasks.loading import checked_task
 from gradlab.tasks.sources import hash_of_source, is_of_user, variables_of
 from gradlab.tasks.task import Task
 
@@ -29,9 +30,10 @@ def given_task(task: Task | Callable[..., object]) -> Iterator[str]:
     A function is called for every run. A `Task` is copied for every run, so it stays as it is.
 
     Raises:
-        TaskError: the `Task` cannot be copied.
+        TaskError: the `Task` cannot be trained or copied.
     """
     if isinstance(task, Task):
+        checked_task(task, "the Task")
         found = user_code.given(_copying(task), "task", _source_of_task(task))
     else:
         found = user_code.given(task, _name_of(task), hash_of_source(task))

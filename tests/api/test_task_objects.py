@@ -31,7 +31,7 @@ def short(task: Any, **more: Any) -> Any:
 
 
 def swept(task: Any, **more: Any) -> Any:
-    given = {"vary": {"lr": [0.1, 0.2]}, "modes": "zero_grad", "steps": 3, "out": None, "quiet": True}
+    given: dict[str, Any] = {"vary": {"lr": [0.1, 0.2]}, "modes": "zero_grad", "steps": 3, "out": None, "quiet": True}
     return gradlab.sweep(task, **given | more)
 
 
