@@ -13,6 +13,7 @@ from gradlab import optimizers, schedules, tasks, user_code
 from gradlab.errors import ExperimentError, ModeError, kind_of, shortened
 from gradlab.experiment import SHORT_KEYS, Override, overrides_of
 from gradlab.modes import Mode, checked_word
+from gradlab.user_code import forget_changed_helpers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +125,7 @@ def chosen_experiment(
     """
     for each in (given, task):
         _refuse_model(each)
+    forget_changed_helpers()
     if _is_task(given):
         if task is not None:
             raise ExperimentError("two tasks are given: remove one of them, or task=…")

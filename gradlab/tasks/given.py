@@ -135,7 +135,12 @@ def _name_of(function: Any) -> str:
 
 
 def _source_of_task(task: Task) -> str:
-    """Return the SHA-256 of a task's code and weights. Batches are compared when a run is reused."""
+    """Return the SHA-256 of a task's code, weights, criterion, and batches if these are a list.
+
+    Of other batches, the first is compared when a run is reused.
+    """
     with_code = [task.loss, task.criterion, type(task.model), *(type(each) for each in task.model.modules())]
-    weights = hash_of(copied_task(task).model.state_dict())
-    return hash_of([weights, str(task.model), *map(hash_of_source, with_code)])
+    copied = copied_task(task)
+    batches = copied.batches if isinstance(copied.batches, list | tuple) else ()
+    data = [copied.model.state_dict(), copied.criterion, batches]
+    return hash_of([str(task.model), *map(hash_of, data), *map(hash_of_source, with_code)])

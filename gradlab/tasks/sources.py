@@ -10,43 +10,46 @@ import dis
 import functools
 import hashlib
 import inspect
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from gradlab.errors import is_users_file
 from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_ITEMS = 1000  # of a container; of a longer one, only the type counts
+MOST_ITEMS = 1000  # of a container; of a longer one, also its length
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 def hash_of_source(value: object) -> str:
     """Return the SHA-256 of a function, class or object, with what it reads of the user's code."""
     digest = hashlib.sha256()
-    _feed(digest, value, set())
+    seen: dict[int, object] = {}  # keeps the objects, so that no other one gets the same id
+    waiting: list[Any] = [value]
+    while waiting:  # no recursion, since containers may be nested deeply
+        part = waiting.pop()
+        digest.update(f"<{type(part).__qualname__}>".encode())
+        if isinstance(part, PLAIN):
+            digest.update(repr(part).encode(errors="surrogatepass"))
+        elif id(part) not in seen:
+            seen[id(part)] = part
+            waiting += reversed(_known_parts(part))
     return digest.hexdigest()
 
 
-def _feed(digest: hashlib._Hash, value: Any, seen: set[int]) -> None:
-    digest.update(f"<{type(value).__qualname__}>".encode())
-    if isinstance(value, PLAIN):
-        digest.update(repr(value).encode(errors="surrogatepass"))
-        return
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    for part in _parts(value):
-        if isinstance(part, bytes):
-            digest.update(part)
-        else:
-            _feed(digest, part, seen)
+def _known_parts(value: Any) -> list[Any]:
+    """Return the parts of a value, or none if the user's code in its class raises."""
+    try:
+        return list(_parts(value))
+    except Exception:  # of any kind; then only the type counts
+        return []
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -140,13 +143,9 @@ def is_of_user(value: Any) -> bool:
     return any(_is_own_file(each.co_filename) for each in methods)
 
 
-@functools.lru_cache
 def _is_own_file(file: str) -> bool:
-    """Return whether a file is the user's, and neither installed nor part of Python or gradlab."""
-    if file.startswith("<frozen"):
-        return False
-    elsewhere = (str(Path(__file__).parents[1]), *sysconfig.get_paths().values())
-    return not any(Path(file).is_relative_to(each) for each in elsewhere)
+    """Return whether code of this file name is the user's: of a file, a cell, a prompt or a text."""
+    return not file.startswith("<frozen") if file.startswith("<") else is_users_file(file)
 
 
 _PARTS: list[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = [
@@ -156,7 +155,7 @@ _PARTS: list[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = [
     (type, _parts_of_class),
     (ModuleType, _parts_of_module),
     (BuiltinFunctionType, lambda value: (value.__qualname__,)),
-    (Mapping, lambda value: [each for pair in value.items() for each in pair] if len(value) <= MOST_ITEMS else ()),
-    (Sequence, lambda value: value if len(value) <= MOST_ITEMS else ()),
-    (AbstractSet, lambda value: sorted(map(repr, value)) if len(value) <= MOST_ITEMS else ()),
+    (Mapping, lambda value: (len(value), *chain(*islice(value.items(), MOST_ITEMS)))),
+    (Sequence, lambda value: (len(value), *islice(value, MOST_ITEMS))),
+    (AbstractSet, lambda value: (len(value), *sorted(map(repr, value))[:MOST_ITEMS])),
 ]

@@ -14,9 +14,11 @@ from torch import nn
 import gradlab
 from gradlab import Task
 from gradlab.errors import ExperimentError, TaskError, UnfairTaskError
+from gradlab.tasks.sources import hash_of_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 MODES = ["zero_grad", "no_zero_grad", "halve_grad"]
 
@@ -150,6 +152,28 @@ def test_an_attribute_named_like_a_global_model_is_not_it() -> None:
     assert short(Task(nn.Linear(2, 1), batches(), lambda net, batch: found[0].model * net(batch[0]).sum())).ok
 
 
+def test_a_later_batch_of_a_list_makes_another_run() -> None:
+    def made(value: float) -> Task:
+        torch.manual_seed(0)
+        found = batches()
+        found[-1] = (found[-1][0], torch.full((3, 1), value))
+        return Task.supervised(nn.Linear(2, 1), found, nn.MSELoss())
+
+    assert [run.cached for run in short(made(1.0), out="runs")] == [False] * 3
+    assert [run.cached for run in short(made(1.0), out="runs")] == [True] * 3
+    assert [run.cached for run in short(made(2.0), out="runs")] == [False] * 3
+
+
+def test_the_state_of_a_criterion_makes_another_run() -> None:
+    def made(calls: float) -> Task:
+        torch.manual_seed(0)
+        criterion = Growing()
+        criterion.calls += calls
+        return Task.supervised(nn.Linear(2, 1), batches(), criterion)
+
+    assert short(made(0), out="runs").runs[0].folder != short(made(1), out="runs").runs[0].folder
+
+
 # A function
 
 
@@ -211,3 +235,51 @@ def test_a_sweep_with_another_dtype_trains_in_this_process(monkeypatch: pytest.M
     for more in ({"workers": 2}, {"dask": "tcp://x:1"}):
         with pytest.raises(ExperimentError, match="needs the default dtype float32"):
             swept("noisy_line", **more)
+
+
+# The source of a function
+
+
+def reads(value: Any) -> Any:
+    return lambda _: value
+
+
+class RaisingLength(list[int]):
+    def __len__(self) -> int:
+        raise RuntimeError("on purpose")
+
+
+def test_values_that_cannot_be_read_count_by_their_type() -> None:
+    deep: Any = 1
+    for _ in range(3000):
+        deep = {"in": deep}
+    for value in (RaisingLength([1]), deep):
+        assert hash_of_source(reads(value)) == hash_of_source(reads(value)) != hash_of_source(reads(None))
+
+
+@pytest.mark.parametrize("kind", [list, dict.fromkeys, set])
+def test_long_containers_count_by_length_and_first_items(kind: Any) -> None:
+    known = hash_of_source(reads(kind(range(2000))))
+    assert known == hash_of_source(reads(kind(range(2000))))
+    assert known != hash_of_source(reads(kind(range(2001))))
+    assert known != hash_of_source(reads(kind([-5, *range(1, 2000)])))
+
+
+# Modules that a task's file imports
+
+
+@pytest.mark.parametrize("task", ["mine.py:own", "with_helper.mine:own"])
+def test_an_edited_helper_is_imported_again(folder: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    helper = f"helper_of_{task.partition('.')[0]}"  # its own, since modules stay imported
+    (folder / "with_helper").mkdir()
+    for file in (folder / "mine.py", folder / "with_helper" / "mine.py"):
+        file.write_text(
+            f"import torch\nfrom gradlab import Task\nfrom {helper} import width\n"
+            "def own(seed):\n    batches = [(torch.ones(1, width), torch.ones(1, 1))]\n"
+            "    return Task.supervised(torch.nn.Linear(width, 1), batches, torch.nn.MSELoss())\n"
+        )
+    for width in (2, 5):
+        (folder / f"{helper}.py").write_text(f"width = {width}  # {'x' * width}\n")
+        model = short(task, modes="zero_grad", out="runs", fresh=True)["zero_grad", 42].model
+        assert model.in_features == width
