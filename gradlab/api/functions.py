@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,6 @@ from gradlab.wording import words_of_python
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from torch import nn
     from torch.optim import Optimizer
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.store import RunRecord
     from gradlab.sweeps import Grid
-    from gradlab.terminal.progress import TrainingProgress
 
     Modes = str | Mode | Sequence[str | Mode]
 
@@ -96,8 +94,9 @@ def run(
         from gradlab import runs
 
         models: dict[tuple[str, int], nn.Module] = {}
-        progress = None if quiet else _run_progress(chosen, folder, live=live, fresh=fresh)
-        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+        with ExitStack() as stack:
+            stop = stack.enter_context(training_session(keeps_files=out is not None))
+            progress = None if quiet else stack.enter_context(closing(_run_progress(chosen.runs, live=live)))
             outcome = runs.run(chosen, folder, fresh=fresh, progress=progress, stop=stop, models=models)
         return _runs_of(outcome, models, keeps_files=out is not None)
 
@@ -159,20 +158,20 @@ def sweep(
         "seeds": seeds, "device": device,
     }  # fmt: skip
     overrides, axes = overrides_in(values), plain(vary or {})
-    if workers is not None and dask is not None:
-        raise ExperimentError("workers and dask exclude each other: workers trains on this machine, dask on a cluster")
     with chosen_experiment("sweep", experiment, task, overrides) as chosen, _folder(out) as folder:
         from gradlab import sweeps
         from gradlab.terminal.progress import SweepProgress
 
+        sweeps.check_place(workers, dask)
         why = _why_in_this_process(chosen)
         if why and (workers or 1) > 1:
             raise ExperimentError(f"workers={workers!r} {why}")
         if why and dask is not None:
             raise ExperimentError(f"dask={dask!r} {why}")
         grid = sweeps.grid_of(chosen, axes, engine=engine, overrides=overrides)
-        progress = None if quiet else SweepProgress(place_display())
-        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+        with ExitStack() as stack:
+            stop = stack.enter_context(training_session(keeps_files=out is not None))
+            progress = None if quiet else stack.enter_context(closing(SweepProgress(place_display())))
             if chosen.task_name.given is not None:
                 _include_starts(grid)
             outcome = sweeps.run(
@@ -242,8 +241,9 @@ def compare(
         jobs=jobs,
     )
     with _folder(out) as folder:
-        progress = None if quiet else RunProgress(place_display(), request.runs)
-        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+        with ExitStack() as stack:
+            stop = stack.enter_context(training_session(keeps_files=out is not None))
+            progress = None if quiet else stack.enter_context(closing(RunProgress(place_display(), request.runs)))
             found = comparing.compare(request, folder, progress=progress, stop=stop)
         return ScriptRuns(
             request.script.stem,
@@ -284,19 +284,11 @@ def _include_starts(grid: Grid) -> None:
         user_code.extend_source(point.task, f"{seed} {runs.start_text(point, seed)}")
 
 
-def _run_progress(chosen: Experiment, folder: Path, *, live: bool, fresh: bool) -> RunProgress:
+def _run_progress(runs: int, *, live: bool) -> RunProgress:
     display = place_display()
     if live and isinstance(display, NotebookDisplay):
-        from gradlab import runs, store
-
-        place = store.experiment_folder(folder, chosen.name)
-        return LiveProgress(display, runs.plan_runs(chosen, place, fresh=fresh), fresh=fresh)
-    return RunProgress(display, chosen.runs)
-
-
-def _closed(progress: TrainingProgress | None) -> AbstractContextManager[object]:
-    """Return a context that closes the progress at its end."""
-    return closing(progress) if progress else nullcontext()
+        return LiveProgress(display, runs)
+    return RunProgress(display, runs)
 
 
 @contextmanager

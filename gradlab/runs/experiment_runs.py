@@ -61,6 +61,7 @@ def run(
     else:
         folder.save_request([plan.folder for plan in plans], mode_names(experiment), match_lr=experiment.match_lr)
     job = Job(experiment, missing, SeedStarts(experiment, plans), progress, stop or Stop(), models=models)
+    job.progress.on_plans(plans)
     results: dict[Path, Result] = {}
 
     def end(plan: RunPlan) -> None:

@@ -135,6 +135,15 @@ def grid_of(
     return grid
 
 
+def check_place(workers: int | None, dask: str | None) -> None:
+    """Raise ExperimentError if both a number of processes and a cluster are given."""
+    if workers is not None and dask is not None:
+        here, there = either("--workers", "workers"), either("--dask", "dask")
+        raise ExperimentError(
+            f"{here} and {there} exclude each other: {here} trains on this machine, {there} on a cluster"
+        )
+
+
 def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
     """Raise a GradlabError if there are too many runs, or if a value or point is invalid."""
     if grid.runs > MOST_RUNS:
