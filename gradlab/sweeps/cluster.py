@@ -204,7 +204,11 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         from distributed import Client, Security, connect
     except ImportError:
-        raise ClusterError("--dask needs the package distributed: pip install 'gradlab[dask]'") from None
+        raise ClusterError(
+            f"{either('--dask', 'dask')} needs the package distributed: pip install 'gradlab[dask]'"
+        ) from None
+
+    asked = either(f"--dask {shortened(address)}", f"dask={shortened(repr(address))}")
 
     async def knock(scheduler: str) -> None:  # quicker than a client that fails to connect
         there = await connect(scheduler, timeout=CONNECT_TIMEOUT, **Security().get_connection_args("client"))
@@ -215,13 +219,12 @@ def _connected(address: str) -> Iterator[Client]:
         asyncio.run(knock(scheduler))
         client: Client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except FileNotFoundError:
-        raise ClusterError(f"--dask {shortened(address)}: no such scheduler file") from None
+        raise ClusterError(f"{asked}: no such scheduler file") from None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
         nobody = f"no answer within {CONNECT_TIMEOUT:g} seconds"
         why = nobody if isinstance(error, OSError) else shortened(error, 150)
         raise ClusterError(
-            f"--dask {shortened(address)}: {why}\n"
-            "`dask scheduler` starts a scheduler and prints its address, such as tcp://10.0.0.1:8786"
+            f"{asked}: {why}\n`dask scheduler` starts a scheduler and prints its address, such as tcp://10.0.0.1:8786"
         ) from None
     try:
         yield client

@@ -53,5 +53,3 @@ def test_a_mode_in_a_file_keeps_its_path(folder: Path) -> None:
     (folder / "deep" / "own.py").write_text("def clip(parameters, update): pass\n")
     mode = gradlab.modes.parse("deep/own.py:clip,every=2")
     assert short(modes=mode).modes == ["own.py:clip,every=2"]
-
-
