@@ -17,7 +17,7 @@ from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
 from gradlab.store import SweepRecord
 from gradlab.sweeps import stacked
-from gradlab.sweeps.cells import cells_of
+from gradlab.sweeps.cells import cells_of, forget_starts
 from gradlab.sweeps.cluster import Cluster
 from gradlab.sweeps.workers import Workers, train_in_process
 from gradlab.wording import counted, option
@@ -90,6 +90,8 @@ def run(
         StoppedError: a stop was requested. Finished cells are kept, and the next call continues from there.
         GradlabError: an error that the user can fix, in the folder, task, task options, optimizer or device.
     """
+    forget_starts()
+    stacked.forget_tasks()
     settings = settings_of(grid)
     name = grid.experiment["name"]
     folder = store.SweepFolder(out / name / f"sweep-{identity(settings)}")

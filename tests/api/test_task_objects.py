@@ -232,6 +232,9 @@ def test_runs_with_another_default_dtype_are_not_reused() -> None:
 def test_a_sweep_with_another_dtype_trains_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradlab.sweeps.running.Workers", None)  # starting processes fails
     assert swept("noisy_line", engine="loop").ok
+    torch.set_default_dtype(torch.float32)
+    assert swept("noisy_line", engine="loop", workers=1).ok  # though its start was another with float64
+    torch.set_default_dtype(torch.float64)
     for more in ({"workers": 2}, {"dask": "tcp://x:1"}):
         with pytest.raises(ExperimentError, match="needs the default dtype float32"):
             swept("noisy_line", **more)
@@ -283,3 +286,5 @@ def test_an_edited_helper_is_imported_again(folder: Path, task: str, monkeypatch
         (folder / f"{helper}.py").write_text(f"width = {width}  # {'x' * width}\n")
         model = short(task, modes="zero_grad", out="runs", fresh=True)["zero_grad", 42].model
         assert model.in_features == width
+        for engine in ("loop", "ensemble"):
+            assert swept(task, engine=engine, workers=1).ok
