@@ -88,10 +88,13 @@ def given(function: Callable[..., object], name: str, source: str) -> Iterator[s
         del _given[word]
 
 
-def extend_source(word: str, more: str) -> None:
-    """Make the source of a function object depend on more than its code."""
-    source = hashlib.sha256(f"{_given[word].source}{more}".encode()).hexdigest()
-    _given[word] = _given[word]._replace(source=source)
+@contextmanager
+def given_with(word: str, more: str) -> Iterator[str]:
+    """Yield another word for the function object of a word, whose source depends on `more`, too."""
+    known = _given[word]
+    source = hashlib.sha256(f"{known.source}{more}".encode()).hexdigest()
+    with given(known.function, known.name, source) as other:
+        yield other
 
 
 def is_function_name(name: str) -> bool:

@@ -173,7 +173,7 @@ def sweep(
             stop = stack.enter_context(training_session(keeps_files=out is not None))
             progress = None if quiet else stack.enter_context(closing(SweepProgress(place_display())))
             if chosen.task_name.given is not None:
-                _include_starts(grid)
+                grid = stack.enter_context(_with_starts(grid))
             outcome = sweeps.run(
                 grid, folder, fresh=fresh, workers=1 if why else workers, dask=dask, progress=progress, stop=stop
             )
@@ -274,14 +274,16 @@ def _why_in_this_process(chosen: Experiment) -> str:
     return ""
 
 
-def _include_starts(grid: Grid) -> None:
-    """Make runs of a function object depend on its weights, first batch and first loss, besides its source."""
+@contextmanager
+def _with_starts(grid: Grid) -> Iterator[Grid]:
+    """Yield the grid of a function object, whose runs depend on weights, first batch and first loss, too."""
     from gradlab import runs, user_code
 
     point = grid.experiment_at(next(grid.points()))
     runs.prepare(point)
-    for seed in grid.seeds:
-        user_code.extend_source(point.task, f"{seed} {runs.start_text(point, seed)}")
+    starts = "".join(f"{seed} {runs.start_text(point, seed)}" for seed in grid.seeds)
+    with user_code.given_with(point.task, starts) as word:
+        yield grid._replace(experiment=grid.experiment | {"task": word})
 
 
 def _run_progress(runs: int, *, live: bool) -> RunProgress:
@@ -325,4 +327,4 @@ def _run_of(result: Result, model: nn.Module | None, *, keeps_files: bool) -> Tr
     values = {name: getattr(result, name) for name in TrainedRun.__dataclass_fields__ if name != "model"}
     values["compared"] = dict(result.compared)
     values["folder"] = result.folder if keeps_files else None
-    return TrainedRun(**values, model=model if result.status == "done" and not result.cached else None)
+    return TrainedRun(**values, model=model if result.status == "done" else None)
