@@ -65,7 +65,7 @@ def _overrides(key: str, value: Any) -> Iterator[Override]:
     if key == "optimizer" and not (isinstance(value, str | dict) or callable(value)):
         raise ExperimentError(
             "optimizer must be a name such as 'adam', a class of torch.optim, or a dict with its options, "
-            f"got {shortened(repr(value))}\nevery run makes its own: optimizer=torch.optim.SGD, lr=0.1"
+            f"got {kind_of(value)}\nevery run makes its own: optimizer=torch.optim.SGD, lr=0.1"
         )
     if key == "optimizer" and not isinstance(value, dict):
         yield Override(("optimizer", "name"), value, key)

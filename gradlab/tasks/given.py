@@ -15,7 +15,7 @@ from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.hashing import hash_of
 from gradlab.tasks.loading import checked_task
 from gradlab.tasks.sources import hash_of_source, is_of_user, variables_of
-from gradlab.tasks.task import Task
+from gradlab.tasks.task import SupervisedLoss, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,10 +67,13 @@ def _check_functions(task: Task) -> None:
     """Refuse a loss or criterion that reads what training changes: copies of a function share its variables.
 
     Raises:
-        TaskError: a variable holds a module with weights, a tensor that is trained, or a random generator.
+        TaskError: one cannot be called, or a variable holds a module with weights, a trained tensor, or a generator.
     """
     trained = {id(each) for each in task.model.parameters()}
+    is_supervised = isinstance(task.loss, SupervisedLoss)
     for what, function in (("loss", task.loss), ("criterion", task.criterion)):
+        if not callable(function) and (what == "loss" or is_supervised):
+            raise TaskError(f"the Task's {what} must be a function or a module, got {kind_of(function)}")
         for name, value in _variables_read(function, set()):
             if any(id(each) in trained for each in _weights_of(value)):
                 raise TaskError(

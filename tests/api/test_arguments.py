@@ -151,9 +151,12 @@ def test_integers_of_a_function_may_be_zero() -> None:
 
 def test_what_is_no_trainable_task_is_refused() -> None:
     wrong: Any = 3
+    none: Any = None
     for made, message in [
         (Task.supervised(wrong, [1], nn.MSELoss()), "the Task: its model is an int, not a torch.nn.Module"),
         (Task.supervised(nn.Linear(1, 1), wrong, nn.MSELoss()), "the Task: its batches are an int"),
+        (Task.supervised(nn.Linear(1, 1), [1], none), "the Task's criterion must be a function or a module, got None"),
+        (Task(nn.Linear(1, 1), [1], none), "the Task's loss must be a function or a module, got None"),
         (Task.supervised(nn.LazyLinear(1), [1], nn.MSELoss()), "the Task: its model is lazy"),
     ]:
         assert message in message_of(short, made)
@@ -230,10 +233,12 @@ def test_a_string_of_arguments_is_split_as_a_shell_does(monkeypatch: pytest.Monk
     monkeypatch.setattr(comparing, "compare", asked)
     Path("train.py").touch()
     given: list[Any] = ["--epochs 3 'a b'", ["--epochs", 3, "a b"]]
+    found = []
     for args in given:
         with pytest.raises(_AskedError) as raised:
             gradlab.compare("train.py", args, quiet=True)
-        assert raised.value.args == ("--epochs", "3", "a b")
+        found.append(raised.value.args)
+    assert found == [("--epochs", "3", "a b")] * 2
 
 
 # Results
@@ -251,6 +256,7 @@ def test_mistakes_of_plot_are_named() -> None:
     for given, message in mistakes:
         with pytest.raises(PlotError, match=message):
             result.plot(**given)
+    assert result.plot(x="step", width=400).axes
 
 
 def test_a_wrong_key_of_a_result_is_named() -> None:
