@@ -1,7 +1,7 @@
 """Errors that a user can fix, and exit statuses.
 
-Their messages have one or two lines: what was asked, what is wrong, what would work. Only the command line catches
-them.
+Their messages have one or two lines: what was asked, what is wrong, what would work. The command line turns them into
+an exit status. `gradlab.run` and the other functions raise them.
 """
 
 import re
@@ -10,6 +10,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 
 # Exit statuses of all commands
@@ -42,7 +43,7 @@ class OptimizerError(GradlabError):
 
 
 class ExperimentError(GradlabError):
-    """An invalid experiment file, or an invalid value on the command line."""
+    """An invalid experiment file, or an invalid value on the command line or from Python."""
 
 
 class ClaimError(GradlabError):
@@ -238,12 +239,27 @@ def _frames_of(error: BaseException) -> Iterator[traceback.FrameSummary]:
 
 def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the frames of `error` outside of installed packages, Python and gradlab, notebook cells included."""
-    elsewhere = [Path(__file__).parent, *(Path(path) for path in sysconfig.get_paths().values())]
     return [
         frame
         for frame in _frames_of(error)
-        if notebook_cell(frame.filename)
-        or (
-            Path(frame.filename).is_file() and not any(Path(frame.filename).is_relative_to(each) for each in elsewhere)
-        )
+        if notebook_cell(frame.filename) or (Path(frame.filename).is_file() and is_users_file(frame.filename))
     ]
+
+
+# The package, and where Python and packages are installed; "data" is a prefix of all these
+_NOT_THE_USERS = {
+    str(Path(__file__).parent),
+    *(path for name, path in sysconfig.get_paths().items() if name != "data"),
+}
+
+
+@lru_cache(maxsize=4096)
+def is_users_file(file: str) -> bool:
+    """Say whether a path is that of the user's code: not Python's, not installed and not gradlab's.
+
+    >>> is_users_file(__file__), is_users_file(re.__file__), is_users_file("train.py")
+    (False, False, True)
+    """
+    if "site-packages" in file or "dist-packages" in file:
+        return False
+    return not any(Path(file).is_relative_to(each) for each in _NOT_THE_USERS)

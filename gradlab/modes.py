@@ -15,7 +15,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from gradlab import shipped, user_code
-from gradlab.errors import ModeError, nearest, shortened, unknown
+from gradlab.errors import ModeError, kind_of, nearest, shortened, unknown
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -71,6 +72,10 @@ class Mode(_ModeFields):
         own: user_code.FunctionName | None = None,
         rewrite_grad: RewriteGrad | None = None,
     ) -> Self:
+        if not isinstance(name, str):
+            raise ModeError(
+                f"a Mode begins with its name, got {shortened(repr(name))}; use gradlab.modes.rule(keep, every)"
+            )
         made = super().__new__(cls, name, keep, every, mean, fill, by_batch, own, rewrite_grad)
         if (meant := _spelled(name)) and meant[1:6] != made[1:6]:
             values = zip(cls._fields[1:6], meant[1:6], made[1:6], strict=True)
@@ -208,8 +213,21 @@ def parse(word: str, folder: Path | None = None) -> Mode:
     if found and user_code.is_function_name(found["function"]) and nearest(normalised, ["zero_grad:fill"]) is None:
         function = user_code.find(found["function"], folder, "mode", fallback=shipped.folder())
         return own(function, int(found["every"] or 1), **_DIVISIONS[found[3]])
-    several = "\nFor several modes, use --mode A --mode B." if "," in word else ""
+    hint = either("--mode A --mode B", 'modes=["A", "B"]')
+    several = f"\nFor several modes, use {hint}." if "," in word else ""
     raise ModeError(unknown("mode", word, [*WORDS, "package.module:NAME"]) + several)
+
+
+def checked_word(word: object) -> str:
+    """Return a value from the user's code that should be a mode's word.
+
+    Raises:
+        ModeError: it is no string.
+    """
+    if isinstance(word, str):
+        return word
+    hint = "\nwrite a function of your own to a file, and pass 'FILE.py:NAME'" if callable(word) else ""
+    raise ModeError(f"expected a mode's word or a Mode, got {kind_of(word)}: {shortened(repr(word))}{hint}")
 
 
 def load(mode: Mode | str) -> Mode:
@@ -219,8 +237,8 @@ def load(mode: Mode | str) -> Mode:
         ModeError: the word is unknown, the file cannot be imported, has no such function, the function does not take
             parameters and update, or it is a generator or coroutine.
     """
-    if isinstance(mode, str):
-        mode = parse(mode)
+    if not isinstance(mode, Mode):
+        mode = parse(checked_word(mode))
     if mode.own is None:
         return mode
     rewrite_grad: Any = user_code.load(mode.own)

@@ -20,6 +20,7 @@ from gradlab.errors import (
     ModeError,
     OptimizerError,
     TaskError,
+    is_users_file,
     kind_of,
     shortened,
     unknown,
@@ -87,10 +88,13 @@ def given(function: Callable[..., object], name: str, source: str) -> Iterator[s
         del _given[word]
 
 
-def extend_source(word: str, more: str) -> None:
-    """Make the source of a function object depend on more than its code."""
-    source = hashlib.sha256(f"{_given[word].source}{more}".encode()).hexdigest()
-    _given[word] = _given[word]._replace(source=source)
+@contextmanager
+def given_with(word: str, more: str) -> Iterator[str]:
+    """Yield another word for the function object of a word, whose source depends on `more`, too."""
+    known = _given[word]
+    source = hashlib.sha256(f"{known.source}{more}".encode()).hexdigest()
+    with given(known.function, known.name, source) as other:
+        yield other
 
 
 def is_function_name(name: str) -> bool:
@@ -171,14 +175,53 @@ def load(named: FunctionName) -> Callable[..., object]:
     return _loaded(named, source_hash(named))
 
 
+class _Helper(NamedTuple):
+    """A module of the user that the file of a task or mode imported."""
+
+    file: Path
+    source: str
+
+
+_helpers: dict[str, _Helper] = {}  # by the name of the module
+
+
+def forget_changed_helpers() -> None:
+    """Let the next `load` import the user's modules again if the file of one changed that a task's file imported."""
+    changed = [name for name, each in _helpers.items() if _sha256(each.file) != each.source]
+    if not changed:
+        return
+    for name in (*_helpers, *_imported):  # all: one may have imported from another
+        sys.modules.pop(name, None)
+    _helpers.clear()
+    _imported.clear()
+    _loaded.cache_clear()
+
+
+def _note_helpers(before: set[str], own: str) -> None:
+    """Remember the user's modules that were imported since, apart from the one that was asked for."""
+    for name in sys.modules.keys() - before - {own}:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and is_users_file(file):
+            _helpers[name] = _Helper(Path(file), _sha256(Path(file)))
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:  # it is gone
+        return ""
+
+
 @lru_cache
 def _loaded(named: FunctionName, source: str | None) -> Callable[..., object]:
+    before = set(sys.modules)
     try:
         module = _import_file(named.file) if named.file else _import_module(cast("str", named.module), source)
     except (Exception, SystemExit) as error:
         where = user_location(error) or str(named.file or named.module)
         what = f"{type(error).__name__}: {shortened(error, 200)}"
         raise named.error(f" cannot be imported\n{where}: {what}") from error
+    _note_helpers(before, module.__name__)
     function = getattr(module, named.function, None)
     if function is None:
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]

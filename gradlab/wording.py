@@ -1,6 +1,40 @@
-"""Words that go with numbers."""
+"""Words that go with numbers, and options as the caller writes them."""
 
 from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_from_python = ContextVar("_from_python", default=False)
+
+
+@contextmanager
+def words_of_python() -> Iterator[None]:
+    """Let messages name arguments of Python instead of options of the command line, until the end of the context."""
+    token = _from_python.set(True)
+    try:
+        yield
+    finally:
+        _from_python.reset(token)
+
+
+def either(on_command_line: str, in_python: str) -> str:
+    """Return the words for the caller: the first on the command line, the second within `words_of_python`."""
+    return in_python if _from_python.get() else on_command_line
+
+
+def option(name: str, value: object = True) -> str:
+    """Return an option as the caller writes it.
+
+    >>> option("max_steps", 3), option("in_place")
+    ('--max-steps 3', '--in-place')
+    """
+    flag = f"--{name.replace('_', '-')}"
+    return either(flag if value is True else f"{flag} {value}", f"{name}={value!r}")
 
 
 def counted(count: int, noun: str) -> str:

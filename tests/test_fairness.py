@@ -84,12 +84,22 @@ def test_batches_shuffled_by_torchs_seeded_generator_are_fair() -> None:
 
 def test_a_trained_model_that_outlives_the_call_is_refused() -> None:
     name = plain(model="MODEL", before="MODEL = nn.Linear(1, 1)")
+    with pytest.raises(UnfairTaskError, match=f"two calls share the parameter weight\n.*{MODEL_ADVICE}"):
+        tasks.start_of(name, 3, {})
+
+
+def test_a_frozen_part_may_outlive_the_call() -> None:
+    before = "BODY = nn.Linear(1, 1).requires_grad_(False)"
+    tasks.start_of(plain(model="nn.Sequential(BODY, nn.Linear(1, 1))", before=before), 3, {})
+
+
+def test_weights_of_the_run_that_differ_are_refused() -> None:
+    name = tasks.find("noisy_line")
     start = tasks.start_of(name, 3, {})
     task = tasks.build(name, 3, {})
-    tasks.verified(name, 3, task, start)
     nn.init.zeros_(next(task.model.parameters()))
     with pytest.raises(UnfairTaskError, match=f"different initial weights\n.*{MODEL_ADVICE}"):
-        tasks.verified(name, 3, tasks.build(name, 3, {}), start)
+        tasks.verified(name, 3, task, start)
 
 
 def test_a_task_without_a_batch_has_no_start() -> None:

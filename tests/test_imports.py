@@ -26,7 +26,7 @@ PACKAGE = Path(gradlab.__file__).parent
 # The design's map, from the bottom up: a module imports only from the rows above its own, for types alone, too.
 LAYERS = [
     {"gradlab", "errors", "rows", "shipped", "startup", "wording"},
-    {"signatures", "user_code"},
+    {"annotations", "signatures", "user_code"},
     {"optimizers"},
     {"modes", "schedules", "tasks"},
     {"experiment"},
@@ -141,7 +141,8 @@ def test_these_imports_were_seen_at_all() -> None:
 
 def test_the_loop_knows_neither_the_store_nor_the_theory() -> None:
     loop = {f"gradlab.engines.{part}" for part in ("loop", "accumulation", "cursor", "geometry", "losses")}
-    needed = {"gradlab.errors", "gradlab.modes", "gradlab.optimizers", "gradlab.rows", "gradlab.tasks"}
+    below = ("annotations", "errors", "modes", "optimizers", "rows", "tasks")
+    needed = {f"gradlab.{part}" for part in below}
     assert {each.imported for each in ALL if each.importer in loop and each.ours} <= needed | loop
 
 

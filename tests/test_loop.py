@@ -14,7 +14,7 @@ from torch import nn
 from gradlab import modes, optimizers, schedules, tasks
 from gradlab.engines.accumulation import update_count
 from gradlab.engines.loop import train
-from gradlab.errors import TaskError
+from gradlab.errors import ExperimentError, TaskError
 from gradlab.rows import Row
 from gradlab.tasks import Task
 from tests.table import MODES, OPTIMIZERS, TASKS
@@ -382,9 +382,9 @@ def test_one_shot_batches_are_an_error_at_the_second_epoch(mode: str, end: dict[
         updates_of(mode, iter([1.0, 2.0, 3.0]), **end)
 
 
-def test_training_without_an_end_is_our_own_mistake() -> None:
+def test_training_without_an_end_is_an_error() -> None:
     task = one_weight([1.0])
-    with pytest.raises(AssertionError, match="training needs an end"):
+    with pytest.raises(ExperimentError, match="training needs an end"):
         next(train(task, modes.zero_grad(), optimizer_of("SGD", task, {"lr": 0.1})))
 
 

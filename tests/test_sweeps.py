@@ -228,7 +228,7 @@ def test_keep_and_every_take_the_place_of_modes() -> None:
         modes.rule(keep, every) for keep in (0.0, 0.5) for every in (1, 4)
     ]
     with pytest.raises(ExperimentError, match="--vary keep sets the modes and cannot be combined with --mode"):
-        grid_of(from_task(LINE), ["keep=0,1"], modes_by="--mode")
+        grid_of(from_task(LINE), ["keep=0,1"], overrides=[Override(("modes",), ["zero_grad"], "--mode")])
 
 
 def test_runs_are_numbered_by_point_then_mode_then_seed() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gradlab import experiment as experiments
 from gradlab import optimizers, schedules, tasks, user_code
-from gradlab.errors import CompareError, ExperimentError, kind_of, shortened
+from gradlab.errors import ExperimentError, ModeError, kind_of, shortened
 from gradlab.experiment import SHORT_KEYS, Override, overrides_of
-from gradlab.modes import Mode
+from gradlab.modes import Mode, checked_word
+from gradlab.user_code import forget_changed_helpers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,64 +32,41 @@ def overrides_in(values: Mapping[str, Any]) -> list[Override]:
         ExperimentError: two arguments contradict each other.
     """
     given = {key: each for key, each in values.items() if each is not None}
+    if "seed" in given and "seeds" in given:
+        raise ExperimentError("seed and seeds exclude each other: use seeds=N for the seeds 0 to N-1, or seed=S")
+    if "mode" in given and "modes" in given:
+        raise ExperimentError("mode and modes exclude each other: use modes=[…]")
     if "seed" in given:
-        if "seeds" in given:
-            raise ExperimentError("seed and seeds exclude each other: use seeds=N for the seeds 0 to N-1, or seed=S")
-        seed = _plain(given.pop("seed"))
+        seed = plain(given.pop("seed"))
         given["seeds"] = seed if isinstance(seed, list) else [seed]
-    if isinstance(modes := given.pop("mode", None) or given.get("modes"), str | Mode):
-        given["modes"] = [modes]
-    elif modes is not None:
-        given["modes"] = list(modes)
-    overrides = [each for key, value in given.items() for each in _overrides(key, _plain(value))]
+    if "mode" in given:
+        given["modes"] = given.pop("mode")
+    if "modes" in given:
+        given["modes"] = words_of(given["modes"])
+    overrides = [each for key, value in given.items() for each in _overrides(key, plain(value))]
     return overrides_of((), overrides)
 
 
-def arguments_of_script(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `gradlab.compare` in the form of the command line: words, and seeds one by one.
+def words_of(modes: object) -> list[str]:
+    """Return the words of a mode or several.
 
     Raises:
-        CompareError: a number is out of range.
+        ModeError: it is neither a mode, nor a word, nor a list of these with at least one.
     """
-    for name in ("max_steps", "only_optimizer", "jobs", "timeout"):
-        least = 0 if name == "timeout" else 1
-        if (value := given[name]) is not None and (isinstance(value, bool) or not value >= least):
-            raise CompareError(f"{name} must be at least {least}, got {shortened(value)}")
-    modes, seeds = given["modes"], _plain(given["seeds"])
-    found = [42] if seeds is None else list(range(seeds)) if isinstance(seeds, int) else seeds
-    if not found or not all(type(seed) is int and 0 <= seed < 2**32 for seed in found):
-        raise CompareError(
-            f"seeds must be the number of seeds, or a list of integers from 0 to 4294967295, got {shortened(seeds)}"
-        )
-    words = [] if modes is None else [modes] if isinstance(modes, str | Mode) else list(modes)
-    return {
-        "args": tuple(map(str, given["args"])),
-        "modes": [_plain(word) for word in words],
-        "seeds": tuple(dict.fromkeys(found)),
-    }
-
-
-def axis_texts(vary: Mapping[str, Any]) -> list[str]:
-    """Return the varied keys as the command line writes them: KEY=RANGE, or KEY=A,B,… for a list of values."""
-    return [f"{key}={_axis_text(_plain(each))}" for key, each in vary.items()]
-
-
-def _axis_text(values: Any) -> str:
-    if isinstance(values, str):
-        return values
-    found = values if isinstance(values, list) else [values]
-    return ",".join(_toml(each) for each in found)
-
-
-def _toml(value: Any) -> str:
-    """Return a value as TOML writes it."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else repr(value)
+    is_one = isinstance(modes, str | Mode) or not isinstance(modes, Iterable)
+    found: list[object] = [modes] if is_one else list(cast("Iterable[object]", modes))
+    if not found:
+        raise ModeError('modes is empty: name a mode or several, such as modes=["zero_grad", "no_zero_grad"]')
+    return [_word(each) if isinstance(each, Mode) else checked_word(each) for each in found]
 
 
 def _overrides(key: str, value: Any) -> Iterator[Override]:
     """Yield the overrides of one argument: one, or several for a table."""
+    if key == "optimizer" and not (isinstance(value, str | dict) or callable(value)):
+        raise ExperimentError(
+            "optimizer must be a name such as 'adam', a class of torch.optim, or a dict with its options, "
+            f"got {kind_of(value)}\nevery run makes its own: optimizer=torch.optim.SGD, lr=0.1"
+        )
     if key == "optimizer" and not isinstance(value, dict):
         yield Override(("optimizer", "name"), value, key)
     elif key in TABLES and isinstance(value, dict):
@@ -97,7 +75,7 @@ def _overrides(key: str, value: Any) -> Iterator[Override]:
         yield Override(tuple(SHORT_KEYS.get(key, key).split(".")), value, key)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as TOML has it: lists for sequences, words for modes, numbers for those of NumPy."""
     if isinstance(value, Mode):
         return _word(value)
@@ -106,12 +84,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {_key(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | range | set | frozenset):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     if hasattr(value, "tolist"):  # an array, a tensor, or one number of these
         return value.tolist()
     return value
+
+
+def _key(key: Any) -> str:
+    """Return the key of a dict: a string, or a mode's word."""
+    if isinstance(key, Mode):
+        return _word(key)
+    if not isinstance(key, str):
+        raise ExperimentError(f"keys must be strings, got {shortened(repr(key))}")
+    return key
 
 
 def _word(mode: Mode) -> str:
@@ -136,11 +123,16 @@ def chosen_experiment(
     Raises:
         GradlabError: it does not exist, or a value is invalid.
     """
+    for each in (given, task):
+        _refuse_model(each)
+    forget_changed_helpers()
     if _is_task(given):
         if task is not None:
             raise ExperimentError("two tasks are given: remove one of them, or task=…")
         given, task = None, given
     name = None if given is None else _text(given)
+    if not callable(cast("Any", task)) and not isinstance(task, tasks.Task | str | os.PathLike | None):
+        _text(task)
     with ExitStack() as stack:
         overrides = [_named(each, stack) for each in overrides]
         if task is None or isinstance(task, str | os.PathLike):
@@ -178,7 +170,16 @@ def _experiment(command: str, name: str | None, task: str | None, overrides: lis
     if task is not None and name is None:
         return experiments.from_task(task, overrides, command)
     replaced = [] if task is None else [Override(("task",), task, "task")]
-    return experiments.load(name or experiments.DEFAULT_EXPERIMENT, [*replaced, *overrides], command)
+    return experiments.load(experiments.DEFAULT_EXPERIMENT if name is None else name, [*replaced, *overrides], command)
+
+
+def _refuse_model(given: object) -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(given, torch.nn.Module):
+        raise ExperimentError(
+            f"expected a Task, got a model: {kind_of(given)}\n"
+            "make one: gradlab.Task.supervised(model, batches, criterion)"
+        )
 
 
 def _is_task(given: object) -> bool:

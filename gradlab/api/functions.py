@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradlab.api.arguments import arguments_of_script, axis_texts, chosen_experiment, has_objects, overrides_in
+from gradlab.annotations import checked
+from gradlab.api.arguments import chosen_experiment, has_objects, overrides_in, plain, words_of
 from gradlab.api.progress import LiveProgress, NotebookDisplay, place_display
 from gradlab.api.run_results import ExperimentRuns, TrainedRun
 from gradlab.api.script_results import ScriptRuns
 from gradlab.api.session import training_session
 from gradlab.api.sweep_results import SweepRuns
-from gradlab.errors import ExperimentError
+from gradlab.errors import CompareError, ExperimentError
+from gradlab.experiment import changed_dtype
 from gradlab.terminal.progress import RunProgress
+from gradlab.wording import words_of_python
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
 
     from torch import nn
     from torch.optim import Optimizer
@@ -30,11 +33,12 @@ if TYPE_CHECKING:
     from gradlab.modes import Mode
     from gradlab.store import RunRecord
     from gradlab.sweeps import Grid
-    from gradlab.terminal.progress import TrainingProgress
 
     Modes = str | Mode | Sequence[str | Mode]
 
 
+@words_of_python()
+@checked(ExperimentError)
 def run(
     experiment: TaskGiven | None = None,
     *,
@@ -90,12 +94,15 @@ def run(
         from gradlab import runs
 
         models: dict[tuple[str, int], nn.Module] = {}
-        progress = None if quiet else _run_progress(chosen, folder, live=live, fresh=fresh)
-        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+        with ExitStack() as stack:
+            stop = stack.enter_context(training_session(keeps_files=out is not None))
+            progress = None if quiet else stack.enter_context(closing(_run_progress(chosen.runs, live=live)))
             outcome = runs.run(chosen, folder, fresh=fresh, progress=progress, stop=stop, models=models)
         return _runs_of(outcome, models, keeps_files=out is not None)
 
 
+@words_of_python()
+@checked(ExperimentError, workers=1)
 def sweep(
     experiment: TaskGiven | None = None,
     *,
@@ -150,33 +157,34 @@ def sweep(
         "modes": modes, "optimizer": optimizer, "lr": lr, "steps": steps, "epochs": epochs, "batch_size": batch_size,
         "seeds": seeds, "device": device,
     }  # fmt: skip
-    overrides = overrides_in(values)
-    if workers is not None and dask is not None:
-        raise ExperimentError("workers and dask exclude each other: workers trains on this machine, dask on a cluster")
+    overrides, axes = overrides_in(values), plain(vary or {})
     with chosen_experiment("sweep", experiment, task, overrides) as chosen, _folder(out) as folder:
         from gradlab import sweeps
         from gradlab.terminal.progress import SweepProgress
 
-        is_object = has_objects(chosen)
-        if is_object and (workers or 1) > 1:
-            _refuse_processes("workers", workers)
-        if is_object and dask is not None:
-            _refuse_processes("dask", dask)
-        modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
-        grid = sweeps.grid_of(chosen, axis_texts(vary or {}), engine=engine, modes_by=modes_by)
-        progress = None if quiet else SweepProgress(place_display())
-        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+        sweeps.check_place(workers, dask)
+        why = _why_in_this_process(chosen)
+        if why and (workers or 1) > 1:
+            raise ExperimentError(f"workers={workers!r} {why}")
+        if why and dask is not None:
+            raise ExperimentError(f"dask={dask!r} {why}")
+        grid = sweeps.grid_of(chosen, axes, engine=engine, overrides=overrides)
+        with ExitStack() as stack:
+            stop = stack.enter_context(training_session(keeps_files=out is not None))
+            progress = None if quiet else stack.enter_context(closing(SweepProgress(place_display())))
             if chosen.task_name.given is not None:
-                _include_starts(grid)
+                grid = stack.enter_context(_with_starts(grid))
             outcome = sweeps.run(
-                grid, folder, fresh=fresh, workers=1 if is_object else workers, dask=dask, progress=progress, stop=stop
+                grid, folder, fresh=fresh, workers=1 if why else workers, dask=dask, progress=progress, stop=stop
             )
         return SweepRuns(outcome.folder.path if out is not None else None, outcome, outcome.folder.results())
 
 
+@words_of_python()
+@checked(CompareError, seeds=1, max_steps=1, timeout=0, jobs=1, only_optimizer=1)
 def compare(
     script: str | os.PathLike[str],
-    args: Sequence[str] = (),
+    args: str | Sequence[str] = (),
     *,
     modes: Modes | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -198,7 +206,7 @@ def compare(
 
     Args:
         script: the script.
-        args: its arguments.
+        args: its arguments: a list, or one string that is split as a shell does.
         modes: a mode or several to impose. Default: zero_grad, no_zero_grad and halve_grad.
         seeds: N for the seeds 0 to N-1, or a list of seeds. Default: 42.
         max_steps: end each run after this number of backward passes.
@@ -216,16 +224,15 @@ def compare(
         KeyboardInterrupt: the comparison was interrupted. The same call continues it, unless out is None.
     """
     from gradlab.comparison import comparing
-    from gradlab.comparison.request import CompareRequest, find_script, parse_modes
+    from gradlab.comparison.request import CompareRequest, chosen_seeds, find_script, parse_modes
     from gradlab.terminal.progress import RunProgress
 
-    given = arguments_of_script({"modes": modes, "seeds": seeds, "args": args, "max_steps": max_steps, "jobs": jobs,
-                                 "timeout": timeout, "only_optimizer": only_optimizer})  # fmt: skip
+    seeds = range(seeds) if isinstance(seeds, int) else plain(seeds)
     request = CompareRequest(
         find_script(str(script), is_module=module),
-        given["args"],
-        parse_modes(given["modes"]),
-        given["seeds"],
+        tuple(shlex.split(args) if isinstance(args, str) else map(str, args)),
+        parse_modes([] if modes is None else words_of(modes)),
+        chosen_seeds(seeds, "seeds"),
         most_passes=max_steps,
         timeout=timeout,
         only=only_optimizer,
@@ -233,10 +240,10 @@ def compare(
         fresh=fresh,
         jobs=jobs,
     )
-    runs = (1 + len(request.modes)) * len(request.seeds)
     with _folder(out) as folder:
-        progress = None if quiet else RunProgress(place_display(), runs)
-        with training_session(keeps_files=out is not None) as stop, _closed(progress):
+        with ExitStack() as stack:
+            stop = stack.enter_context(training_session(keeps_files=out is not None))
+            progress = None if quiet else stack.enter_context(closing(RunProgress(place_display(), request.runs)))
             found = comparing.compare(request, folder, progress=progress, stop=stop)
         return ScriptRuns(
             request.script.stem,
@@ -252,43 +259,45 @@ def compare(
         )
 
 
-def _refuse_processes(name: str, value: object) -> None:
-    raise ExperimentError(
-        f"{name}={value!r} needs code that other processes can import, not an object\n"
-        'write it to a file, and pass its name, such as task="mine.py:my_task"'
-    )
+def _why_in_this_process(chosen: Experiment) -> str:
+    """Return why other processes cannot train these runs, and what would work; "" if they can."""
+    if has_objects(chosen):
+        return (
+            "needs code that other processes can import, not an object\n"
+            'write it to a file, and pass its name, such as task="mine.py:my_task"'
+        )
+    if dtype := changed_dtype():
+        return (
+            f"needs the default dtype float32, with which other processes start, not {dtype}\n"
+            "call torch.set_default_dtype(torch.float32) first"
+        )
+    return ""
 
 
-def _include_starts(grid: Grid) -> None:
-    """Make runs of a function object depend on its weights, first batch and first loss, besides its source."""
+@contextmanager
+def _with_starts(grid: Grid) -> Iterator[Grid]:
+    """Yield the grid of a function object, whose runs depend on weights, first batch and first loss, too."""
     from gradlab import runs, user_code
 
     point = grid.experiment_at(next(grid.points()))
     runs.prepare(point)
-    for seed in grid.seeds:
-        user_code.extend_source(point.task, f"{seed} {runs.start_text(point, seed)}")
+    starts = "".join(f"{seed} {runs.start_text(point, seed)}" for seed in grid.seeds)
+    with user_code.given_with(point.task, starts) as word:
+        yield grid._replace(experiment=grid.experiment | {"task": word})
 
 
-def _run_progress(chosen: Experiment, folder: Path, *, live: bool, fresh: bool) -> RunProgress:
+def _run_progress(runs: int, *, live: bool) -> RunProgress:
     display = place_display()
     if live and isinstance(display, NotebookDisplay):
-        from gradlab import runs, store
-
-        place = store.experiment_folder(folder, chosen.name)
-        return LiveProgress(display, runs.plan_runs(chosen, place, fresh=fresh), fresh=fresh)
-    return RunProgress(display, len(chosen.modes) * len(chosen.seeds))
-
-
-def _closed(progress: TrainingProgress | None) -> AbstractContextManager[object]:
-    """Return a context that closes the progress at its end."""
-    return closing(progress) if progress else nullcontext()
+        return LiveProgress(display, runs)
+    return RunProgress(display, runs)
 
 
 @contextmanager
 def _folder(out: str | os.PathLike[str] | None) -> Iterator[Path]:
     """Yield the folder of runs, a temporary one for None."""
     if out is not None:
-        yield Path(out)
+        yield Path(out).expanduser()
         return
     with tempfile.TemporaryDirectory(prefix="gradlab-") as folder:
         yield Path(folder)
@@ -318,4 +327,4 @@ def _run_of(result: Result, model: nn.Module | None, *, keeps_files: bool) -> Tr
     values = {name: getattr(result, name) for name in TrainedRun.__dataclass_fields__ if name != "model"}
     values["compared"], values["evaluations"] = dict(result.compared), list(result.evaluations)
     values["folder"] = result.folder if keeps_files else None
-    return TrainedRun(**values, model=model if result.status == "done" and not result.cached else None)
+    return TrainedRun(**values, model=model if result.status == "done" else None)

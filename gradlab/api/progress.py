@@ -99,12 +99,16 @@ class NotebookDisplay:
 class LiveProgress(RunProgress):
     """Progress with a picture of the runs so far, in a notebook."""
 
-    def __init__(self, display: NotebookDisplay, plans: Sequence[RunPlan], *, fresh: bool) -> None:
-        super().__init__(display, len(plans))
+    def __init__(self, display: NotebookDisplay, runs: int) -> None:
+        super().__init__(display, runs)
         self._notebook = display
-        self._begun = [] if fresh else [plan for plan in plans if plan.done]
-        self._plans = plans
+        self._plans: Sequence[RunPlan] = ()
+        self._begun: list[RunPlan] = []
         self._due = time.monotonic() + DRAW_EVERY
+
+    def on_plans(self, plans: Sequence[RunPlan]) -> None:
+        """Note the runs: those that are done are drawn from the start."""
+        self._plans, self._begun = plans, [plan for plan in plans if plan.done]
 
     def on_start(self, title: str, runs: int, steps: int | None = None, **done: int) -> None:
         """Show the start of a run or stack."""
@@ -128,9 +132,9 @@ class LiveProgress(RunProgress):
         if (start := time.monotonic()) < self._due:
             return
         drawn = []
-        for plan in dict.fromkeys(plan.folder for plan in self._begun):
+        for folder in dict.fromkeys(plan.folder for plan in self._begun):
             try:
-                drawn.append((plan.read(), plan.rows().rows))
+                drawn.append((folder.read(), folder.rows().rows))
             except GradlabError:  # not written yet
                 continue
         if any(rows for _, rows in drawn):

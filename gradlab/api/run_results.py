@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
+from gradlab.annotations import checked
 from gradlab.api import showing
+from gradlab.api.showing import LEAST_WIDTH
 from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError, shortened, unknown
 from gradlab.modes import Mode, parse
 from gradlab.rows import TRAINING_SET_LOSS
@@ -163,6 +165,7 @@ class ExperimentRuns:
     def _columns(self) -> list[str]:
         return [*run_columns(geometry=self._has_geometry), *self._evaluated]
 
+    @checked(PlotError, width=LEAST_WIDTH)
     def plot(
         self,
         x: str | None = None,
@@ -216,7 +219,7 @@ class ExperimentRuns:
         Raises:
             UnknownRunError: the result has no such mode or seed. It is a KeyError, too.
         """
-        word, *rest = key if isinstance(key, tuple) and not isinstance(key, Mode) else (key,)
+        word, *rest = key if isinstance(key, tuple) and not isinstance(key, Mode) and len(key) == 2 else (key,)
         mode = self._mode(word)
         chosen = tuple(run for run in self.runs if run.mode == mode)
         if not rest:
@@ -232,15 +235,27 @@ class ExperimentRuns:
         found = [run for run in chosen if [run.seed] == rest]
         if not found:
             seeds = ", ".join(str(run.seed) for run in chosen)
-            raise UnknownRunError(f"mode '{mode}' has no seed {shortened(rest[0])}. Seeds: {seeds}")
+            raise UnknownRunError(f"mode '{mode}' has no seed {shortened(repr(rest[0]))}. Seeds: {seeds}")
         return found[0]
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether the result has a mode, or a run: `"zero_grad" in result`, `("zero_grad", 1) in result`."""
+        if isinstance(key, TrainedRun):
+            return any(run is key for run in self.runs)
+        try:
+            self[cast("Any", key)]
+        except UnknownRunError:
+            return False
+        return True
 
     def _mode(self, word: object) -> str:
         known = self.modes
+        if not isinstance(word, str | Mode):
+            raise UnknownRunError(f"write result[mode] or result[mode, seed], got {shortened(repr(word))}")
         if word in known:
             return str(word)
         with suppress(GradlabError):
-            name = parse(word).name if isinstance(word, str) else getattr(word, "name", "")
+            name = parse(word).name if isinstance(word, str) else word.name
             if name in known:
                 return name
         raise UnknownRunError(unknown("mode of this result", str(word), known))

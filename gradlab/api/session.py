@@ -42,18 +42,11 @@ def training_session(*, keeps_files: bool = True) -> Iterator[Stop]:
         try:
             yield stop
         except StoppedError as stopped:
-            raise TrainingInterrupt(_how_to_continue(str(stopped)) if keeps_files else "stopped") from None
+            raise TrainingInterrupt(str(stopped) if keeps_files else "stopped") from None
         except KeyboardInterrupt:
             raise TrainingInterrupt(
                 "stopped at once; the same call does the rest" if keeps_files else "stopped"
             ) from None
-
-
-def _how_to_continue(message: str) -> str:
-    """Return the message of a stop in words of Python."""
-    return message.replace("the same command without --fresh", "the same call without fresh=True").replace(
-        "the same command", "the same call"
-    )
 
 
 @contextmanager

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+LEAST_WIDTH = 400  # pixels of a picture, as for `gradlab plot`
 WIDE = 200  # characters: no column is dropped
 SHOWN_WIDTH = 720  # pixels of a picture in a notebook
 _COLOURS = {"green": "#1a7f37", "red": "#cf222e", "bold red": "#cf222e", "yellow": "#9a6700", "cyan": "#0969da"}

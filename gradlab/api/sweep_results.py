@@ -6,8 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradlab.annotations import checked
 from gradlab.api import showing
 from gradlab.api.run_results import data_frame
+from gradlab.api.showing import LEAST_WIDTH
 from gradlab.errors import CheckError, PlotError
 from gradlab.store import SWEEP_COLUMNS
 from gradlab.sweeps import numbering_of
@@ -108,6 +110,7 @@ class SweepRuns:
         """
         return data_frame(self.rows, self._columns())
 
+    @checked(PlotError, width=LEAST_WIDTH)
     def plot(self, *, title: str | None = None, width: int = 1200) -> Figure:
         """Return the map, or the curves over one axis, as a matplotlib Figure, which a notebook shows.
 

@@ -104,4 +104,8 @@ def warn(sample: int | None = None, *, select: Collection[str] = (), ignore: Col
     active.start(recorder)
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _warning: list[object] = []  # the recorder of warn(), once called

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab.errors import TIMED, place_in_cell
+from gradlab.errors import TIMED, is_users_file, place_in_cell
 from gradlab.errors import notebook_cell as notebook_cell
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 # script's line.
 UNCOUNTED = "<gradlab importlib._bootstrap>"
 
-_INSTALLED = tuple({str(Path(path)) for name, path in sysconfig.get_paths().items() if name != "data"})  # a prefix
 _OURS = str(Path(__file__).parent.parent)
 _audited: set[str] = set()  # files and folders that count as the user's code, even if installed
 
@@ -125,11 +123,7 @@ def is_user_code(file: str) -> bool:
         return file.startswith(("<ipython-input", TIMED))
     if is_ours(file):
         return False
-    if any(Path(file).is_relative_to(each) for each in _audited):
-        return True
-    if "site-packages" in file or "dist-packages" in file:
-        return False
-    return not any(Path(file).is_relative_to(each) for each in _INSTALLED)
+    return any(Path(file).is_relative_to(each) for each in _audited) or is_users_file(file)
 
 
 def is_ours(file: str) -> bool:

@@ -14,12 +14,10 @@ from gradlab.cli.output import print_json, print_lines, print_message, stdout_co
 from gradlab.cli.pictures import draw_runs
 from gradlab.cli.run_results import print_errors, print_folder, result_json
 from gradlab.cli.training_session import progress_display, training_session
-from gradlab.errors import DONE, FAILED, CompareError
+from gradlab.errors import DONE, FAILED
 
 if TYPE_CHECKING:
     from gradlab.comparison.comparing import Comparison
-
-DEFAULT_SEED = 42
 
 
 @app.command(
@@ -82,14 +80,14 @@ def compare(
 
         plotting.check_formats(plot)
     from gradlab.comparison.comparing import compare as compared
-    from gradlab.comparison.request import CompareRequest, find_script, parse_modes
+    from gradlab.comparison.request import CompareRequest, chosen_seeds, find_script, parse_modes
     from gradlab.terminal.progress import RunProgress
 
     request = CompareRequest(
         find_script(script, is_module=module),
         tuple(args or ()),
         parse_modes(mode or []),
-        _chosen_seeds(seed, seeds),
+        chosen_seeds(options.chosen_seeds(seed, seeds) or None, "--seed"),
         most_passes=max_steps,
         timeout=timeout,
         only=only_optimizer,
@@ -97,8 +95,7 @@ def compare(
         fresh=fresh,
         jobs=jobs,
     )
-    runs = (1 + len(request.modes)) * len(request.seeds)
-    progress = None if json or quiet else RunProgress(progress_display(), runs)
+    progress = None if json or quiet else RunProgress(progress_display(), request.runs)
     with training_session(progress) as stop:
         comparison = compared(request, out, progress=progress, stop=stop)
     has_rows = any(run.rows for run in comparison.runs)
@@ -113,13 +110,6 @@ def compare(
 
         draw_runs([store.RunFolder(run.folder) for run in comparison.runs], plot, quiet=json or quiet)
     raise typer.Exit(DONE if comparison.ok else FAILED)
-
-
-def _chosen_seeds(seed: list[int] | None, seeds: int | None) -> tuple[int, ...]:
-    chosen = options.chosen_seeds(seed, seeds)
-    if wrong := [each for each in seed or [] if not 0 <= each < 2**32]:
-        raise CompareError(f"--seed must be between 0 and 4294967295, got {wrong[0]}")
-    return tuple(dict.fromkeys(chosen or [DEFAULT_SEED]))
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:

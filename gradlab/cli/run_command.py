@@ -43,7 +43,7 @@ def run(
     from gradlab.terminal.progress import RunProgress
 
     show_progress = not (json or quiet)
-    progress = RunProgress(progress_display(), len(chosen.modes) * len(chosen.seeds)) if show_progress else None
+    progress = RunProgress(progress_display(), chosen.runs) if show_progress else None
     with training_session(progress) as stop:
         outcome = runs.run(chosen, out, fresh=fresh, progress=progress, stop=stop)
     has_rows = any(each.rows for each in outcome.runs)

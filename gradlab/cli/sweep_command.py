@@ -12,7 +12,7 @@ from gradlab.cli.app import app
 from gradlab.cli.output import print_json, print_message, print_result, stdout_console
 from gradlab.cli.pictures import draw_sweeps
 from gradlab.cli.training_session import progress_display, training_session
-from gradlab.errors import DONE, FAILED, ExperimentError, PlotError
+from gradlab.errors import DONE, FAILED, PlotError
 from gradlab.wording import reused
 
 if TYPE_CHECKING:
@@ -55,18 +55,14 @@ def sweep(
 ) -> None:
     """Train a grid of runs and count where they converge, oscillate or diverge."""
     overrides = options.overrides_in(values)
-    if workers and dask is not None:
-        raise ExperimentError(
-            "--workers and --dask exclude each other: --workers trains on this machine, --dask on a cluster"
-        )
     chosen = options.choose_experiment("sweep", experiment, values["task"], overrides)
     from gradlab import plotting, sweeps
     from gradlab.terminal.progress import SweepProgress
 
+    sweeps.check_place(workers, dask)
     if plot:
         plotting.check_formats(plot)
-    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
-    grid = sweeps.grid_of(chosen, vary or [], engine=engine, modes_by=modes_by)
+    grid = sweeps.grid_of(chosen, vary or [], engine=engine, overrides=overrides)
     if plot:
         plotting.check_axes({axis.key: axis.values for axis in grid.axes}, grid.mode_names)
     progress = None if json or quiet else SweepProgress(progress_display())

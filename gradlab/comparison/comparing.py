@@ -16,7 +16,7 @@ from gradlab.errors import CompareError, NothingComparedError, shortened
 from gradlab.modes import AS_WRITTEN
 from gradlab.runs import Progress, Stop
 from gradlab.store import RunFolder
-from gradlab.wording import counted, duration
+from gradlab.wording import counted, duration, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -184,8 +184,9 @@ class _Comparing:
         if only is None or not numbers or None in numbers or only in numbers:
             return
         plan.folder.remove()
+        name = shortened(self.request.script.name)
         raise CompareError(
-            f"--only-optimizer {only}: {shortened(self.request.script.name)} makes no update with optimizer {only}, "
+            f"{option('only_optimizer', only)}: {name} makes no update with optimizer {only}, "
             f"only with {' and '.join(map(str, numbers))}"
         )
 
@@ -202,7 +203,7 @@ class _Comparing:
         if len(chosen) == 1:
             raise CompareError(f"{needs} {name} accumulates {passes} passes per update itself")
         others = [each["number"] for each in chosen if each.get("passes") == 1 and each.get("number")]
-        hint = f". Try --only-optimizer {others[0]}." if others else ""
+        hint = f". Try {option('only_optimizer', others[0])}." if others else ""
         which = f"optimizer {several[0].get('number') or ''}".strip()
         raise CompareError(f"{needs} {which} ({several[0]['class']}) of {name} has {passes} passes per update{hint}")
 

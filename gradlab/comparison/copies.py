@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import store
 from gradlab.errors import CompareError, shortened
+from gradlab.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,12 +70,12 @@ class Source(NamedTuple):
             named = ", ".join(f"{shortened(each.path)} ({amount(each.size)})" for each in largest)
             raise CompareError(
                 f"the folder {name} has {amount(size)}, too much to copy for every run: {named}. "
-                "Move large files out of it, or use --in-place."
+                f"Move large files out of it, or use {option('in_place')}."
             )
         if len(entries) > MOST_FILES:
             raise CompareError(
                 f"the folder {name} has more than {MOST_FILES:,} files, too many to copy for every run. "
-                "Start in a smaller folder, or use --in-place."
+                f"Start in a smaller folder, or use {option('in_place')}."
             )
         temporary = tempfile.gettempdir()
         if copies * size > (free := shutil.disk_usage(temporary).free):

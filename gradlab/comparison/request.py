@@ -13,13 +13,15 @@ from gradlab import modes
 from gradlab.errors import CompareError, shortened
 from gradlab.experiment import identity
 from gradlab.modes import AS_WRITTEN
+from gradlab.wording import either
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gradlab.modes import Mode
     from gradlab.store import ExperimentFolder, RunFolder
 
+DEFAULT_SEED = 42
 THREADS = 1  # of torch in every run, as `gradlab run` has by default
 
 
@@ -91,6 +93,11 @@ class CompareRequest(NamedTuple):
         return identity({**self.settings(None, 0), "seed": None})
 
     @property
+    def runs(self) -> int:
+        """The number of runs."""
+        return (1 + len(self.modes)) * len(self.seeds)
+
+    @property
     def title(self) -> str:
         """The script with its arguments, as the user gave them."""
         return shortened(shlex.join([self.script.name, *self.args]), 200)
@@ -132,7 +139,8 @@ def find_script(name: str, *, is_module: bool) -> ScriptFile:
         return ScriptFile(name, name.rpartition(".")[2], here, name, is_module, _sha256(file))
     path = Path(name)
     if path.is_dir():
-        raise CompareError(f"script '{shortened(name)}' is a folder; give a file in it, or --module package.module")
+        module = either("--module package.module", '"package.module" with module=True')
+        raise CompareError(f"script '{shortened(name)}' is a folder; give a file in it, or {module}")
     try:
         sha256 = _sha256(path)
     except OSError as error:
@@ -152,6 +160,20 @@ def parse_modes(words: Mapping[str, None] | list[str]) -> tuple[Mode, ...]:
     """
     parsed = [modes.load(modes.parse(word, Path.cwd())) for word in words or modes.DEFAULT]
     return tuple({mode.name: mode for mode in parsed}.values())
+
+
+def chosen_seeds(seeds: Iterable[int] | None, name: str) -> tuple[int, ...]:
+    """Return these seeds, each once; 42 if they are None.
+
+    Raises:
+        CompareError: none is given, or one is out of range; the message names `name`.
+    """
+    found = tuple(dict.fromkeys([DEFAULT_SEED] if seeds is None else seeds))
+    wrong = [each for each in found if type(each) is not int or not 0 <= each < 2**32]
+    if wrong or not found:
+        got = f"got {shortened(repr(wrong[0]))}" if wrong else "got none"
+        raise CompareError(f"{name} must be between 0 and 4294967295, {got}")
+    return found
 
 
 def _module_file(name: str, here: Path) -> Path:

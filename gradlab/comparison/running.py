@@ -89,8 +89,8 @@ class Runner(NamedTuple):
         try:
             while True:
                 if self.stop.requested:
-                    rest = "" if self.request.fresh else "; the same command does the rest"
-                    raise StoppedError(f"Stopped. Finished runs are kept{rest}.")
+                    then = "" if self.request.fresh else "does the rest"
+                    raise StoppedError("Stopped. Finished runs are kept", then)
                 if len(running) < at_once and (task := next(waiting, None)) is not None:
                     self.progress.on_start(task.plan.title, 1, steps)
                     running.append(self._start(task))

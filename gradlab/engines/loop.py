@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradlab import modes
+from gradlab.annotations import checked
 from gradlab.engines.accumulation import windows
 from gradlab.engines.cursor import Cursor
 from gradlab.engines.geometry import GeometryMeter
 from gradlab.engines.losses import check_scalar, mean_and_items
-from gradlab.errors import ModeError, TaskError
+from gradlab.errors import ExperimentError, ModeError, OptimizerError, TaskError, kind_of
 from gradlab.rows import Row
+from gradlab.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 
     from gradlab.modes import Mode, RewriteGrad
     from gradlab.optimizers import Every, Optimizer, Scheduler
-    from gradlab.tasks import Task
 
 
+@checked(ExperimentError)
 def train(
     task: Task,
     mode: Mode | str,
@@ -37,7 +39,9 @@ def train(
     cursor: Cursor | None = None,
     geometry: bool = False,
 ) -> Iterator[Row]:
-    """Train until `epochs` passes over the batches or `steps` backward passes are reached, and yield a row per step.
+    """Return an iterator that trains, and yields a row per step.
+
+    It ends after `epochs` passes over the batches or `steps` backward passes. Arguments are checked at the call.
 
     A row is yielded after any due update, when `.grad` holds what the mode keeps. An accumulation window ends with its
     epoch: a shorter last window is divided by its own length. If the task's loss is a pair (sum, count), rows hold the
@@ -51,12 +55,34 @@ def train(
     Raises:
         TaskError: the loss is neither a scalar tensor with a graph nor a pair (sum, count); or an epoch has no batch.
         ModeError: the word is unknown, or a user's own mode left an invalid gradient.
+        OptimizerError: the optimizer is no object with a step, or has no parameter of the model.
+        ExperimentError: a number is of the wrong type, or epochs and steps are missing.
     """
-    if isinstance(mode, str):
+    _check_arguments(task, optimizer)
+    if epochs is None and steps is None:
+        raise ExperimentError("training needs an end: give epochs=… or steps=…")
+    if not isinstance(mode, modes.Mode) or mode.rewrite_grad is None:
         mode = modes.load(mode)
+    return _train(
+        task, mode, optimizer, epochs, steps, clip_norm, scheduler, scheduler_every, cursor or Cursor(), geometry
+    )
+
+
+def _train(
+    task: Task,
+    mode: Mode,
+    optimizer: Optimizer,
+    epochs: int | None,
+    steps: int | None,
+    clip_norm: float | None,
+    scheduler: Scheduler | None,
+    scheduler_every: Every,
+    cursor: Cursor,
+    geometry: bool,
+) -> Iterator[Row]:
     from torch.nn.utils import clip_grad_norm_
 
-    model, cursor = task.model, cursor or Cursor()
+    model = task.model
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     cursor.window.begin(mode, parameters)
     keep_gradients = _keep_function(mode, optimizer, parameters, cursor.update)
@@ -67,6 +93,7 @@ def train(
         remaining, finish_window, take_step = meter.while_measuring(remaining), meter.finish_window, meter.take_step
     of_update, of_epoch = (scheduler, None) if scheduler_every == "update" else (None, scheduler)
     epoch = cursor.epoch
+    first = cursor.step
     for batch, window, due in remaining:
         if of_epoch is not None and cursor.epoch != epoch:
             of_epoch.step()
@@ -75,6 +102,8 @@ def train(
         if cursor.counts_items is not (items is not None):
             _check_kind(loss, items, cursor)
         cursor.window.divide(loss, items, window).backward()
+        if cursor.step == first:
+            _check_gradients(parameters)
         row = Row(cursor.step, cursor.update, cursor.epoch, loss.item(), items or 1)
         if due:
             finish_window()
@@ -91,6 +120,25 @@ def train(
         yield row
 
 
+def _check_arguments(task: object, optimizer: Any) -> None:
+    """Raise a GradlabError unless these are a task, and an optimizer that has parameters of its model."""
+    if not isinstance(task, Task):
+        raise TaskError(f"expected a gradlab.Task, got {kind_of(task)}; for a function, pass my_task(seed=0)")
+    if isinstance(optimizer, type) or not (hasattr(optimizer, "step") and hasattr(optimizer, "zero_grad")):
+        raise OptimizerError(
+            f"expected an optimizer such as torch.optim.SGD(task.model.parameters(), lr=0.1), got {kind_of(optimizer)}"
+        )
+    groups = getattr(optimizer, "param_groups", None)  # those of torch have them
+    if not groups:
+        return
+    trained = {id(each) for group in groups for each in group["params"]}
+    if not any(id(each) in trained for each in task.model.parameters()):
+        raise OptimizerError(
+            "the optimizer has no parameter of the task's model, so nothing would be trained\n"
+            "make it from that model: torch.optim.SGD(task.model.parameters(), lr=0.1)"
+        )
+
+
 def _check_kind(loss: object, items: float | None, cursor: Cursor) -> None:
     """Check the first loss. It decides whether all losses are pairs (sum, count).
 
@@ -104,6 +152,15 @@ def _check_kind(loss: object, items: float | None, cursor: Cursor) -> None:
         )
     check_scalar(loss)
     cursor.counts_items = items is not None
+
+
+def _check_gradients(parameters: list[nn.Parameter]) -> None:
+    """Raise TaskError if the first backward pass gave no parameter a gradient."""
+    if all(parameter.grad is None for parameter in parameters):
+        raise TaskError(
+            "the task's loss gave no parameter of its model a gradient, so nothing can be trained\n"
+            "use the model that the loss is given: def loss(model, batch): …"
+        )
 
 
 def _keep_function(

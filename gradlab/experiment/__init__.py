@@ -6,6 +6,7 @@ from gradlab.experiment.checking import check_rule as check_rule
 from gradlab.experiment.inequality import inequality_of as inequality_of
 from gradlab.experiment.model import Expected as Expected
 from gradlab.experiment.model import Experiment as Experiment
+from gradlab.experiment.model import changed_dtype as changed_dtype
 from gradlab.experiment.model import identity as identity
 from gradlab.experiment.reading import DEFAULT_EXPERIMENT as DEFAULT_EXPERIMENT
 from gradlab.experiment.reading import Override as Override

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -139,6 +140,11 @@ class Experiment(_Section):
         """The modes, in the order given."""
         return self._modes
 
+    @property
+    def runs(self) -> int:
+        """The number of runs: modes × seeds."""
+        return len(self.modes) * len(self.seeds)
+
     def located(self, folder: Path | None, file: Path | None, parsed: Sequence[Mode] = ()) -> Experiment:
         """Return a copy with this folder, file and parsed modes."""
         copy = self.model_copy()
@@ -214,6 +220,7 @@ class Experiment(_Section):
             **({"epochs": self.epochs} if self.steps is None else {"steps": self.steps}),
             "device": self.device,
             "threads": self.threads,
+            **({"dtype": dtype} if (dtype := changed_dtype()) else {}),
         }
 
     def _schedule_settings(self) -> dict[str, Any]:
@@ -225,6 +232,12 @@ class Experiment(_Section):
         options = {"name": schedules.title_of(name), "every": self.schedule_every, **_as_floats(self.schedule.options)}
         source = {} if isinstance(name, str) else {"schedule_source": user_code.source_hash(name)}
         return {"schedule": options, **source}
+
+
+def changed_dtype() -> str:
+    """Return torch's default dtype if this process has changed it, such as "float64"; "" for float32."""
+    torch = sys.modules.get("torch")
+    return "" if torch is None else str(torch.get_default_dtype()).removeprefix("torch.").replace("float32", "")
 
 
 def identity(settings: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from gradlab.experiment.checking import RULE_KEYS, SHORT_KEYS, Faults, check_rul
 from gradlab.experiment.toml_text import MAX_SIZE, TOO_LARGE, line_of, why_too_large
 from gradlab.shipped import folder as shipped_folder
 from gradlab.user_code import is_function_name
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -146,7 +147,7 @@ def from_plain(
 def from_task(task: str, overrides: list[Override] | None = None, command: str = "run") -> Experiment:
     """Return an experiment named after the task: SGD with lr 0.01, 10 epochs, seed 42."""
     name = tasks.find(task).function
-    chosen = [Override(("task",), task, "--task"), *(overrides or [])]
+    chosen = [Override(("task",), task, either("--task", "task")), *(overrides or [])]
     return _validate({"name": name}, chosen, partial=command == "sweep")
 
 
@@ -160,7 +161,7 @@ def locate(name: str, command: str = "run") -> Path:
     by_plain_name = {each.replace("-", "_").lower(): each for each in known}
     file = Path(name)
     key = name.replace("-", "_").lower()
-    asked = f"gradlab {command} --task {shortened(name)}"
+    asked = either(f"gradlab {command} --task {shortened(name)}", f"task={shortened(name)}")
     if file.suffix == ".py":
         raise ExperimentError(f"'{shortened(name)}' is not an experiment. To run a task in it: {asked}:FUNCTION")
     if file.suffix != ".toml" and (is_function_name(name) or (key in tasks.BUILT_IN and key not in by_plain_name)):
@@ -168,6 +169,7 @@ def locate(name: str, command: str = "run") -> Path:
     if file.suffix == ".toml" or len(file.parts) != 1:
         if not file.is_file():
             what = f"'{shortened(name)}' is a folder" if file.is_dir() else f"No file '{shortened(name)}'"
+            what = what if name else "The name of the experiment is empty"
             raise ExperimentError(f"{what}. Shipped experiments: {', '.join(known)}")
         return file
     if key not in by_plain_name:

@@ -149,7 +149,7 @@ def check_axes(axes: Mapping[str, Sequence[Any]], modes: Sequence[str]) -> tuple
     varied = {key: list(values) for key, values in axes.items() if len(values) > 1}
     numeric = sorted((key for key in varied if _all_numbers(varied[key])), key=_axis_order)
     if not numeric:
-        raise PlotError("No axis to draw along. Vary a number, such as --vary lr=0.001:1:9:log.")
+        raise PlotError("No axis to draw along. Vary a number, such as lr.")
     across = numeric[:2]
     if len(across) == 2 and across[0] in _KEEP:
         across.reverse()

@@ -72,7 +72,7 @@ def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]], quantity: st
         if reason := next(filter(None, reasons), ""):
             names.setdefault(reason, []).append(line.name.replace("\N{NO-BREAK SPACE}", " "))
     if lines and sum(map(len, names.values())) == len(lines):
-        advice = "Retrain with `gradlab run --fresh`." if NOT_RECORDED in names else ADVICE
+        advice = "Retrain with `--fresh`, or with `fresh=True` in Python." if NOT_RECORDED in names else ADVICE
         raise PlotError(f"No theory to draw: {'; '.join(names)}\n{advice}")
     return [f"No theory for {'; '.join(those)}: {reason}" for reason, those in names.items()]
 

@@ -18,6 +18,7 @@ from gradlab.runs.single_run import train_run
 from gradlab.runs.stacked_runs import train_stacks
 from gradlab.runs.starts import SeedStarts
 from gradlab.runs.stopping import Stop
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,7 +50,8 @@ def run(
     """
     if experiment.vary:
         place, keys = location_of(experiment, "vary"), ", ".join(experiment.vary)
-        raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: use `gradlab sweep`")
+        command = either("`gradlab sweep`", "gradlab.sweep")
+        raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: use {command}")
     folder, progress = store.experiment_folder(out, experiment.name), progress or Progress()
     plans = plan_runs(experiment, folder, fresh=fresh)
     if experiment.task_name.given is not None and any(plan.folder.record_file.exists() for plan in plans):
@@ -61,6 +63,7 @@ def run(
     else:
         folder.save_request([plan.folder for plan in plans], mode_names(experiment), match_lr=experiment.match_lr)
     job = Job(experiment, missing, SeedStarts(experiment, plans), progress, stop or Stop(), models=models)
+    job.progress.on_plans(plans)
     results: dict[Path, Result] = {}
 
     def end(plan: RunPlan) -> None:

@@ -260,8 +260,7 @@ class Job:
             plan.folder.save_checkpoint(step, saved.to_bytes())
 
     def _stopped(self, where: str, then: str) -> StoppedError:
-        command = "the same command without --fresh" if self.plans[0].fresh else "the same command"
-        return StoppedError(f"{self.title} stopped {where}; {command} {then}")
+        return StoppedError(f"{self.title} stopped {where}", then, fresh=self.plans[0].fresh)
 
 
 def _with_results(records: list[RunRecord], training: TrainingSteps, logs: _Logs) -> list[RunRecord]:

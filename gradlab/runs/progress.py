@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gradlab.analysis.results import Result
+    from gradlab.runs.plan import RunPlan
 
 REPORT_EVERY = 0.1  # seconds between reports
 
@@ -15,6 +18,9 @@ class Progress:
 
     def on_prepare(self, text: str) -> None:
         """Handle a step that comes before the first run or after the last one."""
+
+    def on_plans(self, plans: Sequence[RunPlan]) -> None:
+        """Handle the runs of an experiment before the first one starts; some may be done."""
 
     def on_start(
         self, title: str, runs: int, steps: int | None = None, *, done_steps: int = 0, done_runs: int = 0

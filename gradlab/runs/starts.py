@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import tasks
 from gradlab.analysis import quadratic
 from gradlab.errors import UnfairTaskError
+from gradlab.wording import option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class SeedStarts:
                 versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
                 raise UnfairTaskError(
                     f"{other.path} (trained with {versions}) started from other weights or batches\n"
-                    "new runs cannot be compared with it; --fresh retrains all"
+                    f"new runs cannot be compared with it; {option('fresh')} retrains all"
                 )
 
     def _quadratic(self, seed: int, start: tasks.Start, settings: Mapping[str, Any]) -> dict[str, Any] | None:

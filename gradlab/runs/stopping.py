@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradlab.wording import either, option
+
 
 @dataclass
 class Stop:
@@ -20,8 +22,23 @@ class Stop:
     def raise_between_runs(self) -> None:
         """Raise StoppedError if a stop was requested."""
         if self.requested:
-            raise StoppedError("stopped between two runs; the same command trains the missing runs")
+            raise StoppedError("stopped between two runs", "trains the missing runs")
 
 
 class StoppedError(Exception):
-    """Training stopped on request; the message says how to continue."""
+    """Training stopped on request.
+
+    Attributes:
+        what: what stopped, and where.
+        then: what another call does; "" if it does not continue.
+        fresh: whether the other call must not be fresh, since that would retrain all.
+    """
+
+    def __init__(self, what: str = "stopped", then: str = "", *, fresh: bool = False) -> None:
+        super().__init__(what, then)
+        self.what, self.then, self.fresh = what, then, fresh
+
+    def __str__(self) -> str:
+        again = either("the same command", "the same call")
+        without = f" without {option('fresh')}" if self.fresh else ""
+        return f"{self.what}; {again}{without} {self.then}" if self.then else self.what

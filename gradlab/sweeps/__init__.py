@@ -7,7 +7,7 @@ together, `stacked` plans and stacks them, and `training` trains one cell. `work
 
 from gradlab.sweeps.axes import Axis
 from gradlab.sweeps.cells import LOOP_CHUNK, Cell, LoadedCell, cell_of, cells_of
-from gradlab.sweeps.grid import DEFAULT_ENGINE, ENGINES, Grid, grid_of
+from gradlab.sweeps.grid import DEFAULT_ENGINE, ENGINES, Grid, check_place, grid_of
 from gradlab.sweeps.numbering import Run, numbering_of
 from gradlab.sweeps.running import SweepResult, run, settings_of
 from gradlab.sweeps.training import train_cell
@@ -28,6 +28,7 @@ __all__ = [
     "Workers",
     "cell_of",
     "cells_of",
+    "check_place",
     "grid_of",
     "numbering_of",
     "run",

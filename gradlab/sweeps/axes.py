@@ -1,19 +1,21 @@
-"""Axes of a sweep, parsed from `--vary KEY=RANGE` and from `[vary]` in the experiment file."""
+"""Axes of a sweep, from `--vary KEY=RANGE`, `vary={key: values}` in Python, or `[vary]` in the experiment file."""
 
 from __future__ import annotations
 
 import math
 import re
 import tomllib
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import experiment as experiments
 from gradlab.errors import ExperimentError, GradlabError, raise_together, shortened
 from gradlab.experiment.toml_text import why_too_large
+from gradlab.wording import either
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gradlab.experiment import Experiment
 
@@ -22,13 +24,15 @@ _RANGE = re.compile(r"[^:,]*\d[^:,]*:[^,]*")  # LOW:HIGH:COUNT, valid or not; a 
 _NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)"
 _NUMBERS = re.compile(rf"{_NUMBER}\s*:\s*{_NUMBER}\s*:\s*(\d+)\s*(?::\s*(log))?")
 _FORM = "a range LOW:HIGH:COUNT or LOW:HIGH:COUNT:log, such as 1e-3:4:33:log, or values A,B,…"
-_NO_AXIS = {  # keys that cannot vary, and what to do instead
-    "seed": "use --seeds N, or --seed S for each seed",
-    "seeds": "use --seeds N, or --seed S for each seed",
-    "mode": "use --mode A --mode B, or vary keep or every",
-    "modes": "use --mode A --mode B, or vary keep or every",
-    **dict.fromkeys(("engine", "device", "threads"), "it is the same for all runs of a sweep"),
-    **dict.fromkeys(("name", "title", "expect", "vary", "checkpoint_every", "log"), "it does not affect the runs"),
+_NO_AXIS = {  # keys that cannot vary, and what to do instead, on the command line and in Python
+    **dict.fromkeys(("seed", "seeds"), ("use --seeds N, or --seed S for each seed", "use seeds=N or seeds=[…]")),
+    **dict.fromkeys(
+        ("mode", "modes"), ("use --mode A --mode B, or vary keep or every", "use modes=[…], or vary keep or every")
+    ),
+    **dict.fromkeys(("engine", "device", "threads"), ("it is the same for all runs of a sweep",) * 2),
+    **dict.fromkeys(
+        ("name", "title", "expect", "vary", "checkpoint_every", "log"), ("it does not affect the runs",) * 2
+    ),
 }
 _SHORT = {long: short for short, long in experiments.SHORT_KEYS.items() if short != "learning_rate"}
 
@@ -52,8 +56,12 @@ class Axis(NamedTuple):
         return tuple(experiments.SHORT_KEYS.get(self.key, self.key).split("."))
 
 
-def axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axis], dict[str, str]]:
-    """Return the axes by key, and the name of each in messages: its flag, or its place in the file.
+def axes_of(
+    experiment: Experiment, vary: Iterable[str] | Mapping[str, object]
+) -> tuple[dict[str, Axis], dict[str, str]]:
+    """Return the axes by key, and the name of each in messages: its flag or argument, or its place in the file.
+
+    `vary` has the values of --vary, or by key a range or a list of values. It replaces the file's axes.
 
     Raises:
         GradlabError: axes are invalid; the message has a line for each.
@@ -70,16 +78,16 @@ def axes_of(experiment: Experiment, flags: Iterable[str]) -> tuple[dict[str, Axi
         else:
             axes[axis.key], subjects[axis.key] = axis, subject
     given: set[str] = set()
-    for text in flags:
+    for each in vary.items() if isinstance(vary, Mapping) else vary:
         try:
-            axis = _axis_of_flag(text)
+            axis = _axis_of_flag(each) if isinstance(each, str) else _axis_of_argument(*each)
             if axis.key in given:
-                raise ExperimentError(f"--vary {axis.key} is given twice")
+                raise ExperimentError(f"{_varied(axis.key)} is given twice")
         except GradlabError as error:
             faults.append(error)
         else:
             given.add(axis.key)
-            axes[axis.key], subjects[axis.key] = axis, f"--vary {axis.key}"
+            axes[axis.key], subjects[axis.key] = axis, _varied(axis.key)
     raise_together(faults, ExperimentError)
     return axes, subjects
 
@@ -101,12 +109,24 @@ def _axis_of_flag(text: str) -> Axis:
     return _axis(key, value, f"--vary {shortened(key)}")
 
 
+def _axis_of_argument(key: object, values: object) -> Axis:
+    """Return the axis of `vary={key: values}`. A single value is a list of one."""
+    if not isinstance(key, str):
+        raise ExperimentError(f"a key of vary must be a string, got {shortened(repr(key))}")
+    return _axis(key, values if isinstance(values, str | list) else [values], _varied(shortened(key)))
+
+
+def _varied(key: str) -> str:
+    """Return the name of an axis in messages."""
+    return either(f"--vary {key}", f"vary['{key}']")
+
+
 def _axis(key: str, given: object, subject: str) -> Axis:
     """Return the axis of a key, from a list of values or a string."""
     plain = key.strip().replace("-", "_")
     plain = _SHORT.get(experiments.SHORT_KEYS.get(plain, plain), plain)
     if plain in _NO_AXIS:
-        raise ExperimentError(f"{subject}: {plain} cannot vary; {_NO_AXIS[plain]}")
+        raise ExperimentError(f"{subject}: {plain} cannot vary; {either(*_NO_AXIS[plain])}")
     if not all(plain.split(".")):
         raise ExperimentError(f"{subject}: {shortened(key)} is not a key of an experiment file")
     log = False

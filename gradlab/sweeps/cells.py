@@ -72,6 +72,11 @@ def _start(task: tasks.TaskName, _source: str | None, seed: int, options: str) -
     return tasks.start_of(task, seed, json.loads(options))
 
 
+def forget_starts() -> None:
+    """Forget the starts of earlier sweeps: a module or the default dtype that the task uses may have changed since."""
+    _start.cache_clear()
+
+
 def cells_of(grid: Grid, chunk: int) -> list[tuple[int, ...]]:
     """Return the run numbers of each cell, at most `chunk` per cell.
 

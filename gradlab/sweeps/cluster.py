@@ -24,6 +24,7 @@ from gradlab.store import Block
 from gradlab.sweeps.cells import cell_of
 from gradlab.sweeps.shipping import Shipment, check_versions, shipper, train_shipment, versions
 from gradlab.sweeps.workers import TRIES, Ended, TrainingProcess, end_all, throttled
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ class Cluster:
             if now - self._seen > NO_WORKERS_TIMEOUT:
                 raise ClusterError(
                     f"all workers of {self.address} are gone\n"
-                    "finished cells are kept; the same command continues once workers are back"
+                    f"finished cells are kept; {_again()} continues once workers are back"
                 )
         # Cells with several threads are not queued: a free Dask thread would start one on busy cores.
         return self._at_once * CELLS_PER_THREAD if threads == 1 else self._at_once
@@ -148,7 +149,7 @@ class Cluster:
         except (OSError, ValueError, RuntimeError):  # timeout, closed connection or closed client
             raise ClusterError(
                 f"the scheduler at {self.address} no longer answers\n"
-                "finished cells are kept; the same command continues once it is back"
+                f"finished cells are kept; {_again()} continues once it is back"
             ) from None
         return found
 
@@ -203,7 +204,11 @@ def _connected(address: str) -> Iterator[Client]:
     try:
         from distributed import Client, Security, connect
     except ImportError:
-        raise ClusterError("--dask needs the package distributed: pip install 'gradlab[dask]'") from None
+        raise ClusterError(
+            f"{either('--dask', 'dask')} needs the package distributed: pip install 'gradlab[dask]'"
+        ) from None
+
+    asked = either(f"--dask {shortened(address)}", f"dask={shortened(repr(address))}")
 
     async def knock(scheduler: str) -> None:  # quicker than a client that fails to connect
         there = await connect(scheduler, timeout=CONNECT_TIMEOUT, **Security().get_connection_args("client"))
@@ -214,13 +219,12 @@ def _connected(address: str) -> Iterator[Client]:
         asyncio.run(knock(scheduler))
         client: Client = Client(scheduler, timeout=CONNECT_TIMEOUT, set_as_default=False)
     except FileNotFoundError:
-        raise ClusterError(f"--dask {shortened(address)}: no such scheduler file") from None
+        raise ClusterError(f"{asked}: no such scheduler file") from None
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError) as error:
         nobody = f"no answer within {CONNECT_TIMEOUT:g} seconds"
         why = nobody if isinstance(error, OSError) else shortened(error, 150)
         raise ClusterError(
-            f"--dask {shortened(address)}: {why}\n"
-            "`dask scheduler` starts a scheduler and prints its address, such as tcp://10.0.0.1:8786"
+            f"{asked}: {why}\n`dask scheduler` starts a scheduler and prints its address, such as tcp://10.0.0.1:8786"
         ) from None
     try:
         yield client
@@ -285,3 +289,7 @@ def end_idle() -> None:
     gone = _idle.copy()
     del _idle[: len(gone)]
     end_all(gone)
+
+
+def _again() -> str:
+    return either("the same command", "the same call")

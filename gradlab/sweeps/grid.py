@@ -13,11 +13,12 @@ from gradlab.errors import ExperimentError, GradlabError, raise_together, unknow
 from gradlab.experiment import RULE_KEYS, check_rule
 from gradlab.sweeps.axes import MOST_RUNS, Axis, axes_of
 from gradlab.sweeps.numbering import Run, decode, mode_at
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gradlab.experiment import Experiment
+    from gradlab.experiment import Experiment, Override
     from gradlab.modes import Mode
 
 ENGINES = ("loop", "ensemble")  # available for sweeps
@@ -87,29 +88,38 @@ class Grid(NamedTuple):
 
 
 def grid_of(
-    experiment: Experiment, flags: Iterable[str] = (), *, engine: str | None = None, modes_by: str = ""
+    experiment: Experiment,
+    vary: Iterable[str] | Mapping[str, object] = (),
+    *,
+    engine: str | None = None,
+    overrides: Iterable[Override] = (),
 ) -> Grid:
-    """Return the grid of an experiment with the axes of its file and of the command line.
+    """Return the grid of an experiment with the axes of its file and of the caller.
 
     Args:
         experiment: a checked experiment.
-        flags: the values of --vary, `KEY=RANGE`; each replaces the file's axis with the same key.
+        vary: the values of --vary, `KEY=RANGE`, or a range or a list of values by key. Each replaces the file's axis
+            with the same key.
         engine: the training engine; None for the experiment's own, or the fastest.
-        modes_by: the flag that set the modes, if any; keep and every must not vary then.
+        overrides: what the caller set in the experiment; if that includes the modes, keep and every must not vary.
 
     Raises:
         GradlabError: nothing varies, or an axis or value is invalid.
     """
-    axes, subjects = axes_of(experiment, flags)
+    axes, subjects = axes_of(experiment, vary)
     if not axes:
         raise ExperimentError(
-            "nothing varies: a sweep needs --vary KEY=RANGE, such as --vary lr=1e-3:4:33:log, or [vary] in its file"
+            "nothing varies: a sweep needs "
+            + either("--vary KEY=RANGE, such as --vary lr=1e-3:4:33:log,", 'vary={"lr": "1e-3:4:33:log"}')
+            + " or [vary] in its file"
         )
     ruled = [key for key in RULE_KEYS if key in axes]
+    modes_by = next((each.flag for each in overrides if each.key == ("modes",)), "")
     if ruled and modes_by:
+        fixed = either("--vary every=4", 'vary={"every": 4}')
         raise ExperimentError(
             f"{subjects[ruled[0]]} sets the modes and cannot be combined with {modes_by}; "
-            "to fix keep or every, give it a single value, such as --vary every=4"
+            f"to fix keep or every, give it a single value, such as {fixed}"
         )
     if engine is None and "engine" in experiment.model_fields_set:
         engine = experiment.engine
@@ -123,6 +133,15 @@ def grid_of(
     )  # fmt: skip
     _check(grid, subjects)
     return grid
+
+
+def check_place(workers: int | None, dask: str | None) -> None:
+    """Raise ExperimentError if both a number of processes and a cluster are given."""
+    if workers is not None and dask is not None:
+        here, there = either("--workers", "workers"), either("--dask", "dask")
+        raise ExperimentError(
+            f"{here} and {there} exclude each other: {here} trains on this machine, {there} on a cluster"
+        )
 
 
 def _check(grid: Grid, subjects: Mapping[str, str]) -> None:

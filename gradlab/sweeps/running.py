@@ -17,10 +17,10 @@ from gradlab.errors import GradlabError, StoreError
 from gradlab.experiment import identity
 from gradlab.store import SweepRecord
 from gradlab.sweeps import stacked
-from gradlab.sweeps.cells import cells_of
+from gradlab.sweeps.cells import cells_of, forget_starts
 from gradlab.sweeps.cluster import Cluster
 from gradlab.sweeps.workers import Workers, train_in_process
-from gradlab.wording import counted
+from gradlab.wording import counted, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,6 +90,8 @@ def run(
         StoppedError: a stop was requested. Finished cells are kept, and the next call continues from there.
         GradlabError: an error that the user can fix, in the folder, task, task options, optimizer or device.
     """
+    forget_starts()
+    stacked.forget_tasks()
     settings = settings_of(grid)
     name = grid.experiment["name"]
     folder = store.SweepFolder(out / name / f"sweep-{identity(settings)}")
@@ -127,9 +129,8 @@ def run(
                 lost=state.lost, lost_reason=state.lost_reason
             )
         except runs.StoppedError:
-            message = f"stopped after {state.cached + state.done:,} of {grid.runs:,} runs"
-            command = "the same command without --fresh" if fresh else "the same command"
-            raise runs.StoppedError(f"{message}; {command} continues from there") from None
+            done = f"stopped after {state.cached + state.done:,} of {grid.runs:,} runs"
+            raise runs.StoppedError(done, "continues from there", fresh=fresh) from None
         except BaseException:
             folder.drop_if_empty()
             raise
@@ -234,7 +235,7 @@ def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, state: _Swee
         before = ", ".join(f"{name} {version}" for name, version in record.versions.items())
         raise StoreError(
             f"{folder.path} was started with {before}; results depend on these versions\n"
-            "new runs cannot be compared with it; --fresh retrains all"
+            f"new runs cannot be compared with it; {option('fresh')} retrains all"
         )
     record = replace(record, versions=versions)
     folder.write(record)

@@ -146,6 +146,12 @@ def _obstacle_before(mode: modes.Mode, name: OptimizerName, _source: str | None,
     return ensemble.unstackable_reason(mode, partial(_optimizer, name, json.loads(options)))
 
 
+def forget_tasks() -> None:
+    """Forget what earlier sweeps found out about tasks, as `forget_starts` does."""
+    _rehearsed.cache_clear()
+    _steps_of.cache_clear()
+
+
 def _task_of(experiment: Experiment) -> tuple[tasks.TaskName, str | None, str, str]:
     """Return the settings that define an experiment's task."""
     return experiment.task_name, experiment.task_source, json.dumps(experiment.task_options), experiment.device

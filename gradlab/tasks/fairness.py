@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlab.errors import TaskError, UnfairTaskError
+from gradlab.errors import TaskError, UnfairTaskError, shortened
 from gradlab.tasks.hashing import hash_of
 from gradlab.tasks.loading import TaskName, build
 from gradlab.tasks.task import Minibatches
@@ -31,9 +31,13 @@ def start_of(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
     """Return the common start of all runs of this task and seed, after building the task twice.
 
     Raises:
-        UnfairTaskError: the two differ, so modes cannot be compared.
+        UnfairTaskError: the two differ or share weights, so modes cannot be compared.
     """
-    one, other = _start(task, seed, options), _start(task, seed, options)
+    built = build(task, seed, options)
+    one = _start(task, built)
+    again = build(task, seed, options)
+    _check_own_weights(task, built, again)
+    other = _start(task, again)
     if one.weights != other.weights:
         raise _unfair(task, seed, *_WEIGHTS)
     if one.batches != other.batches:
@@ -87,8 +91,18 @@ class _VerifiedBatches:
         return batch
 
 
-def _start(task: TaskName, seed: int, options: Mapping[str, object]) -> Start:
-    built = build(task, seed, options)
+def _check_own_weights(task: TaskName, one: Task, other: Task) -> None:
+    """Raise UnfairTaskError if two builds of a task train the same parameters."""
+    trained = {id(each) for each in one.model.parameters() if each.requires_grad}
+    shared = [name for name, each in other.model.named_parameters() if id(each) in trained]
+    if shared:
+        raise UnfairTaskError(
+            f"task '{task.name}' returns the same model twice: two calls share the parameter {shortened(shared[0])}\n"
+            "each run trains a model of its own, so make the model inside the task's function"
+        )
+
+
+def _start(task: TaskName, built: Task) -> Start:
     weights = hash_of(built.model.state_dict())
     hashes = tuple(hash_of(batch) for batch in islice(built.batches, HASHED))
     if not hashes:

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradlab import user_code
+from gradlab.annotations import misfit
 from gradlab.errors import TaskError, kind_of, nearest, raise_together, shortened, unknown
 from gradlab.rows import TAKEN_NAMES
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.task import Task, epoch_length
+from gradlab.wording import either
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +80,8 @@ def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator
             yield key, TaskError(f"task '{task.name}': option {key} must be {wrong}")
     for key, parameter in named.items():
         if parameter.default is parameter.empty and key not in options and key not in meant:
-            yield key, TaskError(f"task '{task.name}' needs the option {key}: --set task_options.{key}=…")
+            give = either(f"--set task_options.{key}=…", f"task_options={{'{key}': …}}")
+            yield key, TaskError(f"task '{task.name}' needs the option {key}: {give}")
 
 
 def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
@@ -87,12 +90,19 @@ def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
     Raises:
         TaskError: the function does not return a trainable `Task`.
     """
-    from torch import nn
-
     function = load(task)
     seed_everything(seed)
-    made = function(seed=seed, **options)
-    asked = f"task '{task.name}'"
+    return checked_task(function(seed=seed, **options), f"task '{task.name}'")
+
+
+def checked_task(made: object, asked: str) -> Task:
+    """Return what a task's function made, or a user's `Task`, if it can be trained.
+
+    Raises:
+        TaskError: it is no `Task`, its batches allow one epoch only, or its model has no trainable parameter.
+    """
+    from torch import nn
+
     if not isinstance(made, Task):
         raise TaskError(f"{asked} returned {kind_of(made)}; return gradlab.Task(model, batches, loss)")
     if not isinstance(made.model, nn.Module):
@@ -100,6 +110,8 @@ def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
     if isinstance(made.batches, Iterator) or not isinstance(made.batches, Iterable):
         kind = kind_of(made.batches)
         raise TaskError(f"{asked}: its batches are {kind}, which allows one epoch only; use a list or a DataLoader")
+    if any(nn.parameter.is_lazy(each) for each in made.model.state_dict().values()):
+        raise TaskError(f"{asked}: its model is lazy, so its weights have no shape yet; call it on a batch first")
     if not any(parameter.requires_grad for parameter in made.model.parameters()):
         raise TaskError(f"{asked}: its model has no trainable parameter; set requires_grad")
     raise_together(list(_faults_of_evaluation(asked, made)), TaskError)
@@ -138,22 +150,10 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "int": (int, "an integer"),
-    "float": ((int, float), "a number"),
-    "str": (str, "a string"),
-    "bool": (bool, "true or false"),
-}
-
-
 def _wrong_type(task: TaskName, value: object, annotation: object) -> str:
     """Return the expected and the actual value of an option, for a message; "" if the value fits."""
     kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    if kind not in _KINDS:
+    if kind not in ("int", "float", "str", "bool"):
         return ""
-    wanted, words = _KINDS[kind]
-    built_in = task.function == task.name
-    if built_in and kind == "int" and isinstance(value, int) and value < 1:  # integers of built-in tasks are sizes
-        return f"at least 1, got {value}"
-    fits = isinstance(value, wanted) and not (isinstance(value, bool) and kind != "bool")
-    return "" if fits else f"{words}, got {shortened(repr(value))}"
+    is_size = kind == "int" and task.name in BUILT_IN
+    return misfit(kind, value, least=1 if is_size else None)

@@ -6,46 +6,50 @@ these functions read. It does not cover attributes of objects, files, or names t
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import inspect
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from gradlab.errors import is_users_file
 from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MOST_ITEMS = 1000  # of a container; of a longer one, only the type counts
+MOST_ITEMS = 1000  # of a container; of a longer one, also its length
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 def hash_of_source(value: object) -> str:
     """Return the SHA-256 of a function, class or object, with what it reads of the user's code."""
     digest = hashlib.sha256()
-    _feed(digest, value, set())
+    seen: dict[int, object] = {}  # keeps the objects, so that no other one gets the same id
+    waiting: list[Any] = [value]
+    while waiting:  # no recursion, since containers may be nested deeply
+        part = waiting.pop()
+        digest.update(f"<{type(part).__qualname__}>".encode())
+        if isinstance(part, PLAIN):
+            digest.update(repr(part).encode(errors="surrogatepass"))
+        elif id(part) not in seen:
+            seen[id(part)] = part
+            waiting += reversed(_known_parts(part))
     return digest.hexdigest()
 
 
-def _feed(digest: hashlib._Hash, value: Any, seen: set[int]) -> None:
-    digest.update(f"<{type(value).__qualname__}>".encode())
-    if isinstance(value, PLAIN):
-        digest.update(repr(value).encode(errors="surrogatepass"))
-        return
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    for part in _parts(value):
-        if isinstance(part, bytes):
-            digest.update(part)
-        else:
-            _feed(digest, part, seen)
+def _known_parts(value: Any) -> list[Any]:
+    """Return the parts of a value, or none if the user's code in its class raises."""
+    try:
+        return list(_parts(value))
+    except Exception:  # of any kind; then only the type counts
+        return []
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -57,27 +61,33 @@ def _parts(value: Any) -> Iterator[Any]:
     if hasattr(value, "__array_interface__") or hasattr(value, "detach"):  # data: NumPy's and torch's
         with suppress(Exception):  # such as a tensor without storage: then only the type counts
             yield hash_of(value)
-    elif _is_of_user(type(value)):
+    elif is_of_user(type(value)):
         yield type(value)
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[Any]:
-    if not _is_of_user(function):
+    if not is_of_user(function):
         yield f"{function.__module__}.{function.__qualname__}"
         return
     yield _text_of(function, function.__code__)
     yield from (function.__defaults__, function.__kwdefaults__)
-    names = _names_in(function.__code__)
-    yield from (part for name in names if name in function.__globals__ for part in (name, function.__globals__[name]))
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        with suppress(ValueError):  # a variable that is not assigned yet
-            yield from (name, cell.cell_contents)
+    yield from (part for variable in variables_of(function) for part in variable)
     if (wrapped := getattr(function, "__wrapped__", None)) is not None:
         yield wrapped
 
 
+def variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield the globals and closure variables that a function reads, each with its name."""
+    for name in _names_in(function.__code__):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that is not assigned yet
+            yield name, cell.cell_contents
+
+
 def _parts_of_class(kind: type) -> Iterator[Any]:
-    if not _is_of_user(kind):
+    if not is_of_user(kind):
         yield f"{kind.__module__}.{kind.__qualname__}"
         return
     yield from kind.__bases__
@@ -117,10 +127,11 @@ def _compiled(code: CodeType) -> Iterator[bytes]:
 def _names_in(code: CodeType) -> list[str]:
     """Return the names that a function and the functions within it look up, sorted."""
     inner = [name for each in code.co_consts if isinstance(each, CodeType) for name in _names_in(each)]
-    return sorted({*code.co_names, *inner})
+    own = (each.argval for each in dis.get_instructions(code) if each.opname in ("LOAD_GLOBAL", "LOAD_NAME"))
+    return sorted({*own, *inner})
 
 
-def _is_of_user(value: Any) -> bool:
+def is_of_user(value: Any) -> bool:
     """Return whether a function or class is the user's: of a notebook, a script or a module that is not installed."""
     code = getattr(value, "__code__", None)
     if code is not None:
@@ -132,13 +143,9 @@ def _is_of_user(value: Any) -> bool:
     return any(_is_own_file(each.co_filename) for each in methods)
 
 
-@functools.lru_cache
 def _is_own_file(file: str) -> bool:
-    """Return whether a file is the user's, and neither installed nor part of Python or gradlab."""
-    if file.startswith("<frozen"):
-        return False
-    elsewhere = (str(Path(__file__).parents[1]), *sysconfig.get_paths().values())
-    return not any(Path(file).is_relative_to(each) for each in elsewhere)
+    """Return whether code of this file name is the user's: of a file, a cell, a prompt or a text."""
+    return not file.startswith("<frozen") if file.startswith("<") else is_users_file(file)
 
 
 _PARTS: list[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = [
@@ -148,7 +155,7 @@ _PARTS: list[tuple[type | tuple[type, ...], Callable[[Any], Any]]] = [
     (type, _parts_of_class),
     (ModuleType, _parts_of_module),
     (BuiltinFunctionType, lambda value: (value.__qualname__,)),
-    (Mapping, lambda value: [each for pair in value.items() for each in pair] if len(value) <= MOST_ITEMS else ()),
-    (Sequence, lambda value: value if len(value) <= MOST_ITEMS else ()),
-    (AbstractSet, lambda value: sorted(map(repr, value)) if len(value) <= MOST_ITEMS else ()),
+    (Mapping, lambda value: (len(value), *chain(*islice(value.items(), MOST_ITEMS)))),
+    (Sequence, lambda value: (len(value), *islice(value, MOST_ITEMS))),
+    (AbstractSet, lambda value: (len(value), *sorted(map(repr, value))[:MOST_ITEMS])),
 ]

@@ -50,14 +50,7 @@ class Task:
 
         Computing the loss raises TaskError for other batches, such as dicts.
         """
-
-        def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-            if type(batch) not in (tuple, list) or len(batch) != 2:
-                check_pair(batch)
-            inputs, targets = batch
-            return criterion(model(inputs), targets)
-
-        return cls(model, batches, loss, criterion, validation, metrics or {})
+        return cls(model, batches, SupervisedLoss(criterion), criterion, validation, metrics or {})
 
     def to(self, device: str) -> Task:
         """Return the task on `device`, such as "cpu" or "cuda:0"; every batch is moved when it is used."""
@@ -72,6 +65,24 @@ class Task:
 
         metrics = {name: moving(metric) for name, metric in self.metrics.items()}
         return replace(self, model=self.model.to(device), loss=moving(self.loss), metrics=metrics)
+
+
+@dataclass(frozen=True)
+class SupervisedLoss:
+    """The loss criterion(model(inputs), targets). Unlike a function, `copy.deepcopy` copies it with its criterion."""
+
+    criterion: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the loss of a batch `(inputs, targets)`.
+
+        Raises:
+            TaskError: the batch is of another kind, such as a dict.
+        """
+        if type(batch) not in (tuple, list) or len(batch) != 2:
+            check_pair(batch)
+        inputs, targets = batch
+        return self.criterion(model(inputs), targets)
 
 
 class Minibatches:

@@ -119,7 +119,8 @@ def test_live_draws_at_most_twice_a_second(
     monkeypatch.setattr(progress, "DRAW_EVERY", EVERY)
     short(out="there", modes="zero_grad", steps=3)
     plans = [Plan(RunFolder(next(Path("there").glob("*/zero_grad*"))), "zero_grad seed 42")]
-    live = LiveProgress(NotebookDisplay(), plans, fresh=True)  # type: ignore[arg-type]  # what it reads of a plan
+    live = LiveProgress(NotebookDisplay(), 1)
+    live.on_plans(plans)  # type: ignore[arg-type]  # what it reads of a plan
     live.on_start("zero_grad seed 42", 1, 3)
     for nth in range(100):
         clock[0] = nth / 100

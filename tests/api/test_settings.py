@@ -53,20 +53,3 @@ def test_a_mode_in_a_file_keeps_its_path(folder: Path) -> None:
     (folder / "deep" / "own.py").write_text("def clip(parameters, update): pass\n")
     mode = gradlab.modes.parse("deep/own.py:clip,every=2")
     assert short(modes=mode).modes == ["own.py:clip,every=2"]
-
-
-def test_values_of_an_axis_are_written_as_toml() -> None:
-    vary = {
-        "lr": np.array([0.1, 0.2]),
-        "optimizer.betas": [[0.5, 0.9], [0.1, 0.2]],
-        "optimizer.nesterov": [True],
-        "a": 3,
-    }
-    assert arguments.axis_texts({**vary, "task": ["x", "y"], "keep": "0:1:5"}) == [
-        "lr=0.1,0.2",
-        "optimizer.betas=[0.5, 0.9],[0.1, 0.2]",
-        "optimizer.nesterov=true",
-        "a=3",
-        'task="x","y"',
-        "keep=0:1:5",
-    ]

@@ -131,9 +131,9 @@ def test_a_script_without_steps_is_an_error() -> None:
     [
         ({"jobs": 0}, "jobs must be at least 1, got 0"),
         ({"timeout": -1}, "timeout must be at least 0, got -1"),
-        ({"max_steps": True}, "max_steps must be at least 1, got True"),
-        ({"seeds": []}, "seeds must be the number of seeds, or a list of integers from 0 to 4294967295, got []"),
-        ({"seeds": [-1]}, "from 0 to 4294967295, got [-1]"),
+        ({"max_steps": True}, "max_steps must be an integer, got True"),
+        ({"seeds": []}, "seeds must be between 0 and 4294967295, got none"),
+        ({"seeds": [-1]}, "seeds must be between 0 and 4294967295, got -1"),
         ({"modes": "nope"}, "unknown mode 'nope'"),
         ({"script": "nosuch.py"}, "script 'nosuch.py' cannot be read"),
     ],

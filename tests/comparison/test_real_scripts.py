@@ -120,7 +120,7 @@ def test_a_signal_ends_the_script_and_its_workers(number: signal.Signals, status
         ended = process.wait()
     assert ended.status == status
     if number != signal.SIGKILL:
-        assert "Stopped. Finished runs are kept; the same command does the rest." in ended.stderr
+        assert "Stopped. Finished runs are kept; the same command does the rest" in ended.stderr
     due = time.monotonic() + 60
     while group_of(pid) and time.monotonic() < due:
         time.sleep(0.1)

@@ -136,6 +136,8 @@ def _gradients(task: Task, batch: Any) -> _Gradients:
     except Exception as error:  # user code: engine `loop` reports the details
         raise CannotStackError(f"its loss raises {type(error).__name__}") from None
     grads = {name: each.grad for name, each in task.model.named_parameters() if each.requires_grad}
+    if all(each is None for each in grads.values()):  # engine `loop` reports it
+        raise CannotStackError("its loss gives no parameter a gradient")
     if any(each is not None and each.is_sparse for each in grads.values()):
         raise CannotStackError("its gradients are sparse")
     return _Gradients(loss.detach(), items, grads)
