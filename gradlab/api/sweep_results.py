@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from gradlab.store import Results, SweepRecord
 
-COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
-
 
 @dataclass(frozen=True, repr=False)
 class SweepRuns:
@@ -74,7 +72,7 @@ class SweepRuns:
         rows = []
         for number, (block, nth) in self._results.by_run().items():
             values, mode, seed = run_at(number)
-            found = (getattr(block, column)[nth] for column in COLUMNS)
+            found = (block.values(column)[nth] for column in self._results.columns)
             rows.append(dict(zip(self._columns(), (*values, mode, seed, *found), strict=True)))
         return rows
 
@@ -86,19 +84,23 @@ class SweepRuns:
         """
         return data_frame(self.rows, self._columns())
 
-    def plot(self, *, title: str | None = None, width: int = 1200) -> Figure:
+    def plot(self, *, color: str | None = None, title: str | None = None, width: int = 1200) -> Figure:
         """Return the map, or the curves over one axis, as a matplotlib Figure, which a notebook shows.
 
         Args:
+            color: the column that gives the colour, such as "best_loss" or "validation_loss". Default:
+                training_set_loss.
             title: the title. Default: the experiment's.
             width: the width in pixels.
 
         Raises:
-            PlotError: no axis has numbers, there are too many panels, or no run is done.
+            PlotError: no axis has numbers, there are too many panels, no run is done, or no column has this name.
         """
         from gradlab import plotting
 
-        panels = plotting.panels_of_sweep(self._record, self._results)
+        panels = plotting.panels_of_sweep(
+            self._record, self._results, plotting.color_of([self._results], color).column
+        )
         return plotting.draw_phases(
             panels, title=(self.title or self.experiment) if title is None else title, width=width
         )
@@ -127,13 +129,14 @@ class SweepRuns:
         return picture + showing.lines_html(self._lines())
 
     def _columns(self) -> list[str]:
-        return [*self.axes, "mode", "seed", *COLUMNS]
+        return [*self.axes, "mode", "seed", *self._results.columns]
 
     def _lines(self) -> list[Any]:
         from gradlab.terminal.fitted_table import literal_text
-        from gradlab.terminal.sweep_summary import sweep_lines
+        from gradlab.terminal.sweep_summary import range_lines, sweep_lines
 
-        return [*sweep_lines(self._record, self.ended), *(literal_text(each, "bold red") for each in self._failures())]
+        failures = (literal_text(each, "bold red") for each in self._failures())
+        return [*sweep_lines(self._record, self.ended), *range_lines(self._results.ranges()), *failures]
 
     def _failures(self) -> list[str]:
         failed = [f"{counted(count, 'run')} failed:\n{error}" for error, count in self.errors.items()]

@@ -10,6 +10,7 @@ import typer
 from gradlab.cli.app import app
 from gradlab.cli.pictures import draw_runs, draw_sweeps
 from gradlab.cli.stored_runs import select_runs
+from gradlab.errors import PlotError, shortened
 
 
 @app.command()
@@ -35,6 +36,14 @@ def plot(
             "--x", metavar="AXIS", help="Draw losses over step, update or epoch. Default: what suits the runs."
         ),
     ] = None,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Color the map of a sweep by training_set_loss, last_loss, best_loss, validation_loss or a metric. "
+            "Default: training_set_loss.",
+        ),
+    ] = None,
     width: Annotated[
         int,
         typer.Option(
@@ -54,6 +63,9 @@ def plot(
 
     sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
     if all(sweeps):
-        draw_sweeps([sweep for sweep in sweeps if sweep], output, title=title, width=width, quiet=quiet)
+        chosen = [sweep for sweep in sweeps if sweep]
+        draw_sweeps(chosen, output, color=color, title=title, width=width, quiet=quiet)
+    elif color is not None:
+        raise PlotError(f"--color {shortened(color)}: only a sweep has colors. Pass the folder of a sweep.")
     else:
         draw_runs(select_runs(folders), output, x=x, title=title, width=width, theory=theory, quiet=quiet)

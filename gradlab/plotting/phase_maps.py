@@ -1,4 +1,4 @@
-"""Phase maps: the last loss over two axes as colour, diverged cells hatched, with the edge of stability."""
+"""Phase maps: a loss or metric over two axes as colour, diverged cells hatched, with the edge of stability."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import printable
+from gradlab.plotting.colors import words_of
 from gradlab.plotting.layout import Layout, lay_out
 from gradlab.plotting.panels import DIVERGED, PhaseMap
 from gradlab.plotting.rendering import INK
@@ -141,7 +142,7 @@ def _draw_colour_bar(layout: Layout, mesh: QuadMesh, panels: Sequence[PhaseMap],
     extend = {(True, True): "both", (True, False): "max", (False, True): "min", (False, False): "neither"}
     bar = layout.figure.colorbar(mesh, cax=layout.beside, extend=extend[above, below], extendfrac=0.04)
     seeds = max(panel.seeds for panel in panels)
-    bar.set_label("last loss" + (f", median of {seeds} seeds" if seeds > 1 else ""))
+    bar.set_label(words_of(panels[0].color) + (f", median of {seeds} seeds" if seeds > 1 else ""))
     bar.ax.tick_params(length=3, labelsize=9)
     bar.outline.set_linewidth(0.5)
 

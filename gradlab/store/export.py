@@ -34,11 +34,11 @@ def csv_of_sweep(
         results: the sweep's results.
         run_at: returns the axis values, mode and seed for a run number.
     """
-    columns = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")
+    columns = results.columns
     yield _csv_line([*record.values, "mode", "seed", *columns])
     for number, (block, nth) in results.by_run().items():
         values, mode, seed = run_at(number)
-        found = [getattr(block, column)[nth] for column in columns]
+        found = [block.values(column)[nth] for column in columns]
         yield _csv_line([*map(_plain, values), mode, seed, *map(_plain, found)])
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
+from statistics import median_low
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, StrictBool, model_validator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SWEEP = "sweep.json"
 FORMAT = 1
 SYNC_EVERY = 1.0  # seconds between syncs of the results to the disk
+COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")  # of every run, as exported
+TRAINING_SET_LOSS = "training_set_loss"
 _LARGEST_NUMBER = 10**7
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
 
@@ -45,6 +48,8 @@ class Block(NamedTuple):
         best_loss: the lowest finite loss.
         error: the error of a failed run, else "".
         why: why another engine than the sweep's trained the cell, else "".
+        measured: more columns by name: training_set_loss, and last_NAME and best_NAME of every evaluated NAME. A value
+            is None if the run failed. Results of older versions have none.
     """
 
     engine: str
@@ -57,6 +62,13 @@ class Block(NamedTuple):
     best_loss: list[float | None]
     error: list[str]
     why: str = ""
+    measured: dict[str, list[float | None]] = {}  # noqa: RUF012 - never changed
+
+    def values(self, column: str) -> list[Any]:
+        """Return a column or a measured one; None for every run if the block does not have it."""
+        if column in self._fields:
+            return list(getattr(self, column))
+        return self.measured.get(column) or [None] * len(self.run)
 
 
 class Results(NamedTuple):
@@ -80,11 +92,38 @@ class Results(NamedTuple):
         there = self.by_run().values()
         return dict(Counter(block.verdict[nth] or block.status[nth] for block, nth in there).most_common())
 
+    @property
+    def measured(self) -> list[str]:
+        """The names of the measured columns of all blocks, in their order."""
+        return list(dict.fromkeys(name for block in self.blocks for name in block.measured))
+
+    @property
+    def columns(self) -> list[str]:
+        """The exported columns."""
+        return [*COLUMNS, *self.measured]
+
+    def ranges(self) -> dict[str, dict[str, float]]:
+        """Return the lowest, median and highest value of the losses and measured columns over the finished runs.
+
+        NaN counts as infinite. The median is the lower one of two.
+        """
+        found: dict[str, list[float]] = {}
+        for block in self.blocks:
+            for name in ("last_loss", "best_loss", *block.measured):
+                values = zip(block.status, block.values(name), strict=True)
+                finished = [each for status, each in values if status == "done" and each is not None]
+                found.setdefault(name, []).extend(math.inf if math.isnan(each) else each for each in finished)
+        return {
+            name: {"lowest": min(values), "median": median_low(values), "highest": max(values)}
+            for name, values in found.items()
+            if values
+        }
+
     def column(self, name: str, runs: int) -> list[Any]:
-        """Return a column for all runs, by run number; None for a missing run."""
+        """Return a column for all runs, by run number; None for a missing run or value."""
         values: list[Any] = [None] * runs
         for block in self.blocks:
-            for run, value in zip(block.run, getattr(block, name), strict=True):
+            for run, value in zip(block.run, block.values(name), strict=True):
                 if run < runs:
                     values[run] = value
         return values
@@ -213,6 +252,7 @@ def block_line(block: Block) -> bytes:
         del columns["error"]
     if not block.why:
         del columns["why"]
+    columns |= columns.pop("measured")
     body = strict_json(columns, compact=True).encode()
     return b'{"sha256":"%s",%s\n' % (hashlib.sha256(body).hexdigest().encode(), body[1:])
 
@@ -251,10 +291,12 @@ def _block_in(line: bytes) -> Block:
     count = len(columns["run"])
     columns.setdefault("error", [""] * count)
     columns.setdefault("why", "")
-    for name in ("first_loss", "last_loss", "best_loss"):
+    more = [name for name, column in columns.items() if name not in Block._fields and isinstance(column, list)]
+    for name in ("first_loss", "last_loss", "best_loss", *more):
         columns[name] = [None if each is None else loss_in(each) for each in columns[name]]
+    columns["measured"] = {name: columns[name] for name in more}
     block = Block(**{name: columns[name] for name in Block._fields})
-    if any(len(column) != count for column in block[1:-1]):
+    if any(len(columns[name]) != count for name in (*Block._fields[1:-2], *more)):
         raise ValueError("columns differ in length")
     if not all(type(each) is int and 0 <= each < _LARGEST_NUMBER for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps must be counts")

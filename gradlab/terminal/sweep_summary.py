@@ -10,6 +10,8 @@ from gradlab.terminal.fitted_table import coloured, literal_text
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gradlab.store import SweepRecord
 
 
@@ -25,6 +27,15 @@ def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
     if record.rate:
         lines.append(Text(f"{record.rate:,.0f} run-steps/s"))
     return lines
+
+
+def range_lines(ranges: Mapping[str, Mapping[str, float]]) -> list[Text]:
+    """Return the range of each loss and metric over the runs of a sweep as lines, the numbers aligned."""
+    width = max(map(len, ranges), default=0)
+    return [
+        Text(f"{name:<{width}}  {each['lowest']:.3g} … {each['highest']:.3g}, median {each['median']:.3g}")
+        for name, each in ranges.items()
+    ]
 
 
 def _axis_text(axis: dict[str, Any]) -> str:
