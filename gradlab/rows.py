@@ -1,4 +1,4 @@
-"""Row: the log entry of one training step."""
+"""Row and Evaluation: the log entries of a training step and of an evaluation between two steps."""
 
 from typing import NamedTuple
 
@@ -21,3 +21,31 @@ class Row(NamedTuple):
     epoch: int
     loss: float
     items: float = 1
+
+
+class Evaluation(NamedTuple):
+    """The log entry of one evaluation of the model, between two steps.
+
+    Attributes:
+        step: number of earlier backward passes.
+        update: number of earlier optimizer steps.
+        epoch: number of completed passes over the batches.
+        values: what was measured, by name: `validation_loss`, or `training_set_loss` without validation batches, then
+            the task's metrics.
+    """
+
+    step: int
+    update: int
+    epoch: int
+    values: dict[str, float]
+
+
+VALIDATION_LOSS, TRAINING_SET_LOSS = "validation_loss", "training_set_loss"
+GEOMETRY = ("fresh_norm", "gradient_norm", "cosine", "update_norm")
+_SUMMARY = ("steps", "updates", "first_loss", "last_loss", "best_loss")
+# Names of columns, keys and expectations, which a metric cannot have
+TAKEN_NAMES = frozenset(
+    {"experiment", "mode", "seed", *Row._fields, VALIDATION_LOSS, TRAINING_SET_LOSS, *GEOMETRY, *_SUMMARY}
+    | {f"{name}_{side}" for name in _SUMMARY for side in ("below", "above")}
+    | {"verdict", "status", "seconds", "cached", "folder", "error", "epoch_losses", "values", "evaluation"}
+)

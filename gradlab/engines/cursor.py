@@ -25,6 +25,10 @@ class Cursor:
         counts_items: whether the task's loss is a pair (sum, count); None before the first loss.
         window: the current accumulation window.
         on_redrawn: called on resuming, after the epoch's earlier batches are drawn again, with the last of them.
+        on_evaluation: called between two steps when an evaluation is due, with the number of completed epochs.
+        evaluate_every: steps between evaluations; None evaluates at the end of each epoch. The end of the training is
+            always evaluated.
+        epoch_length: batches per epoch, if known.
     """
 
     def __init__(self) -> None:
@@ -33,6 +37,9 @@ class Cursor:
         self.counts_items: bool | None = None
         self.window = WindowMean()
         self.on_redrawn: Callable[[Any], object] = lambda _batch: None
+        self.on_evaluation: Callable[[int], object] | None = None
+        self.evaluate_every: int | None = None
+        self.epoch_length: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return position and window as tensors and plain values."""
@@ -54,7 +61,8 @@ class Cursor:
     ) -> Iterator[tuple[Any, int, bool]]:
         """Yield the remaining batches until `epochs` or `steps` is reached.
 
-        On resuming, first draw the current epoch's earlier batches again. The caller counts `step` and `update`.
+        On resuming, first draw the current epoch's earlier batches again. The caller counts `step` and `update`. An
+        evaluation that is due after a step comes before the next batch is yielded, so resuming there repeats it.
 
         Args:
             batches: takes a maximum number and returns the batches of an epoch, like `accumulation.windows`.
@@ -74,14 +82,34 @@ class Cursor:
             if self.drawn:
                 again = deque(islice(left, self.drawn), maxlen=1)
                 self.on_redrawn(again[0][0] if again else None)
+            if self.on_evaluation and self.evaluate_every:
+                left = self._evaluated_within(left, self.on_evaluation, self.evaluate_every)
             for self.batch, (window, due) in left:
                 self.drawn += 1
                 yield self.batch, window, due
             if not self.drawn:
                 raise no_batch(epoch)
+            if self.on_evaluation:
+                self._end_epoch(self.on_evaluation, epochs, steps)
             if self.step == steps:
                 return
             self.drawn = 0
+
+    def _evaluated_within(
+        self, left: Iterator[Any], on_evaluation: Callable[[int], object], every: int
+    ) -> Iterator[Any]:
+        """Yield the items of an epoch; between two of them, call for the evaluations that are due."""
+        for item in left:
+            if self.drawn and self.step % every == 0:
+                on_evaluation(self.epoch)
+            yield item
+
+    def _end_epoch(self, on_evaluation: Callable[[int], object], epochs: int | None, steps: int | None) -> None:
+        """Call for an evaluation at the end of an epoch, if one is due there."""
+        has_ended = self.step == steps or self.epoch + 1 == epochs
+        if has_ended or not self.evaluate_every or self.step % self.evaluate_every == 0:
+            is_cut = self.step == steps and self.drawn != self.epoch_length
+            on_evaluation(self.epoch if is_cut else self.epoch + 1)
 
 
 def no_batch(epoch: int) -> TaskError:

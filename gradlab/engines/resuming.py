@@ -89,8 +89,9 @@ class Generators:
         begin: the states of all generators at the start of the current pass over the batches.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.own = list(_own_generators([task.batches, task.model, task.loss]))
+    def __init__(self, task: Task, *more: object) -> None:
+        """Find the generators of the task's batches, model and loss, and of more objects."""
+        self.own = list(_own_generators([task.batches, task.model, task.loss, *more]))
         self.begin: dict[str, Any] = {}
 
     def now(self) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StrictBool, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, TypeAdapter
 
 from gradlab.rows import HUGE
+from gradlab.store.row_log import loss_in
 
 FORMAT = 1
 
@@ -33,6 +34,7 @@ Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
 Seconds = Annotated[float, Field(strict=True, ge=0, lt=10**15)]
 Number = Annotated[float, Field(strict=True, gt=-HUGE, lt=HUGE)]  # its square does not overflow
+Loss = Annotated[float, BeforeValidator(loss_in)]  # also not finite
 _NUMBERS = TypeAdapter(list[Number])
 _CURVATURES = TypeAdapter(Annotated[list[Annotated[Number, Field(gt=0)]], Field(min_length=1)])
 
@@ -55,6 +57,9 @@ class RunRecord:
     seconds: Seconds | None = None  # in the training loop
     rows: Count | None = None  # number of rows, once done
     rows_sha256: str = ""  # of metrics.jsonl, once done
+    evaluations: Count | None = None  # number of evaluations, once done
+    evaluations_sha256: str = ""  # of evaluations.jsonl, once done
+    training_set_loss: Loss | None = None  # mean over the training batches at the end, in eval mode; None if unknown
     # The quadratic loss, for theory: {} if the loss is not quadratic, None if unknown
     quadratic: Annotated[dict[str, Any], AfterValidator(_check_quadratic)] | None = None
     error: str = ""  # once failed

@@ -15,7 +15,7 @@ from gradlab.tasks.builtin import (
     noisy_line,
     straight_line,
 )
-from gradlab.tasks.fairness import Start, start_of, uses_global_generators, verified
+from gradlab.tasks.fairness import Start, start_of, unverified, uses_global_generators, verified
 from gradlab.tasks.given import given_task
 from gradlab.tasks.loading import TaskName, build, check_options, faults_of_options, find, load
 from gradlab.tasks.task import Minibatches, Task, epoch_length, map_batch
@@ -42,6 +42,7 @@ __all__ = [
     "noisy_line",
     "start_of",
     "straight_line",
+    "unverified",
     "uses_global_generators",
     "verified",
 ]

@@ -56,10 +56,15 @@ def uses_global_generators(batches: Iterable[Any]) -> bool:
     """Return whether batches may draw from a global generator: all except lists and `Minibatches` may."""
     import torch
 
-    inner = batches.batches if isinstance(batches, _VerifiedBatches) else batches
+    inner = unverified(batches)
     if isinstance(inner, Minibatches):
         return inner.generator is torch.default_generator
     return type(inner) not in (list, tuple)
+
+
+def unverified(batches: Iterable[Any]) -> Iterable[Any]:
+    """Return the task's own batches, without the check of `verified`."""
+    return batches.batches if isinstance(batches, _VerifiedBatches) else batches
 
 
 class _VerifiedBatches:

@@ -6,12 +6,13 @@ import inspect
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradlab import user_code
 from gradlab.errors import TaskError, kind_of, nearest, raise_together, shortened, unknown
+from gradlab.rows import TAKEN_NAMES
 from gradlab.tasks.builtin import BUILT_IN
-from gradlab.tasks.task import Task
+from gradlab.tasks.task import Task, epoch_length
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +102,30 @@ def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
         raise TaskError(f"{asked}: its batches are {kind}, which allows one epoch only; use a list or a DataLoader")
     if not any(parameter.requires_grad for parameter in made.model.parameters()):
         raise TaskError(f"{asked}: its model has no trainable parameter; set requires_grad")
+    raise_together(list(_faults_of_evaluation(asked, made)), TaskError)
     return made
+
+
+def _faults_of_evaluation(asked: str, made: Task) -> Iterator[TaskError]:
+    """Yield what is wrong with the validation batches and the metrics, as far as no batch is needed to see it."""
+    validation: Any = made.validation
+    metrics: Any = made.metrics
+    if isinstance(validation, Iterator) or not isinstance(validation, Iterable | None):
+        wrong = f"its validation is {kind_of(validation)}, which allows one pass only; use a list or a DataLoader"
+        yield TaskError(f"{asked}: {wrong}")
+    elif validation is not None and epoch_length(validation) == 0:
+        yield TaskError(f"{asked}: its validation set has no batch")
+    if not isinstance(metrics, Mapping):
+        yield TaskError(f'{asked}: its metrics are {kind_of(metrics)}; use a dict: {{"accuracy": function}}')
+        return
+    for name, metric in metrics.items():
+        if not (isinstance(name, str) and name.isidentifier()):
+            yield TaskError(f"{asked}: metric {shortened(repr(name))} needs a name of letters, digits and _")
+        elif name in TAKEN_NAMES:
+            yield TaskError(f"{asked}: a metric cannot be called '{name}', as a column is; try 'mean_{name}'")
+        if not callable(metric):
+            wrong = f"metric {shortened(repr(name))} is {kind_of(metric)}, not a function of model and batch"
+            yield TaskError(f"{asked}: {wrong}")
 
 
 def seed_everything(seed: int) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gradlab.errors import TaskError
+from gradlab.errors import TaskError, kind_of, shortened
 
 if TYPE_CHECKING:
     import torch
@@ -24,37 +24,54 @@ class Task:
             pair (sum, count): such a tensor, and the number of items in it. Then accumulation divides a window by its
             items instead of its batches.
         criterion: the criterion given to `supervised`; engine `tensorflow` converts it.
+        validation: batches that are not trained on; the loss and the metrics are computed on them between steps.
+        metrics: functions by name. `f(model, batch)` returns a number or a pair (sum, count). They are computed on the
+            validation batches, or on the training batches if there are none.
     """
 
     model: nn.Module
     batches: Iterable[Any]
     loss: Callable[[Any, Any], Any]
     criterion: Callable[[Tensor, Tensor], Tensor] | None = None
+    validation: Iterable[Any] | None = None
+    metrics: Mapping[str, Callable[[Any, Any], Any]] = field(default_factory=dict)
 
     @classmethod
     def supervised(
-        cls, model: nn.Module, batches: Iterable[Any], criterion: Callable[[Tensor, Tensor], Tensor]
+        cls,
+        model: nn.Module,
+        batches: Iterable[Any],
+        criterion: Callable[[Tensor, Tensor], Tensor],
+        *,
+        validation: Iterable[Any] | None = None,
+        metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     ) -> Task:
-        """Return a task with batches `(inputs, targets)` and the loss criterion(model(inputs), targets)."""
+        """Return a task with batches `(inputs, targets)` and the loss criterion(model(inputs), targets).
+
+        Computing the loss raises TaskError for other batches, such as dicts.
+        """
 
         def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+            if type(batch) not in (tuple, list) or len(batch) != 2:
+                check_pair(batch)
             inputs, targets = batch
             return criterion(model(inputs), targets)
 
-        return cls(model, batches, loss, criterion)
+        return cls(model, batches, loss, criterion, validation, metrics or {})
 
     def to(self, device: str) -> Task:
         """Return the task on `device`, such as "cpu" or "cuda:0"; every batch is moved when it is used."""
         if device == "cpu":
             return self
-        loss = self.loss
 
         def moved(part: Any) -> Any:
             return part.to(device) if hasattr(part, "to") else part
 
-        return replace(
-            self, model=self.model.to(device), loss=lambda model, batch: loss(model, map_batch(batch, moved))
-        )
+        def moving(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+            return lambda model, batch: function(model, map_batch(batch, moved))
+
+        metrics = {name: moving(metric) for name, metric in self.metrics.items()}
+        return replace(self, model=self.model.to(device), loss=moving(self.loss), metrics=metrics)
 
 
 class Minibatches:
@@ -91,6 +108,34 @@ def epoch_length(batches: Iterable[Any]) -> int | None:
         return len(batches)  # type: ignore[arg-type]  # iterables need none, and a DataLoader's may raise
     except TypeError:
         return None
+
+
+def check_pair(batch: Any) -> None:
+    """Raise TaskError, with the loss to write instead, unless the batch is a pair (inputs, targets)."""
+    if isinstance(batch, Mapping):
+        keys = [repr(key) for key in batch]
+        names = ", ".join(keys[:8])
+        found = f"a {type(batch).__name__} with the keys {shortened(names, 100)}"
+        first, last = (keys[0], _targets_key(keys)) if len(keys) > 1 else ("…", "…")
+        parts = f"batch[{first}]", f"batch[{last}]"
+    else:
+        try:
+            if len(batch) == 2:
+                return
+            found = f"{kind_of(batch)} of length {len(batch)}"
+        except TypeError:
+            found = kind_of(batch)
+        parts = "…", "…"
+    raise TaskError(
+        f"Task.supervised needs batches (inputs, targets), got {found}\n"
+        f"write: Task(model, batches, lambda model, batch: criterion(model({parts[0]}), {parts[1]}))"
+    )
+
+
+def _targets_key(keys: list[str]) -> str:
+    """Return the key that holds the targets by its name, else the last one."""
+    usual = ("'labels'", "'label'", "'targets'", "'target'", "'y'")
+    return next((key for key in usual if key in keys[1:]), keys[-1])
 
 
 def at_least_one(**options: int) -> None:

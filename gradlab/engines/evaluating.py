@@ -1,0 +1,222 @@
+"""Evaluation of a model between two steps: loss and metrics over the validation batches, or the training batches.
+
+An evaluation leaves the training as it was: all random generators, the mode of every module, buffers, and variables
+that the task's functions keep in closures. So rows are the same with and without it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from contextlib import contextmanager
+from itertools import islice
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from gradlab.engines.losses import mean_and_items
+from gradlab.engines.resuming import Generators
+from gradlab.errors import TaskError, kind_of, shortened
+from gradlab.rows import TRAINING_SET_LOSS, VALIDATION_LOSS
+from gradlab.tasks import unverified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import CellType
+
+    from torch import nn
+
+    from gradlab.tasks import Task
+
+    Measure = Callable[[Any, Any], tuple[float, float]]  # from a model and a batch to (sum, count)
+
+
+class Evaluator:
+    """Evaluates models of a task.
+
+    Attributes:
+        asked: whether the task has validation batches or metrics.
+        loss_name: the name of the loss: validation_loss, or training_set_loss without validation batches.
+    """
+
+    def __init__(self, task: Task, most: int | None = None) -> None:
+        """Evaluate on at most `most` of the training batches; the validation batches always count all."""
+        self.task, self.most = task, most
+        self.asked = task.validation is not None or bool(task.metrics)
+        self.loss_name = TRAINING_SET_LOSS if task.validation is None else VALIDATION_LOSS
+        self._training = unverified(task.batches)
+        functions = [task.loss, *task.metrics.values()]
+        self._generators = Generators(task, task.validation, task.metrics)
+        self._cells = [cell for function in functions for cell in _cells_of(function)]
+        self._measures: dict[str, Measure] = {self.loss_name: _loss_measure(task.loss)}
+        for name, metric in task.metrics.items():
+            self._measures[name] = _metric_measure(name, metric)
+
+    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
+        """Return the loss and the metrics of a model, by default the task's.
+
+        Raises:
+            TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
+        """
+        return self._means(self._batches(), self._measures, model)
+
+    def training_set_loss(self, model: nn.Module | None = None) -> float:
+        """Return the mean loss over the training batches.
+
+        Raises:
+            TaskError: there are no batches.
+        """
+        measures = {TRAINING_SET_LOSS: _loss_measure(self.task.loss)}
+        return self._means(islice(iter_apart(self._training), self.most), measures, model)[TRAINING_SET_LOSS]
+
+    def check(self) -> None:
+        """Evaluate the first batch, to find mistakes before training.
+
+        Raises:
+            TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
+        """
+        self._means(islice(self._batches(), 1), self._measures, None)
+
+    def _batches(self) -> Iterator[Any]:
+        if self.task.validation is not None:
+            return iter_apart(self.task.validation)
+        return islice(iter_apart(self._training), self.most)
+
+    def _means(
+        self, batches: Iterable[Any], measures: Mapping[str, Measure], model: nn.Module | None
+    ) -> dict[str, float]:
+        import torch
+
+        model = self.task.model if model is None else model
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in measures}
+        with self.undisturbed(model), torch.no_grad():
+            for batch in batches:
+                for name, measure in measures.items():
+                    found[name].append(measure(model, batch))
+        if not all(found.values()):
+            what = "training" if self.task.validation is None or TRAINING_SET_LOSS in measures else "validation"
+            raise TaskError(
+                f"the {what} set has no batch; use a list or a DataLoader, which can be iterated repeatedly"
+            )
+        return {name: weighted_mean(parts) for name, parts in found.items()}
+
+    @contextmanager
+    def undisturbed(self, model: nn.Module) -> Iterator[None]:
+        """Put the model into eval mode; at the end, restore modes, buffers, generators and closures."""
+        generators, own = self._generators, self._generators.now()
+        modes = {module: module.training for module in model.modules()}
+        buffers = [
+            (module, name, buffer, buffer.clone())
+            for module in modes
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        kept = [(cell, cell.cell_contents) for cell in self._cells]
+        try:
+            model.eval()
+            yield
+        finally:
+            _restore_modes(model, modes)
+            for module, name, buffer, content in buffers:
+                buffer.copy_(content)
+                setattr(module, name, buffer)
+            for cell, value in kept:
+                cell.cell_contents = value
+            generators.set(own)
+
+
+def iter_apart(batches: Iterable[Any]) -> Iterator[Any]:
+    """Return an iterator that leaves another one over the same batches as it is.
+
+    Raises:
+        TaskError: the batches are their own iterator.
+    """
+    if getattr(batches, "persistent_workers", False):  # a DataLoader that would restart its only iterator
+        batches = copy.copy(batches)
+        batches._iterator = None  # type: ignore[attr-defined]  # noqa: SLF001 - torch has no public name for it
+    iterator = iter(batches)
+    if iterator is batches:
+        raise TaskError(
+            "the batches are their own iterator, so an evaluation would use up those of the training; "
+            "let __iter__ return a new iterator"
+        )
+    return iterator
+
+
+def weighted_mean(parts: Iterable[tuple[float, float]]) -> float:
+    """Return the sum of sums over the sum of counts, in an order that does not matter; NaN if all counts are 0."""
+    sums, counts = zip(*parts, strict=True)
+    total, count = _exact_sum(sums), _exact_sum(counts)
+    return total / count if count else math.nan
+
+
+def _exact_sum(values: Iterable[float]) -> float:
+    values = list(values)
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # of infinities
+        return sum(values)
+
+
+def _loss_measure(loss: Callable[[Any, Any], Any]) -> Measure:
+    def measure(model: nn.Module, batch: Any) -> tuple[float, float]:
+        found = loss(model, batch)
+        mean, items = mean_and_items(found)
+        if items is not None:
+            return _number(found[0]) or 0.0, items
+        total = _number(mean)
+        if total is None:
+            raise TaskError(f"the task's loss must be a scalar tensor, got {_described(mean)}; take its mean")
+        return total, 1
+
+    return measure
+
+
+def _metric_measure(name: str, metric: Callable[[Any, Any], Any]) -> Measure:
+    def measure(model: nn.Module, batch: Any) -> tuple[float, float]:
+        found = metric(model, batch)
+        parts = found if isinstance(found, tuple) and len(found) == 2 else (found, 1)
+        total, count = map(_number, parts)
+        if total is None or count is None or not 0 <= count < math.inf:
+            raise TaskError(
+                f"metric '{name}' must return a number or a pair (sum, count), got {_described(found)}; "
+                "take its mean, or return its sum and the number of items"
+            )
+        return total, count
+
+    return measure
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, or the only element of a tensor or an array; None for other values."""
+    if hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1:
+        value = value.item()
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple):
+        return shortened(f"({', '.join(map(_described, value))})", 100)
+    return f"a tensor of shape {tuple(value.shape)}" if hasattr(value, "shape") else kind_of(value)
+
+
+def _restore_modes(model: nn.Module, modes: Mapping[nn.Module, bool]) -> None:
+    """Put every module's mode back; `train` first, because modules may do more in it than set the mode."""
+    if modes[model]:
+        model.train()
+    for module, training in modes.items():
+        module.training = training
+
+
+def _cells_of(function: Any) -> Iterator[CellType]:
+    """Yield the filled variables in the closures of a function and of the functions in them."""
+    waiting, seen = [function], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, FunctionType) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        for cell in each.__closure__ or ():
+            try:
+                waiting.append(cell.cell_contents)
+            except ValueError:  # a variable without a value yet
+                continue
+            yield cell
