@@ -29,6 +29,7 @@ class SeedTask:
 
     Attributes:
         task: the task; if resumable, it saves its generators at the start of each pass over its batches.
+        original: the task as it was given.
         generators: the generators that it draws from.
         state: their states after its last batches were drawn.
         shares_generators: whether it may draw from global generators; if so, their states are switched for it.
@@ -36,6 +37,7 @@ class SeedTask:
 
     def __init__(self, task: Task, *, resumable: bool = True) -> None:
         self.generators = Generators(task)
+        self.original = task
         self.task = rewindable(task, self.generators) if resumable else task
         self.shares_generators = uses_global_generators(task.batches)
         self.state = self.generators.now()
