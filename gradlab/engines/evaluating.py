@@ -57,7 +57,7 @@ class Evaluator:
         Raises:
             TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
         """
-        return self._means(self._batches(), self._measures, model)
+        return self._means(self._batches, self._measures, model)
 
     def training_set_loss(self, model: nn.Module | None = None) -> float:
         """Return the mean loss over the training batches.
@@ -66,7 +66,7 @@ class Evaluator:
             TaskError: there are no batches.
         """
         measures = {TRAINING_SET_LOSS: _loss_measure(self.task.loss)}
-        return self._means(islice(iter_apart(self._training), self.most), measures, model)[TRAINING_SET_LOSS]
+        return self._means(self._training_batches, measures, model)[TRAINING_SET_LOSS]
 
     def check(self) -> None:
         """Evaluate the first batch, to find mistakes before training.
@@ -74,22 +74,25 @@ class Evaluator:
         Raises:
             TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
         """
-        self._means(islice(self._batches(), 1), self._measures, None)
+        self._means(lambda: islice(self._batches(), 1), self._measures, None)
 
     def _batches(self) -> Iterator[Any]:
         if self.task.validation is not None:
             return iter_apart(self.task.validation)
+        return self._training_batches()
+
+    def _training_batches(self) -> Iterator[Any]:
         return islice(iter_apart(self._training), self.most)
 
     def _means(
-        self, batches: Iterable[Any], measures: Mapping[str, Measure], model: nn.Module | None
+        self, batches: Callable[[], Iterable[Any]], measures: Mapping[str, Measure], model: nn.Module | None
     ) -> dict[str, float]:
         import torch
 
         model = self.task.model if model is None else model
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in measures}
         with self.undisturbed(model), torch.no_grad():
-            for batch in batches:
+            for batch in batches():  # called here, because a DataLoader draws when its iteration begins
                 for name, measure in measures.items():
                     found[name].append(measure(model, batch))
         if not all(found.values()):

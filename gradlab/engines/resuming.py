@@ -47,6 +47,7 @@ class Checkpoint(NamedTuple):
     seconds: float  # training time so far
     rows_sha256: str  # of the log so far
     state: dict[str, Any]
+    evaluations_sha256: str = ""  # of the evaluations of earlier steps; "" if the run is not evaluated
 
     def to_bytes(self) -> bytes:
         """Return the content of the checkpoint file."""
@@ -71,7 +72,7 @@ class Checkpoint(NamedTuple):
             raise
         except Exception as error:  # torch raises many types
             raise CannotResumeError(f"it is not a checkpoint: {shortened(error, 120)}") from None
-        kinds = zip(found, (str, dict, int, float, str, dict), strict=True)
+        kinds = zip(found, (str, dict, int, float, str, dict, str), strict=True)
         if (
             not all(type(value) is kind for value, kind in kinds)
             or found.step <= 0

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gradlab.runs.plan import RunPlan
-    from gradlab.store import RowLog, RunRecord
+    from gradlab.store import EvaluationLog, RowLog, RunRecord
 
 
 def resumable_checkpoints(plan: RunPlan, record: RunRecord, notify: Callable[[str], object]) -> Iterator[Checkpoint]:
@@ -50,3 +50,9 @@ def check_rows(log: RowLog, checkpoint: Checkpoint) -> None:
     """Raise CannotResumeError if the rows before the checkpoint differ from those that were logged."""
     if checkpoint.rows_sha256 != log.sha256:
         raise CannotResumeError("the rows before it differ from those that were logged")
+
+
+def check_evaluations(log: EvaluationLog, checkpoint: Checkpoint) -> None:
+    """Raise CannotResumeError if the evaluations before the checkpoint differ from those that were logged."""
+    if checkpoint.evaluations_sha256 != log.sha256:
+        raise CannotResumeError("the evaluations before it differ from those that were logged")

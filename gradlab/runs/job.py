@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import tasks
 from gradlab.engines.resuming import CannotResumeError, Checkpoint
 from gradlab.errors import GradlabError, StoreError, shortened, users_frames, users_traceback
-from gradlab.runs.checkpointing import check_rows
+from gradlab.runs.checkpointing import check_evaluations, check_rows
 from gradlab.runs.plan import RunPlan, new_record
 from gradlab.runs.progress import REPORT_EVERY, Progress
 from gradlab.runs.stopping import Stop, StoppedError
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gradlab.experiment import Experiment
-    from gradlab.rows import Row
+    from gradlab.rows import Evaluation, Row
     from gradlab.runs.starts import SeedStarts
-    from gradlab.store import RowLog, RunRecord
+    from gradlab.store import EvaluationLog, RowLog, RunRecord
 
     StartEngine = Callable[["Job", Sequence[Checkpoint]], "TrainingSteps"]
 
@@ -46,12 +46,38 @@ class TrainingSteps(NamedTuple):
         total: the number of steps, or None if unknown.
         states: returns the state of each run after the last step, for a checkpoint; None if the engine cannot resume.
         rows_of: returns the rows of a step, one for each run; None for a single run.
+        send_evaluations: takes the function that logs an evaluation of the run with a number, and calls it between
+            steps; None if the runs are not evaluated.
+        training_set_losses: returns the mean loss of each run over the training batches, after the last step; None for
+            an unknown one.
     """
 
     steps: Iterator[Any]
     total: int | None
     states: Callable[[], Iterable[dict[str, Any]]] | None
     rows_of: Callable[[Any], Iterable[Row]] | None = None
+    send_evaluations: Callable[[Callable[[int, Evaluation], object]], object] | None = None
+    training_set_losses: Callable[[], Sequence[float | None]] | None = None
+
+
+class _Logs(NamedTuple):
+    """The open logs of a job's runs, in their order; those of evaluations are empty if the runs are not evaluated."""
+
+    rows: list[RowLog]
+    evaluations: list[EvaluationLog]
+
+    def sync(self) -> None:
+        """Write all lines to the disk."""
+        for log in (*self.rows, *self.evaluations):
+            log.sync()
+
+    def log_evaluation(self, run: int, evaluation: Evaluation) -> None:
+        """Log an evaluation of the run with this number."""
+        self.evaluations[run].append(evaluation)
+
+    def sha256(self, run: int) -> tuple[str, str]:
+        """Return the SHA-256 of the rows of a run and of its evaluations, "" if it is not evaluated."""
+        return self.rows[run].sha256, self.evaluations[run].sha256 if self.evaluations else ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +153,9 @@ class Job:
                 plan.folder.clear_checkpoints(after=step)
             try:
                 records = [self._started(*run) for run in zip(self.plans, records, strict=True)]
-                records = self._log_steps(start_engine(self, checkpoints), checkpoints, records, logs)
+                training = start_engine(self, checkpoints)
+                evaluations = [opened.enter_context(each) for each in self._evaluation_logs(training, checkpoints)]
+                records = self._log_steps(training, checkpoints, records, _Logs(logs, evaluations))
             except BaseException as raised:
                 records, error = self._ended_by(raised, records)
             finally:
@@ -169,18 +197,35 @@ class Job:
         text = str(error) if fixable else failure(error, self.experiment)
         return [replace(record, status="failed", error=text) for record in records], error if fixable else None
 
+    def _evaluation_logs(self, training: TrainingSteps, checkpoints: Sequence[Checkpoint]) -> Iterator[EvaluationLog]:
+        """Open and yield the log of evaluations of each run; remove those of runs that are not evaluated any more.
+
+        Raises:
+            CannotResumeError: the evaluations before a checkpoint are not those that were logged.
+        """
+        for nth, plan in enumerate(self.plans):
+            if training.send_evaluations is None:
+                plan.folder.remove_evaluations()
+                continue
+            log = plan.folder.evaluation_log(checkpoints[nth].step if checkpoints else 0)
+            yield log
+            if checkpoints:
+                check_evaluations(log, checkpoints[nth])
+
     def _log_steps(
-        self, training: TrainingSteps, checkpoints: Sequence[Checkpoint], records: list[RunRecord], logs: list[RowLog]
+        self, training: TrainingSteps, checkpoints: Sequence[Checkpoint], records: list[RunRecord], logs: _Logs
     ) -> list[RunRecord]:
         """Train and log all steps; return the records of the finished runs.
 
         Raises:
             StoppedError: a stop was requested.
         """
-        steps, total, states, rows_of = training
+        steps, total, states, rows_of, send_evaluations, _ = training
         logged = checkpoints[0].step if checkpoints else 0
         seconds = max((each.seconds for each in checkpoints), default=0.0)
-        append = logs[0].append if rows_of is None else partial(_append, logs, rows_of)
+        append = logs.rows[0].append if rows_of is None else partial(_append, logs.rows, rows_of)
+        if send_evaluations:
+            send_evaluations(logs.log_evaluation)
         stop, every = self.stop, self.experiment.checkpoint_every
         self.progress.on_start(self.title, len(self.plans), total, done_steps=logged)
         begun = due = time.monotonic()
@@ -202,24 +247,40 @@ class Job:
             seconds += time.monotonic() - begun
         finally:
             stop.checked_after_steps = False
-        for log in logs:
-            log.sync()
+        logs.sync()
         done = [replace(record, status="done", rows=logged, seconds=seconds) for record in records]
-        return [replace(record, rows_sha256=log.sha256) for record, log in zip(done, logs, strict=True)]
+        return _with_results(done, training, logs)
 
-    def _save_checkpoints(
-        self, states: Iterable[dict[str, Any]], logs: list[RowLog], step: int, seconds: float
-    ) -> None:
-        """Write the rows to the disk, then save a checkpoint of each run."""
-        for log in logs:
-            log.sync()
-        for plan, record, log, state in zip(self.plans, self.records, logs, states, strict=True):
-            checkpoint = Checkpoint(record.identity, record.versions, step, seconds, log.sha256, state)
-            plan.folder.save_checkpoint(step, checkpoint.to_bytes())
+    def _save_checkpoints(self, states: Iterable[dict[str, Any]], logs: _Logs, step: int, seconds: float) -> None:
+        """Write the logs to the disk, then save a checkpoint of each run."""
+        logs.sync()
+        for nth, (plan, record, state) in enumerate(zip(self.plans, self.records, states, strict=True)):
+            rows_sha256, evaluations_sha256 = logs.sha256(nth)
+            saved = Checkpoint(record.identity, record.versions, step, seconds, rows_sha256, state, evaluations_sha256)
+            plan.folder.save_checkpoint(step, saved.to_bytes())
 
     def _stopped(self, where: str, then: str) -> StoppedError:
         command = "the same command without --fresh" if self.plans[0].fresh else "the same command"
         return StoppedError(f"{self.title} stopped {where}; {command} {then}")
+
+
+def _with_results(records: list[RunRecord], training: TrainingSteps, logs: _Logs) -> list[RunRecord]:
+    """Return the records of finished runs with what their logs hold, and with the loss over the training batches."""
+    losses = training.training_set_losses() if training.training_set_losses else [None] * len(records)
+    found = []
+    for nth, (record, loss) in enumerate(zip(records, losses, strict=True)):
+        rows_sha256, evaluations_sha256 = logs.sha256(nth)
+        count = logs.evaluations[nth].count if logs.evaluations else None
+        found.append(
+            replace(
+                record,
+                rows_sha256=rows_sha256,
+                evaluations=count,
+                evaluations_sha256=evaluations_sha256,
+                training_set_loss=loss,
+            )
+        )
+    return found
 
 
 def _append(logs: list[RowLog], rows_of: Callable[[Any], Iterable[Row]], step: object) -> None:

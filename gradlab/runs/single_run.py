@@ -8,6 +8,7 @@ from gradlab import modes
 from gradlab.engines import ensemble, loop, tensorflow
 from gradlab.engines.resuming import Checkpoint, TrainingState
 from gradlab.runs.checkpointing import resumable_checkpoints
+from gradlab.runs.evaluations import RunEvaluations, is_evaluated
 from gradlab.runs.job import Job, TrainingSteps
 from gradlab.runs.setup import optimizer_of, steps_of
 
@@ -47,6 +48,8 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
     ends: dict[str, int | None] = {"epochs": experiment.epochs, "steps": experiment.steps}
     total = steps_of(task, experiment)
     if experiment.engine == "tensorflow":
+        if is_evaluated(experiment, task):
+            job.notify("engine 'tensorflow' does not evaluate: no validation loss and no metrics")
         lr = experiment.optimizer_options(plan.mode)["lr"]
         return TrainingSteps(tensorflow.train(task, plan.mode, lr, **ends, threads=experiment.threads), total, None)
     state = TrainingState(task, *optimizer_of(experiment, plan.mode, task))
@@ -54,6 +57,7 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         job.models[plan.mode.name, plan.seed] = state.task.model  # trained in place
     for checkpoint in checkpoints:
         state.restore(checkpoint.state)
+    evaluations = RunEvaluations(job, task, state.cursor, is_resumed=bool(checkpoints))
     rows = loop.train(
         state.task,
         modes.load(plan.mode),
@@ -63,4 +67,10 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         scheduler=state.scheduler,
         cursor=state.cursor,
     )
-    return TrainingSteps(rows, total, lambda: [state.snapshot()])
+    return TrainingSteps(
+        rows,
+        total,
+        lambda: [state.snapshot()],
+        send_evaluations=evaluations.send if evaluations.due else None,
+        training_set_losses=lambda: [evaluations.training_set_loss()],
+    )

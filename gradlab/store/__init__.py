@@ -4,6 +4,7 @@ The files of a run are in runs/<experiment>/<mode>-seed<S>-<identity>/:
 
 * run.json: the record, replaced atomically
 * metrics.jsonl: one line per row, written within half a second
+* evaluations.jsonl: one line per evaluation, written at once, if the run is evaluated
 * checkpoint-<step>.pt: the state to resume from, until the run is done
 * stdout.txt, stderr.txt: what a user's script printed, of `gradlab compare`
 
@@ -16,6 +17,7 @@ runs/<experiment>/experiment.json holds the last command that found all its runs
 """
 
 from gradlab.store.checkpoints import load_checkpoint
+from gradlab.store.evaluation_log import EvaluationLog
 from gradlab.store.export import csv_of, csv_of_sweep
 from gradlab.store.files import modified_at, strict_json, write_bytes
 from gradlab.store.folders import (
@@ -36,6 +38,7 @@ __all__ = [
     "RUNS",
     "Block",
     "BlockLog",
+    "EvaluationLog",
     "ExperimentFolder",
     "LastRequest",
     "Results",

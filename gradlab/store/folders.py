@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from gradlab.errors import StoreError
 from gradlab.store.checkpoints import write_checkpoint
-from gradlab.store.files import make_folder, modified_at, replace_json
+from gradlab.store.evaluation_log import EvaluationLog, Evaluations, evaluations_in
+from gradlab.store.files import make_folder, modified_at, read_bytes, replace_json
 from gradlab.store.locks import is_locked, open_locked
 from gradlab.store.record_files import RecordedFolder, now, parsed_record
 from gradlab.store.row_log import RowLog, Rows, rows_in, whole_rows
@@ -42,6 +43,11 @@ class RunFolder(RecordedFolder[RunRecord]):
     def rows_file(self) -> Path:
         """metrics.jsonl."""
         return self.log_file
+
+    @property
+    def evaluations_file(self) -> Path:
+        """evaluations.jsonl, if the run is evaluated."""
+        return self.path / "evaluations.jsonl"
 
     @property
     def stdout_file(self) -> Path:
@@ -77,6 +83,30 @@ class RunFolder(RecordedFolder[RunRecord]):
         """
         return rows_in(self.logged(), self.rows_file)
 
+    def evaluation_log(self, before: int = 0) -> EvaluationLog:
+        """Open the log to append evaluations: keep those of steps below `before`, and cut off the others.
+
+        Raises:
+            StoreError: the file cannot be written, or another process writes it.
+        """
+        try:
+            return EvaluationLog(self.evaluations_file, before)
+        except BlockingIOError:
+            raise self.being_written() from None
+
+    def remove_evaluations(self) -> None:
+        """Remove the evaluations of an earlier training."""
+        _remove(self.evaluations_file)
+
+    def evaluations(self) -> Evaluations:
+        """Return the evaluations logged so far; a partial last line is skipped.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        file = self.evaluations_file
+        return evaluations_in(read_bytes(file) if file.is_symlink() or file.exists() else b"", file)
+
     def whole_rows(self) -> int:
         """Return the number of leading rows that are intact and in order, from step 0 on.
 
@@ -86,7 +116,7 @@ class RunFolder(RecordedFolder[RunRecord]):
         return whole_rows(self.logged())
 
     def verified_record(self, record: RunRecord, rows: Rows | None = None) -> tuple[RunRecord, str]:
-        """Return the record and what is wrong with its rows; a run with missing rows counts as failed, not done.
+        """Return the record and what is wrong with its logs; a run with missing rows counts as failed, not done.
 
         Args:
             record: the run's record.
@@ -95,7 +125,9 @@ class RunFolder(RecordedFolder[RunRecord]):
         Raises:
             StoreError: the rows cannot be read.
         """
-        fault = self._fault_of_rows(record, rows) if record.status == "done" else ""
+        fault = ""
+        if record.status == "done":
+            fault = self._fault_of_rows(record, rows) or self._fault_of_evaluations(record)
         command = "compare" if record.compared else "run"
         return (
             (replace(record, status="failed"), f"{fault}; `gradlab {command}` retrains it") if fault else (record, "")
@@ -113,6 +145,16 @@ class RunFolder(RecordedFolder[RunRecord]):
             return f"{self.rows_file} has lines that are not rows"
         if record.rows_sha256 not in ("", rows.sha256):
             return f"{self.rows_file} does not match its recorded SHA-256"
+        return ""
+
+    def _fault_of_evaluations(self, record: RunRecord) -> str:
+        if record.evaluations is None:  # not evaluated, or by an earlier version
+            return ""
+        found = self.evaluations()
+        if record.evaluations != len(found.evaluations):
+            return f"{self.evaluations_file} has {len(found.evaluations)} of {record.evaluations} evaluations"
+        if record.evaluations_sha256 != found.sha256:
+            return f"{self.evaluations_file} does not match its recorded SHA-256"
         return ""
 
     def checkpoints(self) -> list[Path]:

@@ -10,7 +10,7 @@ from collections import deque
 from functools import partial
 from io import BytesIO
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from gradlab.errors import StoreError, shortened
 from gradlab.rows import Row
@@ -18,9 +18,10 @@ from gradlab.store.files import unwritable
 from gradlab.store.line_log import LineLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+T = TypeVar("T")
 WRITE_EVERY = 0.5  # seconds
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -125,7 +126,7 @@ def _first_rows(keep: int, file: Path, content: bytes) -> bytes:
 def rows_in(content: bytes, file: Path) -> Rows:
     """Return the rows and the damaged lines of a file's content; skip a partial last line."""
     rows, damaged, digest = [], [], hashlib.sha256()
-    for nth, (line, row) in enumerate(_lines(content), 1):
+    for nth, (line, row) in enumerate(parsed_lines(content, _row), 1):
         digest.update(line)
         if row is None:
             text = line[:200].decode(errors="replace").rstrip("\n")
@@ -149,22 +150,23 @@ def row_line(row: Row) -> str:
 
 def _whole_lines(content: bytes) -> Iterator[bytes]:
     """Yield the leading lines that are intact rows in order, from step 0 on."""
-    for step, (line, row) in enumerate(_lines(content)):
+    for step, (line, row) in enumerate(parsed_lines(content, _row)):
         if row is None or row.step != step:
             return
         yield line
 
 
-def _lines(content: bytes) -> Iterator[tuple[bytes, Row | None]]:
-    """Yield each complete line with its row, or None if it is not a row."""
+def parsed_lines(content: bytes, parse: Callable[[dict[str, Any]], T]) -> Iterator[tuple[bytes, T | None]]:
+    """Yield each complete line with what `parse` makes of its JSON object, or None if it is invalid."""
     for line in BytesIO(content):
         if not line.endswith(b"\n"):
             return
         try:
-            row = _row(strict_decoder.decode(line.decode()))
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            row = None
-        yield line, row
+            found = parse(strict_decoder.decode(line.decode()))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            yield line, None
+        else:
+            yield line, found
 
 
 def _row(line: dict[str, Any]) -> Row:
