@@ -142,6 +142,8 @@ def test_stacked_runs_leave_what_single_runs_leave() -> None:
             for key in ("seconds", "started", "rows_sha256", "identity"):
                 record.pop(key)
         assert records[0]["settings"].pop("engine") == "ensemble"
+        losses = [record.pop("training_set_loss") for record in records]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
         assert records[0] == records[1]
 
 

@@ -107,6 +107,10 @@ def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
         return
     for why, count in outcome.by_loop.items():
         print_message(f"{counted(count, 'run')} trained sequentially with the engine loop: {why}")
+    if outcome.record.training_set_batches:
+        used, of = outcome.record.training_set_batches
+        shortfall = f"the mean of {used:,} of {of:,} batches"
+        print_message(f"training_set_loss is {shortfall}: all would take more than 10 % of the sweep.")
     if outcome.cached:
         print_message(reused(outcome.cached, outcome.record.runs))
 

@@ -29,7 +29,7 @@ SWEEP = "sweep.json"
 FORMAT = 1
 SYNC_EVERY = 1.0  # seconds between syncs of the results to the disk
 COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")  # of every run, as exported
-TRAINING_SET_LOSS = "training_set_loss"
+_PER_RUN = ("run", *COLUMNS, "error")
 _LARGEST_NUMBER = 10**7
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
 
@@ -49,7 +49,8 @@ class Block(NamedTuple):
         error: the error of a failed run, else "".
         why: why another engine than the sweep's trained the cell, else "".
         measured: more columns by name: training_set_loss, and last_NAME and best_NAME of every evaluated NAME. A value
-            is None if the run failed. Results of older versions have none.
+            is None if the run failed or it is unknown. Results of older versions have none.
+        training_set_batches: if training_set_loss is a mean over fewer batches than `gradlab run` uses, both numbers.
     """
 
     engine: str
@@ -63,6 +64,7 @@ class Block(NamedTuple):
     error: list[str]
     why: str = ""
     measured: dict[str, list[float | None]] = {}  # noqa: RUF012 - never changed
+    training_set_batches: list[int] = []  # noqa: RUF012 - the same
 
     def values(self, column: str) -> list[Any]:
         """Return a column or a measured one; None for every run if the block does not have it."""
@@ -91,6 +93,12 @@ class Results(NamedTuple):
         """Return the number of runs per verdict, and of failed ones, most frequent first."""
         there = self.by_run().values()
         return dict(Counter(block.verdict[nth] or block.status[nth] for block, nth in there).most_common())
+
+    @property
+    def training_set_batches(self) -> list[int]:
+        """The numbers of the block whose training_set_loss uses the lowest share of the batches; [] if all use all."""
+        found = [block.training_set_batches for block in self.blocks if block.training_set_batches]
+        return min(found, key=lambda each: each[0] / each[1], default=[])
 
     @property
     def measured(self) -> list[str]:
@@ -152,6 +160,8 @@ class SweepRecord:
     run_steps: Count = 0  # backward passes in these seconds, summed over the runs
     done: Count = 0  # trained runs, when the status was written
     failed: Count = 0  # of the trained runs, those whose task raised
+    # Of the cell where training_set_loss uses the lowest share of the batches: how many, and of how many; [] if all
+    training_set_batches: list[Count] = field(default_factory=list)
     sharpness: dict[str, Any] | None = None  # λ of each seed, once measured; {} if no edge is known
     writer: dict[str, Any] = field(default_factory=dict)  # the process, {"pid", "host"}, while running
     format: int = FORMAT
@@ -252,6 +262,8 @@ def block_line(block: Block) -> bytes:
         del columns["error"]
     if not block.why:
         del columns["why"]
+    if not block.training_set_batches:
+        del columns["training_set_batches"]
     columns |= columns.pop("measured")
     body = strict_json(columns, compact=True).encode()
     return b'{"sha256":"%s",%s\n' % (hashlib.sha256(body).hexdigest().encode(), body[1:])
@@ -291,13 +303,16 @@ def _block_in(line: bytes) -> Block:
     count = len(columns["run"])
     columns.setdefault("error", [""] * count)
     columns.setdefault("why", "")
+    columns.setdefault("training_set_batches", [])
     more = [name for name, column in columns.items() if name not in Block._fields and isinstance(column, list)]
     for name in ("first_loss", "last_loss", "best_loss", *more):
         columns[name] = [None if each is None else loss_in(each) for each in columns[name]]
     columns["measured"] = {name: columns[name] for name in more}
     block = Block(**{name: columns[name] for name in Block._fields})
-    if any(len(columns[name]) != count for name in (*Block._fields[1:-2], *more)):
+    if any(len(columns[name]) != count for name in (*_PER_RUN, *more)):
         raise ValueError("columns differ in length")
+    if not _are_batches(block.training_set_batches):
+        raise ValueError("training_set_batches must be two counts")
     if not all(type(each) is int and 0 <= each < _LARGEST_NUMBER for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps must be counts")
     if not set(block.status) <= {"done", "failed"}:
@@ -309,10 +324,22 @@ def _block_in(line: bytes) -> Block:
     return block
 
 
+def _are_batches(value: Any) -> bool:
+    """Return whether the value is [] or [used, of], two counts."""
+    return value == [] or (
+        type(value) is list
+        and len(value) == 2
+        and all(type(each) is int and each < _LARGEST_NUMBER for each in value)
+        and 0 < value[0] < value[1]
+    )
+
+
 def _check_grid(record: SweepRecord) -> None:
     """Check the parts of the record that define the run numbers."""
     if record.failed > record.done:
         raise ValueError("failed is greater than done")
+    if not _are_batches(record.training_set_batches):
+        raise ValueError(f"training_set_batches is {record.training_set_batches}")
     total = max(1, len(record.modes)) * len(record.seeds)
     axes: list[Any] = record.axes
     for axis in axes:

@@ -24,6 +24,9 @@ def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
     lines = [literal_text(axes), Text(runs), endings]
     if missing := record.runs - sum(ended.values()):
         lines.append(Text(f"{missing:,} missing", "bold red"))
+    if record.training_set_batches:
+        used, of = record.training_set_batches
+        lines.append(Text(f"training_set_loss of {used:,} of {of:,} batches"))
     if record.rate:
         lines.append(Text(f"{record.rate:,.0f} run-steps/s"))
     return lines

@@ -53,9 +53,11 @@ class SeedTask:
 
 
 def draw_together(
-    seeds: Sequence[SeedTask], every: int, most: int | None
+    seeds: Sequence[SeedTask], every: int, most: int | None, block: int = BLOCK
 ) -> Iterator[tuple[list[Any], tuple[int, bool]]]:
     """Yield the batches of an epoch, one per seed, with the size of their window and whether they are its last.
+
+    With several seeds, up to `block` batches of each are drawn in advance.
 
     Raises:
         CannotStackError: the seeds have different numbers of batches.
@@ -75,7 +77,7 @@ def draw_together(
             yield [batch for batch, _ in each], each[0][1]
         tensors, _ = split_batch(blocks[0][0][0])
         size = sum(each.numel() * each.element_size() for each in tensors)
-        ahead = max(1, min(BLOCK, BLOCK_BYTES // (size or 1)))
+        ahead = max(1, min(block, BLOCK_BYTES // (size or 1)))
 
 
 class StackedBatches(NamedTuple):

@@ -19,6 +19,7 @@ from gradlab.engines.ensemble.batches import (
     stack_batches,
 )
 from gradlab.engines.evaluating import Evaluator, iter_apart
+from gradlab.engines.resuming import set_global_states
 from gradlab.errors import TaskError
 from gradlab.rows import TRAINING_SET_LOSS
 from gradlab.tasks import unverified, uses_global_generators
@@ -39,11 +40,12 @@ COMPARED_TASKS = 3  # whose first run is compared with its values alone
 
 
 class _Request(NamedTuple):
-    """What an evaluation computes: the loss alone over the training batches, or the loss and all metrics."""
+    """What an evaluation computes: the loss, or also all metrics, over at most `most` batches."""
 
     loss_name: str
     on_training: bool
     loss_only: bool
+    most: int | None = None
 
     def functions(self, task: Task) -> dict[str, Function]:
         """Return the functions of a task by name, the loss first."""
@@ -51,8 +53,7 @@ class _Request(NamedTuple):
 
     def batches(self, task: Task) -> Iterable[Any]:
         """Return the batches of a task that they are computed on."""
-        on_training = self.on_training or task.validation is None
-        return unverified(task.batches) if on_training else task.validation or ()
+        return unverified(task.batches) if self.on_training or task.validation is None else task.validation
 
 
 class StackedEvaluator:
@@ -77,17 +78,21 @@ class StackedEvaluator:
         Raises:
             TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
         """
-        request = _Request(self.loss_name, on_training=False, loss_only=False)
+        on_training = self._evaluators[0].task.validation is None
+        request = _Request(self.loss_name, on_training, loss_only=False, most=self._most if on_training else None)
         return self._values(request, lambda evaluator: evaluator.evaluate())
 
-    def training_set_loss(self) -> list[float]:
+    def training_set_loss(self, most: int | None = None) -> list[float]:
         """Return the mean loss over the training batches of each run, in the order of the members.
+
+        Args:
+            most: the number of batches, at most. Default: that of the evaluator.
 
         Raises:
             TaskError: there are no batches.
         """
-        request = _Request(TRAINING_SET_LOSS, on_training=True, loss_only=True)
-        found = self._values(request, lambda evaluator: {TRAINING_SET_LOSS: evaluator.training_set_loss()})
+        request = _Request(TRAINING_SET_LOSS, on_training=True, loss_only=True, most=most or self._most)
+        found = self._values(request, lambda evaluator: {TRAINING_SET_LOSS: evaluator.training_set_loss(most=most)})
         return [each[TRAINING_SET_LOSS] for each in found]
 
     def _values(self, request: _Request, alone: Callable[[Evaluator], dict[str, float]]) -> list[dict[str, float]]:
@@ -111,8 +116,8 @@ class StackedEvaluator:
             for name, parameter in self._evaluators[task].task.model.named_parameters():
                 if name in weights:
                     parameter.copy_(weights[name])
-        if len(seeds) > 1 and seeds[task].shares_generators:
-            seeds[task].generators.set(seeds[task].state)
+        if len(seeds) > 1:
+            set_global_states(seeds[task].state)
         return self._evaluators[task]
 
     def _stacked(self, request: _Request) -> list[dict[str, float]]:
@@ -149,11 +154,10 @@ class StackedEvaluator:
     def _chunks(self, request: _Request) -> Iterator[StackedBatches]:
         """Yield batches of equal shape together: tensors of shape (seeds, batches, …)."""
         seeds = [_apart(seed, request.batches(seed.original)) for seed in self._training.seeds]
-        on_training = request.on_training or self._evaluators[0].task.validation is None
         most = CHUNK_ELEMENTS // len(self._training.stack.members)
         waiting: list[Sequence[Any]] = []
         before: Any = None
-        for batches, _ in draw_together(seeds, 1, self._most if on_training else None):
+        for batches, _ in draw_together(seeds, 1, request.most):
             tensors, others = split_batch(batches[0])
             kind = [(each.shape, each.dtype) for each in tensors], others
             size = sum(each.numel() for each in tensors)
@@ -215,6 +219,7 @@ def _apart(seed: SeedTask, batches: Iterable[Any]) -> SeedTask:
         yield from iter_apart(batches)
 
     apart = copy(seed)
+    apart.state = seed.state | {"own": seed.generators.now()["own"]}
     apart.task = replace(seed.original, batches=lazily())
     apart.shares_generators = uses_global_generators(batches)
     return apart

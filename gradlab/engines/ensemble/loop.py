@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import optimizers
 from gradlab.engines.cursor import Cursor
-from gradlab.engines.ensemble.batches import CannotStackError, draw_together
+from gradlab.engines.ensemble.batches import BLOCK, CannotStackError, draw_together
 from gradlab.engines.ensemble.stack import Member, Stack
 from gradlab.rows import Row
 
@@ -143,7 +143,9 @@ def train(
     """
     cursor, stack, mode = training.cursor, training.stack, training.stack.members[0].mode
     divided = mode.mean and mode.every > 1
-    for batches, window, due in cursor.remaining(partial(draw_together, training.seeds, mode.every), epochs, steps):
+    # An evaluation within an epoch finds the generators as in the plain loop.
+    draw = partial(draw_together, training.seeds, mode.every, block=1 if cursor.evaluate_every else BLOCK)
+    for batches, window, due in cursor.remaining(draw, epochs, steps):
         losses, items = training.add_gradients(batches, window if divided else 1)
         by_member = stack.by_member(losses), None if items is None else stack.by_member(items)
         row = StackedStep(cursor.step, cursor.update, cursor.epoch, *by_member)
