@@ -21,7 +21,7 @@ import gradlab
 from gradlab import Task, tasks
 from gradlab.api import arguments, session
 from gradlab.api.progress import NotebookDisplay
-from gradlab.errors import CheckError, ExperimentError, GradlabError, TaskError, UnknownRunError
+from gradlab.errors import CheckError, ExperimentError, GradlabError, PlotError, TaskError, UnknownRunError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -287,6 +287,11 @@ def test_plot_is_a_figure_that_a_notebook_shows(monkeypatch: pytest.MonkeyPatch)
     figure: Any = short().plot(x="step", title="mine", width=600)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert figure.axes[0].get_xlabel() == "step"
+
+
+def test_plot_of_an_unknown_quantity_names_those_logged() -> None:
+    with pytest.raises(PlotError, match=r"did not log 'accuracy'. Logged: loss$"):
+        short().plot(y="accuracy")
 
 
 def test_check_returns_the_result_or_raises_what_failed() -> None:

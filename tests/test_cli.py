@@ -163,6 +163,8 @@ FAULTS: list[tuple[str, str]] = [
     ("plot RUNS -o missing/loss.png", "missing/loss.png cannot be written: no such folder"),
     ("plot RUNS -o file/loss.png", "file/loss.png cannot be written: Not a directory"),
     ("plot RUNS --x time", "unknown axis 'time'"),
+    ("plot RUNS --y los", "these runs did not log 'los'; did you mean 'loss'? Logged: loss"),
+    ("plot RUNS --y accuracy -o missing/loss.png", "these runs did not log 'accuracy'. Logged: loss"),
     ("plot RUNS --width 5", "'--width': must be greater than or equal to 400"),
     ("show nowhere", "No run folder 'nowhere'."),
     ("show", "Missing argument 'FOLDER'"),
@@ -582,6 +584,12 @@ def test_plot_takes_width_title_and_axis(trained: Path) -> None:
     comments = Path("a.svg").read_text(), Path("b.svg").read_text()
     assert all("<!-- MINE -->" in text for text in comments)
     assert ["<!-- update -->" in text for text in comments] == [True, False]
+
+
+def test_plot_takes_the_quantity_to_draw(trained: Path) -> None:
+    gives("plot", str(trained), "-o", "a.png")
+    gives("plot", str(trained), "-o", "b.png", "--y", "loss")
+    assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
 MSE = ["run", "straight_line", "--set", "task_options.loss=mse", "-q", "--steps", "20"]

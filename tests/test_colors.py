@@ -68,9 +68,9 @@ def test_results_without_it_are_coloured_by_the_last_loss() -> None:
     column, notice = color_of([results()])
     assert column == "last_loss"
     assert notice == (
-        "Colored by last_loss, because the results have no training_set_loss. `gradlab sweep --fresh` adds it."
+        "Coloured by last_loss, because the results have no training_set_loss. `gradlab sweep --fresh` adds it."
     )
-    assert color_of([results(**VALIDATED), results()]).notice.startswith("Colored by last_loss, because 6 of 12 runs")
+    assert color_of([results(**VALIDATED), results()]).notice.startswith("Coloured by last_loss, because 6 of 12 runs")
 
 
 def test_a_failed_run_needs_no_value() -> None:
@@ -97,10 +97,10 @@ def test_an_unknown_color_names_the_nearest_and_all() -> None:
     with pytest.raises(PlotError) as raised:
         color_of([results(**VALIDATED)], "acuracy")
     assert str(raised.value) == (
-        "unknown color 'acuracy'; did you mean 'last_accuracy'? "
+        "unknown --color 'acuracy'; did you mean 'last_accuracy'? "
         "Known: training_set_loss, last_accuracy, best_accuracy, last_loss, best_loss, first_loss"
     )
-    with pytest.raises(PlotError, match="unknown color 'accuracy'"):
+    with pytest.raises(PlotError, match="unknown --color 'accuracy'"):
         color_of([results(**VALIDATED), results()], "accuracy")
 
 
@@ -124,14 +124,14 @@ def test_the_figure_names_its_colour(axes: int) -> None:
 def test_plot_takes_a_color_and_reports_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = written(results())
-    assert "Colored by last_loss" in gives("plot", folder).stderr
-    assert "Colored" not in gives("plot", folder, "--color", "last_loss").stderr
+    assert "Coloured by last_loss" in gives("plot", folder).stderr
+    assert "Coloured" not in gives("plot", folder, "--color", "last_loss").stderr
     assert gives("plot", folder, "--quiet").stderr == ""
     answer = gives("plot", folder, "--color", "acuracy", exit_status=2)
-    assert answer.stderr.startswith("unknown color 'acuracy'. Known: last_loss")
+    assert answer.stderr.startswith("unknown --color 'acuracy'. Known: last_loss")
     gives("run", "--task", "noisy_line", "--steps", "2", "--out", "single", "--quiet")
     answer = gives("plot", "single", "--color", "loss", exit_status=2)
-    assert answer.stderr == "--color loss: only a sweep has colors. Pass the folder of a sweep.\n"
+    assert answer.stderr == "--color loss: only the map of a sweep has colours. Pass the folder of a sweep.\n"
 
 
 def test_show_and_export_have_the_measured_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

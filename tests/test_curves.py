@@ -311,6 +311,11 @@ def test_a_band_goes_on_over_the_curves_that_are_longest() -> None:
     assert made == ([0.0, 1.0], [2.0, 4.0], [1.0, 4.0], [3.0, 4.0])
 
 
+def test_a_band_compares_values_at_the_same_x() -> None:
+    made = band([Curve("step", [0.0, 2.0], [1.0, 5.0]), Curve("step", [1.0, 2.0], [2.0, 9.0])])
+    assert made == ([0.0, 1.0, 2.0], [1.0, 2.0, 7.0], [1.0, 2.0, 5.0], [1.0, 2.0, 9.0])
+
+
 @given(st.lists(st.lists(st.floats(), max_size=12), min_size=1, max_size=6))
 def test_a_band_of_any_losses_has_its_median_in_its_range(runs: list[list[float]]) -> None:
     made = band([curve(full_batch(losses), "step") for losses in runs])

@@ -526,6 +526,12 @@ def test_sweep_says_in_a_few_lines_how_its_runs_ended(monkeypatch: pytest.Monkey
     assert gives(*SWEEP, "--quiet").stderr == ""
 
 
+def test_a_sweep_has_a_map_and_no_curves_to_choose() -> None:
+    gives(*SWEEP)
+    answer = gives("plot", "--y", "loss", exit_status=2)
+    assert answer.stderr == "--y draws curves of runs, but this is a sweep, which has a map. Use --color.\n"
+
+
 ALL_FAIL = [
     "sweep",
     "--task",

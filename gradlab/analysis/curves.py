@@ -57,7 +57,7 @@ class Losses(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Loss against `axis`: x and y of equal length."""
+    """Loss, or another quantity in its place, against `axis`: x and y of equal length."""
 
     axis: Axis
     x: list[float]
@@ -181,8 +181,8 @@ def verdict_of(losses: Losses) -> Verdict:
 def curve(rows: Sequence[Row], axis: Axis) -> Curve:
     """Return the loss of each step or update, or the mean loss of each epoch; epochs count from 1."""
     if axis == "epoch":
-        means = epoch_means(rows)
-        return Curve(axis, [float(epoch) for epoch in range(1, len(means) + 1)], means)
+        first_rows = [rows[begin] for begin, _ in _spans(losses_of(rows).ends)]
+        return Curve(axis, [float(row.epoch + 1) for row in first_rows], epoch_means(rows))
     if axis == "step":
         return Curve(axis, [float(row.step) for row in rows], [row.loss for row in rows])
     losses, ends = losses_of(rows), ends_of([row.update for row in rows])
@@ -192,20 +192,21 @@ def curve(rows: Sequence[Row], axis: Axis) -> Curve:
 
 def natural_axis(rows: Sequence[Row]) -> Axis:
     """Return the axis to plot over: epochs if there are several with several batches each, else steps."""
-    return "epoch" if 1 < len(_spans(losses_of(rows).ends)) < len(rows) else "step"
+    return "epoch" if len(_spans(losses_of(rows).ends)) > 1 and rows[-1].step > rows[-1].epoch else "step"
 
 
 def band(curves: Sequence[Curve]) -> Band:
-    """Return median and range over the curves, up to the end of the longest."""
-    longest = max(curves, key=lambda each: len(each.x))
-    columns = [
-        [each.y[nth] if math.isfinite(each.y[nth]) else math.inf for each in curves if nth < len(each.y)]
-        for nth in range(len(longest.x))
-    ]
+    """Return median and range over the curves at every x that one of them has."""
+    by_x: dict[float, list[float]] = {}
+    for each in curves:
+        for x, y in zip(each.x, each.y, strict=True):
+            by_x.setdefault(x, []).append(y if math.isfinite(y) else math.inf)
+    places = sorted(by_x)
+    columns = [by_x[x] for x in places]
     low, high = [min(each) for each in columns], [max(each) for each in columns]
     # The mean of two losses may overflow.
     middle = [max(least, min(median(each), most)) for each, least, most in zip(columns, low, high, strict=True)]
-    return Band(longest.x, middle, low, high)
+    return Band(places, middle, low, high)
 
 
 def levels(rows: Sequence[Row]) -> list[float]:

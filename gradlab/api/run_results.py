@@ -135,23 +135,33 @@ class ExperimentRuns:
         return data_frame(self.rows, COLUMNS)
 
     def plot(
-        self, x: str | None = None, *, title: str | None = None, width: int = 1200, theory: bool = False
+        self,
+        x: str | None = None,
+        y: str = "loss",
+        *,
+        title: str | None = None,
+        width: int = 1200,
+        theory: bool = False,
     ) -> Figure:
         """Return the picture as a matplotlib Figure, which a notebook shows. `figure.savefig(FILE)` saves it.
 
         Args:
             x: step, update or epoch. Default: what suits the runs.
+            y: the logged quantity, such as validation_loss.
             title: the title. Default: the experiment's.
             width: the width in pixels.
             theory: draw closed forms as dashed lines over the curves that have one.
 
         Raises:
-            PlotError: no run has rows, or the axis is unknown.
+            PlotError: no run has rows, the axis is unknown, or no run logged the quantity.
         """
         from gradlab import plotting
+        from gradlab.analysis.quantities import LoggedRun, choose_quantity
 
-        drawn = [(record, run.rows) for record, run in zip(self._records, self.runs, strict=True)]
-        return plotting.draw(drawn, axis=x, title=title, width=width, theory=theory)
+        logged = [LoggedRun(record, run.rows) for record, run in zip(self._records, self.runs, strict=True)]
+        quantity = choose_quantity(logged, y)
+        drawn = [(run.record, run.values_of(quantity)) for run in logged]
+        return plotting.draw(drawn, axis=x, y=quantity, title=title, width=width, theory=theory)
 
     def check(self) -> ExperimentRuns:
         """Return the result itself if all runs are done and all expectations hold.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.cli.output import print_message, print_result
 from gradlab.cli.stored_runs import print_missing_runs, read_runs
+from gradlab.errors import shortened
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,21 +20,28 @@ def draw_runs(
     output: list[Path] | None,
     *,
     x: str | None = None,
+    y: str = "loss",
     title: str | None = None,
     width: int = 1200,
     theory: bool = False,
     quiet: bool = False,
 ) -> None:
-    """Draw the loss of every mode of these runs, by default to loss.png in their experiment's folder."""
+    """Draw `y` of every mode of these runs, by default to loss.png, or y.png, in their experiment's folder."""
     from gradlab import plotting, store
+    from gradlab.analysis.quantities import LoggedRun, choose_quantity, runs_without
 
-    files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file]
-    plotting.check_formats(files)
+    plotting.check_formats(output or [])
     records = list(read_runs(runs))
-    without_theory = plotting.without_theory(records) if theory else []
-    _write(plotting.draw(records, axis=x, title=title, width=width, theory=theory), files, quiet=quiet)
+    logged = [LoggedRun(record, rows) for record, rows in records]
+    quantity = choose_quantity(logged, y)
+    files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file(quantity)]
+    drawn = [(run.record, run.values_of(quantity)) for run in logged]
+    without_theory = plotting.without_theory(drawn, quantity) if theory else []
+    _write(plotting.draw(drawn, axis=x, y=quantity, title=title, width=width, theory=theory), files, quiet=quiet)
     for reason in without_theory:
         print_message(reason)
+    if lacking := runs_without(logged, quantity):
+        print_message(f"{counted(len(lacking), 'run')} did not log {quantity}: {shortened(', '.join(lacking), 200)}")
     for record, rows in records:
         if record.status != "done":
             print_message(f"{record.mode} seed {record.seed} is incomplete: {record.status}, {len(rows)} rows")

@@ -32,15 +32,17 @@ def plot(
     ] = None,
     x: Annotated[
         str | None,
-        typer.Option(
-            "--x", metavar="AXIS", help="Draw losses over step, update or epoch. Default: what suits the runs."
-        ),
+        typer.Option("--x", metavar="AXIS", help="Draw over step, update or epoch. Default: what suits the runs."),
+    ] = None,
+    y: Annotated[
+        str | None,
+        typer.Option("--y", metavar="NAME", help="Draw this logged quantity, such as validation_loss. Default: loss."),
     ] = None,
     color: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Color the map of a sweep by training_set_loss, last_loss, best_loss, validation_loss or a metric. "
+            help="Colour the map of a sweep by training_set_loss, last_loss, best_loss, validation_loss or a metric. "
             "Default: training_set_loss.",
         ),
     ] = None,
@@ -58,14 +60,19 @@ def plot(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print the names of the files.")] = False,
 ) -> None:
-    """Draw the losses of runs, or the map of a sweep."""
+    """Draw the curves of runs, or the map of a sweep."""
     from gradlab import store
 
     sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
     if all(sweeps):
+        if y is not None:
+            raise PlotError("--y draws curves of runs, but this is a sweep, which has a map. Use --color.")
         chosen = [sweep for sweep in sweeps if sweep]
         draw_sweeps(chosen, output, color=color, title=title, width=width, quiet=quiet)
     elif color is not None:
-        raise PlotError(f"--color {shortened(color)}: only a sweep has colors. Pass the folder of a sweep.")
+        raise PlotError(
+            f"--color {shortened(color)}: only the map of a sweep has colours. Pass the folder of a sweep."
+        )
     else:
-        draw_runs(select_runs(folders), output, x=x, title=title, width=width, theory=theory, quiet=quiet)
+        found = select_runs(folders)
+        draw_runs(found, output, x=x, y=y or "loss", title=title, width=width, theory=theory, quiet=quiet)

@@ -45,7 +45,7 @@ def color_of(sweeps: Sequence[Results], wanted: str | None = None) -> Color:
         return Color(column)
     who = "the results have" if lacking == finished else f"{lacking:,} of {counted(finished, 'run')} have"
     if wanted is None:
-        return Color(FALLBACK, f"Colored by {FALLBACK}, because {who} no {DEFAULT}. `gradlab sweep --fresh` adds it.")
+        return Color(FALLBACK, f"Coloured by {FALLBACK}, because {who} no {DEFAULT}. `gradlab sweep --fresh` adds it.")
     return Color(column, f"{lacking:,} of {counted(finished, 'run')} have no {column} and are not drawn.")
 
 
@@ -56,7 +56,7 @@ def _column(sweeps: Sequence[Results], name: str) -> str:
     for each in (name, f"last_{name}"):
         if each in known:
             return each
-    raise PlotError(unknown("color", name, known))
+    raise PlotError(unknown("--color", name, known))
 
 
 def words_of(column: str) -> str:

@@ -1,4 +1,4 @@
-"""The figure of runs: loss over step, update or epoch, one curve per mode."""
+"""The figure of runs: a logged quantity over step, update or epoch, one curve per mode."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from gradlab.analysis import curves
+from gradlab.analysis.quantities import LOSS
 from gradlab.errors import PlotError, printable, shortened, unknown
 from gradlab.plotting.labels import label_lines, overflow_mark, width_of
 from gradlab.plotting.lines import Line, finite_points, flattened, lines_of
 from gradlab.plotting.rendering import FAINT, GRID, dots_per_inch, shown_in_notebooks, style
-from gradlab.plotting.scales import LossScale
-from gradlab.plotting.theory_curves import prediction
+from gradlab.plotting.theory_curves import PREDICTED, prediction
+from gradlab.plotting.y_axis import y_label, y_limits
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 
-CEILING = 1e6  # times the highest first loss: curves above it leave the figure
-
-
 def draw(
     runs: Sequence[tuple[RunRecord, Sequence[Row]]],
     *,
     axis: str | None = None,
+    y: str = LOSS,
     title: str | None = None,
     width: int = 1200,
     theory: bool = False,
@@ -39,8 +38,9 @@ def draw(
     """Return the figure of these runs; the seeds of one mode share a curve.
 
     Args:
-        runs: the record and rows of every run.
+        runs: the record and rows of every run; the rows hold the values of `y` in place of the loss.
         axis: step, update or epoch; None chooses one.
+        y: the quantity's name, which decides the label and scale of the y axis.
         title: the figure's title; None uses the experiment's.
         width: the width of the PNG in pixels.
         theory: draw closed forms as dashed lines over the curves that have one; see `without_theory` for the others.
@@ -59,16 +59,17 @@ def draw(
         dpi = dots_per_inch(width)
         figure = Figure(figsize=(width / dpi, 0.6 * width / dpi), dpi=dpi)
         axes = figure.add_subplot()
-        bottom, top, log = _loss_axis(lines)
+        bottom, top, log = y_limits(y, lines)
         if log:
             axes.set_yscale("log")
         axes.set_ylim(bottom, top)
         for line in lines:
-            predicted = prediction(line, chosen) if theory else None
+            predicted = prediction(line, chosen) if theory and y in PREDICTED else None
             _draw_line(axes, line, broad=predicted is not None, dashes=not theory)
             if predicted:
                 _draw_theory(axes, line, predicted)
         _annotate(figure, axes, drawn, chosen, lines, title, theory=theory)
+        axes.set_ylabel(y_label(y, chosen, lines), parse_math=False)
         label_lines(figure, axes, lines, chosen)
     return shown_in_notebooks(figure)
 
@@ -83,16 +84,6 @@ def _choose_axis(axis: str | None, runs: Sequence[tuple[RunRecord, Sequence[Row]
         if axis == known:
             return known
     raise PlotError(unknown("axis", axis, ["step", "update", "epoch"]))
-
-
-def _loss_axis(lines: Sequence[Line]) -> tuple[float, float, bool]:
-    """Return the bottom and top of the loss axis, and whether it is logarithmic."""
-    finite = [y for line in lines for y in (*line.band.low, *line.band.median, *line.band.high) if abs(y) < HUGE]
-    if not finite:
-        return 0.0, 1.0, False
-    start = max((abs(line.band.median[0]) for line in lines if line.finite), default=1.0) or 1.0
-    scale = LossScale.of(finite, min(max(finite), CEILING * start))
-    return *scale.limits(), scale.log
 
 
 def _draw_line(axes: Axes, line: Line, *, broad: bool, dashes: bool) -> None:
@@ -152,7 +143,6 @@ def _annotate(
         fontsize=min(9.0, 9.0 * points / width_of(caption, 9.0)), parse_math=False,
     )  # fmt: skip
     axes.set_xlabel(axis)
-    axes.set_ylabel("mean training loss per epoch" if axis == "epoch" else "training loss")
     axes.xaxis.set_major_locator(_epoch_ticks(lines) if axis == "epoch" else MaxNLocator(integer=True))
     axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
     axes.tick_params(length=3)

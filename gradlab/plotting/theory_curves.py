@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gradlab import modes
 from gradlab.analysis import curves, theory
 from gradlab.analysis.quadratic import why_no_theory
+from gradlab.analysis.quantities import LOSS
 from gradlab.errors import ModeError, PlotError
 from gradlab.plotting.lines import lines_of
 from gradlab.rows import Row
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 NOT_RECORDED = "an older gradlab trained it and did not record the numbers for theory"
+PREDICTED = (LOSS,)
 ADVICE = "Theory needs full batches, squared error and plain SGD; try gradlab run straight_line_mse"
 
 
@@ -46,12 +48,14 @@ def prediction(line: Line, axis: curves.Axis) -> curves.Band | None:
     return curves.band([curves.curve(each.rows(len(rows)), axis) for each, (_, rows) in runs])
 
 
-def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]]) -> list[str]:
+def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]], quantity: str = LOSS) -> list[str]:
     """Return one line for each reason why curves of these runs have no theory.
 
     Raises:
         PlotError: no curve has theory.
     """
+    if quantity not in PREDICTED:
+        raise PlotError(f"No theory to draw: theory does not predict {quantity}, only {', '.join(PREDICTED)}")
     lines = lines_of([(record, rows) for record, rows in runs if rows], "step")
     names: dict[str, list[str]] = {}
     for line in lines:

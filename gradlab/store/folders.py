@@ -193,10 +193,9 @@ class ExperimentFolder:
 
     path: Path
 
-    @property
-    def picture_file(self) -> Path:
-        """loss.png, the default picture of `gradlab plot`."""
-        return self.path / "loss.png"
+    def picture_file(self, quantity: str) -> Path:
+        """Return the default picture of `gradlab plot`, such as loss.png."""
+        return self.path / f"{quantity}.png"
 
     @property
     def request_file(self) -> Path:
