@@ -131,7 +131,7 @@ def test_plot_takes_a_color_and_reports_the_default(tmp_path: Path, monkeypatch:
     assert answer.stderr.startswith("unknown --color 'acuracy'. Known: last_loss")
     gives("run", "--task", "noisy_line", "--steps", "2", "--out", "single", "--quiet")
     answer = gives("plot", "single", "--color", "loss", exit_status=2)
-    assert answer.stderr == "--color loss: only the map of a sweep has colours. Pass the folder of a sweep.\n"
+    assert answer.stderr == "--color loss: only a map has colours. Pass the folder of a sweep.\n"
 
 
 def test_show_and_export_have_the_measured_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,9 +70,7 @@ def plot(
         chosen = [sweep for sweep in sweeps if sweep]
         draw_sweeps(chosen, output, color=color, title=title, width=width, quiet=quiet)
     elif color is not None:
-        raise PlotError(
-            f"--color {shortened(color)}: only the map of a sweep has colours. Pass the folder of a sweep."
-        )
+        raise PlotError(f"--color {shortened(color)}: only a map has colours. Pass the folder of a sweep.")
     else:
         found = select_runs(folders)
         draw_runs(found, output, x=x, y=y or "loss", title=title, width=width, theory=theory, quiet=quiet)
