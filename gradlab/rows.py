@@ -40,6 +40,11 @@ class Evaluation(NamedTuple):
     values: dict[str, float]
 
 
+def lower_is_better(name: str) -> bool:
+    """Return whether lower values are better: those of losses and errors, by the end of the name."""
+    return name.endswith(("loss", "error"))
+
+
 VALIDATION_LOSS, TRAINING_SET_LOSS = "validation_loss", "training_set_loss"
 GEOMETRY = ("fresh_norm", "gradient_norm", "cosine", "update_norm")
 _SUMMARY = ("steps", "updates", "first_loss", "last_loss", "best_loss")

@@ -241,7 +241,7 @@ def test_rows_have_the_columns_of_the_export() -> None:
     from gradlab import store
 
     result = short()
-    records = [(store.RunFolder(run.folder).read(), run.rows) for run in result if run.folder]
+    records = [(store.RunFolder(run.folder).read(), run.rows, run.evaluations) for run in result if run.folder]
     lines = list(store.csv_of(records))
     assert lines[0].strip().split(",") == list(result.rows[0])
     assert len(lines) - 1 == len(result.rows) == 12

@@ -30,7 +30,7 @@ QUICK = ["--set", "task_options.samples=4", "--batch-size", "2", "--epochs", "2"
 LINE = ["run", "--task", "noisy_line", *QUICK]
 RUN_KEYS = {
     "mode", "seed", "status", "verdict", "steps", "updates", "first_loss", "last_loss", "best_loss", "seconds",
-    "cached", "folder",
+    "cached", "folder", "training_set_loss",
 }  # fmt: skip
 
 FILES = {

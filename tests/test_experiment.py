@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,17 @@ from hypothesis import strategies as st
 from gradlab import experiment as experiments
 from gradlab import modes
 from gradlab.errors import ExperimentError, GradlabError
-from gradlab.experiment import Experiment, Override, from_task, identity, load, locate, overrides_of, shipped
+from gradlab.experiment import (
+    Experiment,
+    Override,
+    from_task,
+    identity,
+    inequality_of,
+    load,
+    locate,
+    overrides_of,
+    shipped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,6 +153,29 @@ def test_expectations_are_the_claims_that_were_made() -> None:
     assert {mode: each.claims() for mode, each in expect.items()} == {"zero_grad": {"verdict": "falls", "updates": 3}}
 
 
+def test_values_of_evaluations_are_expected_by_inequalities() -> None:
+    text = '[expect.zero_grad]\nupdates = 3\naccuracy = ">= 0.9"\nvalidation_loss = "<.5"'
+    claims = {"updates": 3, "accuracy": ">= 0.9", "validation_loss": "<.5"}
+    assert loaded(LINE + text).expect["zero_grad"].claims() == claims
+
+
+@pytest.mark.parametrize(
+    ("text", "holds", "fails"),
+    [("> 0.9", 0.91, 0.9), (">= 0.9", 0.9, 0.89), ("<1e-3", 0.0009, 0.001), (" <= -.5 ", -0.5, -0.4), ("> +2.", 3, 2)],
+)
+def test_an_inequality_compares_with_its_bound(text: str, holds: float, fails: float) -> None:
+    inequality = inequality_of(text)
+    assert inequality is not None
+    assert inequality(holds)
+    assert not inequality(fails)
+    assert not inequality(math.nan)
+
+
+@pytest.mark.parametrize("text", ["0.9", "= 0.9", "> x", "> 1 > 0", "", "> inf", "!= 3", 0.9, None, "=> 1"])
+def test_other_texts_are_no_inequality(text: object) -> None:
+    assert inequality_of(text) is None
+
+
 # Where a file errs: what follows LINE, the line it is found in, and what is said
 
 FAULTS = [
@@ -207,6 +241,15 @@ FAULTS = [
         "mode 'zero_grad' has expectations but is not in modes",
     ),
     ("[expect.zero_grad]\nstep = 3", 3, "unknown key 'expect.zero_grad.step'; did you mean 'steps'? Known: verdict"),
+    ("[expect.zero_grad]\nverdictt = 'falls'", 3, "unknown key 'expect.zero_grad.verdictt'; did you mean 'verdict'?"),
+    (
+        "[expect.zero_grad]\naccuracy = 0.9",
+        3,
+        'expect.zero_grad.accuracy must be a comparison, such as "> 0.9", got 0.9',
+    ),
+    ("[expect.zero_grad]\naccuracy = '> nan'", 3, 'expect.zero_grad.accuracy must be a comparison, such as "> 0.9"'),
+    ("[expect.zero_grad]\n'top 5' = '> 0.9'", 3, "unknown key 'expect.zero_grad.top 5'. Known: verdict"),
+    ("evaluate_every = 0", 2, "evaluate_every must be greater than or equal to 1, got 0"),
     ("[expect.zero_grad]\nverdict = 'fall'", 3, "expect.zero_grad.verdict must be 'falls', 'rises', 'oscillates', '"),
     ("[expect.zero_grad]\nsteps = 0", 3, "expect.zero_grad.steps must be greater than or equal to 1, got 0"),
     ("[expect.zero_grad]\nlast_loss_below = nan", 3, "expect.zero_grad.last_loss_below must be a finite number, got"),

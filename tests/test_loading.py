@@ -12,6 +12,8 @@ import pytest
 
 from gradlab import tasks, user_code
 from gradlab.errors import TaskError
+from gradlab.experiment import Expected
+from gradlab.rows import TAKEN_NAMES, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -422,3 +424,48 @@ def test_every_generator_is_seeded_before_the_function_is_called() -> None:
 def test_an_error_of_the_users_function_is_theirs() -> None:
     with pytest.raises(ZeroDivisionError):
         tasks.build(own("1 / 0"), 0, {})
+
+
+# Validation batches and metrics
+
+EVALUATED = """
+import torch
+from gradlab import Task
+
+def evaluated(seed):
+    return Task.supervised(torch.nn.Linear(1, 1), [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss(), {given})
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ("validation=[]", "its validation set has no batch"),
+        (
+            "validation=iter([1])",
+            "its validation is a list_iterator, which allows one pass only; use a list or a Data",
+        ),
+        ("validation=3", "its validation is an int, which allows one pass only"),
+        ("metrics=[max]", 'its metrics are a list; use a dict: {"accuracy": function}'),
+        ("metrics={'top 5': max}", "metric 'top 5' needs a name of letters, digits and _"),
+        ("metrics={3: max}", "metric 3 needs a name of letters"),
+        ("metrics={'loss': max}", "a metric cannot be called 'loss', as a column is; try 'mean_loss'"),
+        ("metrics={'cosine': max}", "a metric cannot be called 'cosine'"),
+        ("metrics={'accuracy': 0.9}", "metric 'accuracy' is a float, not a function of model and batch"),
+    ],
+)
+def test_validation_and_metrics_that_cannot_be_used_are_refused(given: str, wrong: str) -> None:
+    write("mine.py", EVALUATED.replace("{given}", given))
+    with pytest.raises(TaskError, match=f"^task 'mine.py:evaluated': {re.escape(wrong)}"):
+        built("mine.py:evaluated")
+
+
+def test_all_mistakes_of_metrics_are_found_at_once() -> None:
+    write("mine.py", EVALUATED.replace("{given}", "validation=[], metrics={'loss': 3}"))
+    with pytest.raises(TaskError) as raised:
+        built("mine.py:evaluated")
+    assert len(str(raised.value).splitlines()) == 3
+
+
+def test_no_metric_can_be_called_like_a_key_of_expectations() -> None:
+    assert set(Expected.model_fields) | set(Row._fields) <= TAKEN_NAMES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,14 @@ from rich.cells import cell_len
 from gradlab.analysis import curves
 from gradlab.analysis.intervals import t975
 from gradlab.analysis.results import Checked
+from gradlab.rows import Evaluation
 from gradlab.terminal.fitted_table import number_text
 from gradlab.terminal.run_table import epoch_lines, expectation_lines, run_table, sparkline
 from tests.making import result
 from tests.screen import MODES, WIDTHS, shown
+
+if TYPE_CHECKING:
+    from gradlab.analysis.results import Result
 
 # The table of a run
 
@@ -223,6 +228,80 @@ def test_pairs_and_seeds_are_counted_for_each_mode() -> None:
     lines = " ".join(shown(run_table([*runs, *others], 120), 120))
     assert "median of 2 to 6 seeds" in lines
     assert "paired by seed (n=2)" in lines
+
+
+# Evaluations
+
+
+def evaluated(mode: str, seed: int, **values: float) -> Result:
+    """Return a run with two evaluations; only the last one counts."""
+    first = Evaluation(1, 1, 0, dict.fromkeys(values, -9.0))
+    return result([2.0, 1.0], mode, seed)._replace(evaluations=(first, Evaluation(2, 2, 1, values)))
+
+
+def test_values_of_the_last_evaluation_are_columns() -> None:
+    lines = shown(run_table([evaluated("zero_grad", 1, validation_loss=0.25, accuracy=0.875)], 120), 120)
+    assert lines[0].split()[-4:] == ["validation", "accuracy", "curve", "verdict"]
+    assert lines[1].split()[-4:] == ["0.25", "0.875", "█▁", "falls"]
+
+
+def test_values_are_medians_over_seeds() -> None:
+    runs = [evaluated("zero_grad", seed, accuracy=value) for seed, value in enumerate([0.1, 0.5, 0.9])]
+    text = " ".join(shown(run_table(runs, 120), 120))
+    assert "median of 3 seeds" in text
+    assert " 0.5 " in text
+
+
+def test_differences_of_values_are_paired_by_seed() -> None:
+    runs = [evaluated("zero_grad", seed, validation_loss=seed, accuracy=0.5) for seed in (1, 2, 3)]
+    spread = 0.2 / math.sqrt(3) * t975(2)  # the standard deviation of 0.4, 0.6 and 0.8 is 0.2
+    runs += [
+        evaluated("halve_grad", seed, validation_loss=seed + 0.6 + 0.2 * nth, accuracy=0.25)
+        for seed, nth in ((1, -1), (2, 0), (3, 1))
+    ]
+    table = run_table(runs, 160)
+    lines = shown(table, 160)
+    assert f"+0.6±{spread:.2g}*" in " ".join(lines)
+    assert "-0.25±0*" in " ".join(lines)
+    caption = " ".join(" ".join(lines[-2:]).split())
+    assert "last-epoch loss, validation loss and accuracy minus zero_grad's, paired by seed (n=3)" in caption
+
+
+@pytest.mark.parametrize(("name", "better"), [("validation_loss", -1), ("test_error", -1), ("accuracy", 1)])
+def test_a_better_value_is_green_and_a_worse_one_red(name: str, better: int) -> None:
+    for sign, colour in ((better, "green"), (-better, "red")):
+        runs = [evaluated("zero_grad", seed, **{name: 0.5}) for seed in (1, 2)]
+        runs += [evaluated("halve_grad", seed, **{name: 0.5 + sign * 0.25}) for seed in (1, 2)]
+        (cell,) = [
+            each for column in run_table(runs, 160).columns for each in column.cells if f"{sign * 0.25:+}" in str(each)
+        ]
+        assert cell.style == colour  # type: ignore[union-attr]  # a Text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_table_with_values_fits_the_width(width: int, seeds: int) -> None:
+    runs = [
+        evaluated(mode, seed, validation_loss=0.123456, accuracy=0.5, a_metric_with_a_long_name=7.0)
+        for mode in MODES[:4]
+        for seed in range(seeds)
+    ]
+    lines = shown(run_table(runs, width), width)
+    assert max(map(cell_len, lines)) <= width
+    assert "validation" in " ".join(lines) or width < 80
+
+
+def test_the_training_set_loss_is_shown_where_it_fits() -> None:
+    run = result([2.0, 1.0])._replace(training_set_loss=0.75)
+    assert "training set" in shown(run_table([run], 120), 120)[0]
+    assert shown(run_table([run], 120), 120)[1].split()[5] == "0.75"
+    narrow = shown(run_table([run], 60), 60)[0]
+    assert narrow.split() == ["mode", "first", "last", "best", "last", "epoch", "curve", "verdict"]
+
+
+def test_a_failed_inequality_is_told_with_its_sign() -> None:
+    failed = [Checked("zero_grad", 1, "accuracy", "> 0.9", 0.5, ok=False)]
+    assert [line.plain for line in expectation_lines(failed)] == ["expected zero_grad seed 1: accuracy > 0.9, got 0.5"]
 
 
 def test_without_expectations_there_are_no_lines() -> None:

@@ -702,7 +702,7 @@ def test_a_name_that_no_folder_can_have_is_named_in_the_error() -> None:
 
 @given(rows_)
 def test_a_csv_holds_every_row_exactly(rows: list[Row]) -> None:
-    found = list(csv.DictReader(store.csv_of([(RECORD, rows)])))
+    found = list(csv.DictReader(store.csv_of([(RECORD, rows, [])])))
     numbers = [
         Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"]), float(row["items"]))
         for row in found
@@ -716,12 +716,12 @@ def test_the_columns_of_a_csv_are_in_the_agreed_order() -> None:
 
 
 def test_a_csv_of_several_runs_has_one_header() -> None:
-    lines = list(store.csv_of([(RECORD, ROWS), (RECORD, ROWS)]))
+    lines = list(store.csv_of([(RECORD, ROWS, []), (RECORD, ROWS, [])]))
     assert len(lines) == 1 + 2 * len(ROWS)
 
 
 def test_a_mode_with_a_comma_is_one_cell_of_a_csv() -> None:
-    header, row = csv.reader(store.csv_of([(replace(RECORD, mode="keep=0.5,every=4"), ROWS[:1])]))
+    header, row = csv.reader(store.csv_of([(replace(RECORD, mode="keep=0.5,every=4"), ROWS[:1], [])]))
     assert dict(zip(header, row, strict=True))["mode"] == "keep=0.5,every=4"
 
 

@@ -72,6 +72,35 @@ def test_supervised_takes_the_batches_of_a_data_loader() -> None:
     assert [task.loss(task.model, batch).shape for batch in task.batches] == [(), (), ()]
 
 
+@pytest.mark.parametrize(
+    ("batch", "got", "instead"),
+    [
+        ({"input_ids": 1, "mask": 2, "labels": 3}, "a dict with the keys 'input_ids', 'mask', 'labels'",
+         "criterion(model(batch['input_ids']), batch['labels'])"),
+        ({"image": 1, "class": 2}, "a dict with the keys 'image', 'class'",
+         "criterion(model(batch['image']), batch['class'])"),
+        ({"x": 1}, "a dict with the keys 'x'", "criterion(model(batch[…]), batch[…])"),
+        ((1, 2, 3), "a tuple of length 3", "criterion(model(…), …)"),
+        (3, "an int", "criterion(model(…), …)"),
+    ],
+)  # fmt: skip
+def test_batches_that_are_no_pairs_are_refused_with_what_to_write(batch: Any, got: str, instead: str) -> None:
+    task = Task.supervised(nn.Linear(1, 1), [batch], nn.MSELoss())
+    with pytest.raises(TaskError) as raised:
+        task.loss(task.model, batch)
+    assert str(raised.value) == (
+        f"Task.supervised needs batches (inputs, targets), got {got}\n"
+        f"write: Task(model, batches, lambda model, batch: {instead})"
+    )
+
+
+def test_supervised_takes_pairs_of_any_kind() -> None:
+    task = Task.supervised(nn.Identity(), [], lambda outputs, targets: outputs - targets)
+    x, y = torch.ones(1), torch.zeros(1)
+    for batch in ((x, y), [x, y], Pair(x, y), torch.stack([x, y])):
+        assert task.loss(task.model, batch).item() == 1
+
+
 Pair = namedtuple("Pair", ["x", "y"])  # noqa: PYI024 - as users write it
 
 
@@ -93,6 +122,14 @@ def test_model_and_nested_batches_move_to_another_device(wrap: Any) -> None:
     assert {each.device.type for each in task.model.parameters()} == {"meta"}
     assert repr(seen[0]) == repr(wrap(torch.ones(1, device="meta")))
     assert type(seen[0]) is type(wrap(torch.ones(1)))
+
+
+def test_batches_of_metrics_move_to_another_device() -> None:
+    seen = []
+    metrics = {"metric": lambda _model, batch: seen.append(batch.device.type)}
+    task = Task(nn.Linear(1, 1), [], lambda *_: None, validation=[torch.ones(1)], metrics=metrics).to("meta")
+    task.metrics["metric"](task.model, torch.ones(1))
+    assert seen == ["meta"]
 
 
 def test_a_batch_of_a_type_that_moves_by_itself_is_asked_to() -> None:

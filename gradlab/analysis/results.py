@@ -7,13 +7,15 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.analysis import curves
+from gradlab.experiment import inequality_of
+from gradlab.rows import TRAINING_SET_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from gradlab.experiment import Expected
-    from gradlab.rows import Row
+    from gradlab.rows import Evaluation, Row
     from gradlab.store import RunFolder
 
 
@@ -36,6 +38,14 @@ class Result(NamedTuple):
     error: str = ""
     damaged: Sequence[str] = ()  # one message per damaged line of the log
     compared: Mapping[str, Any] = MappingProxyType({})  # of a user's script: see `store.RunRecord.compared`
+    training_set_loss: float | None = None  # at the end, over the training batches; None if unknown
+    evaluations: Sequence[Evaluation] = ()
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The training set loss, if known, and the values of the last evaluation, by name."""
+        known = {} if self.training_set_loss is None else {TRAINING_SET_LOSS: self.training_set_loss}
+        return known | (self.evaluations[-1].values if self.evaluations else {})
 
 
 class Checked(NamedTuple):
@@ -66,7 +76,7 @@ class ExperimentResult(NamedTuple):
 
 def result_of(run: RunFolder, *, cached: bool) -> Result:
     """Read the result of a run from its folder."""
-    record, logged = run.read(), run.rows()
+    record, logged, evaluations = run.read(), run.rows(), run.evaluations()
     record, fault = run.verified_record(record, logged)
     status, rows = record.status, logged.rows
     summary = curves.summarise(rows)
@@ -85,8 +95,10 @@ def result_of(run: RunFolder, *, cached: bool) -> Result:
         folder=run.path,
         rows=rows,
         error=record.error or fault,
-        damaged=tuple(logged.damaged),
+        damaged=(*logged.damaged, *evaluations.damaged),
         compared=record.compared,
+        training_set_loss=record.training_set_loss if status == "done" else None,
+        evaluations=tuple(evaluations.evaluations),
     )
 
 
@@ -105,6 +117,9 @@ def _compared(key: str, value: Any, result: Result) -> tuple[Any, bool]:
         decimals = max(_decimals(each) for each in value)
         means = curves.epoch_means(result.rows)[: len(value)]
         return means, [f"{mean:.{decimals}f}" for mean in means] == [f"{want:.{decimals}f}" for want in value]
+    if (inequality := inequality_of(value)) is not None:
+        measured = result.measured.get(key)
+        return measured, measured is not None and inequality(measured)
     loss, _, side = key.rpartition("_")
     if side not in ("below", "above"):
         got = getattr(result, key)

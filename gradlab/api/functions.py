@@ -324,6 +324,6 @@ def _records(results: Sequence[Result]) -> tuple[RunRecord, ...]:
 
 def _run_of(result: Result, model: nn.Module | None, *, keeps_files: bool) -> TrainedRun:
     values = {name: getattr(result, name) for name in TrainedRun.__dataclass_fields__ if name != "model"}
-    values["compared"] = dict(result.compared)
+    values["compared"], values["evaluations"] = dict(result.compared), list(result.evaluations)
     values["folder"] = result.folder if keeps_files else None
     return TrainedRun(**values, model=model if result.status == "done" and not result.cached else None)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 from gradlab.api import showing
 from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError, shortened, unknown
 from gradlab.modes import Mode, parse
+from gradlab.rows import TRAINING_SET_LOSS, Evaluation, Row
+from gradlab.store import RUN_COLUMNS, merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,10 +23,9 @@ if TYPE_CHECKING:
 
     from gradlab.analysis.curves import Verdict
     from gradlab.analysis.results import Checked, Result
-    from gradlab.rows import Row
     from gradlab.store import RunRecord
 
-COLUMNS = ("experiment", "mode", "seed", "step", "update", "epoch", "loss", "items")
+COLUMNS = (*RUN_COLUMNS, *Row._fields)
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,10 +43,12 @@ class TrainedRun:
         last_loss: the loss of the last step.
         best_loss: the lowest finite loss.
         seconds: the duration of training.
+        training_set_loss: the mean loss over the training batches at the end, in eval mode; None if unknown.
         cached: whether the run was finished before and was reused.
         folder: its folder; None with out=None.
         error: why it failed, else "".
         rows: what was logged, one `Row` per step.
+        evaluations: one `Evaluation` for each time that validation loss and metrics were computed.
         model: the trained model. None if the run was reused, failed, or was trained in TensorFlow or by a script.
         compared: in results of `gradlab.compare`, how the mode was imposed, as in `gradlab compare --json`.
     """
@@ -66,6 +69,14 @@ class TrainedRun:
     rows: list[Row]
     model: nn.Module | None
     compared: dict[str, Any] = field(default_factory=dict)
+    training_set_loss: float | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The values of the last evaluation and the training set loss, by name."""
+        known = {} if self.training_set_loss is None else {TRAINING_SET_LOSS: self.training_set_loss}
+        return known | (self.evaluations[-1].values if self.evaluations else {})
 
     @property
     def losses(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -119,12 +130,22 @@ class ExperimentRuns:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One dict per step of every run, with the columns of `gradlab export`."""
+        """One dict per step of every run, with the columns of `gradlab export`.
+
+        Values of an evaluation stand in the dict of the step that follows it. The last evaluation has a dict of its
+        own, in which loss and items are None.
+        """
+        names = self._columns[len(COLUMNS) :]
         return [
-            dict(zip(COLUMNS, (self.experiment, run.mode, run.seed, *row), strict=True))
+            dict(zip(self._columns, (self.experiment, run.mode, run.seed, *line), strict=True))
             for run in self.runs
-            for row in run.rows
+            for line in merged(run.rows, run.evaluations, names)
         ]
+
+    @property
+    def _columns(self) -> list[str]:
+        values = (each.values for run in self.runs for each in run.evaluations)
+        return [*COLUMNS, *dict.fromkeys(name for each in values for name in each)]
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame, with the columns of `gradlab export`.
@@ -132,7 +153,7 @@ class ExperimentRuns:
         Raises:
             GradlabError: pandas is not installed.
         """
-        return data_frame(self.rows, COLUMNS)
+        return data_frame(self.rows, self._columns)
 
     def plot(
         self,
@@ -158,7 +179,9 @@ class ExperimentRuns:
         from gradlab import plotting
         from gradlab.analysis.quantities import LoggedRun, choose_quantity
 
-        logged = [LoggedRun(record, run.rows) for record, run in zip(self._records, self.runs, strict=True)]
+        logged = [
+            LoggedRun(record, run.rows, run.evaluations) for record, run in zip(self._records, self.runs, strict=True)
+        ]
         quantity = choose_quantity(logged, y)
         drawn = [(run.record, run.values_of(quantity)) for run in logged]
         return plotting.draw(drawn, axis=x, y=quantity, title=title, width=width, theory=theory)

@@ -1,4 +1,4 @@
-"""gradlab export: write rows as CSV."""
+"""gradlab export: write rows and evaluations as CSV."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gradlab.cli.app import app
-from gradlab.cli.stored_runs import print_missing_runs, read_runs, select_runs
+from gradlab.cli.stored_runs import evaluated_names, print_missing_runs, read_runs, select_runs
 from gradlab.errors import StoreError, unknown
 
 
@@ -24,7 +24,7 @@ def export(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write to this file. Default: stdout.")
     ] = None,
 ) -> None:
-    """Write the rows of runs, or the results of a sweep, as CSV."""
+    """Write the rows and evaluations of runs, or the results of a sweep, as CSV."""
     from gradlab import store
 
     if to != "csv":
@@ -39,7 +39,8 @@ def export(
         lines = store.csv_of_sweep(record, results, numbering_of(record))
         print_missing_runs(record, results)
     else:
-        lines = store.csv_of(read_runs(select_runs(folders)))
+        runs = select_runs(folders)
+        lines = store.csv_of(read_runs(runs), evaluated_names(runs))
     if output:
         store.write_bytes(output, "".join(lines).encode())
     else:

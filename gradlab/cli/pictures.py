@@ -28,11 +28,10 @@ def draw_runs(
 ) -> None:
     """Draw `y` of every mode of these runs, by default to loss.png, or y.png, in their experiment's folder."""
     from gradlab import plotting, store
-    from gradlab.analysis.quantities import LoggedRun, choose_quantity, runs_without
+    from gradlab.analysis.quantities import choose_quantity, runs_without
 
     plotting.check_formats(output or [])
-    records = list(read_runs(runs))
-    logged = [LoggedRun(record, rows) for record, rows in records]
+    logged = list(read_runs(runs))
     quantity = choose_quantity(logged, y)
     files = output or [store.ExperimentFolder(runs[0].path.parent).picture_file(quantity)]
     drawn = [(run.record, run.values_of(quantity)) for run in logged]
@@ -42,7 +41,7 @@ def draw_runs(
         print_message(reason)
     if lacking := runs_without(logged, quantity):
         print_message(f"{counted(len(lacking), 'run')} did not log {quantity}: {shortened(', '.join(lacking), 200)}")
-    for record, rows in records:
+    for record, rows, _ in logged:
         if record.status != "done":
             print_message(f"{record.mode} seed {record.seed} is incomplete: {record.status}, {len(rows)} rows")
 

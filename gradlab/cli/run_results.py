@@ -12,14 +12,20 @@ if TYPE_CHECKING:
 
     from gradlab.analysis.results import Result
 
+MOST_LINES = 10  # runs whose last evaluations are printed line by line
 COMPARED = ("imposed", "imposed_share", "imposed_reason", "measured", "last_line")  # keys of a user's script
 
 
 def result_json(result: Result) -> dict[str, Any]:
     """Return the JSON document of a result."""
     shown = result._asdict() | {"folder": str(result.folder)}
-    del shown["rows"], shown["compared"]
+    del shown["rows"], shown["compared"], shown["evaluations"]
+    if result.evaluations:
+        *position, values = result.evaluations[-1]
+        shown["last_evaluation"] = dict(zip(("step", "update", "epoch"), position, strict=True)) | values
     kept = {key: result.compared[key] for key in COMPARED if key in result.compared}
+    if result.compared:
+        del shown["training_set_loss"]
     return {key: value for key, value in shown.items() if value or key not in ("error", "damaged")} | kept
 
 
@@ -31,6 +37,15 @@ def print_runs(results: list[Result], *, epochs: bool = True) -> None:
         print_result(line)
     console = stdout_console()
     console.print(run_table(results, console.width))
+
+
+def print_evaluations(results: list[Result]) -> None:
+    """Print what each of a few runs measured at its end; the table may have no room for it."""
+    from gradlab.terminal.run_table import measured_line
+
+    shown = [result for result in results if result.measured]
+    for result in shown if len(shown) <= MOST_LINES else []:
+        print_result(measured_line(result))
 
 
 def print_errors(results: list[Result]) -> None:

@@ -13,8 +13,8 @@ from gradlab.wording import counted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from gradlab.rows import Row
-    from gradlab.store import Results, RunFolder, RunRecord, SweepRecord
+    from gradlab.analysis.quantities import LoggedRun
+    from gradlab.store import Results, RunFolder, SweepRecord
 
 
 def select_runs(folders: list[Path] | None) -> list[RunFolder]:
@@ -39,14 +39,22 @@ def select_runs(folders: list[Path] | None) -> list[RunFolder]:
     return list(dict.fromkeys(run for group in groups for run in group.runs))
 
 
-def read_runs(runs: Iterable[RunFolder]) -> Iterator[tuple[RunRecord, list[Row]]]:
-    """Yield the record and the rows of every run. Skip damaged lines, with a message."""
+def read_runs(runs: Iterable[RunFolder]) -> Iterator[LoggedRun]:
+    """Yield every run with all that it logged. Skip damaged lines, with a message."""
+    from gradlab.analysis.quantities import LoggedRun
+
     for run in runs:
-        record, logged = run.read(), run.rows()
+        record, logged, evaluated = run.read(), run.rows(), run.evaluations()
         record, lack = run.verified_record(record, logged)
-        print_messages(logged.damaged)
+        print_messages([*logged.damaged, *evaluated.damaged])
         print_messages([lack] if lack else [])
-        yield record, logged.rows
+        yield LoggedRun(record, logged.rows, evaluated.evaluations)
+
+
+def evaluated_names(runs: Iterable[RunFolder]) -> list[str]:
+    """Return the names of all values of the runs' evaluations."""
+    values = (each.values for run in runs for each in run.evaluations().evaluations)
+    return list(dict.fromkeys(name for each in values for name in each))
 
 
 def print_missing_runs(record: SweepRecord, results: Results) -> None:

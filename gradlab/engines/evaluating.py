@@ -102,6 +102,11 @@ class Evaluator:
             )
         return {name: weighted_mean(parts) for name, parts in found.items()}
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all values of an evaluation."""
+        return list(self._measures)
+
     @contextmanager
     def undisturbed(self, model: nn.Module) -> Iterator[None]:
         """Put the model into eval mode; at the end, restore modes, buffers, generators and closures."""

@@ -3,6 +3,7 @@
 from gradlab.experiment.checking import RULE_KEYS as RULE_KEYS
 from gradlab.experiment.checking import SHORT_KEYS as SHORT_KEYS
 from gradlab.experiment.checking import check_rule as check_rule
+from gradlab.experiment.inequality import inequality_of as inequality_of
 from gradlab.experiment.model import Expected as Expected
 from gradlab.experiment.model import Experiment as Experiment
 from gradlab.experiment.model import identity as identity

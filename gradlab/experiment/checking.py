@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gradlab import modes, optimizers, tasks
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, raise_together, shortened
+from gradlab.experiment.inequality import inequality_of
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
 from gradlab.experiment.toml_text import line_of
 
@@ -304,7 +305,7 @@ def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: str
     if own := next((mode for mode in parsed if mode.own), None):
         wrong = f"engine 'tensorflow' supports only modes with keep and every, not your own mode '{own.name}'"
         faults.add(("modes",), ExperimentError(wrong))
-    usual = {"clip_norm": None, "schedule": None, "device": "cpu"}
+    usual = {"clip_norm": None, "schedule": None, "device": "cpu", "evaluate_every": None}
     for key, value in usual.items():
         if getattr(experiment, key) != value:
             faults.add((key,), ExperimentError(f"{able}; remove {key} = {getattr(experiment, key)}"))
@@ -334,7 +335,21 @@ def _check_expected(experiment: Experiment, parsed: list[Mode], faults: Faults) 
             if name not in words and not modes_replaced:
                 raise ExperimentError(f"mode '{name}' has expectations but is not in modes")
             expect[name] = expected
+        for key, value in expected.measured.items():
+            _check_measured((word, key), value, faults)
     return expect
+
+
+def _check_measured(place: Key, value: object, faults: Faults) -> None:
+    """Check an expectation of a value that the task measures; its name is known only when the task is built."""
+    key = ("expect", *place)
+    if inequality_of(value) is not None and key[-1].isidentifier():
+        return
+    if _nearest_key(key) or not key[-1].isidentifier():
+        faults.add(key, ExperimentError(_unknown_key(key)))
+    else:
+        given = shortened(_value_text(value))
+        faults.add(key, ExperimentError(f'{".".join(key)} must be a comparison, such as "> 0.9", got {given}'))
 
 
 def _check_varied(vary: dict[str, Any], faults: Faults) -> None:

@@ -48,8 +48,10 @@ class Expected(_Section):
     """`[expect.MODE]`: the expected results of every run of the mode.
 
     `epoch_losses` are the mean losses of the first epochs. They are compared after rounding to the decimals of the
-    longest given number.
+    longest given number. Other keys are names of values of the last evaluation, each with a comparison: "> 0.9".
     """
+
+    model_config = ConfigDict(extra="allow")
 
     verdict: Literal["falls", "rises", "oscillates", "diverges", "flat"] | None = None
     steps: Count | None = None
@@ -65,6 +67,11 @@ class Expected(_Section):
     def claims(self) -> dict[str, Any]:
         """Return the given keys with their expected values."""
         return self.model_dump(exclude_none=True)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The expected values of the last evaluation: comparisons, by name."""
+        return self.model_extra or {}
 
 
 class Experiment(_Section):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from gradlab import tasks
 from gradlab.engines.ensemble import StackedEvaluator
 from gradlab.engines.evaluating import Evaluator
-from gradlab.errors import shortened
+from gradlab.errors import ExperimentError, nearest, shortened
+from gradlab.experiment import location_of
 from gradlab.rows import TRAINING_SET_LOSS, Evaluation
 from gradlab.runs.job import TASK_ERRORS
 
@@ -88,6 +89,20 @@ class RunEvaluations:
             why = shortened(str(error).partition("\n")[0], 100)
             self._notify(f"training_set_loss is unknown: {type(error).__name__}: {why}")
             return [None] * self._runs
+
+    def check_expected(self, experiment: Experiment, mode: str) -> None:
+        """Raise ExperimentError if the experiment expects a value of this mode that the task does not measure."""
+        expected = experiment.expect.get(mode)
+        known = dict.fromkeys([*(self._evaluator.names if self.due else ()), TRAINING_SET_LOSS])
+        for name in expected.measured if expected else ():
+            if name not in known:
+                near = nearest(name, known)
+                guess = f"; did you mean '{near}'?" if near else "."
+                place = location_of(experiment, "expect", mode, name)
+                raise ExperimentError(
+                    f"{place}expect.{mode}.{name}: task '{experiment.task_name.name}' does not measure it{guess} "
+                    f"Measured: {', '.join(known)}"
+                )
 
     def _evaluate(self, epochs: int) -> None:
         cursor = self._cursor

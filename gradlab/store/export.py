@@ -7,7 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from gradlab.rows import Row
+from gradlab.rows import Evaluation, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,12 +16,37 @@ if TYPE_CHECKING:
     from gradlab.store.sweeps import Results, SweepRecord
 
 
-def csv_of(runs: Iterable[tuple[RunRecord, Sequence[Row]]]) -> Iterator[str]:
-    """Yield the lines of a CSV file with all rows of the runs."""
-    yield _csv_line(["experiment", "mode", "seed", *Row._fields])
-    for record, rows in runs:
-        for row in rows:
-            yield _csv_line([record.experiment, record.mode, record.seed, *row[:3], repr(row.loss), repr(row.items)])
+RUN_COLUMNS = ("experiment", "mode", "seed")
+
+
+def csv_of(
+    runs: Iterable[tuple[RunRecord, Sequence[Row], Sequence[Evaluation]]], evaluated: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the lines of a CSV file with all rows and evaluations of the runs.
+
+    Args:
+        runs: the record, rows and evaluations of every run.
+        evaluated: the names of the values of evaluations, which are the last columns.
+    """
+    yield _csv_line([*RUN_COLUMNS, *Row._fields, *evaluated])
+    for record, rows, evaluations in runs:
+        for line in merged(rows, evaluations, evaluated):
+            yield _csv_line([record.experiment, record.mode, record.seed, *map(_plain, line)])
+
+
+def merged(
+    rows: Sequence[Row], evaluations: Sequence[Evaluation], names: Sequence[str]
+) -> Iterator[list[int | float | None]]:
+    """Yield the fields of each row, then the values of the evaluation before its step, with None for missing ones.
+
+    The last evaluation has no row after it, so it has a line without loss and items.
+    """
+    by_step = {each.step: each for each in evaluations}
+    for row in rows:
+        evaluation = by_step.pop(row.step, None)
+        yield [*row, *(evaluation.values.get(name) if evaluation else None for name in names)]
+    for each in by_step.values():
+        yield [each.step, each.update, each.epoch, None, None, *map(each.values.get, names)]
 
 
 def csv_of_sweep(

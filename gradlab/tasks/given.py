@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import functools
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from gradlab import user_code
 from gradlab.errors import TaskError, shortened
 from gradlab.tasks.builtin import BUILT_IN
+from gradlab.tasks.fairness import HASHED
 from gradlab.tasks.hashing import hash_of
 from gradlab.tasks.sources import hash_of_source
 from gradlab.tasks.task import Task
@@ -66,7 +68,20 @@ def _name_of(function: Any) -> str:
 
 
 def _source_of_task(task: Task) -> str:
-    """Return the SHA-256 of a task's code and weights. Batches are compared when a run is reused."""
+    """Return the SHA-256 of a task's code, weights and validation batches. Batches are compared at a run's reuse."""
     with_code = [task.loss, task.criterion, type(task.model), *(type(each) for each in task.model.modules())]
-    weights = hash_of(copied_task(task).model.state_dict())
-    return hash_of([weights, str(task.model), *map(hash_of_source, with_code)])
+    copied = copied_task(task)
+    weights = hash_of(copied.model.state_dict())
+    validation = _hashes_of_validation(copied)
+    return hash_of([weights, str(task.model), *map(hash_of_source, [*with_code, *task.metrics.values()]), *validation])
+
+
+def _hashes_of_validation(task: Task) -> list[str]:
+    """Return the SHA-256 of each of the first validation batches; a DataLoader that shuffles draws them alike."""
+    import torch
+
+    if task.validation is None:
+        return []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [hash_of(batch) for batch in islice(task.validation, HASHED)]

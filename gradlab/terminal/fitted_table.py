@@ -68,9 +68,9 @@ def fitted_table(
 
 
 def needed_width(columns: Sequence[str], lines: Sequence[dict[str, Text]]) -> int:
-    """Return the width of a table with these columns, in characters."""
+    """Return the width of a table with these columns, in characters; a name may have several lines."""
     cells = {name: [part for line in lines for part in line[name].split()] for name in columns}
-    return sum(2 + max([len(name), *(part.cell_len for part in cells[name])]) for name in columns)
+    return sum(2 + max([*map(len, name.split("\n")), *(part.cell_len for part in cells[name])]) for name in columns)
 
 
 def _different(lines: Sequence[dict[str, Text]], names: Sequence[str]) -> int:

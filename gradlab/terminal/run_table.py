@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 from itertools import groupby
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
 
 from gradlab.analysis import curves
 from gradlab.analysis.intervals import paired_difference
+from gradlab.experiment import inequality_of
+from gradlab.rows import TRAINING_SET_LOSS, VALIDATION_LOSS, lower_is_better
 from gradlab.terminal.fitted_table import coloured, fitted_table, literal_text, needed_width, number_text
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.table import Table
 
     from gradlab.analysis.results import Checked, Result
     from gradlab.rows import Row
 
-DIFFERENCE = "− {mode}: {final} loss minus {mode}'s, paired by seed (n={seeds}), ±95 % CI; * if the CI excludes 0"
+DIFFERENCE = "− {mode}: {what} minus {mode}'s, paired by seed (n={seeds}), ±95 % CI; * if the CI excludes 0"
+TRAINING_SET = "training set"  # the header of the loss over the training batches at the end
 LAST_EPOCH, LAST_TENTH = "last epoch", "last tenth"  # of the steps, of a user's script without epochs
 IMPOSED = ("no", "approximate", "yes")  # the worst first
 MOST_EPOCHS = 10  # epochs whose mean losses are printed line by line
@@ -36,29 +40,84 @@ def run_table(results: Sequence[Result], width: int) -> Table:
     """
     seeds = len({result.seed for result in results})
     by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
-    first, final = by_mode[0], final_name(results)
-    difference = f"− {first[0].mode}" if seeds > 1 and len(by_mode) > 1 else ""
-    optional = ["best", "first", "last", "curve", *([difference] if difference else [])]
-    shown = ["mode", "first", "last", "best", final, *([difference] if difference else []), "curve", "verdict"]
-    if any(imposed(runs) != "yes" for runs in by_mode):
-        shown.insert(1, "imposed")
-    if final == LAST_EPOCH and all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
-        shown.remove(final)  # every epoch is one batch
-        optional.remove("last")
+    final, paired = final_name(results), _paired(by_mode) if seeds > 1 and len(by_mode) > 1 else {}
+    shown, optional = _columns(by_mode, final, paired)
     for curve_width in (16, 8):  # shorten the curve before dropping a column
-        lines = [_cells(runs, curve_width, final) | {difference: _difference(runs, first, final)} for runs in by_mode]
+        lines = [_cells(runs, curve_width, final) | _differences(runs, by_mode[0], paired) for runs in by_mode]
+        if needed_width(shown, lines) > width and TRAINING_SET in optional[:1]:
+            shown.remove(optional.pop(0))
         if needed_width(shown, lines) <= width:
             break
-    numbers = ("first", "last", "best", final, difference)
+    numbers = [name for name in shown if name not in ("mode", "imposed", "curve", "verdict")]
     table = fitted_table(shown, optional, lines, width, numbers)
-    table.title = f"loss, median of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
+    titled = "median" if _evaluated(results) else "loss, median"
+    table.title = f"{titled} of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
     table.title_justify = table.caption_justify = "left"
-    if difference in [str(column.header) for column in table.columns]:
-        pairs = _span(len(_common_seeds(runs, first)) for runs in by_mode[1:])
-        table.caption = literal_text(
-            DIFFERENCE.format(mode=first[0].mode, final=final.replace(" ", "-"), seeds=pairs), "table.caption"
-        )
+    kept = {str(column.header) for column in table.columns}
+    if differing := [paired[name].word for name in shown if name in paired and name in kept]:
+        table.caption = literal_text(_caption(differing, by_mode), "table.caption")
     return table
+
+
+class _Measured(NamedTuple):
+    """A value of runs that the table compares between modes: how to find it, and its name in a sentence."""
+
+    word: str
+    of: Callable[[Result], float | None]
+    lower_is_better: bool = True
+
+
+def _columns(by_mode: list[list[Result]], final: str, paired: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the columns, and of those that may be dropped, the least important first."""
+    results = [run for runs in by_mode for run in runs]
+    columns = ["first", "last", "best", final, *(name for name in paired if "\n" not in name)]
+    optional = ["best", "first", "last", "curve", *paired]
+    if final == LAST_EPOCH and all(len(curves.epoch_means(result.rows)) == len(result.rows) for result in results):
+        columns.remove(final)  # every epoch is one batch
+        optional.remove("last")
+    evaluated = _evaluated(results)
+    if TRAINING_SET_LOSS not in evaluated and any(run.training_set_loss is not None for run in results):
+        columns.append(TRAINING_SET)
+        optional.insert(0, TRAINING_SET)
+    for name in map(_header, evaluated):
+        columns += [name, *(each for each in paired if each.startswith(f"{name}\n"))]
+    imposing = ["imposed"] if any(imposed(runs) != "yes" for runs in by_mode) else []
+    optional += [_header(name) for name in reversed(evaluated)]
+    return ["mode", *imposing, *columns, "curve", "verdict"], optional
+
+
+def _evaluated(results: Iterable[Result]) -> list[str]:
+    """Return the names of the values in the last evaluations of the runs."""
+    return list(dict.fromkeys(name for run in results for last in run.evaluations[-1:] for name in last.values))
+
+
+def _header(name: str) -> str:
+    return {TRAINING_SET_LOSS: TRAINING_SET, VALIDATION_LOSS: "validation"}.get(name, name)
+
+
+def _paired(by_mode: list[list[Result]]) -> dict[str, _Measured]:
+    """Return the columns of differences from the first mode, the least important first."""
+    first, results = by_mode[0][0].mode, [run for runs in by_mode for run in runs]
+    final = final_name(results)
+    of_loss = _Measured(f"{final.replace(' ', '-')} loss", lambda run: _final(run.rows, final))
+    of_values = {
+        f"{_header(name)}\n− {first}": _Measured(
+            name.replace("_", " "), partial(_last_value, name), lower_is_better(name)
+        )
+        for name in reversed(_evaluated(results))
+    }
+    return {f"− {first}": of_loss, **of_values}
+
+
+def _last_value(name: str, run: Result) -> float | None:
+    """Return the value in the last evaluation of a run."""
+    return run.evaluations[-1].values.get(name) if run.evaluations else None
+
+
+def _caption(words: list[str], by_mode: list[list[Result]]) -> str:
+    pairs = _span(len(_common_seeds(runs, by_mode[0])) for runs in by_mode[1:])
+    what = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return DIFFERENCE.format(mode=by_mode[0][0].mode, what=what, seeds=pairs)
 
 
 def final_name(results: Sequence[Result]) -> str:
@@ -90,6 +149,18 @@ def epoch_lines(results: Sequence[Result]) -> list[str]:
     return lines
 
 
+def measured_line(run: Result) -> str:
+    """Return the training set loss of a run, and the values of its last evaluation, as a line of text."""
+    parts = []
+    last = run.evaluations[-1] if run.evaluations else None
+    if run.training_set_loss is not None and not (last and TRAINING_SET_LOSS in last.values):
+        parts.append(f"{TRAINING_SET_LOSS} {number_text(run.training_set_loss)}")
+    if last:
+        found = ", ".join(f"{name} {number_text(value)}" for name, value in last.values.items())
+        parts.append(f"after {counted(last.step, 'step')}: {found}")
+    return f"{run.mode} seed {run.seed}: {'; '.join(parts)}"
+
+
 def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
     """Return one line per failed expectation, or one line if all are met."""
     failed = [each for each in checked if not each.ok]
@@ -97,7 +168,8 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
         return [Text(f"{len(checked)} of {counted(len(checked), 'expectation')} met", "green")]
     return [
         literal_text(
-            f"expected {each.mode} seed {each.seed}: {each.key} = {each.expected}, got {_got_text(each.got)}",
+            f"expected {each.mode} seed {each.seed}: {each.key} {_expected_text(each.expected)}, "
+            f"got {_got_text(each.got)}",
             "bold red",
         )
         for each in failed
@@ -130,7 +202,9 @@ def _cells(runs: Sequence[Result], curve_width: int, final: str) -> dict[str, Te
         "last": _median(run.last_loss for run in runs),
         "best": _median(run.best_loss for run in runs),
         final: final_loss(runs, final),
+        TRAINING_SET: _median(run.training_set_loss for run in runs),
     }
+    losses |= {_header(name): _median(_last_value(name, run) for run in runs) for name in _evaluated(runs)}
     return {
         "mode": literal_text(runs[0].mode),
         "imposed": Text(how := imposed(runs), {"no": "bold red", "approximate": "yellow"}.get(how, "")),
@@ -140,17 +214,22 @@ def _cells(runs: Sequence[Result], curve_width: int, final: str) -> dict[str, Te
     }
 
 
-def _difference(runs: Sequence[Result], first: Sequence[Result], final: str) -> Text:
-    """Return the final loss minus the first mode's, paired by seed, with its interval."""
+def _differences(runs: Sequence[Result], first: Sequence[Result], paired: Mapping[str, _Measured]) -> dict[str, Text]:
+    """Return the cells with the differences of a mode from the first."""
+    return {name: _difference(runs, first, measured) for name, measured in paired.items()}
+
+
+def _difference(runs: Sequence[Result], first: Sequence[Result], measured: _Measured) -> Text:
+    """Return a value minus the first mode's, paired by seed, with its interval."""
     if runs is first:
         return Text("")
     seeds = _common_seeds(runs, first)
-    losses = [{run.seed: _final(run.rows, final) for run in each if run.seed in seeds} for each in (runs, first)]
-    these, those = ([loss for seed in seeds if (loss := each[seed]) is not None] for each in losses)
-    found = paired_difference(these, those)
+    by_seed = [{run.seed: measured.of(run) for run in each} for each in (runs, first)]
+    these, those = ([value for seed in seeds if (value := each[seed]) is not None] for each in by_seed)
+    found = paired_difference(these, those) if len(these) == len(those) else None
     if found is None:
         return Text("")
-    colour = "" if not found.significant else "green" if found.mean < 0 else "red"
+    colour = "" if not found.significant else "green" if (found.mean < 0) == measured.lower_is_better else "red"
     return Text("±".join(found.rounded()) + ("*" if found.significant else " "), colour)
 
 
@@ -203,6 +282,10 @@ def _median_levels(runs: Sequence[Sequence[Row]]) -> list[float]:
 
 def _one_decimal(loss: float) -> str:
     return f"{loss:.1f}" if abs(loss) < 1e6 else f"{loss:.4g}"
+
+
+def _expected_text(expected: object) -> str:
+    return str(expected).strip() if inequality_of(expected) else f"= {expected}"
 
 
 def _got_text(got: object) -> object:

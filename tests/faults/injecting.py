@@ -11,7 +11,8 @@ The resulting files are copied to left/. Then the same command runs again in the
 program ends with the first N that a run does not reach. It prints one line of JSON per N.
 
 The CALL `limit` limits all files to N × 90 bytes (RLIMIT_FSIZE) and ignores ACTION. With the FLAG `--fresh`, the runs
-are done before and retrained. With `checkpoints`, there is one run, with a checkpoint after each row.
+are done before and retrained. With `checkpoints`, there is one run, with a checkpoint after each row. With
+`evaluated`, it also has an evaluation after every second row and at its end.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ COMMAND = ["run", "--task", "noisy_line", "--set", "name=line", "--steps", "3", 
            "-m", "zero_grad", "-m", "accumulate:4"]  # fmt: skip
 LONGER = ["--steps", "24"]  # for `limit`: makes the rows larger than the record
 CHECKPOINTS = [*COMMAND[:-4], "-m", "accumulate:4", "--set", "checkpoint_every=1e-9"]
+EVALUATED = [*CHECKPOINTS, "--set", "evaluate_every=2"]
 LIMIT = 90  # bytes per N
 
 
@@ -151,8 +153,8 @@ def main(specs: list[str]) -> None:
     for spec in specs:
         call, action, *flags = spec.split(":")
         usual = [*COMMAND, *(LONGER if call == "limit" else [])]
-        if flags == ["checkpoints"]:
-            usual, flags = CHECKPOINTS, []
+        if flags in (["checkpoints"], ["evaluated"]):
+            usual, flags = CHECKPOINTS if flags == ["checkpoints"] else EVALUATED, []
         undisturbed = Path(spec, "undisturbed").absolute()
         train_here(undisturbed, usual)
         for nth in count(1):

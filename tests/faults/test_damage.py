@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 import time
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from gradlab.cli import app
 from gradlab.errors import StoreError
-from gradlab.rows import Row
+from gradlab.rows import Evaluation, Row
 from gradlab.store import ExperimentFolder, RunFolder, RunRecord
 from tests.faults.table import injected
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROWS = [Row(step, step // 2, step // 5, 1.5 / (step + 1), 3 if step % 2 else 1) for step in range(12)]
+EVALUATIONS = [
+    Evaluation(step, step // 2, step // 5, {"validation_loss": 1.5 / step, "accuracy": math.inf if step == 6 else 0.5})
+    for step in (3, 6, 9, 12)
+]
 RECORD = RunRecord(
     experiment="line", mode="zero_grad", seed=1, identity="0123456789ab", settings={"mode": "zero_grad"},
     status="done", versions={"torch": "2"}, started="2026-01-01T00:00:00+00:00", seconds=0.25, rows=len(ROWS),
@@ -51,6 +56,17 @@ def made(name: str = "run") -> RunFolder:
         log.sync()
         folder.write(replace(RECORD, rows_sha256=log.sha256))
     return folder
+
+
+def evaluated() -> tuple[RunFolder, RunRecord]:
+    """Write a finished run with four evaluations, and return its record too."""
+    folder = made()
+    with folder.evaluation_log() as log:
+        for each in EVALUATIONS:
+            log.append(each)
+    record = replace(folder.read(), evaluations=log.count, evaluations_sha256=log.sha256)
+    assert folder.verified_record(record)[1] == ""
+    return folder, record
 
 
 def test_a_torn_log_keeps_all_whole_rows() -> None:
@@ -90,6 +106,59 @@ def test_no_flipped_bit_of_a_log_passes_for_a_whole_run() -> None:
         assert len(rows) + len(damaged) in (FEW - 1, FEW, FEW + 1)
         assert all(f":{hit + 1}: not a row" in line or f":{hit + 2}: not a row" in line for line in damaged)
     injected("flipped bit in the log", len(whole) * 8)
+
+
+def test_torn_evaluations_keep_all_whole_ones() -> None:
+    folder, record = evaluated()
+    content = folder.evaluations_file.read_bytes()
+    for end in range(len(content)):
+        folder.evaluations_file.write_bytes(content[:end])
+        expected = EVALUATIONS[: content[:end].count(b"\n")]
+        assert folder.evaluations()[:2] == (expected, [])
+        fault = f"{folder.evaluations_file} has {len(expected)} of 4 evaluations; `gradlab run` retrains it"
+        assert folder.verified_record(record) == (replace(record, status="failed"), fault)
+        if end % 10 == 0:
+            with folder.evaluation_log(before=100) as log:
+                for each in EVALUATIONS[len(expected) :]:
+                    log.append(each)
+            assert folder.evaluations().evaluations == EVALUATIONS
+            assert (log.sha256, log.count) == (record.evaluations_sha256, 4)
+    injected("truncated evaluations", len(content))
+
+
+def test_no_flipped_bit_of_evaluations_passes_for_whole_ones() -> None:
+    folder, record = evaluated()
+    whole = folder.evaluations_file.read_bytes()
+    for nth in range(len(whole) * 8):
+        content = bytearray(whole)
+        content[nth // 8] ^= 1 << nth % 8
+        folder.evaluations_file.write_bytes(content)
+        found, damaged, _ = folder.evaluations()
+        assert folder.verified_record(record)[1]
+        hit = whole[: nth // 8].count(b"\n")  # the line of the flipped bit
+        assert found[:hit] == EVALUATIONS[:hit]
+        assert len(found) + len(damaged) in (3, 4, 5)
+        assert all(f":{hit + 1}: not an ev" in line or f":{hit + 2}: not an ev" in line for line in damaged)
+    injected("flipped bit in the evaluations", len(whole) * 8)
+
+
+def test_no_bytes_make_reading_evaluations_fail() -> None:
+    folder = RunFolder(Path("run"))
+    folder.make()
+    seen = 0
+
+    @given(lines)
+    def read(content: list[bytes]) -> None:
+        nonlocal seen
+        seen += 1
+        folder.evaluations_file.write_bytes(b"\n".join(content))
+        found, damaged, _ = folder.evaluations()
+        assert len(found) + len(damaged) == b"\n".join(content).count(b"\n")
+        with folder.evaluation_log(before=10**6) as log:
+            assert log.count <= len(found)
+
+    read()
+    injected("random bytes as evaluations", seen)
 
 
 def test_a_block_of_zeros_costs_the_lines_it_touches_alone() -> None:

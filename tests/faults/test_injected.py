@@ -18,6 +18,7 @@ from tests.processes import Process
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="file handles are identified by /proc")
 
 OURS = {"run.json", "metrics.jsonl"}
+EVALUATIONS = "evaluations.jsonl"
 UNFINISHED = re.compile(r"\.(run\.json|checkpoint-\d\.pt)\.\d+\.new")
 CHECKPOINT = re.compile(r"checkpoint-\d\.pt")
 KILLED = -9
@@ -31,6 +32,10 @@ SPECS = {
     "file size limit": ["limit:size"],
     "fault at a checkpoint": [f"{each}:checkpoints" for each in ("write:full", "fsync:EIO", "replace:EIO")],
     "SIGKILL at a checkpoint": [f"{each}:checkpoints" for each in ("write:kill", "fsync:kill", "replace:kill")],
+    "fault at an evaluation": [
+        f"{each}:evaluated" for each in ("write:full", "open:EIO", "fsync:EIO", "ftruncate:EIO")
+    ],
+    "SIGKILL at an evaluation": [f"{each}:evaluated" for each in ("write:kill", "fsync:kill", "ftruncate:kill")],
 }
 
 
@@ -46,28 +51,30 @@ def seen(*specs: str) -> list[dict[str, Any]]:
     return [each for each in found if each["fired"]]
 
 
-def rows_below(folder: Path) -> dict[str, bytes]:
-    return {file.parent.name: file.read_bytes() for file in folder.rglob("metrics.jsonl")}
+def logs_below(folder: Path) -> dict[str, bytes]:
+    files = [file for name in ("metrics.jsonl", EVALUATIONS) for file in folder.rglob(name)]
+    return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
 
 
 def check(runs: list[dict[str, Any]]) -> None:
     for each in runs:
         folder = Path(each["folder"])
-        whole = rows_below(folder.parent / "undisturbed")
+        whole = logs_below(folder.parent / "undisturbed")
         check_report(each, whole)
         if (folder / "left").exists():
             check_left(folder / "left", each["status"], whole)
         assert (each["again"], each["stderr_again"]) == (0, ""), each
-        assert rows_below(folder / "runs") == whole, each
+        assert logs_below(folder / "runs") == whole, each
         there = {file.name for file in folder.glob("runs/**/*") if file.is_file()}
-        assert there - {"experiment.json"} == OURS, each  # written if the same command found all runs done
+        evaluated = {EVALUATIONS} if each["spec"].endswith(":evaluated") else set()
+        assert there - {"experiment.json"} == OURS | evaluated, each  # written if the same command found all runs done
         assert {RunFolder(file.parent).read().status for file in folder.glob("runs/*/*/run.json")} == {"done"}, each
 
 
 def check_report(each: dict[str, Any], whole: dict[str, bytes]) -> None:
     """Check that one line reports the fault and names the file, unless it was harmless or killed the process."""
     if each["status"] == 0:
-        assert rows_below(Path(each["folder"], "left")) == whole, each
+        assert logs_below(Path(each["folder"], "left")) == whole, each
         assert each["stderr"] == "", each
     elif each["status"] == KILLED:
         assert each["stderr"] == "", each
@@ -79,8 +86,9 @@ def check_report(each: dict[str, Any], whole: dict[str, bytes]) -> None:
 def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
     """Check that files are intact, rows equal those of the undisturbed run, and only finished runs are done."""
     names = {file.name for file in left.rglob("*") if file.is_file()}
-    assert all(name in OURS or UNFINISHED.fullmatch(name) or CHECKPOINT.fullmatch(name) for name in names), names
-    for name, content in rows_below(left).items():
+    unfinished = {name for name in names if UNFINISHED.fullmatch(name) or CHECKPOINT.fullmatch(name)}
+    assert names - unfinished <= {*OURS, EVALUATIONS}, names
+    for name, content in logs_below(left).items():
         assert whole[name].startswith(content), (left, name)
         assert status == KILLED or content[-1:] in (b"", b"\n"), (left, name)
     for file in left.glob("*/*/run.json"):
@@ -89,7 +97,9 @@ def check_left(left: Path, status: int, whole: dict[str, bytes]) -> None:
         assert rows.damaged == []
         assert record.status in ("done", "failed", "interrupted")
         done = run.verified_record(record, rows)[0].status == "done"
-        assert not done or run.rows_file.read_bytes() == whole[file.parent.name]
+        assert run.evaluations().damaged == []
+        finished = {name: content for name, content in whole.items() if name.startswith(f"{file.parent.name}/")}
+        assert not done or logs_below(file.parent) == finished
 
 
 QUICK = ["disk full at a write", "SIGKILL in a write"]

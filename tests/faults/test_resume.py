@@ -7,6 +7,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -79,6 +80,13 @@ def pairs(seed):
     criterion = nn.MSELoss(reduction="sum")
     return Task(net(nn.Tanh()), batches, lambda model, batch: (criterion(model(batch[0]), batch[1]), len(batch[0])))
 '''
+EVALUATED = """
+def evaluated(seed):
+    task = dropout_and_global_shuffle(seed)
+    validation = torch.utils.data.DataLoader(list(zip(*data(11))), batch_size=4, shuffle=True)
+    metrics = {"noise": lambda model, batch: (random.random() + torch.rand(()), len(batch[0]))}
+    return Task(task.model, task.batches, task.loss, validation=validation, metrics=metrics)
+"""
 NAMES = ["own_generator", "dropout_and_global_shuffle", "batch_norm", "all_generators", "pairs"]
 OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.1},
@@ -95,7 +103,7 @@ def _checkpoints_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def chosen(task: str, modes: list[str], optimizer: dict[str, Any], **more: Any) -> Experiment:
     """Return an experiment with one of the tasks above and a checkpoint after nearly every row."""
-    Path("mine.py").write_text(TASKS)
+    Path("mine.py").write_text(TASKS + EVALUATED)
     values = {"modes": modes, "steps": STEPS, "checkpoint_every": 0.01, "optimizer": optimizer, **more}
     return experiments.from_task(f"mine.py:{task}", [Override((key,), value, key) for key, value in values.items()])
 
@@ -156,6 +164,16 @@ def undisturbed(experiment: Experiment) -> list[Row]:
 
 def one() -> Experiment:
     return chosen("dropout_and_global_shuffle", ["accumulate:4"], OPTIMIZERS[1])
+
+
+def evaluated() -> Experiment:
+    """Return an experiment with an evaluation after every 20 of 120 steps."""
+    return chosen("evaluated", ["halve_grad"], OPTIMIZERS[0], evaluate_every=20)
+
+
+def evaluations_of(folder: Path) -> bytes:
+    (file,) = folder.glob("*/*/evaluations.jsonl")
+    return file.read_bytes()
 
 
 def loaded(file: Path) -> Checkpoint:
@@ -378,6 +396,33 @@ def test_rows_beyond_the_checkpoint_are_cut_off() -> None:
     assert progress.done_steps == [50]
     assert rows == undisturbed(one())
     injected("rows after the checkpoint", 1)
+
+
+def test_evaluations_beyond_the_checkpoint_are_cut_off() -> None:
+    folder = store.RunFolder(stopped(evaluated(), 60))  # the checkpoint comes before the evaluation after 60 steps
+    assert [each.step for each in folder.evaluations().evaluations] == [20, 40]
+    with folder.evaluations_file.open("ab") as log:
+        log.write(b'{"step":60,"update":60,"epoch":9,"validation_loss":1e9,"noise":0.5}\n{"step":80,"upd')
+    rows, progress = resumed(evaluated())
+    assert progress.done_steps == [60]
+    assert rows == undisturbed(evaluated())
+    assert evaluations_of(Path("runs")) == evaluations_of(Path("undisturbed"))
+    injected("evaluations after the checkpoint", 1)
+
+
+def test_changed_evaluations_before_a_checkpoint_rule_it_out() -> None:
+    for change in (lambda line: line.replace(b'"noise":', b'"noise":1'), lambda _: b""):
+        folder = store.RunFolder(stopped(evaluated(), 90))
+        first, *others = folder.evaluations_file.read_bytes().splitlines(keepends=True)
+        assert len(others) == 3
+        folder.evaluations_file.write_bytes(b"".join([change(first), *others]))
+        rows, progress = resumed(evaluated())
+        assert progress.done_steps == [0]
+        assert any("the evaluations before it differ from those that" in said for said in progress.messages)
+        assert rows == undisturbed(evaluated())
+        assert evaluations_of(Path("runs")) == evaluations_of(Path("undisturbed"))
+        shutil.rmtree(folder.path)
+    injected("changed evaluation before the checkpoint", 2)
 
 
 def test_changed_rows_before_a_checkpoint_rule_it_out() -> None:
