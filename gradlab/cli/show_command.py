@@ -59,7 +59,7 @@ def _show_sweep(sweep: SweepFolder, *, as_json: bool) -> None:
         keys = ("experiment", "title", "settings", "axes", "modes", "seeds", "status", "runs", "started", "seconds")
         shown = {key: getattr(record, key) for key in keys} | {"run_steps_per_second": record.rate}
         shown |= {"folder": str(sweep.path), "done": sum(ended.values()), "ended": ended}
-        print_json(shown | {"ranges": results.ranges()})
+        print_json(shown | {"ranges": results.ranges(), "training_set_batches": record.training_set_batches})
         return
     _print_settings(record, without=("vary", "modes", "seeds"))
     console = stdout_console()
