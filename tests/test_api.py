@@ -289,6 +289,15 @@ def test_plot_is_a_figure_that_a_notebook_shows(monkeypatch: pytest.MonkeyPatch)
     assert figure.axes[0].get_xlabel() == "step"
 
 
+def test_geometry_is_in_the_rows_and_the_columns() -> None:
+    result = short(log="geometry")
+    assert list(result.rows[0])[-4:] == ["fresh_norm", "gradient_norm", "cosine", "update_norm"]
+    assert result.rows[0]["update_norm"] > 0
+    assert list(result.to_pandas().columns) == list(result.rows[0])
+    assert result.plot("step", "cosine").axes[0].get_ylabel() == "cosine to fresh gradient"
+    assert "cosine" not in short().rows[0]
+
+
 def test_plot_of_an_unknown_quantity_names_those_logged() -> None:
     with pytest.raises(PlotError, match=r"did not log 'accuracy'. Logged: loss$"):
         short().plot(y="accuracy")

@@ -592,6 +592,27 @@ def test_plot_takes_the_quantity_to_draw(trained: Path) -> None:
     assert Path("a.png").read_bytes() == Path("b.png").read_bytes()
 
 
+MEASURED = [*LINE, "--set", "log=geometry", "-m", "accumulate:2"]
+
+
+def test_geometry_is_logged_drawn_and_exported(here: Path) -> None:
+    gives(*MEASURED)
+    assert gives("plot", "--y", "gradient-norm").stdout == "runs/noisy_line/gradient_norm.png\n"
+    assert (here / "runs/noisy_line/gradient_norm.png").read_bytes().startswith(b"\x89PNG")
+    header, first, second, *_ = gives("export", "runs").stdout.splitlines()
+    assert header.endswith(",loss,items,fresh_norm,gradient_norm,cosine,update_norm")
+    assert first.endswith(",1,,,,")
+    assert float(second.split(",")[-2]) == 1.0
+
+
+def test_plot_names_the_runs_without_the_quantity(here: Path) -> None:
+    gives(*MEASURED, "--out", "measured")
+    gives(*LINE, "-m", "zero_grad", "-q", "--out", "plain")
+    answer = gives("plot", "measured", "plain", "-o", "a.png", "--y", "cosine")
+    assert (answer.stdout, answer.stderr) == ("a.png\n", "1 run did not log cosine: zero_grad seed 42\n")
+    assert (here / "a.png").exists()
+
+
 MSE = ["run", "straight_line", "--set", "task_options.loss=mse", "-q", "--steps", "20"]
 
 

@@ -81,7 +81,7 @@ def test_metrics_are_computed_on_the_validation_batches() -> None:
     assert evaluated(task) == {"validation_loss": 3.0, "hits": 1 / 5}
 
 
-def test_without_validation_all_is_computed_on_the_training_batches() -> None:
+def test_without_validation_the_training_batches_are_used() -> None:
     task = Task(doubling(), TRAINING, counted_loss, metrics={"hits": hits})
     assert evaluated(task) == {"training_set_loss": 1 / 3, "hits": 2 / 3}
 
@@ -137,7 +137,7 @@ def test_a_metric_without_any_item_is_nan() -> None:
         (lambda *_: (torch.ones(2), 2), r"got \(a tensor of shape \(2,\), an int\)"),
     ],
 )
-def test_a_metric_that_is_no_number_is_refused_on_the_first_batch(metric: Callable[[Any, Any], Any], got: str) -> None:
+def test_a_metric_that_is_no_number_is_refused_at_once(metric: Callable[[Any, Any], Any], got: str) -> None:
     task = Task(doubling(), TRAINING, mean_loss, validation=VALIDATION, metrics={"metric": metric})
     with pytest.raises(TaskError, match=f"^metric 'metric' must return a number or a pair \\(sum, count\\), {got}; "):
         Evaluator(task).check()
@@ -293,7 +293,7 @@ def test_an_evaluation_leaves_all_generators_as_they_were() -> None:
     assert evaluated(task) == one  # so a repeated one has the same values
 
 
-def test_a_loader_that_draws_when_its_iteration_begins_disturbs_nothing() -> None:
+def test_a_loader_that_draws_when_it_begins_disturbs_nothing() -> None:
     data = TensorDataset(torch.ones(6, 1), torch.ones(6, 1))
     task = Task.supervised(doubling(), DataLoader(data, shuffle=True), nn.MSELoss(), validation=DataLoader(data))
     before = torch.get_rng_state()

@@ -162,7 +162,7 @@ def test_the_training_set_loss_uses_at_most_the_trained_batches() -> None:
     assert run.training_set_loss == 0.25
 
 
-def test_a_loss_that_needs_a_graph_leaves_the_training_set_loss_unknown() -> None:
+def test_a_loss_that_needs_a_graph_leaves_its_set_loss_unknown() -> None:
     progress = RecordingProgress()
     run = only(runs.run(chosen("fails_without_graph"), progress=progress))
     assert (run.status, run.training_set_loss, len(run.rows)) == ("done", None, 4)
@@ -221,7 +221,7 @@ def test_a_fresh_run_begins_with_no_evaluations(monkeypatch: pytest.MonkeyPatch)
     assert folder.evaluations().evaluations == []
 
 
-def test_evaluations_of_a_task_that_is_not_evaluated_any_more_are_removed() -> None:
+def test_old_evaluations_of_a_plain_task_are_removed() -> None:
     experiment = chosen("plain")
     run = only(runs.run(experiment))
     (run.folder / "evaluations.jsonl").write_text("left by an earlier version\n")
@@ -291,7 +291,7 @@ def test_values_of_the_last_evaluation_can_be_expected(name: str, value: str, ok
     assert outcome.ok is ok
 
 
-def test_an_expectation_of_what_is_not_measured_is_found_before_training() -> None:
+def test_expecting_an_unmeasured_value_fails_before_training() -> None:
     Path("mine.toml").write_text('task = "mine.py:fit"\nmodes = ["zero_grad"]\n[expect.zero_grad]\nabov = "> 0"\n')
     Path("mine.py").write_text(TASK)
     message = (

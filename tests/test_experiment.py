@@ -75,6 +75,7 @@ def test_a_file_needs_but_a_task() -> None:
         "threads": 1,
         "checkpoint_every": 30.0,
         "match_lr": False,
+        "log": [],
         "optimizer": {"name": "SGD", "lr": 0.01},
         "expect": {},
         "vary": {},
@@ -93,6 +94,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         threads = 3
         checkpoint_every = 0.5
         match_lr = true
+        log = ["geometry"]
         [task_options]
         samples = 5
         noise = 0
@@ -123,6 +125,7 @@ def test_all_that_a_file_says_is_in_the_experiment() -> None:
         "threads": 3,
         "checkpoint_every": 0.5,
         "match_lr": True,
+        "log": ["geometry"],
         "optimizer": {"name": "ASGD", "lr": 1.0, "t0": 5, "maximize": True},
         "expect": {"decay:0.9": {"verdict": "falls", "steps": 7, "last_loss_below": 2.0, "epoch_losses": [0.5, 1.0]}},
         "vary": {"lr": "1e-3:1:4:log", "optimizer": {"momentum": [0, 0.5]}},
@@ -267,6 +270,10 @@ FAULTS = [
         "match_lr needs an optimizer whose step is lr × gradient, such",
     ),
     ("[expect]\nzero_grad = 3", 3, "expect.zero_grad must be"),
+    ("log = 'geometri'", 2, "log must be 'geometry', got 'geometri'"),
+    ("log = ['geometry', 3]", 2, "log must be 'geometry', got 3"),
+    ("log = true", 2, "log must be a list, got true"),
+    ("log = ['geometry', 'geometry']", 2, "log 'geometry' is given twice"),
 ]
 
 
@@ -796,6 +803,16 @@ def test_a_users_task_is_found_beside_the_file_without_import() -> None:
     assert made.task_source is not None
 
 
+def test_what_a_run_logs_identifies_it_since_its_rows_differ() -> None:
+    plain, measured = identities(loaded(LINE)), identities(loaded(LINE + "log = ['geometry']"))
+    assert not set(plain) & set(measured)
+    assert identities(loaded(LINE + "log = []")) == plain
+
+
+def test_one_word_to_log_needs_no_list() -> None:
+    assert loaded(LINE, set_("log=geometry")).log == loaded(LINE, set_("log=['geometry']")).log == ["geometry"]
+
+
 def test_an_identity_is_twelve_hexadecimal_digits() -> None:
     (found,) = identities(loaded(LINE + "modes = ['zero_grad']"))
     assert re.fullmatch("[0-9a-f]{12}", found)
@@ -871,6 +888,7 @@ VALUES: st.SearchStrategy[dict[str, Any]] = st.builds(
             "threads": st.integers(1, 1024),
             "checkpoint_every": st.floats(0.1, 1e6),
             "match_lr": st.just(False),  # true goes with some modes only
+            "log": st.sampled_from([[], ["geometry"]]),
             "optimizer": OPTIMIZER,
             "vary": st.sampled_from([{}, {"lr": "1e-3:1:4:log", "keep": [0, 0.5], "task_options": {"noise": [0, 1]}}]),
         }

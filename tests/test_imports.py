@@ -139,7 +139,7 @@ def test_these_imports_were_seen_at_all() -> None:
 
 
 def test_the_loop_knows_neither_the_store_nor_the_theory() -> None:
-    loop = {f"gradlab.engines.{part}" for part in ("loop", "accumulation", "cursor", "losses")}
+    loop = {f"gradlab.engines.{part}" for part in ("loop", "accumulation", "cursor", "geometry", "losses")}
     needed = {"gradlab.errors", "gradlab.modes", "gradlab.optimizers", "gradlab.rows", "gradlab.tasks"}
     assert {each.imported for each in ALL if each.importer in loop and each.ours} <= needed | loop
 

@@ -20,12 +20,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from gradlab import experiment, plotting, runs
+from gradlab.analysis.quantities import LoggedRun
 from gradlab.errors import PlotError
 from gradlab.modes import parse
 from gradlab.plotting import LABEL_SIZE, draw, labels, rendered, without_theory
 from gradlab.plotting.lines import lines_of
 from gradlab.plotting.theory_curves import prediction
-from gradlab.rows import Row
+from gradlab.rows import Geometry, Row
 from gradlab.store import RunFolder, RunRecord
 
 if TYPE_CHECKING:
@@ -515,6 +516,33 @@ def test_theory_of_several_seeds_is_the_median_of_theirs() -> None:
     runs = [run for seed, floor in floors.items() for run in knowing(one(FALL, seed=seed), KNOWN | {"floor": floor})]
     (predicted,) = theory_of(draw(runs, theory=True))
     assert [y for _, y in points(predicted)] == pytest.approx(by_hand(0.0, len(FALL), KNOWN | {"floor": 2.0}))
+
+
+@pytest.mark.parametrize("quantity", Geometry._fields)
+@pytest.mark.parametrize("mode", ["no_zero_grad", "halve_grad"])
+def test_theory_of_the_geometry_is_that_of_the_training(mode: str, quantity: str) -> None:
+    named = [experiment.Override((key,), value, key) for key, value in {"modes": [mode], "log": ["geometry"]}.items()]
+    (result,) = runs.run(experiment.load("straight_line_mse", named), Path("runs")).runs
+    run = LoggedRun(RunFolder(result.folder).read(), result.rows)
+    figure = draw([(run.record, run.values_of(quantity))], y=quantity, theory=True, axis="step")
+    measured, predicted = (np.asarray(points(line)) for line in curves_of(figure))
+    assert without_theory([(run.record, run.values_of(quantity))], quantity) == []
+    assert measured.shape == predicted.shape == (STEPS, 2)
+    # float32 rounds the loss's terms, of size 1 to 10, at 2⁻²⁴; a cosine divides this by gradients down to 0.005.
+    assert np.abs(measured - predicted).max() < (5e-2 if quantity == "cosine" else 1e-4)
+    assert np.abs(measured - predicted).mean() < 1e-3
+
+
+def test_what_theory_does_not_predict_is_an_error() -> None:
+    with pytest.raises(PlotError, match="theory does not predict accuracy, only loss, fresh_norm, gradient_norm"):
+        without_theory(knowing(one(FALL)), "accuracy")
+    assert len(curves_of(draw(knowing(one([0.5, 0.6])), y="accuracy", theory=True))) == 1
+
+
+def test_an_undefined_cosine_of_theory_is_left_out() -> None:
+    known = KNOWN | {"curvatures": [10.0], "amplitudes": [1.0]}  # lr·λ = 1: one step to the minimum
+    (predicted,) = theory_of(draw(knowing(one([1.0, 1.0, 1.0]), known), y="cosine", theory=True))
+    assert points(predicted) == [[0.0, 1.0]]
 
 
 def test_theory_that_leaves_the_finite_is_cut_there() -> None:

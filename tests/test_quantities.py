@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from gradlab.analysis.quantities import LoggedRun, choose_quantity, runs_without
 from gradlab.errors import PlotError
-from gradlab.rows import Evaluation, Row
+from gradlab.rows import Evaluation, Geometry, Row
 from gradlab.store import RunRecord
 
 # Two epochs of two steps, evaluated at the end of each
@@ -23,6 +25,20 @@ def test_a_run_logged_its_loss_and_the_values_of_evaluations() -> None:
     assert logged().quantities == ["loss", "validation_loss", "accuracy"]
     assert logged(evaluations=[]).quantities == ["loss"]
     assert logged(rows=[], evaluations=[]).quantities == []
+
+
+def test_the_geometry_of_rows_is_logged_at_updates_only() -> None:
+    measured = Geometry(3.0, 4.0, -0.5, 0.25)
+    run = logged(rows=[Row(0, 0, 0, 4.0), Row(1, 0, 0, 3.0, 2, measured)], evaluations=[])
+    assert run.quantities == ["loss", "fresh_norm", "gradient_norm", "cosine", "update_norm"]
+    assert [run.values_of(name) for name in run.quantities[1:]] == [[Row(1, 0, 0, value)] for value in measured]
+
+
+def test_a_cosine_with_a_zero_is_left_out() -> None:
+    zero, infinite = Geometry(0.0, 4.0, math.nan, 0.25), Geometry(3.0, math.inf, math.nan, 0.25)
+    run = logged(rows=[Row(0, 0, 0, 4.0, 1, zero), Row(1, 1, 0, 3.0, 1, infinite)])
+    assert [row.step for row in run.values_of("cosine")] == [1]
+    assert [row.loss for row in run.values_of("fresh_norm")] == [0.0, 3.0]
 
 
 def test_values_of_the_loss_are_the_rows() -> None:

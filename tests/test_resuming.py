@@ -157,7 +157,9 @@ class Begun(NamedTuple):
     rows: Iterator[Row]
 
 
-def begun(make: Any, mode: str, optimizer: dict[str, Any], saved: dict[str, Any] | None = None) -> Begun:
+def begun(
+    make: Any, mode: str, optimizer: dict[str, Any], saved: dict[str, Any] | None = None, *, geometry: bool = False
+) -> Begun:
     """Build a training, from its start or from what was saved of another."""
     tasks.loading.seed_everything(7)
     task = make()
@@ -167,9 +169,8 @@ def begun(make: Any, mode: str, optimizer: dict[str, Any], saved: dict[str, Any]
     training = TrainingState(task, made, scheduler)
     if saved:
         training.restore(saved)
-    rows = train(
-        training.task, modes.parse(mode), made, steps=STEPS, clip_norm=0.5, scheduler=scheduler, cursor=training.cursor
-    )
+    ends: dict[str, Any] = {"steps": STEPS, "clip_norm": 0.5, "geometry": geometry}
+    rows = train(training.task, modes.parse(mode), made, **ends, scheduler=scheduler, cursor=training.cursor)
     return Begun(training, rows)
 
 
@@ -214,16 +215,23 @@ def test_training_resumes_exactly_with_every_optimizer(optimizer: dict[str, Any]
     check_every_step(own_generator, "accumulate:4", optimizer)
 
 
-def check_every_step(make: Any, mode: str, optimizer: dict[str, Any]) -> None:
+@pytest.mark.parametrize("make", [own_generator, batches_that_tell_their_size])
+@pytest.mark.parametrize("mode", ["zero_grad", "no_zero_grad", "accumulate:4:sum", "keep=0.5,every=4"])
+def test_the_geometry_resumes_exactly_after_every_step(make: Any, mode: str) -> None:
+    check_every_step(make, mode, {"name": "SGD", "lr": 0.05, "momentum": 0.9}, geometry=True)
+
+
+def check_every_step(make: Any, mode: str, optimizer: dict[str, Any], *, geometry: bool = False) -> None:
     """Stop a training after each step, and see another one go on from there to the same end."""
-    expected, left = ended(begun(make, mode, optimizer))
+    expected, left = ended(begun(make, mode, optimizer, geometry=geometry))
     assert len(expected) == STEPS
+    assert any(row.geometry for row in expected) == geometry
     for step in range(1, STEPS + 1):
-        stopped = begun(make, mode, optimizer)
+        stopped = begun(make, mode, optimizer, geometry=geometry)
         for _ in range(step):
             next(stopped.rows)
         state = through_a_file(stopped.training.snapshot())
-        found, left_now = ended(begun(make, mode, optimizer, state))
+        found, left_now = ended(begun(make, mode, optimizer, state, geometry=geometry))
         assert [*expected[:step], *found] == expected
         assert alike(left_now, left)
 

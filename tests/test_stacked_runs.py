@@ -262,6 +262,14 @@ def test_runs_that_cannot_be_stacked_use_the_plain_loop(task: str, words: list[s
     assert (STEPS, 0, 1) in progress.starts
 
 
+def test_runs_with_geometry_use_the_plain_loop() -> None:
+    found, progress = ran(chosen("own_generator", ["halve_grad"], log=["geometry"]))
+    expected, _ = ran(chosen("own_generator", ["halve_grad"], log=["geometry"], engine="loop"), "alone")
+    assert rows_of(found) == rows_of(expected)
+    assert progress.messages == ["trained sequentially by the plain loop: no other engine logs geometry"]
+    assert all(row.geometry for run in found.runs for row in run.rows)
+
+
 def test_an_optimizer_that_looks_at_whole_tensors_is_not_stacked() -> None:
     optimizer = {"name": "Adafactor", "lr": 0.01}
     found, progress = ran(chosen("own_generator", ["zero_grad"], optimizer=optimizer))

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradlab import store
 from gradlab.analysis.groups import RunGroup, group_at, newest_group
 from gradlab.errors import StoreError
-from gradlab.rows import Row
+from gradlab.rows import Geometry, Row
 from gradlab.store import ExperimentFolder, RowLog, RunFolder, RunRecord
 from gradlab.store.row_log import row_line
 
@@ -127,7 +127,30 @@ def no_such_token(token: str) -> NoReturn:
     raise AssertionError(f"{token} is not JSON")
 
 
+GEOMETRY = {"fresh_norm": 1.5, "gradient_norm": 2.0, "cosine": -0.25, "update_norm": 0.1}
+
+
+def measured_line(**changed: object) -> str:
+    """Return the line of a row with geometry, with these values."""
+    values = "".join(f',"{name}":{value}' for name, value in (GEOMETRY | changed).items())
+    return f'{{"step":1,"update":1,"epoch":0,"loss":0.1{values}}}'
+
+
 # Rows
+
+
+def test_a_row_with_geometry_is_a_line_with_its_keys() -> None:
+    row = Row(1, 1, 0, 0.1, 1, Geometry(**GEOMETRY))
+    assert row_line(row) == measured_line() + "\n"
+    assert logged([ROWS[0], row]).rows().rows == [ROWS[0], row]
+
+
+@given(st.tuples(*[st.floats(0)] * 2, st.floats(-1, 1), st.floats(0)))
+@example((math.nan, math.inf, math.nan, math.inf))
+def test_a_geometry_comes_back_exactly(values: tuple[float, float, float, float]) -> None:
+    (found,) = logged([Row(0, 0, 0, 1.0, 1, Geometry(*values))]).rows().rows
+    assert found.geometry
+    assert [each.hex() for each in found.geometry] == [each.hex() for each in values]
 
 
 @given(rows_)
@@ -255,8 +278,15 @@ def test_logging_begins_anew() -> None:
         '{"step":1,"update":1,"epoch":0,"loss":1e999}',
         '{"step":1,"update":1,"epoch":0,"loss":"1"}',
         '{"step":1,"update":1,"epoch":0,"loss":true}',
+        '{"step":1,"update":1,"epoch":0,"loss":1,"cosine":1}',
+        measured_line(cosine=1.1),
+        measured_line(cosine=-1.1),
+        measured_line(cosine='"high"'),
+        measured_line(fresh_norm=-1.0),
+        measured_line(gradient_norm="NaN"),
+        measured_line(update_norm="true"),
     ],
-    ids=range(28),
+    ids=range(35),
 )
 def test_a_damaged_line_is_named_and_the_others_are_used(damaged: str) -> None:
     folder = logged(ROWS)
@@ -712,7 +742,22 @@ def test_a_csv_holds_every_row_exactly(rows: list[Row]) -> None:
 
 
 def test_the_columns_of_a_csv_are_in_the_agreed_order() -> None:
-    assert next(iter(store.csv_of([]))) == "experiment,mode,seed,step,update,epoch,loss,items\n"
+    agreed = "experiment,mode,seed,step,update,epoch,loss,items"
+    assert next(iter(store.csv_of([]))) == f"{agreed}\n"
+    assert next(iter(store.csv_of([], geometry=True))) == f"{agreed},fresh_norm,gradient_norm,cosine,update_norm\n"
+
+
+def test_a_row_without_geometry_has_empty_cells() -> None:
+    measured = Row(1, 1, 0, 0.1, 1, Geometry(**GEOMETRY))
+    _, first, second = store.csv_of([(RECORD, [ROWS[0], measured], [])], geometry=True)
+    assert first == "line,zero_grad,1,0,0,0,1.5,1,,,,\n"
+    assert second == "line,zero_grad,1,1,1,0,0.1,1,1.5,2.0,-0.25,0.1\n"
+
+
+@pytest.mark.parametrize(("log", "logs"), [(["geometry"], True), ([], False), (None, False), (3, False)])
+def test_the_settings_say_whether_rows_have_geometry(log: object, logs: bool) -> None:
+    assert replace(RECORD, settings={"log": log}).logs_geometry == logs
+    assert not replace(RECORD, settings={}).logs_geometry
 
 
 def test_a_csv_of_several_runs_has_one_header() -> None:

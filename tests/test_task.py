@@ -84,7 +84,7 @@ def test_supervised_takes_the_batches_of_a_data_loader() -> None:
         (3, "an int", "criterion(model(…), …)"),
     ],
 )  # fmt: skip
-def test_batches_that_are_no_pairs_are_refused_with_what_to_write(batch: Any, got: str, instead: str) -> None:
+def test_batches_that_are_no_pairs_are_told_what_to_write(batch: Any, got: str, instead: str) -> None:
     task = Task.supervised(nn.Linear(1, 1), [batch], nn.MSELoss())
     with pytest.raises(TaskError) as raised:
         task.loss(task.model, batch)

@@ -337,6 +337,7 @@ def test_the_engine_is_a_setting_of_a_run_unless_it_is_the_loop() -> None:
         ({"clip_norm": 1.0}, "remove clip_norm = 1.0"),
         ({"modes": ["json.tool:main"]}, "not your own mode 'json.tool:main'"),
         ({"schedule": "linear"}, "remove schedule = linear"),
+        ({"log": ["geometry"]}, r"remove log = \['geometry'\]"),
         ({"device": "cuda"}, "remove device = cuda"),
         ({"engine": "jax"}, "must be 'loop', 'ensemble' or 'tensorflow', got 'jax'"),
     ],

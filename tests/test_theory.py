@@ -138,6 +138,69 @@ def test_the_trajectory_is_the_one_of_exact_fractions(keep: float, a: float, nea
         error -= moved
 
 
+# The geometry
+
+
+@each_keep
+@pytest.mark.parametrize("lr", [0.1, 0.7, 0.9])
+def test_the_geometry_is_the_one_of_training(lr: float, keep: float) -> None:
+    steps = 60
+    ours = trained(lr, CURVATURES, keep, steps, STARTS)
+    fresh = ours.errors * torch.tensor(CURVATURES, dtype=torch.float64)
+    moves = ours.errors[1:] - ours.errors[:-1]
+    found = theory.geometry_trajectory(lr, CURVATURES, keep, steps, STARTS)
+    assert len(found) == steps
+    size = max(fresh.norm(dim=1).max().item(), ours.seen.norm(dim=1).max().item())
+    for t, each in enumerate(found):
+        # Both sides round at each of 60 steps, as in the test of the trajectory.
+        assert each.fresh_norm == pytest.approx(fresh[t].norm().item(), rel=1e-9, abs=1e-11 * size)
+        assert each.gradient_norm == pytest.approx(ours.seen[t].norm().item(), rel=1e-9, abs=1e-11 * size)
+        assert each.update_norm == lr * each.gradient_norm
+        if t < len(moves):
+            assert each.update_norm == pytest.approx(moves[t].norm().item(), rel=1e-9, abs=1e-11 * size)
+        cosine = (fresh[t] @ ours.seen[t] / fresh[t].norm() / ours.seen[t].norm()).item()
+        assert each.cosine == pytest.approx(cosine, abs=1e-9 * size / min(each.fresh_norm, each.gradient_norm))
+
+
+@pytest.mark.parametrize(("lr", "keep"), [(0.25, 0.25), (2.25, 0.25), (1.0, 0.0), (4.0, 1.0)])
+def test_the_geometry_at_a_double_root_is_no_exception(lr: float, keep: float) -> None:
+    found = [each.gradient_norm for each in theory.geometry_trajectory(lr, [1.0], keep, 30)]
+    assert found == pytest.approx(trained(lr, [1.0], keep, 30, [1.0]).seen[:, 0].abs().tolist(), rel=1e-13)
+
+
+@pytest.mark.parametrize("keep", [Fraction(1), Fraction(1, 2), Fraction(-1, 4), Fraction(9, 8)])
+def test_the_norms_are_those_of_exact_fractions(keep: Fraction) -> None:
+    error, grad, a = Fraction(1), Fraction(0), Fraction(3, 8)
+    found = theory.geometry_trajectory(float(a), [1.0], float(keep), 40)
+    assert len(found) == 40
+    for each in found:
+        grad = keep * grad + error
+        assert each.gradient_norm == pytest.approx(abs(float(grad)), rel=1e-12, abs=1e-13)
+        assert each.fresh_norm == pytest.approx(abs(float(error)), rel=1e-12, abs=1e-13)
+        error -= a * grad
+
+
+def test_where_a_gradient_is_zero_there_is_no_cosine() -> None:
+    first, second = theory.geometry_trajectory(1.0, [1.0], 0.0, 2)  # one step to the minimum
+    assert first == (1.0, 1.0, 1.0, 1.0)
+    assert second[:2] == (0.0, 0.0)
+    assert math.isnan(second.cosine)
+
+
+def test_a_geometry_that_outgrows_a_float_has_no_cosine() -> None:
+    last = theory.geometry_trajectory(10.0, [1.0, 2.0], 0.0, 400)[-1]
+    assert last.gradient_norm == math.inf
+    assert math.isnan(last.cosine)
+
+
+def test_the_geometry_of_no_update_is_empty() -> None:
+    assert theory.geometry_trajectory(0.1, [1.0], 0.5, 0) == []
+    with pytest.raises(ValueError, match="updates must be at least 0, got -1"):
+        theory.geometry_trajectory(0.1, [1.0], 0.5, -1)
+    with pytest.raises(ValueError, match="2 amplitudes for 1 curvatures"):
+        theory.geometry_trajectory(0.1, [1.0], 0.5, 3, [1.0, 2.0])
+
+
 def test_what_outgrows_a_float_is_infinite_with_its_sign() -> None:
     errors = theory.trajectory(10.0, 1.0, 0.0, 401, start=-1.0)
     assert errors[400:] == [-math.inf, math.inf]

@@ -87,9 +87,7 @@ def loss_trajectory(
     Raises:
         ValueError: `steps` is negative, or the numbers of amplitudes and curvatures differ.
     """
-    starts = [1.0] * len(curvatures) if amplitudes is None else amplitudes
-    if len(starts) != len(curvatures):
-        raise ValueError(f"{len(starts)} amplitudes for {len(curvatures)} curvatures; give one per curvature")
+    starts = _amplitudes(curvatures, amplitudes)
     if steps < 0:
         raise ValueError(f"steps must be at least 0, got {steps}")
     losses = [floor] * (steps + 1)
@@ -97,6 +95,61 @@ def loss_trajectory(
         errors = trajectory(lr, curvature, keep, steps, start)
         losses = [loss + 0.5 * curvature * w * w for loss, w in zip(losses, errors, strict=True)]
     return losses
+
+
+class PredictedGeometry(NamedTuple):
+    """The gradients of update t in closed form, and the change of the weights."""
+
+    fresh_norm: float  # of the gradient at w_t
+    gradient_norm: float  # of G_t
+    cosine: float  # between both; NaN if one of them is 0
+    update_norm: float  # of w_{t+1} − w_t
+
+
+def geometry_trajectory(
+    lr: float, curvatures: Sequence[float], keep: float, updates: int, amplitudes: Sequence[float] | None = None
+) -> list[PredictedGeometry]:
+    """Return the geometry of the updates t = 0, …, `updates` − 1.
+
+    Along an eigenvector of curvature λ, the gradient is λ·w_t and `.grad` holds
+
+        G_t = start · λ · S_{t+1}
+
+    with S as in `trajectory`.
+
+    Args:
+        lr: learning rate, the same in all directions.
+        curvatures: shape (n,); the eigenvalues of the Hessian.
+        keep: factor on `.grad` after each update.
+        updates: number of updates.
+        amplitudes: shape (n,); the errors at the start along the eigenvectors. Default: 1 each.
+
+    Returns:
+        `updates` entries.
+
+    Raises:
+        ValueError: `updates` is negative, or the numbers of amplitudes and curvatures differ.
+    """
+    starts = _amplitudes(curvatures, amplitudes)
+    if updates < 0:
+        raise ValueError(f"updates must be at least 0, got {updates}")
+    fresh: list[list[float]] = [[] for _ in range(updates)]
+    grads: list[list[float]] = [[] for _ in range(updates)]
+    for curvature, start in zip(curvatures, starts, strict=True):
+        found = _roots(lr, curvature, keep)
+        for t, error in enumerate(trajectory(lr, curvature, keep, updates - 1, start) if updates else ()):
+            fresh[t].append(curvature * error)
+            grads[t].append(curvature * start * _sum_over_power(found, t + 1) * _power(found.first, t))
+    return [_geometry(lr, *vectors) for vectors in zip(fresh, grads, strict=True)]
+
+
+def _geometry(lr: float, fresh: Sequence[float], grad: Sequence[float]) -> PredictedGeometry:
+    fresh_norm, grad_norm = math.hypot(*fresh), math.hypot(*grad)
+    cosine = math.nan
+    if 0 < fresh_norm < math.inf and 0 < grad_norm < math.inf:
+        cosine = math.fsum(one / fresh_norm * (other / grad_norm) for one, other in zip(fresh, grad, strict=True))
+        cosine = max(-1.0, min(cosine, 1.0))
+    return PredictedGeometry(fresh_norm, grad_norm, cosine, lr * grad_norm)
 
 
 def decay_rate(lr: float, curvature: float, keep: float) -> float:
@@ -304,13 +357,19 @@ def _roots(lr: float, curvature: float, keep: float) -> _Roots:
 
 def _error_over_power(found: _Roots, t: int) -> float:
     """Return (S_{t+1} − keep·S_t)/firstᵗ, from the sum qᵗ + (1 − q)·p·S_t in a form without cancellation."""
+    left = math.cos(t * found.angle) if found.angle else (1 - found.ratio_gap) ** t  # (q/p)ᵗ
+    return left + found.weight * _sum_over_power(found, t)
+
+
+def _sum_over_power(found: _Roots, n: int) -> float:
+    """Return S_n/firstⁿ⁻¹, where S_n = (pⁿ − qⁿ)/(p − q) is the sum of all pⁱ·qʲ with i + j = n − 1."""
     if found.angle:
-        return math.cos(t * found.angle) + found.weight * math.sin(t * found.angle) / math.sin(found.angle)
-    if found.ratio_gap == 0:  # S_t = t·pᵗ⁻¹
-        return 1 + found.weight * t
-    left = (1 - found.ratio_gap) ** t  # (q/p)ᵗ
-    done = -math.expm1(t * math.log1p(-found.ratio_gap)) if found.ratio_gap < 0.5 else 1 - left
-    return left + found.weight * done / found.ratio_gap
+        return math.sin(n * found.angle) / math.sin(found.angle)
+    if found.ratio_gap == 0:  # S_n = n·pⁿ⁻¹
+        return float(n)
+    small = found.ratio_gap < 0.5
+    done = -math.expm1(n * math.log1p(-found.ratio_gap)) if small else 1 - (1 - found.ratio_gap) ** n
+    return done / found.ratio_gap
 
 
 def _power(base: float, exponent: int) -> float:
@@ -332,6 +391,14 @@ def _largest_root(square: float, linear: float, constant: float) -> float:
         if not lower < d:
             return d
         d = lower
+
+
+def _amplitudes(curvatures: Sequence[float], amplitudes: Sequence[float] | None) -> Sequence[float]:
+    """Return the errors at the start, by default 1 along each eigenvector."""
+    starts = [1.0] * len(curvatures) if amplitudes is None else amplitudes
+    if len(starts) != len(curvatures):
+        raise ValueError(f"{len(starts)} amplitudes for {len(curvatures)} curvatures; give one per curvature")
+    return starts
 
 
 def _check(lr: float, curvature: float, keep: float) -> None:

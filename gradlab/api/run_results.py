@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from gradlab.api import showing
 from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError, shortened, unknown
 from gradlab.modes import Mode, parse
-from gradlab.rows import TRAINING_SET_LOSS, Evaluation, Row
+from gradlab.rows import TRAINING_SET_LOSS, columns
 from gradlab.store import RUN_COLUMNS, merged
 
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from gradlab.analysis.curves import Verdict
     from gradlab.analysis.results import Checked, Result
+    from gradlab.rows import Evaluation, Row
     from gradlab.store import RunRecord
-
-COLUMNS = (*RUN_COLUMNS, *Row._fields)
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,17 +134,12 @@ class ExperimentRuns:
         Values of an evaluation stand in the dict of the step that follows it. The last evaluation has a dict of its
         own, in which loss and items are None.
         """
-        names = self._columns[len(COLUMNS) :]
+        names, geometry, evaluated = self._columns, self._has_geometry, self._evaluated
         return [
-            dict(zip(self._columns, (self.experiment, run.mode, run.seed, *line), strict=True))
+            dict(zip(names, (self.experiment, run.mode, run.seed, *line), strict=True))
             for run in self.runs
-            for line in merged(run.rows, run.evaluations, names)
+            for line in merged(run.rows, run.evaluations, evaluated, geometry=geometry)
         ]
-
-    @property
-    def _columns(self) -> list[str]:
-        values = (each.values for run in self.runs for each in run.evaluations)
-        return [*COLUMNS, *dict.fromkeys(name for each in values for name in each)]
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame, with the columns of `gradlab export`.
@@ -154,6 +148,19 @@ class ExperimentRuns:
             GradlabError: pandas is not installed.
         """
         return data_frame(self.rows, self._columns)
+
+    @property
+    def _has_geometry(self) -> bool:
+        return any(record.logs_geometry for record in self._records)
+
+    @property
+    def _evaluated(self) -> list[str]:
+        values = (each.values for run in self.runs for each in run.evaluations)
+        return list(dict.fromkeys(name for each in values for name in each))
+
+    @property
+    def _columns(self) -> list[str]:
+        return [*RUN_COLUMNS, *columns(geometry=self._has_geometry), *self._evaluated]
 
     def plot(
         self,

@@ -40,7 +40,8 @@ def export(
         print_missing_runs(record, results)
     else:
         runs = select_runs(folders)
-        lines = store.csv_of(read_runs(runs), evaluated_names(runs))
+        geometry = any(run.read().logs_geometry for run in runs)
+        lines = store.csv_of(read_runs(runs), evaluated_names(runs), geometry=geometry)
     if output:
         store.write_bytes(output, "".join(lines).encode())
     else:

@@ -12,6 +12,8 @@ from gradlab.errors import TaskError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from torch import Tensor
+
 
 class Cursor:
     """The position of a training between two steps. Together with model and optimizer, it is enough to resume.
@@ -24,6 +26,7 @@ class Cursor:
         batch: the batch drawn last.
         counts_items: whether the task's loss is a pair (sum, count); None before the first loss.
         window: the current accumulation window.
+        fresh: the gradients of the current window alone, where `GeometryMeter` accumulates them; else empty.
         on_redrawn: called on resuming, after the epoch's earlier batches are drawn again, with the last of them.
         on_evaluation: called between two steps when an evaluation is due, with the number of completed epochs.
         evaluate_every: steps between evaluations; None evaluates at the end of each epoch. The end of the training is
@@ -36,6 +39,7 @@ class Cursor:
         self.batch: Any = None
         self.counts_items: bool | None = None
         self.window = WindowMean()
+        self.fresh: list[Tensor | None] = []
         self.on_redrawn: Callable[[Any], object] = lambda _batch: None
         self.on_evaluation: Callable[[int], object] | None = None
         self.evaluate_every: int | None = None
@@ -45,13 +49,14 @@ class Cursor:
         """Return position and window as tensors and plain values."""
         place = [self.step, self.update, self.epoch, self.drawn]
         # "told" is the key in existing checkpoints.
-        return {"place": place, "told": self.counts_items, "window": self.window.state_dict()}
+        return {"place": place, "told": self.counts_items, "window": self.window.state_dict(), "fresh": self.fresh}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Move to the position that `state_dict` returned."""
         self.step, self.update, self.epoch, self.drawn = state["place"]
         self.counts_items = state["told"]
         self.window.load_state_dict(state.get("window", {}))
+        self.fresh = state.get("fresh", [])
 
     def remaining(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradlab import modes
 from gradlab.engines.accumulation import windows
 from gradlab.engines.cursor import Cursor
+from gradlab.engines.geometry import GeometryMeter
 from gradlab.engines.losses import check_scalar, mean_and_items
 from gradlab.errors import ModeError, TaskError
 from gradlab.rows import Row
@@ -33,6 +34,7 @@ def train(
     clip_norm: float | None = None,
     scheduler: Scheduler | None = None,
     cursor: Cursor | None = None,
+    geometry: bool = False,
 ) -> Iterator[Row]:
     """Train until `epochs` passes over the batches or `steps` backward passes are reached, and yield a row per step.
 
@@ -41,7 +43,8 @@ def train(
     mean, and a window is divided by its total count.
 
     `mode` is a mode or its word, such as "no_zero_grad". Every update clips `.grad` to the norm `clip_norm`, steps the
-    optimizer, then steps the `scheduler`. Training resumes at `cursor` and advances it.
+    optimizer, then steps the `scheduler`. Training resumes at `cursor` and advances it. With `geometry`, rows before
+    an update have the geometry of that update.
 
     Raises:
         TaskError: the loss is neither a scalar tensor with a graph nor a pair (sum, count); or an epoch has no batch.
@@ -55,21 +58,28 @@ def train(
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     cursor.window.begin(mode, parameters)
     keep_gradients = _keep_function(mode, optimizer, parameters, cursor.update)
-    for batch, window, due in cursor.remaining(partial(windows, task.batches, mode.every), epochs, steps):
+    remaining = cursor.remaining(partial(windows, task.batches, mode.every), epochs, steps)
+    finish_window, take_step, meter = cursor.window.finish, optimizer.step, None
+    if geometry:
+        meter = GeometryMeter(mode, optimizer, parameters, cursor)
+        remaining, finish_window, take_step = meter.while_measuring(remaining), meter.finish_window, meter.take_step
+    for batch, window, due in remaining:
         loss, items = mean_and_items(task.loss(model, batch), cursor.step)
         if cursor.counts_items is not (items is not None):
             _check_kind(loss, items, cursor)
         cursor.window.divide(loss, items, window).backward()
         row = Row(cursor.step, cursor.update, cursor.epoch, loss.item(), items or 1)
         if due:
-            cursor.window.finish()
+            finish_window()
             if clip_norm is not None:
                 clip_grad_norm_(parameters, clip_norm)
-            optimizer.step()
+            take_step()
             if scheduler is not None:
                 scheduler.step()
             keep_gradients()  # leaves keep × gradient in .grad
             cursor.update += 1
+            if meter:
+                row = row._replace(geometry=meter.measured)
         cursor.step += 1
         yield row
 

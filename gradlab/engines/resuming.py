@@ -26,7 +26,7 @@ from gradlab.tasks.hashing import hash_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
@@ -213,7 +213,7 @@ class TrainingState:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         """Load weights, buffers, `.grad`, and the states of optimizer, schedule and cursor."""
-        model, window = self.task.model, self.cursor.window
+        model, cursor = self.task.model, self.cursor
         model.load_state_dict(state["model"])
         for name, buffer in _hidden_buffers(model).items():
             buffer.copy_(state["buffers"][name])
@@ -223,11 +223,16 @@ class TrainingState:
             load_optimizer(state["optimizer"], self.optimizer)
         if state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # same class as when saved
-        self.cursor.load_state_dict(state)
+        cursor.load_state_dict(state)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if window.kept:
-            kept = zip(window.kept, trained, strict=True)
-            window.kept = [None if each is None else each.to(parameter.device) for each, parameter in kept]
+        cursor.window.kept = _on_devices(cursor.window.kept, trained)
+        cursor.fresh = _on_devices(cursor.fresh, trained)
+
+
+def _on_devices(gradients: list[Tensor | None], parameters: list[nn.Parameter]) -> list[Tensor | None]:
+    """Return the gradients on the devices of their parameters; an empty list stays empty."""
+    pairs = zip(gradients, parameters, strict=bool(gradients))
+    return [None if gradient is None else gradient.to(parameter.device) for gradient, parameter in pairs]
 
 
 def _check_same_model(state: Mapping[str, Any], model: nn.Module) -> None:

@@ -48,7 +48,7 @@ def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: 
     Raises:
         GradlabError: there are mistakes; the message has all of them with their lines.
     """
-    experiment = _parse_types(_with_list_of_seeds(values), faults).located(folder, file)
+    experiment = _parse_types(_with_lists(values), faults).located(folder, file)
     parsed = _check_runs(experiment, faults)
     optimizer = _check_optimizer(experiment, faults)
     if optimizer:
@@ -148,10 +148,12 @@ def _parse_types(values: dict[str, Any], faults: Faults) -> Experiment:
         values = {"task": next(iter(tasks.BUILT_IN)), "name": "unnamed"} | values  # these have no default
 
 
-def _with_list_of_seeds(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with `seeds = N` as the seeds 0 to N-1, if N is a valid number of seeds."""
-    seeds = values.get("seeds")
-    return values | {"seeds": list(range(seeds))} if type(seeds) is int and 1 <= seeds <= MAX_RUNS else values
+def _with_lists(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with `seeds = N` as the seeds 0 to N-1, if N is a valid number, and `log = WORD` as a list."""
+    seeds, log = values.get("seeds"), values.get("log")
+    if type(seeds) is int and 1 <= seeds <= MAX_RUNS:
+        values = values | {"seeds": list(range(seeds))}
+    return values | {"log": [log]} if isinstance(log, str) else values
 
 
 def _key_of(fault: Any, values: object) -> Key:
@@ -260,6 +262,8 @@ def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
         _refuse_duplicates("mode", [mode.name for mode in parsed])
     with faults.collect("seeds"):
         _refuse_duplicates("seed", experiment.seeds)
+    with faults.collect("log"):
+        _refuse_duplicates("log", experiment.log)
     return parsed
 
 
@@ -305,7 +309,13 @@ def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: str
     if own := next((mode for mode in parsed if mode.own), None):
         wrong = f"engine 'tensorflow' supports only modes with keep and every, not your own mode '{own.name}'"
         faults.add(("modes",), ExperimentError(wrong))
-    usual = {"clip_norm": None, "schedule": None, "device": "cpu", "evaluate_every": None}
+    usual: dict[str, object] = {
+        "clip_norm": None,
+        "schedule": None,
+        "log": [],
+        "device": "cpu",
+        "evaluate_every": None,
+    }
     for key, value in usual.items():
         if getattr(experiment, key) != value:
             faults.add((key,), ExperimentError(f"{able}; remove {key} = {getattr(experiment, key)}"))

@@ -92,6 +92,7 @@ class Experiment(_Section):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     schedule: Literal["linear", "cosine"] | None = None
     match_lr: bool = False
+    log: list[Literal["geometry"]] = []  # beside the loss
     evaluate_every: Count | None = None  # steps; None evaluates at the end of each epoch
     checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0  # seconds; not part of the identity
     expect: dict[str, Expected] = {}
@@ -155,6 +156,7 @@ class Experiment(_Section):
             **({} if self.engine == "loop" else {"engine": self.engine}),
             **({} if self.clip_norm is None else {"clip_norm": self.clip_norm}),
             **({} if self.schedule is None else {"schedule": self.schedule}),
+            **({"log": self.log} if self.log else {}),
             **({} if self.evaluate_every is None else {"evaluate_every": self.evaluate_every}),
             "mode": mode.name,
             **({"mode_source": user_code.source_hash(mode.own)} if mode.own else {}),

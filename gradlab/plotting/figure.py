@@ -64,12 +64,14 @@ def draw(
             axes.set_yscale("log")
         axes.set_ylim(bottom, top)
         for line in lines:
-            predicted = prediction(line, chosen) if theory and y in PREDICTED else None
+            predicted = prediction(line, chosen, y) if theory and y in PREDICTED else None
             _draw_line(axes, line, broad=predicted is not None, dashes=not theory)
             if predicted:
                 _draw_theory(axes, line, predicted)
         _annotate(figure, axes, drawn, chosen, lines, title, theory=theory)
-        axes.set_ylabel(y_label(y, chosen, lines), parse_math=False)
+        label = y_label(y, chosen, lines)
+        room = 65 * figure.get_figheight() * axes.get_position().height  # points, less a margin
+        axes.set_ylabel(label, parse_math=False, fontsize=min(10.0, 10.0 * room / width_of(label, 10.0)))
         label_lines(figure, axes, lines, chosen)
     return shown_in_notebooks(figure)
 

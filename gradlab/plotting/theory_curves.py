@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import modes
@@ -10,7 +11,7 @@ from gradlab.analysis.quadratic import why_no_theory
 from gradlab.analysis.quantities import LOSS
 from gradlab.errors import ModeError, PlotError
 from gradlab.plotting.lines import lines_of
-from gradlab.rows import Row
+from gradlab.rows import Geometry, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gradlab.store import RunRecord
 
 NOT_RECORDED = "an older gradlab trained it and did not record the numbers for theory"
-PREDICTED = (LOSS,)
+PREDICTED = (LOSS, *Geometry._fields)
 ADVICE = "Theory needs full batches, squared error and plain SGD; try gradlab run straight_line_mse"
 
 
@@ -33,19 +34,27 @@ class _Prediction(NamedTuple):
     amplitudes: Sequence[float] = ()
     floor: float = 0.0
 
-    def rows(self, steps: int) -> list[Row]:
-        """Return the rows of exact training; one step per epoch, which counts as an update for any `every`."""
-        losses = theory.loss_trajectory(self.lr, self.curvatures, self.keep, steps - 1, self.amplitudes, self.floor)
-        return [Row(step, step, step, loss) for step, loss in enumerate(losses)]
+    def rows(self, steps: int, quantity: str) -> list[Row]:
+        """Return the rows of exact training, with the quantity in place of the loss.
+
+        There is one step per epoch, which counts as an update for any `every`. Undefined cosines are left out.
+        """
+        run = self.lr, self.curvatures, self.keep
+        if quantity == LOSS:
+            values = theory.loss_trajectory(*run, steps - 1, self.amplitudes, self.floor)
+        else:
+            values = [getattr(each, quantity) for each in theory.geometry_trajectory(*run, steps, self.amplitudes)]
+        rows = [Row(step, step, step, value) for step, value in enumerate(values)]
+        return [row for row in rows if not math.isnan(row.loss)] if quantity == "cosine" else rows
 
 
-def prediction(line: Line, axis: curves.Axis) -> curves.Band | None:
-    """Return the losses that theory predicts for the runs of a curve, or None without theory."""
+def prediction(line: Line, axis: curves.Axis, quantity: str = LOSS) -> curves.Band | None:
+    """Return the values of the quantity that theory predicts for the runs of a curve, or None without theory."""
     predictions = [_predict(record, rows) for record, rows in line.runs]
     if any(each.reason for each in predictions):
         return None
     runs = zip(predictions, line.runs, strict=True)
-    return curves.band([curves.curve(each.rows(len(rows)), axis) for each, (_, rows) in runs])
+    return curves.band([curves.curve(each.rows(rows[-1].step + 1, quantity), axis) for each, (_, rows) in runs])
 
 
 def without_theory(runs: Sequence[tuple[RunRecord, Sequence[Row]]], quantity: str = LOSS) -> list[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.analysis.quantities import LOSS
 from gradlab.plotting.scales import LossScale
-from gradlab.rows import HUGE
+from gradlab.rows import HUGE, Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,10 @@ CEILING = 1e6  # times the highest first value: curves above it leave the figure
 WORDS = {
     LOSS: "training loss",
     "training_set_loss": "loss on the training set",
+    "fresh_norm": "norm of fresh gradient",
+    "gradient_norm": "norm of .grad",
+    "cosine": "cosine to fresh gradient",
+    "update_norm": "norm of update",
 }
 
 
@@ -31,13 +35,16 @@ def y_label(quantity: str, axis: Axis, lines: Sequence[Line]) -> str:
 def y_limits(quantity: str, lines: Sequence[Line]) -> tuple[float, float, bool]:
     """Return the bottom and top of the y axis, and whether it is logarithmic.
 
-    A metric between 0 and 1, such as an accuracy, always has a linear axis.
+    A metric between 0 and 1, such as an accuracy, always has a linear axis. A cosine has all of -1 to 1.
     """
+    if quantity == "cosine":
+        return -1.05, 1.05, False
     finite = [y for line in lines for y in (*line.band.low, *line.band.median, *line.band.high) if abs(y) < HUGE]
     if not finite:
         return 0.0, 1.0, False
     start = max((abs(line.band.median[0]) for line in lines if line.finite), default=1.0) or 1.0
     scale = LossScale.of(finite, min(max(finite), CEILING * start))
-    if not quantity.endswith(LOSS) and 0 <= min(finite) <= max(finite) <= 1:
+    is_metric = quantity not in Geometry._fields and not quantity.endswith(LOSS)
+    if is_metric and 0 <= min(finite) <= max(finite) <= 1:
         scale = LossScale(min(finite), max(finite), log=False)
     return *scale.limits(), scale.log

@@ -67,6 +67,7 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         clip_norm=experiment.clip_norm,
         scheduler=state.scheduler,
         cursor=state.cursor,
+        geometry="geometry" in experiment.log,
     )
     return TrainingSteps(
         rows,

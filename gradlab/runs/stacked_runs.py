@@ -95,6 +95,8 @@ class _StackTrainer:
     def _obstacle(self, job: Job) -> str:
         """Find the start of each seed; return why the runs cannot be stacked, or ""."""
         mode = job.plans[0].mode
+        if job.experiment.log:
+            return f"no other engine logs {', '.join(job.experiment.log)}"
         if reason := ensemble.unstackable_reason(mode, partial(_build_optimizer, job)):
             return reason
         experiment, seeds = job.experiment, _seeds(job)

@@ -7,11 +7,12 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
-from gradlab.rows import Evaluation, Row
+from gradlab.rows import columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from gradlab.rows import Evaluation, Row
     from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
 
@@ -20,33 +21,38 @@ RUN_COLUMNS = ("experiment", "mode", "seed")
 
 
 def csv_of(
-    runs: Iterable[tuple[RunRecord, Sequence[Row], Sequence[Evaluation]]], evaluated: Sequence[str] = ()
+    runs: Iterable[tuple[RunRecord, Sequence[Row], Sequence[Evaluation]]],
+    evaluated: Sequence[str] = (),
+    *,
+    geometry: bool = False,
 ) -> Iterator[str]:
     """Yield the lines of a CSV file with all rows and evaluations of the runs.
 
     Args:
         runs: the record, rows and evaluations of every run.
         evaluated: the names of the values of evaluations, which are the last columns.
+        geometry: whether to write the columns of the rows' geometry.
     """
-    yield _csv_line([*RUN_COLUMNS, *Row._fields, *evaluated])
+    yield _csv_line([*RUN_COLUMNS, *columns(geometry=geometry), *evaluated])
     for record, rows, evaluations in runs:
-        for line in merged(rows, evaluations, evaluated):
+        for line in merged(rows, evaluations, evaluated, geometry=geometry):
             yield _csv_line([record.experiment, record.mode, record.seed, *map(_plain, line)])
 
 
 def merged(
-    rows: Sequence[Row], evaluations: Sequence[Evaluation], names: Sequence[str]
-) -> Iterator[list[int | float | None]]:
-    """Yield the fields of each row, then the values of the evaluation before its step, with None for missing ones.
+    rows: Sequence[Row], evaluations: Sequence[Evaluation], names: Sequence[str], *, geometry: bool = False
+) -> Iterator[list[float | None]]:
+    """Yield the cells of each row, then the values of the evaluation before its step, with None for missing ones.
 
-    The last evaluation has no row after it, so it has a line without loss and items.
+    The last evaluation has no row after it, so its line has only the position and the values.
     """
     by_step = {each.step: each for each in evaluations}
     for row in rows:
         evaluation = by_step.pop(row.step, None)
-        yield [*row, *(evaluation.values.get(name) if evaluation else None for name in names)]
+        yield [*row.cells(geometry=geometry), *(evaluation.values.get(name) if evaluation else None for name in names)]
+    lacking = [None] * (len(columns(geometry=geometry)) - 3)
     for each in by_step.values():
-        yield [each.step, each.update, each.epoch, None, None, *map(each.values.get, names)]
+        yield [each.step, each.update, each.epoch, *lacking, *map(each.values.get, names)]
 
 
 def csv_of_sweep(

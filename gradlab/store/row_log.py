@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from gradlab.errors import StoreError, shortened
-from gradlab.rows import Row
+from gradlab.rows import Geometry, Row
 from gradlab.store.files import unwritable
 from gradlab.store.line_log import LineLog
 
@@ -143,9 +143,16 @@ def whole_rows(content: bytes) -> int:
 
 def row_line(row: Row) -> str:
     """Return the row as a line of strict JSON."""
-    loss = row.loss if math.isfinite(row.loss) else f'"{row.loss!r}"'
-    items = f',"items":{row.items!r}' if row.items != 1 else ""
-    return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{loss}{items}}}\n'
+    more = f',"items":{row.items!r}' if row.items != 1 else ""
+    if row.geometry is not None:
+        pairs = zip(Geometry._fields, row.geometry, strict=True)
+        more += "".join(f',"{name}":{_number(value)}' for name, value in pairs)
+    return f'{{"step":{row.step},"update":{row.update},"epoch":{row.epoch},"loss":{_number(row.loss)}{more}}}\n'
+
+
+def _number(value: float) -> str:
+    """Return the number in strict JSON: a string if it is not finite."""
+    return repr(value) if math.isfinite(value) else f'"{value!r}"'
 
 
 def _whole_lines(content: bytes) -> Iterator[bytes]:
@@ -177,7 +184,17 @@ def _row(line: dict[str, Any]) -> Row:
     items = line.get("items", 1)
     if isinstance(items, bool) or not isinstance(items, int | float) or not 0 < items < math.inf:
         raise ValueError("items must be positive and finite")
-    return Row(line["step"], line["update"], line["epoch"], loss_in(line["loss"]), items)
+    return Row(line["step"], line["update"], line["epoch"], loss_in(line["loss"]), items, _geometry(line))
+
+
+def _geometry(line: dict[str, Any]) -> Geometry | None:
+    """Return the geometry in a parsed line, None without one; raise like `_row` if it is incomplete or impossible."""
+    if line.keys().isdisjoint(Geometry._fields):
+        return None
+    found = Geometry(*(loss_in(line[name]) for name in Geometry._fields))
+    if any(each < 0 for each in found._replace(cosine=0.0)) or abs(found.cosine) > 1:  # NaN is neither
+        raise ValueError("norms must be at least 0, and a cosine from -1 to 1")
+    return found
 
 
 def loss_in(value: object) -> float:

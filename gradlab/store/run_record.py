@@ -70,6 +70,12 @@ class RunRecord:
     compared: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def logs_geometry(self) -> bool:
+        """Whether the rows have the geometry of updates."""
+        log = self.settings.get("log")
+        return isinstance(log, list) and "geometry" in log
+
 
 @dataclass(frozen=True)
 class LastRequest:

@@ -28,7 +28,7 @@ _NO_AXIS = {  # keys that cannot vary, and what to do instead
     "mode": "use --mode A --mode B, or vary keep or every",
     "modes": "use --mode A --mode B, or vary keep or every",
     **dict.fromkeys(("engine", "device", "threads"), "it is the same for all runs of a sweep"),
-    **dict.fromkeys(("name", "title", "expect", "vary", "checkpoint_every"), "it does not affect the runs"),
+    **dict.fromkeys(("name", "title", "expect", "vary", "checkpoint_every", "log"), "it does not affect the runs"),
 }
 _SHORT = {long: short for short, long in experiments.SHORT_KEYS.items() if short != "learning_rate"}
 

@@ -139,7 +139,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
     first = grid.experiment_at(next(iter(grid.points())))
     mode = first.parsed_modes[0]
     settings = first.settings(mode, grid.seeds[0])
-    for key in ("mode", "mode_source", "seed", "engine"):
+    for key in ("mode", "mode_source", "seed", "engine", "log"):
         settings.pop(key, None)
     for axis in grid.axes:
         *path, last = axis.path

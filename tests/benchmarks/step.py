@@ -85,9 +85,9 @@ def main() -> int:
     """Measure both tasks and print a line each."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     torch.set_num_threads(1)
-    mlp = f"{Path(__file__).with_name('mlp.py')}:mlp"
+    tasks_file = Path(__file__).with_name("mlp.py")
     missed = False
-    for name, task in (("digits", "digits"), ("2-32-32-2 MLP", mlp)):
+    for name, task in (("digits", f"{tasks_file}:digits"), ("2-32-32-2 MLP", f"{tasks_file}:mlp")):
         modes = experiment.Override(("modes",), ["zero_grad"], "--mode")
         chosen = experiment.from_task(task, [modes, experiment.Override(("epochs",), EPOCHS, "--epochs")])
         with tempfile.TemporaryDirectory() as folder:
