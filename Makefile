@@ -48,6 +48,8 @@ figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/fig
 	done
 	$(BIN)/gradlab run straight_line_mse --quiet
 	$(BIN)/gradlab plot runs/straight_line_mse --theory -o experiments/figures/straight_line_mse.png
+	$(BIN)/gradlab run gradient_cosine --quiet
+	$(BIN)/gradlab plot runs/gradient_cosine --y cosine -o experiments/figures/gradient_cosine.png
 	$(BIN)/gradlab run gradient_tape --quiet && $(BIN)/gradlab run gradient_tape --engine loop --quiet
 	$(BIN)/gradlab plot runs/gradient_tape/* -o experiments/figures/gradient_tape.png
 	$(BIN)/gradlab run vanilla_descent --quiet

@@ -1,4 +1,4 @@
-"""Optimizers by name: any class of torch.optim, or `vanilla`, gradient descent written out.
+"""Optimizers by name: any class of torch.optim, a user's own, or `vanilla`, gradient descent written out.
 
 Names and options are read from torch's source files. So a mistyped name is reported without the slow `import torch`.
 """
@@ -6,21 +6,26 @@ Names and options are read from torch's source files. So a mistyped name is repo
 from __future__ import annotations
 
 import ast
-import importlib.util
-import json
-import math
-import re
+import inspect
 from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from gradlab.errors import OptimizerError, shortened, unknown
+from gradlab import user_code
+from gradlab.errors import OptimizerError, kind_of, raise_together, shortened, unknown, user_location
+from gradlab.signatures import TakenOptions, definitions_in, option_faults, options_in, options_of, torch_file
 from gradlab.startup import without_compiler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import nn
+
+    from gradlab.user_code import FunctionName
+
+    OptimizerName = str | FunctionName  # torch's or vanilla, or a user's own
+
+Every = Literal["update", "epoch"]  # how often a schedule steps
 
 VANILLA = "vanilla"
 LINEAR = (VANILLA, "SGD", "ASGD")  # their steps are proportional to .grad, so keep acts like a larger lr
@@ -42,13 +47,6 @@ class Scheduler(Protocol):
 
     def step(self) -> None:
         """Set the learning rate of the next update."""
-
-
-# Factor on the learning rate, by the completed share of all updates (0 to 1).
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "linear": lambda share: 1 - share,
-    "cosine": lambda share: (1 + math.cos(math.pi * share)) / 2,
-}
 
 
 class Vanilla:
@@ -81,12 +79,17 @@ def names() -> list[str]:
     return [VANILLA, *sorted(set(_classes()) - set(_REFUSED), key=str.lower)]
 
 
-def find(name: str) -> str:
-    """Return the optimizer's name in torch's spelling; case, `-` and `_` do not matter.
+def find(name: str, folder: Path | None = None) -> OptimizerName:
+    """Return the optimizer's name in torch's spelling, or a user's own class, which is not imported.
+
+    Case, `-` and `_` do not matter in torch's names. A relative FILE.py is searched in `folder`, then in the current
+    folder.
 
     Raises:
-        OptimizerError: torch has no such optimizer, or gradlab does not support it.
+        OptimizerError: no such optimizer or file exists, or gradlab does not support it.
     """
+    if ":" in name:
+        return user_code.find(name, folder, "optimizer")
     plain = _plain(name)
     if plain == VANILLA:
         return VANILLA
@@ -95,52 +98,98 @@ def find(name: str) -> str:
             if known in _REFUSED:
                 raise OptimizerError(f"optimizer '{known}' is not supported: {_REFUSED[known]}. Try SGD or Adam")
             return known
-    raise OptimizerError(unknown("optimizer", name, names()))
+    hint = f"\nfor an optimizer in a file, write {shortened(name)}:CLASS" if name.endswith(".py") else ""
+    raise OptimizerError(unknown("optimizer", name, [*names(), "FILE.py:NAME"]) + hint)
 
 
-def check_options(name: str, options: Mapping[str, object]) -> None:
-    """Raise OptimizerError for an option that the optimizer `name` does not take, or a value of the wrong type."""
-    known = {"lr": "float"} if name == VANILLA else _options(name)
-    for option, value in options.items():
-        if option not in known:
-            raise OptimizerError(f"optimizer '{name}': {unknown('option', option, sorted(known))}")
-        if (wanted := _wanted(known[option], value)) is not None:
-            got = json.dumps(value, ensure_ascii=False)
-            raise OptimizerError(f"optimizer '{name}': option {option} must be {wanted}, got {shortened(got)}")
+def title_of(name: OptimizerName) -> str:
+    """Return the name of an optimizer in results and messages."""
+    return name if isinstance(name, str) else name.name
 
 
-# For each annotation in torch's source: the words of the message, and the types that a TOML value may have.
-_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "bool": ("true or false", (bool,)),
-    "int": ("an integer", (int,)),
-    "float": ("a number", (int, float)),
-    "str": ("a string", (str,)),
-}
+def faults_of_options(name: OptimizerName, options: Mapping[str, object]) -> Iterator[tuple[str, OptimizerError]]:
+    """Yield each invalid option with its error, without importing torch or a user's file.
 
-
-def _wanted(annotation: str, value: object) -> str | None:
-    """Return the expected kind of value if `value` does not fit the annotation, else None.
-
-    Annotations look like `float | Tensor` or `tuple[float, float]`. Torch checks all others.
+    An error of the class itself belongs to the option "name". Options that the source does not show are not checked.
     """
-    if (found := re.search(r"\b[Tt]uple\[(.*)\]", annotation)) is not None:
-        length = len(re.sub(r"\[[^\[\]]*\]", "", found[1]).split(","))  # ignores commas in inner brackets
-        words = f"a list of {length} numbers"
-        fits = isinstance(value, list | tuple) and len(value) == length
-        numbers = [each for each in cast("list[object]", value) if each is not None] if fits else []  # no None in TOML
-        return None if fits and all(_wanted("float", each) is None for each in numbers) else words
-    kind = next((each for each in _KINDS if re.search(rf"\b{each}\b", annotation)), None)
-    if kind is None:
-        return None
-    words, types = _KINDS[kind]
-    return None if isinstance(value, types) and (kind == "bool" or not isinstance(value, bool)) else words
+    taken: TakenOptions | None = None
+    if isinstance(name, str):
+        taken = TakenOptions({"lr": "float"}) if name == VANILLA else _options(name)
+    elif name.given is not None:
+        taken = options_of(user_code.load(name))
+    elif (file := user_code.source_file(name)) is not None:
+        taken = options_in(file, name.function)
+    if not isinstance(name, str) and _is_function(name):
+        yield "name", _not_a_class(name, "a function")
+    elif taken is not None:
+        yield from _faults(name, taken, options)
 
 
-def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, Any]) -> Optimizer:
+def _is_function(name: FunctionName) -> bool:
+    """Return whether a user's name stands for a function, without importing its file."""
+    if name.given is not None:
+        return inspect.isfunction(user_code.load(name))
+    file = user_code.source_file(name)
+    return file is not None and isinstance(definitions_in(file).get(name.function), ast.FunctionDef)
+
+
+def _faults(
+    name: OptimizerName, taken: TakenOptions, options: Mapping[str, object]
+) -> Iterator[tuple[str, OptimizerError]]:
+    if "lr" not in taken.annotations and not taken.takes_any:
+        yield "name", OptimizerError(f"optimizer '{title_of(name)}' must take lr: def __init__(self, params, lr, …)")
+        options = {key: value for key, value in options.items() if key != "lr"}
+    yield from option_faults(f"optimizer '{title_of(name)}'", taken, options, "optimizer")
+
+
+def check_options(name: OptimizerName, options: Mapping[str, object]) -> None:
+    """Check the options of an optimizer. This imports a user's own class.
+
+    Raises:
+        OptimizerError: an option is unknown, missing or of the wrong type, or the class is no optimizer.
+    """
+    faults = faults_of_options(name, options)
+    if not isinstance(name, str) and (taken := options_of(load(name))) is not None:
+        faults = _faults(name, taken, options)
+    raise_together([fault for _, fault in faults], OptimizerError)
+
+
+def load(name: FunctionName) -> type[Any]:
+    """Import and return a user's own optimizer class.
+
+    Raises:
+        OptimizerError: it cannot be imported, or is no class of torch.optim.Optimizer that takes plain steps.
+    """
+    from torch import optim
+
+    kind: Any = user_code.load(name)
+    if not isinstance(kind, type):
+        raise _not_a_class(name, kind_of(kind))
+    if not issubclass(kind, optim.Optimizer):
+        raise _not_a_class(name, "another class")
+    if issubclass(kind, optim.LBFGS):
+        raise name.error(f" is not supported: {_REFUSED['LBFGS']}. Try SGD or Adam")
+    missing = {"step"} if inspect.unwrap(kind.step) is inspect.unwrap(optim.Optimizer.step) else set()
+    missing |= getattr(kind, "__abstractmethods__", frozenset())
+    if missing:
+        raise name.error(f": {name.function} does not define {', '.join(sorted(missing))}. Add def step(self).")
+    try:
+        inspect.signature(kind.step).bind(None)
+    except TypeError:
+        raise name.error(f": step of {name.function} needs arguments. gradlab calls step() without any.") from None
+    return kind
+
+
+def _not_a_class(name: FunctionName, found: str) -> OptimizerError:
+    error = name.error(f": {name.function} is {found}, not a class derived from torch.optim.Optimizer")
+    return cast("OptimizerError", error)
+
+
+def build(name: OptimizerName, parameters: Iterable[nn.Parameter], options: Mapping[str, Any]) -> Optimizer:
     """Return the optimizer `name` for these parameters.
 
     Raises:
-        OptimizerError: torch rejects the value of an option.
+        OptimizerError: the class rejects the value of an option, or raises another error.
     """
     import torch
 
@@ -148,10 +197,12 @@ def build(name: str, parameters: Iterable[nn.Parameter], options: Mapping[str, A
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     if name == VANILLA:
         return Vanilla(trained, options["lr"])
+    kind = getattr(torch.optim, name) if isinstance(name, str) else load(name)
     try:
-        made = without_compiler(getattr(torch.optim, name))(trained, **given)
+        made = without_compiler(kind)(trained, **given)
     except Exception as error:  # torch raises several types for a bad value
-        raise OptimizerError(f"optimizer '{name}': {shortened(error, 200)}") from None
+        where = f"\n{place}" if (place := user_location(error)) else ""
+        raise OptimizerError(f"optimizer '{title_of(name)}': {shortened(error, 200)}{where}") from None
     if name == "SparseAdam":
         made.register_step_pre_hook(_check_sparse)
     return cast("Optimizer", made)
@@ -172,24 +223,6 @@ def joined(made: Sequence[Optimizer]) -> list[Optimizer]:
     return [first]
 
 
-def schedule(name: str, optimizer: Optimizer, updates: int) -> Scheduler:
-    """Return the schedule `name`: from the optimizer's lr to 0 over `updates` steps, stepped once per update.
-
-    Raises:
-        OptimizerError: the schedule does not exist, or the optimizer is not from torch.optim.
-    """
-    from torch.optim import Optimizer as TorchOptimizer
-    from torch.optim.lr_scheduler import LambdaLR
-
-    if name not in SCHEDULES:
-        raise OptimizerError(unknown("schedule", name, SCHEDULES))
-    if not isinstance(optimizer, TorchOptimizer):
-        raise OptimizerError(f"schedule '{name}' needs an optimizer from torch.optim, such as sgd")
-    factor = SCHEDULES[name]
-    made: Scheduler = LambdaLR(optimizer, lambda update: factor(min(1.0, update / updates)))
-    return made
-
-
 def _check_sparse(optimizer: Any, _args: object, _options: object) -> None:
     """Raise OptimizerError if a gradient is dense; this is unknown before the first step."""
     for group in optimizer.param_groups:
@@ -207,10 +240,7 @@ def _plain(name: str) -> str:
 @lru_cache(maxsize=1)
 def _classes() -> dict[str, Path]:
     """Return the file of each optimizer that torch.optim exports."""
-    torch = importlib.util.find_spec("torch")
-    if torch is None or torch.origin is None:
-        raise OptimizerError("torch is not installed: pip install torch")
-    package = Path(torch.origin).parent
+    package = torch_file()
     found: dict[str, Path] = {}
     for node in ast.parse((package / "optim" / "__init__.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -222,16 +252,6 @@ def _classes() -> dict[str, Path]:
 
 
 @lru_cache
-def _options(name: str) -> dict[str, str]:
+def _options(name: str) -> TakenOptions:
     """Return the constructor's options with their annotations; "" for options without one."""
-    for node in ast.parse(_classes()[name].read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for each in node.body:
-                if isinstance(each, ast.FunctionDef) and each.name == "__init__":
-                    arguments = [*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs]
-                    return {
-                        argument.arg: ast.unparse(argument.annotation) if argument.annotation else ""
-                        for argument in arguments
-                        if argument.arg not in ("self", "params")
-                    }
-    return {"lr": "float"}
+    return options_in(_classes()[name], name) or TakenOptions({"lr": "float"})

@@ -1,4 +1,7 @@
-"""A user's own task or mode, `FILE.py:NAME`, `package.module:NAME` or a function: find, hash and import it."""
+"""A user's own code, `FILE.py:NAME`, `package.module:NAME` or an object: find, hash and import it.
+
+It is a task, a mode, an optimizer or a schedule.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,27 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from gradlab.errors import GradlabError, ModeError, TaskError, kind_of, shortened, unknown, user_location
+from gradlab.errors import (
+    GradlabError,
+    ModeError,
+    OptimizerError,
+    TaskError,
+    kind_of,
+    shortened,
+    unknown,
+    user_location,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-_ERRORS: dict[str, type[GradlabError]] = {"task": TaskError, "mode": ModeError}
+_ERRORS: dict[str, type[GradlabError]] = {
+    "task": TaskError,
+    "mode": ModeError,
+    "optimizer": OptimizerError,
+    "schedule": OptimizerError,
+}
 
 
 class FunctionName(NamedTuple):
@@ -28,12 +45,17 @@ class FunctionName(NamedTuple):
     function: str  # its name in the file or module
     file: Path | None = None
     module: str | None = None
-    kind: str = "task"  # or "mode", for messages
+    kind: str = "task"  # or "mode", "optimizer", "schedule", for messages
     given: int | None = None  # the number of a function object, see `given`
 
     def error(self, message: str) -> GradlabError:
-        """Return an error about this function: a TaskError or a ModeError."""
+        """Return an error about this function: a TaskError, a ModeError or an OptimizerError."""
         return _ERRORS[self.kind](f"{self.kind} '{shortened(self.name)}'{message}")
+
+    @property
+    def noun(self) -> str:
+        """What the name stands for."""
+        return "class" if self.kind == "optimizer" else "function"
 
 
 class _Given(NamedTuple):
@@ -86,14 +108,14 @@ def find(name: str, folder: Path | None = None, kind: str = "task", *, fallback:
     A relative FILE.py is searched in `folder`, then in the current folder, then in `fallback`.
 
     Raises:
-        TaskError, ModeError: the name has another form, or the file does not exist.
+        GradlabError: the name has another form, or the file does not exist.
     """
     place, _, function = name.rpartition(":")
     if name in _given:
         return FunctionName(_given[name].name, _given[name].name, kind=kind, given=int(function))
     named = FunctionName(name, function, kind=kind)
     if not function.isidentifier():
-        raise named.error(f": expected a function name after the colon, got '{shortened(function)}'")
+        raise named.error(f": expected a {named.noun} name after the colon, got '{shortened(function)}'")
     if place.endswith(".py"):
         if not Path(place).name.isprintable():  # results contain it
             raise named.error(": the file name has unprintable characters. Rename the file.")
@@ -117,12 +139,11 @@ def source_hash(named: FunctionName) -> str | None:
     """Return the SHA-256 of the file of a user's function without importing it. Return None for gradlab's own.
 
     Raises:
-        TaskError, ModeError: the module does not exist, or its file cannot be read.
+        GradlabError: the module does not exist, or its file cannot be read.
     """
     if named.given is not None:
         return _given[f"given:{named.given}"].source
-    file = _file_of_module(named) if named.module else named.file
-    if file is None:
+    if (file := source_file(named)) is None:
         return None
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
@@ -130,11 +151,20 @@ def source_hash(named: FunctionName) -> str | None:
         raise named.error(f": {file} cannot be read: {error.strerror}") from None
 
 
+def source_file(named: FunctionName) -> Path | None:
+    """Return the file of a user's function without importing it; None for an object, or for gradlab's own.
+
+    Raises:
+        GradlabError: the module does not exist.
+    """
+    return _file_of_module(named) if named.module else named.file
+
+
 def load(named: FunctionName) -> Callable[..., object]:
     """Import and return a user's function. Import it again if its file has changed.
 
     Raises:
-        TaskError, ModeError: the file cannot be imported, or has no such function.
+        GradlabError: the file cannot be imported, or has no such function.
     """
     if named.given is not None:
         return _given[f"given:{named.given}"].function
@@ -152,10 +182,10 @@ def _loaded(named: FunctionName, source: str | None) -> Callable[..., object]:
     function = getattr(module, named.function, None)
     if function is None:
         own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
-        what = unknown(f"function in {named.file or named.module}:", named.function, own)
+        what = unknown(f"{named.noun} in {named.file or named.module}:", named.function, own)
         raise _ERRORS[named.kind](what)
     if not callable(function):
-        raise named.error(f": {named.function} is {kind_of(function)}, not a function")
+        raise named.error(f": {named.function} is {kind_of(function)}, not a {named.noun}")
     return cast("Callable[..., object]", function)
 
 

@@ -488,8 +488,8 @@ def test_a_sweep_reports_what_failed() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"workers": 2}, "workers=2 needs a task that other processes can import"),
-        ({"dask": "tcp://x:1"}, "dask='tcp://x:1' needs a task that other processes can import"),
+        ({"workers": 2}, "workers=2 needs code that other processes can import"),
+        ({"dask": "tcp://x:1"}, "dask='tcp://x:1' needs code that other processes can import"),
         ({"workers": 2, "dask": "tcp://x:1"}, "workers and dask exclude each other"),
         ({"vary": {}}, "nothing varies"),
         ({"modes": MODES}, "sets the modes and cannot be combined with modes"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations, islice
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,6 +127,17 @@ def optimizer_table() -> list[list[str]]:
     text = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     _, _, *lines = text[text.index("| optimizer | lr |") :].partition("\n\n")[0].splitlines()
     return [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines]
+
+
+@pytest.mark.slow
+def test_kept_gradient_turns_away_from_the_fresh_one_by_keep() -> None:
+    found = trained("gradient_cosine", [0])
+    ends = {mode: fmean(row.geometry.cosine for row in run.rows if row.geometry and row.epoch == 9)
+            for mode, (run,) in found.items()}  # fmt: skip
+    assert ends["zero_grad"] == 1.0
+    assert ends["halve_grad"] == pytest.approx(math.sqrt(1 - 0.5**2), abs=0.06)  # the range of the seeds
+    assert ends["decay:0.9"] == pytest.approx(math.sqrt(1 - 0.9**2), abs=0.17)
+    assert 0.0 < ends["no_zero_grad"] < 0.11
 
 
 @pytest.mark.slow

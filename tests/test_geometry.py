@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from gradlab import modes, optimizers, tasks
 from gradlab.engines.cursor import Cursor
@@ -290,6 +291,7 @@ def test_no_hook_outlives_the_training(end: str) -> None:
         return mean_loss(model, batch)
 
     model, cursor = net(), Cursor()
+    nodes = [get_gradient_edge(each).node for each in model.parameters()]  # which live on, as in a graph that is kept
     optimizer = optimizers.build("SGD", model.parameters(), {"lr": LR})
     rows = train(Task(model, batches(), loss), "no_zero_grad", optimizer, epochs=1, cursor=cursor, geometry=True)
     next(rows)
@@ -303,3 +305,4 @@ def test_no_hook_outlives_the_training(end: str) -> None:
     cursor.fresh = []
     mean_loss(model, batches()[0]).backward()  # type: ignore[no-untyped-call]  # torch's
     assert cursor.fresh == []
+    assert len(nodes) == 4

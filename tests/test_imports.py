@@ -26,8 +26,9 @@ PACKAGE = Path(gradlab.__file__).parent
 # The design's map, from the bottom up: a module imports only from the rows above its own, for types alone, too.
 LAYERS = [
     {"gradlab", "errors", "rows", "shipped", "startup", "wording"},
-    {"optimizers", "user_code"},
-    {"modes", "tasks"},
+    {"signatures", "user_code"},
+    {"optimizers"},
+    {"modes", "schedules", "tasks"},
     {"experiment"},
     {"engines", "store"},
     {"analysis"},

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import modes, optimizers, tasks
+from gradlab import modes, optimizers, schedules, tasks
 from gradlab.engines.accumulation import update_count
 from gradlab.engines.loop import train
 from gradlab.errors import TaskError
@@ -525,7 +525,7 @@ def scheduled(task: tasks.Task, word: str, epochs: int, name: str = "linear", no
     optimizer = optimizers.build("SGD", task.model.parameters(), {"lr": 0.1})
     length = tasks.epoch_length(task.batches)
     assert length
-    scheduler = optimizers.schedule(name, optimizer, update_count(length, mode.every, epochs=epochs))
+    scheduler = schedules.build(name, optimizer, {}, update_count(length, mode.every, epochs=epochs))
     return list(train(task, mode, optimizer, epochs=epochs, clip_norm=norm, scheduler=scheduler))
 
 

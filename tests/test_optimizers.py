@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import optimizers
+from gradlab import optimizers, signatures
 from gradlab.errors import OptimizerError
 
 REAL = {
@@ -50,7 +50,7 @@ def test_a_mistyped_optimizer_is_answered_with_the_nearest() -> None:
     with pytest.raises(OptimizerError) as raised:
         optimizers.find("adamm")
     known = ", ".join(optimizers.names())
-    assert str(raised.value) == f"unknown optimizer 'adamm'; did you mean 'Adam'? Known: {known}"
+    assert str(raised.value) == f"unknown optimizer 'adamm'; did you mean 'Adam'? Known: {known}, FILE.py:NAME"
 
 
 @pytest.mark.parametrize("name", ["Optimizer", "lr_scheduler", "swa_utils", "_functional", "", "torch.optim.SGD"])
@@ -124,7 +124,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_the_right_one(
 )
 def test_an_unknown_annotation_is_left_to_torch(annotation: str, value: object, wanted: str | None) -> None:
     # `check_options` knows the spellings of the installed torch only
-    assert optimizers._wanted(annotation, value) == wanted
+    assert signatures.wanted_kind(annotation, value) == wanted
 
 
 def test_an_unknown_option_is_answered_with_the_nearest() -> None:
@@ -235,36 +235,3 @@ def test_one_step_of_vanilla_is_one_of_sgd_bit_for_bit(dtype: torch.dtype) -> No
     optimizers.Vanilla([ours], lr=0.01).step()
     torch.optim.SGD([theirs], lr=0.01).step()
     assert torch.equal(ours, theirs)
-
-
-@pytest.mark.parametrize("name", ["linear", "cosine"])
-def test_a_schedule_falls_at_each_update_and_ends_at_0(name: str) -> None:
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    scheduler = optimizers.schedule(name, optimizer, 8)
-    rates = []
-    for _ in range(9):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates[0] == 0.5
-    assert rates[4] == pytest.approx(0.25)
-    assert rates[8] == pytest.approx(0, abs=1e-16)
-    assert sorted(rates, reverse=True) == rates
-
-
-def test_a_cosine_schedule_is_that_of_torch() -> None:
-    ours = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    theirs = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
-    one, other = optimizers.schedule("cosine", ours, 10), torch.optim.lr_scheduler.CosineAnnealingLR(theirs, 10)
-    for _ in range(10):
-        ours.step()
-        theirs.step()
-        one.step()
-        other.step()
-        assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"], abs=1e-15)
-
-
-def test_vanilla_has_no_schedule() -> None:
-    vanilla = optimizers.build("vanilla", [torch.nn.Parameter(torch.zeros(1))], {"lr": 0.1})
-    with pytest.raises(OptimizerError, match="schedule 'linear' needs an optimizer from torch"):
-        optimizers.schedule("linear", vanilla, 3)

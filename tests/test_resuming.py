@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import modes, optimizers, tasks
+from gradlab import modes, optimizers, schedules, tasks
 from gradlab.engines.cursor import Cursor
 from gradlab.engines.loop import train
 from gradlab.engines.resuming import CannotResumeError, Checkpoint, TrainingState
@@ -165,7 +165,7 @@ def begun(
     task = make()
     settings = dict(optimizer)
     made = optimizers.build(settings.pop("name"), task.model.parameters(), settings)
-    scheduler = None if isinstance(made, optimizers.Vanilla) else optimizers.schedule("cosine", made, STEPS)
+    scheduler = None if isinstance(made, optimizers.Vanilla) else schedules.build("cosine", made, {}, STEPS)
     training = TrainingState(task, made, scheduler)
     if saved:
         training.restore(saved)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from gradlab import experiment as experiments
-from gradlab import modes, optimizers, runs, store
+from gradlab import modes, optimizers, runs, schedules, store
 from gradlab.engines import ensemble
 from gradlab.engines.ensemble import Member, SeedTask, StackedTraining
 from gradlab.engines.resuming import CannotResumeError
@@ -315,7 +315,7 @@ def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[An
     members = [Member(modes.parse(word), nth) for nth in range(2) for word in words]
 
     def schedule(made: Any) -> Any:
-        return None if name == "vanilla" else optimizers.schedule("cosine", made, STEPS)
+        return None if name == "vanilla" else schedules.build("cosine", made, {}, STEPS)
 
     made = StackedTraining(
         seed_tasks, members, lambda parameters: optimizers.build(name, parameters, settings), schedule

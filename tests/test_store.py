@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import store
@@ -48,7 +48,10 @@ ROWS = [Row(0, 0, 0, 1.5), Row(1, 1, 0, 0.1), Row(2, 2, 1, math.inf)]
 
 counts = st.integers(0, 2**62)
 items = st.one_of(st.just(1), st.integers(1, 10**6), st.floats(1e-6, 1e6))
-rows_ = st.lists(st.builds(Row, counts, counts, counts, st.floats(allow_subnormal=True), items), max_size=8)
+norms = st.floats(0) | st.just(math.nan)
+geometries = st.builds(Geometry, norms, norms, st.floats(-1, 1) | st.just(math.nan), norms)
+losses = st.floats(allow_subnormal=True)
+rows_ = st.lists(st.builds(Row, counts, counts, counts, losses, items, st.none() | geometries), max_size=8)
 
 
 def made(name: str = "run") -> RunFolder:
@@ -102,9 +105,9 @@ def flush_often(log: RowLog) -> None:
         log.flush()
 
 
-def exact(rows: list[Row]) -> list[tuple[int, int, int, str, float]]:
+def exact(rows: list[Row]) -> list[tuple[object, ...]]:
     """Return the rows so that equal means equal, nan and the sign of 0 included."""
-    return [(row.step, row.update, row.epoch, row.loss.hex(), row.items) for row in rows]
+    return [(*row[:3], row.loss.hex(), row.items, *(each.hex() for each in row.geometry or ())) for row in rows]
 
 
 NO_QUADRATICS: list[dict[str, object]] = [
@@ -145,14 +148,6 @@ def test_a_row_with_geometry_is_a_line_with_its_keys() -> None:
     assert logged([ROWS[0], row]).rows().rows == [ROWS[0], row]
 
 
-@given(st.tuples(*[st.floats(0)] * 2, st.floats(-1, 1), st.floats(0)))
-@example((math.nan, math.inf, math.nan, math.inf))
-def test_a_geometry_comes_back_exactly(values: tuple[float, float, float, float]) -> None:
-    (found,) = logged([Row(0, 0, 0, 1.0, 1, Geometry(*values))]).rows().rows
-    assert found.geometry
-    assert [each.hex() for each in found.geometry] == [each.hex() for each in values]
-
-
 @given(rows_)
 def test_rows_come_back_exactly(rows: list[Row]) -> None:
     assert exact(logged(rows).rows().rows) == exact(rows)
@@ -169,7 +164,7 @@ def test_each_line_of_rows_is_strict_json(rows: list[Row]) -> None:
     assert len(lines) == len(rows)
     for line in lines:
         found = set(json.loads(line, parse_constant=no_such_token))
-        assert found - {"items"} == {"step", "update", "epoch", "loss"}
+        assert found - {"items", *Geometry._fields} == {"step", "update", "epoch", "loss"}
 
 
 def test_a_row_is_soon_in_the_file_as_a_whole_line() -> None:
@@ -732,11 +727,14 @@ def test_a_name_that_no_folder_can_have_is_named_in_the_error() -> None:
 
 @given(rows_)
 def test_a_csv_holds_every_row_exactly(rows: list[Row]) -> None:
-    found = list(csv.DictReader(store.csv_of([(RECORD, rows, [])])))
+    found = list(csv.DictReader(store.csv_of([(RECORD, rows, [])], geometry=True)))
     numbers = [
-        Row(int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"]), float(row["items"]))
+        Row(
+            int(row["step"]), int(row["update"]), int(row["epoch"]), float(row["loss"]), float(row["items"]),
+            Geometry(*(float(row[name]) for name in Geometry._fields)) if row["cosine"] else None,
+        )
         for row in found
-    ]
+    ]  # fmt: skip
     assert exact(rows) == exact(numbers)
     assert all((row["experiment"], row["mode"], row["seed"]) == ("line", "zero_grad", "1") for row in found)
 

@@ -55,8 +55,8 @@ def why_no_theory(settings: Mapping[str, Any]) -> str:
         return f"the lr is {lr}"
     if settings.get("clip_norm") is not None:
         return f"gradients are clipped to norm {settings['clip_norm']}"
-    if settings.get("schedule") is not None:
-        return f"the lr follows the schedule {settings['schedule']}"
+    if (schedule := settings.get("schedule")) is not None:
+        return f"the lr follows the schedule {schedule.get('name') if isinstance(schedule, Mapping) else schedule}"
     return ""
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradlab import experiment as experiments
-from gradlab import tasks
+from gradlab import optimizers, schedules, tasks, user_code
 from gradlab.errors import CompareError, ExperimentError, kind_of, shortened
 from gradlab.experiment import SHORT_KEYS, Override, overrides_of
 from gradlab.modes import Mode
-from gradlab.user_code import is_function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     TaskGiven = str | os.PathLike[str] | tasks.Task | Callable[..., object]
 
-TABLES = ("optimizer", "task_options")  # a mapping for one of these changes single keys
+TABLES = ("optimizer", "schedule", "task_options")  # a mapping for one of these changes single keys
 
 
 def overrides_in(values: Mapping[str, Any]) -> list[Override]:
@@ -102,7 +101,7 @@ def _plain(value: Any) -> Any:
     """Return a value as TOML has it: lists for sequences, words for modes, numbers for those of NumPy."""
     if isinstance(value, Mode):
         return _word(value)
-    if isinstance(value, type):  # a class of torch.optim
+    if isinstance(value, type) and value.__module__.startswith("torch.optim."):
         return value.__name__
     if isinstance(value, os.PathLike):
         return os.fspath(value)
@@ -126,7 +125,7 @@ def _word(mode: Mode) -> str:
 def chosen_experiment(
     command: str, given: TaskGiven | None, task: TaskGiven | None, overrides: list[Override]
 ) -> Iterator[Experiment]:
-    """Yield the experiment for these arguments. A function or `Task` is known until the end of the context.
+    """Yield the experiment for these arguments. Objects in them are known until the end of the context.
 
     Args:
         command: run or sweep, for messages.
@@ -142,11 +141,12 @@ def chosen_experiment(
             raise ExperimentError("two tasks are given: remove one of them, or task=…")
         given, task = None, given
     name = None if given is None else _text(given)
-    if task is None or isinstance(task, str | os.PathLike):
-        yield _experiment(command, name, None if task is None else _text(task), overrides)
-        return
-    with tasks.given_task(task) as word:
-        found = _experiment(command, name, word, overrides)
+    with ExitStack() as stack:
+        overrides = [_named(each, stack) for each in overrides]
+        if task is None or isinstance(task, str | os.PathLike):
+            yield _experiment(command, name, None if task is None else _text(task), overrides)
+            return
+        found = _experiment(command, name, stack.enter_context(tasks.given_task(task)), overrides)
         if isinstance(task, tasks.Task) and len(found.seeds) > 1:
             raise ExperimentError(
                 f"a Task object has one start, so it cannot train {len(found.seeds)} seeds\n"
@@ -155,9 +155,28 @@ def chosen_experiment(
         yield found
 
 
+def _named(override: Override, stack: ExitStack) -> Override:
+    """Return the override with a word for the class or function that it holds, if any."""
+    table, value = override.key[0], override.value
+    if table not in _KNOWN or override.key not in ((table,), (table, "name")) or not callable(value):
+        return override
+    name = getattr(value, "__name__", type(value).__name__).strip("<>")
+    name = f"{name} of your own" if name in _KNOWN[table]() else name
+    return override._replace(value=stack.enter_context(user_code.given(value, name, tasks.hash_of_source(value))))
+
+
+_KNOWN: dict[str, Callable[[], list[str]]] = {"optimizer": optimizers.names, "schedule": schedules.names}
+
+
+def has_objects(experiment: Experiment) -> bool:
+    """Return whether the experiment contains objects instead of names, which other processes cannot import."""
+    named = (experiment.task_name, experiment.optimizer_name, experiment.schedule_name)
+    return any(isinstance(each, user_code.FunctionName) and each.given is not None for each in named)
+
+
 def _experiment(command: str, name: str | None, task: str | None, overrides: list[Override]) -> Experiment:
     if task is not None and name is None:
-        return experiments.from_task(task, overrides)
+        return experiments.from_task(task, overrides, command)
     replaced = [] if task is None else [Override(("task",), task, "task")]
     return experiments.load(name or experiments.DEFAULT_EXPERIMENT, [*replaced, *overrides], command)
 
@@ -167,7 +186,7 @@ def _is_task(given: object) -> bool:
     if not isinstance(given, str):
         return isinstance(given, tasks.Task) or callable(given)
     key = given.strip().lower().replace("-", "_")
-    return is_function_name(given) or (key in tasks.BUILT_IN and key not in experiments.shipped())
+    return user_code.is_function_name(given) or (key in tasks.BUILT_IN and key not in experiments.shipped())
 
 
 def _text(given: object) -> str:

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradlab.api.arguments import arguments_of_script, axis_texts, chosen_experiment, overrides_in
+from gradlab.api.arguments import arguments_of_script, axis_texts, chosen_experiment, has_objects, overrides_in
 from gradlab.api.progress import LiveProgress, NotebookDisplay, place_display
 from gradlab.api.run_results import ExperimentRuns, TrainedRun
 from gradlab.api.script_results import ScriptRuns
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from torch import nn
+    from torch.optim import Optimizer
 
     from gradlab.analysis.results import ExperimentResult, Result
     from gradlab.api.arguments import TaskGiven
@@ -39,7 +40,7 @@ def run(
     *,
     modes: Modes | None = None,
     task: TaskGiven | None = None,
-    optimizer: str | Mapping[str, Any] | None = None,
+    optimizer: str | type[Optimizer] | Mapping[str, Any] | None = None,
     lr: float | None = None,
     steps: int | None = None,
     epochs: int | None = None,
@@ -62,7 +63,8 @@ def run(
         experiment: a shipped experiment, a TOML file, or a task. Default: diverging_loss.
         modes: a mode or several. Default: the experiment's, or zero_grad, no_zero_grad and halve_grad.
         task: a task's name, FILE.py:NAME, a function of a seed that returns a `Task`, or a `Task` for one seed.
-        optimizer: a class of torch.optim by name, or vanilla; or a dict with its options.
+        optimizer: a class of torch.optim or its name, vanilla, FILE.py:NAME, a class of your own; or a dict with its
+            options.
         lr: the learning rate.
         steps: train for this number of backward passes.
         epochs: train for this number of passes over the batches.
@@ -74,7 +76,7 @@ def run(
         fresh: retrain finished runs.
         quiet: show no progress.
         live: redraw the picture while training, in a notebook.
-        **settings: other keys of the experiment file, such as momentum, keep, clip_norm or task_options={…}.
+        **settings: other keys of the experiment file, such as momentum, keep, clip_norm, schedule or task_options={…}.
 
     Raises:
         GradlabError: an argument, a file or the folder is at fault.
@@ -100,7 +102,7 @@ def sweep(
     vary: Mapping[str, Any] | None = None,
     modes: Modes | None = None,
     task: TaskGiven | None = None,
-    optimizer: str | Mapping[str, Any] | None = None,
+    optimizer: str | type[Optimizer] | Mapping[str, Any] | None = None,
     lr: float | None = None,
     steps: int | None = None,
     epochs: int | None = None,
@@ -124,7 +126,7 @@ def sweep(
         vary: the varied keys, each with a range LOW:HIGH:COUNT or LOW:HIGH:COUNT:log, or a list of values. Default:
             the experiment's.
         modes: a mode or several, as in `run`.
-        task: a task, as in `run`. A function or `Task` is trained in this process.
+        task: a task, as in `run`. Runs with an object, as task or optimizer, are trained in this process.
         optimizer: the optimizer, as in `run`.
         lr: the learning rate.
         steps: train for this number of backward passes.
@@ -155,7 +157,7 @@ def sweep(
         from gradlab import sweeps
         from gradlab.terminal.progress import SweepProgress
 
-        is_object = chosen.task_name.given is not None
+        is_object = has_objects(chosen)
         if is_object and (workers or 1) > 1:
             _refuse_processes("workers", workers)
         if is_object and dask is not None:
@@ -164,7 +166,7 @@ def sweep(
         grid = sweeps.grid_of(chosen, axis_texts(vary or {}), engine=engine, modes_by=modes_by)
         progress = None if quiet else SweepProgress(place_display())
         with training_session(keeps_files=out is not None) as stop, _closed(progress):
-            if is_object:
+            if chosen.task_name.given is not None:
                 _include_starts(grid)
             outcome = sweeps.run(
                 grid, folder, fresh=fresh, workers=1 if is_object else workers, dask=dask, progress=progress, stop=stop
@@ -262,8 +264,8 @@ def compare(
 
 def _refuse_processes(name: str, value: object) -> None:
     raise ExperimentError(
-        f"{name}={value!r} needs a task that other processes can import, not an object\n"
-        'write the function to a file, and pass task="mine.py:my_task"'
+        f"{name}={value!r} needs code that other processes can import, not an object\n"
+        'write it to a file, and pass its name, such as task="mine.py:my_task"'
     )
 
 

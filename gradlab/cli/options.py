@@ -53,7 +53,8 @@ EXPERIMENT_OPTIONS: dict[str, tuple[Any, str, Any]] = {
         metavar="TASK", autocompletion=complete_task,
         help="Train this task: built-in, FILE.py:NAME or package.module:NAME. Default: the experiment's.")),
     "optimizer": (str, "optimizer.name", typer.Option(
-        metavar="NAME", help="Use this class of torch.optim, or vanilla. Default: the experiment's.")),
+        metavar="NAME",
+        help="Use this class of torch.optim, your own (FILE.py:NAME), or vanilla. Default: the experiment's.")),
     "lr": (float, "optimizer.lr", typer.Option(
         metavar="LR", help="Set the learning rate. Default: the experiment's.")),
     "steps": (int, "steps", typer.Option(
@@ -141,5 +142,5 @@ def choose_experiment(command: str, name: str | None, task: str | None, override
     from gradlab import experiment as experiments
 
     if task and name is None:
-        return experiments.from_task(task, overrides)
+        return experiments.from_task(task, overrides, command)
     return experiments.load(experiments.DEFAULT_EXPERIMENT if name is None else name, overrides, command)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gradlab.modes import Mode, RewriteGrad
-    from gradlab.optimizers import Optimizer, Scheduler
+    from gradlab.optimizers import Every, Optimizer, Scheduler
     from gradlab.tasks import Task
 
 
@@ -33,6 +33,7 @@ def train(
     steps: int | None = None,
     clip_norm: float | None = None,
     scheduler: Scheduler | None = None,
+    scheduler_every: Every = "update",
     cursor: Cursor | None = None,
     geometry: bool = False,
 ) -> Iterator[Row]:
@@ -43,8 +44,9 @@ def train(
     mean, and a window is divided by its total count.
 
     `mode` is a mode or its word, such as "no_zero_grad". Every update clips `.grad` to the norm `clip_norm`, steps the
-    optimizer, then steps the `scheduler`. Training resumes at `cursor` and advances it. With `geometry`, rows before
-    an update have the geometry of that update.
+    optimizer, then steps the `scheduler`. With `scheduler_every="epoch"`, the scheduler steps between two epochs
+    instead. Training resumes at `cursor` and advances it. With `geometry`, rows before an update have the geometry of
+    that update.
 
     Raises:
         TaskError: the loss is neither a scalar tensor with a graph nor a pair (sum, count); or an epoch has no batch.
@@ -63,7 +65,12 @@ def train(
     if geometry:
         meter = GeometryMeter(mode, optimizer, parameters, cursor)
         remaining, finish_window, take_step = meter.while_measuring(remaining), meter.finish_window, meter.take_step
+    of_update, of_epoch = (scheduler, None) if scheduler_every == "update" else (None, scheduler)
+    epoch = cursor.epoch
     for batch, window, due in remaining:
+        if of_epoch is not None and cursor.epoch != epoch:
+            of_epoch.step()
+            epoch = cursor.epoch
         loss, items = mean_and_items(task.loss(model, batch), cursor.step)
         if cursor.counts_items is not (items is not None):
             _check_kind(loss, items, cursor)
@@ -74,8 +81,8 @@ def train(
             if clip_norm is not None:
                 clip_grad_norm_(parameters, clip_norm)
             take_step()
-            if scheduler is not None:
-                scheduler.step()
+            if of_update is not None:
+                of_update.step()
             keep_gradients()  # leaves keep × gradient in .grad
             cursor.update += 1
             if meter:

@@ -83,15 +83,15 @@ class Checkpoint(NamedTuple):
 
 
 class Generators:
-    """The random generators of a training: the global ones of Python, NumPy and torch, and the task's own.
+    """The random generators of a training: the global ones of Python, NumPy and torch, and those of the user.
 
     Attributes:
-        own: the task's own generators.
+        own: the generators of the task and of the optimizer.
         begin: the states of all generators at the start of the current pass over the batches.
     """
 
     def __init__(self, task: Task, *more: object) -> None:
-        """Find the generators of the task's batches, model and loss, and of more objects."""
+        """Find the generators of the task's batches, model and loss, and of more objects, such as the optimizer."""
         self.own = list(_own_generators([task.batches, task.model, task.loss, *more]))
         self.begin: dict[str, Any] = {}
 
@@ -172,7 +172,7 @@ class TrainingState:
     """
 
     def __init__(self, task: Task, optimizer: Optimizer, scheduler: Scheduler | None) -> None:
-        self.generators = Generators(task)
+        self.generators = Generators(task, optimizer)
         self.task = rewindable(task, self.generators)
         self.optimizer, self.scheduler, self.cursor = optimizer, scheduler, Cursor()
 
@@ -222,7 +222,7 @@ class TrainingState:
         if state["optimizer"] is not None:
             load_optimizer(state["optimizer"], self.optimizer)
         if state["scheduler"] is not None:
-            self.scheduler.load_state_dict(state["scheduler"])  # type: ignore[union-attr]  # same class as when saved
+            load_scheduler(state["scheduler"], self.scheduler)
         cursor.load_state_dict(state)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         cursor.window.kept = _on_devices(cursor.window.kept, trained)
@@ -253,10 +253,19 @@ def load_optimizer(saved: Mapping[str, Any], optimizer: Any) -> None:
     optimizer.load_state_dict(saved)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for nth, values in saved["state"].items():
+        if not isinstance(nth, int):  # of the whole optimizer
+            continue
         loaded = optimizer.state[parameters[nth]]
         for name, value in values.items():
             if hasattr(value, "dtype") and value.dtype != loaded[name].dtype:
                 loaded[name] = value.to(loaded[name].device)
+
+
+def load_scheduler(saved: Mapping[str, Any], scheduler: Any) -> None:
+    """Load a schedule's state."""
+    scheduler.load_state_dict(saved)
+    if (optimizer := getattr(scheduler, "optimizer", None)) is not None:
+        optimizer._opt_called = True  # noqa: SLF001 - torch's; it warns if a schedule steps before its optimizer
 
 
 def state_dict_of(thing: object) -> Any:

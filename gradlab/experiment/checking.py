@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from gradlab import modes, optimizers, tasks
+from gradlab import modes, optimizers, schedules, tasks
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError, nearest, raise_together, shortened
 from gradlab.experiment.inequality import inequality_of
-from gradlab.experiment.model import Expected, Experiment, OptimizerSettings
+from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, ScheduleSettings
 from gradlab.experiment.toml_text import line_of
 
 if TYPE_CHECKING:
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gradlab.modes import Mode
+    from gradlab.optimizers import OptimizerName
+    from gradlab.schedules import ScheduleName
 
     Key = tuple[str, ...]
+
+Section = TypeVar("Section", OptimizerSettings, ScheduleSettings)
 
 MAX_NAME_BYTES = 200  # file systems allow 255, and pictures and copies append to the name
 MAX_RUNS = 100_000  # per experiment: each has a folder, and all are planned before the first is trained
@@ -51,7 +55,8 @@ def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: 
     experiment = _parse_types(_with_lists(values), faults).located(folder, file)
     parsed = _check_runs(experiment, faults)
     optimizer = _check_optimizer(experiment, faults)
-    if optimizer:
+    schedule = _check_schedule(experiment, faults)
+    if optimizer is not None:
         _check_combination(experiment, parsed, optimizer, faults)
     _check_task(experiment, faults)
     if experiment.epochs is not None and experiment.steps is not None:
@@ -61,11 +66,17 @@ def validate(values: dict[str, Any], faults: Faults, folder: Path | None, file: 
     faults.raise_if_any()
     updates: dict[str, Any] = {
         "modes": [word if mode.own else mode.name for word, mode in zip(experiment.modes, parsed, strict=True)],
-        "optimizer": experiment.optimizer.model_copy(update={"name": optimizer}),
+        "optimizer": _canonical(experiment.optimizer, optimizer),
+        "schedule": experiment.schedule and _canonical(experiment.schedule, schedule),
         "epochs": 10 if experiment.epochs is None and experiment.steps is None else experiment.epochs,
         "expect": expect,
     }
     return experiment.model_copy(update=updates).located(folder, file, parsed)
+
+
+def _canonical(section: Section, name: object) -> Section:
+    """Return the settings with this name in canonical spelling; the name of a user's own code stays as it is."""
+    return section.model_copy(update={"name": name}) if isinstance(name, str) else section
 
 
 class _Fault(NamedTuple):
@@ -77,9 +88,16 @@ class _Fault(NamedTuple):
 class Faults:
     """The mistakes of an experiment and their lines in its file."""
 
-    def __init__(self, file: Path | None, text: str, flags: Mapping[Key, str]) -> None:
-        """Collect mistakes of this file; `flags` maps keys set on the command line to their flags."""
-        self.file, self.text, self.flags = file, text, flags
+    def __init__(self, file: Path | None, text: str, flags: Mapping[Key, str], *, partial: bool = False) -> None:
+        """Collect mistakes of this file.
+
+        Args:
+            file: the file.
+            text: its text.
+            flags: the flags of keys set on the command line.
+            partial: whether the axes of a sweep may still set a missing option.
+        """
+        self.file, self.text, self.flags, self.partial = file, text, flags, partial
         self.found: list[_Fault] = []
         self.intended: set[Key] = set()  # correct keys of misspelt ones, whose values are unknown
 
@@ -190,6 +208,8 @@ def _explain(key: Key, fault: Any, faults: Faults) -> str:
     wrong = _MESSAGES.get(fault["type"], wrong)
     if key == ("seeds",) and fault["type"] == "list_type":
         wrong = f"must be a list, or the number of seeds from 1 to {MAX_RUNS:,}"
+    if key == ("schedule",):
+        wrong = "must be a name or a table"
     if key == ("device",):
         wrong = "must be like cpu, cuda or cuda:1"
     if any(isinstance(part, str) for part in fault["loc"][len(key) :]):  # one of the types that it tried
@@ -213,7 +233,11 @@ _MESSAGES = {
 
 def _known_keys(key: Key) -> list[str]:
     """Return the known keys of the table that contains this key."""
-    sections: dict[str, type[BaseModel]] = {"optimizer": OptimizerSettings, "expect": Expected}
+    sections: dict[str, type[BaseModel]] = {
+        "optimizer": OptimizerSettings,
+        "schedule": ScheduleSettings,
+        "expect": Expected,
+    }
     return list((sections.get(key[0], Experiment) if len(key) > 1 else Experiment).model_fields)
 
 
@@ -267,19 +291,19 @@ def _check_runs(experiment: Experiment, faults: Faults) -> list[Mode]:
     return parsed
 
 
-def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
+def _check_optimizer(experiment: Experiment, faults: Faults) -> OptimizerName | None:
     """Check the optimizer and its options; return its name, or None if it is unknown."""
+    settings = experiment.optimizer
     with faults.collect("optimizer", "name"):
-        name = optimizers.find(experiment.optimizer.name)
+        name = optimizers.find(settings.name, experiment.folder)
     if faults.has_fault("optimizer", "name"):
         return None
     wrong: dict[str, GradlabError] = {}
-    for option, value in experiment.optimizer.options.items():
-        try:
-            optimizers.check_options(name, {option: value})
-        except OptimizerError as error:
-            wrong[option] = error
-    misspelt = next((option for option in wrong if nearest(option, ["name"])), None)
+    with faults.collect("optimizer", "name"):
+        wrong.update(optimizers.faults_of_options(name, settings.options))
+    if faults.partial:
+        wrong = {option: fault for option, fault in wrong.items() if option in ("name", *settings.options)}
+    misspelt = next((option for option in wrong if option != "name" and nearest(option, ["name"])), None)
     if misspelt:  # the optimizer is unknown, so its options cannot be checked
         wrong = {misspelt: ExperimentError(f"unknown key 'optimizer.{misspelt}'; did you mean 'name'?")}
     for option, fault in wrong.items():
@@ -287,38 +311,67 @@ def _check_optimizer(experiment: Experiment, faults: Faults) -> str | None:
     return None if misspelt else name
 
 
-def _check_combination(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
+def _check_schedule(experiment: Experiment, faults: Faults) -> ScheduleName | None:
+    """Check the schedule and its options; return its name, or None if it is unknown or none is given."""
+    settings, name = experiment.schedule, None
+    if settings is None:
+        return None
+    if not settings.name:
+        misspelt = next((option for option in settings.options if nearest(option, ["name"])), None)
+        wrong = f"unknown key 'schedule.{misspelt}'; did you mean 'name'?" if misspelt else "schedule.name is missing"
+        faults.add(("schedule", misspelt or "name"), ExperimentError(wrong))
+        return None
+    with faults.collect("schedule", "name"):
+        name = schedules.find(settings.name, experiment.folder)
+        for option, fault in schedules.faults_of_options(name, settings.options):
+            if option in settings.options or not faults.partial:
+                faults.add(("schedule", option), fault)
+    if name in schedules.SHAPES and settings.every == "epoch":
+        wrong = f"schedule '{settings.name}' steps after every update. Remove every."
+        faults.add(("schedule", "every"), OptimizerError(wrong))
+    return name
+
+
+def _check_combination(experiment: Experiment, parsed: list[Mode], optimizer: OptimizerName, faults: Faults) -> None:
     """Check match_lr, schedule and engine, which depend on optimizer and modes."""
     with faults.collect("match_lr"):
         if experiment.match_lr:
             _check_matched(optimizer, parsed)
     if experiment.schedule is not None and optimizer == optimizers.VANILLA:
-        wrong = f"schedule '{experiment.schedule}' needs an optimizer from torch.optim, such as sgd"
+        wrong = f"schedule '{experiment.schedule.name}' needs an optimizer from torch.optim, such as sgd"
         faults.add(("schedule",), OptimizerError(wrong))
+    if experiment.match_lr and experiment.schedule is not None:
+        for option in schedules.ABSOLUTE:
+            if experiment.schedule.options.get(option):
+                wrong = f"match_lr scales only the optimizer's lr. Remove schedule.{option} or match_lr."
+                faults.add(("schedule", option), ExperimentError(wrong))
     if experiment.engine == "tensorflow":
         _check_tensorflow(experiment, parsed, optimizer, faults)
 
 
-def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: str, faults: Faults) -> None:
+def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: OptimizerName, faults: Faults) -> None:
     """Refuse settings that engine tensorflow does not support: all but plain gradient descent on the CPU."""
     able = "engine 'tensorflow' supports only SGD and vanilla with lr, on the CPU"
     if optimizer not in ("SGD", optimizers.VANILLA):
-        faults.add(("optimizer", "name"), OptimizerError(f"{able}; it does not support {optimizer}"))
+        faults.add(
+            ("optimizer", "name"), OptimizerError(f"{able}; it does not support {optimizers.title_of(optimizer)}")
+        )
     for option in experiment.optimizer.options.keys() - {"lr"}:
         faults.add(("optimizer", option), OptimizerError(f"{able}; remove {option}"))
     if own := next((mode for mode in parsed if mode.own), None):
         wrong = f"engine 'tensorflow' supports only modes with keep and every, not your own mode '{own.name}'"
         faults.add(("modes",), ExperimentError(wrong))
-    usual: dict[str, object] = {
-        "clip_norm": None,
-        "schedule": None,
-        "log": [],
-        "device": "cpu",
-        "evaluate_every": None,
+    schedule = experiment.schedule and experiment.schedule.name
+    others = {
+        "clip_norm": experiment.clip_norm,
+        "schedule": schedule,
+        "log": experiment.log,
+        "evaluate_every": experiment.evaluate_every,
+        "device": experiment.device,
     }
-    for key, value in usual.items():
-        if getattr(experiment, key) != value:
-            faults.add((key,), ExperimentError(f"{able}; remove {key} = {getattr(experiment, key)}"))
+    for key, value in others.items():
+        if value not in (None, [], "cpu"):
+            faults.add((key,), ExperimentError(f"{able}; remove {key} = {value}"))
 
 
 def _check_task(experiment: Experiment, faults: Faults) -> None:
@@ -421,12 +474,13 @@ def _check_files(parsed: list[Mode]) -> None:
             )
 
 
-def _check_matched(optimizer: str, parsed: list[Mode]) -> None:
+def _check_matched(optimizer: OptimizerName, parsed: list[Mode]) -> None:
     """Raise a GradlabError if no lr gives every mode the same effective lr."""
     if optimizer not in optimizers.LINEAR:
-        raise ExperimentError(
-            "match_lr needs an optimizer whose step is lr × gradient, such as sgd; "
-            f"the step of {optimizer} is not proportional to .grad"
+        step = f"the step of {optimizers.title_of(optimizer)}"
+        why = (
+            f"{step} is not proportional to .grad" if isinstance(optimizer, str) else f"{step} is not known to be that"
         )
+        raise ExperimentError(f"match_lr needs an optimizer whose step is lr × gradient, such as sgd; {step} {why}")
     for mode in parsed:
         modes.matched_lr_scale(mode)

@@ -8,15 +8,17 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 
-from gradlab import modes, tasks, user_code
+from gradlab import modes, optimizers, schedules, tasks, user_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from gradlab.modes import Mode
+    from gradlab.optimizers import OptimizerName
+    from gradlab.schedules import ScheduleName
 
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -42,6 +44,21 @@ class OptimizerSettings(_Section):
     def options(self) -> dict[str, Any]:
         """The arguments of the optimizer's constructor, after the parameters."""
         return {"lr": self.lr, **(self.model_extra or {})}
+
+
+class ScheduleSettings(_Section):
+    """`[schedule]`: a name, how often it steps, and the schedule's other options."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Option]
+
+    name: str = ""
+    every: Literal["update", "epoch"] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of the schedule's constructor, after the optimizer."""
+        return dict(self.model_extra or {})
 
 
 class Expected(_Section):
@@ -90,13 +107,18 @@ class Experiment(_Section):
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     optimizer: OptimizerSettings = Field(default_factory=lambda: OptimizerSettings.model_validate({}))
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    schedule: Literal["linear", "cosine"] | None = None
+    schedule: ScheduleSettings | None = None
     match_lr: bool = False
     log: list[Literal["geometry"]] = []  # beside the loss
     evaluate_every: Count | None = None  # steps; None evaluates at the end of each epoch
     checkpoint_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0  # seconds; not part of the identity
     expect: dict[str, Expected] = {}
     vary: dict[str, Any] = {}  # axes of a sweep, parsed there; not part of a run
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _as_table(cls, given: object) -> object:
+        return {"name": given} if isinstance(given, str) else given
 
     _folder: Path | None = PrivateAttr(None)
     _file: Path | None = PrivateAttr(None)
@@ -133,6 +155,30 @@ class Experiment(_Section):
         """SHA-256 of the file of a user's task, None for a built-in one."""
         return user_code.source_hash(self.task_name)
 
+    @cached_property
+    def optimizer_name(self) -> OptimizerName:
+        """The optimizer's name in torch's spelling, or a user's own class."""
+        return optimizers.find(self.optimizer.name, self.folder)
+
+    @cached_property
+    def optimizer_source(self) -> str | None:
+        """SHA-256 of the file of a user's optimizer, None for another."""
+        name = self.optimizer_name
+        return None if isinstance(name, str) else user_code.source_hash(name)
+
+    @cached_property
+    def schedule_name(self) -> ScheduleName | None:
+        """The schedule's name in torch's spelling, or a user's own function; None without a schedule."""
+        return None if self.schedule is None else schedules.find(self.schedule.name, self.folder)
+
+    @property
+    def schedule_every(self) -> optimizers.Every:
+        """How often the schedule steps."""
+        name = self.schedule_name
+        if self.schedule is None or name is None:
+            return "update"
+        return self.schedule.every or schedules.default_every(name)
+
     def optimizer_options(self, mode: Mode) -> dict[str, Any]:
         """Return the optimizer's options of a run; with `match_lr`, its lr is scaled for the mode.
 
@@ -152,10 +198,14 @@ class Experiment(_Section):
             "task": self.task_name.name,
             "task_source": self.task_source,
             "task_options": _with_defaults(self.task_name, self.task_options),
-            "optimizer": {"name": self.optimizer.name, **_as_floats(self.optimizer_options(mode))},
+            "optimizer": {
+                "name": optimizers.title_of(self.optimizer_name),
+                **_as_floats(self.optimizer_options(mode)),
+            },
+            **({"optimizer_source": self.optimizer_source} if self.optimizer_source else {}),
             **({} if self.engine == "loop" else {"engine": self.engine}),
             **({} if self.clip_norm is None else {"clip_norm": self.clip_norm}),
-            **({} if self.schedule is None else {"schedule": self.schedule}),
+            **self._schedule_settings(),
             **({"log": self.log} if self.log else {}),
             **({} if self.evaluate_every is None else {"evaluate_every": self.evaluate_every}),
             "mode": mode.name,
@@ -165,6 +215,16 @@ class Experiment(_Section):
             "device": self.device,
             "threads": self.threads,
         }
+
+    def _schedule_settings(self) -> dict[str, Any]:
+        name = self.schedule_name
+        if self.schedule is None or name is None:
+            return {}
+        if isinstance(name, str) and name in schedules.SHAPES:
+            return {"schedule": name}
+        options = {"name": schedules.title_of(name), "every": self.schedule_every, **_as_floats(self.schedule.options)}
+        source = {} if isinstance(name, str) else {"schedule_source": user_code.source_hash(name)}
+        return {"schedule": options, **source}
 
 
 def identity(settings: Mapping[str, Any]) -> str:

@@ -94,7 +94,8 @@ def load(name: str, overrides: list[Override] | None = None, command: str = "run
     Args:
         name: the file or the experiment.
         overrides: values from the command line.
-        command: the gradlab command that a message suggests for the name of a task.
+        command: the gradlab command: a message suggests it for the name of a task, and the axes of a sweep may set
+            what the file lacks.
 
     Raises:
         ExperimentError: the experiment does not exist, is not TOML, or has mistakes.
@@ -105,7 +106,8 @@ def load(name: str, overrides: list[Override] | None = None, command: str = "run
         values = tomllib.loads(text)
     except ValueError as error:
         raise ExperimentError(f"{file} is not TOML: {shortened(error, 200)}") from None
-    return _validate({"name": file.stem, **values}, overrides or [], file.parent, file, text)
+    partial = command == "sweep" or bool(values.get("vary"))
+    return _validate({"name": file.stem, **values}, overrides or [], file.parent, file, text, partial=partial)
 
 
 def location_of(experiment: Experiment, *key: str) -> str:
@@ -119,7 +121,12 @@ def to_plain(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_plain(
-    values: dict[str, Any], folder: Path | None, changed: Mapping[tuple[str, ...], object], flag: str = ""
+    values: dict[str, Any],
+    folder: Path | None,
+    changed: Mapping[tuple[str, ...], object],
+    flag: str = "",
+    *,
+    partial: bool = False,
 ) -> Experiment:
     """Return the experiment of these values with some changed; it is checked like a file.
 
@@ -128,17 +135,19 @@ def from_plain(
         folder: the folder of the experiment's file.
         changed: new values by path of the key, such as ("optimizer", "lr").
         flag: the flag to name in messages, such as `--vary lr`.
+        partial: whether required options may be missing.
 
     Raises:
         GradlabError: a value is invalid.
     """
-    return _validate(values, [Override(key, each, flag) for key, each in changed.items()], folder)
+    return _validate(values, [Override(key, each, flag) for key, each in changed.items()], folder, partial=partial)
 
 
-def from_task(task: str, overrides: list[Override] | None = None) -> Experiment:
+def from_task(task: str, overrides: list[Override] | None = None, command: str = "run") -> Experiment:
     """Return an experiment named after the task: SGD with lr 0.01, 10 epochs, seed 42."""
     name = tasks.find(task).function
-    return _validate({"name": name}, [Override(("task",), task, "--task"), *(overrides or [])])
+    chosen = [Override(("task",), task, "--task"), *(overrides or [])]
+    return _validate({"name": name}, chosen, partial=command == "sweep")
 
 
 def locate(name: str, command: str = "run") -> Path:
@@ -195,9 +204,11 @@ def _validate(
     folder: Path | None = None,
     file: Path | None = None,
     text: str = "",
+    *,
+    partial: bool = False,
 ) -> Experiment:
     flags = {override.key: override.flag for override in overrides}
-    return validate(_overridden(values, overrides), Faults(file, text, flags), folder, file)
+    return validate(_overridden(values, overrides), Faults(file, text, flags, partial=partial), folder, file)
 
 
 def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:
@@ -207,6 +218,8 @@ def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, 
         section = values
         for part in path:
             inner = section.get(part, {})
+            if part == "schedule" and not isinstance(inner, dict):
+                inner = {"name": inner} if isinstance(inner, str) else inner or {}
             if not isinstance(inner, dict):
                 raise ExperimentError(f"{override.flag}: {part} is not a table")
             section[part] = dict(inner)
@@ -221,6 +234,8 @@ def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, 
 
 _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
     ("task",): lambda _: {"task_options": {}},
+    ("schedule",): lambda _: {},  # before the keys of its table
+    ("schedule", "name"): lambda values: {"schedule": {"name": values["schedule"]["name"]}},
     ("optimizer", "name"): lambda values: {
         "optimizer": {key: value for key, value in values["optimizer"].items() if key in ("name", "lr")}
     },

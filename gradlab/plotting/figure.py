@@ -12,7 +12,7 @@ from gradlab.plotting.labels import label_lines, overflow_mark, width_of
 from gradlab.plotting.lines import Line, finite_points, flattened, lines_of
 from gradlab.plotting.rendering import FAINT, GRID, dots_per_inch, shown_in_notebooks, style
 from gradlab.plotting.theory_curves import PREDICTED, prediction
-from gradlab.plotting.y_axis import y_label, y_limits
+from gradlab.plotting.y_axis import fitted, y_label, y_limits
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
@@ -69,9 +69,8 @@ def draw(
             if predicted:
                 _draw_theory(axes, line, predicted)
         _annotate(figure, axes, drawn, chosen, lines, title, theory=theory)
-        label = y_label(y, chosen, lines)
-        room = 65 * figure.get_figheight() * axes.get_position().height  # points, less a margin
-        axes.set_ylabel(label, parse_math=False, fontsize=min(10.0, 10.0 * room / width_of(label, 10.0)))
+        label, size = fitted(y_label(y, chosen, lines), 65 * figure.get_figheight() * axes.get_position().height)
+        axes.set_ylabel(label, fontsize=size, parse_math=False)
         label_lines(figure, axes, lines, chosen)
     return shown_in_notebooks(figure)
 

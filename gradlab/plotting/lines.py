@@ -112,9 +112,8 @@ def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
     def distinct(traits: Iterable[str]) -> int:
         return len({tuple(group.get(trait) for trait in traits) for group in groups})
 
-    known = sorted(
-        {trait for group in groups for trait in group} - {"mode", "task_source", "mode_source", "script_source"}
-    )
+    sources = {f"{each}_source" for each in ("task", "mode", "optimizer", "schedule", "script")}
+    known = sorted({trait for group in groups for trait in group} - {"mode"} - sources)
     differing = [trait for trait in known if distinct([trait]) > 1]
     return ["experiment"] if differing and distinct(["experiment"]) == distinct(differing) else differing
 
@@ -123,7 +122,7 @@ def _setting_names(known: Iterable[str]) -> dict[str, str]:
     """Return the name of each trait in a label: the last part of its key, or the whole key if ambiguous."""
     ends = Counter(trait.rpartition(".")[2] for trait in known)
     names = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
-    return names | {"optimizer.name": "optimizer"}
+    return names | {"optimizer.name": "optimizer", "schedule.name": "schedule"}
 
 
 def flattened(settings: dict[str, Any], before: str = "") -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from gradlab.analysis.quantities import LOSS
+from gradlab.plotting.labels import LABEL_SIZE, width_of
 from gradlab.plotting.scales import LossScale
 from gradlab.rows import HUGE, Geometry
 
@@ -30,6 +32,13 @@ def y_label(quantity: str, axis: Axis, lines: Sequence[Line]) -> str:
     words = WORDS.get(quantity, quantity.replace("_", " "))
     several = any(len({row.epoch for row in rows}) < len(rows) for line in lines for _, rows in line.runs)
     return f"mean {words} per epoch" if axis == "epoch" and (several or quantity == LOSS) else words
+
+
+def fitted(label: str, room: float) -> tuple[str, float]:
+    """Return the label and its size in points, so that it is at most `room` points long; in two lines if necessary."""
+    if width_of(label, LABEL_SIZE) > room:
+        label = textwrap.fill(label, len(label) // 2 + 4)
+    return label, min(LABEL_SIZE, LABEL_SIZE * room / width_of(label, LABEL_SIZE))
 
 
 def y_limits(quantity: str, lines: Sequence[Line]) -> tuple[float, float, bool]:

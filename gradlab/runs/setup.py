@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING
 
-from gradlab import modes, optimizers, tasks
+from gradlab import modes, optimizers, schedules, tasks
 from gradlab.engines import tensorflow
 from gradlab.engines.accumulation import update_count
 from gradlab.errors import ExperimentError
@@ -44,7 +45,23 @@ def prepare(experiment: Experiment) -> None:
         if reason.startswith(("Expected one of", "Could not run")):  # followed by twenty devices or lines
             reason = "torch does not know this device, or was built without support for it"
         raise ExperimentError(f"device '{experiment.device}' is not available: {reason}") from None
-    optimizers.build(experiment.optimizer.name, [torch.nn.Parameter(torch.zeros(1, 1))], experiment.optimizer.options)
+    _prepare_optimizer(experiment)
+
+
+def _prepare_optimizer(experiment: Experiment) -> None:
+    """Check before the first run that the optimizer and the schedule accept their options.
+
+    Raises:
+        OptimizerError: one of them does not, or cannot be imported.
+    """
+    import torch
+
+    name, options = experiment.optimizer_name, experiment.optimizer.options
+    optimizers.check_options(name, options)
+    optimizer = optimizers.build(name, [torch.nn.Parameter(torch.zeros(1, 1))], options)
+    if experiment.schedule is not None and experiment.schedule_name is not None:
+        schedules.check_options(experiment.schedule_name, experiment.schedule.options)
+        schedules.rehearse(experiment.schedule_name, optimizer, experiment.schedule.options)
 
 
 def optimizer_of(experiment: Experiment, mode: Mode, task: tasks.Task) -> tuple[Optimizer, Scheduler | None]:
@@ -54,7 +71,7 @@ def optimizer_of(experiment: Experiment, mode: Mode, task: tasks.Task) -> tuple[
         GradlabError: torch rejects an option, or the number of updates is unknown.
     """
     parameters = task.model.parameters()
-    optimizer = optimizers.build(experiment.optimizer.name, parameters, experiment.optimizer_options(mode))
+    optimizer = optimizers.build(experiment.optimizer_name, parameters, experiment.optimizer_options(mode))
     return optimizer, scheduler_of(experiment, mode, task, optimizer)
 
 
@@ -64,12 +81,26 @@ def scheduler_of(experiment: Experiment, mode: Mode, task: tasks.Task, optimizer
     Raises:
         ExperimentError: the schedule needs the number of batches, but they have no len().
     """
-    if not experiment.schedule:
+    name, settings = experiment.schedule_name, experiment.schedule
+    if name is None or settings is None:
         return None
-    if (length := tasks.epoch_length(task.batches)) is None:
-        raise ExperimentError(f"schedule '{experiment.schedule}' needs the number of batches: give them a len()")
-    updates = update_count(length, mode.every, epochs=experiment.epochs, steps=experiment.steps)
-    return optimizers.schedule(experiment.schedule, optimizer, updates)
+    total = None
+    if schedules.needs_total(name, settings.options) and (total := _schedule_steps(experiment, mode, task)) is None:
+        title = schedules.title_of(name)
+        raise ExperimentError(f"schedule '{title}' needs the number of batches: give them a len()")
+    return schedules.build(name, optimizer, settings.options, total)
+
+
+def _schedule_steps(experiment: Experiment, mode: Mode, task: tasks.Task) -> int | None:
+    """Return how often the schedule steps in a run, or None if that is unknown before training."""
+    epochs, steps, length = experiment.epochs, experiment.steps, tasks.epoch_length(task.batches)
+    if experiment.schedule_every == "epoch" and steps is None:
+        return epochs
+    if length is None or not length:
+        return None
+    if experiment.schedule_every == "epoch":
+        return math.ceil((steps or 0) / length)
+    return update_count(length, mode.every, epochs=epochs, steps=steps)
 
 
 def steps_of(task: tasks.Task, experiment: Experiment) -> int | None:

@@ -66,6 +66,7 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         **ends,
         clip_norm=experiment.clip_norm,
         scheduler=state.scheduler,
+        scheduler_every=experiment.schedule_every,
         cursor=state.cursor,
         geometry="geometry" in experiment.log,
     )

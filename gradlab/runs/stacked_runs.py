@@ -121,6 +121,7 @@ class _StackTrainer:
             partial(_build_optimizer, job),
             partial(scheduler_of, experiment, mode, seed_tasks[0].task),
             self._traced_steps if self._stackability[seeds].traceable else None,
+            scheduler_every=experiment.schedule_every,
         )
         if checkpoints:
             ensemble.restore([each.state for each in checkpoints], training)
@@ -165,7 +166,7 @@ def _seeds(job: Job) -> tuple[int, ...]:
 
 def _build_optimizer(job: Job, parameters: Sequence[Any]) -> Optimizer:
     options = job.experiment.optimizer_options(job.plans[0].mode)
-    return optimizers.build(job.experiment.optimizer.name, parameters, options)
+    return optimizers.build(job.experiment.optimizer_name, parameters, options)
 
 
 def _resume_points(job: Job, checkpoints: list[list[Checkpoint]]) -> Iterator[list[Checkpoint]]:

@@ -60,8 +60,10 @@ class Grid(NamedTuple):
         axes = {axis.key: axis.values for axis in self.axes}
         return Run(number, *decode(number, axes, self.modes, self.seeds))
 
-    def experiment_at(self, values: Sequence[Any], flag: str = "") -> Experiment:
+    def experiment_at(self, values: Sequence[Any], flag: str = "", *, partial: bool = False) -> Experiment:
         """Return the experiment at a point of the grid, with the modes of that point.
+
+        With `partial`, it may lack options that other axes set.
 
         Raises:
             GradlabError: the experiment is invalid; the message names `flag`.
@@ -71,7 +73,8 @@ class Grid(NamedTuple):
         }
         point = {axis.key: value for axis, value in zip(self.axes, values, strict=True)}
         changed["modes",] = self.mode_names or [mode_at(point).name]
-        return experiments.from_plain(self.experiment, Path(self.folder) if self.folder else None, changed, flag)
+        folder = Path(self.folder) if self.folder else None
+        return experiments.from_plain(self.experiment, folder, changed, flag, partial=partial)
 
     def points(self) -> Iterator[tuple[Any, ...]]:
         """Yield the points of the grid as tuples of axis values."""
@@ -133,7 +136,7 @@ def _check(grid: Grid, subjects: Mapping[str, str]) -> None:
             for value in axis.values:
                 with _naming(subjects[axis.key]):
                     check_rule(axis.key, value)
-                    alone.experiment_at((value,), subjects[axis.key])
+                    alone.experiment_at((value,), subjects[axis.key], partial=len(grid.axes) > 1)
         except GradlabError as error:
             faults.append(error)  # the first error of the axis
     raise_together(faults, ExperimentError)

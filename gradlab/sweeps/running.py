@@ -143,10 +143,12 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         settings.pop(key, None)
     for axis in grid.axes:
         *path, last = axis.path
-        section = settings
+        section: Any = settings
         for part in path:
             section = section.get(part, {})
-        section.pop(last, None)
+        if isinstance(section, dict):
+            section.pop(last, None)
+    settings |= _varied_sources(grid)
     sources = [each.get("mode_source") for each in (first.settings(mode, 0) for mode in first.parsed_modes)]
     return {
         **settings,
@@ -157,6 +159,18 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "seeds": list(grid.seeds),
         "engine": grid.engine,
     }
+
+
+def _varied_sources(grid: Grid) -> dict[str, Any]:
+    """Return the sources of a user's optimizers and schedules, if these vary; else nothing."""
+    found: dict[str, Any] = {}
+    for axis in grid.axes:
+        table = axis.path[0]
+        if axis.path in ((table,), (table, "name")) and table in ("optimizer", "schedule"):
+            mode, seed = grid.run(0).mode, grid.seeds[0]
+            alone = (grid._replace(axes=(axis,)).experiment_at((value,), partial=True) for value in axis.values)
+            found[f"{table}_source"] = [each.settings(mode, seed).get(f"{table}_source") for each in alone]
+    return {key: sources for key, sources in found.items() if any(sources)}
 
 
 def _finished(folder: SweepFolder, grid: Grid) -> SweepResult | None:

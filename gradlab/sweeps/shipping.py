@@ -10,13 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlab import __version__, tasks, user_code
+from gradlab import __version__, optimizers, schedules, tasks, user_code
 from gradlab.errors import ClusterError, GradlabError
 from gradlab.sweeps.cells import Cell
 from gradlab.sweeps.training import train_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from gradlab.store import Block
     from gradlab.sweeps.grid import Grid
@@ -28,9 +28,9 @@ class Shipment(NamedTuple):
     """A cell to be trained on another machine.
 
     Attributes:
-        cell: the cell; its tasks and modes have absolute file paths.
+        cell: the cell; the user's code in it has absolute file paths.
         files: the content of these files at the start of the sweep, by path on the user's machine.
-        modules: tasks and modes in modules, with the SHA-256 of the file, which must match on the worker.
+        modules: the user's code in modules, with the SHA-256 of the file, which must match on the worker.
         versions: the versions that results depend on.
     """
 
@@ -47,9 +47,9 @@ def shipper(grid: Grid) -> Callable[[Cell], Shipment]:
         GradlabError: a file cannot be read.
     """
     folder = Path(grid.folder) if grid.folder else None
-    words = [grid.experiment["task"], *(value for axis in grid.axes if axis.key == "task" for value in axis.values)]
-    named = {word: tasks.find(word, folder) for word in words}
-    whole = {word: f"{task.file}:{task.function}" for word, task in named.items() if task.file}
+    found = {word: _FINDERS[kind](word, folder) for kind, word in _words_of(grid)}
+    named = {word: each for word, each in found.items() if isinstance(each, user_code.FunctionName)}
+    whole = {word: f"{each.file}:{each.function}" for word, each in named.items() if each.file}
     own = [each for each in (*named.values(), *(mode.own for mode in grid.modes)) if each]
     sources = {each: user_code.source_hash(each) for each in own}
     files = {str(each.file): each.file.read_bytes() for each in own if each.file}
@@ -60,6 +60,25 @@ def shipper(grid: Grid) -> Callable[[Cell], Shipment]:
         return Shipment(_renamed(cell, lambda word: whole.get(word, word), {}), files, modules, installed)
 
     return ship
+
+
+_FINDERS: dict[str, Callable[[str, Path | None], FunctionName | str]] = {
+    "task": tasks.find,
+    "optimizer": optimizers.find,
+    "schedule": schedules.find,
+}
+_AXES = {"task": "task", "optimizer.name": "optimizer", "schedule": "schedule", "schedule.name": "schedule"}
+
+
+def _words_of(grid: Grid) -> Iterator[tuple[str, str]]:
+    """Yield the names of tasks, optimizers and schedules in the runs of a grid, each with its kind."""
+    for kind in _FINDERS:
+        given = grid.experiment[kind]
+        if given is not None:
+            yield kind, given if isinstance(given, str) else given["name"]
+    for axis in grid.axes:
+        if axis.key in _AXES:
+            yield from ((_AXES[axis.key], word) for word in axis.values if isinstance(word, str))
 
 
 def train_shipment(sent: tuple[Shipment, Path], on_progress: OnProgress) -> Block:
@@ -95,19 +114,25 @@ def train_shipment(sent: tuple[Shipment, Path], on_progress: OnProgress) -> Bloc
     return block._replace(error=[as_sent(each) for each in block.error], why=as_sent(block.why))
 
 
-def _renamed(cell: Cell, task: Callable[[str], str], files: Mapping[str, str]) -> Cell:
-    """Return the cell with other task names and mode files."""
+def _renamed(cell: Cell, renamed: Callable[[str], str], files: Mapping[str, str]) -> Cell:
+    """Return the cell with other names of tasks, optimizers and schedules, and other files of modes."""
     keys = [axis.key for axis in cell.grid.axes]
     runs = []
     for run in cell.runs:
         pairs = zip(keys, run.values, strict=True)
-        values = tuple(task(value) if key == "task" else value for key, value in pairs)
+        values = tuple(renamed(value) if key in _AXES and isinstance(value, str) else value for key, value in pairs)
         own, mode = run.mode.own, run.mode
         if own and str(own.file) in files:
             mode = mode._replace(own=own._replace(file=Path(files[str(own.file)])))
         runs.append(run._replace(values=values, mode=mode))
-    experiment = cell.grid.experiment
-    return Cell(cell.grid._replace(experiment=experiment | {"task": task(experiment["task"])}), runs)
+    experiment = dict(cell.grid.experiment)
+    for kind in _FINDERS:
+        given = experiment[kind]
+        if isinstance(given, dict):
+            experiment[kind] = given | {"name": renamed(given["name"])}
+        elif given is not None:
+            experiment[kind] = renamed(given)
+    return Cell(cell.grid._replace(experiment=experiment), runs)
 
 
 def _placed(path: Path, content: bytes, folder: Path) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
     from gradlab.experiment import Experiment
+    from gradlab.optimizers import OptimizerName
     from gradlab.sweeps.cells import LoadedCell
     from gradlab.sweeps.grid import Grid
 
@@ -71,7 +72,8 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
 
     def seconds(size: int, *, compiled: bool = False) -> float:
         part = load_cell(cell_of(grid, alike[:size]))
-        return seconds_a_run_step(training_of(part._replace(compiled=compiled)))
+        # without the schedule, which may have an end
+        return seconds_a_run_step(training_of(part._replace(compiled=compiled), scheduled=False))
 
     chunk, found = best_chunk_size(seconds, most)
     total = found[chunk] * steps * grid.runs
@@ -88,7 +90,7 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
     return StackPlan(size, compiled=True) if gained > COMPILE_GAIN * (time.monotonic() - begin) else StackPlan(chunk)
 
 
-def training_of(cell: LoadedCell) -> ensemble.StackedTraining:
+def training_of(cell: LoadedCell, *, scheduled: bool = True) -> ensemble.StackedTraining:
     """Return the training of a cell as a stack.
 
     Raises:
@@ -96,10 +98,10 @@ def training_of(cell: LoadedCell) -> ensemble.StackedTraining:
     """
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
-    name, seeds = experiment.optimizer.name, list(dict.fromkeys(cell.seeds))
+    name, source, seeds = experiment.optimizer_name, experiment.optimizer_source, list(dict.fromkeys(cell.seeds))
     each = [json.dumps(one.optimizer_options(of)) for one, of in zip(cell.experiments, cell.modes, strict=True)]
     options = list(dict.fromkeys(each))
-    why = next(filter(None, (_obstacle_before(mode, name, one) for one in options)), "")
+    why = next(filter(None, (_obstacle_before(mode, name, source, one) for one in options)), "")
     found = None if why else _rehearsed(*_task_of(experiment), tuple(seeds))
     if why := why or (found.reason_under(mode) if found else ""):
         raise ensemble.CannotStackError(why)
@@ -109,17 +111,31 @@ def training_of(cell: LoadedCell) -> ensemble.StackedTraining:
         for mode, seed, one in zip(cell.modes, cell.seeds, each, strict=True)
     ]
     steps = _steps_of(*_task_of(experiment), compiled=cell.compiled) if found and found.traceable else None
-    schedule = partial(runs.scheduler_of, experiment, mode, seed_tasks[0].task)
+    schedule = partial(runs.scheduler_of, experiment, mode, seed_tasks[0].task) if scheduled else None
     builds = [partial(_optimizer, name, json.loads(one)) for one in options]
-    return ensemble.StackedTraining(seed_tasks, members, builds, schedule, traced=steps)
+    return ensemble.StackedTraining(
+        seed_tasks,
+        members,
+        builds,
+        schedule,
+        traced=steps,
+        scheduler_every=experiment.schedule_every,
+        joins=_can_join(experiment, builds),
+    )
 
 
-def _optimizer(name: str, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
+def _can_join(experiment: Experiment, builds: Sequence[partial[optimizers.Optimizer]]) -> bool:
+    """Return whether optimizers of a cell may be joined: a user's code may know of one parameter group only."""
+    own_schedule = not isinstance(experiment.schedule_name, str | None)
+    return not own_schedule and (isinstance(experiment.optimizer_name, str) or ensemble.can_join(builds))
+
+
+def _optimizer(name: OptimizerName, options: dict[str, Any], parameters: Sequence[Parameter]) -> optimizers.Optimizer:
     return optimizers.build(name, parameters, options)
 
 
 @lru_cache(maxsize=1000)
-def _obstacle_before(mode: modes.Mode, name: str, options: str) -> str:
+def _obstacle_before(mode: modes.Mode, name: OptimizerName, _source: str | None, options: str) -> str:
     return ensemble.unstackable_reason(mode, partial(_optimizer, name, json.loads(options)))
 
 

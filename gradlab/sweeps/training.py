@@ -138,6 +138,7 @@ def _rows(cell: LoadedCell, nth: int, measured: list[Measured]) -> Iterator[tupl
         clip_norm=experiment.clip_norm,
         scheduler=scheduler,
         cursor=measuring.cursor,
+        scheduler_every=experiment.schedule_every,
     ):
         yield row, total
     measured.append(measuring.finished())

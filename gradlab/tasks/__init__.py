@@ -18,6 +18,7 @@ from gradlab.tasks.builtin import (
 from gradlab.tasks.fairness import Start, start_of, unverified, uses_global_generators, verified
 from gradlab.tasks.given import given_task
 from gradlab.tasks.loading import TaskName, build, check_options, faults_of_options, find, load
+from gradlab.tasks.sources import hash_of_source
 from gradlab.tasks.task import Minibatches, Task, epoch_length, map_batch
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "faults_of_options",
     "find",
     "given_task",
+    "hash_of_source",
     "heads_in_turn",
     "linear_4x3",
     "load",

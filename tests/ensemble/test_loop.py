@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gradlab import modes, optimizers, tasks
+from gradlab import modes, optimizers, schedules, tasks
 from gradlab.engines import ensemble, loop
 from gradlab.engines.ensemble import CannotStackError, Member, SeedTask, StackedTraining
 from gradlab.tasks import Task, map_batch
@@ -120,15 +120,15 @@ def test_optimizer_options_may_differ_within_a_stack() -> None:
         ("vanilla", "lr", (1e-3, 1e-1)),
     ]:
         builds = [partial(optimizers.build, name, options={"lr": 0.05, key: value}) for value in values]
-        schedules = partial(optimizers.schedule, "linear", updates=50) if name != "vanilla" else None
+        falling = partial(schedules.build, "linear", options={}, total=50) if name != "vanilla" else None
         chosen = [(mode, seed, nth) for nth in (1, 0) for seed in (0, 1) for mode in modes_]
         stack = StackedTraining(
-            [SeedTask(make(seed)) for seed in seeds], [Member(*each) for each in chosen], builds, schedules
+            [SeedTask(make(seed)) for seed in seeds], [Member(*each) for each in chosen], builds, falling
         )
         found = list(ensemble.train(stack, steps=50, clip_norm=0.7))
         assert len(chosen) == 12
         for member, (mode, seed, nth) in enumerate(chosen):
-            expected = alone(make, mode, seeds[seed], builds[nth], steps=50, clip_norm=0.7, schedule=schedules)
+            expected = alone(make, mode, seeds[seed], builds[nth], steps=50, clip_norm=0.7, schedule=falling)
             assert distance([losses.row(member) for losses in found], expected) < IN_DOUBLE
 
 
@@ -162,7 +162,7 @@ def test_a_stacked_run_is_nearly_the_run_alone_in_float32(nth: int) -> None:
 
 
 def test_clipping_and_schedules_apply_to_each_run_by_itself() -> None:
-    schedule = partial(optimizers.schedule, "cosine", updates=40)
+    schedule = partial(schedules.build, "cosine", options={}, total=40)
     make = partial(built, "noisy_line", {"samples": 10, "batch_size": 3})
     words = ["zero_grad", "no_zero_grad", "halve_grad"]
     found = distances(make, words, sgd, steps=40, clip_norm=0.5, schedule=lambda made: schedule(made))

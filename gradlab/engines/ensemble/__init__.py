@@ -11,7 +11,7 @@ from gradlab.engines.ensemble.checkpoints import is_stacked, restore, snapshots
 from gradlab.engines.ensemble.evaluating import StackedEvaluator
 from gradlab.engines.ensemble.loop import StackedStep, StackedTraining, train
 from gradlab.engines.ensemble.stack import Member, Stack
-from gradlab.engines.ensemble.stackability import Stackability, stackability_of, unstackable_reason
+from gradlab.engines.ensemble.stackability import Stackability, can_join, stackability_of, unstackable_reason
 from gradlab.engines.ensemble.traced_step import TracedSteps
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "StackedStep",
     "StackedTraining",
     "TracedSteps",
+    "can_join",
     "is_stacked",
     "restore",
     "snapshots",

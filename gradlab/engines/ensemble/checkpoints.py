@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gradlab.engines.resuming import CannotResumeError, load_optimizer, state_dict_of, to_plain_values
+from gradlab.engines.resuming import (
+    CannotResumeError,
+    load_optimizer,
+    load_scheduler,
+    state_dict_of,
+    to_plain_values,
+)
 from gradlab.tasks.hashing import hash_of
 
 if TYPE_CHECKING:
@@ -95,8 +101,11 @@ def _sliced(optimizer: Mapping[str, Any], group: ParameterGroup, nth: int) -> di
     """Return an optimizer's state for one run: its slices of per-element tensors, and all shared values."""
     shapes = [each.shape for each in group.parameters.values()]
     own: dict[int, dict[str, Any]] = {}
-    shared: dict[int, dict[str, Any]] = {}
+    shared: dict[Any, Any] = {}
     for index, values in optimizer["state"].items():
+        if not isinstance(index, int):  # of the whole optimizer
+            shared[index] = values
+            continue
         own[index], shared[index] = {}, {}
         for name, value in values.items():
             if getattr(value, "shape", None) == shapes[index]:
@@ -120,7 +129,7 @@ def _put_back(
     if states[0]["optimizer"] is not None:
         load_optimizer(_joined([state["optimizer"] for state in states], group), optimizer)
     if states[0]["scheduler"] is not None:
-        scheduler.load_state_dict(states[0]["scheduler"])  # type: ignore[union-attr]  # same class as when saved
+        load_scheduler(states[0]["scheduler"], scheduler)
 
 
 def _stack(slices: list[Tensor | None], like: Tensor) -> Tensor:
@@ -138,7 +147,8 @@ def _joined(optimizers: list[Mapping[str, Any]], group: ParameterGroup) -> dict[
     first = optimizers[0]
     if any(hash_of(each["shared"]) != hash_of(first["shared"]) for each in optimizers):
         raise CannotResumeError("the optimizers of its runs are at different steps")
-    state = {index: dict(values) for index, values in first["shared"].items()}
+    shared = first["shared"].items()
+    state = {index: dict(values) if isinstance(index, int) else values for index, values in shared}
     for index, parameter in enumerate(group.parameters.values()):
         for name in first["own"].get(index, {}):
             state[index][name] = _stack([each["own"].get(index, {}).get(name) for each in optimizers], parameter)

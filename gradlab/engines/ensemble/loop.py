@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gradlab.engines.ensemble.batches import SeedTask
     from gradlab.engines.ensemble.traced_step import TracedSteps
-    from gradlab.optimizers import Optimizer, Scheduler
+    from gradlab.optimizers import Every, Optimizer, Scheduler
 
     Build = Callable[[Sequence[nn.Parameter]], Optimizer]
 
@@ -56,6 +56,7 @@ class StackedTraining:
         traced: the traced steps; None if steps cannot be traced.
         optimizers: one per group of the stack, or one for all groups if their options differ.
         schedulers: one per optimizer; None without a schedule.
+        scheduler_every: how often they step.
         cursor: the position; its batch is a list with one batch per task.
     """
 
@@ -66,6 +67,9 @@ class StackedTraining:
         build: Build | Sequence[Build],
         schedule: Callable[[Optimizer], Scheduler | None] | None = None,
         traced: TracedSteps | None = None,
+        *,
+        scheduler_every: Every = "update",
+        joins: bool = True,
     ) -> None:
         """Stack the runs.
 
@@ -76,6 +80,8 @@ class StackedTraining:
                 number.
             schedule: takes an optimizer and returns its schedule or None.
             traced: traces the steps; requires that every weight gets a gradient in every step.
+            scheduler_every: how often the schedules step.
+            joins: whether optimizers with different options may be joined to one, for speed.
         """
         assert len({(each.mode.every, each.mode.mean, each.mode.by_batch) for each in members}) == 1
         self.seeds = list(seeds)
@@ -83,8 +89,9 @@ class StackedTraining:
         self.stack = Stack([seed.task for seed in seeds], members, deferred=self.traced is not None)
         builds = [build] if callable(build) else build
         made = [builds[group.optimizer](list(group.parameters.values())) for group in self.stack.groups]
-        self.optimizers = made if len(builds) == 1 else optimizers.joined(made)
+        self.optimizers = optimizers.joined(made) if joins and len(builds) > 1 else made
         self.schedulers = [schedule(each) if schedule else None for each in self.optimizers]
+        self.scheduler_every = scheduler_every
         self.cursor = Cursor()
 
     def add_gradients(self, batches: Sequence[Any], window: int) -> tuple[Tensor, Tensor | None]:
@@ -112,10 +119,15 @@ class StackedTraining:
                 group.clip(clip_norm)
         for optimizer in self.optimizers:
             optimizer.step()
+        if self.scheduler_every == "update":
+            self.step_schedulers()
+        self.stack.keep_gradients()
+
+    def step_schedulers(self) -> None:
+        """Set the learning rates of the next updates."""
         for scheduler in self.schedulers:
             if scheduler is not None:
                 scheduler.step()
-        self.stack.keep_gradients()
 
     def _check_traced(self, batches: Sequence[Any], losses: Tensor) -> None:
         """Raise CannotStackError if the losses of a traced step differ from the tasks' by more than rounding."""
@@ -145,7 +157,12 @@ def train(
     divided = mode.mean and mode.every > 1
     # An evaluation within an epoch finds the generators as in the plain loop.
     draw = partial(draw_together, training.seeds, mode.every, block=1 if cursor.evaluate_every else BLOCK)
+    epoch = cursor.epoch
     for batches, window, due in cursor.remaining(draw, epochs, steps):
+        if cursor.epoch != epoch:
+            epoch = cursor.epoch
+            if training.scheduler_every == "epoch":
+                training.step_schedulers()
         losses, items = training.add_gradients(batches, window if divided else 1)
         by_member = stack.by_member(losses), None if items is None else stack.by_member(items)
         row = StackedStep(cursor.step, cursor.update, cursor.epoch, *by_member)

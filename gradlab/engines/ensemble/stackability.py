@@ -10,6 +10,7 @@ import warnings
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gradlab import optimizers
 from gradlab.engines.ensemble.batches import CannotStackError, split_batch
 from gradlab.engines.ensemble.stack import Member, Stack
 from gradlab.engines.losses import mean_and_items
@@ -244,23 +245,63 @@ def _largest(tensor: Tensor) -> float:
     return float(finite.max()) if finite.numel() else 0.0
 
 
+SHAPES = ((4, 5), (4,), (), (2, 3, 2, 2))  # of parameters: an optimizer may treat vectors unlike matrices
+
+
 def _is_elementwise(build: Build) -> bool:
-    """Return whether the optimizer updates a stack of three matrices like each matrix alone."""
+    """Return whether the optimizer updates a stack of three parameters like each one alone."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
-    stacked, *single = (torch.nn.Parameter(each.clone()) for each in (start, *start))
+    starts = [torch.randn(3, *shape, generator=generator, dtype=torch.float64) for shape in SHAPES]
+    stacked, *single = (
+        [torch.nn.Parameter(each.clone()) for each in some] for some in (starts, *zip(*starts, strict=True))
+    )
     try:
-        optimizers = [build([each]) for each in (stacked, *single)]
+        made = [build(each) for each in (stacked, *single)]
         for _ in range(3):
-            grads = torch.randn(start.shape, generator=generator, dtype=torch.float64)
-            grads *= torch.tensor([1.0, 10.0, 0.1], dtype=torch.float64).view(3, 1, 1)  # exposes a norm over the stack
-            for parameter, grad in zip((stacked, *single), (grads, *grads), strict=True):
-                parameter.grad = grad.clone()
-            for optimizer in optimizers:
+            for nth, start in enumerate(starts):
+                grads = torch.randn(start.shape, generator=generator, dtype=torch.float64)
+                for run, scale in enumerate((1.0, 10.0, 0.1)):  # exposes a norm over the stack
+                    grads[run] *= scale
+                for parameters, grad in zip((stacked, *single), (grads, *grads), strict=True):
+                    parameters[nth].grad = grad.clone()
+            for optimizer in made:
                 optimizer.step()
-    except Exception:  # it rejects three-dimensional tensors, dense gradients, or its options
+    except Exception:  # it rejects stacks, dense gradients, or its options
         return False
-    found = torch.stack([each.detach() for each in single])
-    return torch.allclose(stacked.detach(), found, rtol=1e-12, atol=1e-12)
+    return all(
+        _same_updates(one.detach(), [each.detach() for each in some])
+        for one, *some in zip(stacked, *single, strict=True)
+    )
+
+
+def _same_updates(stacked: Tensor, single: list[Tensor]) -> bool:
+    import torch
+
+    return torch.allclose(stacked, torch.stack(single), rtol=1e-12, atol=1e-12)
+
+
+def can_join(builds: Sequence[Build]) -> bool:
+    """Return whether one optimizer with several parameter groups updates them like several optimizers.
+
+    A user's optimizer may read its options from elsewhere than the groups. Only the first and the last are compared.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    chosen = [builds[0], builds[-1]]
+    alone, together = ([torch.nn.Parameter(first.clone()) for _ in chosen] for _ in range(2))
+    try:
+        separate = [build([each]) for build, each in zip(chosen, alone, strict=True)]
+        joined = optimizers.joined([build([each]) for build, each in zip(chosen, together, strict=True)])
+        for _ in range(3):
+            grad = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+            for parameter in (*alone, *together):
+                parameter.grad = grad.clone()
+            for optimizer in (*separate, *joined):
+                optimizer.step()
+    except Exception:  # the training uses them separately
+        return False
+    return all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
