@@ -21,7 +21,7 @@ from gradlab.tasks import Minibatches, Task
 from gradlab.tasks.loading import seed_everything
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Found = list[tuple[int, Any]]
 
@@ -92,6 +92,21 @@ def sums(seed: int) -> Task:
     )
 
 
+class Drawn:
+    """Batches that are drawn one by one from the global generator."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (data(3) for _ in range(4))
+
+
+def drawn(seed: int) -> Task:  # noqa: ARG001 - the weights come from the seeded generator
+    return Task.supervised(net(), Drawn(), nn.MSELoss())
+
+
+def drawn_no_vmap(seed: int) -> Task:  # noqa: ARG001 - the same
+    return Task.supervised(net(), Drawn(), nn.MSELoss(), metrics={"largest": of_numpy})
+
+
 def no_vmap(seed: int) -> Task:
     return Task.supervised(net(), listed(seed).batches, nn.MSELoss(), metrics={"largest": of_numpy})
 
@@ -149,6 +164,8 @@ def alone(make: Callable[[int], Task], word: str, seed: int, every: int | None) 
         (of_loader, None, True),
         (sums, None, True),
         (no_vmap, None, False),
+        (drawn, 3, True),
+        (drawn_no_vmap, 3, False),
     ],
 )
 def test_every_run_has_the_values_of_the_plain_loop(
