@@ -8,7 +8,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -19,6 +19,10 @@ INTERRUPTED, PIPE_CLOSED = 130, 141
 
 class GradlabError(Exception):
     """Base class of all errors that a user can fix."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows instead of a traceback through gradlab's files."""
+        return shown_in_notebook(self)
 
 
 class ModeError(GradlabError):
@@ -155,6 +159,37 @@ def notebook_cell(file: str) -> str | None:
     return str(cell[1]) if cell else None
 
 
+TIMED = "<timed exec>"  # the name under which IPython compiles statements after %%time or %time
+
+
+def place_in_cell(file: str, line: int, function: str) -> tuple[str, int] | None:
+    """Return the file and line of a frame; for a cell under %%time, a name that `notebook_cell` knows and its line.
+
+    Return None for a statement after %time, since the frame around it has its place. Code under %%time does not know
+    its cell, so the newest cell with this magic counts.
+    """
+    if file != TIMED:
+        return file, line
+    cells = _cells()
+    number = _timed_cell(cells)
+    if number is None or (function == "<module>" and number < len(cells) - 1):
+        return None
+    return f"<ipython-input-{number}-timed>", line + 1  # after the line of the magic
+
+
+def _timed_cell(cells: Sequence[str]) -> int | None:
+    """Return the number of the newest cell that begins with %%time."""
+    return next((nth for nth in reversed(range(len(cells))) if cells[nth].lstrip().startswith("%%time")), None)
+
+
+def _cells() -> list[str]:
+    """Return the cells of the notebook as typed, by their number."""
+    try:
+        return list(sys.modules["IPython"].get_ipython().history_manager.input_hist_raw)
+    except (KeyError, AttributeError):
+        return []
+
+
 def user_location(error: BaseException) -> str | None:
     """Return `file:line` of the user's code that raised, or None if it did not."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -173,6 +208,15 @@ def users_traceback(error: BaseException) -> str:
     return "".join([*head, *traceback.format_exception_only(error)]).rstrip()
 
 
+def shown_in_notebook(error: BaseException) -> list[str]:
+    """Return the lines that a notebook shows for an error: its message, and the line of the user's code.
+
+    IPython gets them from the error's method `_render_traceback_`.
+    """
+    where = user_location(error)
+    return [f"{type(error).__name__}: {printable(error)}", *([f"at {where}"] if where else [])]
+
+
 def _frame_text(frame: traceback.FrameSummary) -> str:
     """Return a frame as Python's traceback shows it, in a notebook with its cell instead of a temporary file."""
     (text,) = traceback.format_list([frame])
@@ -180,12 +224,24 @@ def _frame_text(frame: traceback.FrameSummary) -> str:
     return text.replace(f'File "{frame.filename}"', f"Cell {cell}", 1) if cell else text
 
 
+def _frames_of(error: BaseException) -> Iterator[traceback.FrameSummary]:
+    """Yield the frames of an error; those of a cell under %%time with their line and text in the cell."""
+    for frame in traceback.extract_tb(error.__traceback__):
+        place = place_in_cell(frame.filename, frame.lineno or 0, frame.name)
+        if place == (frame.filename, frame.lineno or 0):
+            yield frame
+        elif place is not None:
+            cells = _cells()
+            text = cells[_timed_cell(cells) or 0].lstrip().splitlines()[place[1] - 1 :][:1]
+            yield traceback.FrameSummary(*place, frame.name, lookup_line=False, line="".join(text))
+
+
 def users_frames(error: BaseException) -> list[traceback.FrameSummary]:
     """Return the frames of `error` outside of installed packages, Python and gradlab, notebook cells included."""
     elsewhere = [Path(__file__).parent, *(Path(path) for path in sysconfig.get_paths().values())]
     return [
         frame
-        for frame in traceback.extract_tb(error.__traceback__)
+        for frame in _frames_of(error)
         if notebook_cell(frame.filename)
         or (
             Path(frame.filename).is_file() and not any(Path(frame.filename).is_relative_to(each) for each in elsewhere)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -116,3 +118,53 @@ def test_a_users_traceback_has_only_frames_of_their_code() -> None:
 
 def test_a_users_traceback_without_their_frames_is_the_error() -> None:
     assert users_traceback(ValueError("never raised")) == "ValueError: never raised"
+
+
+def shell_with(*cells: str) -> SimpleNamespace:
+    """Return what takes the place of IPython: the cells as typed, and ipykernel's names of compiled cells."""
+    compile_ = SimpleNamespace(format_code_name=lambda file: ("Cell", "In[7]") if file == "kernel_1/47.py" else None)
+    shell = SimpleNamespace(history_manager=SimpleNamespace(input_hist_raw=["", *cells]), compile=compile_)
+    return SimpleNamespace(get_ipython=lambda: shell)
+
+
+def raised_in(code: str, file: str) -> BaseException:
+    """Return what code raises that is compiled under this file name."""
+    with pytest.raises(BaseException) as raised:  # noqa: PT011 - whatever it is
+        exec(compile(code, file, "exec"), {})  # noqa: S102 - our own code
+    return raised.value
+
+
+@pytest.mark.parametrize(("file", "cell"), [("<ipython-input-3-5f2d0c>", "In[3]"), ("kernel_1/47.py", "In[7]")])
+def test_a_traceback_names_cells(file: str, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", shell_with())
+    error = raised_in("def f():\n    1 / 0\nf()", file)
+    assert user_location(error) == f"cell {cell}, line 2"
+    lines = users_traceback(error).splitlines()
+    named = [line for line in lines if line.startswith("  Cell")]
+    assert named == [f"  Cell {cell}, line 3, in <module>", f"  Cell {cell}, line 2, in f"]
+
+
+def test_a_cell_under_time_has_its_own_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "def f():\n    1 / 0\nf()"
+    monkeypatch.setitem(sys.modules, "IPython", shell_with("x = 1", f"%%time\n{body}"))
+    error = raised_in(body, "<timed exec>")
+    assert user_location(error) == "cell In[2], line 3"
+    assert users_traceback(error).splitlines()[-5:-1] == [
+        "  Cell In[2], line 4, in <module>", "    f()", "  Cell In[2], line 3, in f", "    1 / 0"
+    ]  # fmt: skip
+
+
+def test_a_statement_after_time_has_the_line_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cells in (["%%time\n2", "1\n%time 1 / 0"], ["1\n%time 1 / 0"]):
+        monkeypatch.setitem(sys.modules, "IPython", shell_with(*cells))
+        outer = "exec(compile('1 / 0', '<timed exec>', 'exec'))"
+        assert user_location(raised_in(f"\n{outer}", "<ipython-input-2-x>")) == "cell In[2], line 2"
+
+
+def test_a_notebook_shows_the_message_and_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", shell_with())
+    code = "from gradlab.errors import TaskError\nraise TaskError('wrong\\x1b')"
+    error = raised_in(code, "<ipython-input-4-x>")
+    assert isinstance(error, GradlabError)
+    assert error._render_traceback_() == ["TaskError: wrong\ufffd", "at cell In[4], line 2"]
+    assert ModeError("wrong")._render_traceback_() == ["ModeError: wrong"]

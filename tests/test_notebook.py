@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from statistics import mean
+from textwrap import indent
 from typing import Any
 
+import numpy as np
 import pytest
+
+import gradlab
+from gradlab import experiment
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = ROOT / "experiments" / "zero_grad.ipynb"
@@ -19,6 +26,7 @@ for _ in range(5):
     model(torch.ones(1, 2)).square().sum().backward()
     optimizer.step()
 """
+FORGETS = SCRIPT.replace("    optimizer.zero_grad()\n", "    pass\n")
 
 
 def shown(notebook: Any) -> list[str]:
@@ -50,6 +58,21 @@ def test_the_notebook_runs_in_jupyter_and_shows_what_it_did(folder: Path) -> Non
     assert len(pictures) == 1, "a Figure is a picture without pyplot"
 
 
+def test_the_other_learning_rate_is_half_and_delays_the_rise() -> None:
+    saved = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in saved["cells"]]
+    (call,) = [each for each in cells if each.startswith("gradlab.run") and "lr=" in each]
+    assert "This is half of the learning rate above, for 20 epochs instead of 5." in cells[cells.index(call) - 1]
+    shipped = experiment.load("diverging_loss")
+    lr, epochs = (float(re.search(rf"{name}=([\d.]+)", call)[1]) for name in ("lr", "epochs"))  # type: ignore[index]
+    assert (2 * lr, epochs) == (shipped.optimizer.options["lr"], 20)
+    assert shipped.epochs == 5
+    result = gradlab.run("diverging_loss", modes=["zero_grad", "no_zero_grad"], lr=lr, epochs=20, quiet=True)
+    cleared, kept = ([mean(each) for each in np.split(run.losses, 20)] for run in result)
+    assert max(abs(one - other) for one, other in zip(cleared[:5], kept[:5], strict=True)) < 0.3  # of 1.5
+    assert kept[-1] > 5 * cleared[-1]
+
+
 def test_the_saved_notebook_has_outputs_and_no_errors() -> None:
     nbformat = pytest.importorskip("nbformat")
     saved = nbformat.read(NOTEBOOK, as_version=4)
@@ -67,7 +90,8 @@ def test_every_block_of_the_page_runs_in_its_order(folder: Path) -> None:
     pytest.importorskip("pandas")
     pytest.importorskip("sklearn")
     (folder / "train.py").write_text(SCRIPT)
-    names: dict[str, Any] = {"__name__": "__main__", "train": lambda: None}
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(f"def train():\n{indent(FORGETS, '    ')}", "<ipython-input-9-x>", "exec"), names)  # noqa: S102 - ours
     for block in blocks:
         small = block.replace("1e-2:1:9:log", "1e-2:1:2:log").replace("0:1:5", "0:1:2").replace("seeds=4", "seeds=1")
         exec(compile(small, "<ipython-input-1>", "exec"), names)  # noqa: S102 - our own page
@@ -75,4 +99,5 @@ def test_every_block_of_the_page_runs_in_its_order(folder: Path) -> None:
     assert names["run"].losses.shape == (20,)
     assert len(names["losses"]) == 20
     assert len(names["grid"]) == 4
+    assert "at cell In[9], lines 8, 9" in repr(names["report"])
     assert names["compared"].check().modes == ["as_written", "zero_grad", "no_zero_grad"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import time
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gradlab.terminal import progress
+from gradlab.terminal import messages, progress
 from gradlab.terminal.progress import ProgressBar, ProgressLines, RunProgress, SweepProgress
 from tests.making import result
 
@@ -47,6 +48,46 @@ def test_without_a_terminal_a_long_run_has_lines(monkeypatch: pytest.MonkeyPatch
     lines.on_progress(7)
     assert re.fullmatch(r"1/1 zero_grad seed 1: step 5 of 10, [\d,]+ steps/s, \d:\d\d left", said[0])
     assert re.fullmatch(r"1/1 zero_grad seed 1: step 7, [\d,]+ steps/s", said[1])
+
+
+def test_what_comes_before_the_first_run_is_shown() -> None:
+    console = Console(width=80, file=StringIO(), force_terminal=True, legacy_windows=False)
+    display = ProgressBar(console)
+    SweepProgress(display).on_prepare("checking 9 points of the grid")
+    display.progress.refresh()
+    display.close()
+    assert isinstance(console.file, StringIO)
+    assert "checking 9 points of the grid" in console.file.getvalue()
+    said: list[str] = []
+    SweepProgress(ProgressLines(said.append)).on_prepare("checking 9 points of the grid")
+    assert said == []
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_command_in_a_notebook_s_cell_prints_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    bar = messages.progress_display()
+    bar.close()
+    assert isinstance(bar, ProgressBar)
+    monkeypatch.setenv("JPY_PARENT_PID", "12")
+    assert isinstance(messages.progress_display(), ProgressLines)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a file that is always full")
+def test_a_full_or_closed_stderr_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        messages.print_message("careful")
+    messages.print_message("closed")
+    monkeypatch.setattr("sys.stderr", None)
+    messages.print_message("missing")
+    assert stream.closed  # which raises unless its output is discarded
 
 
 def test_a_short_run_has_no_line_before_its_end() -> None:

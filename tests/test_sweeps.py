@@ -519,7 +519,7 @@ def test_sweep_says_in_a_few_lines_how_its_runs_ended(monkeypatch: pytest.Monkey
     monkeypatch.setenv("COLUMNS", columns)
     answer = gives(*SWEEP)
     told = answer.stdout.splitlines()
-    assert told[:2] == ["lr 0.01, 30.0 × keep 0.0, 1.0", "2 seeds: 8 runs"]
+    assert told[:2] == ["lr 0.01, 30 × keep 0, 1", "2 seeds: 8 runs"]
     assert "diverges 4" in told[2]
     assert told[-1].startswith("results: runs/noisy_line/sweep-")
     assert len(told) <= 6

@@ -171,17 +171,7 @@ def sweep(
             outcome = sweeps.run(
                 grid, folder, fresh=fresh, workers=1 if is_object else workers, dask=dask, progress=progress, stop=stop
             )
-        return SweepRuns(
-            outcome.record.experiment,
-            outcome.record.title,
-            outcome.ended,
-            outcome.errors,
-            outcome.cached,
-            outcome.record.runs - sum(outcome.ended.values()),
-            outcome.folder.path if out is not None else None,
-            outcome.record,
-            outcome.folder.results(),
-        )
+        return SweepRuns(outcome.folder.path if out is not None else None, outcome, outcome.folder.results())
 
 
 def compare(
@@ -284,7 +274,7 @@ def _run_progress(chosen: Experiment, folder: Path, *, live: bool, fresh: bool) 
     if live and isinstance(display, NotebookDisplay):
         from gradlab import runs, store
 
-        place = store.ExperimentFolder(folder / chosen.name)
+        place = store.experiment_folder(folder, chosen.name)
         return LiveProgress(display, runs.plan_runs(chosen, place, fresh=fresh), fresh=fresh)
     return RunProgress(display, len(chosen.modes) * len(chosen.seeds))
 

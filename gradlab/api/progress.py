@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab.api import showing
 from gradlab.errors import GradlabError, printable
-from gradlab.terminal.progress import ProgressBar, ProgressLines, RunProgress
+from gradlab.terminal.messages import progress_display
+from gradlab.terminal.progress import RunProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,19 +34,7 @@ def is_notebook() -> bool:
 
 def place_display() -> Display:
     """Return the display that suits the place."""
-    if is_notebook():
-        return NotebookDisplay()
-    if sys.stderr and sys.stderr.isatty():
-        from rich.console import Console
-
-        return ProgressBar(Console(stderr=True, force_jupyter=False))
-    return ProgressLines(_print_message)
-
-
-def _print_message(text: str) -> None:
-    if sys.stderr:
-        sys.stderr.write(f"{printable(text)}\n")
-        sys.stderr.flush()
+    return NotebookDisplay() if is_notebook() else progress_display()
 
 
 class NotebookDisplay:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 from gradlab.api import showing
 from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError, shortened, unknown
 from gradlab.modes import Mode, parse
-from gradlab.rows import TRAINING_SET_LOSS, columns
-from gradlab.store import RUN_COLUMNS, merged
+from gradlab.rows import TRAINING_SET_LOSS
+from gradlab.store import merged, run_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from matplotlib.figure import Figure
+    from rich.table import Table
     from torch import nn
 
     from gradlab.analysis.curves import Verdict
@@ -160,7 +161,7 @@ class ExperimentRuns:
 
     @property
     def _columns(self) -> list[str]:
-        return [*RUN_COLUMNS, *columns(geometry=self._has_geometry), *self._evaluated]
+        return [*run_columns(geometry=self._has_geometry), *self._evaluated]
 
     def plot(
         self,
@@ -258,19 +259,20 @@ class ExperimentRuns:
         picture = ""
         with suppress(PlotError):  # no run has rows
             picture = showing.picture_html(self.plot(), f"Loss curves of {', '.join(self.modes)}")
-        return picture + showing.table_html(self._table(showing.WIDE)) + showing.lines_html(self._lines())
+        tables = "".join(map(showing.table_html, self._tables(showing.WIDE)))
+        return picture + tables + showing.lines_html(self._lines())
 
     def _ipython_key_completions_(self) -> list[str]:
         """Return the modes, which notebooks complete inside the brackets."""
         return self.modes
 
     def _text(self, width: int) -> str:
-        return showing.text_of(self._table(width), *self._lines(), width=width)
+        return showing.text_of(*self._tables(width), *self._lines(), width=width)
 
-    def _table(self, width: int) -> Any:
+    def _tables(self, width: int) -> list[Table]:
         from gradlab.terminal.run_table import run_table
 
-        return run_table(self._results, width)
+        return [run_table(self._results, width)]
 
     def _lines(self) -> list[Any]:
         """Return the expectations, and the failed runs, as lines."""
@@ -278,25 +280,18 @@ class ExperimentRuns:
         from gradlab.terminal.run_table import expectation_lines
 
         lines: list[Any] = expectation_lines(self.expectations)
-        return lines + [literal_text(each, "bold red") for each in _failed(self.runs)]
+        return lines + [literal_text(each, "bold red") for each in self._errors()]
 
     def _failures(self) -> list[str]:
         from gradlab.terminal.run_table import expectation_lines
 
         missed = [each for each in self.expectations if not each.ok]
-        return [*_failed(self.runs), *(line.plain for line in expectation_lines(missed))]
+        return [*self._errors(), *(line.plain for line in expectation_lines(missed))]
 
+    def _errors(self) -> list[str]:
+        from gradlab.terminal.run_table import failure_messages
 
-def _failed(runs: Iterable[TrainedRun]) -> list[str]:
-    """Return a message for every error, with the runs that it ended."""
-    by_error: dict[str, list[TrainedRun]] = {}
-    for run in runs:
-        if run.status != "done":
-            by_error.setdefault(run.error or run.status, []).append(run)
-    return [
-        f"{', '.join(f'{run.mode} seed {run.seed}' for run in failed)} failed:\n{error}"
-        for error, failed in by_error.items()
-    ]
+        return failure_messages(each for each in self._results if each.status != "done")
 
 
 def data_frame(rows: list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:

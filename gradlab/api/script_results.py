@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradlab.api.run_results import ExperimentRuns
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True, repr=False)
@@ -21,6 +24,12 @@ class ScriptRuns(ExperimentRuns):
     script: str = ""
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+
+    def _tables(self, width: int) -> list[Table]:
+        from gradlab.terminal.comparison_lines import last_lines
+
+        printed = last_lines(self._results)
+        return [*super()._tables(width), *([printed] if printed else [])]
 
     def _lines(self) -> list[Any]:
         """Return what was found about the script, and the failed runs, as lines."""

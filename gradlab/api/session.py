@@ -9,6 +9,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from gradlab.errors import shown_in_notebook
 from gradlab.runs import Stop, StoppedError
 from gradlab.runs.setup import threads_at_import
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 _one_at_a_time = threading.RLock()  # trainings seed the global generators
 
 
+class TrainingInterrupt(KeyboardInterrupt):
+    """An interrupt stopped a training."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows instead of a traceback through gradlab's files."""
+        return shown_in_notebook(self)
+
+
 @contextmanager
 def training_session(*, keeps_files: bool = True) -> Iterator[Stop]:
     """Yield the `Stop` that an interrupt requests. At the end, generators, threads and signals are as before.
@@ -26,14 +35,18 @@ def training_session(*, keeps_files: bool = True) -> Iterator[Stop]:
     Two sessions in different threads wait for one another.
 
     Raises:
-        KeyboardInterrupt: an interrupt stopped the training, after a step or between steps.
+        TrainingInterrupt: an interrupt stopped the training, after a step or between steps.
     """
     stop = Stop()
     with _one_at_a_time, _stop_on_interrupts(stop), _process_state_kept():
         try:
             yield stop
         except StoppedError as stopped:
-            raise KeyboardInterrupt(_how_to_continue(str(stopped)) if keeps_files else "stopped") from None
+            raise TrainingInterrupt(_how_to_continue(str(stopped)) if keeps_files else "stopped") from None
+        except KeyboardInterrupt:
+            raise TrainingInterrupt(
+                "stopped at once; the same call does the rest" if keeps_files else "stopped"
+            ) from None
 
 
 def _how_to_continue(message: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from html import escape
 from io import StringIO
+from itertools import pairwise
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,10 @@ def text_of(*parts: RenderableType, width: int) -> str:
 def table_html(table: Table) -> str:
     """Return a table as HTML, with its title and caption."""
     right = [column.justify == "right" for column in table.columns]
-    head = "".join(_cell("th", column.header, right) for column, right in zip(table.columns, right, strict=True))
+    head = ""
+    if table.show_header:
+        names = "".join(_cell("th", column.header, right) for column, right in zip(table.columns, right, strict=True))
+        head = f"<thead><tr>{names}</tr></thead>"
     lines = zip(*(column.cells for column in table.columns), strict=True)
     body = "".join(
         f"<tr>{''.join(_cell('td', each, right) for each, right in zip(line, right, strict=True))}</tr>"
@@ -52,7 +56,7 @@ def table_html(table: Table) -> str:
     )
     title = f"<div>{escape(str(table.title))}</div>" if table.title else ""
     caption = f"<div><small>{escape(str(table.caption))}</small></div>" if table.caption else ""
-    return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{caption}"
+    return f"{title}<table>{head}<tbody>{body}</tbody></table>{caption}"
 
 
 def _cell(tag: str, content: Any, right: bool) -> str:
@@ -61,20 +65,34 @@ def _cell(tag: str, content: Any, right: bool) -> str:
 
 
 def text_html(text: Text) -> str:
-    """Return text as HTML, each line in the colour of its style."""
+    """Return text as HTML, in the colours of its styles."""
     return "<br>".join(map(_line_html, text.split("\n", allow_blank=True)))
 
 
 def _line_html(line: Text) -> str:
-    content = escape(printable(line.plain))
-    styles = [str(line.style), *(str(span.style) for span in line.spans)]
-    colour = next((_COLOURS[each] for each in styles if each in _COLOURS), None)
-    return f'<span style="color: {colour}">{content}</span>' if colour else content
+    """Return a line as HTML, each part in the colour of the innermost style."""
+    content = printable(line.plain)
+    ends = sorted({0, len(content), *(end for span in line.spans for end in (span.start, span.end))})
+    parts = []
+    for start, end in pairwise(ends):
+        styles = [
+            str(line.style),
+            *(str(span.style) for span in line.spans if span.start <= start and end <= span.end),
+        ]
+        colour = next((_COLOURS[each] for each in reversed(styles) if each in _COLOURS), None)
+        part = escape(content[start:end])
+        parts.append(f'<span style="color: {colour}">{part}</span>' if colour else part)
+    return "".join(parts)
 
 
 def lines_html(lines: Iterable[Text]) -> str:
-    """Return lines of text as HTML."""
-    return "".join(f"<div>{text_html(line)}</div>" for line in lines)
+    """Return lines of text as HTML; a text of several lines, such as a traceback, keeps its spaces."""
+    return "".join(f"<div>{_kept_html(line) if chr(10) in line.plain else text_html(line)}</div>" for line in lines)
+
+
+def _kept_html(text: Text) -> str:
+    lines = "\n".join(map(_line_html, text.split("\n", allow_blank=True)))
+    return f'<pre style="white-space: pre-wrap">{lines}</pre>'
 
 
 def picture_html(figure: Figure, description: str) -> str:

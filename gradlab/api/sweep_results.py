@@ -10,7 +10,6 @@ from gradlab.api import showing
 from gradlab.api.run_results import data_frame
 from gradlab.errors import CheckError, PlotError
 from gradlab.sweeps import numbering_of
-from gradlab.wording import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gradlab.store import Results, SweepRecord
+    from gradlab.sweeps import SweepResult
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,24 +26,47 @@ class SweepRuns:
     """The runs of a sweep. A notebook shows the map and the summary; a terminal prints the summary.
 
     Attributes:
-        experiment: the name of the experiment.
-        title: its title.
-        ended: the number of runs by verdict, and of failed ones.
-        errors: the number of failed runs by error.
-        cached: the number of reused runs.
-        missing: the number of runs that could not be trained.
         folder: the folder of the sweep; None with out=None.
     """
 
-    experiment: str
-    title: str
-    ended: dict[str, int]
-    errors: dict[str, int]
-    cached: int
-    missing: int
     folder: Path | None
-    _record: SweepRecord
+    _outcome: SweepResult
     _results: Results
+
+    @property
+    def experiment(self) -> str:
+        """The name of the experiment."""
+        return self._record.experiment
+
+    @property
+    def title(self) -> str:
+        """The title of the experiment."""
+        return self._record.title
+
+    @property
+    def ended(self) -> dict[str, int]:
+        """The number of runs by verdict, and of failed ones."""
+        return self._outcome.ended
+
+    @property
+    def errors(self) -> dict[str, int]:
+        """The number of failed runs by error."""
+        return self._outcome.errors
+
+    @property
+    def cached(self) -> int:
+        """The number of reused runs."""
+        return self._outcome.cached
+
+    @property
+    def by_loop(self) -> dict[str, int]:
+        """The number of runs that were trained sequentially instead of stacked, by reason."""
+        return self._outcome.by_loop
+
+    @property
+    def lost(self) -> int:
+        """The number of runs that could not be trained because processes died."""
+        return self._outcome.lost
 
     @property
     def axes(self) -> dict[str, list[Any]]:
@@ -63,7 +86,7 @@ class SweepRuns:
     @property
     def ok(self) -> bool:
         """Whether all runs are done."""
-        return not self.errors and not self.missing
+        return not self._failures()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -109,7 +132,7 @@ class SweepRuns:
         """Return the result itself if all runs are done.
 
         Raises:
-            CheckError: a run failed or is missing.
+            CheckError: a run failed or could not be trained.
         """
         if failures := self._failures():
             raise CheckError("\n".join(failures))
@@ -128,16 +151,25 @@ class SweepRuns:
             picture = showing.picture_html(self.plot(), f"Results over {' and '.join(self.axes)}")
         return picture + showing.lines_html(self._lines())
 
+    @property
+    def _record(self) -> SweepRecord:
+        return self._outcome.record
+
     def _columns(self) -> list[str]:
         return [*self.axes, "mode", "seed", *self._results.columns]
 
     def _lines(self) -> list[Any]:
         from gradlab.terminal.fitted_table import literal_text
-        from gradlab.terminal.sweep_summary import range_lines, sweep_lines
+        from gradlab.terminal.sweep_summary import range_lines, sequential_messages, sweep_lines
 
-        failures = (literal_text(each, "bold red") for each in self._failures())
-        return [*sweep_lines(self._record, self.ended), *range_lines(self._results.ranges()), *failures]
+        return [
+            *sweep_lines(self._record, self.ended),
+            *range_lines(self._results.ranges()),
+            *(literal_text(each, "bold red") for each in self._failures()),
+            *map(literal_text, sequential_messages(self._outcome)),
+        ]
 
     def _failures(self) -> list[str]:
-        failed = [f"{counted(count, 'run')} failed:\n{error}" for error, count in self.errors.items()]
-        return failed + ([f"{counted(self.missing, 'run')} not trained"] if self.missing else [])
+        from gradlab.terminal.sweep_summary import error_messages, lost_message
+
+        return [*error_messages(self._outcome), *lost_message(self._outcome, "Make the same call")]

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gradlab.errors import TIMED, place_in_cell
 from gradlab.errors import notebook_cell as notebook_cell
 
 if TYPE_CHECKING:
@@ -43,17 +44,28 @@ def _frames() -> Iterator[FrameType]:
 def user_location() -> Place | None:
     """Return the running line of the user's code, or None if none is on the stack."""
     for frame in _frames():
-        if is_user_code(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, frame.f_lineno)
+        if place := _place(frame, frame.f_lineno):
+            return place
     return None
 
 
 def user_function() -> Place | None:
     """Return the first line of the function of the user's code that is running, or None if none is on the stack."""
     for frame in _frames():
-        if is_user_code(frame.f_code.co_filename):
-            return Place(frame.f_code.co_filename, frame.f_code.co_firstlineno)
+        if place := _place(frame, frame.f_code.co_firstlineno):
+            return place
     return None
+
+
+def _place(frame: FrameType, line: int) -> Place | None:
+    """Return this line of the frame's file if that is the user's code."""
+    code = frame.f_code
+    if not is_user_code(code.co_filename):
+        return None
+    if code.co_filename != TIMED:
+        return Place(code.co_filename, line)
+    place = place_in_cell(code.co_filename, line, code.co_name)
+    return Place(*place) if place else None
 
 
 def is_asked_by_user(between: tuple[str, ...]) -> bool:
@@ -110,7 +122,7 @@ def is_user_code(file: str) -> bool:
     (False, False, True)
     """
     if file.startswith("<"):
-        return file.startswith("<ipython-input")
+        return file.startswith(("<ipython-input", TIMED))
     if is_ours(file):
         return False
     if any(Path(file).is_relative_to(each) for each in _audited):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
-from shutil import get_terminal_size
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gradlab.errors import printable
+from gradlab.terminal.messages import discard_output as discard_output
+from gradlab.terminal.messages import print_message as print_message
+from gradlab.terminal.messages import wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import TextIO
 
     from rich.console import Console
 
@@ -26,7 +24,7 @@ def print_result(text: object, end: str = "\n") -> None:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines of the result to stdout; on a terminal, break them between words."""
     for line in lines:
-        print(_wrapped(printable(line)) if sys.stdout.isatty() else printable(line))
+        print(wrapped(printable(line)) if sys.stdout.isatty() else printable(line))
 
 
 def print_json(document: object) -> None:
@@ -64,33 +62,8 @@ def stdout_console() -> Console:
     return Console(highlight=False)
 
 
-def print_message(text: str) -> None:
-    """Print a line to stderr. If stderr is closed, the work continues."""
-    try:
-        if sys.stderr:  # None if the caller closed it; print would then write to stdout
-            print(_wrapped(printable(text)) if sys.stderr.isatty() else printable(text), file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        discard_output(sys.stderr)
-
-
-def _wrapped(text: str) -> str:
-    """Break lines between words to fit the terminal; indented ones, as of tracebacks, stay as they are."""
-    width = get_terminal_size().columns
-    lines = text.splitlines() or [""]
-    return "\n".join(
-        line if line.startswith(" ") else fill(line, width, break_long_words=False, break_on_hyphens=False) or line
-        for line in lines
-    )
-
-
 def print_messages(messages: Sequence[str], most: int = 3) -> None:
     """Print the first `most` messages to stderr, and the number of the others."""
     for nth, message in enumerate(messages[:most], 1):
         more = len(messages) - most
         print_message(f"{message} (and {more} more)" if nth == most and more > 0 else message)
-
-
-def discard_output(stream: TextIO) -> None:
-    """Discard the rest of the stream's output, so that Python can flush it at exit."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -50,8 +50,10 @@ def print_evaluations(results: list[Result]) -> None:
 
 def print_errors(results: list[Result]) -> None:
     """Print why runs failed, every reason once."""
-    for error, failed in runs_by_error(results).items():
-        print_message(f"{', '.join(f'{each.mode} seed {each.seed}' for each in failed)} failed:\n{error}")
+    from gradlab.terminal.run_table import failure_messages
+
+    for message in failure_messages(each for each in results if each.error):
+        print_message(message)
 
 
 def print_folder(folder: Path, results: list[Result], *, quiet: bool) -> None:
@@ -60,12 +62,3 @@ def print_folder(folder: Path, results: list[Result], *, quiet: bool) -> None:
     cached = sum(each.cached for each in results)
     if cached and not quiet:
         print_message(reused(cached, len(results)))
-
-
-def runs_by_error(results: list[Result]) -> dict[str, list[Result]]:
-    """Return the failed runs, grouped by their error."""
-    found: dict[str, list[Result]] = {}
-    for result in results:
-        if result.error:
-            found.setdefault(result.error, []).append(result)
-    return found

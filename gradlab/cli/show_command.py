@@ -10,7 +10,7 @@ import typer
 from gradlab.cli.app import app
 from gradlab.cli.options import Json
 from gradlab.cli.output import print_json, print_message, print_messages, print_result, stdout_console
-from gradlab.cli.run_results import print_evaluations, print_runs, result_json, runs_by_error
+from gradlab.cli.run_results import print_evaluations, print_runs, result_json
 from gradlab.cli.stored_runs import select_runs
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _show_runs(folder: Path, *, as_json: bool) -> None:
     _print_settings(record, without=("mode", "seed"))
     print_runs(results)
     print_evaluations(results)
-    for error in runs_by_error(results):
+    for error in dict.fromkeys(each.error for each in results if each.error):
         print_message(error)
     for each in results:
         print_messages(each.damaged)

@@ -13,7 +13,7 @@ from gradlab.cli.output import print_json, print_message, print_result, stdout_c
 from gradlab.cli.pictures import draw_sweeps
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.errors import DONE, FAILED, ExperimentError, PlotError
-from gradlab.wording import counted, reused
+from gradlab.wording import reused
 
 if TYPE_CHECKING:
     from gradlab.sweeps import SweepResult
@@ -34,9 +34,7 @@ def sweep(
     *,
     engine: Annotated[
         str | None,
-        typer.Option(
-            metavar="ENGINE", help="Training engine: loop, ensemble or tensorflow. Default: the fastest available."
-        ),
+        typer.Option(metavar="ENGINE", help="Training engine: loop or ensemble. Default: the fastest available."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Train in N processes. Default: one per core.", min=1, max=1024)
@@ -92,21 +90,18 @@ def _outcome_json(outcome: SweepResult) -> dict[str, Any]:
 
 
 def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
-    from gradlab.terminal.sweep_summary import sweep_lines
+    from gradlab.terminal.sweep_summary import error_messages, lost_message, sequential_messages, sweep_lines
 
     console = stdout_console()
     for line in sweep_lines(outcome.record, outcome.ended):
         console.print(line)
     print_result(f"results: {outcome.folder.path}")
-    for error, count in outcome.errors.items():
-        print_message(f"{counted(count, 'run')} failed:\n{error}")
-    if outcome.lost:
-        lost = counted(outcome.lost, "run")
-        print_message(f"{lost} not trained: {outcome.lost_reason}. Run the same command to retry.")
+    for message in (*error_messages(outcome), *lost_message(outcome, "Run the same command")):
+        print_message(message)
     if quiet:
         return
-    for why, count in outcome.by_loop.items():
-        print_message(f"{counted(count, 'run')} trained sequentially with the engine loop: {why}")
+    for message in sequential_messages(outcome):
+        print_message(message)
     if outcome.record.training_set_batches:
         used, of = outcome.record.training_set_batches
         shortfall = f"the mean of {used:,} of {of:,} batches"

@@ -6,13 +6,13 @@ import sys
 from contextlib import closing, contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
-from gradlab.cli.output import print_message
+from gradlab.terminal.messages import progress_display as progress_display
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradlab.runs import Stop
-    from gradlab.terminal.progress import ProgressBar, ProgressLines, TrainingProgress
+    from gradlab.terminal.progress import TrainingProgress
 
 
 @contextmanager
@@ -31,15 +31,3 @@ def training_session(progress: TrainingProgress | None) -> Iterator[Stop]:
     shown = closing(progress) if progress else nullcontext()
     with stop_on_signals() as stop, shown, redirect_stdout(sys.stderr):
         yield stop
-
-
-def progress_display() -> ProgressBar | ProgressLines:
-    """Return a bar if stderr is a terminal, and lines of text if not."""
-    from rich.console import Console
-
-    from gradlab.terminal.progress import ProgressBar, ProgressLines
-
-    console = Console(stderr=True)
-    # with FORCE_COLOR, rich takes a log file for a terminal
-    is_terminal = console.is_terminal and sys.stderr and sys.stderr.isatty()
-    return ProgressBar(console) if is_terminal else ProgressLines(print_message)

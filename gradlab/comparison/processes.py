@@ -91,15 +91,18 @@ class ScriptProcess:
 
 
 def end(processes: Iterable[ScriptProcess]) -> None:
-    """End processes and all that they started: SIGTERM to all, then SIGKILL."""
+    """End processes and all that they started: SIGTERM to all, then SIGKILL. An interrupt ends the time between."""
     ending = list(processes)
     for each in ending:
         each.send(signal.SIGTERM)
     until = time.monotonic() + END_TIMEOUT
-    for each in ending:
-        each.wait(max(0.0, until - time.monotonic()))
-        each.send(getattr(signal, "SIGKILL", signal.SIGTERM))
-        each.wait()
+    try:
+        for each in ending:
+            each.wait(max(0.0, until - time.monotonic()))
+    finally:
+        for each in ending:
+            each.send(getattr(signal, "SIGKILL", signal.SIGTERM))
+            each.wait()
 
 
 def end_with_parent() -> None:

@@ -104,9 +104,11 @@ class Runner(NamedTuple):
                     yield each.task, each.close(self.request)
         finally:
             self.stop.checked_after_steps = False
-            processes.end(each.process for each in running)
-            for each in running:
-                each.stack.close()
+            try:
+                processes.end(each.process for each in running)
+            finally:  # a second interrupt leaves no copy behind
+                for each in running:
+                    each.stack.close()
 
     def _start(self, task: ScriptTask) -> _Running:
         request, plan = self.request, task.plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from gradlab import store
@@ -49,19 +50,17 @@ def run(
     if experiment.vary:
         place, keys = location_of(experiment, "vary"), ", ".join(experiment.vary)
         raise ExperimentError(f"{place}experiment '{experiment.name}' varies {keys}: use `gradlab sweep`")
-    folder = store.experiment_folder(out, experiment.name)
+    folder, progress = store.experiment_folder(out, experiment.name), progress or Progress()
     plans = plan_runs(experiment, folder, fresh=fresh)
     if experiment.task_name.given is not None and any(plan.folder.record_file.exists() for plan in plans):
-        _prepare(experiment, folder)
+        _prepare(experiment, folder, progress)
         plans = retrain_changed(experiment, plans)
     missing = [plan for plan in plans if not plan.done]
     if missing:
-        _prepare(experiment, folder)
+        _prepare(experiment, folder, progress)
     else:
         folder.save_request([plan.folder for plan in plans], mode_names(experiment), match_lr=experiment.match_lr)
-    job = Job(
-        experiment, missing, SeedStarts(experiment, plans), progress or Progress(), stop or Stop(), models=models
-    )
+    job = Job(experiment, missing, SeedStarts(experiment, plans), progress, stop or Stop(), models=models)
     results: dict[Path, Result] = {}
 
     def end(plan: RunPlan) -> None:
@@ -85,8 +84,10 @@ def run(
     return ExperimentResult(experiment.name, experiment.title, folder.path, found, expectations)
 
 
-def _prepare(experiment: Experiment, folder: store.ExperimentFolder) -> None:
+def _prepare(experiment: Experiment, folder: store.ExperimentFolder, progress: Progress) -> None:
     """Check that the experiment can be trained; if not, remove its folder if it is empty."""
+    if "torch" not in sys.modules:
+        progress.on_prepare("importing torch")
     try:
         prepare(experiment)
     except GradlabError:

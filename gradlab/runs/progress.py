@@ -13,6 +13,9 @@ REPORT_EVERY = 0.1  # seconds between reports
 class Progress:
     """Receives progress reports and ignores them; subclasses show them."""
 
+    def on_prepare(self, text: str) -> None:
+        """Handle a step that comes before the first run or after the last one."""
+
     def on_start(
         self, title: str, runs: int, steps: int | None = None, *, done_steps: int = 0, done_runs: int = 0
     ) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from gradlab.store.sweeps import Results, SweepRecord
 
 
-RUN_COLUMNS = ("experiment", "mode", "seed")
+def run_columns(*, geometry: bool) -> list[str]:
+    """Return the columns of runs, one line per step."""
+    return ["experiment", "mode", "seed", *columns(geometry=geometry)]
 
 
 def csv_of(
@@ -33,7 +35,7 @@ def csv_of(
         evaluated: the names of the values of evaluations, which are the last columns.
         geometry: whether to write the columns of the rows' geometry.
     """
-    yield _csv_line([*RUN_COLUMNS, *columns(geometry=geometry), *evaluated])
+    yield _csv_line([*run_columns(geometry=geometry), *evaluated])
     for record, rows, evaluations in runs:
         for line in merged(rows, evaluations, evaluated, geometry=geometry):
             yield _csv_line([record.experiment, record.mode, record.seed, *map(_plain, line)])

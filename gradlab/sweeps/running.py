@@ -20,9 +20,10 @@ from gradlab.sweeps import stacked
 from gradlab.sweeps.cells import cells_of
 from gradlab.sweeps.cluster import Cluster
 from gradlab.sweeps.workers import Workers, train_in_process
+from gradlab.wording import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from gradlab.experiment import Experiment
@@ -102,7 +103,7 @@ def run(
         folder.make()
         log = stack.enter_context(folder.log(fresh=fresh))
         try:
-            record = (None if fresh else _begun(folder, settings)) or _new_record(grid, settings, chunk, notify)
+            record = (None if fresh else _begun(folder, settings)) or _new_record(grid, settings, chunk, progress)
             grid = grid._replace(compiled=record.compiled)
             results = folder.results()
             for message in results.damaged:
@@ -116,11 +117,11 @@ def run(
                 if executor is None:  # the processes import torch while this one prepares
                     count = min(workers or _cores(record.threads), len(cells))
                     executor = stack.enter_context(Workers(count)) if count > 1 else train_in_process
-                record = _prepared(grid, folder, record, state.cached)
+                record = _prepared(grid, folder, record, state)
                 ended = executor(grid, cells, state.on_progress, stop)
             record, results = _train(folder, record, log, state, ended, stop)
             if record.status == "done" and record.sharpness is None:  # at the end, or in the next command
-                record = replace(record, sharpness=_sharpness(grid, notify))
+                record = replace(record, sharpness=_sharpness(grid, progress))
                 folder.write(record)
             return _result(folder, record, results, state.cached)._replace(
                 lost=state.lost, lost_reason=state.lost_reason
@@ -195,12 +196,11 @@ def _begun(folder: SweepFolder, settings: dict[str, Any]) -> SweepRecord | None:
     return None
 
 
-def _new_record(
-    grid: Grid, settings: dict[str, Any], chunk: int | None, notify: Callable[[str], object]
-) -> SweepRecord:
+def _new_record(grid: Grid, settings: dict[str, Any], chunk: int | None, progress: runs.Progress) -> SweepRecord:
+    progress.on_prepare("measuring how many runs train fastest together")
     plan = stacked.StackPlan(chunk) if chunk else stacked.planned(grid)
     if plan.no_compiler:
-        notify(f"training is not compiled, though that would be faster: {plan.no_compiler}")
+        progress.on_message(f"training is not compiled, though that would be faster: {plan.no_compiler}")
     return SweepRecord(
         experiment=grid.experiment["name"],
         title=grid.experiment["title"],
@@ -219,16 +219,18 @@ def _new_record(
     )
 
 
-def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int) -> SweepRecord:
+def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, state: _SweepState) -> SweepRecord:
     """Check that all points can be trained; write and return the record with the versions.
 
     Raises:
         GradlabError: a point cannot be trained, or existing results are from other versions.
     """
-    for values in grid.points_of_training():
+    points = list(grid.points_of_training())
+    state.progress.on_prepare(f"checking {counted(len(points), 'point')} of the grid")
+    for values in points:
         runs.prepare(grid.experiment_at(values))
     versions = runs.versions_of(grid.experiment_at(next(grid.points())))
-    if cached and record.versions and record.versions != versions:
+    if state.cached and record.versions and record.versions != versions:
         before = ", ".join(f"{name} {version}" for name, version in record.versions.items())
         raise StoreError(
             f"{folder.path} was started with {before}; results depend on these versions\n"
@@ -236,6 +238,7 @@ def _prepared(grid: Grid, folder: SweepFolder, record: SweepRecord, cached: int)
         )
     record = replace(record, versions=versions)
     folder.write(record)
+    state.progress.on_prepare("starting to train")
     return record
 
 
@@ -280,16 +283,17 @@ def _train(
     return record, results
 
 
-def _sharpness(grid: Grid, notify: Callable[[str], object]) -> dict[str, Any]:
+def _sharpness(grid: Grid, progress: runs.Progress) -> dict[str, Any]:
     """Return λ of each seed for the edge in the phase diagram, or {} if no edge is known."""
     first = grid.experiment_at(next(grid.points()))
     if not _has_edge(grid, first):
         return {}
+    progress.on_prepare("measuring λ for the edge of stability")
     try:
         with redirect_stdout(sys.stderr):  # output of the user's task goes to stderr
             found = dict(sharpness.measure_seeds(first))
     except GradlabError as error:
-        notify(f"the edge of stability will not be drawn: {error}")
+        progress.on_message(f"the edge of stability will not be drawn: {error}")
         return {}
     return {"seeds": list(found), "eigenvalues": [each.eigenvalue for each in found.values()]}
 

@@ -123,6 +123,10 @@ class TrainingProgress(Progress):
     def __init__(self, display: Display) -> None:
         self.display = display
 
+    def on_prepare(self, text: str) -> None:
+        """Show a step that comes before the first run or after the last one."""
+        self.display.begin(Status(0, None, text, [], text, text))
+
     def on_message(self, text: str) -> None:
         """Show a message."""
         self.display.print(text)

@@ -176,6 +176,14 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
     ]
 
 
+def failure_messages(failed: Iterable[Result]) -> list[str]:
+    """Return a message for every error, with the runs that it ended."""
+    by_error: dict[str, list[str]] = {}
+    for each in failed:
+        by_error.setdefault(each.error or each.status, []).append(f"{each.mode} seed {each.seed}")
+    return [f"{', '.join(runs)} failed:\n{error}" for error, runs in by_error.items()]
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """Return `values` as a line of blocks between their own minimum and maximum. × marks nan and inf."""
     last = len(values) - 1

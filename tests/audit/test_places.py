@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -47,3 +48,15 @@ def test_a_temporary_file_of_a_notebook_is_its_cell(monkeypatch: pytest.MonkeyPa
     shell = SimpleNamespace(compile=SimpleNamespace(format_code_name=known.get))
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert [places.notebook_cell(file) for file in (*known, "/home/train.py")] == ["In[3]", None]
+
+
+def test_a_cell_under_time_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "def f():\n    return places.user_location(), places.user_function()\nfound = f()"
+    shell = SimpleNamespace(history_manager=SimpleNamespace(input_hist_raw=["", "1", f"%%time\n{body}"]))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    names: dict[str, Any] = {"places": places}
+    exec(compile(body, "<timed exec>", "exec"), names)  # noqa: S102 - our own code
+    assert [(places.notebook_cell(each.file), each.line) for each in names["found"]] == [("In[2]", 3), ("In[2]", 2)]
+    shell.history_manager.input_hist_raw.append("%time x = places.user_location()")
+    exec(compile("x = places.user_location()", "<timed exec>", "exec"), names)  # noqa: S102 - our own code
+    assert Path(names["x"].file) == Path(__file__), "a statement after %time has the place of the line around it"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +53,17 @@ def test_the_result_says_what_the_script_does() -> None:
     assert result.plot().axes
 
 
+def test_the_result_shows_the_last_line_of_every_run() -> None:
+    Path("prints.py").write_text(f"{TRAINS}\nprint('all done')\n")
+    result = compared("prints.py", modes="zero_grad")
+    lines = repr(result).splitlines()
+    start = lines.index("last line printed")
+    assert lines[start + 1 : start + 3] == [" as_written  all done", " zero_grad   all done"]
+    html = result._repr_html_()
+    assert html.count("<thead>") == 1, "the table of printed lines has no header"
+    assert html.count(">all done</td>") == 2
+
+
 def test_seeds_and_modes_have_the_forms_of_run() -> None:
     Path("noise.py").write_text(RANDOM)
     result = compared("noise.py", modes=gradlab.modes.decay(0.5), seeds=2)
@@ -60,6 +75,40 @@ def test_out_none_keeps_no_files(folder: Path) -> None:
     result = compared(out=None)
     assert (result.folder, [run.folder for run in result]) == (None, [None] * 3)
     assert [file.name for file in folder.iterdir()] == ["train.py"]
+
+
+def test_a_second_interrupt_leaves_no_process_and_no_copy(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = """
+import os, pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(os.environ["STARTED"]).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+    Path("train.py").write_text(TRAINS + lines)
+    started, temporary = folder / "started", tmp_path_factory.mktemp("copies")
+    monkeypatch.setenv("STARTED", str(started))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def interrupt_twice() -> None:
+        until = time.monotonic() + 60
+        while not (started.exists() and started.read_text()):
+            time.sleep(0.01)
+            if time.monotonic() > until:
+                return
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=interrupt_twice, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        compared()
+    thread.join()
+    assert list(temporary.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
 
 
 def test_a_mode_that_was_not_imposed_fails_the_check() -> None:
