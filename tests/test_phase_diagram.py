@@ -47,7 +47,7 @@ def columns(axes: dict[str, Sequence[float]], lambdas: Sequence[float], steps: i
                 status.append("done")
     return {
         "axes": axes, "modes": ["keep"], "seeds": range(len(lambdas)),
-        "status": status, "verdict": verdict, "last_loss": losses,
+        "status": status, "verdict": verdict, "loss": losses,
     }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def swept(number: int = 9, lambdas: Sequence[float] = LAMBDAS, lrs: tuple[float,
 def numbered(axes: dict[str, Any], modes: Sequence[str] = ("keep",), seeds: int = 1, **more: Any) -> list[Any]:
     """Return the panels of a sweep in which each run's last loss is its index."""
     runs = math.prod(map(len, axes.values())) * len(modes) * seeds
-    table = {"status": ["done"] * runs, "verdict": ["falls"] * runs, "last_loss": [float(n) for n in range(runs)]}
+    table = {"status": ["done"] * runs, "verdict": ["falls"] * runs, "loss": [float(n) for n in range(runs)]}
     return list(panels_of(axes, modes, range(seeds), **{**table, **more}))
 
 
@@ -114,7 +114,7 @@ def test_keep_goes_up_beside_another_axis_too() -> None:
 def test_a_cell_has_the_median_and_diverged_share_of_its_seeds() -> None:
     verdicts = ["falls", "diverges", "diverges", "falls", *["falls"] * 12]
     losses = [4.0, math.inf, math.nan, 3.0, *[0.0] * 12]
-    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=4, verdict=verdicts, last_loss=losses)
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=4, verdict=verdicts, loss=losses)
     assert panel.diverged == [[0.5, 0.0], [0.0, 0.0]]
     assert panel.loss == [[4.0, 0.0], [0.0, 0.0]]  # the lower of the two in the middle
 
@@ -122,7 +122,7 @@ def test_a_cell_has_the_median_and_diverged_share_of_its_seeds() -> None:
 def test_missing_and_failed_runs_do_not_count_in_a_cell() -> None:
     status = ["done", None, "failed", None, *["done"] * 4]
     losses = [7.0, None, 5.0, None, *[1.0] * 4]
-    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=2, status=status, last_loss=losses)
+    (panel,) = numbered({"lr": [0.1, 1.0], "keep": [0.0, 1.0]}, seeds=2, status=status, loss=losses)
     assert panel.loss == [[7.0, 1.0], [None, 1.0]]
     assert panel.diverged == [[0.0, 0.0], [None, 0.0]]
 

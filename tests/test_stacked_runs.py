@@ -73,6 +73,22 @@ def pairs(seed):
     batches = [(x[:7], y[:7]), (x[7:9], y[7:9]), (x[9:20], y[9:20])]
     return Task(net(nn.Tanh()), batches, lambda model, batch: (criterion(model(batch[0]), batch[1]), len(batch[0])))
 
+def validated(seed):
+    """Draw the training and the validation set from the global generator."""
+    loaders = [torch.utils.data.DataLoader(list(zip(*data(n))), batch_size=5, shuffle=True) for n in (23, 12)]
+    def distance(model, batch):
+        return (model(batch[0]) - batch[1]).abs().sum(), len(batch[0])
+    return Task.supervised(net(nn.Tanh()), loaders[0], nn.MSELoss(), validation=loaders[1],
+                           metrics={"distance": distance})
+
+def of_items(seed):
+    """Have a metric that vmap cannot compute."""
+    metrics = {"largest": lambda model, batch: model(batch[0]).max().item()}
+    return Task.supervised(net(nn.Tanh()), [data(8), data(9), data(5)], nn.MSELoss(), metrics=metrics)
+
+def vector_metric(seed):
+    return Task.supervised(net(nn.Tanh()), [data()], nn.MSELoss(), metrics={"own": lambda model, batch: batch})
+
 def in_turn(seed):
     model = nn.ModuleList([nn.Linear(4, 1), nn.Linear(4, 1)])
     batches = [(head, *data(5)) for head in (0, 0, 1, 0, 1)]
@@ -143,8 +159,45 @@ def test_stacked_runs_leave_what_single_runs_leave() -> None:
                 record.pop(key)
         assert records[0]["settings"].pop("engine") == "ensemble"
         losses = [record.pop("training_set_loss") for record in records]
-        assert losses[1] is not None
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
         assert records[0] == records[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "evaluate_every", "names"),
+    [
+        ("validated", None, ["validation_loss", "distance"]),
+        ("validated", 4, ["validation_loss", "distance"]),
+        ("of_items", None, ["training_set_loss", "largest"]),
+        ("own_generator", 6, ["training_set_loss"]),
+    ],
+)
+def test_stacked_runs_have_the_evaluations_of_single_runs(
+    task: str, evaluate_every: int | None, names: list[str]
+) -> None:
+    words = ["zero_grad", "no_zero_grad"]
+    more: dict[str, Any] = {"evaluate_every": evaluate_every} if evaluate_every else {}
+    found, progress = ran(chosen(task, words, **more))
+    expected, _ = ran(chosen(task, words, engine="loop", **more), "alone")
+    assert progress.messages == []
+    for one, other in zip(found.runs, expected.runs, strict=True):
+        folders = [store.RunFolder(each.folder) for each in (one, other)]
+        logged, wanted = (folder.evaluations().evaluations for folder in folders)
+        assert [each[:3] for each in logged] == [each[:3] for each in wanted]
+        assert len(wanted) == (4 if evaluate_every == 4 else 5 if task == "of_items" else 3)
+        for values, others in zip(logged, wanted, strict=True):
+            assert list(values.values) == names
+            assert values.values == pytest.approx(others.values, rel=1e-4)
+        records = [folder.read() for folder in folders]
+        assert records[0].evaluations == len(logged)
+        assert records[0].training_set_loss == pytest.approx(records[1].training_set_loss, rel=1e-4)
+        rows = [each.loss for each in ran(chosen(task, words), "again")[0].runs[0].rows]
+        assert rows == [each.loss for each in found.runs[0].rows]
+
+
+def test_a_faulty_metric_is_reported_as_in_the_loop() -> None:
+    with pytest.raises(TaskError, match="metric 'own' must return a number or a pair"):
+        ran(chosen("vector_metric", ["zero_grad", "halve_grad"]))
 
 
 def test_two_trainings_of_one_stack_give_the_same_bytes_of_rows() -> None:
@@ -360,6 +413,23 @@ def test_stopped_runs_resume_and_leave_no_checkpoint() -> None:
     assert progress.messages == []
     assert rows_of(found) == expected
     assert {file.name for folder in folders for file in folder.path.iterdir()} == {"metrics.jsonl", "run.json"}
+
+
+@pytest.mark.parametrize("evaluate_every", [None, 7, 20])
+def test_a_resumed_stack_has_the_undisturbed_evaluations(evaluate_every: int | None) -> None:
+    more: dict[str, Any] = {"evaluate_every": evaluate_every} if evaluate_every else {}
+    experiment = long("validated", **more)
+
+    def logs(out: str) -> dict[str, bytes]:
+        return {file.parent.name: file.read_bytes() for file in Path(out).glob("*/*/evaluations.jsonl")}
+
+    ran(experiment, "undisturbed")
+    for step in (4, 5, 20, 35):
+        stopped(experiment, step)
+    _, progress = ran(experiment)
+    assert progress.starts == [(60, 35, 9)]
+    assert logs("runs") == logs("undisturbed")
+    assert {content.count(b"\n") for content in logs("runs").values()} == {{None: 12, 7: 9, 20: 3}[evaluate_every]}
 
 
 def test_a_stack_resumes_from_the_last_common_checkpoint() -> None:

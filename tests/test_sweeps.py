@@ -21,6 +21,7 @@ from gradlab.engines import loop
 from gradlab.errors import ExperimentError, GradlabError, StoreError, TaskError
 from gradlab.experiment import Override, from_task, load
 from gradlab.sweeps import cells, grid_of, running
+from gradlab.sweeps.measuring import Measured
 from gradlab.sweeps.stacked import StackPlan
 from gradlab.terminal.sweep_summary import sweep_lines
 from tests.making import RecordingProgress
@@ -359,7 +360,7 @@ class Step(NamedTuple):
     items: None = None
 
 
-def in_step(cell: LoadedCell) -> Iterator[Step]:
+def in_step(cell: LoadedCell, measured: list[Measured]) -> Iterator[tuple[Step, int | None]]:
     """Train all runs of a cell at once, as an engine that stacks them does, by loops that take turns."""
     each = []
     for mode, seed, experiment in zip(cell.modes, cell.seeds, cell.experiments, strict=True):
@@ -367,12 +368,13 @@ def in_step(cell: LoadedCell) -> Iterator[Step]:
         optimizer = optimizers.build("SGD", task.model.parameters(), experiment.optimizer_options(mode))
         each.append(loop.train(task, mode, optimizer, steps=cell.experiment.steps))
     for rows in zip(*each, strict=True):
-        yield Step(rows[0].update, rows[0].epoch, [row.loss for row in rows])
+        yield Step(rows[0].update, rows[0].epoch, [row.loss for row in rows]), None
+    measured.append(Measured([{} for _ in cell.seeds], (1, 1)))
 
 
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradlab.sweeps.stacked.train", in_step)
+    monkeypatch.setattr("gradlab.sweeps.training._stacked_steps", in_step)
     monkeypatch.setattr("gradlab.sweeps.stacked.planned", lambda *_: StackPlan(2))
 
 
@@ -528,7 +530,7 @@ def test_sweep_says_in_a_few_lines_how_its_runs_ended(monkeypatch: pytest.Monkey
 def test_a_sweep_has_a_map_and_no_curves_to_choose() -> None:
     gives(*SWEEP)
     answer = gives("plot", "--y", "loss", exit_status=2)
-    assert answer.stderr == "--y draws curves of runs, but this is a sweep, which has a map.\n"
+    assert answer.stderr == "--y draws curves of runs, but this is a sweep, which has a map. Use --color.\n"
 
 
 ALL_FAIL = [
@@ -608,7 +610,7 @@ def test_a_sweep_of_a_file_is_exported_shown_and_listed() -> None:
     (folder,) = Path("runs/mine").glob("sweep-*")
     rows = list(csv.DictReader(gives("export", str(folder), "--to", "csv").stdout.splitlines()))
     assert list(rows[0]) == ["lr", "match_lr", "mode", "seed", "status", "verdict", "steps", "first_loss",
-                             "last_loss", "best_loss"]  # fmt: skip
+                             "last_loss", "best_loss", "training_set_loss"]  # fmt: skip
     told = [(float(row["lr"]), row["match_lr"], row["mode"], int(row["seed"])) for row in rows]
     assert told == list(product([0.1, 1e-5], ["true", "false"], ["zero_grad", "halve_grad"], [3, 1]))
     results = store.SweepFolder(folder).results()

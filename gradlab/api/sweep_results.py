@@ -11,7 +11,6 @@ from gradlab.api import showing
 from gradlab.api.run_results import data_frame
 from gradlab.api.showing import LEAST_WIDTH
 from gradlab.errors import CheckError, PlotError
-from gradlab.store import SWEEP_COLUMNS
 from gradlab.sweeps import numbering_of
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class SweepRuns:
         rows = []
         for number, (block, nth) in self._results.by_run().items():
             values, mode, seed = run_at(number)
-            found = (getattr(block, column)[nth] for column in SWEEP_COLUMNS)
+            found = (block.values(column)[nth] for column in self._results.columns)
             rows.append(dict(zip(self._columns(), (*values, mode, seed, *found), strict=True)))
         return rows
 
@@ -111,19 +110,23 @@ class SweepRuns:
         return data_frame(self.rows, self._columns())
 
     @checked(PlotError, width=LEAST_WIDTH)
-    def plot(self, *, title: str | None = None, width: int = 1200) -> Figure:
+    def plot(self, *, color: str | None = None, title: str | None = None, width: int = 1200) -> Figure:
         """Return the map, or the curves over one axis, as a matplotlib Figure, which a notebook shows.
 
         Args:
+            color: the column that gives the colour, such as "best_loss" or "validation_loss". Default:
+                training_set_loss.
             title: the title. Default: the experiment's.
             width: the width in pixels.
 
         Raises:
-            PlotError: no axis has numbers, there are too many panels, or no run is done.
+            PlotError: no axis has numbers, there are too many panels, no run is done, or no column has this name.
         """
         from gradlab import plotting
 
-        panels = plotting.panels_of_sweep(self._record, self._results)
+        panels = plotting.panels_of_sweep(
+            self._record, self._results, plotting.color_of([self._results], color).column
+        )
         return plotting.draw_phases(
             panels, title=(self.title or self.experiment) if title is None else title, width=width
         )
@@ -156,14 +159,15 @@ class SweepRuns:
         return self._outcome.record
 
     def _columns(self) -> list[str]:
-        return [*self.axes, "mode", "seed", *SWEEP_COLUMNS]
+        return [*self.axes, "mode", "seed", *self._results.columns]
 
     def _lines(self) -> list[Any]:
         from gradlab.terminal.fitted_table import literal_text
-        from gradlab.terminal.sweep_summary import sequential_messages, sweep_lines
+        from gradlab.terminal.sweep_summary import range_lines, sequential_messages, sweep_lines
 
         return [
             *sweep_lines(self._record, self.ended),
+            *range_lines(self._results.ranges()),
             *(literal_text(each, "bold red") for each in self._failures()),
             *map(literal_text, sequential_messages(self._outcome)),
         ]

@@ -50,6 +50,7 @@ def draw_sweeps(
     sweeps: list[SweepFolder],
     output: list[Path] | None,
     *,
+    color: str | None = None,
     title: str | None = None,
     width: int = 1200,
     quiet: bool = False,
@@ -61,15 +62,18 @@ def draw_sweeps(
     plotting.check_formats(files)
     panels: list[Any] = []
     names = []
-    for sweep in sweeps:
-        record, results = sweep.read(), sweep.results()
-        found = plotting.panels_of_sweep(record, results)
+    read = [(sweep.read(), sweep.results()) for sweep in sweeps]
+    column, notice = plotting.color_of([results for _, results in read], color)
+    for record, results in read:
+        found = plotting.panels_of_sweep(record, results, column)
         names.append(record.title or record.experiment)
         panels += [panel._replace(title=panel.title or names[-1]) if len(sweeps) > 1 else panel for panel in found]
         print_missing_runs(record, results)
     if title is None:
         title = names[0] if len(sweeps) == 1 else ""
     _write(plotting.draw_phases(panels, title=title, width=width), files, quiet=quiet)
+    if notice and not quiet:
+        print_message(notice)
 
 
 def _write(figure: Any, files: list[Path], *, quiet: bool) -> None:

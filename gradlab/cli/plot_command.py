@@ -10,7 +10,7 @@ import typer
 from gradlab.cli.app import app
 from gradlab.cli.pictures import draw_runs, draw_sweeps
 from gradlab.cli.stored_runs import select_runs
-from gradlab.errors import PlotError
+from gradlab.errors import PlotError, shortened
 
 
 @app.command()
@@ -38,6 +38,14 @@ def plot(
         str | None,
         typer.Option("--y", metavar="NAME", help="Draw this logged quantity, such as validation_loss. Default: loss."),
     ] = None,
+    color: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Colour the map of a sweep by training_set_loss, last_loss, best_loss, validation_loss or a metric. "
+            "Default: training_set_loss.",
+        ),
+    ] = None,
     width: Annotated[
         int,
         typer.Option(
@@ -58,8 +66,11 @@ def plot(
     sweeps = [store.newest_sweep(folder) for folder in folders or [store.RUNS]]
     if all(sweeps):
         if y is not None:
-            raise PlotError("--y draws curves of runs, but this is a sweep, which has a map.")
-        draw_sweeps([sweep for sweep in sweeps if sweep], output, title=title, width=width, quiet=quiet)
+            raise PlotError("--y draws curves of runs, but this is a sweep, which has a map. Use --color.")
+        chosen = [sweep for sweep in sweeps if sweep]
+        draw_sweeps(chosen, output, color=color, title=title, width=width, quiet=quiet)
+    elif color is not None:
+        raise PlotError(f"--color {shortened(color)}: only a map has colours. Pass the folder of a sweep.")
     else:
         found = select_runs(folders)
         draw_runs(found, output, x=x, y=y or "loss", title=title, width=width, theory=theory, quiet=quiet)

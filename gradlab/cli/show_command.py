@@ -51,18 +51,19 @@ def _show_runs(folder: Path, *, as_json: bool) -> None:
 
 
 def _show_sweep(sweep: SweepFolder, *, as_json: bool) -> None:
-    from gradlab.terminal.sweep_summary import sweep_lines
+    from gradlab.terminal.sweep_summary import range_lines, sweep_lines
 
     record, results = sweep.read(), sweep.results()
     ended = results.ended()
     if as_json:
         keys = ("experiment", "title", "settings", "axes", "modes", "seeds", "status", "runs", "started", "seconds")
         shown = {key: getattr(record, key) for key in keys} | {"run_steps_per_second": record.rate}
-        print_json(shown | {"folder": str(sweep.path), "done": sum(ended.values()), "ended": ended})
+        shown |= {"folder": str(sweep.path), "done": sum(ended.values()), "ended": ended}
+        print_json(shown | {"ranges": results.ranges(), "training_set_batches": record.training_set_batches})
         return
     _print_settings(record, without=("vary", "modes", "seeds"))
     console = stdout_console()
-    for line in sweep_lines(record, ended):
+    for line in [*sweep_lines(record, ended), *range_lines(results.ranges())]:
         console.print(line)
     print_messages(results.damaged if sum(ended.values()) < record.runs else [])
 

@@ -98,6 +98,10 @@ def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
         return
     for message in sequential_messages(outcome):
         print_message(message)
+    if outcome.record.training_set_batches:
+        used, of = outcome.record.training_set_batches
+        shortfall = f"the mean of {used:,} of {of:,} batches"
+        print_message(f"training_set_loss is {shortfall}: all would take more than 10 % of the sweep.")
     if outcome.cached:
         print_message(reused(outcome.cached, outcome.record.runs))
 

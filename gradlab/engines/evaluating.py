@@ -59,14 +59,14 @@ class Evaluator:
         """
         return self._means(self._batches, self._measures, model)
 
-    def training_set_loss(self, model: nn.Module | None = None) -> float:
-        """Return the mean loss over the training batches.
+    def training_set_loss(self, model: nn.Module | None = None, most: int | None = None) -> float:
+        """Return the mean loss of a model, by default the task's, over at most `most` of the training batches.
 
         Raises:
             TaskError: there are no batches.
         """
         measures = {TRAINING_SET_LOSS: _loss_measure(self.task.loss)}
-        return self._means(self._training_batches, measures, model)[TRAINING_SET_LOSS]
+        return self._means(lambda: self._training_batches(most), measures, model)[TRAINING_SET_LOSS]
 
     def check(self) -> None:
         """Evaluate the first batch, to find mistakes before training.
@@ -81,8 +81,8 @@ class Evaluator:
             return iter_apart(self.task.validation)
         return self._training_batches()
 
-    def _training_batches(self) -> Iterator[Any]:
-        return islice(iter_apart(self._training), self.most)
+    def _training_batches(self, most: int | None = None) -> Iterator[Any]:
+        return islice(iter_apart(self._training), self.most if most is None else most)
 
     def _means(
         self, batches: Callable[[], Iterable[Any]], measures: Mapping[str, Measure], model: nn.Module | None

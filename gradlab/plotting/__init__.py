@@ -1,5 +1,6 @@
 """Figures: loss over step, update or epoch with one labelled curve per mode, and phase diagrams of sweeps."""
 
+from gradlab.plotting.colors import color_of as color_of
 from gradlab.plotting.figure import draw as draw
 from gradlab.plotting.labels import LABEL_SIZE as LABEL_SIZE
 from gradlab.plotting.panels import PhaseMap as PhaseMap

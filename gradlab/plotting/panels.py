@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import modes as modes_
 from gradlab.errors import ModeError, PlotError, shortened
+from gradlab.plotting.colors import FALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,11 +33,13 @@ class PhaseMap(NamedTuple):
         x: shape (nx,); ascending.
         y_key: the experiment's key that varies from bottom to top.
         y: shape (ny,); ascending.
-        loss: shape (ny, nx); the last loss, inf if not finite; None without a run. It is the lower median over the
-            seeds: if half of them diverge, the mean of the two middle losses would describe neither half.
+        loss: shape (ny, nx); the loss or metric that colours the cell, inf if not finite; None without a run. It is
+            the lower median over the seeds: if half of them diverge, the mean of the two middle losses would describe
+            neither half.
         diverged: shape (ny, nx); the share of seeds that diverged, 0 to 1; None without a run.
         sharpness: λ of each seed, for the edge of stability; empty if the axes are not lr and keep.
         seeds: the number of seeds per cell.
+        color: the name of the column that `loss` shows.
     """
 
     title: str
@@ -48,6 +51,7 @@ class PhaseMap(NamedTuple):
     diverged: Sequence[Sequence[float | None]]
     sharpness: Sequence[float] = ()
     seeds: int = 1
+    color: str = FALLBACK
 
     @property
     def cells(self) -> list[tuple[float | None, float | None]]:
@@ -62,7 +66,7 @@ class PhaseMap(NamedTuple):
 
 
 class ProfileCurve(NamedTuple):
-    """The last loss of a mode over one axis: median and range over the seeds, and the share that diverged."""
+    """The loss of a mode over one axis: median and range over the seeds, and the share that diverged."""
 
     mode: str
     median: Numbers
@@ -81,6 +85,7 @@ class Profile(NamedTuple):
     curves: Sequence[ProfileCurve]
     sharpness: Sequence[float] = ()
     seeds: int = 1
+    color: str = FALLBACK
 
     @property
     def shares(self) -> list[float | None]:
@@ -95,7 +100,8 @@ def panels_of(
     *,
     status: Sequence[str | None],
     verdict: Sequence[str | None],
-    last_loss: Sequence[float | None],
+    loss: Sequence[float | None],
+    color: str = FALLBACK,
     sharpness: Sequence[float] = (),
 ) -> list[PhaseMap] | list[Profile]:
     """Return the panels of a sweep: maps if at least two axes have numbers, else profiles.
@@ -110,14 +116,15 @@ def panels_of(
         status: done, failed or None (missing) for each run. All columns are in the order of the product of the axes,
             the last axis fastest, then modes, then seeds. Only done runs are drawn.
         verdict: the verdict of each run.
-        last_loss: the last loss of each run.
+        loss: the loss or metric of each run that gives the colour.
+        color: its name.
         sharpness: λ of each seed if the optimizer is plain SGD. It gives the edge over lr and keep, and over lr for
             modes with a known keep.
 
     Raises:
         PlotError: no axis has numbers to draw along, or there are too many panels.
     """
-    table = _Results(axes, modes, seeds, status, verdict, last_loss)
+    table = _Results(axes, modes, seeds, status, verdict, loss, color)
     across, apart = check_axes(axes, modes)
     edge_known = across[0] in _LR and all(_short_key(key) in _SAME_SHARPNESS for key in apart)
     known = [each for each in sharpness if 0 < each < math.inf] if edge_known else []
@@ -127,15 +134,16 @@ def panels_of(
     return [_phase_map(table, across[0], across[1], at, known if across[1] in _KEEP else []) for at in panels]
 
 
-def panels_of_sweep(record: SweepRecord, results: Results) -> list[PhaseMap] | list[Profile]:
-    """Return the panels of a recorded sweep; see `panels_of`."""
+def panels_of_sweep(record: SweepRecord, results: Results, color: str = FALLBACK) -> list[PhaseMap] | list[Profile]:
+    """Return the panels of a recorded sweep, with this column as colour; see `panels_of`."""
     return panels_of(
         record.values,
         record.modes or ["the rule"],
         record.seeds,
         status=results.column("status", record.runs),
         verdict=results.column("verdict", record.runs),
-        last_loss=results.column("last_loss", record.runs),
+        loss=results.column(color, record.runs),
+        color=color,
         sharpness=(record.sharpness or {}).get("eigenvalues", []),
     )
 
@@ -168,18 +176,17 @@ class _Results(NamedTuple):
     seeds: Sequence[int]
     status: Sequence[str | None]
     verdict: Sequence[str | None]
-    last_loss: Sequence[float | None]
+    loss: Sequence[float | None]
+    color: str
 
     def cell(self, at: Mapping[str, Any]) -> tuple[list[float], float | None]:
-        """Return the seeds' last losses at a point and mode, and the share that diverged."""
+        """Return the seeds' losses at a point and mode, and the share that diverged."""
         index = 0
         for key, values in self.axes.items():
             index = index * len(values) + (list(values).index(at[key]) if key in at else 0)
         index = index * len(self.modes) + (self.modes.index(at["mode"]) if "mode" in at else 0)
         runs = range(index * len(self.seeds), (index + 1) * len(self.seeds))
-        done = [
-            (loss, run) for run in runs if self.status[run] == "done" and (loss := self.last_loss[run]) is not None
-        ]
+        done = [(loss, run) for run in runs if self.status[run] == "done" and (loss := self.loss[run]) is not None]
         if not done:
             return [], None
         share = sum(self.verdict[run] == "diverges" for _, run in done) / len(done)
@@ -191,7 +198,7 @@ def _phase_map(table: _Results, x_key: str, y_key: str, at: dict[str, Any], shar
     cells = [[table.cell({**at, x_key: right, y_key: up}) for right in x] for up in y]
     loss = [[median_low(losses) if losses else None for losses, _ in row] for row in cells]
     diverged = [[share for _, share in row] for row in cells]
-    return PhaseMap(_title(at), x_key, x, y_key, y, loss, diverged, sharpness, len(table.seeds))
+    return PhaseMap(_title(at), x_key, x, y_key, y, loss, diverged, sharpness, len(table.seeds), table.color)
 
 
 def _profile(table: _Results, x_key: str, at: dict[str, Any], sharpness: Sequence[float]) -> Profile:
@@ -201,7 +208,7 @@ def _profile(table: _Results, x_key: str, at: dict[str, Any], sharpness: Sequenc
         cells = [table.cell({**at, x_key: right, "mode": mode}) for right in x]
         middle, low, high = ([of(losses) if losses else None for losses, _ in cells] for of in (median_low, min, max))
         curves.append(ProfileCurve(mode, middle, low, high, [share for _, share in cells], _known_keep(mode)))
-    return Profile(_title(at), x_key, x, curves, sharpness, len(table.seeds))
+    return Profile(_title(at), x_key, x, curves, sharpness, len(table.seeds), table.color)
 
 
 def _known_keep(name: str) -> float | None:

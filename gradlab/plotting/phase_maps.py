@@ -1,4 +1,4 @@
-"""Phase maps: the last loss over two axes as colour, diverged cells hatched, with the edge of stability."""
+"""Phase maps: a loss or metric over two axes as colour, diverged cells hatched, with the edge of stability."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gradlab.errors import printable
+from gradlab.plotting.colors import words_of
 from gradlab.plotting.layout import Layout, lay_out
 from gradlab.plotting.panels import DIVERGED, PhaseMap
 from gradlab.plotting.rendering import INK
-from gradlab.plotting.scales import LossScale, cell_borders, set_value_axis
+from gradlab.plotting.scales import COLOUR_DECADES, DECADES, LossScale, cell_borders, set_value_axis
 from gradlab.plotting.stability_edge import EDGE, draw_edge, is_edge_visible
 from gradlab.rows import HUGE
 
@@ -33,7 +34,8 @@ def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
 
     cells = [cell for panel in panels for cell in panel.cells]
     settled = [loss for loss, share in cells if loss is not None and share is not None and share <= DIVERGED]
-    scale = scale_of(settled, [loss for loss, _ in cells if loss is not None])
+    decades = COLOUR_DECADES if panels[0].color.endswith("loss") else DECADES
+    scale = scale_of(settled, [loss for loss, _ in cells if loss is not None], decades)
     layout = lay_out(panels, title, _caption(panels), width, right=1.0)
     colours = mpl.colormaps["viridis"].with_extremes(over=BEYOND, bad="white")
     for axes, panel in zip(layout.panels, panels, strict=True):
@@ -48,12 +50,12 @@ def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
     return layout.figure
 
 
-def scale_of(settled: Iterable[float], losses: Iterable[float]) -> LossScale:
+def scale_of(settled: Iterable[float], losses: Iterable[float], decades: float = DECADES) -> LossScale:
     """Return the scale of the losses that did not diverge, or of all losses if all diverged."""
     finite = [loss for loss in settled if abs(loss) < HUGE] or [loss for loss in losses if abs(loss) < HUGE]
     if not finite:
         return LossScale(0.0, 1.0, log=False)
-    scale = LossScale.of(finite, _without_outliers(finite))
+    scale = LossScale.of(finite, _without_outliers(finite), decades)
     if not scale.log and scale.low == scale.high:
         low, high = scale.low, scale.high
         return LossScale(low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2, log=False)
@@ -141,7 +143,7 @@ def _draw_colour_bar(layout: Layout, mesh: QuadMesh, panels: Sequence[PhaseMap],
     extend = {(True, True): "both", (True, False): "max", (False, True): "min", (False, False): "neither"}
     bar = layout.figure.colorbar(mesh, cax=layout.beside, extend=extend[above, below], extendfrac=0.04)
     seeds = max(panel.seeds for panel in panels)
-    bar.set_label("last loss" + (f", median of {seeds} seeds" if seeds > 1 else ""))
+    bar.set_label(words_of(panels[0].color) + (f", median of {seeds} seeds" if seeds > 1 else ""))
     bar.ax.tick_params(length=3, labelsize=9)
     bar.outline.set_linewidth(0.5)
 

@@ -1,4 +1,4 @@
-"""Profiles: the last loss over one axis, one curve per mode, with crosses for diverged runs and the edge."""
+"""Profiles: a loss or metric over one axis, one curve per mode, with crosses for diverged runs and the edge."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradlab.analysis import curves, theory
 from gradlab.errors import printable
+from gradlab.plotting.colors import words_of
 from gradlab.plotting.labels import width_of
 from gradlab.plotting.layout import lay_out
 from gradlab.plotting.lines import Line, colour_and_dash
@@ -43,7 +44,7 @@ def draw(panels: Sequence[Profile], title: str, width: int) -> Figure:
         axes.grid(axis="y", color=GRID, linewidth=0.8, zorder=0)
         for nth, line in enumerate(lines):
             _draw_curve(axes, panel, line, crosses=0.98 - 0.04 * nth)
-    layout.label_y("last loss")
+    layout.label_y(words_of(panels[0].color))
     layout.beside.set_axis_off()
     for nth, line in enumerate(lines):
         layout.beside.annotate(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DECADES = 2.0  # losses over at least this many decades have a logarithmic scale
+COLOUR_DECADES = 1.0  # the same for losses as colours, where small differences are harder to see
 DEPTH = 1e12  # a logarithmic scale ends at the highest loss / DEPTH
 FEW_VALUES = 5  # up to here every value of an axis has a tick
 
@@ -24,10 +25,10 @@ class LossScale(NamedTuple):
     log: bool
 
     @classmethod
-    def of(cls, losses: Sequence[float], high: float) -> LossScale:
-        """Return the scale from the lowest of these finite losses to `high`."""
+    def of(cls, losses: Sequence[float], high: float, decades: float = DECADES) -> LossScale:
+        """Return the scale from the lowest of these finite losses to `high`, logarithmic from `decades` on."""
         low, positive = min(losses), [loss for loss in losses if loss > 0]
-        if low >= 0 and positive and high / min(positive) >= 10**DECADES:
+        if low >= 0 and positive and high / min(positive) >= 10**decades:
             return cls(max(min(positive), high / DEPTH), high, log=True)
         return cls(low, high, log=False)
 

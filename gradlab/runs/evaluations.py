@@ -1,20 +1,22 @@
-"""Evaluations of a run in the plain loop: when they are due, where they go, and the loss over all training batches."""
+"""Evaluations of runs: when they are due, where they go, and the loss over all training batches at the end."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from gradlab import tasks
+from gradlab.engines.ensemble import StackedEvaluator
 from gradlab.engines.evaluating import Evaluator
 from gradlab.errors import ExperimentError, nearest, shortened
 from gradlab.experiment import location_of
 from gradlab.rows import TRAINING_SET_LOSS, Evaluation
-from gradlab.runs.job import TASK_ERRORS, Job
+from gradlab.runs.job import TASK_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gradlab.engines.cursor import Cursor
+    from gradlab.engines.ensemble import StackedTraining
     from gradlab.experiment import Experiment
 
 
@@ -24,26 +26,35 @@ def is_evaluated(experiment: Experiment, task: tasks.Task) -> bool:
 
 
 class RunEvaluations:
-    """Evaluates the only run of a job.
+    """Evaluates one run, or the runs of a stack.
 
     Attributes:
-        due: whether the run is evaluated between steps.
-        last: the last evaluation; None before the first.
+        due: whether the runs are evaluated between steps.
+        last: the last evaluation of each run; empty before the first.
     """
 
-    def __init__(self, job: Job, task: tasks.Task, cursor: Cursor, *, is_resumed: bool) -> None:
-        """Evaluate this task each time that the cursor calls for it.
+    def __init__(
+        self,
+        experiment: Experiment,
+        task: tasks.Task,
+        cursor: Cursor,
+        notify: Callable[[str], object],
+        *,
+        is_resumed: bool = False,
+        stack: StackedTraining | None = None,
+    ) -> None:
+        """Evaluate this task, or the runs of this stack, each time that the cursor calls for it.
 
         Raises:
             TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
         """
-        experiment = job.experiment
         self.due = is_evaluated(experiment, task)
-        self.last: Evaluation | None = None
-        self._job, self._cursor = job, cursor
+        self.last: list[Evaluation] = []
+        self._cursor, self._notify = cursor, notify
+        self._runs = 1 if stack is None else len(stack.stack.members)
         self._evaluator = Evaluator(task, experiment.steps)
+        self._stacked = None if stack is None else StackedEvaluator(stack, experiment.steps)
         self._log: Callable[[int, Evaluation], object] = lambda _run, _evaluation: None
-        self._check_expected()
         if not self.due:
             return
         if not is_resumed:
@@ -52,24 +63,35 @@ class RunEvaluations:
         cursor.on_evaluation = self._evaluate
 
     def send(self, log: Callable[[int, Evaluation], object]) -> None:
-        """Log evaluations with this function."""
+        """Log the evaluations of each run, by its number, with this function."""
         self._log = log
 
-    def training_set_loss(self) -> float | None:
-        """Return the mean loss over the training batches at the end; None, with a message, if computing it raises."""
-        last, ended_at = self.last, self._cursor.step
-        if last and last.step == ended_at and TRAINING_SET_LOSS in last.values:
-            return last.values[TRAINING_SET_LOSS]
+    @property
+    def has_training_set_loss(self) -> bool:
+        """Whether the last evaluation, at the end of the training, has the loss over the training batches."""
+        return bool(self.last) and self.last[0].step == self._cursor.step and TRAINING_SET_LOSS in self.last[0].values
+
+    def training_set_losses(self, most: int | None = None) -> list[float | None]:
+        """Return the mean loss of each run over the training batches at the end.
+
+        If computing it raises, return None for all, with a message.
+
+        Args:
+            most: the number of batches, at most. Default: all, or as many as were trained.
+        """
+        if self.has_training_set_loss:
+            return [each.values[TRAINING_SET_LOSS] for each in self.last]
         try:
-            return self._evaluator.training_set_loss()
+            if self._stacked:
+                return list(self._stacked.training_set_loss(most))
+            return [self._evaluator.training_set_loss(most=most)]
         except TASK_ERRORS as error:  # from the user's loss: the run itself is done
             why = shortened(str(error).partition("\n")[0], 100)
-            self._job.notify(f"training_set_loss is unknown: {type(error).__name__}: {why}")
-            return None
+            self._notify(f"training_set_loss is unknown: {type(error).__name__}: {why}")
+            return [None] * self._runs
 
-    def _check_expected(self) -> None:
-        """Raise ExperimentError if the experiment expects a value that the task does not measure."""
-        experiment, mode = self._job.experiment, self._job.plans[0].mode.name
+    def check_expected(self, experiment: Experiment, mode: str) -> None:
+        """Raise ExperimentError if the experiment expects a value of this mode that the task does not measure."""
         expected = experiment.expect.get(mode)
         known = dict.fromkeys([*(self._evaluator.names if self.due else ()), TRAINING_SET_LOSS])
         for name in expected.measured if expected else ():
@@ -84,5 +106,7 @@ class RunEvaluations:
 
     def _evaluate(self, epochs: int) -> None:
         cursor = self._cursor
-        self.last = Evaluation(cursor.step, cursor.update, epochs, self._evaluator.evaluate())
-        self._log(0, self.last)
+        found = self._stacked.evaluate() if self._stacked else [self._evaluator.evaluate()]
+        self.last = [Evaluation(cursor.step, cursor.update, epochs, values) for values in found]
+        for nth, evaluation in enumerate(self.last):
+            self._log(nth, evaluation)

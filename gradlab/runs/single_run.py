@@ -57,7 +57,8 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         job.models[plan.mode.name, plan.seed] = state.task.model  # trained in place
     for checkpoint in checkpoints:
         state.restore(checkpoint.state)
-    evaluations = RunEvaluations(job, task, state.cursor, is_resumed=bool(checkpoints))
+    evaluations = RunEvaluations(experiment, task, state.cursor, job.notify, is_resumed=bool(checkpoints))
+    evaluations.check_expected(experiment, plan.mode.name)
     rows = loop.train(
         state.task,
         modes.load(plan.mode),
@@ -74,5 +75,5 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
         total,
         lambda: [state.snapshot()],
         send_evaluations=evaluations.send if evaluations.due else None,
-        training_set_losses=lambda: [evaluations.training_set_loss()],
+        training_set_losses=evaluations.training_set_losses,
     )

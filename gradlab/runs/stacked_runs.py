@@ -14,6 +14,7 @@ from gradlab import optimizers, tasks
 from gradlab.engines import ensemble
 from gradlab.errors import StoreError, shortened
 from gradlab.runs.checkpointing import resumable_checkpoints
+from gradlab.runs.evaluations import RunEvaluations
 from gradlab.runs.job import TASK_ERRORS, Job, TrainingSteps
 from gradlab.runs.setup import scheduler_of, steps_of
 from gradlab.runs.stopping import StoppedError
@@ -124,6 +125,16 @@ class _StackTrainer:
         )
         if checkpoints:
             ensemble.restore([each.state for each in checkpoints], training)
+        evaluations = RunEvaluations(
+            experiment,
+            seed_tasks[0].original,
+            training.cursor,
+            job.notify,
+            is_resumed=bool(checkpoints),
+            stack=training,
+        )
+        for plan in job.plans:
+            evaluations.check_expected(experiment, plan.mode.name)
         steps = ensemble.train(
             training, epochs=experiment.epochs, steps=experiment.steps, clip_norm=experiment.clip_norm
         )
@@ -132,6 +143,8 @@ class _StackTrainer:
             steps_of(seed_tasks[0].task, experiment),
             lambda: ensemble.snapshots(training),
             lambda step: map(step.row, range(len(job.plans))),
+            send_evaluations=evaluations.send if evaluations.due else None,
+            training_set_losses=evaluations.training_set_losses,
         )
 
 

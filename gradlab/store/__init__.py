@@ -18,7 +18,7 @@ runs/<experiment>/experiment.json holds the last command that found all its runs
 
 from gradlab.store.checkpoints import load_checkpoint
 from gradlab.store.evaluation_log import EvaluationLog
-from gradlab.store.export import SWEEP_COLUMNS, csv_of, csv_of_sweep, merged, run_columns
+from gradlab.store.export import csv_of, csv_of_sweep, merged, run_columns
 from gradlab.store.files import modified_at, strict_json, write_bytes
 from gradlab.store.folders import (
     RUNS,
@@ -36,7 +36,6 @@ from gradlab.store.sweeps import Block, BlockLog, Results, SweepFolder, SweepRec
 
 __all__ = [
     "RUNS",
-    "SWEEP_COLUMNS",
     "Block",
     "BlockLog",
     "EvaluationLog",

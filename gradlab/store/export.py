@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gradlab.store.run_record import RunRecord
     from gradlab.store.sweeps import Results, SweepRecord
 
-SWEEP_COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")  # one line per run
-
 
 def run_columns(*, geometry: bool) -> list[str]:
     """Return the columns of runs, one line per step."""
@@ -69,10 +67,11 @@ def csv_of_sweep(
         results: the sweep's results.
         run_at: returns the axis values, mode and seed for a run number.
     """
-    yield _csv_line([*record.values, "mode", "seed", *SWEEP_COLUMNS])
+    columns = results.columns
+    yield _csv_line([*record.values, "mode", "seed", *columns])
     for number, (block, nth) in results.by_run().items():
         values, mode, seed = run_at(number)
-        found = [getattr(block, column)[nth] for column in SWEEP_COLUMNS]
+        found = [block.values(column)[nth] for column in columns]
         yield _csv_line([*map(_plain, values), mode, seed, *map(_plain, found)])
 
 

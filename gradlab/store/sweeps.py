@@ -10,6 +10,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
+from statistics import median_low
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, StrictBool, model_validator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SWEEP = "sweep.json"
 FORMAT = 1
 SYNC_EVERY = 1.0  # seconds between syncs of the results to the disk
+COLUMNS = ("status", "verdict", "steps", "first_loss", "last_loss", "best_loss")  # of every run, as exported
+_PER_RUN = ("run", *COLUMNS, "error")
 _LARGEST_NUMBER = 10**7
 _HEAD = re.compile(rb'\{"sha256":"([0-9a-f]{64})",')
 
@@ -45,6 +48,9 @@ class Block(NamedTuple):
         best_loss: the lowest finite loss.
         error: the error of a failed run, else "".
         why: why another engine than the sweep's trained the cell, else "".
+        measured: more columns by name: training_set_loss, and last_NAME and best_NAME of every evaluated NAME. A value
+            is None if the run failed or it is unknown. Results of older versions have none.
+        training_set_batches: if training_set_loss is a mean over fewer batches than `gradlab run` uses, both numbers.
     """
 
     engine: str
@@ -57,6 +63,14 @@ class Block(NamedTuple):
     best_loss: list[float | None]
     error: list[str]
     why: str = ""
+    measured: dict[str, list[float | None]] = {}  # noqa: RUF012 - never changed
+    training_set_batches: list[int] = []  # noqa: RUF012 - the same
+
+    def values(self, column: str) -> list[Any]:
+        """Return a column or a measured one; None for every run if the block does not have it."""
+        if column in self._fields:
+            return list(getattr(self, column))
+        return self.measured.get(column) or [None] * len(self.run)
 
 
 class Results(NamedTuple):
@@ -80,11 +94,44 @@ class Results(NamedTuple):
         there = self.by_run().values()
         return dict(Counter(block.verdict[nth] or block.status[nth] for block, nth in there).most_common())
 
+    @property
+    def training_set_batches(self) -> list[int]:
+        """The numbers of the block whose training_set_loss uses the lowest share of the batches; [] if all use all."""
+        found = [block.training_set_batches for block in self.blocks if block.training_set_batches]
+        return min(found, key=lambda each: each[0] / each[1], default=[])
+
+    @property
+    def measured(self) -> list[str]:
+        """The names of the measured columns of all blocks, in their order."""
+        return list(dict.fromkeys(name for block in self.blocks for name in block.measured))
+
+    @property
+    def columns(self) -> list[str]:
+        """The exported columns."""
+        return [*COLUMNS, *self.measured]
+
+    def ranges(self) -> dict[str, dict[str, float]]:
+        """Return the lowest, median and highest value of the losses and measured columns over the finished runs.
+
+        NaN counts as infinite. The median is the lower one of two.
+        """
+        found: dict[str, list[float]] = {}
+        for block in self.blocks:
+            for name in ("last_loss", "best_loss", *block.measured):
+                values = zip(block.status, block.values(name), strict=True)
+                finished = [each for status, each in values if status == "done" and each is not None]
+                found.setdefault(name, []).extend(math.inf if math.isnan(each) else each for each in finished)
+        return {
+            name: {"lowest": min(values), "median": median_low(values), "highest": max(values)}
+            for name, values in found.items()
+            if values
+        }
+
     def column(self, name: str, runs: int) -> list[Any]:
-        """Return a column for all runs, by run number; None for a missing run."""
+        """Return a column for all runs, by run number; None for a missing run or value."""
         values: list[Any] = [None] * runs
         for block in self.blocks:
-            for run, value in zip(block.run, getattr(block, name), strict=True):
+            for run, value in zip(block.run, block.values(name), strict=True):
                 if run < runs:
                     values[run] = value
         return values
@@ -113,6 +160,8 @@ class SweepRecord:
     run_steps: Count = 0  # backward passes in these seconds, summed over the runs
     done: Count = 0  # trained runs, when the status was written
     failed: Count = 0  # of the trained runs, those whose task raised
+    # Of the cell where training_set_loss uses the lowest share of the batches: how many, and of how many; [] if all
+    training_set_batches: list[Count] = field(default_factory=list)
     sharpness: dict[str, Any] | None = None  # λ of each seed, once measured; {} if no edge is known
     writer: dict[str, Any] = field(default_factory=dict)  # the process, {"pid", "host"}, while running
     format: int = FORMAT
@@ -213,6 +262,9 @@ def block_line(block: Block) -> bytes:
         del columns["error"]
     if not block.why:
         del columns["why"]
+    if not block.training_set_batches:
+        del columns["training_set_batches"]
+    columns |= columns.pop("measured")
     body = strict_json(columns, compact=True).encode()
     return b'{"sha256":"%s",%s\n' % (hashlib.sha256(body).hexdigest().encode(), body[1:])
 
@@ -251,11 +303,16 @@ def _block_in(line: bytes) -> Block:
     count = len(columns["run"])
     columns.setdefault("error", [""] * count)
     columns.setdefault("why", "")
-    for name in ("first_loss", "last_loss", "best_loss"):
+    columns.setdefault("training_set_batches", [])
+    more = [name for name, column in columns.items() if name not in Block._fields and isinstance(column, list)]
+    for name in ("first_loss", "last_loss", "best_loss", *more):
         columns[name] = [None if each is None else loss_in(each) for each in columns[name]]
+    columns["measured"] = {name: columns[name] for name in more}
     block = Block(**{name: columns[name] for name in Block._fields})
-    if any(len(column) != count for column in block[1:-1]):
+    if any(len(columns[name]) != count for name in (*_PER_RUN, *more)):
         raise ValueError("columns differ in length")
+    if not _are_batches(block.training_set_batches):
+        raise ValueError("training_set_batches must be two counts")
     if not all(type(each) is int and 0 <= each < _LARGEST_NUMBER for each in (*block.run, *block.steps)):
         raise ValueError("runs and steps must be counts")
     if not set(block.status) <= {"done", "failed"}:
@@ -267,10 +324,22 @@ def _block_in(line: bytes) -> Block:
     return block
 
 
+def _are_batches(value: Any) -> bool:
+    """Return whether the value is [] or [used, of], two counts."""
+    return value == [] or (
+        type(value) is list
+        and len(value) == 2
+        and all(type(each) is int and each < _LARGEST_NUMBER for each in value)
+        and 0 < value[0] < value[1]
+    )
+
+
 def _check_grid(record: SweepRecord) -> None:
     """Check the parts of the record that define the run numbers."""
     if record.failed > record.done:
         raise ValueError("failed is greater than done")
+    if not _are_batches(record.training_set_batches):
+        raise ValueError(f"training_set_batches is {record.training_set_batches}")
     total = max(1, len(record.modes)) * len(record.seeds)
     axes: list[Any] = record.axes
     for axis in axes:

@@ -276,6 +276,7 @@ def _train(
             status=status,
             done=len(there),
             failed=sum(block.status[nth] == "failed" for block, nth in there.values()),
+            training_set_batches=results.training_set_batches,
             run_steps=record.run_steps + progress.steps,
             seconds=record.seconds + progress.seconds,
         )

@@ -16,7 +16,7 @@ from gradlab.errors import GradlabError
 from gradlab.sweeps.cells import LOOP_CHUNK, cell_of, cells_of, load_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch.nn import Parameter
 
@@ -43,17 +43,6 @@ class StackPlan(NamedTuple):
     chunk: int
     compiled: bool = False
     no_compiler: str = ""
-
-
-def train(cell: LoadedCell) -> Iterator[ensemble.StackedStep]:
-    """Train a cell as one stack and yield its steps.
-
-    Raises:
-        CannotStackError: only the plain loop can train the cell.
-    """
-    experiment = cell.experiment
-    ends = {"epochs": experiment.epochs, "steps": experiment.steps}
-    yield from ensemble.train(_training(cell), **ends, clip_norm=experiment.clip_norm)
 
 
 def planned(grid: Grid) -> StackPlan:
@@ -84,7 +73,7 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
     def seconds(size: int, *, compiled: bool = False) -> float:
         part = load_cell(cell_of(grid, alike[:size]))
         # without the schedule, which may have an end
-        return seconds_a_run_step(_training(part._replace(compiled=compiled), scheduled=False))
+        return seconds_a_run_step(training_of(part._replace(compiled=compiled), scheduled=False))
 
     chunk, found = best_chunk_size(seconds, most)
     total = found[chunk] * steps * grid.runs
@@ -101,8 +90,12 @@ def _measured(grid: Grid, alike: Sequence[int]) -> StackPlan:
     return StackPlan(size, compiled=True) if gained > COMPILE_GAIN * (time.monotonic() - begin) else StackPlan(chunk)
 
 
-def _training(cell: LoadedCell, *, scheduled: bool = True) -> ensemble.StackedTraining:
-    """Return the training of a cell as a stack."""
+def training_of(cell: LoadedCell, *, scheduled: bool = True) -> ensemble.StackedTraining:
+    """Return the training of a cell as a stack.
+
+    Raises:
+        CannotStackError: only the plain loop can train the cell.
+    """
     keep_freed_memory()
     experiment, mode = cell.experiment, cell.modes[0]
     name, source, seeds = experiment.optimizer_name, experiment.optimizer_source, list(dict.fromkeys(cell.seeds))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from gradlab import runs
 from gradlab.analysis import curves
-from gradlab.engines import loop
+from gradlab.engines import ensemble, loop
 from gradlab.engines.ensemble import CannotStackError
 from gradlab.errors import GradlabError, shortened
 from gradlab.store import Block
 from gradlab.sweeps import stacked
 from gradlab.sweeps.cells import load_cell
+from gradlab.sweeps.measuring import Measured, Measuring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -56,21 +57,21 @@ def _trained(cell: Cell, on_progress: OnProgress) -> Block:
     why = ""
     if cell.grid.engine == "ensemble":
         try:
-            return _block("ensemble", cell, _train_stacked(loaded, on_progress), [""] * len(cell.runs))
+            return _block("ensemble", cell, *_train_stacked(loaded, on_progress), [""] * len(cell.runs))
         except _UserCodeError as raised:  # a failing run, or a cell that cannot be stacked
             why = raised.why_not_stacked()
-    summaries, errors = _train_in_turn(loaded, on_progress)
-    return _block("loop", cell, summaries, errors, why)
+    return _block("loop", cell, *_train_in_turn(loaded, on_progress), why)
 
 
-def _train_stacked(cell: LoadedCell, on_progress: OnProgress) -> list[Summary]:
-    """Train all runs of the cell as one stack."""
+def _train_stacked(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summary], list[Measured]]:
+    """Train all runs of the cell as one stack; return summaries and what else was measured."""
     count = len(cell.seeds)
     losses: list[Sequence[float]] = []
     items: list[Sequence[float]] = []
     epochs: list[int] = []
     updates = 0
-    for step, total in _guarded(_stacked_steps(cell)):
+    measured: list[Measured] = []
+    for step, total in _guarded(_stacked_steps(cell, measured)):
         losses.append(array("d", step.losses))
         items += [array("d", step.items)] if step.items else []
         epochs.append(step.epoch)
@@ -79,46 +80,55 @@ def _train_stacked(cell: LoadedCell, on_progress: OnProgress) -> list[Summary]:
     ends = curves.ends_of(epochs)
     of_runs = zip(*losses, strict=True) if losses else ((),) * count
     items_of_runs = zip(*items, strict=True) if items else (None,) * count
-    return [
+    summaries = [
         curves.summarise_losses(curves.Losses(values, ends, counts), updates)
         for values, counts in zip(of_runs, items_of_runs, strict=True)
     ]
+    return summaries, measured
 
 
-def _stacked_steps(cell: LoadedCell) -> Iterator[tuple[Any, int | None]]:
-    """Yield the steps of the stack, each with the total number of steps."""
-    total = cell.experiment.steps or runs.steps_of(cell.build(cell.seeds[0]), cell.experiment)
-    for step in stacked.train(cell):
+def _stacked_steps(cell: LoadedCell, measured: list[Measured]) -> Iterator[tuple[Any, int | None]]:
+    """Yield the steps of the stack, each with the total number of steps; at the end, append what was measured."""
+    experiment = cell.experiment
+    total = experiment.steps or runs.steps_of(cell.build(cell.seeds[0]), experiment)
+    training = stacked.training_of(cell)
+    measuring = Measuring(experiment, training.seeds[0].original, training)
+    ends = {"epochs": experiment.epochs, "steps": experiment.steps}
+    for step in ensemble.train(training, **ends, clip_norm=experiment.clip_norm):
         yield step, total
+    measured.append(measuring.finished())
 
 
-def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summary], list[str]]:
-    """Train the runs sequentially; return a summary of each and its error, "" if it did not fail."""
+def _train_in_turn(cell: LoadedCell, on_progress: OnProgress) -> tuple[list[Summary], list[Measured], list[str]]:
+    """Train the runs sequentially; return a summary of each, what was measured, and its error, "" if none."""
     summaries: list[Summary] = []
+    measured: list[Measured] = []
     errors: list[str] = []
     steps, count = 0, len(cell.seeds)
     for nth in range(count):
         rows: list[Row] = []
         error = ""
         try:
-            for row, total in _guarded(_rows(cell, nth)):
+            for row, total in _guarded(_rows(cell, nth, measured)):
                 rows.append(row)
                 steps += 1
                 on_progress(steps, (nth + (len(rows) / total if total else 0.0)) / count)
         except _UserCodeError as raised:
             on_progress(steps, nth / count)  # raises if a stop was requested: its signal may have caused the error
             error = runs.failure(raised.error, cell.experiments[nth])
+            measured.append(Measured([{}], (0, 0)))
         summaries.append(curves.summarise(rows))
         errors.append(error)
-    return summaries, errors
+    return summaries, measured, errors
 
 
-def _rows(cell: LoadedCell, nth: int) -> Iterator[tuple[Row, int | None]]:
-    """Yield the rows of a run, each with the total number of steps."""
+def _rows(cell: LoadedCell, nth: int, measured: list[Measured]) -> Iterator[tuple[Row, int | None]]:
+    """Yield the rows of a run, each with the total number of steps; at the end, append what was measured."""
     experiment, mode = cell.experiments[nth], cell.modes[nth]
     task = cell.build(cell.seeds[nth])
     optimizer, scheduler = runs.optimizer_of(experiment, mode, task)
     total = runs.steps_of(task, experiment)
+    measuring = Measuring(experiment, task)
     for row in loop.train(
         task,
         mode,
@@ -127,9 +137,11 @@ def _rows(cell: LoadedCell, nth: int) -> Iterator[tuple[Row, int | None]]:
         steps=experiment.steps,
         clip_norm=experiment.clip_norm,
         scheduler=scheduler,
+        cursor=measuring.cursor,
         scheduler_every=experiment.schedule_every,
     ):
         yield row, total
+    measured.append(measuring.finished())
 
 
 class _UserCodeError(Exception):
@@ -163,7 +175,17 @@ def _guarded(steps: Iterator[T]) -> Iterator[T]:
         yield step
 
 
-def _block(engine: str, cell: Cell, summaries: Sequence[Summary], errors: list[str], why: str = "") -> Block:
+def _block(
+    engine: str,
+    cell: Cell,
+    summaries: Sequence[Summary],
+    measured: Sequence[Measured],
+    errors: list[str],
+    why: str = "",
+) -> Block:
+    columns = [values for each in measured for values in each.columns]
+    names = dict.fromkeys(name for values in columns for name in values)
+    used, of = min((each.batches for each in measured if each.columns[0]), key=_share, default=(1, 1))
     return Block(
         engine=engine,
         run=[run.number for run in cell.runs],
@@ -175,4 +197,11 @@ def _block(engine: str, cell: Cell, summaries: Sequence[Summary], errors: list[s
         best_loss=[each.best_loss for each in summaries],
         error=errors,
         why=why,
+        measured={name: [values.get(name) for values in columns] for name in names},
+        training_set_batches=[used, of] if used < of else [],
     )
+
+
+def _share(batches: tuple[int, int]) -> float:
+    used, of = batches
+    return used / of

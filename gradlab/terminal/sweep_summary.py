@@ -10,6 +10,8 @@ from gradlab.terminal.fitted_table import coloured, literal_text, number_text
 from gradlab.wording import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gradlab.store import SweepRecord
     from gradlab.sweeps import SweepResult
 
@@ -23,9 +25,21 @@ def sweep_lines(record: SweepRecord, ended: dict[str, int]) -> list[Text]:
     lines = [literal_text(axes), Text(runs), endings]
     if missing := record.runs - sum(ended.values()):
         lines.append(Text(f"{missing:,} missing", "bold red"))
+    if record.training_set_batches:
+        used, of = record.training_set_batches
+        lines.append(Text(f"training_set_loss of {used:,} of {of:,} batches"))
     if record.rate:
         lines.append(Text(f"{record.rate:,.0f} run-steps/s"))
     return lines
+
+
+def range_lines(ranges: Mapping[str, Mapping[str, float]]) -> list[Text]:
+    """Return the range of each loss and metric over the runs of a sweep as lines, the numbers aligned."""
+    width = max(map(len, ranges), default=0)
+    return [
+        Text(f"{name:<{width}}  {each['lowest']:.3g} … {each['highest']:.3g}, median {each['median']:.3g}")
+        for name, each in ranges.items()
+    ]
 
 
 def lost_message(outcome: SweepResult, again: str) -> list[str]:

@@ -312,6 +312,10 @@ def test_every_verdict_can_be_written_and_read() -> None:
     losses: list[float | None] = [1.0] * count
     block = Block("loop", list(range(count)), ["done"] * count, VERDICTS, [1] * count, losses, losses, losses,
                   [""] * count)  # fmt: skip
+    measured = block._replace(measured={"training_set_loss": [None, 0.1, float("inf"), -1.0, 3.0]})
     with folder.log() as log:
         log.append(block)
-    assert folder.results().blocks == [block]
+        log.append(measured)
+    assert folder.results().blocks == [block, measured]
+    assert folder.results().measured == ["training_set_loss"]
+    assert block.values("training_set_loss") == [None] * count

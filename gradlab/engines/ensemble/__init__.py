@@ -8,6 +8,7 @@ be stacked; `gradlab.engines.loop` trains them.
 
 from gradlab.engines.ensemble.batches import CannotStackError, SeedTask
 from gradlab.engines.ensemble.checkpoints import is_stacked, restore, snapshots
+from gradlab.engines.ensemble.evaluating import StackedEvaluator
 from gradlab.engines.ensemble.loop import StackedStep, StackedTraining, train
 from gradlab.engines.ensemble.stack import Member, Stack
 from gradlab.engines.ensemble.stackability import Stackability, can_join, stackability_of, unstackable_reason
@@ -19,6 +20,7 @@ __all__ = [
     "SeedTask",
     "Stack",
     "Stackability",
+    "StackedEvaluator",
     "StackedStep",
     "StackedTraining",
     "TracedSteps",

@@ -29,6 +29,7 @@ class SeedTask:
 
     Attributes:
         task: the task; if resumable, it saves its generators at the start of each pass over its batches.
+        original: the task as it was given.
         generators: the generators that it draws from.
         state: their states after its last batches were drawn.
         shares_generators: whether it may draw from global generators; if so, their states are switched for it.
@@ -36,6 +37,7 @@ class SeedTask:
 
     def __init__(self, task: Task, *, resumable: bool = True) -> None:
         self.generators = Generators(task)
+        self.original = task
         self.task = rewindable(task, self.generators) if resumable else task
         self.shares_generators = uses_global_generators(task.batches)
         self.state = self.generators.now()
@@ -51,9 +53,11 @@ class SeedTask:
 
 
 def draw_together(
-    seeds: Sequence[SeedTask], every: int, most: int | None
+    seeds: Sequence[SeedTask], every: int, most: int | None, block: int = BLOCK
 ) -> Iterator[tuple[list[Any], tuple[int, bool]]]:
     """Yield the batches of an epoch, one per seed, with the size of their window and whether they are its last.
+
+    With several seeds, up to `block` batches of each are drawn in advance.
 
     Raises:
         CannotStackError: the seeds have different numbers of batches.
@@ -73,7 +77,7 @@ def draw_together(
             yield [batch for batch, _ in each], each[0][1]
         tensors, _ = split_batch(blocks[0][0][0])
         size = sum(each.numel() * each.element_size() for each in tensors)
-        ahead = max(1, min(BLOCK, BLOCK_BYTES // (size or 1)))
+        ahead = max(1, min(block, BLOCK_BYTES // (size or 1)))
 
 
 class StackedBatches(NamedTuple):

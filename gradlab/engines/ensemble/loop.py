@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import optimizers
 from gradlab.engines.cursor import Cursor
-from gradlab.engines.ensemble.batches import CannotStackError, draw_together
+from gradlab.engines.ensemble.batches import BLOCK, CannotStackError, draw_together
 from gradlab.engines.ensemble.stack import Member, Stack
 from gradlab.rows import Row
 
@@ -155,8 +155,10 @@ def train(
     """
     cursor, stack, mode = training.cursor, training.stack, training.stack.members[0].mode
     divided = mode.mean and mode.every > 1
+    # An evaluation within an epoch finds the generators as in the plain loop.
+    draw = partial(draw_together, training.seeds, mode.every, block=1 if cursor.evaluate_every else BLOCK)
     epoch = cursor.epoch
-    for batches, window, due in cursor.remaining(partial(draw_together, training.seeds, mode.every), epochs, steps):
+    for batches, window, due in cursor.remaining(draw, epochs, steps):
         if cursor.epoch != epoch:
             epoch = cursor.epoch
             if training.scheduler_every == "epoch":

@@ -209,13 +209,7 @@ class Stack:
         Args:
             batches: one per task.
         """
-        import torch
-
-        each = [group.parameters for group in self.groups]
-        parameters: dict[str, Tensor] = {
-            f"model.{name}": torch.cat([one[name] for one in each]) if len(each) > 1 else each[0][name]
-            for name in each[0]
-        }
+        parameters = self.parameters()
         if len(batches) == 1:
             found = self._of_task(0, parameters, batches[0])
         elif (stacked := stack_batches(batches)) is not None:
@@ -223,6 +217,22 @@ class Stack:
         else:
             found = self._of_each(parameters, batches)
         return (found, None) if found.dim() == 1 else (found[:, 0], found[:, 1].detach())
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the parameters of all runs by name, each of shape (runs, …), as `loss_modules` name them."""
+        import torch
+
+        each = [group.parameters for group in self.groups]
+        return {
+            f"model.{name}": torch.cat([one[name] for one in each]) if len(each) > 1 else each[0][name]
+            for name in each[0]
+        }
+
+    def weights_of(self, member: int) -> dict[str, Tensor]:
+        """Return the weights of a run, as its model names them."""
+        group = next(group for group in self.groups if member in group.members)
+        nth = group.members.index(member)
+        return {name: each.detach()[nth] for name, each in group.parameters.items()}
 
     def keep_gradients(self) -> None:
         """Leave keep × gradient in `.grad`, immediately or, if deferred, when the next gradient is added."""
