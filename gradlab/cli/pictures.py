@@ -59,16 +59,16 @@ def draw_sweeps(
 
     files = output or [sweeps[0].picture_file]
     plotting.check_formats(files)
+    read = [(sweep.read(), sweep.results()) for sweep in sweeps]
+    records = [record for record, _ in read]
     panels: list[Any] = []
-    names = []
-    for sweep in sweeps:
-        record, results = sweep.read(), sweep.results()
-        found = plotting.panels_of_sweep(record, results)
-        names.append(record.title or record.experiment)
-        panels += [panel._replace(title=panel.title or names[-1]) if len(sweeps) > 1 else panel for panel in found]
+    for (record, results), name in zip(read, plotting.sweep_titles(records), strict=True):
+        for panel in plotting.panels_of_sweep(record, results):
+            words = [name, panel.title] if len(sweeps) > 1 else [panel.title]
+            panels.append(panel._replace(title=", ".join(filter(None, words))))
         print_missing_runs(record, results)
     if title is None:
-        title = names[0] if len(sweeps) == 1 else ""
+        title = plotting.common_title(records)
     _write(plotting.draw_phases(panels, title=title, width=width), files, quiet=quiet)
 
 

@@ -1,5 +1,7 @@
 """Figures: loss over step, update or epoch with one labelled curve per mode, and phase diagrams of sweeps."""
 
+from gradlab.plotting.differences import common_title as common_title
+from gradlab.plotting.differences import sweep_titles as sweep_titles
 from gradlab.plotting.figure import draw as draw
 from gradlab.plotting.labels import LABEL_SIZE as LABEL_SIZE
 from gradlab.plotting.panels import PhaseMap as PhaseMap

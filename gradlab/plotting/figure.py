@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from gradlab.analysis import curves
 from gradlab.analysis.quantities import LOSS
 from gradlab.errors import PlotError, printable, shortened, unknown
+from gradlab.plotting.differences import flattened
 from gradlab.plotting.labels import label_lines, overflow_mark, width_of
-from gradlab.plotting.lines import Line, finite_points, flattened, lines_of
+from gradlab.plotting.lines import Line, finite_points, lines_of
 from gradlab.plotting.rendering import FAINT, GRID, dots_per_inch, shown_in_notebooks, style
 from gradlab.plotting.theory_curves import PREDICTED, prediction
 from gradlab.plotting.y_axis import fitted, y_label, y_limits

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gradlab.plotting.lines import Line
 
 LABEL_SIZE = 10.0  # points
+HINTING = 1.04  # text on a screen is up to this much wider than its outlines
 MAX_CHARACTERS, MAX_LINES = 60, 6  # per line and per label; more leaves no room for curves
 
 
@@ -87,7 +88,7 @@ def width_of(text: str, size: float, weight: str = "normal") -> float:
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a label in another script
         parts = text.replace("$", r"\$").split("\n")  # labels are not formulas
         paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts if part.strip()]
-    return max((float(path.get_extents().width) for path in paths), default=0.0)
+    return HINTING * max((float(path.get_extents().width) for path in paths), default=0.0)
 
 
 def _spread(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:

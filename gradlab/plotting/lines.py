@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.analysis import curves
 from gradlab.modes import AS_WRITTEN
+from gradlab.plotting.differences import distinguishing_settings, flattened, setting_names
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gradlab.rows import Row
     from gradlab.store import RunRecord
@@ -66,8 +66,8 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
         traits.pop("seed", None)
         groups.setdefault(tuple(sorted(traits.items())), []).append((record, rows))
     traits_of_groups = [dict(key) for key in groups]
-    differing = _distinguishing_settings(traits_of_groups)
-    names = _setting_names({trait for traits in traits_of_groups for trait in traits})
+    differing = distinguishing_settings(traits_of_groups)
+    names = setting_names({trait for traits in traits_of_groups for trait in traits})
     lines: list[Line] = []
     for traits, members in zip(traits_of_groups, groups.values(), strict=True):
         found = {str(record.compared.get("imposed")) for record, _ in members}
@@ -104,38 +104,3 @@ def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> t
     taken = [line.dash for line in drawn if line.colour == colour]
     dashes = [DASHES[(nth + shift) % len(DASHES)] for shift in range(len(DASHES))]
     return colour, next((dash for dash in dashes if dash not in taken), dashes[0])
-
-
-def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
-    """Return the traits besides the mode that distinguish the groups; only the experiment if that suffices."""
-
-    def distinct(traits: Iterable[str]) -> int:
-        return len({tuple(group.get(trait) for trait in traits) for group in groups})
-
-    sources = {f"{each}_source" for each in ("task", "mode", "optimizer", "schedule", "script")}
-    known = sorted({trait for group in groups for trait in group} - {"mode"} - sources)
-    differing = [trait for trait in known if distinct([trait]) > 1]
-    return ["experiment"] if differing and distinct(["experiment"]) == distinct(differing) else differing
-
-
-def _setting_names(known: Iterable[str]) -> dict[str, str]:
-    """Return the name of each trait in a label: the last part of its key, or the whole key if ambiguous."""
-    ends = Counter(trait.rpartition(".")[2] for trait in known)
-    names = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
-    return names | {"optimizer.name": "optimizer", "schedule.name": "schedule"}
-
-
-def flattened(settings: dict[str, Any], before: str = "") -> dict[str, str]:
-    """Return the settings without nesting, such as `{"optimizer.lr": "0.01", …}`."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found |= flattened(value, f"{before}{key}.")
-        else:
-            found[before + key] = _plain(value) if isinstance(value, float) else str(value)
-    return found
-
-
-def _plain(value: float) -> str:
-    """Return the shortest text that keeps the value, so different learning rates stay different curves."""
-    return short if float(short := f"{value:g}") == value else repr(value)

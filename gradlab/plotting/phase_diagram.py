@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gradlab.errors import PlotError
 from gradlab.plotting import phase_maps, profiles
 from gradlab.plotting.panels import MAX_PANELS, PhaseMap, Profile
-from gradlab.plotting.rendering import shown_in_notebooks, style
+from gradlab.plotting.rendering import dots_per_inch, font_scale, shown_in_notebooks, style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,6 @@ def draw_phases(panels: Sequence[PhaseMap] | Sequence[Profile], *, title: str = 
         raise PlotError(f"{len(panels)} panels are too many to read. Draw several pictures of at most {MAX_PANELS}.")
     if not any(share is not None for each in panels for share in each.shares):
         raise PlotError("Nothing to draw: no run is finished yet.")
-    with style():
+    with style(font_scale(width / dots_per_inch(width))):
         figure = phase_maps.draw(maps, title, width) if maps else profiles.draw(curves, title, width)
     return shown_in_notebooks(figure)

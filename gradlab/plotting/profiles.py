@@ -11,7 +11,7 @@ from gradlab.errors import printable
 from gradlab.plotting.labels import width_of
 from gradlab.plotting.layout import lay_out
 from gradlab.plotting.lines import Line, colour_and_dash
-from gradlab.plotting.panels import DIVERGED, Profile
+from gradlab.plotting.panels import DIVERGED, Profile, ProfileCurve
 from gradlab.plotting.phase_maps import scale_of
 from gradlab.plotting.rendering import GRID
 from gradlab.plotting.scales import LossScale, cell_borders, set_value_axis
@@ -84,9 +84,16 @@ def _draw_curve(axes: Axes, panel: Profile, line: Line, *, crosses: float) -> No
         axes.fill_between(panel.x, low, [min(each, top) for each in high], color=line.colour, alpha=0.15, linewidth=0)
     gone = [x for x, share in zip(panel.x, curve.diverged, strict=True) if share is not None and share > DIVERGED]
     axes.plot(gone, [crosses] * len(gone), "x", color=line.colour, markersize=6, transform=axes.get_xaxis_transform())
-    if panel.sharpness and curve.keep is not None and -1 < curve.keep <= 1:
-        edge = theory.largest_stable_lr(median(panel.sharpness), curve.keep)
+    if edge := _edge(panel, curve):
         axes.axvline(edge, color=line.colour, linestyle=(0, (2, 2)), linewidth=1.2, zorder=2)
+
+
+def _edge(panel: Profile, curve: ProfileCurve) -> float | None:
+    """Return the curve's edge of stability if it is known and within the panel."""
+    if not panel.sharpness or curve.keep is None or not -1 < curve.keep <= 1:
+        return None
+    edge, borders = theory.largest_stable_lr(median(panel.sharpness), curve.keep), cell_borders(panel.x)
+    return edge if borders[0] < edge < borders[-1] else None
 
 
 def _caption(panels: Sequence[Profile]) -> list[str]:
@@ -95,6 +102,6 @@ def _caption(panels: Sequence[Profile]) -> list[str]:
     words = [f"median and range of {seeds} seeds"] if seeds > 1 else []
     if any(share is not None and share > DIVERGED for panel in panels for share in panel.shares):
         words.append("×: diverged")
-    if sharpness := [median(panel.sharpness) for panel in panels if panel.sharpness]:
+    if sharpness := [median(panel.sharpness) for panel in panels if any(_edge(panel, each) for each in panel.curves)]:
         words.append(f"dotted: edge of stability {EDGE}, λ = {sharpness[0]:.3g}")
     return words
