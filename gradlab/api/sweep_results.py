@@ -108,12 +108,15 @@ class SweepRuns:
         """
         return data_frame(self.rows, self._columns())
 
-    def plot(self, *, title: str | None = None, width: int = 1200) -> Figure:
+    def plot(
+        self, *, title: str | None = None, size: tuple[float, float] | None = None, width: int | None = None
+    ) -> Figure:
         """Return the map, or the curves over one axis, as a matplotlib Figure, which a notebook shows.
 
         Args:
             title: the title. Default: the experiment's.
-            width: the width in pixels.
+            size: the width and height in inches. Default: 8 inches wide.
+            width: the width in pixels. Default: 1200; with `size`, 300 per inch.
 
         Raises:
             PlotError: no axis has numbers, there are too many panels, or no run is done.
@@ -122,7 +125,7 @@ class SweepRuns:
 
         panels = plotting.panels_of_sweep(self._record, self._results)
         return plotting.draw_phases(
-            panels, title=(self.title or self.experiment) if title is None else title, width=width
+            panels, title=(self.title or self.experiment) if title is None else title, size=size, width=width
         )
 
     def check(self) -> SweepRuns:

@@ -208,7 +208,38 @@ def _validate(
     partial: bool = False,
 ) -> Experiment:
     flags = {override.key: override.flag for override in overrides}
+    if not _title_holds(values, overrides):
+        values = {**values, "title": ""}
     return validate(_overridden(values, overrides), Faults(file, text, flags, partial=partial), folder, file)
+
+
+def _title_holds(values: dict[str, Any], overrides: Iterable[Override]) -> bool:
+    """Return whether the title of these values still describes them after the overrides.
+
+    It does if no mode of the file is left out, and task and optimizer are the file's with all their options.
+    """
+    for each in overrides:
+        if each.key == ("modes",) and isinstance(each.value, list):
+            stated = values.get("modes", modes.DEFAULT)
+            if isinstance(stated, list | tuple) and not set(map(_plain, stated)) <= set(map(_plain, each.value)):
+                return False
+        elif each.key[0] in _DESCRIBED:
+            stated = values
+            for part in each.key:
+                stated = stated.get(part) if isinstance(stated, dict) else None
+            if _plain(stated) != _plain(each.value):
+                return False
+    return True
+
+
+def _plain(value: object) -> str:
+    """Return a value in one spelling: of a mode its name, of other words lower case."""
+    if not isinstance(value, str):
+        return repr(value)
+    try:
+        return modes.parse(value).name
+    except GradlabError:
+        return value.replace("-", "_").lower()
 
 
 def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:
@@ -240,4 +271,5 @@ _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
         "optimizer": {key: value for key, value in values["optimizer"].items() if key in ("name", "lr")}
     },
 }
+_DESCRIBED = {"task", "task_options", "optimizer", "clip_norm", "schedule", "match_lr"}  # by a title
 _EXCLUSIVE: dict[tuple[str, ...], tuple[str]] = {("epochs",): ("steps",), ("steps",): ("epochs",)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.errors import printable
-from gradlab.plotting.labels import width_of
 from gradlab.plotting.rendering import FAINT, font_scale
+from gradlab.plotting.texts import cut, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
@@ -30,6 +30,11 @@ class Head(NamedTuple):
     def height(self) -> float:
         """The height in inches, with the space around it."""
         return self.scale * (ABOVE + TITLE_LINE * len(self.title) + CAPTION_LINE * len(self.caption) + BELOW)
+
+    @property
+    def extra_height(self) -> float:
+        """The height in inches of the lines beyond one of each."""
+        return self.scale * (TITLE_LINE * (len(self.title) - 1) + CAPTION_LINE * (len(self.caption) - 1))
 
     def write(self, figure: Figure, left: float) -> None:
         """Write the lines at the top of the figure, `left` inches from its left edge."""
@@ -62,32 +67,3 @@ def _caption_lines(parts: Sequence[str], size: float, points: float) -> list[str
     """Return the parts in lines; a part that is wider than a line is broken between its words."""
     fitting = [line for part in parts if part for line in wrapped(printable(part).split(), size, points)]
     return wrapped(fitting, size, points, between=BETWEEN)
-
-
-def wrapped(
-    words: Iterable[str], size: float, points: float, *, weight: str = "normal", between: str = " "
-) -> list[str]:
-    """Return the words in lines of at most `points` points; a word that is wider is cut."""
-    lines: list[str] = []
-    for word in words:
-        longer = f"{lines[-1]}{between}{word}" if lines else word
-        if lines and width_of(longer, size, weight) <= points:
-            lines[-1] = longer
-        else:
-            lines.append(_fitted(word, size, points, weight))
-    return lines
-
-
-def cut(lines: list[str], most: int) -> list[str]:
-    """Return the first lines; an ellipsis marks those left out."""
-    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1].rpartition(' ')[0]} …"]
-
-
-def _fitted(word: str, size: float, points: float, weight: str) -> str:
-    """Return the word, with its end cut if it is too wide."""
-    if width_of(word, size, weight) <= points:
-        return word
-    kept = word[: max(1, int(len(word) * points / width_of(word, size, weight)) - 1)]
-    while len(kept) > 1 and width_of(f"{kept}…", size, weight) > points:
-        kept = kept[:-1]
-    return f"{kept}…"

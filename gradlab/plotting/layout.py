@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.errors import printable
-from gradlab.plotting.heads import MOST_LINES, cut, head_of, wrapped
-from gradlab.plotting.rendering import FONT_SIZE, dots_per_inch, font_scale
+from gradlab.plotting.heads import MOST_LINES, head_of
+from gradlab.plotting.rendering import FONT_SIZE, Page, font_scale
+from gradlab.plotting.texts import cut, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,13 +36,12 @@ class Layout(NamedTuple):
 
 
 def lay_out(
-    panels: Sequence[PhaseMap | Profile], title: str, caption: Sequence[str], width: int, right: float
+    panels: Sequence[PhaseMap | Profile], title: str, caption: Sequence[str], page: Page, right: float
 ) -> Layout:
-    """Return a figure of `width` pixels with title, caption and axes, with `right` inches beside the panels."""
+    """Return a figure on this page with title, caption and axes, with `right` inches beside the panels."""
     from matplotlib.figure import Figure
 
-    dpi = dots_per_inch(width)
-    wide = width / dpi
+    wide = page.wide
     scale = font_scale(wide)
     left, gap, below, between = (scale * inches for inches in (LEFT, GAP, BELOW, BETWEEN))
     columns = min(len(panels), 2 if len(panels) == 4 or wide < 6 else 3)
@@ -53,8 +53,10 @@ def lay_out(
     tall = min(max(2.1, 1.05 * panel), max(2.3, 0.6 * wide - 1.2))
     head = head_of(title or (panels[0].title if len(panels) == 1 else ""), caption, wide, left)
     above = head.height + title_lines * PANEL_TITLE * scale
+    if not page.grows:
+        tall = max(0.3, (page.tall - above - below - (rows - 1) * between) / rows)
     high = above + rows * tall + (rows - 1) * between + below
-    figure = Figure(figsize=(wide, high), dpi=dpi)
+    figure = Figure(figsize=(wide, high), dpi=page.dpi)
     bottoms = [1 - (above + (row + 1) * tall + row * between) / high for row in range(rows)]
     axes: list[Axes] = []
     for nth, each in enumerate(panels):

@@ -41,6 +41,8 @@ class Line(NamedTuple):
     colour: str
     dash: Any
     covered_by: int = 0  # number of later curves on top of it; it is drawn pale, and wider for more of them
+    raw: curves.Band | None = None  # the curve before it was smoothed
+    block: int = 1  # number of points that each of its points stands for
 
     @property
     def seeds(self) -> int:
@@ -72,7 +74,7 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
     for traits, members in zip(traits_of_groups, groups.values(), strict=True):
         found = {str(record.compared.get("imposed")) for record, _ in members}
         settings = [text for how, text in NOT_IMPOSED.items() if how in found][:1]
-        settings += [f"{names[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
+        settings += [_labelled(trait, names[trait], traits[trait]) for trait in differing if trait in traits]
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
         colour, dash = colour_and_dash(traits["mode"], [each["mode"] for each in traits_of_groups], lines)
         lines.append(Line(", ".join([traits["mode"], *settings]), members, band, colour, dash))
@@ -82,13 +84,30 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
     ]
 
 
+def _labelled(trait: str, name: str, value: str) -> str:
+    """Return a setting as in a label; an experiment needs no word before its name."""
+    return value if trait == "experiment" else f"{name}\N{NO-BREAK SPACE}{value}"
+
+
+def coinciding(lines: Sequence[Line]) -> list[list[str]]:
+    """Return the names of curves that lie on top of each other, in groups."""
+    groups: list[list[Line]] = []
+    for line in lines:
+        group = next((each for each in groups if _covers(line, each[-1]) or _covers(each[-1], line)), None)
+        if group is None:
+            groups.append([line])
+        else:
+            group.append(line)
+    return [[line.name for line in group] for group in groups if len(group) > 1]
+
+
 def _covers(upper: Line, lower: Line) -> bool:
     """Return whether the upper curve hides the lower one: they are within one percent everywhere."""
     n = len(lower.band.x)
     if list(upper.band.x[:n]) != list(lower.band.x):
         return False
-    ys = zip(lower.band.median, upper.band.median[:n], strict=True)
-    return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
+    ys = [(y, z) for y, z in zip(lower.band.median, upper.band.median[:n], strict=True) if abs(y) < HUGE]
+    return bool(ys) and all(math.isclose(y, z, rel_tol=0.01) for y, z in ys)
 
 
 def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gradlab.errors import printable
 from gradlab.plotting.layout import Layout, lay_out
 from gradlab.plotting.panels import DIVERGED, PhaseMap
-from gradlab.plotting.rendering import INK, dots_per_inch, font_scale
+from gradlab.plotting.rendering import INK, Page, font_scale
 from gradlab.plotting.scales import DEPTH, LossScale, cell_borders, set_value_axis
 from gradlab.plotting.stability_edge import EDGE, draw_edge, is_edge_visible
 from gradlab.rows import HUGE
@@ -29,13 +29,13 @@ BEYOND = "#d4d4d4"  # diverged cells with a loss above the scale
 DENSE, SPARSE = "////", "/"  # more than half of the seeds diverged; some did
 
 
-def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
+def draw(panels: Sequence[PhaseMap], title: str, page: Page) -> Figure:
     """Return the figure of these maps with a common colour scale."""
     import matplotlib as mpl
 
     losses = [loss for panel in panels for loss, _ in panel.cells if loss is not None]
     scale = scale_of(without_a_row(_settled_cells(panels)), losses)
-    layout = lay_out(panels, title, _caption(panels), width, right=1.05 * font_scale(width / dots_per_inch(width)))
+    layout = lay_out(panels, title, _caption(panels), page, right=1.05 * font_scale(page.wide))
     colours = mpl.colormaps["viridis"].with_extremes(over=BEYOND, bad="white")
     for axes, panel in zip(layout.panels, panels, strict=True):
         set_value_axis(axes, "x", panel.x)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from gradlab.analysis import curves, theory
 from gradlab.errors import printable
-from gradlab.plotting.labels import width_of
 from gradlab.plotting.layout import lay_out
 from gradlab.plotting.lines import Line, colour_and_dash
 from gradlab.plotting.panels import DIVERGED, Profile, ProfileCurve
 from gradlab.plotting.phase_maps import scale_of
-from gradlab.plotting.rendering import GRID
+from gradlab.plotting.rendering import GRID, Page
 from gradlab.plotting.scales import LossScale, cell_borders, set_value_axis
 from gradlab.plotting.stability_edge import EDGE
+from gradlab.plotting.texts import width_of
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(panels: Sequence[Profile], title: str, width: int) -> Figure:
+def draw(panels: Sequence[Profile], title: str, page: Page) -> Figure:
     """Return the figure of these profiles with a common loss scale."""
     scale = _scale(panels)
     names = list(dict.fromkeys(curve.mode for panel in panels for curve in panel.curves))
-    right = min(0.3 + max(width_of(printable(name), 10.0, "bold") for name in names) / 72, 0.35 * width / 100)
-    layout = lay_out(panels, title, _caption(panels), width, right=right)
+    right = min(0.3 + max(width_of(printable(name), 10.0, "bold") for name in names) / 72, 0.35 * page.wide)
+    layout = lay_out(panels, title, _caption(panels), page, right=right)
     lines: list[Line] = []
     for name in names:
         lines.append(Line(name, [], curves.Band([], [], [], []), *colour_and_dash(name, names, lines)))
