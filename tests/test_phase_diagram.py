@@ -29,6 +29,7 @@ from gradlab.plotting.phase_maps import BEYOND, DENSE, SPARSE
 from gradlab.plotting.scales import is_log
 from gradlab.plotting.stability_edge import EDGE
 from gradlab.store import SweepRecord
+from tests.gallery import TWELVE
 from tests.text_boxes import clipped, overlapping, text_boxes
 
 if TYPE_CHECKING:
@@ -462,6 +463,25 @@ def test_a_profile_has_curves_crosses_and_edges_of_its_modes() -> None:
 def test_colours_of_modes_are_those_of_every_picture() -> None:
     colours = [line.get_color() for line in draw_phases([CURVES]).axes[0].get_lines()]
     assert colours == ["#0072B2"] * 3 + ["#009E73"] * 3
+
+
+@pytest.mark.parametrize("page", [{"width": 400}, {"width": 1200}, {"size": (3.5, 2.5)}], ids=str)
+@pytest.mark.parametrize("modes", [TWELVE, ["keep=0.123456789012,every=1234567:sum", "zero_grad"]], ids=len)
+@pytest.mark.parametrize("panels", [1, 6])
+def test_texts_of_profiles_neither_overlap_nor_are_cut(panels: int, modes: list[str], page: dict[str, Any]) -> None:
+    (first, _), title = CURVES.curves, "A panel with a long title"
+    many = CURVES._replace(title=title, curves=[first._replace(mode=mode) for mode in modes])
+    figure = draw_phases([many] * panels, title=f"{title}, {title}", **page)
+    assert overlapping(figure) == []
+    assert clipped(figure) == []
+
+
+def test_a_name_in_a_profile_shows_the_style_of_its_curve() -> None:
+    figure = draw_phases([CURVES])
+    samples = [line for line in figure.axes[-1].get_lines() if line.get_label() == "_sample"]
+    drawn = figure.axes[0].get_lines()[::3]
+    assert [line.get_color() for line in samples] == [line.get_color() for line in drawn]
+    assert len({str(line.get_linestyle()) + str(line.get_color()) for line in samples}) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate, pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.errors import printable
 from gradlab.plotting.rendering import font_scale
@@ -27,7 +27,7 @@ LARGEST_SHARE = 0.4  # of the width of a figure, for all labels
 MAX_LINES = 6  # of a label; more leave no room for the others
 LINE = 1.35  # times the size of the font: the height of a line
 READABLE = 0.8  # of their size, to which labels may shrink if the figure can grow
-SPACE, SAMPLE, GAP = 10.0, 22.0, 5.0  # points: beside the axes, of the piece of line, and between it and the name
+SPACE, SAMPLE, GAP = 10.0, 28.0, 5.0  # points: beside the axes, of the piece of line, and between it and the name
 
 
 class Labels(NamedTuple):
@@ -59,8 +59,7 @@ def fit_labels(view: View, wide: float) -> Labels:
 
 def label_of(line: Line, view: View, size: float, points: float) -> str:
     """Return the label of a curve in lines of at most `points` points, with how the curve leaves the picture."""
-    name = printable(line.name).replace(",every", ", every")
-    parts = cut(wrapped(name.split(" "), size, points, weight="bold"), MAX_LINES)
+    parts = name_lines(line.name, size, points)
     n, values = line.finite, line.band.median
     if n < len(values):
         what = "beyond 1e100" if math.isfinite(values[n]) else "not finite"
@@ -68,6 +67,12 @@ def label_of(line: Line, view: View, size: float, points: float) -> str:
     elif end_of(line, view.limits).leaves:
         parts.append(f"↑ up to {max(values):.2g}")
     return "\n".join(parts)
+
+
+def name_lines(name: str, size: float, points: float) -> list[str]:
+    """Return the name of a curve in lines of at most `points` points."""
+    words = printable(name).replace(",every", ", every").split(" ")
+    return cut(wrapped(words, size, points, weight="bold"), MAX_LINES)
 
 
 def write_labels(figure: Figure, axes: Axes, view: View, labels: Labels, *, dashes: bool) -> None:
@@ -95,22 +100,31 @@ def write_labels(figure: Figure, axes: Axes, view: View, labels: Labels, *, dash
     )  # fractions of the axes
     for line, text, (right, up), place in zip(view.lines, labels.texts, ends, places, strict=True):
         at = place / height
-        look: dict[str, Any] = {"color": line.colour, "annotation_clip": False}
-        moved = abs(place - up * height) > 3 or right < 0.97
-        thread = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
-        if moved:
-            axes.annotate(
-                "", (right, up), (begin, at), xycoords="axes fraction", textcoords="axes fraction", arrowprops=thread,
-                **look,
-            )  # fmt: skip
-        axes.plot(
-            [begin, end], [at, at], transform=axes.transAxes, color=line.colour, clip_on=False, linewidth=2.0 * small,
-            linestyle=line.dash if dashes else "-", label="_sample", zorder=4,
-        )  # fmt: skip
+        if abs(place - up * height) > 3 or right < 0.97:
+            _draw_thread(axes, (right, up), (begin, at), line.colour)
+        draw_sample(axes, (begin, end), at, line, linewidth=2.0 * size / LABEL_SIZE, dashes=dashes)
         axes.annotate(
             text, (name_at, at), xycoords="axes fraction", va="center", fontsize=size, fontweight="bold",
-            parse_math=False, **look,
+            color=line.colour, annotation_clip=False, parse_math=False,
         )  # fmt: skip
+
+
+def draw_sample(
+    axes: Axes, x: tuple[float, float], y: float, line: Line, *, linewidth: float = 2.0, dashes: bool = True
+) -> None:
+    """Draw a piece of the line beside its name, in fractions of the axes."""
+    axes.plot(
+        x, [y, y], transform=axes.transAxes, color=line.colour, linestyle=line.dash if dashes else "-",
+        linewidth=linewidth, clip_on=False, label="_sample", zorder=4,
+    )  # fmt: skip
+
+
+def _draw_thread(axes: Axes, end: tuple[float, float], begin: tuple[float, float], colour: str) -> None:
+    """Draw a thin line from the end of a curve to its label, in fractions of the axes."""
+    thread = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
+    axes.annotate(
+        "", end, begin, xycoords="axes fraction", textcoords="axes fraction", arrowprops=thread, annotation_clip=False
+    )
 
 
 def _spread(wanted: Sequence[float], heights: Sequence[float], space: float, size: float = LABEL_SIZE) -> list[float]:
