@@ -54,7 +54,7 @@ def y_limits(
 ) -> YLimits:
     """Return the limits that show the curves; one that diverges leaves the figure if others do not.
 
-    A metric between 0 and 1, such as an accuracy, has a linear axis unless `yscale` is log. A cosine has all of -1 to 1.
+    Unless `yscale` is log, a metric between 0 and 1 has a linear axis, and a cosine has all of -1 to 1.
 
     Args:
         quantity: the name of the quantity.
@@ -67,19 +67,9 @@ def y_limits(
     """
     if yscale not in SCALES:
         raise PlotError(unknown("scale", yscale, SCALES))
-    if yscale == "auto" and any(end is not None and end <= 0 for end in ylim):
+    if yscale == "auto" and (quantity == "cosine" or any(end is not None and end <= 0 for end in ylim)):
         yscale = "linear"
-    values, high = _shown_values(lines)
-    if not values:
-        values, high = [1.0], 1.0
-    scale = LossScale.of(values, high)
-    is_metric = quantity not in Geometry._fields and not quantity.endswith(LOSS)
-    if is_metric and 0 <= min(values) <= max(values) <= 1:
-        scale = LossScale(min(values), max(values), log=False)
-    scale = _of_kind(scale, values, yscale)
-    starts = [line.band.median[0] for line in lines if line.finite and line.band.median[0] > 0]
-    if scale.log and starts:  # no curve begins below the axis
-        scale = scale._replace(low=min(scale.low, *starts))
+    scale = _scale(quantity, lines, yscale)
     bottom, top = scale.limits()
     if not any(line.finite for line in lines):
         bottom, top = (0.1, 1.0) if scale.log else (0.0, 1.0)
@@ -91,6 +81,20 @@ def y_limits(
     if not bottom < top:
         raise PlotError(f"--ylim: {bottom:g} is not below {top:g}, so no curve would be visible.")
     return YLimits(bottom, top, scale.log)
+
+
+def _scale(quantity: str, lines: Sequence[Line], yscale: str) -> LossScale:
+    """Return the scale of the values to show, on which every curve begins."""
+    values, high = _shown_values(lines)
+    if not values:
+        values, high = [1.0], 1.0
+    scale = LossScale.of(values, high)
+    is_metric = quantity not in Geometry._fields and not quantity.endswith(LOSS)
+    if is_metric and 0 <= min(values) <= max(values) <= 1:
+        scale = LossScale(min(values), max(values), log=False)
+    scale = _of_kind(scale, values, yscale)
+    starts = [line.band.median[0] for line in lines if line.finite and line.band.median[0] > 0]
+    return scale._replace(low=min(scale.low, *starts)) if scale.log and starts else scale
 
 
 def _of_kind(scale: LossScale, values: Sequence[float], yscale: str) -> LossScale:
