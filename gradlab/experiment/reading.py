@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -221,7 +222,7 @@ def _title_holds(values: dict[str, Any], overrides: Iterable[Override]) -> bool:
     for each in overrides:
         if each.key == ("modes",) and isinstance(each.value, list):
             stated = values.get("modes", modes.DEFAULT)
-            if isinstance(stated, list | tuple) and not set(map(_plain, stated)) <= set(map(_plain, each.value)):
+            if isinstance(stated, list | tuple) and set(map(_mode_name, stated)) - set(map(_mode_name, each.value)):
                 return False
         elif each.key[0] in _DESCRIBED:
             stated = values
@@ -232,14 +233,17 @@ def _title_holds(values: dict[str, Any], overrides: Iterable[Override]) -> bool:
     return True
 
 
+def _mode_name(word: object) -> str:
+    """Return the name of a mode; a wrong word, and a function, which is not imported here, as it is."""
+    if isinstance(word, str) and not is_function_name(word):
+        with suppress(GradlabError):
+            return modes.parse(word).name
+    return str(word)
+
+
 def _plain(value: object) -> str:
-    """Return a value in one spelling: of a mode its name, of other words lower case."""
-    if not isinstance(value, str):
-        return repr(value)
-    try:
-        return modes.parse(value).name
-    except GradlabError:
-        return value.replace("-", "_").lower()
+    """Return a value in one spelling."""
+    return value.replace("-", "_").lower() if isinstance(value, str) else repr(value)
 
 
 def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gradlab.plotting.labels import fit_labels, write_labels
 from gradlab.plotting.lines import Line, finite_points
 from gradlab.plotting.losses import different_losses
 from gradlab.plotting.rendering import FONT_SIZE, GRID, Page, font_scale, page_of, shown_in_notebooks, style
-from gradlab.plotting.texts import width_of
+from gradlab.plotting.texts import width_of, wrapped
 from gradlab.plotting.theory_curves import PREDICTED, prediction
 from gradlab.plotting.views import View, end_of, view_of
 from gradlab.plotting.x_axis import set_x_axis
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FEW, DENSE = 12, 60  # points of a curve: with fewer each has a dot, with more the line is thin
 MARK = 7.0  # points, the size of the × where a curve stops being finite
-BELOW, BESIDE = 0.5, 0.28  # inches: of x tick labels and x label, and of the y label
+BELOW, HEAD, BESIDE = 0.5, 0.7, 0.28  # inches: of x tick labels and x label, of a head of two lines, of the y label
 
 
 def draw(
@@ -90,7 +90,9 @@ def _lay_out(
     axes = figure.add_axes((0.2, 0.2, 0.6, 0.6))
     axes.set_yscale("log" if view.limits.log else "linear")
     axes.set_ylim(view.limits.bottom, view.limits.top)
-    axes.set_ylabel(y_label(quantity, view.axis, view.lines), parse_math=False)
+    room = 72 * (page.tall - (BELOW + HEAD) * scale)  # points
+    words = y_label(quantity, view.axis, view.lines).split(" ")
+    axes.set_ylabel("\n".join(wrapped(words, FONT_SIZE * scale, room)), parse_math=False)
     axes.tick_params(length=3, labelsize=FONT_SIZE * scale)
     if not view.limits.log:
         axes.ticklabel_format(axis="y", useOffset=False)
