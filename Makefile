@@ -54,7 +54,8 @@ figures: $(CHECKED)  ## train the shipped experiments and redraw experiments/fig
 	$(BIN)/gradlab plot runs/gradient_tape/* -o experiments/figures/gradient_tape.png
 	$(BIN)/gradlab run vanilla_descent --quiet
 	$(BIN)/gradlab run vanilla_descent --optimizer sgd --lr 0.0005 --quiet
-	$(BIN)/gradlab plot runs/vanilla_descent/* -o experiments/figures/vanilla_descent.png
+	$(BIN)/gradlab plot runs/vanilla_descent/* --title "Gradient descent without torch.optim" \
+		-o experiments/figures/vanilla_descent.png
 	$(BIN)/gradlab run fine_tuning --quiet
 	$(BIN)/gradlab run fine_tuning_batch_32 --quiet
 	$(BIN)/gradlab plot runs/fine_tuning_batch_32 runs/fine_tuning --x update \

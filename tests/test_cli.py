@@ -613,6 +613,59 @@ def test_plot_names_the_runs_without_the_quantity(here: Path) -> None:
     assert (here / "a.png").exists()
 
 
+def test_plot_takes_scale_limits_modes_and_smoothing(trained: Path) -> None:
+    options = [["--yscale", "log"], ["--ylim", "0:9"], ["-m", "zero-grad"], ["--smooth", "3"], ["--size", "3.5x2.5"]]
+    pictures = set()
+    for nth, given in enumerate([[], *options]):
+        gives("plot", str(trained), "-o", f"{nth}.svg", *given)
+        pictures.add(Path(f"{nth}.svg").read_bytes())
+    assert len(pictures) == 1 + len(options)
+    assert "<!-- no_zero_grad -->" in Path("0.svg").read_text()
+    assert "<!-- no_zero_grad -->" not in Path("3.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ylim", "5"], "--ylim 5: write --ylim BOTTOM:TOP, such as 0:2"),
+        (["--ylim", "nan:"], "--ylim nan:: write"),
+        (["--ylim", ":"], "write --ylim"),
+        (["--size", "3.5"], "--size 3.5: write --size WIDTHxHEIGHT in inches"),
+        (["--size", "0.5x2"], "--size 0.5x2: a side is from 1 to 40 inches"),
+        (["--yscale", "square"], "unknown scale 'square'. Known: auto, log, linear"),
+        (["-m", "decay:0.9"], "unknown mode of these runs 'decay:0.9'. Known: zero_grad, no_zero_grad, halve_grad"),
+    ],
+)
+def test_plot_refuses_values_with_what_would_work(options: list[str], message: str, trained: Path) -> None:
+    assert message in gives("plot", str(trained), "-o", "a.png", *options, exit_status=2).stderr
+
+
+def test_a_width_in_pixels_is_not_one_of_pdfs(trained: Path) -> None:
+    gives("plot", str(trained), "-o", "a.pdf", "-o", "a.svg", "-o", "a.png")
+    gives("plot", str(trained), "-o", "b.pdf", "-o", "b.svg", "-o", "b.png", "--width", "6000")
+    assert Path("a.pdf").read_bytes() == Path("b.pdf").read_bytes()
+    assert [int.from_bytes(Path(f"{name}.png").read_bytes()[16:20], "big") for name in "ab"] == [1200, 6000]
+    assert ['width="1200"' in Path("a.svg").read_text(), 'width="6000"' in Path("b.svg").read_text()] == [True, True]
+
+
+def test_two_learning_rates_do_not_share_a_default_picture(here: Path) -> None:
+    gives("plot")
+    before = (here / "runs/noisy_line/loss.png").read_bytes()
+    gives(*LINE, "--lr", "0.001", "-q")
+    assert gives("plot").stdout == "runs/noisy_line/loss-lr-0.001.png\n"
+    assert (here / "runs/noisy_line/loss.png").read_bytes() == before
+    every = sorted(str(each.parent) for each in Path("runs/noisy_line").glob("*/run.json"))
+    assert gives("plot", *every).stdout == "runs/noisy_line/loss-by-lr.png\n"
+
+
+def test_different_losses_on_one_axis_are_reported() -> None:
+    gives("run", "straight_line", "--steps", "2", "-q")
+    gives("run", "straight_line_mse", "--steps", "2", "-q")
+    answer = gives("plot", "runs/straight_line", "runs/straight_line_mse", "-o", "a.svg")
+    assert answer.stderr.startswith("different losses on one axis: l1, mse. Compare the shapes")
+    assert "different losses on one axis: l1, mse -->" in Path("a.svg").read_text()
+
+
 MSE = ["run", "straight_line", "--set", "task_options.loss=mse", "-q", "--steps", "20"]
 
 
@@ -863,3 +916,49 @@ def test_files_among_the_folders_of_a_glob_are_ignored() -> None:
     inside = sorted(map(str, Path("runs/straight_line").iterdir()))
     assert CliRunner().invoke(app, ["plot", *inside, "-o", "all.png"]).exit_code == 0
     assert Path("all.png").exists()
+
+
+# Pictures on a terminal
+
+
+def on_screen(monkeypatch: pytest.MonkeyPatch, *words: str, columns: int = 80, **environment: str) -> str:
+    """Return what a command writes to a terminal, which the test's own output stands for."""
+    monkeypatch.setattr("gradlab.cli.run_results._on_terminal", lambda: True)
+    for name, value in ({"COLUMNS": str(columns), "TERM": "xterm"} | environment).items():
+        monkeypatch.setenv(name, value)
+    return gives(*words).stdout
+
+
+def has_braille(text: str) -> bool:
+    return any(0x2800 < ord(char) < 0x2900 for char in text)
+
+
+@pytest.mark.usefixtures("here")
+def test_show_and_run_draw_the_curves_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for words in (["show", "runs"], [*LINE, "--seed", "1"]):
+        text = on_screen(monkeypatch, *words)
+        assert has_braille(text)
+        assert "training loss per epoch" in text
+        assert not has_braille(on_screen(monkeypatch, *words, "--no-plot"))
+
+
+@pytest.mark.parametrize("words", [["show", "--json"], ["show"]], ids=["json", "pipe"])
+def test_no_curves_are_drawn_for_programs(words: list[str], trained: Path) -> None:
+    assert not has_braille(gives(*words, str(trained)).stdout)
+
+
+def test_a_narrow_terminal_has_no_curves(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_braille(on_screen(monkeypatch, "show", str(trained), columns=59))
+    assert has_braille(on_screen(monkeypatch, "show", str(trained), columns=60))
+
+
+@pytest.mark.parametrize("terminal", ["dumb", "linux"])
+def test_a_terminal_without_braille_has_ascii(terminal: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = on_screen(monkeypatch, "show", str(trained), TERM=terminal)
+    assert not has_braille(text)
+    assert "* zero_grad" in text
+
+
+@pytest.mark.usefixtures("here")
+def test_a_quiet_run_draws_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_braille(on_screen(monkeypatch, *LINE, "--seed", "1", "--quiet"))

@@ -60,7 +60,7 @@ SHARED = "mode task optimizer lr steps epochs batch-size seed"
 @pytest.mark.parametrize(
     ("command", "names"),
     [
-        ("run", f"{SHARED} seeds set engine device out plot fresh json quiet"),
+        ("run", f"{SHARED} seeds set engine device out plot no-plot fresh json quiet"),
         ("sweep", f"vary {SHARED} seeds set engine device workers dask out plot fresh json quiet"),
         ("sharpness", "mode task batch-size seed set json"),
     ],

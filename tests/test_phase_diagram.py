@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.colors import to_rgba
 from matplotlib.patches import PathPatch
@@ -16,10 +15,22 @@ from matplotlib.text import Text
 
 from gradlab.analysis import theory
 from gradlab.errors import PlotError
-from gradlab.plotting import PhaseMap, Profile, ProfileCurve, draw_phases, panels_of, rendered
+from gradlab.plotting import (
+    PhaseMap,
+    Profile,
+    ProfileCurve,
+    common_title,
+    draw_phases,
+    panels_of,
+    rendered,
+    sweep_titles,
+)
 from gradlab.plotting.phase_maps import BEYOND, DENSE, SPARSE
 from gradlab.plotting.scales import is_log
 from gradlab.plotting.stability_edge import EDGE
+from gradlab.store import SweepRecord
+from tests.gallery import TWELVE
+from tests.text_boxes import clipped, overlapping, text_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,13 +98,6 @@ def words_of(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
-def boxes_of(figure: Figure, axes: Axes) -> Any:
-    """Return where the formula stands, and the panel, in pixels."""
-    FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]  # matplotlib's
-    (label,) = [text for text in axes.texts if text.get_text() == EDGE]
-    return label.get_window_extent(), axes.get_window_extent()
-
-
 # From a table to panels
 
 
@@ -132,6 +136,40 @@ def test_a_third_axis_becomes_panels_with_their_own_runs() -> None:
     assert [panel.title for panel in panels] == ["batch_size=1", "batch_size=40"]
     assert [panel.loss for panel in panels] == [[[0.0, 4.0], [1.0, 5.0]], [[2.0, 6.0], [3.0, 7.0]]]
     assert [panel.sharpness for panel in panels] == [[2.0], [2.0]]
+
+
+def test_optimizers_and_tasks_are_named_by_their_values() -> None:
+    panels = numbered({"lr": [0.1, 1.0], "optimizer.name": ["SGD", "Adam"], "momentum": [0.0, 0.9]})
+    assert [panel.title for panel in panels] == ["SGD", "Adam"]
+
+
+def a_sweep(title: str = "", modes: Sequence[str] = (), **settings: Any) -> SweepRecord:
+    """Return the record of a sweep of noisy_line with these settings."""
+    known = {"task": "noisy_line", "vary": [], **settings}
+    return SweepRecord(
+        "noisy_line", "abc", known, [{"key": "lr", "values": [0.1, 1.0], "log": True}], list(modes), [0], 1, "loop",
+        2 * max(1, len(modes)), "done", title,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "titles", "common"),
+    [
+        ([a_sweep("One"), a_sweep("Other", lr=1.0)], ["One", "Other"], ""),
+        (
+            [a_sweep(task_options={"batch_size": each}) for each in (1, 40)],
+            ["batch_size=1", "batch_size=40"],
+            "noisy_line",
+        ),
+        ([a_sweep(optimizer={"name": each}) for each in ("SGD", "Adam")], ["SGD", "Adam"], "noisy_line"),
+        ([a_sweep(modes=["zero_grad"]), a_sweep(modes=["halve_grad"])], ["zero_grad", "halve_grad"], "noisy_line"),
+        ([a_sweep("Same"), a_sweep("Same", vary=["keep"])], ["Same", "Same"], "Same"),
+    ],
+    ids=["titles", "batch sizes", "optimizers", "modes", "ranges"],
+)
+def test_sweeps_are_titled_by_what_differs(sweeps: list[SweepRecord], titles: list[str], common: str) -> None:
+    assert sweep_titles(sweeps) == titles
+    assert common_title(sweeps) == common
 
 
 def test_modes_are_panels_of_maps_and_curves_of_one_axis() -> None:
@@ -294,7 +332,6 @@ def test_a_map_where_all_diverged_has_no_colour_bar() -> None:
     ((axes, _),) = maps_of(figure)
     assert len(hatched(axes, DENSE)) == 25
     assert "last loss" not in words_of(figure)
-    assert f"outside the map: edge of stability {EDGE}" in words_of(figure)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -304,24 +341,80 @@ def test_the_picture_says_how_many_seeds_it_is_of(seeds: int) -> None:
     assert f"λ = {median(LAMBDAS[:seeds]):.3g}" in words
 
 
-@pytest.mark.parametrize(("width", "panels", "last"), [(1200, 1, 4.0), (500, 2, 4.0), (500, 1, 1.2)])
-def test_the_edges_label_lies_within_its_panel(width: int, panels: int, last: float) -> None:
-    figure = draw_phases([swept(9, lrs=(0.01, last))._replace(title=str(nth)) for nth in range(panels)], width=width)
-    maps = maps_of(figure)
-    assert len(maps) == panels
-    for axes, _ in maps:
-        label, panel = boxes_of(figure, axes)
-        assert panel.x0 <= label.x0
-        assert label.x1 <= panel.x1
-        assert panel.y0 <= label.y0
-        assert label.y1 <= panel.y1
+@pytest.mark.parametrize("width", [400, 1200])
+def test_no_text_stands_on_the_cells(width: int) -> None:
+    figure = draw_phases([swept(9)._replace(title=f"panel {nth}") for nth in range(2)], width=width)
+    boxes = text_boxes(figure)
+    assert any(EDGE in text for text, _ in boxes)
+    for axes, _ in maps_of(figure):
+        inside = axes.get_window_extent().shrunk(0.99, 0.99)
+        assert [text for text, box in boxes if box.overlaps(inside)] == []
 
 
-def test_a_barely_visible_edge_is_explained_in_the_caption_only() -> None:
-    figure = draw_phases([swept(9, lrs=(0.01, 0.85))], width=500)
+def test_an_edge_outside_the_map_is_neither_drawn_nor_mentioned() -> None:
+    figure = draw_phases([swept(9, lrs=(0.01, 0.1))])
     ((axes, _),) = maps_of(figure)
-    assert EDGE not in [text.get_text() for text in axes.texts]
-    assert f"line: edge of stability {EDGE}" in words_of(figure)
+    assert not axes.get_lines()
+    assert EDGE not in words_of(figure)
+    assert "dotted" not in words_of(figure)
+
+
+def test_edges_outside_a_profile_are_not_mentioned() -> None:
+    low = CURVES._replace(x=[0.0001, 0.001, 0.01])
+    assert EDGE not in words_of(draw_phases([low]))
+    assert EDGE in words_of(draw_phases([CURVES]))
+    assert EDGE not in words_of(
+        draw_phases([CURVES._replace(curves=[each._replace(keep=None) for each in CURVES.curves])])
+    )
+
+
+def coloured(losses: list[list[float]], diverged: float = 0.0) -> tuple[Figure, Axes, QuadMesh]:
+    """Return the figure of a map of these losses, one row per keep."""
+    x, y = spaced(0.01, 1, len(losses[0])), [nth / (len(losses) - 1) for nth in range(len(losses))]
+    figure = draw_phases([PhaseMap("", "lr", x, "keep", y, losses, [[diverged] * len(x)] * len(y))])
+    ((axes, mesh),) = maps_of(figure)
+    return figure, axes, mesh
+
+
+USUAL = [[1.0 + 0.1 * right + 0.01 * up for right in range(9)] for up in range(8)]
+
+
+@pytest.mark.parametrize("far", [1e6, 50.0, -40.0])
+def test_one_row_does_not_set_the_colours_of_all(far: float) -> None:
+    figure, _, mesh = coloured([*USUAL, [far + nth for nth in range(9)]])
+    assert (mesh.norm.vmin, mesh.norm.vmax) == (1.0, USUAL[-1][-1])
+    bar = next(axes for axes in figure.axes if axes.get_position().width < 0.05)
+    arrows = [np.asarray(patch.get_path().vertices)[:, 1] for patch in bar.patches]
+    assert any((y > 1).any() if far > 0 else (y < 0).any() for y in arrows)
+
+
+def test_one_column_does_not_set_the_colours_of_all() -> None:
+    _, _, mesh = coloured([[*row, 1e6] for row in USUAL])
+    assert mesh.norm.vmax == USUAL[-1][-1]
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [*USUAL, [2.5] * 9],  # little above the others
+        [*[[1.0] * 9] * 8, [9.0] * 9],  # the others are equal, so that nothing else has colours
+        [USUAL[0], USUAL[1], [50.0] * 9],  # three rows
+    ],
+    ids=["near", "equal", "few"],
+)
+def test_colours_span_all_rows_if_leaving_one_out_shows_little(losses: list[list[float]]) -> None:
+    _, _, mesh = coloured(losses)
+    assert mesh.norm.vmax == max(map(max, losses))
+
+
+@pytest.mark.parametrize("width", [400, 600, 1200])
+@pytest.mark.parametrize("panels", [1, 2, 3, 6])
+def test_texts_of_maps_neither_overlap_nor_are_cut(panels: int, width: int) -> None:
+    name = "A long title of a sweep, with batches of 40 samples"
+    maps = [swept(9)._replace(title=f"{name} {nth}") for nth in range(panels)]
+    figure = draw_phases(maps, title=f"{name}, and {name}", width=width)
+    assert overlapping(figure) == []
+    assert clipped(figure) == []
 
 
 @pytest.mark.parametrize(("panels", "rows"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2)])
@@ -370,6 +463,25 @@ def test_a_profile_has_curves_crosses_and_edges_of_its_modes() -> None:
 def test_colours_of_modes_are_those_of_every_picture() -> None:
     colours = [line.get_color() for line in draw_phases([CURVES]).axes[0].get_lines()]
     assert colours == ["#0072B2"] * 3 + ["#009E73"] * 3
+
+
+@pytest.mark.parametrize("page", [{"width": 400}, {"width": 1200}, {"size": (3.5, 2.5)}], ids=str)
+@pytest.mark.parametrize("modes", [TWELVE, ["keep=0.123456789012,every=1234567:sum", "zero_grad"]], ids=len)
+@pytest.mark.parametrize("panels", [1, 6])
+def test_texts_of_profiles_neither_overlap_nor_are_cut(panels: int, modes: list[str], page: dict[str, Any]) -> None:
+    (first, _), title = CURVES.curves, "A panel with a long title"
+    many = CURVES._replace(title=title, curves=[first._replace(mode=mode) for mode in modes])
+    figure = draw_phases([many] * panels, title=f"{title}, {title}", **page)
+    assert overlapping(figure) == []
+    assert clipped(figure) == []
+
+
+def test_a_name_in_a_profile_shows_the_style_of_its_curve() -> None:
+    figure = draw_phases([CURVES])
+    samples = [line for line in figure.axes[-1].get_lines() if line.get_label() == "_sample"]
+    drawn = figure.axes[0].get_lines()[::3]
+    assert [line.get_color() for line in samples] == [line.get_color() for line in drawn]
+    assert len({str(line.get_linestyle()) + str(line.get_color()) for line in samples}) == 2
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from gradlab.plotting.lines import lines_of
 from gradlab.plotting.theory_curves import prediction
 from gradlab.rows import Geometry, Row
 from gradlab.store import RunFolder, RunRecord
+from tests.gallery import noisy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +68,8 @@ def each(losses: Mapping[str, Sequence[float]]) -> Runs:
 
 def curves_of(figure: Figure) -> list[Line2D]:
     """Return the curves themselves, without the marks where they leave the finite."""
-    return [line for line in figure.axes[0].get_lines() if line.get_marker() != "X"]
+    lines = figure.axes[0].get_lines()
+    return [line for line in lines if line.get_marker() != "X" and line.get_label() not in ("_raw", "_sample")]
 
 
 def marks_of(figure: Figure) -> list[Line2D]:
@@ -93,7 +95,9 @@ def boxes_of(figure: Figure, texts: Sequence[Text]) -> list[Bbox]:
 
 def words_of(figure: Figure) -> str:
     axes = figure.axes[0]
-    return "\n".join([axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in axes.texts)])
+    return "\n".join(
+        [axes.get_xlabel(), axes.get_ylabel(), *(text.get_text() for text in (*figure.texts, *axes.texts))]
+    )
 
 
 # Formats
@@ -174,6 +178,27 @@ def test_a_users_matplotlibrc_does_not_change_the_bytes(logged: Runs) -> None:
 def test_a_png_is_as_many_pixels_wide_as_asked(width: int) -> None:
     png = rendered(draw(one(FALL), width=width), ".png")
     assert int.from_bytes(png[16:20], "big") == width
+
+
+@pytest.mark.parametrize("size", [(3.5, 2.5), (7.0, 3.0)])
+def test_a_figure_has_the_size_asked_for_in_inches(size: tuple[float, float]) -> None:
+    figure = draw(one(FALL), size=size)
+    assert tuple(figure.get_size_inches()) == size
+    png = rendered(figure, ".png")
+    assert [int.from_bytes(png[at : at + 4], "big") / 300 for at in (16, 20)] == list(size)
+    assert rendered(draw(one(FALL), size=size, width=700), ".png")[16:20] == (700).to_bytes(4, "big")
+    assert f"/MediaBox [ 0 0 {size[0] * 72:g} {size[1] * 72:g} ]".encode() in rendered(figure, ".pdf")
+
+
+def test_fonts_of_a_column_are_small_but_readable() -> None:
+    (label,) = labels_of(draw(one(FALL), size=(3.5, 2.5)))
+    assert 7 <= float(label.get_fontsize()) <= 9
+
+
+def test_pdf_fonts_are_embedded_as_truetype() -> None:
+    pdf = rendered(draw(one(FALL)), ".pdf")
+    assert b"/Type3" not in pdf
+    assert b"/CIDFontType2" in pdf
 
 
 # Curves
@@ -265,6 +290,50 @@ def test_a_setting_that_differs_is_in_the_labels(options: dict[str, Any], words:
     assert lines[1].name == f"zero_grad, {words}"
 
 
+def test_a_label_shows_the_style_of_its_line() -> None:
+    figure = draw(each({mode: [y + nth for y in FALL] for nth, mode in enumerate(SEVEN)}))
+    samples = [line for line in figure.axes[0].get_lines() if line.get_label() == "_sample"]
+    assert len(samples) == len(SEVEN)
+    for line, sample in zip(curves_of(figure), samples, strict=True):
+        assert (line.get_color(), vars(line)["_dash_pattern"]) == (sample.get_color(), vars(sample)["_dash_pattern"])
+
+
+def test_smoothing_draws_the_curve_itself_faintly_behind() -> None:
+    figure = draw(one(FALL), smooth=3)
+    (raw,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "_raw"]
+    (line,) = curves_of(figure)
+    assert points(raw) == [[nth, loss] for nth, loss in enumerate(FALL)]
+    assert points(line) != points(raw)
+    assert (raw.get_alpha() or 1) < 0.5
+    assert raw.get_zorder() < line.get_zorder()
+    assert "running median of 3 steps" in words_of(figure)
+
+
+def test_a_noisy_curve_is_thin_with_a_band() -> None:
+    figure = draw(one(noisy(600)))
+    (line,) = curves_of(figure)
+    assert len(points(line)) == 60
+    assert line.get_linewidth() < 2
+    assert len(figure.axes[0].collections) == 1
+    assert "the middle 80%" in words_of(figure)
+
+
+def test_marks_of_curves_that_end_together_do_not_overlap() -> None:
+    figure = draw(each({mode: [1.0, math.nan] for mode in SEVEN}))
+    places = [figure.axes[0].transData.transform(points(mark)[0])[0] for mark in marks_of(figure)]
+    assert len(places) == 3  # the labels name them all
+    size = marks_of(figure)[0].get_markersize() * figure.dpi / 72
+    assert all(abs(one - other) >= size for one, other in pairwise(sorted(places)))
+
+
+def test_different_losses_on_one_axis_are_named_in_the_caption() -> None:
+    l1, mse = (one(FALL, task_options={"loss": loss}) for loss in ("l1", "mse"))
+    assert "different losses on one axis: l1, mse" in words_of(draw([*l1, *mse]))
+    assert "different tasks on one axis: digits, noisy_line" in words_of(draw([*one(FALL), *one(FALL, task="digits")]))
+    assert "different" not in words_of(draw([*l1, *one(FALL, engine="tensorflow", task_options={"loss": "l1"})]))
+    assert "different" not in words_of(draw([*l1, *mse], y="accuracy"))
+
+
 def test_an_engine_is_named_where_the_loop_is_not() -> None:
     figure = draw([*one(FALL), *one(FALL, engine="tensorflow")])
     assert [label.get_text().replace("\n", " ") for label in labels_of(figure)] == [
@@ -307,7 +376,7 @@ def of_experiment(name: str, title: str) -> Runs:
 def test_similar_or_long_titles_are_replaced_by_experiment_names() -> None:
     def heading(one_: str, other: str) -> str:
         figure = draw([*of_experiment("first", one_), *of_experiment("second", other)])
-        return next(text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 12)
+        return next(text.get_text() for text in figure.texts if text.get_fontweight() == "bold")
 
     assert heading("A line", "A circle") == "A line, A circle"
     assert heading("A long line of ten points", "A long line of nine points") == "first, second"
@@ -401,12 +470,13 @@ def test_a_curve_without_finite_points_has_a_mark_and_a_label() -> None:
     assert "no_zero_grad\n× not finite from step 0" in words_of(figure)
 
 
-def test_a_curve_beyond_the_top_is_marked_at_the_top() -> None:
-    figure = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 1e10, 1e20, math.inf]}))
+def test_a_curve_beyond_the_top_is_marked_where_it_leaves() -> None:
+    figure = draw(each({"zero_grad": FALL, "no_zero_grad": [5.0, 6.0, 1e20, math.inf]}))
     (mark,) = marks_of(figure)
     ((x, y),) = points(mark)
-    assert x == 2
-    assert y == figure.axes[0].get_ylim()[1]
+    top = figure.axes[0].get_ylim()[1]
+    assert y == top
+    assert x == pytest.approx(1 + (top - 6.0) / (1e20 - 6.0))
 
 
 def test_a_median_that_is_not_finite_ends_the_curve() -> None:
@@ -635,7 +705,7 @@ def test_a_curve_of_which_one_seed_has_no_theory_has_none() -> None:
 def test_a_caption_of_any_length_fits_the_figure(width: int) -> None:
     many = [run for seed in (1, 2) for run in knowing(one(FALL, seed=seed, task_options={"batch_size": 12345}))]
     figure = draw(many, theory=True, width=width)
-    (below,) = boxes_of(figure, [text for text in figure.axes[0].texts if "dashed" in text.get_text()])
+    (below,) = boxes_of(figure, [text for text in figure.texts if "dashed" in text.get_text()])
     assert below.x1 <= width
 
 
@@ -682,7 +752,7 @@ def test_names_do_not_overlap_and_lie_within_the_figure(crowd: str, width: int) 
     boxes = sorted(boxes_of(figure, texts), key=lambda box: float(box.y0))
     for below, above in pairwise(boxes):
         assert above.y0 >= below.y1 - 1  # pixels: descenders may touch
-    assert all(0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= 0.6 * width + 1 for box in boxes)
+    assert all(0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= figure.bbox.y1 for box in boxes)
 
 
 @pytest.mark.parametrize("width", [600, 1200])

@@ -15,7 +15,7 @@ from gradlab.rows import TRAINING_SET_LOSS
 from gradlab.store import merged, run_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -171,8 +171,13 @@ class ExperimentRuns:
         x: str | None = None,
         y: str = "loss",
         *,
+        modes: str | Sequence[str] = (),
+        yscale: str = "auto",
+        ylim: tuple[float | None, float | None] = (None, None),
+        smooth: int | None = None,
         title: str | None = None,
-        width: int = 1200,
+        size: tuple[float, float] | None = None,
+        width: int | None = None,
         theory: bool = False,
     ) -> Figure:
         """Return the picture as a matplotlib Figure, which a notebook shows. `figure.savefig(FILE)` saves it.
@@ -180,12 +185,17 @@ class ExperimentRuns:
         Args:
             x: step, update or epoch. Default: what suits the runs.
             y: the logged quantity, such as validation_loss.
-            title: the title. Default: the experiment's.
-            width: the width in pixels.
+            modes: the mode or modes to draw. Default: all.
+            yscale: log, linear or auto.
+            ylim: the bottom and the top of the y axis; None for what suits.
+            smooth: draw running medians of this many points, and the curves themselves faintly; 1 draws every point.
+            title: the title. Default: the experiment's, if it holds for what is drawn.
+            size: the width and height in inches. Default: 8 inches wide.
+            width: the width in pixels. Default: 1200; with `size`, 300 per inch.
             theory: draw closed forms as dashed lines over the curves that have one.
 
         Raises:
-            PlotError: no run has rows, the axis is unknown, or no run logged the quantity.
+            PlotError: no run has rows or logged the quantity, or an argument does not fit them.
         """
         from gradlab import plotting
         from gradlab.analysis.quantities import LoggedRun, choose_quantity
@@ -193,9 +203,13 @@ class ExperimentRuns:
         logged = [
             LoggedRun(record, run.rows, run.evaluations) for record, run in zip(self._records, self.runs, strict=True)
         ]
+        chosen = plotting.choose_modes(self.modes, [modes] if isinstance(modes, str) else modes)
         quantity = choose_quantity(logged, y)
-        drawn = [(run.record, run.values_of(quantity)) for run in logged]
-        return plotting.draw(drawn, axis=x, y=quantity, title=title, width=width, theory=theory)
+        drawn = [(run.record, run.values_of(quantity)) for run in logged if run.record.mode in chosen]
+        return plotting.draw(
+            drawn, axis=x, y=quantity, yscale=yscale, ylim=ylim, smooth=smooth, title=title, size=size, width=width,
+            theory=theory,
+        )  # fmt: skip
 
     def check(self) -> ExperimentRuns:
         """Return the result itself if all runs are done and all expectations hold.

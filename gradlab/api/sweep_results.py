@@ -110,14 +110,22 @@ class SweepRuns:
         return data_frame(self.rows, self._columns())
 
     @checked(PlotError, width=LEAST_WIDTH)
-    def plot(self, *, color: str | None = None, title: str | None = None, width: int = 1200) -> Figure:
+    def plot(
+        self,
+        *,
+        color: str | None = None,
+        title: str | None = None,
+        size: tuple[float, float] | None = None,
+        width: int | None = None,
+    ) -> Figure:
         """Return the map, or the curves over one axis, as a matplotlib Figure, which a notebook shows.
 
         Args:
             color: the column that gives the colour, such as "best_loss" or "validation_loss". Default:
                 training_set_loss.
             title: the title. Default: the experiment's.
-            width: the width in pixels.
+            size: the width and height in inches. Default: 8 inches wide.
+            width: the width in pixels. Default: 1200; with `size`, 300 per inch.
 
         Raises:
             PlotError: no axis has numbers, there are too many panels, no run is done, or no column has this name.
@@ -128,7 +136,7 @@ class SweepRuns:
             self._record, self._results, plotting.color_of([self._results], color).column
         )
         return plotting.draw_phases(
-            panels, title=(self.title or self.experiment) if title is None else title, width=width
+            panels, title=(self.title or self.experiment) if title is None else title, size=size, width=width
         )
 
     def check(self) -> SweepRuns:

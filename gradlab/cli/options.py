@@ -33,6 +33,9 @@ Plot = Annotated[
         help="Also draw to FILE (.png, .svg or .pdf); repeat for more files. Default: no picture.",
     ),
 ]
+NoPlot = Annotated[
+    bool, typer.Option("--no-plot", help="Do not draw the curves in the terminal. Default: draw them, if it is wide.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result: no progress, no hints.")]
 ExperimentName = Annotated[
     str | None,

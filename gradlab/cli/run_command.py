@@ -11,7 +11,7 @@ from gradlab.cli import options
 from gradlab.cli.app import app
 from gradlab.cli.output import print_json, print_message, stdout_console
 from gradlab.cli.pictures import draw_runs
-from gradlab.cli.run_results import print_errors, print_folder, print_runs, result_json
+from gradlab.cli.run_results import print_curves, print_errors, print_folder, print_runs, result_json
 from gradlab.cli.training_session import progress_display, training_session
 from gradlab.errors import DONE, FAILED
 
@@ -26,6 +26,7 @@ def run(
     *,
     out: options.Out = options.RUNS,
     plot: options.Plot = None,
+    no_plot: options.NoPlot = False,
     fresh: options.Fresh = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,7 +51,7 @@ def run(
     if json:
         print_json(_outcome_json(outcome))
     else:
-        _print_outcome(outcome, quiet=quiet)
+        _print_outcome(outcome, quiet=quiet, picture=not (quiet or no_plot))
         if has_rows and not plot and not quiet:
             print_message(f"To draw: gradlab plot {shlex.quote(str(outcome.folder))}")
     if plot and has_rows:  # also runs that differ from these only in mode or seed
@@ -69,10 +70,12 @@ def _outcome_json(outcome: ExperimentResult) -> dict[str, Any]:
     }
 
 
-def _print_outcome(outcome: ExperimentResult, *, quiet: bool) -> None:
+def _print_outcome(outcome: ExperimentResult, *, quiet: bool, picture: bool) -> None:
     from gradlab.terminal.run_table import expectation_lines
 
     print_runs(outcome.runs, epochs=not quiet)
+    if picture:
+        print_curves(outcome.runs)
     for expectation in expectation_lines(outcome.expectations):
         stdout_console().print(expectation)
     print_errors(outcome.runs)

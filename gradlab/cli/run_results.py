@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from gradlab.cli.output import print_message, print_result, stdout_console
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from gradlab.analysis.results import Result
 
 MOST_LINES = 10  # runs whose last evaluations are printed line by line
+WITHOUT_BRAILLE = ("dumb", "linux")  # TERM of terminals whose fonts lack it
 COMPARED = ("imposed", "imposed_share", "imposed_reason", "measured", "last_line")  # keys of a user's script
 
 
@@ -46,6 +49,28 @@ def print_evaluations(results: list[Result]) -> None:
     shown = [result for result in results if result.measured]
     for result in shown if len(shown) <= MOST_LINES else []:
         print_result(measured_line(result))
+
+
+def print_curves(results: list[Result]) -> None:
+    """Draw the losses on a terminal of at least 60 columns; elsewhere, print nothing."""
+    from gradlab.terminal.curve_plot import NARROW, curve_lines
+
+    console = stdout_console()
+    drawn = [each for each in results if each.rows]
+    if not _on_terminal() or console.width < NARROW or not drawn:
+        return
+    from gradlab import store
+    from gradlab.analysis.quantities import LOSS
+    from gradlab.plotting.views import view_of
+
+    view = view_of([(store.RunFolder(each.folder).read(), each.rows) for each in drawn])
+    unicode = console.encoding.startswith("utf") and os.environ.get("TERM", "") not in WITHOUT_BRAILLE
+    for line in curve_lines(view, console.width, LOSS, unicode=unicode, coloured=console.color_system is not None):
+        console.print(line, soft_wrap=True)
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 def print_errors(results: list[Result]) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gradlab.cli.app import app
-from gradlab.cli.options import Json
+from gradlab.cli.options import Json, NoPlot
 from gradlab.cli.output import print_json, print_message, print_messages, print_result, stdout_console
-from gradlab.cli.run_results import print_evaluations, print_runs, result_json
+from gradlab.cli.run_results import print_curves, print_evaluations, print_runs, result_json
 from gradlab.cli.stored_runs import select_runs
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @app.command()
 def show(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Show this run, experiment or sweep.")],
+    *,
     json: Json = False,
+    no_plot: NoPlot = False,
 ) -> None:
     """Show the settings and results of a run, an experiment or a sweep."""
     from gradlab import store
@@ -28,10 +30,10 @@ def show(
     if sweep := store.newest_sweep(folder):
         _show_sweep(sweep, as_json=json)
     else:
-        _show_runs(folder, as_json=json)
+        _show_runs(folder, as_json=json, picture=not no_plot)
 
 
-def _show_runs(folder: Path, *, as_json: bool) -> None:
+def _show_runs(folder: Path, *, as_json: bool, picture: bool) -> None:
     from gradlab.analysis.results import result_of
 
     runs = select_runs([folder])
@@ -44,6 +46,8 @@ def _show_runs(folder: Path, *, as_json: bool) -> None:
     _print_settings(record, without=("mode", "seed"))
     print_runs(results)
     print_evaluations(results)
+    if picture:
+        print_curves(results)
     for error in dict.fromkeys(each.error for each in results if each.error):
         print_message(error)
     for each in results:

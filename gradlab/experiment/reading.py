@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -210,7 +211,41 @@ def _validate(
     partial: bool = False,
 ) -> Experiment:
     flags = {override.key: override.flag for override in overrides}
+    if not _title_holds(values, overrides):
+        values = {**values, "title": ""}
     return validate(_overridden(values, overrides), Faults(file, text, flags, partial=partial), folder, file)
+
+
+def _title_holds(values: dict[str, Any], overrides: Iterable[Override]) -> bool:
+    """Return whether the title of these values still describes them after the overrides.
+
+    It does if no mode of the file is left out, and task and optimizer are the file's with all their options.
+    """
+    for each in overrides:
+        if each.key == ("modes",) and isinstance(each.value, list):
+            stated = values.get("modes", modes.DEFAULT)
+            if isinstance(stated, list | tuple) and set(map(_mode_name, stated)) - set(map(_mode_name, each.value)):
+                return False
+        elif each.key[0] in _DESCRIBED:
+            stated = values
+            for part in each.key:
+                stated = stated.get(part) if isinstance(stated, dict) else None
+            if _plain(stated) != _plain(each.value):
+                return False
+    return True
+
+
+def _mode_name(word: object) -> str:
+    """Return the name of a mode; a wrong word, and a function, which is not imported here, as it is."""
+    if isinstance(word, str) and not is_function_name(word):
+        with suppress(GradlabError):
+            return modes.parse(word).name
+    return str(word)
+
+
+def _plain(value: object) -> str:
+    """Return a value in one spelling."""
+    return value.replace("-", "_").lower() if isinstance(value, str) else repr(value)
 
 
 def _overridden(values: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:
@@ -242,4 +277,5 @@ _RESETS: dict[tuple[str, ...], Callable[[dict[str, Any]], dict[str, Any]]] = {
         "optimizer": {key: value for key, value in values["optimizer"].items() if key in ("name", "lr")}
     },
 }
+_DESCRIBED = {"task", "task_options", "optimizer", "clip_norm", "schedule", "match_lr"}  # by a title
 _EXCLUSIVE: dict[tuple[str, ...], tuple[str]] = {("epochs",): ("steps",), ("steps",): ("epochs",)}

@@ -1,15 +1,16 @@
-"""Labels at the ends of the curves, moved apart if they would overlap."""
+"""Labels at the ends of the curves: a piece of the line and its name, moved apart if they would overlap."""
 
 from __future__ import annotations
 
 import math
-import textwrap
-import warnings
 from itertools import accumulate, pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab.errors import printable
+from gradlab.plotting.rendering import font_scale
+from gradlab.plotting.texts import cut, width_of, wrapped
+from gradlab.plotting.views import end_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,80 +18,116 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradlab.analysis import curves
     from gradlab.plotting.lines import Line
+    from gradlab.plotting.views import View
 
 LABEL_SIZE = 10.0  # points
-MAX_CHARACTERS, MAX_LINES = 60, 6  # per line and per label; more leaves no room for curves
+WIDEST = 195.0  # points of a line of a label
+LARGEST_SHARE = 0.4  # of the width of a figure, for all labels
+MAX_LINES = 6  # of a label; more leave no room for the others
+LINE = 1.35  # times the size of the font: the height of a line
+READABLE = 0.8  # of their size, to which labels may shrink if the figure can grow
+SPACE, SAMPLE, GAP = 10.0, 28.0, 5.0  # points: beside the axes, of the piece of line, and between it and the name
 
 
-def label_lines(figure: Figure, axes: Axes, lines: Sequence[Line], axis: curves.Axis) -> None:
-    """Write every label at the end of its curve, right of the axes, moved apart if they would overlap."""
-    labels = [label_of(line, axis) for line in lines]
-    margin = min(max(width_of(label, LABEL_SIZE, "bold") for label in labels) / 72 + 0.4, 0.45 * figure.get_figwidth())
-    figure.subplots_adjust(right=1 - margin / figure.get_figwidth())
-    left, right = min(line.band.x[0] for line in lines), max(line.band.x[-1] for line in lines)
-    spare = 0.02 * (right - left) or 0.5
-    axes.set_xlim(left - spare, right + spare / 2)
-    height = axes.get_position().height * figure.get_figheight() * 72  # points
-    to_axes = axes.transData + axes.transAxes.inverted()
-    low, high = axes.get_ylim()
-    ends = []
-    for line in lines:
-        whole = line.finite == len(line.band.median)
-        x, y = (line.band.x[-1], line.band.median[-1]) if whole else overflow_mark(axes, line)
-        right_at, up_at = to_axes.transform((x, min(max(y, low), high)))
-        ends.append((float(right_at), float(up_at)))
-    spaces = [LABEL_SIZE * 1.35 * (1 + label.count("\n")) for label in labels]
-    # Labels may be slightly closer than their spaces; if that is not enough, they shrink.
-    small = min(1.0, max(0.4, 1.05 * (height + 1.2 * LABEL_SIZE) / sum(spaces)))
-    spaces = [small * space for space in spaces]
-    places = _spread([end[1] * height for end in ends], spaces, height)
-    beside = 1 + 14 / 72 / (axes.get_position().width * figure.get_figwidth())
-    for line, label, end, place in zip(lines, labels, ends, places, strict=True):
-        moved = abs(place - end[1] * height) > 3 or end[0] < 0.97
-        thread = {"arrowstyle": "-", "color": line.colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3}
-        thread["relpos"] = (0, 0.5)
-        axes.annotate(
-            label, end, (beside, place / height), xycoords="axes fraction", textcoords="axes fraction", va="center",
-            color=line.colour, fontsize=small * LABEL_SIZE, fontweight="bold", annotation_clip=False,
-            arrowprops=thread if moved else None, parse_math=False,
-        )  # fmt: skip
+class Labels(NamedTuple):
+    """The labels of the curves in lines, the size of their font in points, and their width in inches."""
+
+    texts: list[str]
+    size: float
+    width: float
+
+    @property
+    def spaces(self) -> list[float]:
+        """The height of each label in points."""
+        return [self.size * LINE * (1 + text.count("\n")) for text in self.texts]
+
+    @property
+    def height(self) -> float:
+        """The height in inches that all labels need to be readable."""
+        return READABLE * sum(self.spaces) / 72
 
 
-def overflow_mark(axes: Axes, line: Line) -> tuple[float, float]:
-    """Return the position of the mark on a curve that stops being finite: its last finite point, or the top."""
-    top = axes.get_ylim()[1]
-    if not line.finite:
-        return line.band.x[0], top
-    return line.band.x[line.finite - 1], min(line.band.median[line.finite - 1], top)
+def fit_labels(view: View, wide: float) -> Labels:
+    """Return the labels of these curves in a figure `wide` inches wide."""
+    scale = font_scale(wide)
+    size, beside = LABEL_SIZE * scale, scale * (SPACE + SAMPLE + GAP) + 4
+    most = min(WIDEST, LARGEST_SHARE * 72 * wide - beside)
+    texts = [label_of(line, view, size, most) for line in view.lines]
+    return Labels(texts, size, (beside + max(width_of(text, size, "bold") for text in texts)) / 72)
 
 
-def label_of(line: Line, axis: curves.Axis) -> str:
-    """Return the label of the curve, wrapped if long, with the point where it overflows."""
-    label = printable(line.name).replace(",every", ", every")
-    parts = textwrap.wrap(label, 26, break_long_words=False, max_lines=MAX_LINES, placeholder=" …")
-    parts = [part if len(part) <= MAX_CHARACTERS else part[: MAX_CHARACTERS - 1] + "…" for part in parts]
-    if line.finite < len(line.band.median):
-        what = "beyond 1e100" if math.isfinite(line.band.median[line.finite]) else "not finite"
-        parts.append(f"× {what} from {axis} {line.band.x[line.finite]:g}")
+def label_of(line: Line, view: View, size: float, points: float) -> str:
+    """Return the label of a curve in lines of at most `points` points, with how the curve leaves the picture."""
+    parts = name_lines(line.name, size, points)
+    n, values = line.finite, line.band.median
+    if n < len(values):
+        what = "beyond 1e100" if math.isfinite(values[n]) else "not finite"
+        parts += wrapped(f"× {what} from {view.axis} {line.band.x[n]:,.0f}".split(" "), size, points, weight="bold")
+    elif end_of(line, view.limits).leaves:
+        parts.append(f"↑ up to {max(values):.2g}")
     return "\n".join(parts)
 
 
-def width_of(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a text in points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    font = FontProperties(weight=weight)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a label in another script
-        parts = text.replace("$", r"\$").split("\n")  # labels are not formulas
-        paths = [TextPath((0, 0), part, size=size, prop=font) for part in parts if part.strip()]
-    return max((float(path.get_extents().width) for path in paths), default=0.0)
+def name_lines(name: str, size: float, points: float) -> list[str]:
+    """Return the name of a curve in lines of at most `points` points."""
+    words = printable(name).replace(",every", ", every").split(" ")
+    return cut(wrapped(words, size, points, weight="bold"), MAX_LINES)
 
 
-def _spread(wanted: Sequence[float], heights: Sequence[float], space: float) -> list[float]:
+def write_labels(figure: Figure, axes: Axes, view: View, labels: Labels, *, dashes: bool) -> None:
+    """Write every label right of the axes, with a piece of its line, moved apart if they would overlap.
+
+    Args:
+        figure: the figure.
+        axes: its axes, with their final place and ranges.
+        view: what they show.
+        labels: the texts.
+        dashes: whether the curves have their dashes.
+    """
+    box = axes.get_position()
+    width, height = box.width * figure.get_figwidth() * 72, box.height * figure.get_figheight() * 72  # points
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = [to_axes.transform(end_of(line, view.limits)[:2]) for line in view.lines]
+    spaces = labels.spaces
+    # Labels may be slightly closer than their spaces; if that is not enough, they shrink.
+    small = min(1.0, max(0.4, 1.05 * (height + 1.2 * labels.size) / sum(spaces)))
+    size = small * labels.size
+    places = _spread([float(up) * height for _, up in ends], [small * space for space in spaces], height, size)
+    scale = labels.size / LABEL_SIZE
+    begin, end, name_at = (
+        1 + scale * points / width for points in (SPACE, SPACE + SAMPLE, SPACE + SAMPLE + GAP)
+    )  # fractions of the axes
+    for line, text, (right, up), place in zip(view.lines, labels.texts, ends, places, strict=True):
+        at = place / height
+        if abs(place - up * height) > 3 or right < 0.97:
+            _draw_thread(axes, (right, up), (begin, at), line.colour)
+        draw_sample(axes, (begin, end), at, line, linewidth=2.0 * size / LABEL_SIZE, dashes=dashes)
+        axes.annotate(
+            text, (name_at, at), xycoords="axes fraction", va="center", fontsize=size, fontweight="bold",
+            color=line.colour, annotation_clip=False, parse_math=False,
+        )  # fmt: skip
+
+
+def draw_sample(
+    axes: Axes, x: tuple[float, float], y: float, line: Line, *, linewidth: float = 2.0, dashes: bool = True
+) -> None:
+    """Draw a piece of the line beside its name, in fractions of the axes."""
+    axes.plot(
+        x, [y, y], transform=axes.transAxes, color=line.colour, linestyle=line.dash if dashes else "-",
+        linewidth=linewidth, clip_on=False, label="_sample", zorder=4,
+    )  # fmt: skip
+
+
+def _draw_thread(axes: Axes, end: tuple[float, float], begin: tuple[float, float], colour: str) -> None:
+    """Draw a thin line from the end of a curve to its label, in fractions of the axes."""
+    thread = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.7, "shrinkA": 0, "shrinkB": 3}
+    axes.annotate(
+        "", end, begin, xycoords="axes fraction", textcoords="axes fraction", arrowprops=thread, annotation_clip=False
+    )
+
+
+def _spread(wanted: Sequence[float], heights: Sequence[float], space: float, size: float = LABEL_SIZE) -> list[float]:
     """Return the places nearest to the wanted ones, in the same order, without overlap.
 
     All places lie within `space`; if they do not fit, all overlap equally. After subtracting the heights below each
@@ -98,7 +135,7 @@ def _spread(wanted: Sequence[float], heights: Sequence[float], space: float) -> 
     """
     order = sorted(range(len(wanted)), key=lambda nth: wanted[nth])
     # The second line of a label must not reach the title or the axis.
-    margins = [max(0.0, heights[nth] / 2 - LABEL_SIZE * 0.6) for nth in (order[0], order[-1])]
+    margins = [max(0.0, heights[nth] / 2 - size * 0.6) for nth in (order[0], order[-1])]
     below = [0.0, *accumulate((heights[one] + heights[next_]) / 2 for one, next_ in pairwise(order))]
     room = max(0.0, space - sum(margins))
     fit = min(1.0, room / below[-1]) if below[-1] else 1.0

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.analysis import curves
 from gradlab.modes import AS_WRITTEN
+from gradlab.plotting.differences import distinguishing_settings, flattened, setting_names
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from gradlab.rows import Row
     from gradlab.store import RunRecord
@@ -41,6 +41,8 @@ class Line(NamedTuple):
     colour: str
     dash: Any
     covered_by: int = 0  # number of later curves on top of it; it is drawn pale, and wider for more of them
+    raw: curves.Band | None = None  # the curve before it was smoothed
+    block: int = 1  # number of points that each of its points stands for
 
     @property
     def seeds(self) -> int:
@@ -66,13 +68,13 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
         traits.pop("seed", None)
         groups.setdefault(tuple(sorted(traits.items())), []).append((record, rows))
     traits_of_groups = [dict(key) for key in groups]
-    differing = _distinguishing_settings(traits_of_groups)
-    names = _setting_names({trait for traits in traits_of_groups for trait in traits})
+    differing = distinguishing_settings(traits_of_groups)
+    names = setting_names({trait for traits in traits_of_groups for trait in traits})
     lines: list[Line] = []
     for traits, members in zip(traits_of_groups, groups.values(), strict=True):
         found = {str(record.compared.get("imposed")) for record, _ in members}
         settings = [text for how, text in NOT_IMPOSED.items() if how in found][:1]
-        settings += [f"{names[trait]}\N{NO-BREAK SPACE}{traits[trait]}" for trait in differing if trait in traits]
+        settings += [_labelled(trait, names[trait], traits[trait]) for trait in differing if trait in traits]
         band = curves.band([curves.curve(rows, axis) for _, rows in members])
         colour, dash = colour_and_dash(traits["mode"], [each["mode"] for each in traits_of_groups], lines)
         lines.append(Line(", ".join([traits["mode"], *settings]), members, band, colour, dash))
@@ -82,13 +84,30 @@ def lines_of(runs: Sequence[tuple[RunRecord, Sequence[Row]]], axis: curves.Axis)
     ]
 
 
+def _labelled(trait: str, name: str, value: str) -> str:
+    """Return a setting as in a label; an experiment needs no word before its name."""
+    return value if trait == "experiment" else f"{name}\N{NO-BREAK SPACE}{value}"
+
+
+def coinciding(lines: Sequence[Line]) -> list[list[str]]:
+    """Return the names of curves that lie on top of each other, in groups."""
+    groups: list[list[Line]] = []
+    for line in lines:
+        group = next((each for each in groups if _covers(line, each[-1]) or _covers(each[-1], line)), None)
+        if group is None:
+            groups.append([line])
+        else:
+            group.append(line)
+    return [[line.name for line in group] for group in groups if len(group) > 1]
+
+
 def _covers(upper: Line, lower: Line) -> bool:
     """Return whether the upper curve hides the lower one: they are within one percent everywhere."""
     n = len(lower.band.x)
     if list(upper.band.x[:n]) != list(lower.band.x):
         return False
-    ys = zip(lower.band.median, upper.band.median[:n], strict=True)
-    return all(math.isclose(y, z, rel_tol=0.01) for y, z in ys if abs(y) < HUGE)
+    ys = [(y, z) for y, z in zip(lower.band.median, upper.band.median[:n], strict=True) if abs(y) < HUGE]
+    return bool(ys) and all(math.isclose(y, z, rel_tol=0.01) for y, z in ys)
 
 
 def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> tuple[str, Any]:
@@ -104,38 +123,3 @@ def colour_and_dash(mode: str, modes: Sequence[str], drawn: Sequence[Line]) -> t
     taken = [line.dash for line in drawn if line.colour == colour]
     dashes = [DASHES[(nth + shift) % len(DASHES)] for shift in range(len(DASHES))]
     return colour, next((dash for dash in dashes if dash not in taken), dashes[0])
-
-
-def _distinguishing_settings(groups: Sequence[dict[str, str]]) -> list[str]:
-    """Return the traits besides the mode that distinguish the groups; only the experiment if that suffices."""
-
-    def distinct(traits: Iterable[str]) -> int:
-        return len({tuple(group.get(trait) for trait in traits) for group in groups})
-
-    sources = {f"{each}_source" for each in ("task", "mode", "optimizer", "schedule", "script")}
-    known = sorted({trait for group in groups for trait in group} - {"mode"} - sources)
-    differing = [trait for trait in known if distinct([trait]) > 1]
-    return ["experiment"] if differing and distinct(["experiment"]) == distinct(differing) else differing
-
-
-def _setting_names(known: Iterable[str]) -> dict[str, str]:
-    """Return the name of each trait in a label: the last part of its key, or the whole key if ambiguous."""
-    ends = Counter(trait.rpartition(".")[2] for trait in known)
-    names = {trait: end if ends[end := trait.rpartition(".")[2]] == 1 else trait for trait in known}
-    return names | {"optimizer.name": "optimizer", "schedule.name": "schedule"}
-
-
-def flattened(settings: dict[str, Any], before: str = "") -> dict[str, str]:
-    """Return the settings without nesting, such as `{"optimizer.lr": "0.01", …}`."""
-    found: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            found |= flattened(value, f"{before}{key}.")
-        else:
-            found[before + key] = _plain(value) if isinstance(value, float) else str(value)
-    return found
-
-
-def _plain(value: float) -> str:
-    """Return the shortest text that keeps the value, so different learning rates stay different curves."""
-    return short if float(short := f"{value:g}") == value else repr(value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gradlab import modes as modes_
 from gradlab.errors import ModeError, PlotError, shortened
 from gradlab.plotting.colors import FALLBACK
+from gradlab.plotting.differences import setting_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -246,9 +247,4 @@ def _short_key(key: str) -> str:
 
 def _title(at: Mapping[str, Any]) -> str:
     """Return the title of a panel, such as `batch_size=40`."""
-    words = [str(value) if key == "mode" else f"{_short_key(key)}={_value_text(value)}" for key, value in at.items()]
-    return shortened(", ".join(words))
-
-
-def _value_text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return shortened(", ".join(setting_text(key, value) for key, value in at.items()))

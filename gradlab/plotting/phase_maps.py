@@ -11,8 +11,8 @@ from gradlab.errors import printable
 from gradlab.plotting.colors import words_of
 from gradlab.plotting.layout import Layout, lay_out
 from gradlab.plotting.panels import DIVERGED, PhaseMap
-from gradlab.plotting.rendering import INK
-from gradlab.plotting.scales import COLOUR_DECADES, DECADES, LossScale, cell_borders, set_value_axis
+from gradlab.plotting.rendering import INK, Page, font_scale
+from gradlab.plotting.scales import COLOUR_DECADES, DECADES, DEPTH, LossScale, cell_borders, set_value_axis
 from gradlab.plotting.stability_edge import EDGE, draw_edge, is_edge_visible
 from gradlab.rows import HUGE
 
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
+FEWEST_ROWS = 5  # with fewer rows or columns, none is left out of the range of colours
+NEARLY_EQUAL = 0.1  # of the highest loss: losses with a smaller range
 MANY = 50  # losses; with fewer, none counts as an outlier
 BEYOND = "#d4d4d4"  # diverged cells with a loss above the scale
 DENSE, SPARSE = "////", "/"  # more than half of the seeds diverged; some did
 
 
-def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
+def draw(panels: Sequence[PhaseMap], title: str, page: Page) -> Figure:
     """Return the figure of these maps with a common colour scale."""
     import matplotlib as mpl
 
-    cells = [cell for panel in panels for cell in panel.cells]
-    settled = [loss for loss, share in cells if loss is not None and share is not None and share <= DIVERGED]
+    losses = [loss for panel in panels for loss, _ in panel.cells if loss is not None]
     decades = COLOUR_DECADES if panels[0].color.endswith("loss") else DECADES
-    scale = scale_of(settled, [loss for loss, _ in cells if loss is not None], decades)
-    layout = lay_out(panels, title, _caption(panels), width, right=1.0)
+    scale = scale_of(without_a_row(_settled_cells(panels), decades), losses, decades)
+    layout = lay_out(panels, title, _caption(panels), page, right=1.05 * font_scale(page.wide))
     colours = mpl.colormaps["viridis"].with_extremes(over=BEYOND, bad="white")
     for axes, panel in zip(layout.panels, panels, strict=True):
         set_value_axis(axes, "x", panel.x)
@@ -44,10 +45,46 @@ def draw(panels: Sequence[PhaseMap], title: str, width: int) -> Figure:
         mesh = _draw_map(axes, panel, scale, colours)
     layout.label_y(printable(panels[0].y_key))
     for axes, panel in zip(layout.panels, panels, strict=True):
-        if panel.sharpness:  # after all limits are set, because the label is rotated with the line
-            draw_edge(axes, panel, label_size=7.5 if layout.narrow else 9.0)
+        if is_edge_visible(panel):
+            draw_edge(axes, panel)
     _draw_colour_bar(layout, mesh, panels, scale)
     return layout.figure
+
+
+def _settled_cells(panels: Sequence[PhaseMap]) -> list[tuple[float, float, float]]:
+    """Return the x, y and loss of the cells that did not diverge."""
+    return [
+        (x, y, loss)
+        for panel in panels
+        for y, losses, shares in zip(panel.y, panel.loss, panel.diverged, strict=True)
+        for x, loss, share in zip(panel.x, losses, shares, strict=True)
+        if loss is not None and share is not None and share <= DIVERGED and abs(loss) < HUGE
+    ]
+
+
+def without_a_row(cells: Sequence[tuple[float, float, float]], decades: float = DECADES) -> list[float]:
+    """Return the losses of these (x, y, loss), without the row or column that alone sets the range of colours.
+
+    That is one without which the others have at most half of the range, on the scale of the colours. If the others are
+    nearly equal, it stays, because only its differences can be seen.
+    """
+    losses = [loss for _, _, loss in cells]
+    if not losses:
+        return losses
+    log = LossScale.of(losses, max(losses), decades).log
+    depth = max(losses) / DEPTH if log else 0.0
+
+    def width(some: Sequence[float]) -> float:
+        return math.log(max(some) / max(min(some), depth)) if log else max(some) - min(some)
+
+    rests = []
+    for which in (0, 1):
+        values = {cell[which] for cell in cells}
+        if len(values) >= FEWEST_ROWS:
+            rests += [[cell[2] for cell in cells if cell[which] != value] for value in values]
+    best = min(rests, key=width, default=losses)
+    differ = max(best) - min(best) > NEARLY_EQUAL * max(map(abs, best))
+    return best if differ and width(best) <= width(losses) / 2 else losses
 
 
 def scale_of(settled: Iterable[float], losses: Iterable[float], decades: float = DECADES) -> LossScale:
@@ -135,16 +172,24 @@ def _outline(axes: Axes, x: Sequence[float], y: Sequence[float], cells: Sequence
 
 
 def _draw_colour_bar(layout: Layout, mesh: QuadMesh, panels: Sequence[PhaseMap], scale: LossScale) -> None:
+    import matplotlib as mpl
+
     losses = [loss for panel in panels for loss, _ in panel.cells if loss is not None]
     if min(losses) >= HUGE:  # no cell has a colour
         layout.beside.set_axis_off()
         return
     above, below = any(loss > scale.high for loss in losses), any(loss < scale.low for loss in losses)
     extend = {(True, True): "both", (True, False): "max", (False, True): "min", (False, False): "neither"}
-    bar = layout.figure.colorbar(mesh, cax=layout.beside, extend=extend[above, below], extendfrac=0.04)
+    colours = mesh.cmap
+    if any(
+        loss > scale.high for _, _, loss in _settled_cells(panels)
+    ):  # these have the top colour, not that of `over`
+        colours = colours.with_extremes(over=colours(1.0))
+    shown = mpl.cm.ScalarMappable(mesh.norm, colours)
+    bar = layout.figure.colorbar(shown, cax=layout.beside, extend=extend[above, below], extendfrac=0.04)
     seeds = max(panel.seeds for panel in panels)
     bar.set_label(words_of(panels[0].color) + (f", median of {seeds} seeds" if seeds > 1 else ""))
-    bar.ax.tick_params(length=3, labelsize=9)
+    bar.ax.tick_params(length=3, labelsize=0.9 * mpl.rcParams["font.size"])
     bar.outline.set_linewidth(0.5)
 
 
@@ -158,10 +203,10 @@ def _caption(panels: Sequence[PhaseMap]) -> list[str]:
         words.append(f"hatched: more than half of {seeds} seeds diverged" if seeds > 1 else "hatched: diverged")
     if any(0 < share <= DIVERGED for share in known):
         words.append("sparse hatching: some diverged")
-    if edged := [panel for panel in panels if panel.sharpness]:
+    if edged := [panel for panel in panels if is_edge_visible(panel)]:
         values = dict.fromkeys(f"{median(panel.sharpness):.3g}" for panel in edged)
-        where = "line: " if any(map(is_edge_visible, edged)) else "outside the map: "
-        words.append(f"{where}edge of stability {EDGE}" + (f", λ = {' and '.join(values)}" if len(values) < 3 else ""))
+        curvature = f", λ = {' and '.join(values)}" if len(values) < 3 else ""
+        words.append(f"line: edge of stability {EDGE}{curvature}")
         if any(len(set(panel.sharpness)) > 1 for panel in edged):
             words.append("dotted: range over seeds")
     if None in shares:

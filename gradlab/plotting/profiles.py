@@ -7,16 +7,16 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from gradlab.analysis import curves, theory
-from gradlab.errors import printable
 from gradlab.plotting.colors import words_of
-from gradlab.plotting.labels import width_of
-from gradlab.plotting.layout import lay_out
+from gradlab.plotting.labels import GAP, LABEL_SIZE, LARGEST_SHARE, LINE, SAMPLE, SPACE, draw_sample, name_lines
+from gradlab.plotting.layout import Layout, lay_out
 from gradlab.plotting.lines import Line, colour_and_dash
-from gradlab.plotting.panels import DIVERGED, Profile
+from gradlab.plotting.panels import DIVERGED, Profile, ProfileCurve
 from gradlab.plotting.phase_maps import scale_of
-from gradlab.plotting.rendering import GRID
+from gradlab.plotting.rendering import GRID, Page, font_scale
 from gradlab.plotting.scales import LossScale, cell_borders, set_value_axis
 from gradlab.plotting.stability_edge import EDGE
+from gradlab.plotting.texts import width_of
 from gradlab.rows import HUGE
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(panels: Sequence[Profile], title: str, width: int) -> Figure:
+def draw(panels: Sequence[Profile], title: str, page: Page) -> Figure:
     """Return the figure of these profiles with a common loss scale."""
     scale = _scale(panels)
     names = list(dict.fromkeys(curve.mode for panel in panels for curve in panel.curves))
-    right = min(0.3 + max(width_of(printable(name), 10.0, "bold") for name in names) / 72, 0.35 * width / 100)
-    layout = lay_out(panels, title, _caption(panels), width, right=right)
+    labels, right = _fit_labels(names, page.wide)
+    layout = lay_out(panels, title, _caption(panels), page, right=right)
     lines: list[Line] = []
     for name in names:
         lines.append(Line(name, [], curves.Band([], [], [], []), *colour_and_dash(name, names, lines)))
@@ -46,12 +46,36 @@ def draw(panels: Sequence[Profile], title: str, width: int) -> Figure:
             _draw_curve(axes, panel, line, crosses=0.98 - 0.04 * nth)
     layout.label_y(words_of(panels[0].color))
     layout.beside.set_axis_off()
-    for nth, line in enumerate(lines):
-        layout.beside.annotate(
-            printable(line.name), (0, 1), (0, -8 - 15 * nth), "axes fraction", textcoords="offset points", va="center",
-            color=line.colour, fontsize=10, fontweight="bold", annotation_clip=False, parse_math=False,
-        )  # fmt: skip
+    _write_labels(layout, lines, labels, LABEL_SIZE * font_scale(page.wide))
     return layout.figure
+
+
+def _fit_labels(names: Sequence[str], wide: float) -> tuple[list[str], float]:
+    """Return the names in lines that fit a figure `wide` inches wide, and the inches beside its panels."""
+    scale = font_scale(wide)
+    size, sample = LABEL_SIZE * scale, scale * (SPACE + SAMPLE + GAP)
+    most = LARGEST_SHARE * 72 * wide - sample
+    labels = ["\n".join(name_lines(name, size, most)) for name in names]
+    return labels, (sample + 12 + max(width_of(label, size, "bold") for label in labels)) / 72
+
+
+def _write_labels(layout: Layout, lines: Sequence[Line], labels: Sequence[str], size: float) -> None:
+    """Write the names below each other, each after a piece of its line; they shrink if there are too many."""
+    box, figure = layout.beside.get_position(), layout.figure
+    width, height = box.width * figure.get_figwidth() * 72, box.height * figure.get_figheight() * 72  # points
+    needed = sum(size * LINE * (1 + label.count("\n")) for label in labels)
+    size *= min(1.0, height / needed)
+    sample = SAMPLE * size / LABEL_SIZE
+    top = height
+    for line, label in zip(lines, labels, strict=True):
+        space = size * LINE * (1 + label.count("\n"))
+        at = (top - space / 2) / height
+        top -= space
+        draw_sample(layout.beside, (0, sample / width), at, line, linewidth=2.0 * size / LABEL_SIZE)
+        layout.beside.annotate(
+            label, ((sample + GAP) / width, at), xycoords="axes fraction", va="center", color=line.colour,
+            fontsize=size, fontweight="bold", annotation_clip=False, parse_math=False,
+        )  # fmt: skip
 
 
 def _scale(panels: Sequence[Profile]) -> LossScale:
@@ -85,9 +109,16 @@ def _draw_curve(axes: Axes, panel: Profile, line: Line, *, crosses: float) -> No
         axes.fill_between(panel.x, low, [min(each, top) for each in high], color=line.colour, alpha=0.15, linewidth=0)
     gone = [x for x, share in zip(panel.x, curve.diverged, strict=True) if share is not None and share > DIVERGED]
     axes.plot(gone, [crosses] * len(gone), "x", color=line.colour, markersize=6, transform=axes.get_xaxis_transform())
-    if panel.sharpness and curve.keep is not None and -1 < curve.keep <= 1:
-        edge = theory.largest_stable_lr(median(panel.sharpness), curve.keep)
+    if edge := _edge(panel, curve):
         axes.axvline(edge, color=line.colour, linestyle=(0, (2, 2)), linewidth=1.2, zorder=2)
+
+
+def _edge(panel: Profile, curve: ProfileCurve) -> float | None:
+    """Return the curve's edge of stability if it is known and within the panel."""
+    if not panel.sharpness or curve.keep is None or not -1 < curve.keep <= 1:
+        return None
+    edge, borders = theory.largest_stable_lr(median(panel.sharpness), curve.keep), cell_borders(panel.x)
+    return edge if borders[0] < edge < borders[-1] else None
 
 
 def _caption(panels: Sequence[Profile]) -> list[str]:
@@ -96,6 +127,6 @@ def _caption(panels: Sequence[Profile]) -> list[str]:
     words = [f"median and range of {seeds} seeds"] if seeds > 1 else []
     if any(share is not None and share > DIVERGED for panel in panels for share in panel.shares):
         words.append("×: diverged")
-    if sharpness := [median(panel.sharpness) for panel in panels if panel.sharpness]:
+    if sharpness := [median(panel.sharpness) for panel in panels if any(_edge(panel, each) for each in panel.curves)]:
         words.append(f"dotted: edge of stability {EDGE}, λ = {sharpness[0]:.3g}")
     return words

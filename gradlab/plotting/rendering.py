@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.errors import PlotError, shortened
+from gradlab.plotting.sizes import check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = {".png": "png", ".svg": "svg", ".pdf": "pdf"}
+FONT_SIZE = 10.0  # points
+WIDTH = 1200  # pixels
+MOST_INCHES = 8.0  # of the width of a figure, unless a size is given
+FOR_PRINT = 300  # pixels per inch of a given size
 INK, FAINT, GRID = "#222222", "#777777", "#e4e4e4"
 
 
@@ -35,7 +41,14 @@ def rendered(figure: Figure, suffix: str) -> bytes:
     with style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a title in another script
         figure.savefig(out, format=kind, metadata=metadata)
-    return out.getvalue()
+    return _in_pixels(figure, out.getvalue()) if kind == "svg" else out.getvalue()
+
+
+def _in_pixels(figure: Figure, svg: bytes) -> bytes:
+    """Return the SVG with the size of the PNG in pixels, in place of its size in points."""
+    wide, high = (round(inches * figure.dpi) for inches in figure.get_size_inches())
+    pixels = rb'<svg \1width="%d" height="%d"' % (wide, high)
+    return re.sub(rb'<svg ([^>]*?)width="[^"]*" height="[^"]*"', pixels, svg, count=1)
 
 
 def shown_in_notebooks(figure: Figure) -> Figure:
@@ -45,8 +58,8 @@ def shown_in_notebooks(figure: Figure) -> Figure:
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Use gradlab's style and ignore the user's matplotlibrc."""
+def style(scale: float = 1.0) -> Iterator[None]:
+    """Use gradlab's style, with fonts of this scale, and ignore the user's matplotlibrc."""
     import matplotlib as mpl
 
     with mpl.rc_context():
@@ -54,7 +67,9 @@ def style() -> Iterator[None]:
         mpl.rcParams.update(
             {
                 "svg.hashsalt": "gradlab",
-                "font.size": 10,
+                "font.size": FONT_SIZE * scale,
+                "pdf.fonttype": 42,  # TrueType, which publishers ask for
+                "ps.fonttype": 42,
                 "hatch.linewidth": 0.6,
                 "axes.spines.top": False,
                 "axes.spines.right": False,
@@ -70,6 +85,32 @@ def style() -> Iterator[None]:
         yield
 
 
-def dots_per_inch(width: int) -> int:
-    """Return the resolution for a figure of this width in pixels."""
-    return 150 if width >= 900 else 100
+def font_scale(inches: float) -> float:
+    """Return the size of fonts in a figure this wide, as a share of the usual one: smaller in a column of a paper.
+
+    >>> [round(font_scale(inches), 2) for inches in (3.5, 4, 6, 8, 40)]
+    [0.81, 0.83, 0.92, 1.0, 1.0]
+    """
+    return min(1.0, 0.65 + 0.045 * inches)
+
+
+class Page(NamedTuple):
+    """The size of a figure in inches, its resolution, and whether it may grow taller to hold its title."""
+
+    wide: float
+    tall: float
+    dpi: float
+    grows: bool
+
+
+def page_of(width: int | None = None, size: tuple[float, float] | None = None) -> Page:
+    """Return the page of a figure `width` pixels wide, or of this size in inches."""
+    if size is None:
+        dpi = dots_per_inch(width or WIDTH)
+        return Page((width or WIDTH) / dpi, 0.6 * (width or WIDTH) / dpi, dpi, grows=True)
+    return Page(*check_size(size), width / size[0] if width else FOR_PRINT, grows=False)
+
+
+def dots_per_inch(width: int) -> float:
+    """Return the resolution for a figure of this width in pixels: of wide ones more than others, and not the fonts."""
+    return max(150 if width >= 900 else 100, width / MOST_INCHES)

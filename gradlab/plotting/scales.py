@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DECADES = 2.0  # losses over at least this many decades have a logarithmic scale
 COLOUR_DECADES = 1.0  # the same for losses as colours, where small differences are harder to see
 DEPTH = 1e12  # a logarithmic scale ends at the highest loss / DEPTH
+TINY = 1e-200  # losses below it have a logarithmic scale, since matplotlib has no linear one for them
 FEW_VALUES = 5  # up to here every value of an axis has a tick
 
 
@@ -28,9 +29,15 @@ class LossScale(NamedTuple):
     def of(cls, losses: Sequence[float], high: float, decades: float = DECADES) -> LossScale:
         """Return the scale from the lowest of these finite losses to `high`, logarithmic from `decades` on."""
         low, positive = min(losses), [loss for loss in losses if loss > 0]
-        if low >= 0 and positive and high / min(positive) >= 10**decades:
-            return cls(max(min(positive), high / DEPTH), high, log=True)
+        if low >= 0 and positive and (high / min(positive) >= 10**decades or high < TINY):
+            return cls.of_log(positive, high)
         return cls(low, high, log=False)
+
+    @classmethod
+    def of_log(cls, positive: Sequence[float], high: float) -> LossScale:
+        """Return the logarithmic scale from the lowest of these losses above 0 to `high`, or to their highest."""
+        high = max(high, min(positive))
+        return cls(max(min(positive), high / DEPTH), high, log=True)
 
     def limits(self) -> tuple[float, float]:
         """Return the bottom and top of an axis: the scale plus a margin."""

@@ -193,9 +193,9 @@ class ExperimentFolder:
 
     path: Path
 
-    def picture_file(self, quantity: str) -> Path:
-        """Return the default picture of `gradlab plot`, such as loss.png."""
-        return self.path / f"{quantity}.png"
+    def picture_file(self, name: str) -> Path:
+        """Return the default picture of `gradlab plot` of this name, such as loss.png."""
+        return self.path / f"{_plain_name(name, _LONGEST - 4)}.png"
 
     @property
     def request_file(self) -> Path:

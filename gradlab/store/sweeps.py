@@ -198,6 +198,11 @@ class SweepFolder(RecordedFolder[SweepRecord]):
         """phase.png, the default picture of `gradlab plot`."""
         return self.path / "phase.png"
 
+    @property
+    def shared_picture_file(self) -> Path:
+        """phases.png, the default picture of this sweep next to others."""
+        return self.path / "phases.png"
+
     def results(self) -> Results:
         """Return the results so far; a partial last line is skipped.
 

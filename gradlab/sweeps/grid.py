@@ -126,9 +126,11 @@ def grid_of(
     engine = engine or DEFAULT_ENGINE
     if engine not in ENGINES:
         raise ExperimentError(unknown("sweep engine", engine, ENGINES))
-    folder = experiment.folder
+    folder, plain = experiment.folder, experiments.to_plain(experiment)
+    if axes.keys() - axes_of(experiment, ())[0].keys():  # the title does not speak of the axes added
+        plain["title"] = ""
     grid = Grid(
-        experiments.to_plain(experiment), str(folder.absolute()) if folder else None, engine,
+        plain, str(folder.absolute()) if folder else None, engine,
         tuple(axes.values()), () if ruled else tuple(experiment.parsed_modes), tuple(experiment.seeds),
     )  # fmt: skip
     _check(grid, subjects)
