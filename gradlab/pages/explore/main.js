@@ -37,11 +37,11 @@ let colours = coloursOf(document.documentElement);
 const model = new Model(setting);
 let map = new StabilityMap(setting);
 let mapKey = keyOfMap(setting);
-const background = new Picture(document.createElement("canvas"), () => {});
-const surface = new Picture(find("surface", HTMLCanvasElement), () => refresh({ setting: true }));
-const curve = new Picture(find("curve", HTMLCanvasElement), () => refresh({ setting: true }));
-const mapPicture = new Picture(find("map", HTMLCanvasElement), () => refresh({ map: true }));
-const scale = new Picture(find("scale", HTMLCanvasElement), () => refresh({ map: true }));
+const background = new Picture(document.createElement("canvas")); // the surface without the path
+const surface = new Picture(find("surface", HTMLCanvasElement)).follow(() => refresh({ setting: true }));
+const curve = new Picture(find("curve", HTMLCanvasElement)).follow(() => refresh({ setting: true }));
+const mapPicture = new Picture(find("map", HTMLCanvasElement)).follow(() => refresh({ map: true }));
+const scale = new Picture(find("scale", HTMLCanvasElement)).follow(() => refresh({ map: true }));
 const quiz = new Quiz((change) => update({ ...DEFAULT, ...change }, true));
 
 /**
@@ -145,7 +145,8 @@ function showVerdict() {
   write("fact-a", short(lr * curvature));
   write("fact-edge", short(edge(keep)));
   write("fact-lr", keep === 1 ? "∞" : short(lr / (1 - keep)));
-  write("fact-loss", short(model.path.loss[steps - 1]));
+  const { diverged, loss } = model.path;
+  write("fact-loss", diverged >= 0 ? text("divergedAt", { step: diverged }) : short(loss[steps - 1]));
   find("key-cleared", HTMLElement).hidden = keep === 0;
   const isFull = setting.batch === FULL;
   write("key-loss", text(isFull ? "keyLoss" : "keyBatch"));
@@ -156,10 +157,7 @@ function showVerdict() {
 
 /** Draw the loss surface once, for all steps of a path. */
 function drawBackground() {
-  background.canvas.width = surface.canvas.width;
-  background.canvas.height = surface.canvas.height;
-  background.width = surface.width;
-  background.height = surface.height;
+  background.resize(surface.width, surface.height);
   drawSurface(background, model.surface, colours);
 }
 

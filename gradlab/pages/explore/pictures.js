@@ -98,7 +98,7 @@ function drawWeightTicks(context, x, y, { width, height }, colours) {
  */
 export function drawPath(picture, background, { minimum }, path, at, colours) {
   const context = picture.begin();
-  if (!picture.width) return;
+  if (!picture.width || !picture.height) return;
   context.drawImage(background, 0, 0, picture.width, picture.height);
   const { x, y } = surfaceAxes(picture);
   drawCross(context, pixelOf(x, minimum[0]), pixelOf(y, minimum[1]), colours.ink);

@@ -16,31 +16,40 @@ export function coloursOf(/** @type {Element} */ element) {
   }; // prettier-ignore
 }
 
-/** A canvas that keeps the size of its element. */
+/** A canvas with its context, and its size in CSS pixels. */
 export class Picture {
-  /**
-   * @param {HTMLCanvasElement} canvas
-   * @param {() => void} onResize
-   */
-  constructor(canvas, onResize) {
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
     this.canvas = canvas;
     this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     this.width = 0;
     this.height = 0;
-    new ResizeObserver(() => this.measure() && onResize()).observe(canvas);
-    this.measure();
   }
 
-  /** Take the size of the element. Return whether it changed. */
-  measure() {
-    const { clientWidth, clientHeight } = this.canvas;
+  /**
+   * Take the size of the canvas in the page, now and whenever it changes.
+   * @param {() => void} onResize
+   */
+  follow(onResize) {
+    const { canvas } = this;
+    const measure = () => this.resize(canvas.clientWidth, canvas.clientHeight);
+    new ResizeObserver(() => measure() && onResize()).observe(canvas);
+    measure();
+    return this;
+  }
+
+  /**
+   * Set the size. Return whether it changed.
+   * @param {number} width
+   * @param {number} height
+   */
+  resize(width, height) {
     const ratio = window.devicePixelRatio || 1;
-    const [width, height] = [Math.round(clientWidth * ratio), Math.round(clientHeight * ratio)];
-    this.width = clientWidth;
-    this.height = clientHeight;
-    if (this.canvas.width === width && this.canvas.height === height) return false;
-    this.canvas.width = width;
-    this.canvas.height = height;
+    const pixels = [Math.round(width * ratio), Math.round(height * ratio)];
+    this.width = width;
+    this.height = height;
+    if (this.canvas.width === pixels[0] && this.canvas.height === pixels[1]) return false;
+    [this.canvas.width, this.canvas.height] = pixels;
     return true;
   }
 
