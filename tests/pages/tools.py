@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 ENTRY = ROOT / "tests" / "pages" / "answers.js"
 NODE = shutil.which("node")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 # `make check` installs package.json into the environment of Python.
 PLACES = [*os.environ.get("NODE_PATH", "").split(os.pathsep), str(Path(sys.prefix) / "pages" / "node_modules")]
 
