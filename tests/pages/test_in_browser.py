@@ -253,6 +253,11 @@ def test_playing_reaches_the_end_and_can_pause(opened: Callable[..., Page]) -> N
     page.click("#play")
     wait_until(page, "#at", "end")
     assert text(page, "#play") == "Play"
+    page.click("#play")
+    drawn(page)
+    page.click("#preset-halving")  # shows its end
+    drawn(page)
+    assert (text(page, "#at"), text(page, "#play")) == ("end, 200 steps", "Play")
 
 
 def test_an_overflow_is_named_with_its_step(opened: Callable[..., Page]) -> None:

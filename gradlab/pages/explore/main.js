@@ -78,6 +78,7 @@ function refresh(what) {
  * @param {boolean} toEnd show the end
  */
 function update(change, toEnd = false) {
+  if (toEnd && playing) stop();
   const wasAtEnd = at >= setting.steps;
   setting = { ...setting, ...change };
   at = toEnd || wasAtEnd ? setting.steps : Math.min(at, setting.steps);
