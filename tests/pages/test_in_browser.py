@@ -14,7 +14,7 @@ from gradlab.modes import parse
 from gradlab.pages import explore_page
 from gradlab.pages.assembling import SOURCES
 from tests.pages.test_simulation import FULL, Setting
-from tests.pages.tools import chromium, package
+from tests.pages.tools import CHROMIUM, chromium, package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page, Request
 
+if CHROMIUM is None:
+    pytest.skip("no Chromium: the pages are not tested in a browser", allow_module_level=True)
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 SETTLED = 400  # milliseconds after a change: URL, table and screen readers know of it
@@ -428,9 +430,15 @@ def test_screen_readers_hear_the_verdict_once_it_settles(opened: Callable[..., P
     assert (page.text_content("#summary") or "").startswith("The loss rises. Each batch differs")
     click = "document.getElementById('preset-broken').click() ?? document.getElementById('summary').textContent"
     assert page.evaluate(click).startswith("The loss rises.")
-    page.wait_for_timeout(SETTLED)
-    assert (page.text_content("#summary") or "").startswith("The loss diverges. lr·λ is 2.16, above the edge")
+    wait_until(page, "#summary", "The loss diverges. lr·λ is 2.16, above the edge")
     assert "diverges" in (page.locator("#curve").get_attribute("aria-label") or "")
+
+
+def test_a_change_without_a_frame_is_described_rightly(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.evaluate("window.requestAnimationFrame = () => 1")  # as in a tab in the background
+    page.click("#preset-broken")
+    wait_until(page, "#summary", "The loss diverges. lr·λ is 2.16")
 
 
 def test_the_table_holds_the_numbers_of_gradlab(opened: Callable[..., Page]) -> None:

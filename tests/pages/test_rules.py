@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.pages.test_simulation import FULL, Setting
-from tests.pages.tools import answers_in_node, needs_node
+from tests.pages.tools import answers_in_node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = needs_node
 
 DRAWS = 20
 

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pages.tools import NODE, ROOT, needs_node, package
+from tests.pages.tools import ROOT, node, package
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIGURATION = ROOT / "tests" / "pages" / "tsconfig.json"
-pytestmark = [needs_node, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def faults_in(configuration: Path) -> str:
-    assert NODE is not None
     compiler = package("typescript") / "bin" / "tsc"
-    done = subprocess.run([NODE, str(compiler), "-p", str(configuration)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [node(), str(compiler), "-p", str(configuration)], capture_output=True, text=True, check=False
+    )
     return done.stdout
 
 

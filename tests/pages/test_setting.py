@@ -11,12 +11,10 @@ from typer.testing import CliRunner
 
 from gradlab.cli import app
 from tests.pages.test_simulation import CLOSE, Setting, worst
-from tests.pages.tools import answers_in_node, needs_node
+from tests.pages.tools import answers_in_node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = needs_node
 
 CHOSEN = [
     Setting(steps=100),

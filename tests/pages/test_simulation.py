@@ -15,7 +15,7 @@ from torch.nn.functional import mse_loss
 from gradlab import Task, curves, tasks, theory, train
 from gradlab.modes import parse
 from gradlab.pages import Page, bundle, html_of
-from tests.pages.tools import ENTRY, answers_in_node, chromium, needs_node
+from tests.pages.tools import ENTRY, answers_in_node, chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +108,6 @@ def exported(setting: Setting) -> tuple[str, dict[str, Any]]:
     return "trainOn", {"batches": batches, "epoch": len(setting.task.batches), "training": training}  # type: ignore[arg-type]
 
 
-@needs_node
 @pytest.mark.slow
 def test_losses_on_exported_batches_are_those_of_gradlab(folder: Path) -> None:
     found = answers_in_node([exported(each) for each in SETTINGS], folder)
@@ -116,7 +115,6 @@ def test_losses_on_exported_batches_are_those_of_gradlab(folder: Path) -> None:
     assert max(apart) < CLOSE
 
 
-@needs_node
 def test_losses_on_its_own_batches_are_those_of_gradlab(folder: Path) -> None:
     chosen = [each for each in SETTINGS if each.steps == STEPS][::9]
     found = answers_in_node([("losses", each._asdict()) for each in chosen], folder)
@@ -124,7 +122,6 @@ def test_losses_on_its_own_batches_are_those_of_gradlab(folder: Path) -> None:
     assert max(apart) < CLOSE
 
 
-@needs_node
 @pytest.mark.slow
 def test_chromium_computes_what_node_computes(folder: Path) -> None:
     questions = [("losses", each._asdict()) for each in [*SETTINGS, *FULL_BATCHES]]
@@ -137,7 +134,6 @@ def test_chromium_computes_what_node_computes(folder: Path) -> None:
     assert found == answers_in_node(questions, folder)
 
 
-@needs_node
 def test_uneven_batches_and_short_windows_are_trained_alike(folder: Path) -> None:
     generator = torch.Generator().manual_seed(3)
     sizes = [3, 1, 5, 2, 4, 1, 7]
@@ -155,14 +151,12 @@ def test_uneven_batches_and_short_windows_are_trained_alike(folder: Path) -> Non
         assert worst(found, expected) < CLOSE
 
 
-@needs_node
 def test_batches_are_bit_for_bit_those_of_the_task(folder: Path) -> None:
     chosen = [Setting(batch=1, seed=7), Setting(batch=4, every=3, noise=1.7), Setting(batch=FULL, curvature=31.9)]
     found = answers_in_node([("batches", each._asdict()) for each in chosen], folder)
     assert found == [batches_of(each.task.batches, each.steps) for each in chosen]
 
 
-@needs_node
 def test_full_batches_follow_theory(folder: Path) -> None:
     asked = [each._asdict() for each in FULL_BATCHES]
     closed = answers_in_node([("closedForm", each) for each in asked], folder)
@@ -177,7 +171,6 @@ def test_full_batches_follow_theory(folder: Path) -> None:
     assert max(apart) < CLOSE
 
 
-@needs_node
 @pytest.mark.slow
 def test_verdicts_are_those_of_gradlab(folder: Path) -> None:
     chosen = [*SETTINGS, *FULL_BATCHES, *(Setting(seed=seed, steps=100) for seed in range(20))]
@@ -187,7 +180,6 @@ def test_verdicts_are_those_of_gradlab(folder: Path) -> None:
     assert found == expected
 
 
-@needs_node
 def test_an_overflow_is_reported_with_its_step(folder: Path) -> None:
     setting = Setting(lr=2, steps=300)
     (path,) = answers_in_node([("path", setting._asdict())], folder)
@@ -195,7 +187,6 @@ def test_an_overflow_is_reported_with_its_step(folder: Path) -> None:
     assert path["diverged"] == first > 0
 
 
-@needs_node
 def test_weights_follow_torch_momentum(folder: Path) -> None:
     setting = Setting(keep=0.9)
     (path,) = answers_in_node([("path", setting._asdict())], folder)
@@ -207,7 +198,6 @@ def test_weights_follow_torch_momentum(folder: Path) -> None:
     assert torch.allclose(weights, torch.tensor([[path["w1"][-1], path["w2"][-1]]], dtype=torch.float64), rtol=1e-10)
 
 
-@needs_node
 def test_modes_of_the_page_have_its_keep_and_every(folder: Path) -> None:
     chosen = [(keep, every) for keep in (0, 1, 0.5, 0.9, 0.25) for every in (1, 4)]
     words = answers_in_node([("mode", {"keep": keep, "every": every}) for keep, every in chosen], folder)

@@ -10,12 +10,10 @@ import torch
 
 from gradlab import train
 from tests.pages.test_simulation import FULL, Setting
-from tests.pages.tools import answers_in_node, needs_node
+from tests.pages.tools import answers_in_node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-pytestmark = needs_node
 
 COLUMNS, ROWS = 32, 16
 DRAWS = 20

@@ -5,29 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
-
 from gradlab.pages.assembling import SOURCES
-from tests.pages.tools import answers_in_node, needs_node
+from tests.pages.tools import answers_in_node
 from tests.test_words import Passage, faults_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = needs_node
-
 SCRIPTS = {file.name: file.read_text() for file in (SOURCES / "explore").glob("*.js") if file.name != "strings.js"}
 BODY = (SOURCES / "explore" / "page.html").read_text()
 
 
-@pytest.fixture
-def strings(folder: Path) -> dict[str, dict[str, str]]:
+def strings_in(folder: Path) -> dict[str, dict[str, str]]:
     (found,) = answers_in_node([("strings", None)], folder)
     table: dict[str, dict[str, str]] = found
     return table
 
 
-def test_both_languages_have_every_text_with_the_same_values(strings: dict[str, dict[str, str]]) -> None:
+def test_both_languages_have_every_text_with_the_same_values(folder: Path) -> None:
+    strings = strings_in(folder)
     english, chinese = strings["en"], strings["zh"]
     assert len(english) > 100
     assert list(english) == list(chinese)
@@ -37,7 +33,8 @@ def test_both_languages_have_every_text_with_the_same_values(strings: dict[str, 
     assert all(chinese.values())
 
 
-def test_every_text_is_used(strings: dict[str, dict[str, str]]) -> None:
+def test_every_text_is_used(folder: Path) -> None:
+    strings = strings_in(folder)
     source = "\n".join([BODY, *SCRIPTS.values()])
     families = ("preset_", "about_", "question_", "answer_", "option_")  # named in parts: text(`answer_${id}`)
     verdicts = {"falls", "rises", "oscillates", "diverges", "flat"}
@@ -45,7 +42,8 @@ def test_every_text_is_used(strings: dict[str, dict[str, str]]) -> None:
     assert [key for key in unused if not key.startswith(families) and key not in verdicts] == []
 
 
-def test_every_text_that_the_body_names_exists(strings: dict[str, dict[str, str]]) -> None:
+def test_every_text_that_the_body_names_exists(folder: Path) -> None:
+    strings = strings_in(folder)
     named = re.findall(r'data-(?:text|hint|label|name)="(\w+)"', BODY)
     assert len(named) > 40
     assert [key for key in named if key not in strings["en"]] == []
@@ -56,7 +54,8 @@ def test_no_text_stands_outside_of_the_table() -> None:
     assert re.findall(r">[^<>]*\w[^<>]*<", body) == []
 
 
-def test_texts_are_in_plain_words(strings: dict[str, dict[str, str]]) -> None:
+def test_texts_are_in_plain_words(folder: Path) -> None:
+    strings = strings_in(folder)
     file = SOURCES / "explore" / "strings.js"
     passages = (Passage(file, number, text) for number, text in enumerate(strings["en"].values(), 1))
     assert faults_of(passages) == []

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 ENTRY = ROOT / "tests" / "pages" / "answers.js"
-NODE = shutil.which("node")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 # `make check` installs package.json into the environment of Python.
 PLACES = [*os.environ.get("NODE_PATH", "").split(os.pathsep), str(Path(sys.prefix) / "pages" / "node_modules")]
 
-needs_node = pytest.mark.skipif(NODE is None, reason="no Node: the scripts of pages are not tested outside a browser")
+
+def node() -> str:
+    """Return the path of Node, or skip the test. All skipped tests share one line of the summary."""
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("no Node: the scripts of pages are not tested outside a browser")
+    return found
 
 
 def package(name: str) -> Path:
@@ -40,11 +45,10 @@ def package(name: str) -> Path:
 
 def answers_in_node(questions: list[tuple[str, Any]], folder: Path) -> list[Any]:
     """Return what the functions in answers.js return for these questions, computed by Node."""
-    assert NODE is not None
-    script = folder / "answers.mjs"
+    command = [node(), str(folder / "answers.mjs")]
     read = 'const { readFileSync } = await import("node:fs");\n'
-    script.write_text(f"{bundle(ENTRY)}\n{read}console.log(answers(readFileSync(0, 'utf8')));\n")
-    done = subprocess.run([NODE, str(script)], input=json.dumps(questions), capture_output=True, text=True,
+    (folder / "answers.mjs").write_text(f"{bundle(ENTRY)}\n{read}console.log(answers(readFileSync(0, 'utf8')));\n")
+    done = subprocess.run(command, input=json.dumps(questions), capture_output=True, text=True,
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     found: list[Any] = json.loads(done.stdout)

@@ -88,6 +88,12 @@ function update(change, toEnd = false) {
   quiet = window.setTimeout(settle, QUIET);
 }
 
+/** Draw now, without waiting for the next frame. */
+function drawNow() {
+  cancelAnimationFrame(frame);
+  draw();
+}
+
 /** Draw all that has changed. */
 function draw() {
   frame = 0;
@@ -284,6 +290,7 @@ function simulateMap() {
 /** After a change has settled: URL, table, screen readers and the map. */
 function settle() {
   quiet = 0;
+  if (frame) drawNow(); // no frame yet, as in a tab in the background
   const asked = new URLSearchParams(location.hash.replace(/^#/, "")).get("lang");
   const hash = toHash(setting, asked || language !== languageOf("") ? { lang: language } : {});
   if (location.hash.replace(/^#/, "") !== hash) history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
@@ -439,8 +446,7 @@ function connectColours() {
   const again = () => {
     colours = coloursOf(document.documentElement);
     Object.assign(changed, { setting: true, map: true });
-    if (frame) cancelAnimationFrame(frame);
-    draw();
+    drawNow();
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   matchMedia("print").addEventListener("change", again);
