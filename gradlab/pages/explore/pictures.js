@@ -453,15 +453,17 @@ export function drawMap(picture, map, surface, edgeLabel, colours) {
   const isFull = map.setting.batch === FULL;
   const [columns, rows] = isFull ? [64, 32] : [COLUMNS, ROWS];
   const shades = Array.from({ length: 21 }, (_, nth) => shade(nth / 20, colours));
-  const [wide, high] = [(x.end - x.begin) / columns, (y.begin - y.end) / rows];
+  const left = (/** @type {number} */ column) => Math.floor(x.begin + (column / columns) * (x.end - x.begin));
+  const top = (/** @type {number} */ row) => Math.floor(y.begin - (row / rows) * (y.begin - y.end));
+  const shadeAt = (/** @type {number} */ column, /** @type {number} */ row) =>
+    Math.round(20 * (isFull ? slowness(surface, (column + 0.5) / columns, row / (rows - 1)) : map.counts[row * columns + column] / DRAWS));
   for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const share = isFull ? slowness(surface, (column + 0.5) / columns, row / (rows - 1)) : map.counts[row * columns + column] / DRAWS;
-      if (share < 0) continue;
-      context.fillStyle = shades[Math.round(20 * share)];
-      const [left, top] = [Math.floor(x.begin + column * wide), Math.floor(y.begin - (row + 1) * high)];
-      const [right, bottom] = [Math.floor(x.begin + (column + 1) * wide), Math.floor(y.begin - row * high)];
-      context.fillRect(left, top, right - left, bottom - top);
+    for (let column = 0, end = 0; column < columns; column = end) {
+      const nth = shadeAt(column, row);
+      for (end = column + 1; end < columns && shadeAt(end, row) === nth; ) end++; // cells of one shade are one
+      if (nth < 0) continue;
+      context.fillStyle = shades[nth];
+      context.fillRect(left(column), top(row + 1), left(end) - left(column), top(row) - top(row + 1));
     }
   }
   drawEdge(context, x, y, surface.curvatures[0], edgeLabel, colours);

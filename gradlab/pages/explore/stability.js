@@ -23,7 +23,9 @@ const DIVERGED = 1000; // times the loss on all samples at the start
  * @param {number[]} curvatures
  */
 export function rateOf(lr, keep, curvatures) {
-  return Math.max(...curvatures.map((curvature) => Math.abs(rootsOf(lr * curvature, keep).first)));
+  let slowest = 0;
+  for (const curvature of curvatures) slowest = Math.max(slowest, Math.abs(rootsOf(lr * curvature, keep).first));
+  return slowest;
 }
 
 /**
