@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 CHECKED := .venv/checked
 MEASURED := .venv/measured
+PAGES := .venv/pages
 
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
@@ -24,14 +25,14 @@ lint: $(READY)  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint $(CHECKED)  ## what CI runs: format, lint, types, all tests, coverage
+check: lint $(CHECKED) $(PAGES)/ready  ## what CI runs: format, lint, types, all tests, coverage
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 smoke: $(READY)  ## a run of seconds whose outcome is checked
 	$(BIN)/gradlab run smoke --fresh
 
-bench: $(MEASURED)  ## speed, as ratios: the training step, start-up, the audit, compare, ensembles, the whole job; an hour
-	@missed=0; for each in step startup audit compare ensembles whole_job; do \
+bench: $(MEASURED)  ## speed, as ratios: the page of explore, the training step, start-up, the audit, compare, ensembles, the whole job; an hour
+	@missed=0; for each in explore step startup audit compare ensembles whole_job; do \
 		$(BIN)/python -m tests.benchmarks.$$each || missed=1; \
 	done; exit $$missed
 
@@ -88,6 +89,12 @@ $(CHECKED): $(READY)
 		$(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e ".[$$extra]" || { all=no; \
 		echo "The extra $$extra cannot be installed for this Python or platform: its tests are skipped."; }; \
 	done; test $$all = no || touch $@
+
+# TypeScript and axe-core check the pages. Without npm, or a registry, those tests are skipped.
+$(PAGES)/ready: tests/pages/package.json
+	@mkdir -p $(PAGES) && cp $< $(PAGES)
+	@npm install --prefix $(PAGES) --no-package-lock --no-audit --no-fund --ignore-scripts --fetch-retries=1 --silent && touch $@ || \
+		echo "npm cannot install TypeScript and axe-core: the tests of pages that need them are skipped."
 
 # JAX and joblib are what ensembles are measured against; nothing else needs them.
 $(MEASURED): $(READY)

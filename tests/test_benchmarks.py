@@ -16,6 +16,7 @@ from tests.benchmarks import sides, turns, whole_job
 from tests.benchmarks.agreement import agreed, apart
 from tests.benchmarks.by_hand import functional, plain
 from tests.benchmarks.ensembles import line, spread
+from tests.benchmarks.explore import script_per_frame
 
 ROOT = Path(__file__).parent.parent
 WORDS = ["keep=0", "keep=0.5", "keep=0.96875"]
@@ -97,6 +98,24 @@ def test_a_ratio_is_the_median_of_those_of_each_round() -> None:
     ones = [turns.Cost(1, 1), turns.Cost(4, 8), turns.Cost(9, 90)]
     found = turns.compared(ones, [turns.Cost(1, 1), turns.Cost(2, 2), turns.Cost(3, 3)])
     assert found == turns.Compared((2, 1, 3), (4, 1, 30))
+
+
+def test_script_of_a_frame_is_all_on_its_thread_once() -> None:
+    def event(name: str, ts: int, tdur: int, tid: int = 1) -> dict[str, object]:
+        return {"name": name, "ph": "X", "pid": 7, "tid": tid, "ts": ts, "dur": 2 * tdur, "tdur": tdur}
+
+    events = [
+        event("FireAnimationFrame", 0, 100),
+        event("EventDispatch", 1000, 2000),
+        event("FunctionCall", 1100, 500),  # inside of the event
+        event("Paint", 5100, 9000),
+        event("FunctionCall", 5200, 9000, tid=2),
+        event("TimerFire", 30_000, 1000),
+        event("FireAnimationFrame", 40_000, 3000),
+        event("FireAnimationFrame", 50_000, 1000),
+        event("EventDispatch", 60_000, 9000),  # of a frame without end
+    ]
+    assert script_per_frame({"traceEvents": events}) == [6, 1]
 
 
 def test_lines_of_code_exclude_blanks_comments_and_docstrings(folder: Path) -> None:

@@ -428,3 +428,40 @@ def test_mixed_lengths_sums_and_counts_the_cross_entropy() -> None:
     by_hand = -sum(torch.log_softmax(logits[before], 0)[after] for before, after in pairwise(tokens.tolist()))
     assert count == len(tokens) - 1
     assert torch.allclose(total, torch.as_tensor(by_hand), rtol=1e-5)  # float32, in another order
+
+
+# two_weights, which `gradlab explore` shows; tests/pages/ compares them
+
+
+def test_full_batches_of_two_weights_have_these_curvatures() -> None:
+    x, _ = first_batch(built("two_weights", batch_size=16, curvature=20.0))
+    values, vectors = torch.linalg.eigh(2 / 16 * x.T @ x)
+    assert torch.allclose(values, torch.tensor([1.0, 20.0], dtype=torch.float64), rtol=1e-14)
+    assert torch.allclose(vectors[:, 1].abs(), torch.tensor([0.8, 0.6], dtype=torch.float64), rtol=1e-14)
+
+
+def test_two_weights_without_noise_has_its_minimum_at_1_and_half() -> None:
+    task = built("two_weights", noise=0.0, batch_size=16)
+    x, y = first_batch(task)
+    assert torch.allclose(torch.linalg.lstsq(x, y).solution.T, torch.tensor([[1.0, 0.5]], dtype=torch.float64))
+
+
+def test_two_weights_starts_where_asked_in_float64() -> None:
+    (weight,) = built("two_weights", w1=0.1, w2=-2.7).model.parameters()
+    assert torch.equal(weight, torch.tensor([[0.1, -2.7]], dtype=torch.float64))
+
+
+def test_rounds_repeat_the_samples_in_a_new_order() -> None:
+    task = built("two_weights", batch_size=4, rounds=3)
+    batches = list(task.batches)
+    assert len(task.batches) == len(batches) == 12  # type: ignore[arg-type]  # it has a length
+    rounds = [torch.cat([x for x, _ in batches[at : at + 4]]) for at in (0, 4, 8)]
+    assert torch.equal(rounds[0].sort(dim=0).values, rounds[1].sort(dim=0).values)
+    assert not torch.equal(rounds[0], rounds[1])
+    assert not torch.equal(rounds[1], rounds[2])
+
+
+@pytest.mark.parametrize(("option", "value"), [("curvature", 0.0), ("rounds", 0), ("batch_size", 0)])
+def test_two_weights_refuses_what_cannot_be_trained(option: str, value: float) -> None:
+    with pytest.raises(TaskError, match=f"task option {option} must be"):
+        tasks.build(tasks.find("two_weights"), 0, {option: value})

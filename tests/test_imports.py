@@ -32,7 +32,7 @@ LAYERS = [
     {"experiment"},
     {"engines", "store"},
     {"analysis"},
-    {"audit", "plotting", "runs", "verify"},
+    {"audit", "pages", "plotting", "runs", "verify"},
     {"comparison", "sweeps"},
     {"terminal"},
     {"api", "cli", "pytest_plugin"},
@@ -174,6 +174,7 @@ def test_no_module_imports_what_is_slow_before_it_is_needed() -> None:
         "errors",
         "experiment",
         "modes",
+        "pages",
         "rows",
         "shipped",
         "store",
@@ -190,6 +191,7 @@ def test_these_modules_never_import_what_is_slow(module: str) -> None:
 # As processes: one interpreter runs these commands in turn and reports what each of them imports
 
 LISTS = ["list", "modes", "modes --json", "tasks", "experiments", "experiments diverging_loss"]
+WRITES = ["explore"]
 READS = ["show runs/noisy_line", "export runs/noisy_line", "audit --explain never-cleared"]
 HELPS = ["--help", "--version", "run --help", "plot --help", "verify --help", "audit --help", "compare --help"]
 FAILS = [
@@ -219,6 +221,8 @@ FAILS = [
     "verify --only nonsense",
     "sharpness nosuch.toml",
     "sharpness -m nonsense",
+    "explore -o file",
+    "explore -o nosuch/page.html",
     "audit nosuch.py",
     "audit --explain nonsense",
     "audit --output-format nonsense nosuch.py",
@@ -271,7 +275,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def imported(trained: Path) -> dict[str, Imported]:
     """Return what each command imports that those before it have not."""
-    commands = [*dict.fromkeys([*HELPS, *LISTS, *READS, *FAILS, REUSES, DRAWS, TRAINS])]
+    commands = [*dict.fromkeys([*HELPS, *LISTS, *READS, *WRITES, *FAILS, REUSES, DRAWS, TRAINS])]
     printed = python(IN_TURN, trained, "\n".join(commands)).splitlines()
     found = [json.loads(line) for line in printed]
     return {command: Imported(status, set(names)) for command, (status, names) in zip(commands, found, strict=True)}
@@ -286,7 +290,7 @@ def test_a_name_of_the_package_is_imported_at_its_first_use(folder: Path) -> Non
 
 
 @pytest.mark.xdist_group("imports")
-@pytest.mark.parametrize("command", [*HELPS, *LISTS, *READS])
+@pytest.mark.parametrize("command", [*HELPS, *LISTS, *READS, *WRITES])
 def test_what_only_reads_imports_nothing_slow(command: str, imported: dict[str, Imported]) -> None:
     assert imported[command].status == 0
     assert not imported[command].modules & HEAVY

@@ -9,7 +9,8 @@ from zipfile import ZipFile
 
 ROOT = Path(__file__).parent.parent
 FILES = """
-from gradlab import experiment, shipped
+from gradlab import experiment, pages, shipped
+assert "</html>" in pages.explore_page()
 print(*experiment.shipped().values(), *shipped.rules().glob("*.md"))
 """
 
@@ -25,7 +26,9 @@ def test_wheel_holds_modules_experiments_pages_and_no_tests(folder: Path) -> Non
     assert len(experiments) >= 4
     pages = {f"gradlab/rules/{file.name}" for file in ROOT.glob("docs/rules/*.md")}
     assert "gradlab/rules/never-cleared.md" in pages
-    assert names == modules | experiments | pages | {"gradlab/py.typed"}
+    sources = {str(file.relative_to(ROOT)) for file in ROOT.glob("gradlab/pages/*/*.*") if file.suffix != ".pyc"}
+    assert {"gradlab/pages/explore/main.js", "gradlab/pages/shared/base.css"} <= sources
+    assert names == modules | experiments | pages | sources | {"gradlab/py.typed"}
 
 
 def test_unpacked_wheel_finds_shipped_files_by_name(folder: Path) -> None:

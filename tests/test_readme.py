@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_every_gradlab_command_of_the_readme_runs_in_its_order(folder: Path) -> None:
+def test_every_gradlab_command_of_the_readme_runs_in_its_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webbrowser, "open", lambda _: True)
     (source,) = blocks("python")
     name = source.splitlines()[0].removeprefix("# ")
     (folder / name).write_text(source)

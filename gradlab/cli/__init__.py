@@ -4,6 +4,7 @@ from gradlab.cli import (  # noqa: F401 - each adds its command to the applicati
     audit_command,
     compare_command,
     experiments_command,
+    explore_command,
     export_command,
     list_command,
     modes_command,

@@ -15,7 +15,7 @@ PANELS = {
     "Train and draw": ["run", "compare", "plot", "sweep"],
     "Read results": ["list", "show", "export"],
     "Check": ["audit", "verify", "sharpness"],
-    "Reference": ["modes", "tasks", "experiments"],
+    "Reference": ["modes", "tasks", "experiments", "explore"],
 }
 WIDTH = 80  # columns at most
 NARROW = 60  # columns below which help goes under the name of an option

@@ -19,7 +19,7 @@ runs/<experiment>/experiment.json holds the last command that found all its runs
 from gradlab.store.checkpoints import load_checkpoint
 from gradlab.store.evaluation_log import EvaluationLog
 from gradlab.store.export import csv_of, csv_of_sweep, merged, run_columns
-from gradlab.store.files import modified_at, strict_json, write_bytes
+from gradlab.store.files import PAGE_MARK, modified_at, strict_json, write_bytes, write_page
 from gradlab.store.folders import (
     RUNS,
     ExperimentFolder,
@@ -35,6 +35,7 @@ from gradlab.store.run_record import LastRequest, RunRecord
 from gradlab.store.sweeps import Block, BlockLog, Results, SweepFolder, SweepRecord
 
 __all__ = [
+    "PAGE_MARK",
     "RUNS",
     "Block",
     "BlockLog",
@@ -60,4 +61,5 @@ __all__ = [
     "run_columns",
     "strict_json",
     "write_bytes",
+    "write_page",
 ]

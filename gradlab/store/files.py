@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LARGEST_JSON = 2**24  # bytes: far more than any record, and parsed within a tenth of a second
 # Follow no link, and do not wait for the other end of a pipe. Windows has only O_BINARY.
 _CAREFUL = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+PAGE_MARK = '<meta name="generator" content="gradlab">'  # in the head of every page: gradlab may overwrite it
+_HEAD = 4096  # bytes of a page that hold the mark
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # from fsync of a folder on file systems that do not support it
 
 
@@ -68,6 +70,25 @@ def write_bytes(file: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+def write_page(file: Path, page: str) -> None:
+    """Write a page with `PAGE_MARK` in its head. Only a page of gradlab is overwritten.
+
+    Raises:
+        StoreError: a file that gradlab did not write has this name, or the file cannot be written.
+    """
+    assert PAGE_MARK.encode() in page.encode()[:_HEAD], "a page has the mark in its head"
+    try:
+        with os.fdopen(open_file(file, os.O_RDONLY), "rb") as stream:
+            is_ours = PAGE_MARK.encode() in stream.read(_HEAD)
+    except FileNotFoundError:
+        is_ours = True  # nothing is overwritten
+    except OSError as error:
+        raise unwritable(file, error) from None
+    if not is_ours:
+        raise StoreError(f"{file} exists and is not a page that gradlab wrote; choose another name, or delete it")
+    write_bytes(file, page.encode())
 
 
 def _write_new(file: Path, content: bytes) -> None:

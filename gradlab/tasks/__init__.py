@@ -14,6 +14,7 @@ from gradlab.tasks.builtin import (
     mixed_lengths,
     noisy_line,
     straight_line,
+    two_weights,
 )
 from gradlab.tasks.fairness import Start, start_of, unverified, uses_global_generators, verified
 from gradlab.tasks.given import given_task
@@ -44,6 +45,7 @@ __all__ = [
     "noisy_line",
     "start_of",
     "straight_line",
+    "two_weights",
     "unverified",
     "uses_global_generators",
     "verified",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from gradlab.errors import TaskError, unknown
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TOKENS = 8  # size of the vocabulary of `mixed_lengths`
+# The inputs of `two_weights`: every pair of a steep and a gentle coordinate. The squares of each average 1.
+STEEP = (-math.sqrt(2.5), -math.sqrt(0.1), math.sqrt(0.4), 1.0)
+GENTLE = (math.sqrt(0.4), -math.sqrt(0.4), math.sqrt(1.6), -math.sqrt(1.6))
 
 
 def noisy_line(seed: int, inputs: int = 1, samples: int = 40, batch_size: int = 1, noise: float = 1.0) -> Task:
@@ -184,8 +189,48 @@ def mixed_lengths(seed: int, sequences: int = 40, short: int = 4, long: int = 36
     return Task(nn.Embedding(TOKENS, TOKENS), _Shuffled(data, generator), loss)
 
 
+def two_weights(
+    seed: int,
+    batch_size: int = 1,
+    noise: float = 0.5,
+    curvature: float = 8.0,
+    rounds: int = 1,
+    w1: float = -1.5,
+    w2: float = 1.5,
+) -> Task:
+    """Linear regression with two weights in float64: what `gradlab explore` shows.
+
+    y = x₁ + x₂/2 + noise·ε at 16 points, with squared error. Each ε is a sum of 12 uniform numbers minus 6, close to
+    standard normal. Training starts at the weights (`w1`, `w2`). On full batches, the Hessian has the eigenvalues
+    `curvature` along (0.8, 0.6) and 1 across it. Single samples have other curvatures.
+
+    An epoch repeats the samples `rounds` times, in a new order each time. If the windows of an accumulation do not fit
+    into one round, choose `rounds` so that they fit.
+    """
+    import torch
+    from torch import nn
+
+    at_least_one(rounds=rounds)
+    if curvature <= 0:
+        raise TaskError(f"task option curvature must be positive, got {curvature}")
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(12, 16, generator=generator).double()
+    steep, gentle = math.sqrt(curvature / 2), math.sqrt(0.5)
+    along = [(steep * a, gentle * b) for a in STEEP for b in GENTLE]
+    points = [(0.8 * a - 0.6 * b, 0.6 * a + 0.8 * b) for a, b in along]
+    errors = (uniform.sum(0) - 6).tolist()  # exact, as all are multiples of 2⁻²⁴
+    targets = [x1 + 0.5 * x2 + noise * error for (x1, x2), error in zip(points, errors, strict=True)]
+    x, y = torch.tensor(points, dtype=torch.float64), torch.tensor(targets, dtype=torch.float64).unsqueeze(1)
+    model = nn.Linear(2, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[w1, w2]], dtype=torch.float64))
+    batches = Minibatches(x, y, batch_size, generator)
+    return Task.supervised(model, batches if rounds == 1 else _Rounds(batches, rounds), nn.MSELoss())
+
+
 BUILT_IN: dict[str, Callable[..., Task]] = {
-    each.__name__: each for each in (noisy_line, straight_line, linear_4x3, digits, heads_in_turn, echo, mixed_lengths)
+    each.__name__: each
+    for each in (noisy_line, straight_line, linear_4x3, digits, heads_in_turn, echo, mixed_lengths, two_weights)
 }
 
 
@@ -205,6 +250,19 @@ def _correct(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, in
     """Return the number of rows whose largest output is their label, and the number of rows."""
     inputs, labels = batch
     return (model(inputs).argmax(1) == labels).sum(), len(labels)
+
+
+class _Rounds:
+    """Several passes over mini-batches as one."""
+
+    def __init__(self, batches: Minibatches, rounds: int) -> None:
+        self.batches, self.rounds = batches, rounds
+
+    def __len__(self) -> int:
+        return self.rounds * len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return chain.from_iterable(repeat(self.batches, self.rounds))
 
 
 class _Shuffled:

@@ -1,0 +1,61 @@
+"""The text of the page: both languages have all of it, in plain words."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from gradlab.pages.assembling import SOURCES
+from tests.pages.tools import answers_in_node
+from tests.test_words import Passage, faults_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRIPTS = {file.name: file.read_text() for file in (SOURCES / "explore").glob("*.js") if file.name != "strings.js"}
+BODY = (SOURCES / "explore" / "page.html").read_text()
+
+
+def strings_in(folder: Path) -> dict[str, dict[str, str]]:
+    (found,) = answers_in_node([("strings", None)], folder)
+    table: dict[str, dict[str, str]] = found
+    return table
+
+
+def test_both_languages_have_every_text_with_the_same_values(folder: Path) -> None:
+    strings = strings_in(folder)
+    english, chinese = strings["en"], strings["zh"]
+    assert len(english) > 100
+    assert list(english) == list(chinese)
+    values = {key: sorted(re.findall(r"\{(\w+)\}", text)) for key, text in english.items()}
+    assert {key: sorted(re.findall(r"\{(\w+)\}", text)) for key, text in chinese.items()} == values
+    assert all(english.values())
+    assert all(chinese.values())
+
+
+def test_every_text_is_used(folder: Path) -> None:
+    strings = strings_in(folder)
+    source = "\n".join([BODY, *SCRIPTS.values()])
+    families = ("preset_", "about_", "question_", "answer_", "option_")  # named in parts: text(`answer_${id}`)
+    verdicts = {"falls", "rises", "oscillates", "diverges", "flat"}
+    unused = [key for key in strings["en"] if not re.search(rf'["\']{key}["\']', source)]
+    assert [key for key in unused if not key.startswith(families) and key not in verdicts] == []
+
+
+def test_every_text_that_the_body_names_exists(folder: Path) -> None:
+    strings = strings_in(folder)
+    named = re.findall(r'data-(?:text|hint|label|name)="(\w+)"', BODY)
+    assert len(named) > 40
+    assert [key for key in named if key not in strings["en"]] == []
+
+
+def test_no_text_stands_outside_of_the_table() -> None:
+    body = re.sub(r"<noscript>.*?</noscript>|<h1.*?</h1>", "", BODY)
+    assert re.findall(r">[^<>]*\w[^<>]*<", body) == []
+
+
+def test_texts_are_in_plain_words(folder: Path) -> None:
+    strings = strings_in(folder)
+    file = SOURCES / "explore" / "strings.js"
+    passages = (Passage(file, number, text) for number, text in enumerate(strings["en"].values(), 1))
+    assert faults_of(passages) == []
