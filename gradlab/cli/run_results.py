@@ -65,6 +65,7 @@ def print_curves(results: list[Result]) -> None:
 
     view = view_of([(store.RunFolder(each.folder).read(), each.rows) for each in drawn])
     unicode = console.encoding.startswith("utf") and os.environ.get("TERM", "") not in WITHOUT_BRAILLE
+    console.print()
     for line in curve_lines(view, console.width, LOSS, unicode=unicode, coloured=console.color_system is not None):
         console.print(line, soft_wrap=True)
 
