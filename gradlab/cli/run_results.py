@@ -71,7 +71,7 @@ def print_curves(results: list[Result]) -> None:
 
 
 def _on_terminal() -> bool:
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def print_errors(results: list[Result]) -> None:
