@@ -123,7 +123,7 @@ def test_stacked_runs_equal_those_of_the_loop(name: str) -> None:
     alone = rows_of(chosen("net", **more), "alone")
     progress = RecordingProgress()
     stacked = done(runs.run(chosen("net", engine="ensemble", **more), Path("stacked"), progress=progress))
-    reason = "trained sequentially by the plain loop: its optimizer does not treat each weight separately"
+    reason = "trained sequentially by the plain loop: its optimizer's update of a weight depends on other weights"
     assert progress.messages == ([] if name == "Lion" else [reason])
     for one, other in zip(alone, stacked, strict=True):
         assert [row.loss for row in one] == pytest.approx([row.loss for row in other], rel=1e-10)
@@ -371,13 +371,13 @@ def test_a_class_and_a_function_are_given_as_objects() -> None:
     assert found.runs[0].losses[1] == pytest.approx(-0.5 / 3)
 
 
-def test_a_class_with_the_name_of_another_is_told_apart() -> None:
+def test_your_own_class_is_named_apart_from_that_of_torch() -> None:
     ran(optimizer=SGD)
     (record,) = (gradlab.store.RunFolder(each.parent).read() for each in Path("runs").glob("*/*/run.json"))
     assert record.settings["optimizer"]["name"] == "SGD of your own"
 
 
-def test_mistakes_with_objects_are_as_plain() -> None:
+def test_mistakes_with_objects_are_reported_like_others() -> None:
     with pytest.raises(OptimizerError, match=r"optimizer 'Signs': unknown option 'powr'; did you mean 'power'"):
         ran(optimizer={"name": Signs, "powr": 2})
     with pytest.raises(OptimizerError, match=r"optimizer 'halving': halving is a function, not a class"):
@@ -426,7 +426,7 @@ def test_values_are_compared_with_annotations(annotation: str, value: object, wa
     assert signatures.wanted_kind(annotation, value) == wanted
 
 
-def test_torch_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_torch_is_reported_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(OptimizerError, match=r"^torch is not installed: pip install torch$"):
         signatures.torch_file("optim")

@@ -144,7 +144,7 @@ def test_batches_without_a_length_suffice_where_no_end_is_needed() -> None:
         runs.run(chosen(schedule="OneCycleLR", **unsized))
 
 
-def test_your_own_schedule_is_told_its_options_and_its_end() -> None:
+def test_your_own_schedule_receives_its_options_and_its_end() -> None:
     (rows,) = rows_of(chosen(schedule__name="mine.py:warmup", schedule__steps=2, epochs=5))
     by_epoch = [0.25, 0.375, 0.5, 0.25, 0.005]
     assert rates_of(rows) == pytest.approx([by_epoch[step // 5] for step in range(24)], rel=1e-12)
