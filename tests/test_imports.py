@@ -26,7 +26,8 @@ PACKAGE = Path(gradlab.__file__).parent
 # The design's map, from the bottom up: a module imports only from the rows above its own, for types alone, too.
 LAYERS = [
     {"gradlab", "errors", "rows", "shipped", "startup", "wording"},
-    {"annotations", "signatures", "user_code"},
+    {"annotations", "user_code"},
+    {"signatures"},
     {"optimizers"},
     {"modes", "schedules", "tasks"},
     {"experiment"},

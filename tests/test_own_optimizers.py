@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import gradlab
 from gradlab import modes, optimizers, runs, signatures, sweeps
+from gradlab.annotations import wanted_kind
 from gradlab.cli import app
 from gradlab.engines import ensemble
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError
@@ -243,11 +244,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "mine.py:warmup"}, "warmup is a function, not a class derived from torch.optim.Optimizer"),
     ({"name": LION, "beta": 1}, "optimizer 'mine.py:Lion': unknown option 'beta'; did you mean 'betas'? Known: betas"),
     ({"name": LION, "betas": 0.9}, "optimizer 'mine.py:Lion': option betas must be a list of 2 numbers, got 0.9"),
-    ({"name": "mine.py:Scaled", "weight_decay": "a"}, 'option weight_decay must be a number, got "a"'),
+    ({"name": "mine.py:Scaled", "weight_decay": "a"}, "option weight_decay must be a number, got 'a'"),
     ({"name": "mine.py:Fixed", "momentum": 1}, "mine.py:Fixed' must take lr: def __init__(self, params, lr, …)"),
     ({"name": "mine.py:Options"}, "optimizer 'mine.py:Options' needs the option rho: --set optimizer.rho=…"),
     ({"name": "mine.py:Options", "rho": 1, "levels": [0.5]}, "levels must be a list of integers, got [0.5]"),
-    ({"name": "mine.py:Options", "rho": "x"}, 'option rho must be a number, got "x"'),
+    ({"name": "mine.py:Options", "rho": "x"}, "option rho must be a number, got 'x'"),
 ]
 
 
@@ -420,10 +421,27 @@ def test_options_are_read_from_the_source_like_from_the_class() -> None:
         ("Literal['cos', 'linear']", "cos", None),
         ("Literal['cos', 'linear']", "sin", "cos or linear"),
         ("Literal[Kind.COS]", "sin", None),
+        ("Literal[1, 2]", 1, None),
+        ("Literal[1, 2]", True, "1 or 2"),
+        ("Literal['a', None] | int", "b", "a or an integer"),
+        ("float | Literal['auto']", 0.1, None),
+        ("float | Literal['auto']", "x", "a number or auto"),
+        ("tuple[float, ...]", [1, 2, 3], None),
+        ("tuple[float, ...]", ["x"], "a list of numbers"),
+        ("tuple[str, str]", ["a", "b"], None),
+        ("tuple[str, float]", [1, "a"], "a list of 2 values: a string, a number"),
+        ("Tuple[float | None, Widget]", [0.1], "a list of 2 values: a number, any value"),
+        ("tuple[float | None, float]", [None, 0.1], None),
+        ("list[float] | float", 0.5, None),
+        ("float | list[float]", [0.5], None),
+        ("float | list[float]", "x", "a number or a list of numbers"),
+        ("typing.Optional[typing.List[float]]", ["x"], "a list of numbers"),
+        ("'int'", "x", "an integer"),
+        ("int[", "x", None),
     ],
 )
 def test_values_are_compared_with_annotations(annotation: str, value: object, wanted: str | None) -> None:
-    assert signatures.wanted_kind(annotation, value) == wanted
+    assert wanted_kind(annotation, value) == (wanted or "")
 
 
 def test_a_missing_torch_is_reported_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
