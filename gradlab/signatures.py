@@ -43,7 +43,7 @@ class TakenOptions(NamedTuple):
 
 
 def spelled_alike(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is meant; "" if there is none. Case, `-` and `_` do not matter."""
+    """Return the known name that is meant, or "". Case, `-` and `_` do not matter."""
     plain = _plain(name)
     return next((each for each in known if _plain(each) == plain), "")
 
