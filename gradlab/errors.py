@@ -202,6 +202,12 @@ def user_location(error: BaseException) -> str | None:
     return f"cell {cell}, line {frames[-1].lineno}" if cell else f"{frames[-1].filename}:{frames[-1].lineno}"
 
 
+def reason_of(error: Exception) -> str:
+    """Return the message of an error in a line, and on the next line where the user's code raised it, if it did."""
+    where = f"\n{place}" if (place := user_location(error)) else ""
+    return f"{shortened(str(error) or repr(error), 200)}{where}"
+
+
 def users_traceback(error: BaseException) -> str:
     """Return the traceback of `error` with only the frames of the user's code."""
     frames = users_frames(error)

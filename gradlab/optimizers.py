@@ -8,12 +8,21 @@ from __future__ import annotations
 import ast
 import inspect
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gradlab import user_code
-from gradlab.errors import OptimizerError, kind_of, raise_together, shortened, unknown, user_location
-from gradlab.signatures import TakenOptions, definitions_in, option_faults, options_in, options_of, torch_file
+from gradlab.errors import OptimizerError, kind_of, raise_together, reason_of, shortened, unknown
+from gradlab.signatures import (
+    TakenOptions,
+    definitions_in,
+    option_faults,
+    options_in,
+    options_of,
+    spelled_alike,
+    torch_file,
+)
 from gradlab.startup import without_compiler
+from gradlab.user_code import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,8 +33,6 @@ if TYPE_CHECKING:
     from gradlab.user_code import FunctionName
 
     OptimizerName = str | FunctionName  # torch's or vanilla, or a user's own
-
-Every = Literal["update", "epoch"]  # how often a schedule steps
 
 VANILLA = "vanilla"
 LINEAR = (VANILLA, "SGD", "ASGD")  # their steps are proportional to .grad, so keep acts like a larger lr
@@ -90,21 +97,12 @@ def find(name: str, folder: Path | None = None) -> OptimizerName:
     """
     if ":" in name:
         return user_code.find(name, folder, "optimizer")
-    plain = _plain(name)
-    if plain == VANILLA:
-        return VANILLA
-    for known in _classes():
-        if _plain(known) == plain:
-            if known in _REFUSED:
-                raise OptimizerError(f"optimizer '{known}' is not supported: {_REFUSED[known]}. Try SGD or Adam")
-            return known
+    if (known := spelled_alike(name, (VANILLA, *_classes()))) in _REFUSED:
+        raise OptimizerError(f"optimizer '{known}' is not supported: {_REFUSED[known]}. Try SGD or Adam")
+    if known:
+        return known
     hint = f"\nfor an optimizer in a file, write {shortened(name)}:CLASS" if name.endswith(".py") else ""
     raise OptimizerError(unknown("optimizer", name, [*names(), "FILE.py:NAME"]) + hint)
-
-
-def title_of(name: OptimizerName) -> str:
-    """Return the name of an optimizer in results and messages."""
-    return name if isinstance(name, str) else name.name
 
 
 def faults_of_options(name: OptimizerName, options: Mapping[str, object]) -> Iterator[tuple[str, OptimizerError]]:
@@ -201,8 +199,7 @@ def build(name: OptimizerName, parameters: Iterable[nn.Parameter], options: Mapp
     try:
         made = without_compiler(kind)(trained, **given)
     except Exception as error:  # torch raises several types for a bad value
-        where = f"\n{place}" if (place := user_location(error)) else ""
-        raise OptimizerError(f"optimizer '{title_of(name)}': {shortened(error, 200)}{where}") from None
+        raise OptimizerError(f"optimizer '{title_of(name)}': {reason_of(error)}") from None
     if name == "SparseAdam":
         made.register_step_pre_hook(_check_sparse)
     return cast("Optimizer", made)
@@ -231,10 +228,6 @@ def _check_sparse(optimizer: Any, _args: object, _options: object) -> None:
                 "optimizer 'SparseAdam' needs sparse gradients, such as those of nn.Embedding(…, sparse=True). "
                 "Try Adam"
             )
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("-", "").replace("_", "")
 
 
 @lru_cache(maxsize=1)

@@ -6,25 +6,37 @@ Names and options are read from torch's source files, as those of optimizers.
 from __future__ import annotations
 
 import ast
+import inspect
 import math
 import warnings
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gradlab import user_code
-from gradlab.errors import OptimizerError, kind_of, raise_together, shortened, unknown, user_location
-from gradlab.signatures import TakenOptions, definitions_in, option_faults, options_in, options_of, torch_file
+from gradlab.errors import OptimizerError, kind_of, raise_together, reason_of, unknown
+from gradlab.signatures import (
+    TakenOptions,
+    definitions_in,
+    option_faults,
+    options_in,
+    options_of,
+    spelled_alike,
+    torch_file,
+)
+from gradlab.user_code import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gradlab.optimizers import Every, Optimizer, Scheduler
+    from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.user_code import FunctionName
 
     ScheduleName = str | FunctionName  # linear, cosine or torch's, or a user's own
+
+Every = Literal["update", "epoch"]  # how often a schedule steps
 
 # Factor on the learning rate, by the completed share of all updates (0 to 1).
 SHAPES: dict[str, Callable[[float], float]] = {
@@ -44,7 +56,7 @@ _REFUSED = {
     **dict.fromkeys(("SequentialLR", "ChainedScheduler"), f"takes other schedules: {_OWN}"),
     "ReduceLROnPlateau": "follows a measured loss, which gradlab does not pass to it. Try CosineAnnealingLR",
 }
-_REHEARSED = 10  # total steps of a schedule that is tried before training
+_REHEARSED = 1009  # total steps of a schedule that is tried before training: with few, parts of it have no length
 
 
 def names() -> list[str]:
@@ -62,18 +74,11 @@ def find(name: str, folder: Path | None = None) -> ScheduleName:
     """
     if ":" in name:
         return user_code.find(name, folder, "schedule")
-    plain = _plain(name)
-    for known in (*SHAPES, *_classes()):
-        if _plain(known) == plain:
-            if known in _REFUSED:
-                raise OptimizerError(f"schedule '{known}' {_REFUSED[known]}")
-            return known
+    if (known := spelled_alike(name, (*SHAPES, *_classes()))) in _REFUSED:
+        raise OptimizerError(f"schedule '{known}' {_REFUSED[known]}")
+    if known:
+        return known
     raise OptimizerError(unknown("schedule", name, [*names(), "FILE.py:NAME"]))
-
-
-def title_of(name: ScheduleName) -> str:
-    """Return the name of a schedule in results and messages."""
-    return name if isinstance(name, str) else name.name
 
 
 def default_every(name: ScheduleName) -> Every:
@@ -128,7 +133,7 @@ def rehearse(name: ScheduleName, optimizer: Optimizer, options: Mapping[str, Any
     """
     if not isinstance(name, str):
         return
-    made = build(name, optimizer, options, _REHEARSED)
+    made = _made(name, optimizer, options, _REHEARSED)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -136,7 +141,7 @@ def rehearse(name: ScheduleName, optimizer: Optimizer, options: Mapping[str, Any
                 optimizer.step()
                 made.step()
         except Exception as error:  # torch raises several types for a bad value
-            raise OptimizerError(f"schedule '{name}': {_reason(error)}") from None
+            raise OptimizerError(f"schedule '{name}': {reason_of(error)}") from None
 
 
 def needs_total(name: ScheduleName, options: Mapping[str, object]) -> bool:
@@ -159,6 +164,14 @@ def build(name: ScheduleName, optimizer: Optimizer, options: Mapping[str, Any], 
     Raises:
         OptimizerError: the optimizer is not from torch.optim, or the schedule raises an error or is none.
     """
+    lasting = f" over {total} steps" if needs_total(name, options) else ""
+    return _made(name, optimizer, options, total, lasting)
+
+
+def _made(
+    name: ScheduleName, optimizer: Optimizer, options: Mapping[str, Any], total: int | None, lasting: str = ""
+) -> Scheduler:
+    """Return the schedule with these options; `lasting` says in messages how long it is."""
     from torch.optim import Optimizer as TorchOptimizer
     from torch.optim import lr_scheduler
 
@@ -172,7 +185,7 @@ def build(name: ScheduleName, optimizer: Optimizer, options: Mapping[str, Any], 
     try:
         made = kind(optimizer, **_completed(name, optimizer, options, total))
     except Exception as error:  # torch raises several types for a bad value, and a user's function any
-        raise OptimizerError(f"schedule '{title}': {_reason(error)}") from None
+        raise OptimizerError(f"schedule '{title}'{lasting}: {reason_of(error)}") from None
     if not isinstance(name, str):
         _check_own(name, made)
     return cast("Scheduler", made)
@@ -188,11 +201,6 @@ def _completed(name: ScheduleName, optimizer: Any, options: Mapping[str, Any], t
     return given
 
 
-def _reason(error: Exception) -> str:
-    where = f"\n{place}" if (place := user_location(error)) else ""
-    return f"{shortened(str(error) or repr(error), 200)}{where}"
-
-
 def _check_own(name: FunctionName, made: Any) -> None:
     """Check that a user's schedule can step and resume.
 
@@ -201,8 +209,20 @@ def _check_own(name: FunctionName, made: Any) -> None:
     """
     if not callable(getattr(made, "step", None)) or not callable(getattr(made, "state_dict", None)):
         raise name.error(f" returned {kind_of(made)}; return a scheduler of torch.optim.lr_scheduler")
+    if _needs_arguments(made.step):
+        raise name.error(f" returned {kind_of(made)}, whose step needs arguments. gradlab calls step() without any.")
     if wrong := _not_plain(made.state_dict()):
         raise name.error(f": its state_dict() holds {wrong}, so a run could not resume. Leave it out of state_dict().")
+
+
+def _needs_arguments(step: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(step).bind()
+    except TypeError:
+        return True
+    except ValueError:  # it has no signature
+        return False
+    return False
 
 
 def _not_plain(state: Any) -> str:
@@ -214,10 +234,6 @@ def _not_plain(state: Any) -> str:
         return next(filter(None, map(_not_plain, state)), "")
     plain = isinstance(state, bool | int | float | str | bytes | None) or hasattr(state, "detach")
     return "" if plain else kind_of(state)
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("-", "").replace("_", "")
 
 
 @lru_cache(maxsize=1)

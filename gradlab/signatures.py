@@ -8,17 +8,18 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
-import json
-import re
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gradlab.errors import OptimizerError, nearest, shortened, unknown
+from gradlab.annotations import misfit
+from gradlab.errors import GradlabError, OptimizerError, nearest, unknown
+from gradlab.wording import either
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+E = TypeVar("E", bound=GradlabError)
 Definition = ast.ClassDef | ast.FunctionDef
 
 
@@ -39,6 +40,16 @@ class TakenOptions(NamedTuple):
         """Return the options except these."""
         kept = {name: each for name, each in self.annotations.items() if name not in names}
         return self._replace(annotations=kept, required=tuple(each for each in self.required if each not in names))
+
+
+def spelled_alike(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is meant, or "". Case, `-` and `_` do not matter."""
+    plain = _plain(name)
+    return next((each for each in known if _plain(each) == plain), "")
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("-", "").replace("_", "")
 
 
 def torch_file(*parts: str) -> Path:
@@ -103,6 +114,12 @@ def options_of(function: Callable[..., object]) -> TakenOptions | None:
         _, *options = inspect.signature(function).parameters.values()
     except ValueError:  # no signature, or no argument
         return None
+    return options_among(options)
+
+
+def options_among(parameters: Iterable[inspect.Parameter]) -> TakenOptions:
+    """Return these parameters as options."""
+    options = list(parameters)
     named = [each for each in options if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     return TakenOptions(
         {each.name: _annotation_text(each) for each in named},
@@ -119,8 +136,14 @@ def _annotation_text(parameter: inspect.Parameter) -> str:
 
 
 def option_faults(
-    subject: str, taken: TakenOptions, options: Mapping[str, object], table: str
-) -> Iterator[tuple[str, OptimizerError]]:
+    subject: str,
+    taken: TakenOptions,
+    options: Mapping[str, object],
+    table: str,
+    *,
+    error: type[E] = OptimizerError,  # type: ignore[assignment]  # the default of E
+    least: int | None = None,
+) -> Iterator[tuple[str, E]]:
     """Yield each invalid or missing option with its error.
 
     Args:
@@ -128,6 +151,8 @@ def option_faults(
         taken: the options that it takes.
         options: the given options.
         table: the table of the experiment file that holds them.
+        error: the type of the errors.
+        least: the smallest value of integers.
     """
     meant = set()
     for option, value in options.items():
@@ -135,78 +160,11 @@ def option_faults(
             if not taken.takes_any:
                 known = sorted(taken.annotations)
                 meant.add(nearest(option, known))
-                yield option, OptimizerError(f"{subject}: {unknown('option', option, known)}")
-        elif (wanted := wanted_kind(taken.annotations[option], value)) is not None:
-            got = shortened(json.dumps(value, ensure_ascii=False))
-            yield option, OptimizerError(f"{subject}: option {option} must be {wanted}, got {got}")
+                yield option, error(f"{subject}: {unknown('option', option, known)}")
+        elif wrong := misfit(taken.annotations[option], value, least if taken.annotations[option] == "int" else None):
+            yield option, error(f"{subject}: option {option} must be {wrong}")
     for option in taken.required:
         if option not in options and option not in meant:
-            yield option, OptimizerError(f"{subject} needs the option {option}: --set {table}.{option}=…")
-
-
-# For each annotation in torch's source: the words of the message, and the types that a TOML value may have.
-_KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "bool": ("true or false", (bool,)),
-    "float": ("a number", (int, float)),
-    "int": ("an integer", (int,)),
-    "str": ("a string", (str,)),
-}
-_TUPLE = re.compile(r"\b[Tt]uple\[(.*)\]")
-_LIST = re.compile(r"(?:Optional\[)?(?:\w+\.)?(?:[Ll]ist|Iterable|Sequence)\[(.*)\]")
-_CHOICES = re.compile(r"\bLiteral(\[.*?\])")
-
-
-def wanted_kind(annotation: str, value: object) -> str | None:
-    """Return the expected kind of value if `value` does not fit the annotation, else None.
-
-    Annotations look like `float | Tensor` or `tuple[float, float]`. All others are left to the class or function.
-    """
-    if (found := _TUPLE.search(annotation)) is not None:
-        return _wanted_tuple(found[1], value)
-    if (found := _LIST.match(annotation)) is not None:
-        fits = isinstance(value, list) and all(wanted_kind(found[1], each) is None for each in value)
-        return None if fits or _is_unknown(found[1]) else f"a list of {_plural(found[1])}"
-    if (found := _CHOICES.search(annotation)) is not None:
-        return _wanted_choice(found[1], value)
-    return None if _is_unknown(annotation) or _fits_any(annotation, value) else _words_for(annotation)
-
-
-def _wanted_tuple(inner: str, value: object) -> str | None:
-    length = len(re.sub(r"\[[^\[\]]*\]", "", inner).split(","))  # ignores commas in inner brackets
-    fits = isinstance(value, list | tuple) and len(value) == length
-    numbers = [each for each in cast("list[object]", value) if each is not None] if fits else []  # no None in TOML
-    return None if fits and all(_fits("float", each) for each in numbers) else f"a list of {length} numbers"
-
-
-def _wanted_choice(choices: str, value: object) -> str | None:
-    try:
-        known = [str(each) for each in ast.literal_eval(choices)]
-    except (ValueError, SyntaxError):
-        return None
-    return None if value in known else " or ".join(known)
-
-
-def _kinds_in(annotation: str) -> list[str]:
-    return [each for each in _KINDS if re.search(rf"\b{each}\b", annotation)]
-
-
-def _is_unknown(annotation: str) -> bool:
-    return not _kinds_in(annotation)
-
-
-def _fits_any(annotation: str, value: object) -> bool:
-    return any(_fits(each, value) for each in _kinds_in(annotation))
-
-
-def _fits(kind: str, value: Any) -> bool:
-    return isinstance(value, _KINDS[kind][1]) and (kind == "bool" or not isinstance(value, bool))
-
-
-def _words_for(annotation: str) -> str:
-    kinds = _kinds_in(annotation)
-    return " or ".join(_KINDS[each][0] for each in kinds if each != "int" or "float" not in kinds)
-
-
-def _plural(annotation: str) -> str:
-    nouns = {"bool": "true and false", "float": "numbers", "int": "integers", "str": "strings"}
-    return next(nouns[each] for each in _kinds_in(annotation))
+            name = "" if table == "task_options" else "'name': …, "
+            give = either(f"--set {table}.{option}=…", f"{table}={{{name}'{option}': …}}")
+            yield option, error(f"{subject} needs the option {option}: {give}")

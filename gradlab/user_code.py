@@ -59,6 +59,11 @@ class FunctionName(NamedTuple):
         return "class" if self.kind == "optimizer" else "function"
 
 
+def title_of(name: str | FunctionName) -> str:
+    """Return the name of an optimizer or a schedule in results and messages."""
+    return name if isinstance(name, str) else name.name
+
+
 class _Given(NamedTuple):
     """A function object that Python code passed instead of a name."""
 

@@ -25,7 +25,7 @@ import math
 import torch
 from torch import nn
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, SequentialLR
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LinearLR, ReduceLROnPlateau, SequentialLR
 from gradlab import Task
 from gradlab.tasks import Minibatches
 
@@ -139,6 +139,10 @@ def warmup(optimizer, steps: int, total_steps: int = 0, gamma: float = 0.5):
 
 def nothing(optimizer):
     return None
+
+
+def plateau(optimizer):
+    return ReduceLROnPlateau(optimizer)
 
 
 def unsaved(optimizer):

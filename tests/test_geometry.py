@@ -223,6 +223,16 @@ def test_a_sparse_gradient_is_measured_as_a_dense_one(word: str) -> None:
         assert one == pytest.approx(other, rel=1e-6)
 
 
+def test_a_shared_weight_counts_once() -> None:
+    model = nn.ModuleDict({"one": nn.Linear(1, 2, bias=False), "other": nn.Linear(1, 2, bias=False)}).double()
+    model["other"].weight = model["one"].weight = nn.Parameter(torch.ones(2, 1, dtype=torch.float64))
+    rows = [torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0]])]
+    task = Task(model, rows, lambda model, x: (model["one"].weight * model["other"].weight * x).sum())
+    root = math.sqrt(2)  # the gradients are 2wx: (2, 0), then (0, 2), and their sum is (2, 2)
+    one, other = geometry_of(rows_of("no_zero_grad", task, epochs=1))
+    assert (*one, *other) == pytest.approx((2, 2, 1, 0.2, 2, 2 * root, 1 / root, 0.2 * root), rel=1e-12)
+
+
 def test_a_complex_parameter_counts_both_parts() -> None:
     class Complex(nn.Module):
         def __init__(self) -> None:

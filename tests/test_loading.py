@@ -311,7 +311,7 @@ def test_a_task_without_a_seed_is_refused() -> None:
 
 def test_an_unknown_task_option_is_answered_with_the_known() -> None:
     assert complaint_of("seed, width=3, depth=1", {"widht": 3}) == (
-        "task 'mine.py:own': unknown option 'widht'; did you mean 'width'? Known: width, depth"
+        "task 'mine.py:own': unknown option 'widht'; did you mean 'width'? Known: depth, width"
     )
 
 
@@ -330,12 +330,13 @@ def test_an_option_without_a_default_must_be_given() -> None:
     ("annotation", "value", "words"),
     [
         ("int", 1.0, "an integer, got 1.0"),
-        ("int", True, "an integer, got True"),
+        ("int", True, "an integer, got true"),
         ("int", "3", "an integer, got '3'"),
         ("float", "3", "a number, got '3'"),
-        ("float", False, "a number, got False"),
+        ("float", False, "a number, got false"),
         ("str", 3, "a string, got 3"),
         ("bool", 1, "true or false, got 1"),
+        ("'int | None'", "any", "an integer, got 'any'"),
     ],
 )
 def test_an_option_of_the_wrong_type_is_refused(annotation: str, value: object, words: str, future: str) -> None:
@@ -353,7 +354,8 @@ def test_an_option_of_the_wrong_type_is_refused(annotation: str, value: object, 
         ("str", "3"),
         ("bool", True),
         ("list", [1, 2]),
-        ("'int | None'", "any"),
+        ("'Widget | None'", "any"),
+        ("'float | list[float]'", [0.5]),
     ],
 )
 def test_an_option_of_the_right_or_an_unknown_type_is_accepted(annotation: str, value: object) -> None:
@@ -373,7 +375,7 @@ def test_all_faulty_options_of_a_task_are_reported_at_once() -> None:
     with pytest.raises(TaskError) as raised:
         tasks.check_options(own("pass", "seed, width: int, depth: int"), {"widht": 3, "depth": "x"})
     assert str(raised.value).splitlines() == [
-        "task 'mine.py:own': unknown option 'widht'; did you mean 'width'? Known: width, depth",
+        "task 'mine.py:own': unknown option 'widht'; did you mean 'width'? Known: depth, width",
         "task 'mine.py:own': option depth must be an integer, got 'x'",
     ]
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import gradlab
 from gradlab import modes, optimizers, runs, signatures, sweeps
+from gradlab.annotations import wanted_kind
 from gradlab.cli import app
 from gradlab.engines import ensemble
 from gradlab.errors import ExperimentError, GradlabError, OptimizerError
@@ -123,7 +124,7 @@ def test_stacked_runs_equal_those_of_the_loop(name: str) -> None:
     alone = rows_of(chosen("net", **more), "alone")
     progress = RecordingProgress()
     stacked = done(runs.run(chosen("net", engine="ensemble", **more), Path("stacked"), progress=progress))
-    reason = "trained sequentially by the plain loop: its optimizer does not treat each weight separately"
+    reason = "trained sequentially by the plain loop: its optimizer's update of a weight depends on other weights"
     assert progress.messages == ([] if name == "Lion" else [reason])
     for one, other in zip(alone, stacked, strict=True):
         assert [row.loss for row in one] == pytest.approx([row.loss for row in other], rel=1e-10)
@@ -243,11 +244,11 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"name": "mine.py:warmup"}, "warmup is a function, not a class derived from torch.optim.Optimizer"),
     ({"name": LION, "beta": 1}, "optimizer 'mine.py:Lion': unknown option 'beta'; did you mean 'betas'? Known: betas"),
     ({"name": LION, "betas": 0.9}, "optimizer 'mine.py:Lion': option betas must be a list of 2 numbers, got 0.9"),
-    ({"name": "mine.py:Scaled", "weight_decay": "a"}, 'option weight_decay must be a number, got "a"'),
+    ({"name": "mine.py:Scaled", "weight_decay": "a"}, "option weight_decay must be a number, got 'a'"),
     ({"name": "mine.py:Fixed", "momentum": 1}, "mine.py:Fixed' must take lr: def __init__(self, params, lr, …)"),
     ({"name": "mine.py:Options"}, "optimizer 'mine.py:Options' needs the option rho: --set optimizer.rho=…"),
     ({"name": "mine.py:Options", "rho": 1, "levels": [0.5]}, "levels must be a list of integers, got [0.5]"),
-    ({"name": "mine.py:Options", "rho": "x"}, 'option rho must be a number, got "x"'),
+    ({"name": "mine.py:Options", "rho": "x"}, "option rho must be a number, got 'x'"),
 ]
 
 
@@ -371,13 +372,13 @@ def test_a_class_and_a_function_are_given_as_objects() -> None:
     assert found.runs[0].losses[1] == pytest.approx(-0.5 / 3)
 
 
-def test_a_class_with_the_name_of_another_is_told_apart() -> None:
+def test_your_own_class_is_named_apart_from_that_of_torch() -> None:
     ran(optimizer=SGD)
     (record,) = (gradlab.store.RunFolder(each.parent).read() for each in Path("runs").glob("*/*/run.json"))
     assert record.settings["optimizer"]["name"] == "SGD of your own"
 
 
-def test_mistakes_with_objects_are_as_plain() -> None:
+def test_mistakes_with_objects_are_reported_like_others() -> None:
     with pytest.raises(OptimizerError, match=r"optimizer 'Signs': unknown option 'powr'; did you mean 'power'"):
         ran(optimizer={"name": Signs, "powr": 2})
     with pytest.raises(OptimizerError, match=r"optimizer 'halving': halving is a function, not a class"):
@@ -420,13 +421,30 @@ def test_options_are_read_from_the_source_like_from_the_class() -> None:
         ("Literal['cos', 'linear']", "cos", None),
         ("Literal['cos', 'linear']", "sin", "cos or linear"),
         ("Literal[Kind.COS]", "sin", None),
+        ("Literal[1, 2]", 1, None),
+        ("Literal[1, 2]", True, "1 or 2"),
+        ("Literal['a', None] | int", "b", "a or an integer"),
+        ("float | Literal['auto']", 0.1, None),
+        ("float | Literal['auto']", "x", "a number or auto"),
+        ("tuple[float, ...]", [1, 2, 3], None),
+        ("tuple[float, ...]", ["x"], "a list of numbers"),
+        ("tuple[str, str]", ["a", "b"], None),
+        ("tuple[str, float]", [1, "a"], "a list of 2 values: a string, a number"),
+        ("Tuple[float | None, Widget]", [0.1], "a list of 2 values: a number, any value"),
+        ("tuple[float | None, float]", [None, 0.1], None),
+        ("list[float] | float", 0.5, None),
+        ("float | list[float]", [0.5], None),
+        ("float | list[float]", "x", "a number or a list of numbers"),
+        ("typing.Optional[typing.List[float]]", ["x"], "a list of numbers"),
+        ("'int'", "x", "an integer"),
+        ("int[", "x", None),
     ],
 )
 def test_values_are_compared_with_annotations(annotation: str, value: object, wanted: str | None) -> None:
-    assert signatures.wanted_kind(annotation, value) == wanted
+    assert wanted_kind(annotation, value) == (wanted or "")
 
 
-def test_torch_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_torch_is_reported_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(OptimizerError, match=r"^torch is not installed: pip install torch$"):
         signatures.torch_file("optim")

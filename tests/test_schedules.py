@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
+import gradlab
 from gradlab import optimizers, runs, schedules
 from gradlab.errors import GradlabError, OptimizerError
-from gradlab.experiment import Override, from_task
-from tests.own_code import chosen, continued, rates_of, rows_of, stop_after
+from gradlab.experiment import Override, from_task, identity
+from tests.own_code import SOURCE, chosen, continued, rates_of, rows_of, stop_after
 
 NEED_OBJECTS = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "ReduceLROnPlateau"}
 REAL = {
@@ -94,6 +96,19 @@ def test_the_peak_of_one_cycle_may_be_given() -> None:
     assert rates_of(rows) == pytest.approx([one_cycle(update, 11, 2.0) for update in range(10)], rel=1e-12)
 
 
+def test_a_short_rise_of_one_cycle_is_trained() -> None:
+    cycle = {"schedule": "OneCycleLR", "schedule__pct_start": 0.1, "schedule__cycle_momentum": False}
+    (rows,) = rows_of(chosen(**cycle))  # 20 updates: the rise ends at 0.1·20 − 1
+    assert rates_of(rows)[:2] == pytest.approx([0.02, 0.5], rel=1e-12)
+    with pytest.raises(OptimizerError, match=r"^schedule 'OneCycleLR' over 10 steps: .*division by zero"):
+        runs.run(chosen(steps=10, **cycle))  # no step is left for the rise
+
+
+def test_a_missing_option_is_named_as_the_caller_writes_it() -> None:
+    with pytest.raises(GradlabError, match=r"the option step_size: schedule=\{'name': …, 'step_size': …\}"):
+        gradlab.run("noisy_line", schedule="StepLR", quiet=True)
+
+
 def test_one_cycle_turns_the_momentum_of_sgd() -> None:
     (plain,) = rows_of(chosen(schedule="OneCycleLR", schedule__cycle_momentum=False))
     (turned,) = rows_of(chosen(schedule="OneCycleLR"))
@@ -144,7 +159,7 @@ def test_batches_without_a_length_suffice_where_no_end_is_needed() -> None:
         runs.run(chosen(schedule="OneCycleLR", **unsized))
 
 
-def test_your_own_schedule_is_told_its_options_and_its_end() -> None:
+def test_your_own_schedule_receives_its_options_and_its_end() -> None:
     (rows,) = rows_of(chosen(schedule__name="mine.py:warmup", schedule__steps=2, epochs=5))
     by_epoch = [0.25, 0.375, 0.5, 0.25, 0.005]
     assert rates_of(rows) == pytest.approx([by_epoch[step // 5] for step in range(24)], rel=1e-12)
@@ -267,6 +282,10 @@ def test_all_mistakes_of_a_schedule_are_reported_at_once() -> None:
         ({"schedule": "CosineAnnealingLR", "schedule__T_max": 0}, "schedule 'CosineAnnealingLR': .*zero"),
         ({"schedule": "mine.py:nosuch"}, r"unknown function in .*mine.py: 'nosuch'"),
         ({"schedule": "mine.py:nothing"}, "returned None; return a scheduler of torch.optim.lr_scheduler"),
+        (
+            {"schedule": "mine.py:plateau"},
+            "returned a ReduceLROnPlateau, whose step needs arguments. gradlab calls",
+        ),
         ({"schedule": "mine.py:unsaved"}, r"its state_dict\(\) holds a function as shape, so a run could not resume"),
         ({"schedule": "mine.py:broken"}, r"(?s)schedule 'mine.py:broken': .*zero\n.*mine.py:\d+$"),
         ({"schedule": "OneCycleLR", "optimizer__name": "Adagrad"}, "schedule 'OneCycleLR': optimizer must support"),
@@ -284,6 +303,13 @@ def test_an_edited_schedule_is_another_run() -> None:
     settings = first.settings(mode, 1)
     assert settings["schedule"] == {"name": "mine.py:warmup", "every": "epoch", "steps": 2.0}
     assert settings["schedule_source"] == settings["task_source"]  # in the same file
+    schedule = Override(("schedule",), {"name": "mine.py:warmup", "steps": 2}, "")
+    ids = []
+    for gamma in ("0.5", "0.25"):
+        Path("mine.py").write_text(SOURCE.replace("gamma: float = 0.5", f"gamma: float = {gamma}"))
+        made = from_task("noisy_line", [schedule])  # the task is in no file
+        ids.append(identity(made.settings(made.parsed_modes[0], 1)))
+    assert ids[0] != ids[1]
 
 
 def test_another_name_drops_the_options_of_the_file() -> None:

@@ -101,7 +101,7 @@ def _print_outcome(outcome: SweepResult, *, quiet: bool) -> None:
     if outcome.record.training_set_batches:
         used, of = outcome.record.training_set_batches
         shortfall = f"the mean of {used:,} of {of:,} batches"
-        print_message(f"training_set_loss is {shortfall}: all would take more than 10 % of the sweep.")
+        print_message(f"training_set_loss is {shortfall}: all would take more than about 10 % of the sweep.")
     if outcome.cached:
         print_message(reused(outcome.cached, outcome.record.runs))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from gradlab.engines.geometry import dense, in_double
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -45,7 +47,7 @@ def zeros_like(grads: Grads) -> Grads:
 
 def is_empty(grad: Tensor | None) -> bool:
     """Say whether a gradient is None or all zeros."""
-    return grad is None or not _dense(grad).any()
+    return grad is None or not dense(grad).any()
 
 
 def are_empty(grads: Grads) -> bool:
@@ -59,7 +61,7 @@ def are_equal(one: Tensor | None, other: Tensor | None) -> bool:
         return is_empty(one) and is_empty(other)
     if one.shape != other.shape:
         return False
-    one, other = _dense(one), _dense(other)
+    one, other = dense(one), dense(other)
     if one.equal(other):
         return True
     largest = float(other.abs().nan_to_num(0, 0, 0).max()) if other.numel() else 0.0
@@ -76,11 +78,11 @@ def misfit(grads: Grads, others: Grads) -> float:
     for one, other in zip(grads, others, strict=True):
         if one is None:
             continue
-        one = _double(one)
+        one = in_double(one)
         norm = float((one * one).sum())
         total += norm
         if other is not None and norm:
-            other = _double(other)
+            other = in_double(other)
             dot, size = float((one * other).sum()), float((other * other).sum())
             explained += math.nan if not math.isfinite(size) else dot * dot / size if dot > 0 else 0.0
     if not math.isfinite(total) or math.isnan(explained):
@@ -106,7 +108,7 @@ def misfit_of_sum(grads: Grads, one: Grads, other: Grads) -> float:
     columns = [
         torch.cat(
             [
-                (torch.zeros_like(_double(of[0])) if each is None else _double(each)).flatten().cpu()
+                (torch.zeros_like(in_double(of[0])) if each is None else in_double(each)).flatten().cpu()
                 for each, of in part
             ]
         )
@@ -128,7 +130,7 @@ def are_shrunk(grads: Grads, others: Grads) -> bool:
         if one is not None and other is None and not is_empty(one):
             return False
         if one is not None and other is not None:
-            a, b = _double(one), _double(other)
+            a, b = in_double(one), in_double(other)
             if not bool(((a * b >= 0) & (a.abs() <= b.abs() * (1 + 1e-6))).all()):
                 return False
     return True
@@ -136,14 +138,3 @@ def are_shrunk(grads: Grads, others: Grads) -> bool:
 
 def _plain(grad: Tensor) -> Tensor:
     return grad.detach() if grad.requires_grad else grad
-
-
-def _dense(grad: Tensor) -> Tensor:
-    return _plain(grad) if not grad.is_sparse else grad.detach().to_dense()
-
-
-def _double(grad: Tensor) -> Tensor:
-    import torch
-
-    dense = _dense(grad)
-    return (torch.view_as_real(dense) if dense.is_complex() else dense).double()

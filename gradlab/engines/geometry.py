@@ -70,7 +70,7 @@ class GeometryMeter:
         (gradient,) = gradients
         fresh = self.cursor.fresh = self.cursor.fresh or [None] * len(self.parameters)
         earlier = fresh[nth]
-        fresh[nth] = _dense(gradient).clone() if earlier is None else earlier.add_(gradient)
+        fresh[nth] = dense(gradient).clone() if earlier is None else earlier.add_(gradient)
 
     def _cosine(self, fresh: Sequence[Tensor | None]) -> float:
         """Return the cosine between the fresh gradient and `.grad`; NaN if one of them is zero or not finite."""
@@ -82,7 +82,7 @@ class GeometryMeter:
         if not 0 < gradient_norm < math.inf:
             return math.nan
         pairs = [
-            (_plain(each), _plain(parameter.grad))
+            (in_double(each), in_double(parameter.grad))
             for each, parameter in zip(fresh, self.parameters, strict=True)
             if each is not None and parameter.grad is not None
         ]
@@ -94,21 +94,23 @@ def _norm(tensors: Sequence[Tensor | None]) -> float:
     """Return the Euclidean norm of all elements of these tensors; None counts as zeros."""
     import torch
 
-    norms = [torch.linalg.vector_norm(_plain(each)) for each in tensors if each is not None]
+    norms = [torch.linalg.vector_norm(in_double(each)) for each in tensors if each is not None]
     if not norms:
         return 0.0
     total: float = torch.linalg.vector_norm(torch.stack([norm.to(norms[0].device) for norm in norms])).item()
     return total
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def in_double(tensor: Tensor) -> Tensor:
     """Return a dense real tensor in float64, in which squares of float32 neither overflow nor vanish."""
     import torch
 
-    dense = _dense(tensor.detach())
-    real = torch.view_as_real(dense) if dense.is_complex() else dense
+    found = dense(tensor)
+    real = torch.view_as_real(found) if found.is_complex() else found
     return real if real.device.type == "mps" else real.double()  # MPS has no float64
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor.to_dense() if tensor.is_sparse else tensor
+def dense(tensor: Tensor) -> Tensor:
+    """Return a dense tensor without a graph."""
+    plain = tensor.detach()
+    return plain.to_dense() if plain.is_sparse else plain

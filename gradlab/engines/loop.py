@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gradlab.modes import Mode, RewriteGrad
-    from gradlab.optimizers import Every, Optimizer, Scheduler
+    from gradlab.optimizers import Optimizer, Scheduler
+    from gradlab.schedules import Every
 
 
 @checked(ExperimentError)

@@ -14,6 +14,7 @@ from gradlab.errors import ExperimentError, GradlabError, OptimizerError, neares
 from gradlab.experiment.inequality import inequality_of
 from gradlab.experiment.model import Expected, Experiment, OptimizerSettings, ScheduleSettings
 from gradlab.experiment.toml_text import line_of
+from gradlab.user_code import title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -353,9 +354,7 @@ def _check_tensorflow(experiment: Experiment, parsed: list[Mode], optimizer: Opt
     """Refuse settings that engine tensorflow does not support: all but plain gradient descent on the CPU."""
     able = "engine 'tensorflow' supports only SGD and vanilla with lr, on the CPU"
     if optimizer not in ("SGD", optimizers.VANILLA):
-        faults.add(
-            ("optimizer", "name"), OptimizerError(f"{able}; it does not support {optimizers.title_of(optimizer)}")
-        )
+        faults.add(("optimizer", "name"), OptimizerError(f"{able}; it does not support {title_of(optimizer)}"))
     for option in experiment.optimizer.options.keys() - {"lr"}:
         faults.add(("optimizer", option), OptimizerError(f"{able}; remove {option}"))
     if own := next((mode for mode in parsed if mode.own), None):
@@ -477,7 +476,7 @@ def _check_files(parsed: list[Mode]) -> None:
 def _check_matched(optimizer: OptimizerName, parsed: list[Mode]) -> None:
     """Raise a GradlabError if no lr gives every mode the same effective lr."""
     if optimizer not in optimizers.LINEAR:
-        step = f"the step of {optimizers.title_of(optimizer)}"
+        step = f"the step of {title_of(optimizer)}"
         why = (
             f"{step} is not proportional to .grad" if isinstance(optimizer, str) else f"{step} is not known to be that"
         )

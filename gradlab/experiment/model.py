@@ -178,7 +178,7 @@ class Experiment(_Section):
         return None if self.schedule is None else schedules.find(self.schedule.name, self.folder)
 
     @property
-    def schedule_every(self) -> optimizers.Every:
+    def schedule_every(self) -> schedules.Every:
         """How often the schedule steps."""
         name = self.schedule_name
         if self.schedule is None or name is None:
@@ -205,7 +205,7 @@ class Experiment(_Section):
             "task_source": self.task_source,
             "task_options": _with_defaults(self.task_name, self.task_options),
             "optimizer": {
-                "name": optimizers.title_of(self.optimizer_name),
+                "name": user_code.title_of(self.optimizer_name),
                 **_as_floats(self.optimizer_options(mode)),
             },
             **({"optimizer_source": self.optimizer_source} if self.optimizer_source else {}),
@@ -229,7 +229,7 @@ class Experiment(_Section):
             return {}
         if isinstance(name, str) and name in schedules.SHAPES:
             return {"schedule": name}
-        options = {"name": schedules.title_of(name), "every": self.schedule_every, **_as_floats(self.schedule.options)}
+        options = {"name": user_code.title_of(name), "every": self.schedule_every, **_as_floats(self.schedule.options)}
         source = {} if isinstance(name, str) else {"schedule_source": user_code.source_hash(name)}
         return {"schedule": options, **source}
 

@@ -17,7 +17,7 @@ _LOSSES = ("last_loss", "best_loss", "first_loss")
 
 
 class Color(NamedTuple):
-    """A chosen column, and what to tell the user about the choice, "" if nothing."""
+    """A chosen column, and a notice about the choice or ""."""
 
     column: str
     notice: str = ""

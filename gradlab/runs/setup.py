@@ -6,7 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from gradlab import modes, optimizers, schedules, tasks
+from gradlab import modes, optimizers, schedules, tasks, user_code
 from gradlab.engines import tensorflow
 from gradlab.engines.accumulation import update_count
 from gradlab.errors import ExperimentError
@@ -86,7 +86,7 @@ def scheduler_of(experiment: Experiment, mode: Mode, task: tasks.Task, optimizer
         return None
     total = None
     if schedules.needs_total(name, settings.options) and (total := _schedule_steps(experiment, mode, task)) is None:
-        title = schedules.title_of(name)
+        title = user_code.title_of(name)
         raise ExperimentError(f"schedule '{title}' needs the number of batches: give them a len()")
     return schedules.build(name, optimizer, settings.options, total)
 

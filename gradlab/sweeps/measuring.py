@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlab import tasks
 from gradlab.engines.cursor import Cursor
-from gradlab.rows import TRAINING_SET_LOSS
+from gradlab.rows import TRAINING_SET_LOSS, lower_is_better
 from gradlab.runs.evaluations import RunEvaluations
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gradlab.experiment import Experiment
     from gradlab.rows import Evaluation
 
-# Batches of training_set_loss per training step. Computing a loss takes up to 0.6 of a step, so it adds at most 10 %.
+# Batches of training_set_loss per training step. A loss takes about 0.6 of a step, so it adds about 10 % at most.
 BATCHES_PER_STEP = 1 / 6
 
 
@@ -73,7 +73,7 @@ def last_and_best(evaluations: Sequence[dict[str, float]]) -> dict[str, float]:
     found = {}
     for name in dict.fromkeys(name for values in evaluations for name in values):
         values = [each[name] for each in evaluations if name in each]
-        best = min if name.endswith(("loss", "error")) else max
+        best = min if lower_is_better(name) else max
         found[f"last_{name}"] = values[-1]
         found[f"best_{name}"] = best((each for each in values if not math.isnan(each)), default=math.nan)
     return found

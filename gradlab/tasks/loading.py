@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gradlab import user_code
-from gradlab.annotations import misfit
-from gradlab.errors import TaskError, kind_of, nearest, raise_together, shortened, unknown
+from gradlab.errors import TaskError, kind_of, raise_together, shortened, unknown
 from gradlab.rows import TAKEN_NAMES
+from gradlab.signatures import option_faults, options_among
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.task import Task, epoch_length
-from gradlab.wording import either
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,19 +68,9 @@ def faults_of_options(task: TaskName, options: Mapping[str, object]) -> Iterator
         raise TaskError(f"task '{task.name}': the signature of {task.function} cannot be read; use a def") from None
     if parameters.pop("seed", None) is None:
         raise TaskError(f"task '{task.name}' must take a seed: def {task.function}(seed: int, …) -> Task")
-    named = {key: each for key, each in parameters.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    meant = set()
-    for key, value in options.items():
-        if key not in named and not takes_any:
-            meant.add(nearest(key, named))
-            yield key, TaskError(f"task '{task.name}': {unknown('option', key, named)}")
-        elif key in named and (wrong := _wrong_type(task, value, named[key].annotation)):
-            yield key, TaskError(f"task '{task.name}': option {key} must be {wrong}")
-    for key, parameter in named.items():
-        if parameter.default is parameter.empty and key not in options and key not in meant:
-            give = either(f"--set task_options.{key}=…", f"task_options={{'{key}': …}}")
-            yield key, TaskError(f"task '{task.name}' needs the option {key}: {give}")
+    subject, least = f"task '{task.name}'", 1 if task.name in BUILT_IN else None
+    taken = options_among(parameters.values())
+    yield from option_faults(subject, taken, options, "task_options", error=TaskError, least=least)
 
 
 def build(task: TaskName, seed: int, options: Mapping[str, object]) -> Task:
@@ -148,12 +137,3 @@ def seed_everything(seed: int) -> None:
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _wrong_type(task: TaskName, value: object, annotation: object) -> str:
-    """Return the expected and the actual value of an option, for a message; "" if the value fits."""
-    kind = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    if kind not in ("int", "float", "str", "bool"):
-        return ""
-    is_size = kind == "int" and task.name in BUILT_IN
-    return misfit(kind, value, least=1 if is_size else None)

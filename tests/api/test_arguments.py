@@ -51,12 +51,12 @@ def test_a_value_fits_its_annotation(annotation: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("annotation", "value", "words"),
     [
-        ("int | None", True, "an integer, got True"),
+        ("int | None", True, "an integer, got true"),  # as in a file
         ("int", 1.5, "an integer, got 1.5"),
         ("float", "3", "a number, got '3'"),
         ("bool", 1, "true or false, got 1"),
         ("str | os.PathLike[str] | None", b"x", "a string or a path, got b'x'"),
-        ("int | Sequence[int]", "ab", "an integer or a list, got 'ab'"),
+        ("int | Sequence[int]", "ab", "an integer or a list of integers, got 'ab'"),
         ("Mapping[str, int | None]", [], "a dict, got []"),
     ],
 )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from gradlab.engines.ensemble.batches import SeedTask
     from gradlab.engines.ensemble.traced_step import TracedSteps
-    from gradlab.optimizers import Every, Optimizer, Scheduler
+    from gradlab.optimizers import Optimizer, Scheduler
+    from gradlab.schedules import Every
 
     Build = Callable[[Sequence[nn.Parameter]], Optimizer]
 

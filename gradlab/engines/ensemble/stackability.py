@@ -64,7 +64,7 @@ def unstackable_reason(mode: Mode, build: Build) -> str:
     """
     if mode.own is not None or mode.rewrite_grad is not None:
         return "its mode is your own function"
-    return "" if _is_elementwise(build) else "its optimizer does not treat each weight separately"
+    return "" if _is_elementwise(build) else "its optimizer's update of a weight depends on other weights"
 
 
 def stackability_of(tasks: Sequence[Task]) -> Stackability:
