@@ -16,7 +16,7 @@ from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.fairness import HASHED
 from gradlab.tasks.hashing import hash_of
 from gradlab.tasks.loading import checked_task
-from gradlab.tasks.sources import hash_of_source, is_of_user, variables_of
+from gradlab.tasks.sources import decorated, hash_of_source, is_of_user, variables_of
 from gradlab.tasks.task import SupervisedLoss, Task
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ def _variables_read(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     function = value.__func__ if isinstance(value, MethodType) else value
     if not isinstance(function, FunctionType):
         function = getattr(type(function), "__call__", None)  # noqa: B004 - the method, not whether there is one
-    if not isinstance(function, FunctionType) or id(function) in seen or not is_of_user(function):
+    if not isinstance(function, FunctionType):
+        return
+    function = decorated(function)
+    if id(function) in seen or not is_of_user(function):
         return
     seen.add(id(function))
     for name, each in (*variables_of(function), *_defaults_of(function)):
