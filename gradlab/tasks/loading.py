@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from gradlab.annotations import misfit
 from gradlab.errors import TaskError, kind_of, nearest, raise_together, shortened, unknown
 from gradlab.rows import TAKEN_NAMES
 from gradlab.tasks.builtin import BUILT_IN
+from gradlab.tasks.global_generators import seed_everything
 from gradlab.tasks.task import Task, epoch_length
 from gradlab.wording import either
 
@@ -138,16 +137,6 @@ def _faults_of_evaluation(asked: str, made: Task) -> Iterator[TaskError]:
         if not callable(metric):
             wrong = f"metric {shortened(repr(name))} is {kind_of(metric)}, not a function of model and batch"
             yield TaskError(f"{asked}: {wrong}")
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, torch and, if imported, NumPy; 0 ≤ seed < 2³²."""
-    import torch
-
-    random.seed(seed)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _wrong_type(task: TaskName, value: object, annotation: object) -> str:
