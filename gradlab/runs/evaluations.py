@@ -60,9 +60,17 @@ class RunEvaluations:
         if not self.due:
             return
         if not is_resumed:
-            self._evaluator.check()
+            self._warn_of_changes(self._evaluator.check())
         cursor.evaluate_every, cursor.epoch_length = experiment.evaluate_every, tasks.epoch_length(task.batches)
         cursor.on_evaluation = self._evaluate
+
+    def _warn_of_changes(self, names: list[str]) -> None:
+        if names:
+            found = ", ".join(names)
+            self._notify(
+                f"two evaluations of one batch differ in {found}: state that is not restored may change the training; "
+                "keep it in a buffer or a closure"
+            )
 
     def send(self, log: Callable[[int, Evaluation], object]) -> None:
         """Log the evaluations of each run, by its number, with this function."""
