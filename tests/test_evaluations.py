@@ -302,6 +302,22 @@ def test_expecting_an_unmeasured_value_of_finished_runs_fails() -> None:
         runs.run(expecting("abov"))
 
 
+def test_reused_runs_without_evaluations_are_reported() -> None:
+    text = 'task = "mine.py:fit"\nmodes = ["zero_grad"]\n'
+    Path("mine.py").write_text(TASK.replace(', validation=held_out, metrics={"above": signs}', ""))
+    Path("mine.toml").write_text(text)
+    run = only(runs.run(experiments.load("mine.toml")))
+    Path("mine.toml").write_text(f'{text}[expect.zero_grad]\nabove = "> 0"\n')
+    found = CliRunner().invoke(app, ["run", "mine.toml"])
+    assert (found.exit_code, run.evaluations) == (1, ())
+    assert "expected zero_grad seed 42: above > 0, got None" in found.stdout
+    assert "Reused runs have no evaluations; --fresh adds them." in found.stderr
+    outcome = gradlab.run("mine.toml", quiet=True)
+    assert "Reused runs have no evaluations; fresh=True adds them." in repr(outcome)
+    with pytest.raises(CheckError, match="fresh=True adds them"):
+        outcome.check()
+
+
 def test_nan_fulfils_no_expectation() -> None:
     run = only(runs.run(chosen("plain")))._replace(training_set_loss=math.nan)
     expected = experiments.Expected.model_validate({"training_set_loss": "> 0"})
