@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from gradlab import modes, tasks
 from gradlab.engines.evaluating import Evaluator, weighted_mean
 from gradlab.engines.loop import train
-from gradlab.engines.resuming import TrainingState, global_states
+from gradlab.engines.resuming import TrainingState
 from gradlab.errors import TaskError
 from gradlab.tasks import Minibatches, Task
+from gradlab.tasks.global_generators import global_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -326,6 +327,72 @@ def echo() -> Task:  # its loss keeps a state in a closure
     return tasks.build(tasks.find("echo"), 1, {"length": 12, "chunk": 3, "hidden": 3})
 
 
+RNG = random.Random()  # noqa: S311 - no secret
+
+
+class Noise:
+    """Batches that draw from a global generator, which the task seeds."""
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from ((column(x), column(RNG.random())) for x in (1.0, 2.0, 3.0))
+
+
+def drawing_from_a_global() -> Task:
+    RNG.seed(4)
+    return Task.supervised(doubling(), Noise(), nn.MSELoss())
+
+
+def damped(calls: dict[str, int], model: nn.Module, batch: Any) -> Any:
+    calls["n"] += 1
+    return mean_loss(model, batch) / calls["n"]
+
+
+class Damped(nn.Module):
+    """A loss that counts its calls in an attribute and in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.all = 0, [0]
+
+    def loss(self, model: nn.Module, batch: Any) -> Any:
+        self.calls += 1
+        return mean_loss(model, batch) / self.calls
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.calls, self.all = 0, [0]
+
+    def loss(self, model: nn.Module, batch: Any) -> Any:
+        self.calls += 1
+        self.all.append(self.calls)
+        return mean_loss(model, batch) / len(self.all) / self.calls
+
+    __call__ = loss
+
+
+class Remembering(nn.Linear):
+    """Keeps its last output in an attribute."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.h = super().forward(inputs).mean().detach() + getattr(self, "h", 0.0)
+        return super().forward(inputs) * self.h
+
+
+def closing() -> Task:
+    calls = {"n": 0}
+    return Task(doubling(), TRAINING, lambda model, batch: damped(calls, model, batch))
+
+
+WITH_STATE: list[Callable[[], Task]] = [
+    drawing_from_a_global,
+    closing,
+    lambda: Task(doubling(), TRAINING, partial(damped, {"n": 0})),
+    lambda: Task(doubling(), TRAINING, Damped().loss),
+    lambda: Task(doubling(), TRAINING, Counting().loss),
+    lambda: Task(doubling(), TRAINING, Counting()),
+    lambda: Task.supervised(Remembering(1, 1), TRAINING, nn.MSELoss()),
+]
 TASKS = [shuffled_with_dropout, drawing_task, echo, with_workers]
 
 
@@ -355,6 +422,28 @@ def test_rows_are_the_same_with_evaluations(make: Callable[[], Task], every: int
     rows, evaluations = trained(make, every, steps=9)
     assert rows == trained(make, evaluate=False, steps=9)[0]
     assert evaluations
+
+
+@pytest.mark.parametrize("make", WITH_STATE)
+def test_rows_do_not_change_if_code_keeps_a_state(make: Callable[[], Task]) -> None:
+    def made() -> Task:
+        torch.manual_seed(5)
+        return make()
+
+    assert trained(made, 1, steps=9)[0] == trained(made, evaluate=False, steps=9)[0]
+    assert Evaluator(made()).check() == []
+
+
+def test_a_check_names_values_of_state_that_is_not_restored() -> None:
+    values = iter(range(9))
+    metrics = {"hits": hits, "next": lambda *_: next(values)}
+    assert Evaluator(Task(doubling(), TRAINING, mean_loss, metrics=metrics)).check() == ["next"]
+
+
+def test_validation_batches_that_are_no_pairs_are_named() -> None:
+    task = Task.supervised(doubling(), TRAINING, nn.MSELoss(), validation=[{"x": column(1.0), "y": column(1.0)}])
+    with pytest.raises(TaskError, match=r"^Task.supervised needs validation batches \(inputs, targets\), got a dict"):
+        Evaluator(task).check()
 
 
 @pytest.mark.parametrize(

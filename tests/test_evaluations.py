@@ -22,6 +22,7 @@ from gradlab.errors import CheckError, ExperimentError, GradlabError, TaskError
 from gradlab.experiment import Experiment, Override
 from gradlab.rows import Evaluation, Row
 from tests.making import RecordingProgress
+from tests.own_code import stop_after
 
 if TYPE_CHECKING:
     from gradlab.analysis.results import ExperimentResult, Result
@@ -173,35 +174,18 @@ def test_a_loss_that_needs_a_graph_leaves_its_set_loss_unknown() -> None:
 # Resuming
 
 
-def stop_after(step: int, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until a stop is requested after this step."""
-    stop, append = runs.Stop(), store.RowLog.append
-
-    def appended(log: store.RowLog, row: Row) -> None:
-        append(log, row)
-        stop.requested = row.step + 1 == step
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store.RowLog, "append", appended)
-        with pytest.raises(runs.StoppedError):
-            runs.run(experiment, stop=stop)
-
-
 @pytest.mark.parametrize("every", [None, 1, 4])
-def test_a_run_stopped_after_any_step_ends_with_the_same_files(
-    every: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_stopped_after_any_step_ends_with_the_same_files(every: int | None) -> None:
     experiment = chosen("noisy", steps=14, **({} if every is None else {"evaluate_every": every}))
     expected = only(runs.run(experiment, Path("undisturbed")))
     for step in range(1, 15):
-        stop_after(step, experiment, monkeypatch)
+        stop_after(experiment, step)
         (folder,) = (store.RunFolder(file.parent) for file in Path("runs").glob("*/*/run.json"))
         assert all(each.step < step for each in folder.evaluations().evaluations)
         run = only(runs.run(experiment))
         for name in ("metrics.jsonl", "evaluations.jsonl"):
             assert (run.folder / name).read_bytes() == (expected.folder / name).read_bytes()
         assert run.training_set_loss == expected.training_set_loss
-        runs.run(experiment, fresh=True)
         folder.remove()
 
 
@@ -291,17 +275,47 @@ def test_values_of_the_last_evaluation_can_be_expected(name: str, value: str, ok
     assert outcome.ok is ok
 
 
-def test_expecting_an_unmeasured_value_fails_before_training() -> None:
-    Path("mine.toml").write_text('task = "mine.py:fit"\nmodes = ["zero_grad"]\n[expect.zero_grad]\nabov = "> 0"\n')
+UNMEASURED = (
+    r"^mine.toml:4: expect.halve_grad.abov: task 'mine.py:fit' does not measure it; did you mean 'above'\? "
+    r"Measured: validation_loss, above, training_set_loss$"
+)
+
+
+def expecting(name: str) -> Experiment:
+    """Return an experiment with two modes that expects this value of the second."""
     Path("mine.py").write_text(TASK)
-    message = (
-        r"^mine.toml:4: expect.zero_grad.abov: task 'mine.py:fit' does not measure it; did you mean 'above'\? "
-        r"Measured: validation_loss, above, training_set_loss$"
-    )
-    with pytest.raises(ExperimentError, match=message):
-        runs.run(experiments.load("mine.toml"))
-    (file,) = Path("runs").glob("*/*/metrics.jsonl")
-    assert file.read_bytes() == b""
+    modes = 'modes = ["zero_grad", "halve_grad"]'
+    Path("mine.toml").write_text(f'task = "mine.py:fit"\n{modes}\n[expect.halve_grad]\n{name} = "> 0"\n')
+    return experiments.load("mine.toml")
+
+
+@pytest.mark.parametrize("engine", ["loop", "ensemble"])
+def test_expecting_an_unmeasured_value_fails_before_training(engine: str) -> None:
+    with pytest.raises(ExperimentError, match=UNMEASURED):
+        runs.run(expecting("abov").model_copy(update={"engine": engine}))
+    assert {file.read_bytes() for file in Path("runs").glob("*/*/metrics.jsonl")} == {b""}
+
+
+def test_expecting_an_unmeasured_value_of_finished_runs_fails() -> None:
+    runs.run(expecting("above"))
+    with pytest.raises(ExperimentError, match=UNMEASURED):
+        runs.run(expecting("abov"))
+
+
+def test_reused_runs_without_evaluations_are_reported() -> None:
+    text = 'task = "mine.py:fit"\nmodes = ["zero_grad"]\n'
+    Path("mine.py").write_text(TASK.replace(', validation=held_out, metrics={"above": signs}', ""))
+    Path("mine.toml").write_text(text)
+    run = only(runs.run(experiments.load("mine.toml")))
+    Path("mine.toml").write_text(f'{text}[expect.zero_grad]\nabove = "> 0"\n')
+    found = CliRunner().invoke(app, ["run", "mine.toml"])
+    assert (found.exit_code, run.evaluations) == (1, ())
+    assert "expected zero_grad seed 42: above > 0, got None" in found.stdout
+    assert "Reused runs have no evaluations; --fresh adds them." in found.stderr
+    outcome = gradlab.run("mine.toml", quiet=True)
+    assert "Reused runs have no evaluations; fresh=True adds them." in repr(outcome)
+    with pytest.raises(CheckError, match="fresh=True adds them"):
+        outcome.check()
 
 
 def test_nan_fulfils_no_expectation() -> None:

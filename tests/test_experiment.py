@@ -26,6 +26,7 @@ from gradlab.experiment import (
     overrides_of,
     shipped,
 )
+from gradlab.sweeps import grid_of, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -816,6 +817,41 @@ def test_one_word_to_log_needs_no_list() -> None:
 def test_an_identity_is_twelve_hexadecimal_digits() -> None:
     (found,) = identities(loaded(LINE + "modes = ['zero_grad']"))
     assert re.fullmatch("[0-9a-f]{12}", found)
+
+
+# Of the runs with the first seed, or of the sweep. If one changes, people's finished runs are retrained.
+PINNED = {
+    "adam_linear": "2f0dcb5cc118",
+    "digits": "647c3f23bdb4",
+    "diverging_loss": "b65b2dce52bb",
+    "fine_tuning": "fe4e557f6c9a",
+    "fine_tuning_batch_32": "eec8cb355010",
+    "gradient_cosine": "4e07e14a6f28",
+    "gradient_tape": "04fd80d157c4",
+    "halving": "2b04c7ca91d7",
+    "halving_matched_lr": "696ab5cc5433",
+    "optimizers": "f802aca651ae",
+    "phase_digits": "bdb91d606621",
+    "phase_full_batch": "4b80d03fcb13",
+    "phase_mini_batches": "57723cd43532",
+    "set_to_none": "9a4bc5b90581",
+    "smoke": "775e5c280e9d",
+    "straight_line": "07101c9bc8bf",
+    "straight_line_mse": "cb42384aa22c",
+    "truncated_bptt": "65da7051963c",
+    "unequal_batches": "70ad1d26b225",
+    "vanilla_descent": "fbfdc918999a",
+}
+
+
+def test_the_identities_of_shipped_experiments_stay() -> None:
+    assert PINNED.keys() == shipped().keys() - {"own_mode"}  # whose identity is that of its source, too
+    found = {}
+    for name in PINNED:
+        made = load(name)
+        of_runs = {"runs": [made.settings(mode, made.seeds[0]) for mode in made.parsed_modes]}
+        found[name] = identity(settings_of(grid_of(made, engine="ensemble")) if made.vary else of_runs)
+    assert found == PINNED
 
 
 def test_the_order_of_the_settings_does_not_change_the_identity() -> None:

@@ -121,6 +121,41 @@ def test_the_geometry_is_that_of_a_loop_by_hand(word: str, loss: str, clip: floa
         assert ours == pytest.approx(theirs, rel=1e-5)  # clip_grad_norm_ adds 1e-6 to the norm
 
 
+class Tied(nn.Module):
+    """A shared weight: tanh(w·tanh(w·x))."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+        self.other = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+        self.other.weight = self.one.weight
+        with torch.no_grad():
+            self.one.weight.copy_(torch.tensor([[0.5, -0.2], [0.3, 0.8]]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.other(self.one(inputs).tanh()).tanh()
+        return outputs
+
+
+@pytest.mark.parametrize(("word", "keep"), [("zero_grad", 0.0), ("halve_grad", 0.5), ("no_zero_grad", 1.0)])
+def test_tied_weights_count_once(word: str, keep: float) -> None:
+    w, kept = torch.tensor([[0.5, -0.2], [0.3, 0.8]]).double().requires_grad_(), torch.zeros(2, 2).double()
+    expected = []
+    for x, y in batches():
+        loss = ((x @ w.T).tanh() @ w.T).tanh().sub(y).square().mean()
+        (fresh,) = torch.autograd.grad(loss, w)
+        kept = keep * kept + fresh
+        one, both = fresh.flatten(), kept.flatten()
+        cosine = (one @ both).item() / length(one) / length(both)
+        expected.append((length(one), length(both), cosine, LR * length(both)))
+        w = (w - LR * kept).detach().requires_grad_()
+    task = Task(Tied(), batches(), mean_loss)
+    found = geometry_of(rows_of(word, task, epochs=1))
+    assert len(found) == len(expected) == 5
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+
+
 @pytest.mark.parametrize("word", MODES)
 def test_only_rows_before_an_update_have_geometry(word: str) -> None:
     rows = rows_of(word, Task(net(), batches(), mean_loss))

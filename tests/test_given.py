@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 from gradlab import Task
 from gradlab.errors import ExperimentError, TaskError
 from tests.api.making import my_task, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_a_task_object_is_copied_and_stays_as_it_was() -> None:
@@ -39,6 +46,27 @@ def test_a_task_with_other_weights_is_another_run() -> None:
     short(my_task(0))
     torch.manual_seed(1)
     assert [run.cached for run in short(my_task(0))] == [False, False]
+
+
+def test_validation_that_draws_from_any_generator_is_one_run() -> None:
+    def task() -> Task:
+        torch.manual_seed(3)
+        return replace(my_task(0), validation=Augmented())
+
+    short(task())
+    random.seed(1)
+    np.random.seed(1)
+    before = random.getstate()
+    assert [run.cached for run in short(task())] == [True, True]
+    assert random.getstate() == before
+
+
+class Augmented:
+    """Validation batches with noise of Python and NumPy."""
+
+    def __iter__(self) -> Iterator[Any]:
+        noise = random.random() + np.random.random()  # noqa: S311
+        yield torch.full((2, 2), noise), torch.ones(2, 1)
 
 
 def test_a_function_with_the_name_of_a_built_in_task_is_its_own() -> None:

@@ -161,7 +161,7 @@ def begun(
     make: Any, mode: str, optimizer: dict[str, Any], saved: dict[str, Any] | None = None, *, geometry: bool = False
 ) -> Begun:
     """Build a training, from its start or from what was saved of another."""
-    tasks.loading.seed_everything(7)
+    tasks.global_generators.seed_everything(7)
     task = make()
     settings = dict(optimizer)
     made = optimizers.build(settings.pop("name"), task.model.parameters(), settings)

@@ -48,6 +48,12 @@ def cell(source: str, **values: Any) -> Any:
         "def g(x):\n  def f(seed): return x\n  return f\nf = g({n})",
         "from functools import partial\ndef g(seed, x): 1\nf = partial(g, x={n})",
         "from functools import wraps\ndef g(seed): return {n}\n@wraps(g)\ndef f(*a): return 1",
+        "@torch.no_grad()\ndef f(model, batch): return {n}",
+        "from functools import cache\n@cache\ndef f(seed): return {n}",
+        "class A:\n  @torch.no_grad()\n  def step(self): return {n}\ndef f(seed): return A()",
+        "class f(torch.optim.SGD):\n  @torch.no_grad()\n  def step(self): return {n}",
+        "class A:\n  x = (0.9, {n})\n  def m(self): return 1\ndef f(seed): return A()",
+        "from functools import cache\nclass A:\n  @cache\n  def m(self): return {n}\ndef f(seed): return A()",
     ],
 )
 def test_the_source_covers_what_a_cell_reads(source: str) -> None:
@@ -63,3 +69,11 @@ def test_the_source_covers_the_users_modules(folder: Path) -> None:
     one = tasks.sources.hash_of_source(function)
     (folder / "mine_too.py").write_text("x = 2")
     assert tasks.sources.hash_of_source(function) != one
+
+
+def test_a_step_that_torch_has_wrapped_has_the_same_source() -> None:
+    for line in ("", "  @torch.no_grad()\n"):
+        kind = cell(f"class f(torch.optim.SGD):\n{line}  def step(self): return 1")
+        one = tasks.sources.hash_of_source(kind)
+        kind([torch.ones(1)])  # torch wraps `step` when it makes the first optimizer
+        assert tasks.sources.hash_of_source(kind) == one

@@ -22,7 +22,7 @@ from gradlab.engines.resuming import CannotResumeError
 from gradlab.errors import StoreError, TaskError, UnfairTaskError
 from gradlab.experiment import Experiment, Override
 from gradlab.runs import job, stacked_runs
-from gradlab.tasks import loading
+from gradlab.tasks import global_generators
 from tests.making import RecordingProgress
 from tests.table import OPTIMIZERS, each_with_each
 
@@ -308,7 +308,7 @@ def begun(task: str, words: list[str], optimizer: dict[str, Any], saved: list[An
     exec(TASKS, scope)  # noqa: S102 - the source above
     seed_tasks = []
     for seed in (1, 2):
-        loading.seed_everything(seed)
+        global_generators.seed_everything(seed)
         seed_tasks.append(SeedTask(scope[task](seed)))
     settings = dict(optimizer)
     name = settings.pop("name")

@@ -13,6 +13,7 @@ from gradlab.errors import CheckError, GradlabError, PlotError, UnknownRunError,
 from gradlab.modes import Mode, parse
 from gradlab.rows import TRAINING_SET_LOSS
 from gradlab.store import merged, run_columns
+from gradlab.wording import words_of_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -309,13 +310,24 @@ class ExperimentRuns:
         from gradlab.terminal.run_table import expectation_lines
 
         lines: list[Any] = expectation_lines(self.expectations)
-        return lines + [literal_text(each, "bold red") for each in self._errors()]
+        return [*lines, *self._notices(), *(literal_text(each, "bold red") for each in self._errors())]
 
     def _failures(self) -> list[str]:
         from gradlab.terminal.run_table import expectation_lines
 
         missed = [each for each in self.expectations if not each.ok]
-        return [*self._errors(), *(line.plain for line in expectation_lines(missed))]
+        return [
+            *self._errors(),
+            *(line.plain for line in expectation_lines(missed)),
+            *(self._notices() if missed else []),
+        ]
+
+    def _notices(self) -> list[str]:
+        from gradlab.terminal.run_table import evaluation_notice
+
+        with words_of_python():
+            notice = evaluation_notice(self._results, self.expectations)
+        return [notice] if notice else []
 
     def _errors(self) -> list[str]:
         from gradlab.terminal.run_table import failure_messages

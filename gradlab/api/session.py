@@ -86,7 +86,7 @@ def _states() -> dict[str, Any]:
         return {"python": random.getstate(), "numpy": numpy.random.get_state() if numpy else None}
     import torch
 
-    from gradlab.engines.resuming import global_states
+    from gradlab.tasks.global_generators import global_states
 
     return global_states() | {"threads": torch.get_num_threads()}
 
@@ -102,7 +102,7 @@ def _restore(before: dict[str, Any]) -> None:
         return
     import torch
 
-    from gradlab.engines.resuming import set_global_states
+    from gradlab.tasks.global_generators import set_global_states
 
     if "torch" not in before:  # it was imported since: as at import
         before |= {"torch": torch.Generator().get_state(), "cuda": [], "mps": None}

@@ -71,7 +71,7 @@ def _outcome_json(outcome: ExperimentResult) -> dict[str, Any]:
 
 
 def _print_outcome(outcome: ExperimentResult, *, quiet: bool, picture: bool) -> None:
-    from gradlab.terminal.run_table import expectation_lines
+    from gradlab.terminal.run_table import evaluation_notice, expectation_lines
 
     print_runs(outcome.runs, epochs=not quiet)
     if picture:
@@ -80,3 +80,5 @@ def _print_outcome(outcome: ExperimentResult, *, quiet: bool, picture: bool) -> 
         stdout_console().print(expectation)
     print_errors(outcome.runs)
     print_folder(outcome.folder, outcome.runs, quiet=quiet)
+    if notice := evaluation_notice(outcome.runs, outcome.expectations):
+        print_message(notice)

@@ -1,7 +1,8 @@
 """Evaluation of a model between two steps: loss and metrics over the validation batches, or the training batches.
 
-An evaluation leaves the training as it was: all random generators, the mode of every module, buffers, and variables
-that the task's functions keep in closures. So rows are the same with and without it.
+An evaluation leaves the training as it was: all random generators, the mode, buffers and attributes of every module,
+and the variables of `gradlab.engines.variables`. So rows are the same with and without it, unless code keeps state
+elsewhere, such as in globals.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import copy
 import math
 from contextlib import contextmanager
 from itertools import islice
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from gradlab.engines.losses import mean_and_items
 from gradlab.engines.resuming import Generators
+from gradlab.engines.variables import kept_modules, kept_variables
 from gradlab.errors import TaskError, kind_of, shortened
 from gradlab.rows import TRAINING_SET_LOSS, VALIDATION_LOSS
 from gradlab.tasks import unverified
+from gradlab.tasks.task import SupervisedLoss, check_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import CellType
 
     from torch import nn
 
@@ -34,62 +35,60 @@ class Evaluator:
     """Evaluates models of a task.
 
     Attributes:
-        asked: whether the task has validation batches or metrics.
         loss_name: the name of the loss: validation_loss, or training_set_loss without validation batches.
     """
 
     def __init__(self, task: Task, most: int | None = None) -> None:
         """Evaluate on at most `most` of the training batches; the validation batches always count all."""
         self.task, self.most = task, most
-        self.asked = task.validation is not None or bool(task.metrics)
         self.loss_name = TRAINING_SET_LOSS if task.validation is None else VALIDATION_LOSS
         self._training = unverified(task.batches)
-        functions = [task.loss, *task.metrics.values()]
         self._generators = Generators(task, task.validation, task.metrics)
-        self._cells = [cell for function in functions for cell in _cells_of(function)]
         self._measures: dict[str, Measure] = {self.loss_name: _loss_measure(task.loss)}
         for name, metric in task.metrics.items():
             self._measures[name] = _metric_measure(name, metric)
 
-    def evaluate(self, model: nn.Module | None = None) -> dict[str, float]:
-        """Return the loss and the metrics of a model, by default the task's.
+    def evaluate(self) -> dict[str, float]:
+        """Return the loss and the metrics of the task's model.
 
         Raises:
             TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
         """
-        return self._means(self._batches, self._measures, model)
+        return self._means(self._batches, self._measures)
 
-    def training_set_loss(self, model: nn.Module | None = None, most: int | None = None) -> float:
-        """Return the mean loss of a model, by default the task's, over at most `most` of the training batches.
+    def training_set_loss(self, most: int | None = None) -> float:
+        """Return the mean loss of the task's model over at most `most` of the training batches.
 
         Raises:
             TaskError: there are no batches.
         """
         measures = {TRAINING_SET_LOSS: _loss_measure(self.task.loss)}
-        return self._means(lambda: self._training_batches(most), measures, model)[TRAINING_SET_LOSS]
+        return self._means(lambda: self._training_batches(most), measures)[TRAINING_SET_LOSS]
 
-    def check(self) -> None:
-        """Evaluate the first batch, to find mistakes before training.
+    def check(self) -> list[str]:
+        """Evaluate the first batch twice, to find mistakes before training. Return the names of values that differ.
+
+        If one differs, code keeps state that an evaluation does not restore.
 
         Raises:
             TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
         """
-        self._means(lambda: islice(self._batches(), 1), self._measures, None)
+        one, other = (self._means(lambda: islice(self._batches(), 1), self._measures) for _ in range(2))
+        return [name for name, value in one.items() if not _are_close(value, other[name])]
 
     def _batches(self) -> Iterator[Any]:
         if self.task.validation is not None:
-            return iter_apart(self.task.validation)
+            batches = iter_apart(self.task.validation)
+            return map(_checked_pair, batches) if isinstance(self.task.loss, SupervisedLoss) else batches
         return self._training_batches()
 
     def _training_batches(self, most: int | None = None) -> Iterator[Any]:
         return islice(iter_apart(self._training), self.most if most is None else most)
 
-    def _means(
-        self, batches: Callable[[], Iterable[Any]], measures: Mapping[str, Measure], model: nn.Module | None
-    ) -> dict[str, float]:
+    def _means(self, batches: Callable[[], Iterable[Any]], measures: Mapping[str, Measure]) -> dict[str, float]:
         import torch
 
-        model = self.task.model if model is None else model
+        model = self.task.model
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in measures}
         with self.undisturbed(model), torch.no_grad():
             for batch in batches():  # called here, because a DataLoader draws when its iteration begins
@@ -109,25 +108,21 @@ class Evaluator:
 
     @contextmanager
     def undisturbed(self, model: nn.Module) -> Iterator[None]:
-        """Put the model into eval mode; at the end, restore modes, buffers, generators and closures."""
+        """Put the model into eval mode; at the end, restore modes, buffers, generators and variables."""
         generators, own = self._generators, self._generators.now()
         modes = {module: module.training for module in model.modules()}
-        buffers = [
-            (module, name, buffer, buffer.clone())
-            for module in modes
-            for name, buffer in module.named_buffers(recurse=False)
+        restores = [
+            *kept_modules(model),
+            *kept_variables(self.task.metrics.values()),  # whose lists may collect values
+            *kept_variables([self.task.loss], containers=True),
         ]
-        kept = [(cell, cell.cell_contents) for cell in self._cells]
         try:
             model.eval()
             yield
         finally:
             _restore_modes(model, modes)
-            for module, name, buffer, content in buffers:
-                buffer.copy_(content)
-                setattr(module, name, buffer)
-            for cell, value in kept:
-                cell.cell_contents = value
+            for restore in restores:
+                restore()
             generators.set(own)
 
 
@@ -147,6 +142,16 @@ def iter_apart(batches: Iterable[Any]) -> Iterator[Any]:
             "let __iter__ return a new iterator"
         )
     return iterator
+
+
+def _checked_pair(batch: Any) -> Any:
+    check_pair(batch, "validation batches")
+    return batch
+
+
+def _are_close(one: float, other: float) -> bool:
+    """Return whether two values are equal up to rounding, which may differ on a GPU."""
+    return math.isclose(one, other, rel_tol=1e-4) or (math.isnan(one) and math.isnan(other))
 
 
 def weighted_mean(parts: Iterable[tuple[float, float]]) -> float:
@@ -212,19 +217,3 @@ def _restore_modes(model: nn.Module, modes: Mapping[nn.Module, bool]) -> None:
         model.train()
     for module, training in modes.items():
         module.training = training
-
-
-def _cells_of(function: Any) -> Iterator[CellType]:
-    """Yield the filled variables in the closures of a function and of the functions in them."""
-    waiting, seen = [function], set[int]()
-    while waiting:
-        each = waiting.pop()
-        if not isinstance(each, FunctionType) or id(each) in seen:
-            continue
-        seen.add(id(each))
-        for cell in each.__closure__ or ():
-            try:
-                waiting.append(cell.cell_contents)
-            except ValueError:  # a variable without a value yet
-                continue
-            yield cell

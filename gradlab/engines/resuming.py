@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab.engines.cursor import Cursor
 from gradlab.errors import shortened
+from gradlab.tasks.global_generators import global_states, set_global_states
 from gradlab.tasks.hashing import hash_of
+from gradlab.tasks.sources import is_of_user, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from gradlab.optimizers import Optimizer, Scheduler
     from gradlab.tasks import Task
 
+STATES = ("getstate", "get_state", "bit_generator")  # attributes of generators of Python, torch and NumPy
 MOST_SEARCHED = 1000  # elements; longer containers are assumed to hold data, not generators
 
 
@@ -106,38 +109,6 @@ class Generators:
         set_global_states(state)
         for generator, each in zip(self.own, state["own"], strict=True):
             _set_state(generator, each)
-
-
-def global_states() -> dict[str, Any]:
-    """Return the states of the global generators of Python, NumPy and torch."""
-    import torch
-
-    cuda: Any = torch.cuda
-    numpy = sys.modules.get("numpy")
-    return {
-        "python": random.getstate(),
-        "numpy": numpy.random.get_state() if numpy else None,
-        "torch": torch.get_rng_state(),
-        # Querying the state would initialize CUDA, even in a CPU run.
-        "cuda": cuda.get_rng_state_all() if cuda.is_initialized() else [],
-        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-    }
-
-
-def set_global_states(state: Mapping[str, Any]) -> None:
-    """Restore the states that `global_states` returned, in this process or another."""
-    import torch
-
-    random.setstate(state["python"])
-    if state["numpy"] is not None:
-        import numpy as np
-
-        np.random.set_state(state["numpy"])  # the global generator: users draw from it
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
-    if state["mps"] is not None:
-        torch.mps.set_rng_state(state["mps"])
 
 
 class RewindableBatches:
@@ -306,15 +277,25 @@ def _contents_of(thing: object) -> Iterator[object]:
     if isinstance(thing, FunctionType):
         yield from (cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell))
         yield from thing.__defaults__ or ()
-        named = (thing.__globals__.get(name) for name in thing.__code__.co_names)
-        yield from (each for each in named if hasattr(each, "getstate") or hasattr(each, "get_state"))
+        named = (each for _, each in variables_of(thing))  # also by functions within it
+        yield from (each for each in named if any(hasattr(each, name) for name in STATES))
     elif isinstance(thing, MethodType):
         yield from (thing.__self__, thing.__func__)
     elif isinstance(thing, partial):
         yield from (thing.func, thing.args, thing.keywords)
+    elif hasattr(thing, "__dict__") and is_of_user(type(thing)):
+        yield from _contents_of_class(type(thing))
     slots = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
     yield from (getattr(thing, name) for name in slots if name != "__weakref__" and hasattr(thing, name))
     yield from getattr(thing, "__dict__", {}).values()
+
+
+def _contents_of_class(kind: type) -> Iterator[object]:
+    """Yield the methods and attributes of a user's class, and of the user's classes that it extends."""
+    for each in kind.__mro__:
+        if is_of_user(each):
+            for value in vars(each).values():
+                yield value.fget if isinstance(value, property) else getattr(value, "__func__", value)
 
 
 def _is_filled(cell: Any) -> bool:

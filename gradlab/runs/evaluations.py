@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gradlab import tasks
 from gradlab.engines.ensemble import StackedEvaluator
 from gradlab.engines.evaluating import Evaluator
-from gradlab.errors import ExperimentError, nearest, shortened
+from gradlab.errors import ExperimentError, StoreError, nearest, shortened
 from gradlab.experiment import location_of
 from gradlab.rows import TRAINING_SET_LOSS, Evaluation
 from gradlab.runs.job import TASK_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gradlab.engines.cursor import Cursor
     from gradlab.engines.ensemble import StackedTraining
     from gradlab.experiment import Experiment
+    from gradlab.runs.plan import RunPlan
 
 
 def is_evaluated(experiment: Experiment, task: tasks.Task) -> bool:
@@ -58,9 +60,17 @@ class RunEvaluations:
         if not self.due:
             return
         if not is_resumed:
-            self._evaluator.check()
+            self._warn_of_changes(self._evaluator.check())
         cursor.evaluate_every, cursor.epoch_length = experiment.evaluate_every, tasks.epoch_length(task.batches)
         cursor.on_evaluation = self._evaluate
+
+    def _warn_of_changes(self, names: list[str]) -> None:
+        if names:
+            found = ", ".join(names)
+            self._notify(
+                f"two evaluations of one batch differ in {found}: state that is not restored may change the training; "
+                "keep it in a buffer or a closure"
+            )
 
     def send(self, log: Callable[[int, Evaluation], object]) -> None:
         """Log the evaluations of each run, by its number, with this function."""
@@ -90,11 +100,32 @@ class RunEvaluations:
             self._notify(f"training_set_loss is unknown: {type(error).__name__}: {why}")
             return [None] * self._runs
 
-    def check_expected(self, experiment: Experiment, mode: str) -> None:
-        """Raise ExperimentError if the experiment expects a value of this mode that the task does not measure."""
-        expected = experiment.expect.get(mode)
-        known = dict.fromkeys([*(self._evaluator.names if self.due else ()), TRAINING_SET_LOSS])
-        for name in expected.measured if expected else ():
+    def check_expected(self, experiment: Experiment) -> None:
+        """Raise ExperimentError if the experiment expects a value that the task does not measure."""
+        _check_expected(experiment, self._evaluator.names if self.due else ())
+
+    def _evaluate(self, epochs: int) -> None:
+        cursor = self._cursor
+        found = self._stacked.evaluate() if self._stacked else [self._evaluator.evaluate()]
+        self.last = [Evaluation(cursor.step, cursor.update, epochs, values) for values in found]
+        for nth, evaluation in enumerate(self.last):
+            self._log(nth, evaluation)
+
+
+def check_expected_of(experiment: Experiment, finished: Iterable[RunPlan]) -> None:
+    """Raise ExperimentError if the experiment expects a value that a finished run with evaluations does not have."""
+    if not any(expected.measured for expected in experiment.expect.values()):
+        return
+    for plan in finished:
+        with suppress(StoreError):  # reading the run reports it
+            for evaluation in plan.folder.evaluations().evaluations[-1:]:
+                _check_expected(experiment, evaluation.values)
+
+
+def _check_expected(experiment: Experiment, names: Iterable[str]) -> None:
+    known = dict.fromkeys([*names, TRAINING_SET_LOSS])
+    for mode, expected in experiment.expect.items():
+        for name in expected.measured:
             if name not in known:
                 near = nearest(name, known)
                 guess = f"; did you mean '{near}'?" if near else "."
@@ -103,10 +134,3 @@ class RunEvaluations:
                     f"{place}expect.{mode}.{name}: task '{experiment.task_name.name}' does not measure it{guess} "
                     f"Measured: {', '.join(known)}"
                 )
-
-    def _evaluate(self, epochs: int) -> None:
-        cursor = self._cursor
-        found = self._stacked.evaluate() if self._stacked else [self._evaluator.evaluate()]
-        self.last = [Evaluation(cursor.step, cursor.update, epochs, values) for values in found]
-        for nth, evaluation in enumerate(self.last):
-            self._log(nth, evaluation)

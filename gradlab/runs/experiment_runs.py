@@ -9,6 +9,7 @@ from gradlab import store
 from gradlab.analysis.results import ExperimentResult, check_expectations, result_of
 from gradlab.errors import ExperimentError, GradlabError
 from gradlab.experiment import Experiment, location_of
+from gradlab.runs.evaluations import check_expected_of
 from gradlab.runs.job import Job
 from gradlab.runs.plan import RunPlan, mode_names, plan_runs
 from gradlab.runs.progress import Progress
@@ -58,6 +59,7 @@ def run(
         _prepare(experiment, folder, progress)
         plans = retrain_changed(experiment, plans)
     missing = [plan for plan in plans if not plan.done]
+    check_expected_of(experiment, (plan for plan in plans if plan.done))
     if missing:
         _prepare(experiment, folder, progress)
     else:

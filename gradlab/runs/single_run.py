@@ -58,7 +58,7 @@ def _start_engine(job: Job, checkpoints: Sequence[Checkpoint]) -> TrainingSteps:
     for checkpoint in checkpoints:
         state.restore(checkpoint.state)
     evaluations = RunEvaluations(experiment, task, state.cursor, job.notify, is_resumed=bool(checkpoints))
-    evaluations.check_expected(experiment, plan.mode.name)
+    evaluations.check_expected(experiment)
     rows = loop.train(
         state.task,
         modes.load(plan.mode),

@@ -133,8 +133,7 @@ class _StackTrainer:
             is_resumed=bool(checkpoints),
             stack=training,
         )
-        for plan in job.plans:
-            evaluations.check_expected(experiment, plan.mode.name)
+        evaluations.check_expected(experiment)
         steps = ensemble.train(
             training, epochs=experiment.epochs, steps=experiment.steps, clip_norm=experiment.clip_norm
         )

@@ -168,7 +168,7 @@ def _varied_sources(grid: Grid) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for axis in grid.axes:
         table = axis.path[0]
-        if axis.path in ((table,), (table, "name")) and table in ("optimizer", "schedule"):
+        if axis.key in ("optimizer.name", "schedule", "schedule.name"):
             mode, seed = grid.run(0).mode, grid.seeds[0]
             alone = (grid._replace(axes=(axis,)).experiment_at((value,), partial=True) for value in axis.values)
             found[f"{table}_source"] = [each.settings(mode, seed).get(f"{table}_source") for each in alone]

@@ -14,9 +14,10 @@ from gradlab import user_code
 from gradlab.errors import TaskError, kind_of, shortened
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.fairness import HASHED
+from gradlab.tasks.global_generators import global_states, seed_everything, set_global_states
 from gradlab.tasks.hashing import hash_of
 from gradlab.tasks.loading import checked_task
-from gradlab.tasks.sources import hash_of_source, is_of_user, variables_of
+from gradlab.tasks.sources import decorated, hash_of_source, is_of_user, variables_of
 from gradlab.tasks.task import SupervisedLoss, Task
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ def _variables_read(value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
     function = value.__func__ if isinstance(value, MethodType) else value
     if not isinstance(function, FunctionType):
         function = getattr(type(function), "__call__", None)  # noqa: B004 - the method, not whether there is one
-    if not isinstance(function, FunctionType) or id(function) in seen or not is_of_user(function):
+    if not isinstance(function, FunctionType):
+        return
+    function = decorated(function)
+    if id(function) in seen or not is_of_user(function):
         return
     seen.add(id(function))
     for name, each in (*variables_of(function), *_defaults_of(function)):
@@ -155,10 +159,11 @@ def _source_of_task(task: Task) -> str:
 
 def _hashes_of_validation(task: Task) -> list[str]:
     """Return the SHA-256 of each of the first validation batches; a DataLoader that shuffles draws them alike."""
-    import torch
-
     if task.validation is None:
         return []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    before = global_states()
+    try:
+        seed_everything(0)
         return [hash_of(batch) for batch in islice(task.validation, HASHED)]
+    finally:
+        set_global_states(before)

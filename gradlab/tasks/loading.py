@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ from gradlab.errors import TaskError, kind_of, raise_together, shortened, unknow
 from gradlab.rows import TAKEN_NAMES
 from gradlab.signatures import option_faults, options_among
 from gradlab.tasks.builtin import BUILT_IN
+from gradlab.tasks.global_generators import seed_everything
 from gradlab.tasks.task import Task, epoch_length
 
 if TYPE_CHECKING:
@@ -127,13 +126,3 @@ def _faults_of_evaluation(asked: str, made: Task) -> Iterator[TaskError]:
         if not callable(metric):
             wrong = f"metric {shortened(repr(name))} is {kind_of(metric)}, not a function of model and batch"
             yield TaskError(f"{asked}: {wrong}")
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, torch and, if imported, NumPy; 0 ≤ seed < 2³²."""
-    import torch
-
-    random.seed(seed)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed)
-    torch.manual_seed(seed)

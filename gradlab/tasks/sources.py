@@ -63,17 +63,33 @@ def _parts(value: Any) -> Iterator[Any]:
             yield hash_of(value)
     elif is_of_user(type(value)):
         yield type(value)
+    elif (wrapped := getattr(value, "__wrapped__", None)) is not None:  # such as a function in a functools.cache
+        yield wrapped
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[Any]:
-    if not is_of_user(function):
+    function = decorated(function)
+    if is_of_user(function):
+        yield _text_of(function, function.__code__)
+        yield from (function.__defaults__, function.__kwdefaults__)
+        yield from (part for variable in variables_of(function) for part in variable)
+    else:
         yield f"{function.__module__}.{function.__qualname__}"
-        return
-    yield _text_of(function, function.__code__)
-    yield from (function.__defaults__, function.__kwdefaults__)
-    yield from (part for variable in variables_of(function) for part in variable)
+        closure = (each for _, each in _closure_of(function))  # of a decorator that does not name what it wraps
+        yield from (each for each in closure if isinstance(each, FunctionType | MethodType | type))
     if (wrapped := getattr(function, "__wrapped__", None)) is not None:
         yield wrapped
+
+
+def decorated(function: FunctionType) -> FunctionType:
+    """Return the user's function within wrappers of libraries, such as torch.no_grad(); others as they are.
+
+    So a class has the same source before and after torch wraps the `step` of an optimizer.
+    """
+    inner = function
+    while not is_of_user(inner) and isinstance(wrapped := getattr(inner, "__wrapped__", None), FunctionType):
+        inner = wrapped
+    return inner if is_of_user(inner) else function
 
 
 def variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
@@ -81,6 +97,10 @@ def variables_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
     for name in _names_in(function.__code__):
         if name in function.__globals__:
             yield name, function.__globals__[name]
+    yield from _closure_of(function)
+
+
+def _closure_of(function: FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # a variable that is not assigned yet
             yield name, cell.cell_contents
@@ -92,11 +112,12 @@ def _parts_of_class(kind: type) -> Iterator[Any]:
         return
     yield from kind.__bases__
     for name, each in sorted(vars(kind).items()):
-        if isinstance(each, PLAIN) and not name.startswith("__"):
+        if isinstance(each, property):
+            yield from (name, each.fget, each.fset)
+        elif isinstance(each, FunctionType | classmethod | staticmethod) or hasattr(each, "__wrapped__"):
+            yield from (name, getattr(each, "__func__", each))
+        elif not (name.startswith("__") or hasattr(type(each), "__get__")):
             yield from (name, each)
-        elif isinstance(each, FunctionType | classmethod | staticmethod | property):
-            yield name
-            yield from (each.fget, each.fset) if isinstance(each, property) else [getattr(each, "__func__", each)]
 
 
 def _parts_of_module(module: ModuleType) -> Iterator[Any]:
@@ -139,7 +160,7 @@ def is_of_user(value: Any) -> bool:
     module = getattr(value, "__module__", None)
     if module == "__main__":
         return True
-    methods = (each.__code__ for each in vars(value).values() if isinstance(each, FunctionType))
+    methods = (decorated(each).__code__ for each in vars(value).values() if isinstance(each, FunctionType))
     return any(_is_own_file(each.co_filename) for each in methods)
 
 

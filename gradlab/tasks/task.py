@@ -121,8 +121,8 @@ def epoch_length(batches: Iterable[Any]) -> int | None:
         return None
 
 
-def check_pair(batch: Any) -> None:
-    """Raise TaskError, with the loss to write instead, unless the batch is a pair (inputs, targets)."""
+def check_pair(batch: Any, batches: str = "batches") -> None:
+    """Raise TaskError, with the loss to write instead, unless the batch of these batches is (inputs, targets)."""
     if isinstance(batch, Mapping):
         keys = [repr(key) for key in batch]
         names = ", ".join(keys[:8])
@@ -138,7 +138,7 @@ def check_pair(batch: Any) -> None:
             found = kind_of(batch)
         parts = "…", "…"
     raise TaskError(
-        f"Task.supervised needs batches (inputs, targets), got {found}\n"
+        f"Task.supervised needs {batches} (inputs, targets), got {found}\n"
         f"write: Task(model, batches, lambda model, batch: criterion(model({parts[0]}), {parts[1]}))"
     )
 

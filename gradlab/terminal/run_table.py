@@ -16,7 +16,7 @@ from gradlab.analysis.intervals import paired_difference
 from gradlab.experiment import inequality_of
 from gradlab.rows import TRAINING_SET_LOSS, VALIDATION_LOSS, lower_is_better
 from gradlab.terminal.fitted_table import coloured, fitted_table, literal_text, needed_width, number_text
-from gradlab.wording import counted
+from gradlab.wording import counted, either
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -174,6 +174,15 @@ def expectation_lines(checked: Sequence[Checked]) -> list[Text]:
         )
         for each in failed
     ]
+
+
+def evaluation_notice(results: Sequence[Result], checked: Sequence[Checked]) -> str:
+    """Return a message if reused runs lack evaluations that other runs have or that are expected; else ""."""
+    lacking = any(run.cached and not run.evaluations for run in results)
+    missed = any(each.got is None and inequality_of(each.expected) for each in checked)
+    if not lacking or not (missed or any(run.evaluations for run in results)):
+        return ""
+    return f"Reused runs have no evaluations; {either('--fresh', 'fresh=True')} adds them."
 
 
 def failure_messages(failed: Iterable[Result]) -> list[str]:

@@ -16,7 +16,7 @@ from gradlab import Mode, Task, modes, train
 from gradlab.engines.ensemble import Member, SeedTask, StackedTraining, TracedSteps
 from gradlab.engines.ensemble import train as train_ensemble
 from gradlab.engines.ensemble.tuning import keep_freed_memory
-from gradlab.tasks.loading import seed_everything
+from gradlab.tasks.global_generators import seed_everything
 from tests.benchmarks.mlp import mlp
 from tests.benchmarks.turns import Cost, now, peak_memory
 

@@ -26,7 +26,7 @@ from tests.ensemble.test_stackability import data, plain
 
 def shuffled(seed: int) -> Task:
     """Return a task that draws from torch's global generator whenever an epoch begins."""
-    tasks.loading.seed_everything(seed)
+    tasks.global_generators.seed_everything(seed)
     x, y = torch.randn(12, 2), torch.randn(12, 1)
     rows: Any = list(zip(x, y, strict=True))
     loader = torch.utils.data.DataLoader(rows, batch_size=5, shuffle=True)

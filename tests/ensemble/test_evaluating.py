@@ -18,7 +18,7 @@ from gradlab.engines.ensemble import evaluating as stacked_evaluating
 from gradlab.engines.evaluating import Evaluator
 from gradlab.errors import TaskError
 from gradlab.tasks import Minibatches, Task
-from gradlab.tasks.loading import seed_everything
+from gradlab.tasks.global_generators import seed_everything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

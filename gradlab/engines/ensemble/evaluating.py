@@ -19,10 +19,10 @@ from gradlab.engines.ensemble.batches import (
     stack_batches,
 )
 from gradlab.engines.evaluating import Evaluator, iter_apart
-from gradlab.engines.resuming import set_global_states
 from gradlab.errors import TaskError
 from gradlab.rows import TRAINING_SET_LOSS
 from gradlab.tasks import unverified, uses_global_generators
+from gradlab.tasks.global_generators import set_global_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -60,7 +60,6 @@ class StackedEvaluator:
     """Evaluates the runs of a stack.
 
     Attributes:
-        asked: whether the task has validation batches or metrics.
         loss_name: the name of the loss: validation_loss, or training_set_loss without validation batches.
     """
 
@@ -68,7 +67,7 @@ class StackedEvaluator:
         """Evaluate on at most `most` of the training batches; the validation batches always count all."""
         self._training, self._most = training, most
         self._evaluators = [Evaluator(seed.original, most) for seed in training.seeds]
-        self.asked, self.loss_name = self._evaluators[0].asked, self._evaluators[0].loss_name
+        self.loss_name = self._evaluators[0].loss_name
         self._sequential: set[_Request] = set()
         self._parameters: dict[str, Tensor] = {}
 
