@@ -348,6 +348,15 @@ def test_a_link_shows_its_setting_and_survives_nonsense(opened: Callable[..., Pa
     assert "-m zero_grad --lr 0.3 " in text(page, "#command")
 
 
+def test_the_skip_link_keeps_setting_and_language(opened: Callable[..., Page]) -> None:
+    page = opened("#lr=0.3&keep=0.5&lang=zh")
+    page.focus("#skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "pictures"
+    assert hash_of(page) == "lr=0.3&keep=0.5&lang=zh"
+    assert page.input_value("#lr-number") == "0.3"
+
+
 # Languages
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pages.tools import ROOT, node, package
+from tests.pages import tools
+from tests.pages.tools import ROOT, chromium, node, package
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +19,13 @@ pytestmark = pytest.mark.slow
 
 
 def faults_in(configuration: Path) -> str:
+    """Return what the compiler reports; it must have run."""
     compiler = package("typescript") / "bin" / "tsc"
     done = subprocess.run(
         [node(), str(compiler), "-p", str(configuration)], capture_output=True, text=True, check=False
     )
+    assert (done.returncode == 0) == (done.stdout == ""), done.stderr
+    assert done.stderr == ""
     return done.stdout
 
 
@@ -32,3 +37,10 @@ def test_a_fault_of_type_is_found(folder: Path) -> None:
     (folder / "wrong.js").write_text("/** @param {number} x */\nexport function f(x) {\n  return x.length;\n}\n")
     (folder / "tsconfig.json").write_text(f'{{"extends": "{CONFIGURATION}", "include": ["{folder}/wrong.js"]}}')
     assert "wrong.js(3,12): error TS2339" in faults_in(folder / "tsconfig.json")
+
+
+def test_a_browser_that_does_not_start_skips_its_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("playwright")
+    monkeypatch.setattr(tools, "CHROMIUM", shutil.which("false"))
+    with pytest.raises(pytest.skip.Exception, match="false does not start: the pages are not tested"), chromium():
+        pass

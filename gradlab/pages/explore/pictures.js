@@ -260,6 +260,34 @@ function drawArrow(context, begin, end, colour, thick, halo) {
 }
 
 /**
+ * Return the step from which the weights are outside the picture until the end; −1 if they end inside.
+ * @param {Picture} picture
+ * @param {Path} path
+ */
+export function leavesAt(picture, { steps, w1, w2 }) {
+  const { x, y } = surfaceAxes(picture);
+  let from = steps + 1;
+  while (from > 0 && !(w1[from - 1] >= x.from && w1[from - 1] <= x.to && w2[from - 1] >= y.from && w2[from - 1] <= y.to)) from--;
+  return from <= steps ? from : -1;
+}
+
+/**
+ * Write a note in the corner of the loss surface.
+ * @param {Picture} picture
+ * @param {string} note
+ * @param {Colours} colours
+ */
+export function drawNote({ context, width }, note, colours) {
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "right";
+  context.lineWidth = 4;
+  context.strokeStyle = colours.card;
+  context.strokeText(note, width - 6, 15);
+  context.fillStyle = colours.faint;
+  context.fillText(note, width - 6, 15);
+}
+
+/**
  * What the loss curve shows. Lines without values are left out.
  * @typedef {{loss: Float64Array, mean: Float64Array, cleared: Float64Array | null, theory: Float64Array | null,
  *   steps: number, diverged: number}} Curves

@@ -1,4 +1,4 @@
-/** The model of the page: a setting, and all that follows from it. */
+/** The scene: a setting, and all that the pictures show of it. */
 
 import { drawProblem, errorsAt, surfaceOf, SAMPLES } from "./problem.js";
 import { FULL, LIMITS, roundsOf } from "./setting.js";
@@ -10,7 +10,7 @@ import { verdictOf } from "./verdict.js";
 
 const MOST = LIMITS.steps.to;
 
-export class Model {
+export class Scene {
   /** @param {Setting} setting */
   constructor(setting) {
     this.setting = setting;
