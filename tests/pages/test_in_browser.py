@@ -14,7 +14,7 @@ from gradlab.modes import parse
 from gradlab.pages import explore_page
 from gradlab.pages.assembling import SOURCES
 from tests.pages.test_simulation import FULL, Setting
-from tests.pages.tools import CHROMIUM, chromium, package
+from tests.pages.tools import CHROMIUM, answers_in_node, chromium, package
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 if CHROMIUM is None:
     pytest.skip("no Chromium: the pages are not tested in a browser", allow_module_level=True)
+from playwright.sync_api import expect
+
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
 SETTLED = 400  # milliseconds after a change: URL, table and screen readers know of it
@@ -147,7 +149,9 @@ def test_the_clearing_line_changes_code_and_training(opened: Callable[..., Page]
         page.check(f"input[value={choice}]", force=True)
         drawn(page)
         assert text(page, ".line.clear").strip() == line
-    assert page.evaluate("document.activeElement.value") == "nothing"
+    page.check("input[value=half]", force=True)
+    page.keyboard.press("ArrowDown")  # the focus stays among the choices
+    assert page.evaluate("document.activeElement.value") == "keep"
 
 
 def test_a_slider_changes_the_picture_while_it_moves(opened: Callable[..., Page]) -> None:
@@ -199,6 +203,10 @@ def test_the_start_is_dragged_and_moved_by_keys(opened: Callable[..., Page]) -> 
     drawn(page)
     assert numbers(text(page, "#read-weights")) == pytest.approx([moved[0] + 0.1, moved[1] - 0.5], abs=0.006)
     assert "w1=" in hash_of(page)
+    page.fill("#w2-number", "-2")
+    page.press("#w2-number", "Tab")
+    drawn(page)
+    assert numbers(text(page, "#read-weights")) == [pytest.approx(moved[0] + 0.1, abs=0.006), -2]
     label = page.locator("#start").get_attribute("aria-label")
     assert label
     assert "The arrow keys move it." in label
@@ -310,11 +318,45 @@ def test_the_map_of_mini_batches_is_simulated_and_says_so(opened: Callable[..., 
     assert text(page, "#map-share") == "0 of 20 draws diverge here."
 
 
+def test_the_map_counts_the_draws_at_the_very_setting(opened: Callable[..., Page], folder: Path) -> None:
+    setting = Setting(keep=0.97, batch=1, steps=500)  # the nearest row of the map is keep = 1
+    draws = [setting._replace(seed=setting.seed + nth) for nth in range(20)]
+    counts = [
+        sum(answers_in_node([("diverges", each._replace(keep=keep)._asdict()) for each in draws], folder))
+        for keep in (0.97, 1)
+    ]
+    assert counts[0] != counts[1]
+    page = opened("#keep=0.97&batch=1&steps=500")
+    wait_until(page, "#map-share", f"{counts[0]} of 20")
+    wait_until(page, "#map-progress", "")
+    expect(page.locator("#map")).to_have_attribute("aria-label", re.compile(f"{counts[0]} of 20 draws diverge"))
+
+
+def test_the_first_guess_is_the_one_that_counts(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.click("#guess-mini-falls")
+    page.click("#guess-mini-rises")
+    drawn(page)
+    assert text(page, "#result-mini").startswith("Not this time. It rises.")
+    assert (text(page, "#verdict"), text(page, "#score")) == ("The loss rises", "0 of 1 right")
+
+
+def test_code_is_selected_where_the_clipboard_is_closed(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(); }")
+    page.click("#copy-code")
+    wait_until(page, "#copied", "The text is selected.")
+    selected = page.evaluate("getSelection().toString()")
+    assert selected.startswith("from itertools import")
+    assert selected.rstrip().endswith("losses.append(loss.item())")
+    compile(selected, "the page", "exec")
+
+
 def test_a_guess_is_answered_and_its_setting_shown(opened: Callable[..., Page]) -> None:
     page = opened()
     page.click("#guess-full-falls")
     drawn(page)
-    assert text(page, "#result-full").startswith("Not this time. It oscillates for ever.")
+    assert text(page, "#result-full").startswith("Not this time. It oscillates forever.")
     assert (text(page, "#verdict"), text(page, "#score")) == ("The loss oscillates", "0 of 1 right")
     page.click("#guess-stable-falls")
     drawn(page)

@@ -1,6 +1,6 @@
 /** The page: events change the setting, and one frame later everything that follows from it is drawn. */
 
-import { Picture, coloursOf, pixelOf, short, valueAtPixel } from "../shared/canvas.js";
+import { Picture, coloursOf, pixelOf, short, shortApart, valueAtPixel } from "../shared/canvas.js";
 import { copy, find, make, makeDraggable, write } from "../shared/elements.js";
 import { makeChoices, makeControls, programOf, showPresets, showSetting } from "./controls.js";
 import { reasonFor } from "./explain.js";
@@ -20,7 +20,7 @@ import { edge } from "./theory.js";
  * @typedef {import("./strings.js").Language} Language
  */
 
-const QUIET = 200; // milliseconds without a change, after which URL, table and screen readers learn of it
+const QUIET = 200; // milliseconds without a change, after which URL, table and screen readers are updated
 const SLICE = 6; // milliseconds of simulation for the map at a time
 const SECONDS = 8; // that playing takes, at most
 const ROWS_OF_TABLE = 20;
@@ -143,7 +143,7 @@ function summary() {
 
 function reason() {
   const { lr, keep, curvature } = setting;
-  return text(reasonFor(setting, scene.verdict), { a: short(lr * curvature), edge: short(edge(keep)) });
+  return text(reasonFor(setting, scene.verdict), shortApart({ a: lr * curvature, edge: edge(keep) }));
 }
 
 function showVerdict() {
@@ -227,7 +227,7 @@ function place(id, x, y) {
 function share() {
   const { lr, keep, batch, curvature } = setting;
   if (batch === FULL) return text(divergesOnFull(lr, keep, curvature) ? "mapUnstable" : "mapStable");
-  const count = keyOfMap(setting) === mapKey ? map.countOf(positionOf("lr", lr), keep) : -1;
+  const count = keyOfMap(setting) === mapKey ? map.countAt(lr, keep) : -1;
   return count < 0 ? "" : text("mapShare", { count });
 }
 
@@ -265,12 +265,13 @@ function simulateMap() {
       shown = performance.now();
       showMap();
     }
+    if (!more) describe();
     if (more) setTimeout(slice, 0);
   };
   slice();
 }
 
-/** After a change has settled: URL, table, screen readers and the map. */
+/** Update URL, table, screen readers and map, after a pause in the changes. */
 function settle() {
   quiet = 0;
   if (frame) drawNow(); // no frame yet, as in a tab in the background
@@ -365,7 +366,7 @@ function connectButtons() {
     refresh({ setting: true, map: true, language: true });
     describe();
   });
-  find("copy-code", HTMLElement).addEventListener("click", async () => copied(await copy(programOf(setting), "code")));
+  find("copy-code", HTMLElement).addEventListener("click", async () => copied(await copy(programOf(setting), "setup", "code")));
   find("copy-command", HTMLElement).addEventListener("click", async () => copied(await copy(commandOf(setting), "command")));
   find("numbers", HTMLElement).addEventListener("toggle", showTable);
 }

@@ -482,7 +482,8 @@ export function drawMap(picture, map, surface, edgeLabel, colours) {
   const [columns, rows] = isFull ? [64, 32] : [COLUMNS, ROWS];
   const shades = Array.from({ length: 21 }, (_, nth) => shade(nth / 20, colours));
   const left = (/** @type {number} */ column) => Math.floor(x.begin + (column / columns) * (x.end - x.begin));
-  const top = (/** @type {number} */ row) => Math.floor(y.begin - (row / rows) * (y.begin - y.end));
+  /** Return where a row begins: halfway from the one below it. @param {number} row */
+  const bottom = (row) => Math.floor(pixelOf(y, Math.min(1, Math.max(0, (row - 0.5) / (rows - 1)))));
   const shadeAt = (/** @type {number} */ column, /** @type {number} */ row) =>
     Math.round(20 * (isFull ? slowness(surface, (column + 0.5) / columns, row / (rows - 1)) : map.counts[row * columns + column] / DRAWS));
   for (let row = 0; row < rows; row++) {
@@ -491,7 +492,7 @@ export function drawMap(picture, map, surface, edgeLabel, colours) {
       for (end = column + 1; end < columns && shadeAt(end, row) === nth; ) end++; // cells of one shade are one
       if (nth < 0) continue;
       context.fillStyle = shades[nth];
-      context.fillRect(left(column), top(row + 1), left(end) - left(column), top(row) - top(row + 1));
+      context.fillRect(left(column), bottom(row + 1), left(end) - left(column), bottom(row) - bottom(row + 1));
     }
   }
   drawEdge(context, x, y, surface.curvatures[0], edgeLabel, colours);
