@@ -6,7 +6,7 @@ import { emptyPath, train } from "../../gradlab/pages/explore/simulation.js";
 import { closedForm } from "../../gradlab/pages/explore/theory.js";
 import { verdictOf } from "../../gradlab/pages/explore/verdict.js";
 import { StabilityMap, divergesWithin, drawGradients, keyOfMap } from "../../gradlab/pages/explore/stability.js";
-import { QUESTIONS, reasonFor } from "../../gradlab/pages/explore/explain.js";
+import { ANSWERS, QUESTIONS, reasonFor } from "../../gradlab/pages/explore/explain.js";
 import { drawMap } from "../../gradlab/pages/explore/pictures.js";
 import { shortApart } from "../../gradlab/pages/shared/canvas.js";
 import { STRINGS } from "../../gradlab/pages/explore/strings.js";
@@ -71,7 +71,7 @@ const ANSWERERS = {
   clamp: ({ name, value }) => clamp(name, Number(value)),
   toHash: (change) => toHash({ ...DEFAULT, ...change }),
   fromHash,
-  defaults: () => ({ setting: DEFAULT, names: NAMES, presets: PRESETS, questions: QUESTIONS }),
+  defaults: () => ({ setting: DEFAULT, names: NAMES, presets: PRESETS, questions: QUESTIONS, answers: ANSWERS }),
   strings: () => STRINGS,
   diverges(change) {
     const setting = { ...DEFAULT, ...change };

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gradlab.pages.assembling import SOURCES, bundle
 from tests.pages import tools
 from tests.pages.tools import ROOT, chromium, node, package
 
@@ -31,6 +32,13 @@ def faults_in(configuration: Path) -> str:
 
 def test_scripts_have_no_faults_of_type() -> None:
     assert faults_in(CONFIGURATION) == ""
+
+
+def test_the_script_of_the_page_is_valid_as_one_file(folder: Path) -> None:
+    script = folder / "main.mjs"
+    script.write_text(bundle(SOURCES / "explore" / "main.js"))
+    done = subprocess.run([node(), "--check", str(script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_fault_of_type_is_found(folder: Path) -> None:
