@@ -38,7 +38,7 @@ def test_every_text_is_used(folder: Path) -> None:
     source = "\n".join(SCRIPTS.values())
     called = re.findall(r"\btext\(((?:[^()`]|\([^()]*\))*)", source)  # text("key"), text(isFull ? "one" : "other")
     used = {key for call in called for key in re.findall(r'"(\w+)"', call)}
-    used |= set(re.findall(r'data-(?:text|hint|label|name)="(\w+)"', BODY)) | set(re.findall(r'"(why_\w+)"', source))
+    used |= set(re.findall(r'data-(?:text|hint|label)="(\w+)"', BODY)) | set(re.findall(r'"(why_\w+)"', source))
     (controls,) = re.findall(r"const CONTROLS = \[(.*)\]", source)
     used |= set(re.findall(r"\w+", controls)) | {"falls", "rises", "oscillates", "diverges", "flat"}
     used |= {f"{family}_{preset}" for family in ("preset", "about") for preset in known["presets"]}
@@ -49,7 +49,7 @@ def test_every_text_is_used(folder: Path) -> None:
 
 def test_every_text_that_the_body_names_exists(folder: Path) -> None:
     strings = strings_in(folder)
-    named = re.findall(r'data-(?:text|hint|label|name)="(\w+)"', BODY)
+    named = re.findall(r'data-(?:text|hint|label)="(\w+)"', BODY)
     assert len(named) > 40
     assert [key for key in named if key not in strings["en"]] == []
 

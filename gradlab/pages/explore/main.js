@@ -118,11 +118,11 @@ function draw() {
 function showLanguage() {
   document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
   document.title = text("title");
-  for (const element of document.querySelectorAll("[data-text], [data-hint], [data-label], [data-name]")) {
-    const { text: key, hint, label, name } = /** @type {HTMLElement} */ (element).dataset;
+  for (const element of document.querySelectorAll("[data-text], [data-hint], [data-label]")) {
+    const { text: key, hint, label } = /** @type {HTMLElement} */ (element).dataset;
     if (key) element.textContent = text(/** @type {Key} */ (key));
     if (hint) element.setAttribute("title", text(/** @type {Key} */ (hint)));
-    if (label || name) element.setAttribute("aria-label", text(/** @type {Key} */ (label ?? name)));
+    if (label) element.setAttribute("aria-label", text(/** @type {Key} */ (label)));
   }
   quiz.show(text);
   showTable();

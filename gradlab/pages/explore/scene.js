@@ -22,11 +22,12 @@ export class Scene {
     this.key = keyOfProblem(setting);
     this.problem = drawn(setting);
     this.surface = surfaceOf(this.problem, setting.curvature);
-    this.verdict = this.train();
+    /** @type {import("./verdict.js").Verdict} */
+    this.verdict = "flat"; // until compute() trains
   }
 
   /**
-   * Train again after the setting has changed. Samples and batches are drawn again only if they change.
+   * Train at a setting. Samples and batches are drawn again only if they change.
    * @param {Setting} setting
    */
   compute(setting) {
