@@ -93,7 +93,8 @@ $(CHECKED): $(READY)
 # TypeScript and axe-core check the pages. Without npm, or a registry, those tests are skipped.
 $(PAGES)/ready: tests/pages/package.json
 	@mkdir -p $(PAGES) && cp $< $(PAGES)
-	@npm install --prefix $(PAGES) --no-package-lock --no-audit --no-fund --ignore-scripts --fetch-retries=1 --silent && touch $@ || \
+	@command -v npm >/dev/null && npm install --prefix $(PAGES) --no-package-lock --no-audit --no-fund --ignore-scripts \
+		--fetch-retries=1 --fetch-timeout=20000 --silent && touch $@ || \
 		echo "npm cannot install TypeScript and axe-core: the tests of pages that need them are skipped."
 
 # JAX and joblib are what ensembles are measured against; nothing else needs them.

@@ -461,7 +461,9 @@ def test_rounds_repeat_the_samples_in_a_new_order() -> None:
     assert not torch.equal(rounds[1], rounds[2])
 
 
-@pytest.mark.parametrize(("option", "value"), [("curvature", 0.0), ("rounds", 0), ("batch_size", 0)])
+@pytest.mark.parametrize(
+    ("option", "value"), [("curvature", 0.0), ("curvature", float("nan")), ("rounds", 0), ("batch_size", 0)]
+)
 def test_two_weights_refuses_what_cannot_be_trained(option: str, value: float) -> None:
     with pytest.raises(TaskError, match=f"task option {option} must be"):
         tasks.build(tasks.find("two_weights"), 0, {option: value})

@@ -20,7 +20,7 @@ SOURCES = Path(__file__).parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "([^"]+)";\n', re.MULTILINE)
 
 
-class Page(NamedTuple):
+class HtmlPage(NamedTuple):
     """The parts of a page.
 
     Attributes:
@@ -38,7 +38,7 @@ class Page(NamedTuple):
     language: str = "en"
 
 
-def html_of(page: Page) -> str:
+def html_of(page: HtmlPage) -> str:
     """Return the page as one HTML file."""
     style = "\n".join(page.styles)
     policy = (
@@ -78,7 +78,7 @@ def bundle(entry: Path) -> str:
     def add(file: Path, around: tuple[Path, ...]) -> None:
         if file in parts:
             return
-        assert file not in around, f"{file.name} imports itself by way of others"
+        assert file not in around, f"{file.name} imports itself through another file"
         source = file.read_text(encoding="utf-8")
         for target in _IMPORT.findall(source):
             add((file.parent / target).resolve(), (*around, file))

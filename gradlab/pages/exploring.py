@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradlab.pages.assembling import SOURCES, Page, bundle, html_of
+from gradlab.pages.assembling import SOURCES, HtmlPage, bundle, html_of
 
 
 def explore_page() -> str:
@@ -10,7 +10,7 @@ def explore_page() -> str:
     folder = SOURCES / "explore"
     styles = [SOURCES / "shared" / "base.css", folder / "style.css"]
     return html_of(
-        Page(
+        HtmlPage(
             title="Why zero_grad()?",
             body=(folder / "page.html").read_text(encoding="utf-8"),
             styles=[file.read_text(encoding="utf-8") for file in styles],

@@ -211,7 +211,7 @@ def two_weights(
     from torch import nn
 
     at_least_one(rounds=rounds)
-    if curvature <= 0:
+    if not curvature > 0:
         raise TaskError(f"task option curvature must be positive, got {curvature}")
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(12, 16, generator=generator).double()

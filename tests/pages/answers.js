@@ -6,7 +6,9 @@ import { emptyPath, train } from "../../gradlab/pages/explore/simulation.js";
 import { closedForm } from "../../gradlab/pages/explore/theory.js";
 import { verdictOf } from "../../gradlab/pages/explore/verdict.js";
 import { StabilityMap, divergesWithin, drawGradients, keyOfMap } from "../../gradlab/pages/explore/stability.js";
-import { QUESTIONS } from "../../gradlab/pages/explore/explain.js";
+import { ANSWERS, QUESTIONS, reasonFor } from "../../gradlab/pages/explore/explain.js";
+import { drawMap } from "../../gradlab/pages/explore/pictures.js";
+import { shortApart } from "../../gradlab/pages/shared/canvas.js";
 import { STRINGS } from "../../gradlab/pages/explore/strings.js";
 
 /** @typedef {import("../../gradlab/pages/explore/setting.js").Setting} Setting */
@@ -28,7 +30,8 @@ function trainOn({ batches, epoch, training }) {
 /** @param {Partial<Setting>} change */
 function drawnBy(change) {
   const setting = { ...DEFAULT, ...change };
-  return { setting, problem: drawProblem({ ...setting, rounds: roundsOf(setting) }) };
+  const problem = drawProblem({ ...setting, rounds: roundsOf(setting) });
+  return { setting, problem, surface: surfaceOf(problem, setting.curvature) };
 }
 
 /** @param {Partial<Setting>} change */
@@ -68,11 +71,28 @@ const ANSWERERS = {
   clamp: ({ name, value }) => clamp(name, Number(value)),
   toHash: (change) => toHash({ ...DEFAULT, ...change }),
   fromHash,
-  defaults: () => ({ setting: DEFAULT, names: NAMES, presets: PRESETS, questions: QUESTIONS }),
+  defaults: () => ({ setting: DEFAULT, names: NAMES, presets: PRESETS, questions: QUESTIONS, answers: ANSWERS }),
   strings: () => STRINGS,
   diverges(change) {
     const setting = { ...DEFAULT, ...change };
     return divergesWithin(drawGradients(setting, setting.seed), setting);
+  },
+  reason(change) {
+    const { setting, problem, path } = pathOf(change);
+    return reasonFor(setting, verdictOf(path.loss, problem.epoch));
+  },
+  shortApart,
+  /** Return top and height of each row of the map, in shares of keep. @param {Partial<Setting>} change */
+  rowsOfMap(change) {
+    const map = new StabilityMap({ ...DEFAULT, ...change });
+    map.counts.forEach((_, cell) => (map.counts[cell] = cell % 2)); // no cells of one shade
+    const rows = /** @type {Record<string, number[]>} */ ({});
+    const fillRect = (/** @type {number[]} */ ...[, y, , height]) => (rows[y] = [y, y + height].map((at) => (312 - at) / 300));
+    const measureText = () => ({ width: 0 });
+    const context = new Proxy({ fillRect, measureText }, { get: (known, name) => Reflect.get(known, name) ?? (() => {}), set: () => true });
+    const picture = /** @type {any} */ ({ begin: () => context, width: 600, height: 344 });
+    drawMap(picture, map, drawnBy(change).surface, "", /** @type {any} */ ({}));
+    return Object.values(rows).reverse();
   },
   map(change) {
     const map = new StabilityMap({ ...DEFAULT, ...change });

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradlab.pages import Page, bundle, explore_page, html_of, inline_json
+from gradlab.pages import HtmlPage, bundle, explore_page, html_of, inline_json
 from gradlab.store import PAGE_MARK
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_explore_page_names_no_address_and_is_small() -> None:
 
 
 def test_title_and_language_are_escaped() -> None:
-    page = html_of(Page(HOSTILE, "<p></p>", [], "", language='"><b>'))
+    page = html_of(HtmlPage(HOSTILE, "<p></p>", [], "", language='"><b>'))
     assert f"<title>{html.escape(HOSTILE)}</title>" in page
     assert page.count("<script") == 1
     assert '<html lang="&quot;&gt;&lt;b&gt;">' in page
@@ -59,7 +59,7 @@ def test_title_and_language_are_escaped() -> None:
 @pytest.mark.parametrize("text", ["'</script>'", "'</SCRIPT >'", "'<!--'"])
 def test_a_script_that_ends_its_element_is_refused(text: str) -> None:
     with pytest.raises(AssertionError, match="the content of a script element ends it"):
-        html_of(Page("", "", [], text))
+        html_of(HtmlPage("", "", [], text))
 
 
 @given(st.text())

@@ -34,8 +34,10 @@ def code_of(setting: Setting, folder: Path) -> list[dict[str, str]]:
 def test_the_code_on_the_page_trains_what_it_simulates(setting: Setting, folder: Path) -> None:
     names: dict[str, Any] = {}
     exec("\n".join(line["text"] for line in code_of(setting, folder)), names)  # noqa: S102 - the page's own code
-    (losses,) = answers_in_node([("losses", setting._asdict())], folder)
-    assert worst(losses, names["losses"]) < CLOSE
+    (path,) = answers_in_node([("path", setting._asdict())], folder)
+    assert worst(path["losses"], names["losses"]) < CLOSE
+    # after the last window, even if the steps end within it
+    assert names["model"].weight.tolist()[0] == pytest.approx([path["w1"][-1], path["w2"][-1]], rel=1e-10)
 
 
 @pytest.mark.parametrize("setting", CHOSEN, ids=["forgotten", "accumulate", "halve", "decay"])
@@ -47,6 +49,14 @@ def test_the_command_on_the_page_trains_what_it_simulates(setting: Setting, fold
     (log,) = folder.glob("runs/*/*/metrics.jsonl")
     rows = [json.loads(line)["loss"] for line in log.read_text().splitlines()]
     assert worst(losses, rows) < CLOSE
+
+
+def test_the_last_window_is_as_short_as_the_steps_leave_it(folder: Path) -> None:
+    windows = code_of(CHOSEN[2], folder)[-6:]
+    assert [line["text"].strip() for line in windows[1:3]] == [
+        "(loss / (3 if step <= 99 else 1)).backward()",
+        "if step % 3 == 0 or step == 100:",
+    ]
 
 
 def test_the_loop_is_seven_lines_and_eight_with_windows(folder: Path) -> None:

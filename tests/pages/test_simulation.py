@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 
 from gradlab import Task, curves, tasks, theory, train
 from gradlab.modes import parse
-from gradlab.pages import Page, bundle, html_of
+from gradlab.pages import HtmlPage, bundle, html_of
 from tests.pages.tools import ENTRY, answers_in_node, chromium
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_losses_on_its_own_batches_are_those_of_gradlab(folder: Path) -> None:
 def test_chromium_computes_what_node_computes(folder: Path) -> None:
     questions = [("losses", each._asdict()) for each in [*SETTINGS, *FULL_BATCHES]]
     script = f"{bundle(ENTRY)}\nglobalThis.answers = answers;\n"
-    (folder / "answers.html").write_text(html_of(Page("answers", "", [], script)))
+    (folder / "answers.html").write_text(html_of(HtmlPage("answers", "", [], script)))
     with chromium() as browser:
         page = browser.new_page()
         page.goto((folder / "answers.html").as_uri())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,3 +74,16 @@ def test_full_batches_need_no_simulation(folder: Path) -> None:
     (found,) = answers_in_node([("map", Setting(batch=FULL)._asdict())], folder)
     assert (found["progress"], found["key"]) == (1, "full 8")
     assert set(found["counts"]) == {-1}
+
+
+def test_a_row_of_the_map_lies_around_its_keep(folder: Path) -> None:
+    (rows,) = answers_in_node([("rowsOfMap", {})], folder)
+    bounds = [0, *((row + 0.5) / (ROWS - 1) for row in range(ROWS - 1)), 1]
+    # whole pixels of 300
+    assert rows == [pytest.approx([high, low], abs=1 / 300) for low, high in pairwise(bounds)]
+
+
+def test_training_from_the_minimum_diverges_beyond_the_edge_only(folder: Path) -> None:
+    at_minimum = Setting(keep=0, noise=0, w1=1, w2=0.5, batch=1)
+    chosen = [at_minimum._replace(lr=lr) for lr in (0.001, 0.01, 0.05, 1)]
+    assert answers_in_node([("diverges", each._asdict()) for each in chosen], folder) == [False] * 3 + [True]

@@ -34,17 +34,22 @@ def test_both_languages_have_every_text_with_the_same_values(folder: Path) -> No
 
 
 def test_every_text_is_used(folder: Path) -> None:
-    strings = strings_in(folder)
-    source = "\n".join([BODY, *SCRIPTS.values()])
-    families = ("preset_", "about_", "question_", "answer_", "option_")  # named in parts: text(`answer_${id}`)
-    verdicts = {"falls", "rises", "oscillates", "diverges", "flat"}
-    unused = [key for key in strings["en"] if not re.search(rf'["\']{key}["\']', source)]
-    assert [key for key in unused if not key.startswith(families) and key not in verdicts] == []
+    strings, known = strings_in(folder), answers_in_node([("defaults", None)], folder)[0]
+    source = "\n".join(SCRIPTS.values())
+    called = re.findall(r"\btext\(((?:[^()`]|\([^()]*\))*)", source)  # text("key"), text(isFull ? "one" : "other")
+    used = {key for call in called for key in re.findall(r'"(\w+)"', call)}
+    used |= set(re.findall(r'data-(?:text|hint|label)="(\w+)"', BODY)) | set(re.findall(r'"(why_\w+)"', source))
+    (controls,) = re.findall(r"const CONTROLS = \[(.*)\]", source)
+    used |= set(re.findall(r"\w+", controls)) | {"falls", "rises", "oscillates", "diverges", "flat"}
+    used |= {f"{family}_{preset}" for family in ("preset", "about") for preset in known["presets"]}
+    used |= {f"{family}_{each['id']}" for family in ("question", "answer") for each in known["questions"]}
+    used |= {f"option_{answer}" for answer in known["answers"]}
+    assert set(strings["en"]) ^ used == set()
 
 
 def test_every_text_that_the_body_names_exists(folder: Path) -> None:
     strings = strings_in(folder)
-    named = re.findall(r'data-(?:text|hint|label|name)="(\w+)"', BODY)
+    named = re.findall(r'data-(?:text|hint|label)="(\w+)"', BODY)
     assert len(named) > 40
     assert [key for key in named if key not in strings["en"]] == []
 

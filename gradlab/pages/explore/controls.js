@@ -10,9 +10,9 @@ import { FULL, LIMITS, PRESETS, clamp, codeOf, commandOf } from "./setting.js";
  * @typedef {keyof typeof PRESETS} Preset
  */
 
-/** @typedef {"lr" | "keep" | "every" | "batch" | "noise" | "curvature" | "steps"} Control */
+/** @typedef {"lr" | "keep" | "every" | "batch" | "noise" | "curvature" | "steps" | "w1" | "w2"} Control */
 /** @type {Control[]} */
-const CONTROLS = ["lr", "keep", "every", "batch", "noise", "curvature", "steps"];
+const CONTROLS = ["lr", "keep", "every", "batch", "noise", "curvature", "steps", "w1", "w2"];
 const FINE = 300; // positions of a logarithmic slider
 
 /**
@@ -68,10 +68,7 @@ export function makeControls(change) {
 export function makeChoices(change, choose) {
   const keeps = { zero: 0, nothing: 1, half: 0.5, keep: 0.9 };
   for (const radio of radios()) {
-    radio.addEventListener("change", () => {
-      change({ keep: keeps[/** @type {keyof typeof keeps} */ (radio.value)] });
-      if (radio.value === "keep") find("keep-slider", HTMLInputElement).focus();
-    });
+    radio.addEventListener("change", () => change({ keep: keeps[/** @type {keyof typeof keeps} */ (radio.value)] }));
   }
   for (const preset of /** @type {Preset[]} */ (Object.keys(PRESETS))) {
     const button = make("button", { type: "button", id: `preset-${preset}`, "aria-pressed": "false" });
@@ -106,8 +103,8 @@ export function showSetting(setting, text) {
   for (const radio of radios()) radio.checked = radio.value === chosen;
   showCode(setting);
   showCommand(commandOf(setting));
-  const { keep } = setting;
-  write("momentum-note", keep > 0 && keep <= 1 ? text("momentumNote", { keep }) : "");
+  const { keep, every } = setting;
+  write("momentum-note", keep > 0 ? text(every > 1 ? "momentumNoteWindows" : "momentumNote", { keep }) : "");
 }
 
 /** @param {Setting} setting */

@@ -1,12 +1,14 @@
 /** The page: events change the setting, and one frame later everything that follows from it is drawn. */
 
-import { Picture, coloursOf, pixelOf, short, valueAtPixel } from "../shared/canvas.js";
+import { Picture, coloursOf, pixelOf, short, shortApart, valueAtPixel } from "../shared/canvas.js";
 import { copy, find, make, makeDraggable, write } from "../shared/elements.js";
 import { makeChoices, makeControls, programOf, showPresets, showSetting } from "./controls.js";
 import { reasonFor } from "./explain.js";
-import { Model } from "./model.js";
-import { curveAxes, drawArrows, drawCurves, drawMap, drawPath, drawScale, drawSurface, mapAxes, surfaceAxes } from "./pictures.js";
+import {
+  curveAxes, drawArrows, drawCurves, drawMap, drawNote, drawPath, drawScale, drawSurface, leavesAt, mapAxes, surfaceAxes,
+} from "./pictures.js";
 import { Quiz } from "./quiz.js";
+import { Scene } from "./scene.js";
 import { DEFAULT, FULL, LIMITS, NAMES, PRESETS, clamp, commandOf, fromHash, toHash } from "./setting.js";
 import { StabilityMap, divergesOnFull, keyOfMap, positionOf, valueAt } from "./stability.js";
 import { textOf } from "./strings.js";
@@ -18,7 +20,7 @@ import { edge } from "./theory.js";
  * @typedef {import("./strings.js").Language} Language
  */
 
-const QUIET = 200; // milliseconds without a change, after which URL, table and screen readers learn of it
+const QUIET = 200; // milliseconds without a change, after which URL, table and screen readers are updated
 const SLICE = 6; // milliseconds of simulation for the map at a time
 const SECONDS = 8; // that playing takes, at most
 const ROWS_OF_TABLE = 20;
@@ -34,7 +36,7 @@ let frame = 0;
 let quiet = 0; // timer
 let colours = coloursOf(document.documentElement);
 
-const model = new Model(setting);
+const scene = new Scene(setting);
 let map = new StabilityMap(setting);
 let mapKey = keyOfMap(setting);
 const background = new Picture(document.createElement("canvas")); // the surface without the path
@@ -101,7 +103,7 @@ function draw() {
   changed = { setting: false, step: false, map: false, language: false };
   if (now.language) showLanguage();
   if (now.setting) {
-    model.compute(setting);
+    scene.compute(setting);
     showSetting(setting, text);
     showPresets(chosenPreset(), text);
     showVerdict();
@@ -116,11 +118,11 @@ function draw() {
 function showLanguage() {
   document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
   document.title = text("title");
-  for (const element of document.querySelectorAll("[data-text], [data-hint], [data-label], [data-name]")) {
-    const { text: key, hint, label, name } = /** @type {HTMLElement} */ (element).dataset;
+  for (const element of document.querySelectorAll("[data-text], [data-hint], [data-label]")) {
+    const { text: key, hint, label } = /** @type {HTMLElement} */ (element).dataset;
     if (key) element.textContent = text(/** @type {Key} */ (key));
     if (hint) element.setAttribute("title", text(/** @type {Key} */ (hint)));
-    if (label || name) element.setAttribute("aria-label", text(/** @type {Key} */ (label ?? name)));
+    if (label) element.setAttribute("aria-label", text(/** @type {Key} */ (label)));
   }
   quiz.show(text);
   showTable();
@@ -136,23 +138,23 @@ function chosenPreset() {
 
 /** Return verdict and reason as a sentence. */
 function summary() {
-  return text("summary", { verdict: text(model.verdict), why: reason() });
+  return text("summary", { verdict: text(scene.verdict), why: reason() });
 }
 
 function reason() {
   const { lr, keep, curvature } = setting;
-  return text(reasonFor(setting, model.verdict), { a: short(lr * curvature), edge: short(edge(keep)) });
+  return text(reasonFor(setting, scene.verdict), shortApart({ a: lr * curvature, edge: edge(keep) }));
 }
 
 function showVerdict() {
   const { lr, keep, curvature, steps } = setting;
-  write("verdict", text(model.verdict));
-  find("verdict", HTMLElement).className = model.verdict;
+  write("verdict", text(scene.verdict));
+  find("verdict", HTMLElement).className = scene.verdict;
   write("reason", reason());
   write("fact-a", short(lr * curvature));
   write("fact-edge", short(edge(keep)));
   write("fact-lr", keep === 1 ? "∞" : short(lr / (1 - keep)));
-  const { diverged, loss } = model.path;
+  const { diverged, loss } = scene.path;
   write("fact-loss", diverged >= 0 ? text("divergedAt", { step: diverged }) : short(loss[steps - 1]));
   find("key-cleared", HTMLElement).hidden = keep === 0;
   const isFull = setting.batch === FULL;
@@ -165,47 +167,28 @@ function showVerdict() {
 /** Draw the loss surface once, for all steps of a path. */
 function drawBackground() {
   background.resize(surface.width, surface.height);
-  drawSurface(background, model.surface, colours);
+  drawSurface(background, scene.surface, colours);
 }
 
 /** Draw path, arrows and losses at the step that is shown. */
 function drawStep() {
   const { steps, lr } = setting;
   const shown = hovered >= 0 && hovered < steps ? hovered : at;
-  const { path } = model;
-  drawPath(surface, background.canvas, model.surface, path, shown, colours);
+  const { path } = scene;
+  drawPath(surface, background.canvas, scene.surface, path, shown, colours);
   const factor = drawArrows(surface, path, shown, lr, colours);
-  writeCorner(factor > 1 ? text("enlarged", { factor: short(factor) }) : outside());
+  const leaves = factor > 1 ? -1 : leavesAt(surface, path);
+  const note = leaves < 0 ? "" : text("outside", { step: leaves });
+  drawNote(surface, factor > 1 ? text("enlarged", { factor: short(factor) }) : note, colours);
   const diverged = path.diverged >= 0 ? text("divergedAt", { step: path.diverged }) : "";
-  drawCurves(curve, model.curves(), shown, { axisStep: text("axisStep"), diverged }, colours);
+  drawCurves(curve, scene.curves(), shown, { axisStep: text("axisStep"), diverged }, colours);
   showReadout(shown);
-}
-
-/** Return from which step on the weights are outside of the picture, if they end there. */
-function outside() {
-  const { x, y } = surfaceAxes(surface);
-  const { steps, w1, w2 } = model.path;
-  let from = steps + 1;
-  while (from > 0 && !(w1[from - 1] >= x.from && w1[from - 1] <= x.to && w2[from - 1] >= y.from && w2[from - 1] <= y.to)) from--;
-  return from <= steps ? text("outside", { step: from }) : "";
-}
-
-/** @param {string} note */
-function writeCorner(note) {
-  const { context, width } = surface;
-  context.font = "12px system-ui, sans-serif";
-  context.textAlign = "right";
-  context.lineWidth = 4;
-  context.strokeStyle = colours.card;
-  context.strokeText(note, width - 6, 15);
-  context.fillStyle = colours.faint;
-  context.fillText(note, width - 6, 15);
 }
 
 /** @param {number} shown */
 function showReadout(shown) {
   const { steps, lr } = setting;
-  const { w1, w2, loss, fresh1, fresh2, grad1, grad2, due } = model.path;
+  const { w1, w2, loss, fresh1, fresh2, grad1, grad2, due } = scene.path;
   const isEnd = shown >= steps;
   const pair = (/** @type {number} */ one, /** @type {number} */ other) => `(${short(one)}, ${short(other)})`;
   const position = find("position", HTMLInputElement);
@@ -244,7 +227,7 @@ function place(id, x, y) {
 function share() {
   const { lr, keep, batch, curvature } = setting;
   if (batch === FULL) return text(divergesOnFull(lr, keep, curvature) ? "mapUnstable" : "mapStable");
-  const count = keyOfMap(setting) === mapKey ? map.countOf(positionOf("lr", lr), keep) : -1;
+  const count = keyOfMap(setting) === mapKey ? map.countAt(lr, keep) : -1;
   return count < 0 ? "" : text("mapShare", { count });
 }
 
@@ -260,7 +243,7 @@ function restartMap() {
 
 function showMap() {
   const isFull = setting.batch === FULL;
-  drawMap(mapPicture, map, model.surface, text("edgeLine"), colours);
+  drawMap(mapPicture, map, scene.surface, text("edgeLine"), colours);
   drawScale(scale, colours);
   write("map-what", isFull ? text("mapFull") : text("mapMini", { steps: setting.steps }));
   write("scale-low", isFull ? text("mapFalls") : text("mapNone"));
@@ -282,12 +265,13 @@ function simulateMap() {
       shown = performance.now();
       showMap();
     }
+    if (!more) describe();
     if (more) setTimeout(slice, 0);
   };
   slice();
 }
 
-/** After a change has settled: URL, table, screen readers and the map. */
+/** Update URL, table, screen readers and map, after a pause in the changes. */
 function settle() {
   quiet = 0;
   if (frame) drawNow(); // no frame yet, as in a tab in the background
@@ -322,7 +306,7 @@ function label(id, words) {
 function showTable() {
   if (!find("numbers", HTMLDetailsElement).open) return;
   const { steps } = setting;
-  const { w1, w2, loss, fresh1, fresh2, grad1, grad2 } = model.path;
+  const { w1, w2, loss, fresh1, fresh2, grad1, grad2 } = scene.path;
   const stride = Math.ceil(steps / ROWS_OF_TABLE);
   write("table-caption", text("tableCaption", { stride, steps }));
   const head = [text("tableStep"), "w₁", "w₂", text("loss"), `${text("fresh")} 1`, `${text("fresh")} 2`, ".grad 1", ".grad 2"];
@@ -382,7 +366,7 @@ function connectButtons() {
     refresh({ setting: true, map: true, language: true });
     describe();
   });
-  find("copy-code", HTMLElement).addEventListener("click", async () => copied(await copy(programOf(setting), "code")));
+  find("copy-code", HTMLElement).addEventListener("click", async () => copied(await copy(programOf(setting), "setup", "code")));
   find("copy-command", HTMLElement).addEventListener("click", async () => copied(await copy(commandOf(setting), "command")));
   find("numbers", HTMLElement).addEventListener("toggle", showTable);
 }
@@ -426,7 +410,7 @@ function connectCurve() {
   const stage = find("curve", HTMLElement);
   /** @param {PointerEvent | MouseEvent} event */
   const stepAt = (event) => {
-    const { x } = curveAxes(curve, model.curves());
+    const { x } = curveAxes(curve, scene.curves());
     const step = Math.round(valueAtPixel(x, event.clientX - stage.getBoundingClientRect().left));
     return Math.max(0, Math.min(setting.steps - 1, step));
   };
@@ -459,6 +443,10 @@ connectSurface();
 connectMap();
 connectCurve();
 connectColours();
+find("skip", HTMLElement).addEventListener("click", (event) => {
+  event.preventDefault(); // the hash holds the setting
+  find("pictures", HTMLElement).focus();
+});
 addEventListener("hashchange", () => {
   const asked = languageOf(location.hash);
   if (asked !== language) refresh({ language: true });

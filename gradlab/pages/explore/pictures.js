@@ -260,6 +260,34 @@ function drawArrow(context, begin, end, colour, thick, halo) {
 }
 
 /**
+ * Return the step from which the weights are outside the picture until the end; −1 if they end inside.
+ * @param {Picture} picture
+ * @param {Path} path
+ */
+export function leavesAt(picture, { steps, w1, w2 }) {
+  const { x, y } = surfaceAxes(picture);
+  let from = steps + 1;
+  while (from > 0 && !(w1[from - 1] >= x.from && w1[from - 1] <= x.to && w2[from - 1] >= y.from && w2[from - 1] <= y.to)) from--;
+  return from <= steps ? from : -1;
+}
+
+/**
+ * Write a note in the corner of the loss surface.
+ * @param {Picture} picture
+ * @param {string} note
+ * @param {Colours} colours
+ */
+export function drawNote({ context, width }, note, colours) {
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "right";
+  context.lineWidth = 4;
+  context.strokeStyle = colours.card;
+  context.strokeText(note, width - 6, 15);
+  context.fillStyle = colours.faint;
+  context.fillText(note, width - 6, 15);
+}
+
+/**
  * What the loss curve shows. Lines without values are left out.
  * @typedef {{loss: Float64Array, mean: Float64Array, cleared: Float64Array | null, theory: Float64Array | null,
  *   steps: number, diverged: number}} Curves
@@ -454,7 +482,8 @@ export function drawMap(picture, map, surface, edgeLabel, colours) {
   const [columns, rows] = isFull ? [64, 32] : [COLUMNS, ROWS];
   const shades = Array.from({ length: 21 }, (_, nth) => shade(nth / 20, colours));
   const left = (/** @type {number} */ column) => Math.floor(x.begin + (column / columns) * (x.end - x.begin));
-  const top = (/** @type {number} */ row) => Math.floor(y.begin - (row / rows) * (y.begin - y.end));
+  /** Return where a row begins: halfway from the one below it. @param {number} row */
+  const bottom = (row) => Math.floor(pixelOf(y, Math.min(1, Math.max(0, (row - 0.5) / (rows - 1)))));
   const shadeAt = (/** @type {number} */ column, /** @type {number} */ row) =>
     Math.round(20 * (isFull ? slowness(surface, (column + 0.5) / columns, row / (rows - 1)) : map.counts[row * columns + column] / DRAWS));
   for (let row = 0; row < rows; row++) {
@@ -463,7 +492,7 @@ export function drawMap(picture, map, surface, edgeLabel, colours) {
       for (end = column + 1; end < columns && shadeAt(end, row) === nth; ) end++; // cells of one shade are one
       if (nth < 0) continue;
       context.fillStyle = shades[nth];
-      context.fillRect(left(column), top(row + 1), left(end) - left(column), top(row) - top(row + 1));
+      context.fillRect(left(column), bottom(row + 1), left(end) - left(column), bottom(row) - bottom(row + 1));
     }
   }
   drawEdge(context, x, y, surface.curvatures[0], edgeLabel, colours);

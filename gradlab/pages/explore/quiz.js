@@ -36,7 +36,7 @@ export class Quiz {
     const options = ANSWERS.map((answer) => {
       const button = make("button", { type: "button", id: `guess-${id}-${answer}` }, text(`option_${answer}`));
       button.addEventListener("click", () => {
-        this.guesses.set(id, answer);
+        if (!this.guesses.has(id)) this.guesses.set(id, answer); // the first guess counts
         this.reveal(question.setting);
         this.showResult(question, text);
       });

@@ -151,8 +151,8 @@ export function codeOf(setting) {
     `optimizer = SGD(model.parameters(), lr=${lr})`,
     windows ? "for step, (x, y) in enumerate(batches, start=1):" : "for x, y in batches:",
     "    loss = mse_loss(model(x), y)",
-    windows ? `    (loss / ${every}).backward()` : "    loss.backward()",
-    ...(windows ? [`    if step % ${every} == 0:`] : []),
+    windows ? `    (loss / ${lengthOfWindow(setting)}).backward()` : "    loss.backward()",
+    ...(windows ? [`    if step % ${every} == 0${steps % every ? ` or step == ${steps}` : ""}:`] : []),
     `${inside}optimizer.step()`,
   ];
   return [
@@ -161,6 +161,15 @@ export function codeOf(setting) {
     { text: inside + clearingLine(setting.keep), part: "clear" },
     { text: "    losses.append(loss.item())", part: "loop" },
   ];
+}
+
+/**
+ * Return the length of a window, as code. The last window is shorter if the steps end within it.
+ * @param {Setting} setting
+ */
+function lengthOfWindow({ every, steps }) {
+  const rest = steps % every;
+  return rest ? `(${every} if step <= ${steps - rest} else ${rest})` : String(every);
 }
 
 /** @param {number} keep */

@@ -16,7 +16,7 @@
  */
 
 /**
- * Return an empty path for so many steps. A path can be reused for fewer.
+ * Return an empty path for up to `most` steps.
  * @param {number} most
  * @returns {Path}
  */

@@ -2,7 +2,7 @@
 
 import { drawProblem, surfaceOf } from "./problem.js";
 import { FULL, LIMITS } from "./setting.js";
-import { edge, rootsOf } from "./theory.js";
+import { rootsOf, sideOfEdge } from "./theory.js";
 
 /** @typedef {import("./setting.js").Setting} Setting */
 
@@ -10,6 +10,7 @@ export const DRAWS = 20;
 export const COLUMNS = 32;
 export const ROWS = 16;
 const DIVERGED = 1000; // times the loss on all samples at the start
+const ROUNDING = 1e-9; // counts as the loss at the start if that is smaller: at the minimum, all else is rounding
 
 /**
  * The gradient of each batch is a linear function of the weights: (h11·w1 + h12·w2 − c1, h12·w1 + h22·w2 − c2).
@@ -35,7 +36,8 @@ export function rateOf(lr, keep, curvatures) {
  * @param {number} curvature the larger one
  */
 export function divergesOnFull(lr, keep, curvature) {
-  return lr * curvature > edge(keep) || (keep === 1 && lr * curvature === edge(keep));
+  const side = sideOfEdge(lr * curvature, keep);
+  return side > 0 || (keep === 1 && side === 0);
 }
 
 /**
@@ -94,7 +96,7 @@ export function divergesWithin({ gradients, surface }, { lr, keep, every, w1, w2
     const along = 0.8 * (w1 - m1) + 0.6 * (w2 - m2);
     const across = 0.8 * (w2 - m2) - 0.6 * (w1 - m1);
     const loss = surface.floor + 0.5 * (steep * along * along + gentle * across * across);
-    if (at === 0) limit = DIVERGED * loss;
+    if (at === 0) limit = DIVERGED * Math.max(loss, ROUNDING);
     if (!(loss <= limit)) return true;
     const mixed = gradients[at + 1];
     grad1 += (gradients[at] * w1 + mixed * w2 - gradients[at + 3]) / every;
@@ -140,23 +142,14 @@ export class StabilityMap {
   }
 
   /**
-   * Return how many of the draws diverge at this lr and keep.
+   * Return how many of the draws diverge at this lr and keep; −1 if not all are drawn yet.
    * @param {number} lr
    * @param {number} keep
    */
   countAt(lr, keep) {
+    if (this.draws.length < DRAWS) return -1;
     const { every, w1, w2 } = this.setting;
     return this.draws.filter((draw) => divergesWithin(draw, { lr, keep, every, w1, w2 })).length;
-  }
-
-  /**
-   * Return the count of the cell at these positions, from 0 to 1; −1 if it is not simulated yet.
-   * @param {number} lr
-   * @param {number} keep
-   */
-  countOf(lr, keep) {
-    const column = Math.min(COLUMNS - 1, Math.max(0, Math.floor(lr * COLUMNS)));
-    return this.counts[Math.round(keep * (ROWS - 1)) * COLUMNS + column];
   }
 }
 

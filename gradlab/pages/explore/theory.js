@@ -11,6 +11,16 @@ export function edge(keep) {
 }
 
 /**
+ * Return 1 above the edge, 0 at it, −1 below. Rounding of lr·λ makes no difference.
+ * @param {number} a lr·λ
+ * @param {number} keep
+ */
+export function sideOfEdge(a, keep) {
+  const above = a - edge(keep);
+  return Math.abs(above) <= 1e-12 * edge(keep) ? 0 : Math.sign(above);
+}
+
+/**
  * The roots of z² − (1 + keep − a)·z + keep with a = lr·λ: two real ones, the larger in modulus first, or a pair
  * first·exp(±i·angle). ratioGap: 1 − second/first of real roots. weight: 1 − second; of a pair, its real counterpart.
  * @typedef {{first: number, angle: number, ratioGap: number, weight: number}} Roots

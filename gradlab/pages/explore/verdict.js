@@ -8,9 +8,9 @@ const DIVERGES_BY_CHANCE = 1e5;
 const FEW = 20;
 
 /**
- * Return the verdict on losses whose epochs have so many steps each.
+ * Return the verdict on losses.
  * @param {Float64Array} losses
- * @param {number} epoch
+ * @param {number} epoch steps in an epoch
  * @returns {Verdict}
  */
 export function verdictOf(losses, epoch) {

@@ -117,13 +117,29 @@ export function ticksOf({ from, to, log }, count) {
 /**
  * Return a short form of a number.
  * @param {number} value
+ * @param {number} digits of numbers that are neither tiny nor huge
  */
-export function short(value) {
+export function short(value, digits = 3) {
   if (!Number.isFinite(value)) return value > 0 ? "∞" : value < 0 ? "−∞" : "nan";
   const size = Math.abs(value);
   if (size && (size < 1e-3 || size >= 1e5)) {
-    const [digits, power] = value.toExponential(1).split("e");
-    return `${digits.replace(/\.0$/, "")}e${Number(power)}`.replace(/-/g, "−");
+    const [factor, power] = value.toExponential(1).split("e");
+    return `${factor.replace(/\.0$/, "")}e${Number(power)}`.replace(/-/g, "−");
   }
-  return String(Number(value.toPrecision(3))).replace("-", "−");
+  return String(Number(value.toPrecision(digits))).replace("-", "−");
+}
+
+/**
+ * Return short forms of two numbers, with as many digits as they need to look different.
+ * @template {string} K
+ * @param {Record<K, number>} values
+ * @returns {Record<K, string>}
+ */
+export function shortApart(values) {
+  const names = /** @type {K[]} */ (Object.keys(values));
+  let digits = 3;
+  const written = () => names.map((name) => short(values[name], digits));
+  while (digits < 15 && new Set(written()).size < names.length) digits++;
+  if (digits === 15) digits = 3; // equal but for rounding
+  return /** @type {Record<K, string>} */ (Object.fromEntries(names.map((name, nth) => [name, written()[nth]])));
 }

@@ -40,14 +40,17 @@ export function write(id, text) {
 /**
  * Copy text to the clipboard. Return whether it worked.
  * @param {string} text
- * @param {string} id of the element with the text; it is selected where the clipboard is closed
+ * @param {string} first the element with the beginning of the text; selected where the clipboard is closed
+ * @param {string} last the element with the end of the text
  */
-export async function copy(text, id) {
+export async function copy(text, first, last = first) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    getSelection()?.selectAllChildren(find(id, HTMLElement));
+    const details = find(first, HTMLElement).closest("details");
+    if (details) details.open = true; // what is hidden cannot be copied
+    getSelection()?.setBaseAndExtent(find(first, HTMLElement), 0, find(last, HTMLElement), find(last, HTMLElement).childNodes.length);
     return false;
   }
 }

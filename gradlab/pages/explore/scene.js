@@ -1,4 +1,4 @@
-/** The model of the page: a setting, and all that follows from it. */
+/** The scene: a setting, and all that the pictures show of it. */
 
 import { drawProblem, errorsAt, surfaceOf, SAMPLES } from "./problem.js";
 import { FULL, LIMITS, roundsOf } from "./setting.js";
@@ -10,7 +10,7 @@ import { verdictOf } from "./verdict.js";
 
 const MOST = LIMITS.steps.to;
 
-export class Model {
+export class Scene {
   /** @param {Setting} setting */
   constructor(setting) {
     this.setting = setting;
@@ -22,11 +22,12 @@ export class Model {
     this.key = keyOfProblem(setting);
     this.problem = drawn(setting);
     this.surface = surfaceOf(this.problem, setting.curvature);
-    this.verdict = this.train();
+    /** @type {import("./verdict.js").Verdict} */
+    this.verdict = "flat"; // until compute() trains
   }
 
   /**
-   * Train again after the setting has changed. Samples and batches are drawn again only if they change.
+   * Train at a setting. Samples and batches are drawn again only if they change.
    * @param {Setting} setting
    */
   compute(setting) {
