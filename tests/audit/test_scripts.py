@@ -58,7 +58,7 @@ FAULTY = [name for name in SCRIPTS if name.startswith(("faulty_", "noted_"))]
 RIGHT = [name for name in SCRIPTS if name.startswith("right_")]
 NEED = {f"right_{name}": name for name in ("lightning", "accelerate", "transformers")}  # extra `frameworks`
 NEED["noted_last-window-divided-by-n.accelerate"] = "accelerate"
-COMPILED = {"right_compiled", "right_compiled_step"}
+COMPILED = ("right_compiled", "right_compiled_step")
 DISTRIBUTED = "right_ddp"
 
 MODES: dict[str, list[str | None]] = {  # by optimizer
