@@ -121,6 +121,12 @@ def test_the_figure_names_its_colour(axes: int) -> None:
         assert words in {text.get_text() for text in figure.findobj(Text)}
 
 
+def test_nan_is_the_worst_value_of_a_metric_and_stays_nan() -> None:
+    found = results(last_accuracy=[math.nan, 0.2, 0.4, 0.6, 0.8, 1.0], last_error=[math.nan] * 6).ranges()
+    assert found["last_accuracy"] == pytest.approx({"lowest": math.nan, "median": 0.4, "highest": 1.0}, nan_ok=True)
+    assert all(map(math.isnan, found["last_error"].values()))
+
+
 def test_plot_takes_a_color_and_reports_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = written(results())
@@ -141,11 +147,11 @@ def test_show_and_export_have_the_measured_columns(tmp_path: Path, monkeypatch: 
     assert shown == [
         "last_loss          1 … 6, median 3",
         "best_loss          1 … 6, median 3",
-        "training_set_loss  0.2 … inf, median 0.5",
+        "training_set_loss  0.2 … nan, median 0.5",
         "last_error         2 … 2, median 2",
     ]
     ranges = json.loads(gives("show", folder, "--json").stdout)["ranges"]
-    assert ranges["training_set_loss"] == {"lowest": 0.2, "median": 0.5, "highest": "inf"}
+    assert ranges["training_set_loss"] == {"lowest": 0.2, "median": 0.5, "highest": "nan"}
     lines = [line.split(",") for line in gives("export", folder).stdout.splitlines()]
     assert lines[0][-3:] == ["best_loss", "training_set_loss", "last_error"]
     assert [line[-2] for line in lines[1:]] == ["nan", "0.2", "", "0.4", "0.5", "0.6"]
