@@ -114,7 +114,11 @@ def faults_of_options(name: OptimizerName, options: Mapping[str, object]) -> Ite
     if isinstance(name, str):
         taken = TakenOptions({"lr": "float"}) if name == VANILLA else _options(name)
     elif name.given is not None:
-        taken = options_of(user_code.load(name))
+        try:
+            taken = options_of(load(name))
+        except OptimizerError as error:
+            yield "name", error
+            return
     elif (file := user_code.source_file(name)) is not None:
         taken = options_in(file, name.function)
     if not isinstance(name, str) and _is_function(name):
@@ -125,8 +129,6 @@ def faults_of_options(name: OptimizerName, options: Mapping[str, object]) -> Ite
 
 def _is_function(name: FunctionName) -> bool:
     """Return whether a user's name stands for a function, without importing its file."""
-    if name.given is not None:
-        return inspect.isfunction(user_code.load(name))
     file = user_code.source_file(name)
     return file is not None and isinstance(definitions_in(file).get(name.function), ast.FunctionDef)
 

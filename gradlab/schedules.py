@@ -140,6 +140,9 @@ def rehearse(name: ScheduleName, optimizer: Optimizer, options: Mapping[str, Any
             for _ in range(3):
                 optimizer.step()
                 made.step()
+        except ZeroDivisionError:
+            zero = [key for key, value in options.items() if value == 0]
+            raise OptimizerError(f"schedule '{name}': {' and '.join(zero) or 'an option'} must not be 0") from None
         except Exception as error:  # torch raises several types for a bad value
             raise OptimizerError(f"schedule '{name}': {reason_of(error)}") from None
 

@@ -229,7 +229,12 @@ def _loaded(named: FunctionName, source: str | None) -> Callable[..., object]:
     _note_helpers(before, module.__name__)
     function = getattr(module, named.function, None)
     if function is None:
-        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+        is_class = named.kind == "optimizer"
+        own = [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, "__module__", "") == module.__name__ and isinstance(value, type) == is_class
+        ]
         what = unknown(f"{named.noun} in {named.file or named.module}:", named.function, own)
         raise _ERRORS[named.kind](what)
     if not callable(function):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from gradlab.cli import app
 from gradlab.errors import PlotError
-from gradlab.plotting import color_of, draw_phases, panels_of_sweep
+from gradlab.plotting import DEFAULT_COLOR, color_of, draw_phases, panels_of_sweep
 from gradlab.store import Block, Results, SweepFolder, SweepRecord
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def test_an_unknown_color_names_the_nearest_and_all() -> None:
     with pytest.raises(PlotError) as raised:
         color_of([results(**VALIDATED)], "acuracy")
     assert str(raised.value) == (
-        "unknown --color 'acuracy'; did you mean 'last_accuracy'? "
+        "unknown color 'acuracy'; did you mean 'last_accuracy'? "
         "Known: training_set_loss, last_accuracy, best_accuracy, last_loss, best_loss, first_loss"
     )
-    with pytest.raises(PlotError, match="unknown --color 'accuracy'"):
+    with pytest.raises(PlotError, match="unknown color 'accuracy'"):
         color_of([results(**VALIDATED), results()], "accuracy")
 
 
@@ -121,6 +121,35 @@ def test_the_figure_names_its_colour(axes: int) -> None:
         assert words in {text.get_text() for text in figure.findobj(Text)}
 
 
+def test_nan_is_the_worst_value_of_a_metric_and_stays_nan() -> None:
+    found = results(last_accuracy=[math.nan, 0.2, 0.4, 0.6, 0.8, 1.0], last_error=[math.nan] * 6).ranges()
+    assert found["last_accuracy"] == pytest.approx({"lowest": math.nan, "median": 0.4, "highest": 1.0}, nan_ok=True)
+    assert all(map(math.isnan, found["last_error"].values()))
+
+
+def test_nan_of_a_run_that_did_not_diverge_is_not_drawn() -> None:
+    found = results(last_m=[math.nan, 2.0, 3.0, 4.0, 5.0, 6.0])
+    assert color_of([found], "m").notice == "1 of 6 runs have no last_m and are not drawn."
+    assert panel(found, "m").loss == [[None, 3.0, 5.0], [2.0, 4.0, 6.0]]
+    found.blocks[0].verdict[0] = "diverges"
+    assert color_of([found], "m").notice == ""
+    assert panel(found, "m").loss == [[math.inf, 3.0, 5.0], [2.0, 4.0, 6.0]]
+
+
+def test_a_color_that_is_nan_in_all_runs_is_refused() -> None:
+    with pytest.raises(PlotError, match="Nothing to draw: last_m is nan or missing in 6 runs"):
+        color_of([results(last_m=[math.nan] * 6)], "m")
+
+
+def test_the_default_file_is_named_after_a_chosen_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = written(results(**VALIDATED))
+    for chosen in ([], ["--color", "accuracy"], ["--color", "best_accuracy"], ["--color", DEFAULT_COLOR]):
+        gives("plot", folder, *chosen)
+    pictures = {file.name for file in Path(folder).glob("*.png")}
+    assert pictures == {"phase.png", "phase-last_accuracy.png", "phase-best_accuracy.png"}
+
+
 def test_plot_takes_a_color_and_reports_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = written(results())
@@ -128,7 +157,7 @@ def test_plot_takes_a_color_and_reports_the_default(tmp_path: Path, monkeypatch:
     assert "Coloured" not in gives("plot", folder, "--color", "last_loss").stderr
     assert gives("plot", folder, "--quiet").stderr == ""
     answer = gives("plot", folder, "--color", "acuracy", exit_status=2)
-    assert answer.stderr.startswith("unknown --color 'acuracy'. Known: last_loss")
+    assert answer.stderr.startswith("unknown color 'acuracy'. Known: last_loss")
     gives("run", "--task", "noisy_line", "--steps", "2", "--out", "single", "--quiet")
     answer = gives("plot", "single", "--color", "loss", exit_status=2)
     assert answer.stderr == "--color loss: only a map has colours. Pass the folder of a sweep.\n"
@@ -141,11 +170,11 @@ def test_show_and_export_have_the_measured_columns(tmp_path: Path, monkeypatch: 
     assert shown == [
         "last_loss          1 … 6, median 3",
         "best_loss          1 … 6, median 3",
-        "training_set_loss  0.2 … inf, median 0.5",
+        "training_set_loss  0.2 … nan, median 0.5",
         "last_error         2 … 2, median 2",
     ]
     ranges = json.loads(gives("show", folder, "--json").stdout)["ranges"]
-    assert ranges["training_set_loss"] == {"lowest": 0.2, "median": 0.5, "highest": "inf"}
+    assert ranges["training_set_loss"] == {"lowest": 0.2, "median": 0.5, "highest": "nan"}
     lines = [line.split(",") for line in gives("export", folder).stdout.splitlines()]
     assert lines[0][-3:] == ["best_loss", "training_set_loss", "last_error"]
     assert [line[-2] for line in lines[1:]] == ["nan", "0.2", "", "0.4", "0.5", "0.6"]

@@ -144,6 +144,64 @@ def test_a_metric_that_is_no_number_is_refused_at_once(metric: Callable[[Any, An
         Evaluator(task).check()
 
 
+def boom(*_: Any) -> float:
+    raise ValueError("boom\nmore")
+
+
+def test_a_metric_that_raises_is_named_at_once() -> None:
+    task = Task(doubling(), TRAINING, mean_loss, validation=VALIDATION, metrics={"good": hits, "bad": boom})
+    with pytest.raises(TaskError, match=r"^metric 'bad' raises ValueError: boom \(.*test_evaluating.py:\d+\)$"):
+        Evaluator(task).check()
+
+
+def test_a_validation_batch_of_another_width_is_named_at_once() -> None:
+    task = Task(doubling(), TRAINING, mean_loss, validation=[(torch.ones(2, 3), torch.ones(2, 1))])
+    with pytest.raises(TaskError, match=r"^the loss of a validation batch raises RuntimeError: mat1 and mat2 shapes"):
+        Evaluator(task).check()
+
+
+def test_an_error_of_a_later_batch_keeps_its_type_and_names_the_metric() -> None:
+    task = Task(doubling(), TRAINING, mean_loss, metrics={"bad": boom})
+    with pytest.raises(ValueError, match="boom") as raised:
+        Evaluator(task).evaluate()
+    assert raised.value.__notes__ == ["raised by metric 'bad'"]
+
+
+def backward(model: nn.Module, batch: Any) -> float:
+    with torch.enable_grad():
+        mean_loss(model, batch).backward()
+    return 1.0
+
+
+def scaling(model: nn.Module, _batch: Any) -> float:
+    next(model.parameters()).data.mul_(2)
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "what"), [(backward, r"\.grad"), (scaling, "the model's weights")], ids=["backward", "scaling"]
+)
+@pytest.mark.parametrize("has_grad", [False, True])
+def test_a_metric_that_changes_what_is_trained_is_refused(metric: Any, what: str, has_grad: bool) -> None:
+    task = Task(doubling(), TRAINING, mean_loss, metrics={"mine": metric})
+    if has_grad:
+        mean_loss(task.model, TRAINING[1]).backward()
+    with pytest.raises(TaskError, match=f"^metric 'mine' changes {what}, and so the training; use "):
+        Evaluator(task).check()
+
+
+def test_a_metric_may_compute_gradients() -> None:
+    def norm(model: nn.Module, batch: Any) -> Any:
+        with torch.enable_grad():
+            (found,) = torch.autograd.grad(mean_loss(model, batch), list(model.parameters()))
+        return found.square().sum()
+
+    task = Task(doubling(), TRAINING, mean_loss, metrics={"norm": norm})
+    with torch.no_grad():
+        next(task.model.parameters()).fill_(math.nan)
+    Evaluator(task).check()
+
+
 def test_a_loss_that_is_no_number_is_refused() -> None:
     with pytest.raises(TaskError, match=r"the task's loss must be a scalar tensor, got a tensor of shape \(4, 1\)"):
         Evaluator(Task(doubling(), TRAINING, squared, validation=VALIDATION)).check()

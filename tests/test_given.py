@@ -75,3 +75,10 @@ def test_a_function_with_the_name_of_a_built_in_task_is_its_own() -> None:
 
     own, built_in = short(noisy_line), short("noisy_line")
     assert own["zero_grad", 42].first_loss != built_in["zero_grad", 42].first_loss
+
+
+def test_the_loss_of_another_supervised_task_needs_no_criterion() -> None:
+    other = Task.supervised(torch.nn.Linear(1, 1), [(torch.ones(1, 1), torch.ones(1, 1))], torch.nn.MSELoss())
+    assert short(Task(other.model, other.batches, other.loss)).ok
+    with pytest.raises(TaskError, match="criterion must be a function or a module, got None"):
+        short(Task.supervised(other.model, other.batches, None))  # type: ignore[arg-type]

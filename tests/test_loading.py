@@ -439,6 +439,21 @@ def evaluated(seed):
 """
 
 
+ONE_BATCH = "one batch, not a list of batches; write validation=[(x, y)]"
+
+
+def test_two_tensors_are_batches_of_a_task_with_such_batches() -> None:
+    write(
+        "mine.py",
+        "import torch\nfrom gradlab import Task\nx = torch.ones(2, 1)\ndef mine(seed, pairs=False):\n"
+        "    batches = [(x, x)] if pairs else [x]\n"
+        "    return Task(torch.nn.Linear(1, 1), batches, lambda model, batch: model(x).mean(), validation=(x, x))\n",
+    )
+    assert len(list(built("mine.py:mine").validation or ())) == 2
+    with pytest.raises(TaskError, match=re.escape(ONE_BATCH)):
+        built("mine.py:mine", pairs=True)
+
+
 @pytest.mark.parametrize(
     ("given", "wrong"),
     [
@@ -447,7 +462,12 @@ def evaluated(seed):
             "validation=iter([1])",
             "its validation is a list_iterator, which allows one pass only; use a list or a Data",
         ),
-        ("validation=3", "its validation is an int, which allows one pass only"),
+        ("validation=3", "its validation is an int, not batches; use a list, as in validation=[(x, y)]"),
+        ("validation=max", "its validation is a builtin_function_or_method, not batches; use a list, as in"),
+        ("validation={'x': 1}", "its validation is a dict, not batches; use a list, as in validation=[(x, y)]"),
+        ("validation='valid'", "its validation is a str, not batches; use a list, as in validation=[(x, y)]"),
+        ("validation=(torch.ones(3, 1), torch.ones(3, 1))", f"its validation is {ONE_BATCH}"),
+        ("validation=[torch.ones(3, 1), torch.ones(3, 1)]", f"its validation is {ONE_BATCH}"),
         ("metrics=[max]", 'its metrics are a list; use a dict: {"accuracy": function}'),
         ("metrics={'top 5': max}", "metric 'top 5' needs a name of letters, digits and _"),
         ("metrics={3: max}", "metric 3 needs a name of letters"),

@@ -260,6 +260,14 @@ def test_a_mistake_is_found_in_the_experiment(options: dict[str, Any], message: 
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "found"), [(torch.nn.Linear, "Linear is another class"), (len, "len is a builtin_function_or_method")]
+)
+def test_a_given_object_that_is_no_optimizer_is_refused(given: Any, found: str) -> None:
+    with pytest.raises(OptimizerError, match=f": {found}, not a class derived from torch.optim.Optimizer$"):
+        gradlab.run("noisy_line", optimizer=given, out=None, quiet=True)
+
+
 def test_what_an_optimizer_takes_besides_is_left_to_it() -> None:
     taken = {"optimizer__rho": 1, "optimizer__whatever": "x", "optimizer__kind": "b"}
     assert chosen(optimizer__name="mine.py:Options", **taken).optimizer.options["whatever"] == "x"
@@ -268,7 +276,10 @@ def test_what_an_optimizer_takes_besides_is_left_to_it() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "mine.py:lion"}, r"unknown class in .*mine.py: 'lion'; did you mean 'Lion'\?"),
+        (
+            {"name": "mine.py:lion"},
+            r"unknown class in .*mine.py: 'lion'; did you mean 'Lion'\? Known: ((?!warmup).)*$",
+        ),
         ({"name": "mine.py:NoOptimizer"}, "NoOptimizer is another class, not a class derived from torch.optim.Opt"),
         ({"name": "mine.py:math"}, "math is a module, not a class"),
         ({"name": "mine.py:Stepless"}, r"Stepless does not define step. Add def step\(self\)."),
@@ -317,7 +328,7 @@ def test_options_that_a_sweep_lacks_too_are_reported_by_it() -> None:
 
 
 def test_match_lr_and_tensorflow_refuse_an_unknown_step() -> None:
-    with pytest.raises(ExperimentError, match=r"the step of mine.py:Lion is not known to be that"):
+    with pytest.raises(ExperimentError, match=r"such as sgd; the step of mine.py:Lion is not known to be that"):
         chosen(optimizer__name=LION, match_lr=True)
     with pytest.raises(OptimizerError, match=r"supports only SGD and vanilla .*; it does not support mine.py:Lion"):
         chosen(optimizer__name=LION, engine="tensorflow")

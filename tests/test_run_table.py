@@ -239,6 +239,35 @@ def evaluated(mode: str, seed: int, **values: float) -> Result:
     return result([2.0, 1.0], mode, seed)._replace(evaluations=(first, Evaluation(2, 2, 1, values)))
 
 
+@pytest.mark.parametrize("evaluated_mode", ["zero_grad", "halve_grad"])
+def test_a_mode_without_evaluations_has_empty_cells(evaluated_mode: str) -> None:
+    runs = [result([2.0, 1.0], mode) for mode in ("zero_grad", "halve_grad")]
+    last = Evaluation(2, 2, 1, {"validation_loss": 0.375, "accuracy": 0.625})
+    results = [run._replace(evaluations=(last,)) if run.mode == evaluated_mode else run for run in runs]
+    lines = {line.split()[0]: line for line in shown(run_table(results, 120), 120)[1:]}
+    for mode, line in lines.items():
+        assert ("0.375" in line, "0.625" in line) == ((mode == evaluated_mode,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "median"),
+    [
+        ("accuracy", [math.nan, math.nan], "nan"),
+        ("accuracy", [math.nan, 0.25], "nan"),
+        ("accuracy", [math.nan, 0.25, 0.75], "0.25"),
+        ("error", [math.nan, 0.25, 0.75], "0.75"),
+        ("error", [math.nan, math.inf], "inf"),
+    ],
+)
+def test_nan_is_the_worst_value_of_seeds_and_stays_nan(name: str, values: list[float], median: str) -> None:
+    results = [
+        result([2.0, 1.0], seed=nth)._replace(evaluations=(Evaluation(2, 2, 1, {name: value}),))
+        for nth, value in enumerate(values)
+    ]
+    head, line = shown(run_table(results, 120), 120)[1:3]
+    assert line.split()[head.replace("last epoch", "last-epoch").split().index(name)] == median
+
+
 def test_values_of_the_last_evaluation_are_columns() -> None:
     lines = shown(run_table([evaluated("zero_grad", 1, validation_loss=0.25, accuracy=0.875)], 120), 120)
     assert lines[0].split()[-4:] == ["validation", "accuracy", "curve", "verdict"]

@@ -279,7 +279,8 @@ def test_all_mistakes_of_a_schedule_are_reported_at_once() -> None:
             {"schedule": "OneCycleLR", "schedule__pct_start": 3},
             "schedule 'OneCycleLR': Expected float between 0 and 1",
         ),
-        ({"schedule": "CosineAnnealingLR", "schedule__T_max": 0}, "schedule 'CosineAnnealingLR': .*zero"),
+        ({"schedule": "CosineAnnealingLR", "schedule__T_max": 0}, "'CosineAnnealingLR': T_max must not be 0$"),
+        ({"schedule": "StepLR", "schedule__step_size": 0}, "schedule 'StepLR': step_size must not be 0$"),
         ({"schedule": "mine.py:nosuch"}, r"unknown function in .*mine.py: 'nosuch'"),
         ({"schedule": "mine.py:nothing"}, "returned None; return a scheduler of torch.optim.lr_scheduler"),
         (

@@ -223,6 +223,14 @@ def test_a_grid_without_axes_or_with_too_many_runs_is_refused() -> None:
         grid("keep=0:1:1001", seeds=list(range(1000)))
 
 
+def test_a_sweep_refuses_to_log_geometry() -> None:
+    with pytest.raises(
+        ExperimentError, match=r"log = \['geometry'\]: a sweep does not log geometry; .*--set log=\[\]"
+    ):
+        grid("lr=0.1,0.2", log=["geometry"])
+    assert grid("lr=0.1,0.2", log=[]).runs > 1
+
+
 def test_keep_and_every_take_the_place_of_modes() -> None:
     chosen = grid("keep=0,0.5", "every=1,4", seeds=[7])
     assert [chosen.run(nth).mode for nth in range(4)] == [

@@ -73,7 +73,7 @@ def draw_sweeps(
     quiet: bool = False,
     **options: Any,
 ) -> None:
-    """Draw sweeps next to each other, by default to phase.png in the first sweep's folder.
+    """Draw sweeps next to each other, by default to phase.png, or phase-COLOR.png, in the first sweep's folder.
 
     Args:
         sweeps: the sweeps.
@@ -86,8 +86,7 @@ def draw_sweeps(
     from gradlab import plotting
 
     first = sweeps[0]
-    files = output or [first.picture_file if len(sweeps) == 1 else first.shared_picture_file]
-    plotting.check_formats(files)
+    plotting.check_formats(output or [])
     read = [(sweep.read(), sweep.results()) for sweep in sweeps]
     records = [record for record, _ in read]
     panels: list[Any] = []
@@ -99,6 +98,9 @@ def draw_sweeps(
         print_missing_runs(record, results)
     if title is None:
         title = plotting.common_title(records)
+    file = first.picture_file if len(sweeps) == 1 else first.shared_picture_file
+    is_default = color is None or column == plotting.DEFAULT_COLOR
+    files = output or [file if is_default else file.with_stem(f"{file.stem}-{column}")]
     _write(partial(plotting.draw_phases, panels, title=title, **options), files, quiet=quiet)
     if notice and not quiet:
         print_message(notice)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gradlab.engines.losses import mean_and_items
 from gradlab.engines.resuming import Generators
 from gradlab.engines.variables import kept_modules, kept_variables
-from gradlab.errors import TaskError, kind_of, shortened
+from gradlab.errors import TaskError, kind_of, shortened, user_location
 from gradlab.rows import TRAINING_SET_LOSS, VALIDATION_LOSS
 from gradlab.tasks import unverified
 from gradlab.tasks.task import SupervisedLoss, check_pair
@@ -24,7 +24,7 @@ from gradlab.tasks.task import SupervisedLoss, check_pair
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from gradlab.tasks import Task
 
@@ -44,9 +44,12 @@ class Evaluator:
         self.loss_name = TRAINING_SET_LOSS if task.validation is None else VALIDATION_LOSS
         self._training = unverified(task.batches)
         self._generators = Generators(task, task.validation, task.metrics)
-        self._measures: dict[str, Measure] = {self.loss_name: _loss_measure(task.loss)}
+        loss = _loss_measure(task.loss)
+        self._measures: dict[str, Measure] = {
+            self.loss_name: loss if task.validation is None else _naming("the loss of a validation batch", loss)
+        }
         for name, metric in task.metrics.items():
-            self._measures[name] = _metric_measure(name, metric)
+            self._measures[name] = _naming(f"metric '{name}'", _metric_measure(name, metric))
 
     def evaluate(self) -> dict[str, float]:
         """Return the loss and the metrics of the task's model.
@@ -71,9 +74,12 @@ class Evaluator:
         If one differs, code keeps state that an evaluation does not restore.
 
         Raises:
-            TaskError: a metric is neither a number nor a pair (sum, count), or there are no batches.
+            TaskError: a metric or a validation batch raises, a metric is neither a number nor a pair (sum, count) or
+                changes what is trained, or there are no batches.
         """
-        one, other = (self._means(lambda: islice(self._batches(), 1), self._measures) for _ in range(2))
+        watched = self._measures | {name: _watched(name, self._measures[name]) for name in self.task.metrics}
+        with _named_errors():
+            one, other = (self._means(lambda: islice(self._batches(), 1), watched) for _ in range(2))
         return [name for name, value in one.items() if not _are_close(value, other[name])]
 
     def _batches(self) -> Iterator[Any]:
@@ -167,6 +173,65 @@ def _exact_sum(values: Iterable[float]) -> float:
         return math.fsum(values)
     except (OverflowError, ValueError):  # of infinities
         return sum(values)
+
+
+def _naming(what: str, measure: Measure) -> Measure:
+    """Return a measure whose errors say in a note what raised them."""
+
+    def named(model: nn.Module, batch: Any) -> tuple[float, float]:
+        try:
+            return measure(model, batch)
+        except Exception as error:
+            error.add_note(f"raised by {what}")
+            raise
+
+    return named
+
+
+def _watched(name: str, measure: Measure) -> Measure:
+    """Return a metric's measure that raises TaskError if it changes the weights or their `.grad`."""
+
+    def watched(model: nn.Module, batch: Any) -> tuple[float, float]:
+        import torch
+
+        weights = list(model.parameters())
+        contents = [weight.detach().clone() for weight in weights]
+        grads, changes = [weight.grad for weight in weights], _changes_of_grads(weights)
+        found = measure(model, batch)
+        if any(weight.grad is not grad for weight, grad in zip(weights, grads, strict=True)) or (
+            _changes_of_grads(weights) != changes
+        ):
+            raise TaskError(f"metric '{name}' changes .grad, and so the training; use torch.autograd.grad instead")
+        if not all(
+            torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in zip(weights, contents, strict=True)
+        ):
+            raise TaskError(
+                f"metric '{name}' changes the model's weights, and so the training; use copy.deepcopy(model)"
+            )
+        return found
+
+    return watched
+
+
+def _changes_of_grads(weights: Iterable[Tensor]) -> list[int]:
+    """Return how often each `.grad` was changed in place, 0 without one."""
+    return [0 if each.grad is None else each.grad._version for each in weights]  # noqa: SLF001 - no public name
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    """Turn errors that a measure has named into a TaskError of one line."""
+    try:
+        yield
+    except TaskError:
+        raise
+    except Exception as error:
+        by = [note.removeprefix("raised by ") for note in getattr(error, "__notes__", ()) if note.startswith("raised")]
+        if not by:
+            raise
+        place = f" ({where})" if (where := user_location(error)) else ""
+        why, _, _ = str(error).partition("\n")
+        raise TaskError(f"{by[0]} raises {type(error).__name__}: {shortened(why, 200)}{place}") from error
 
 
 def _loss_measure(loss: Callable[[Any, Any], Any]) -> Measure:

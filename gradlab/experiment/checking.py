@@ -476,10 +476,10 @@ def _check_files(parsed: list[Mode]) -> None:
 def _check_matched(optimizer: OptimizerName, parsed: list[Mode]) -> None:
     """Raise a GradlabError if no lr gives every mode the same effective lr."""
     if optimizer not in optimizers.LINEAR:
-        step = f"the step of {title_of(optimizer)}"
-        why = (
-            f"{step} is not proportional to .grad" if isinstance(optimizer, str) else f"{step} is not known to be that"
+        why = "is not proportional to .grad" if isinstance(optimizer, str) else "is not known to be that"
+        raise ExperimentError(
+            "match_lr needs an optimizer whose step is lr × gradient, such as sgd; "
+            f"the step of {title_of(optimizer)} {why}"
         )
-        raise ExperimentError(f"match_lr needs an optimizer whose step is lr × gradient, such as sgd; {step} {why}")
     for mode in parsed:
         modes.matched_lr_scale(mode)

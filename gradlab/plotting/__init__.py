@@ -1,5 +1,6 @@
 """Figures: loss over step, update or epoch with one labelled curve per mode, and phase diagrams of sweeps."""
 
+from gradlab.plotting.colors import DEFAULT_COLOR as DEFAULT_COLOR
 from gradlab.plotting.colors import color_of as color_of
 from gradlab.plotting.differences import common_title as common_title
 from gradlab.plotting.differences import sweep_titles as sweep_titles

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gradlab import modes as modes_
 from gradlab.errors import ModeError, PlotError, shortened
-from gradlab.plotting.colors import FALLBACK
+from gradlab.plotting.colors import FALLBACK, is_drawn
 from gradlab.plotting.differences import setting_text
 
 if TYPE_CHECKING:
@@ -187,7 +187,13 @@ class _Results(NamedTuple):
             index = index * len(values) + (list(values).index(at[key]) if key in at else 0)
         index = index * len(self.modes) + (self.modes.index(at["mode"]) if "mode" in at else 0)
         runs = range(index * len(self.seeds), (index + 1) * len(self.seeds))
-        done = [(loss, run) for run in runs if self.status[run] == "done" and (loss := self.loss[run]) is not None]
+        done = [
+            (loss, run)
+            for run in runs
+            if self.status[run] == "done"
+            and (loss := self.loss[run]) is not None
+            and is_drawn(loss, self.verdict[run])
+        ]
         if not done:
             return [], None
         share = sum(self.verdict[run] == "diverges" for _, run in done) / len(done)

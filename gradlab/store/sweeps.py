@@ -10,12 +10,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO
-from statistics import median_low
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, StrictBool, model_validator
 
 from gradlab.errors import shortened
+from gradlab.rows import lower_is_better
 from gradlab.store.files import strict_json, unwritable
 from gradlab.store.line_log import LineLog
 from gradlab.store.record_files import RecordedFolder
@@ -23,6 +23,7 @@ from gradlab.store.row_log import loss_in, strict_decoder
 from gradlab.store.run_record import Count, Seconds, Seed, Shown  # noqa: TC001 - pydantic evaluates them
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 SWEEP = "sweep.json"
@@ -113,18 +114,18 @@ class Results(NamedTuple):
     def ranges(self) -> dict[str, dict[str, float]]:
         """Return the lowest, median and highest value of the losses and measured columns over the finished runs.
 
-        NaN counts as infinite. The median is the lower one of two.
+        NaN counts as the worst value. The median is the lower one of two.
         """
         found: dict[str, list[float]] = {}
         for block in self.blocks:
             for name in ("last_loss", "best_loss", *block.measured):
                 values = zip(block.status, block.values(name), strict=True)
                 finished = [each for status, each in values if status == "done" and each is not None]
-                found.setdefault(name, []).extend(math.inf if math.isnan(each) else each for each in finished)
+                found.setdefault(name, []).extend(finished)
         return {
-            name: {"lowest": min(values), "median": median_low(values), "highest": max(values)}
+            name: {"lowest": ordered[0], "median": ordered[(len(ordered) - 1) // 2], "highest": ordered[-1]}
             for name, values in found.items()
-            if values
+            if (ordered := _worst_nan(values, last=lower_is_better(name)))
         }
 
     def column(self, name: str, runs: int) -> list[Any]:
@@ -135,6 +136,11 @@ class Results(NamedTuple):
                 if run < runs:
                     values[run] = value
         return values
+
+
+def _worst_nan(values: Iterable[float], *, last: bool) -> list[float]:
+    """Return the values in ascending order, with NaN at the end where the worst values are."""
+    return sorted(values, key=lambda each: (math.isnan(each) == last, 0.0 if math.isnan(each) else each))
 
 
 @dataclass(frozen=True)

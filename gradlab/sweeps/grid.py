@@ -104,8 +104,14 @@ def grid_of(
         overrides: what the caller set in the experiment; if that includes the modes, keep and every must not vary.
 
     Raises:
-        GradlabError: nothing varies, or an axis or value is invalid.
+        GradlabError: nothing varies, an axis or value is invalid, or the experiment logs what sweeps do not.
     """
+    if experiment.log:
+        remove = either("--set log=[]", "log=[]")
+        raise ExperimentError(
+            f"log = {experiment.log}: a sweep does not log {' and '.join(experiment.log)}; "
+            f"use {either('gradlab run', 'gradlab.run')}, or {remove} to sweep without"
+        )
     axes, subjects = axes_of(experiment, vary)
     if not axes:
         raise ExperimentError(

@@ -75,7 +75,8 @@ def _check_functions(task: Task) -> None:
     trained = {id(each) for each in task.model.parameters()}
     is_supervised = isinstance(task.loss, SupervisedLoss)
     metrics = [(f"metric '{name}'", metric) for name, metric in task.metrics.items()]
-    for what, function in (("loss", task.loss), ("criterion", task.criterion), *metrics):
+    criterion = task.loss.criterion if isinstance(task.loss, SupervisedLoss) else task.criterion
+    for what, function in (("loss", task.loss), ("criterion", criterion), *metrics):
         if not callable(function) and (what == "loss" or is_supervised):
             raise TaskError(f"the Task's {what} must be a function or a module, got {kind_of(function)}")
         for name, value in _variables_read(function, set()):

@@ -12,7 +12,7 @@ from gradlab.rows import TAKEN_NAMES
 from gradlab.signatures import option_faults, options_among
 from gradlab.tasks.builtin import BUILT_IN
 from gradlab.tasks.global_generators import seed_everything
-from gradlab.tasks.task import Task, epoch_length
+from gradlab.tasks.task import SupervisedLoss, Task, epoch_length
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,9 +110,8 @@ def _faults_of_evaluation(asked: str, made: Task) -> Iterator[TaskError]:
     """Yield what is wrong with the validation batches and the metrics, as far as no batch is needed to see it."""
     validation: Any = made.validation
     metrics: Any = made.metrics
-    if isinstance(validation, Iterator) or not isinstance(validation, Iterable | None):
-        wrong = f"its validation is {kind_of(validation)}, which allows one pass only; use a list or a DataLoader"
-        yield TaskError(f"{asked}: {wrong}")
+    if wrong := _fault_of_validation(made):
+        yield TaskError(f"{asked}: its validation is {wrong}")
     elif validation is not None and epoch_length(validation) == 0:
         yield TaskError(f"{asked}: its validation set has no batch")
     if not isinstance(metrics, Mapping):
@@ -126,3 +125,27 @@ def _faults_of_evaluation(asked: str, made: Task) -> Iterator[TaskError]:
         if not callable(metric):
             wrong = f"metric {shortened(repr(name))} is {kind_of(metric)}, not a function of model and batch"
             yield TaskError(f"{asked}: {wrong}")
+
+
+def _fault_of_validation(made: Task) -> str:
+    """Return why the validation batches cannot be iterated as such, and what would work; "" if they can."""
+    validation: Any = made.validation
+    if isinstance(validation, Iterator):
+        return f"{kind_of(validation)}, which allows one pass only; use a list or a DataLoader"
+    if not isinstance(validation, Iterable | None) or isinstance(validation, str | bytes | Mapping):
+        return f"{kind_of(validation)}, not batches; use a list, as in validation=[(x, y)], or a DataLoader"
+    if _is_pair(validation) and not _has_tensors(made):
+        return "one batch, not a list of batches; write validation=[(x, y)]"
+    return ""
+
+
+def _is_pair(value: object) -> bool:
+    """Return whether a value is a pair of tensors or arrays."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(hasattr(each, "shape") for each in value)
+
+
+def _has_tensors(made: Task) -> bool:
+    """Return whether a batch of the task may be a single tensor, as far as no batch has to be drawn to see it."""
+    if isinstance(made.loss, SupervisedLoss):
+        return False
+    return not (isinstance(made.batches, list | tuple) and made.batches and not hasattr(made.batches[0], "shape"))

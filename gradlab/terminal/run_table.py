@@ -42,15 +42,18 @@ def run_table(results: Sequence[Result], width: int) -> Table:
     by_mode = [list(group) for _, group in groupby(results, key=lambda result: result.mode)]
     final, paired = final_name(results), _paired(by_mode) if seeds > 1 and len(by_mode) > 1 else {}
     shown, optional = _columns(by_mode, final, paired)
+    evaluated = _evaluated(results)
     for curve_width in (16, 8):  # shorten the curve before dropping a column
-        lines = [_cells(runs, curve_width, final) | _differences(runs, by_mode[0], paired) for runs in by_mode]
+        lines = [
+            _cells(runs, curve_width, final, evaluated) | _differences(runs, by_mode[0], paired) for runs in by_mode
+        ]
         if needed_width(shown, lines) > width and TRAINING_SET in optional[:1]:
             shown.remove(optional.pop(0))
         if needed_width(shown, lines) <= width:
             break
     numbers = [name for name in shown if name not in ("mode", "imposed", "curve", "verdict")]
     table = fitted_table(shown, optional, lines, width, numbers)
-    titled = "median" if _evaluated(results) else "loss, median"
+    titled = "median" if evaluated else "loss, median"
     table.title = f"{titled} of {_span(len(runs) for runs in by_mode)} seeds" if seeds > 1 else None
     table.title_justify = table.caption_justify = "left"
     kept = {str(column.header) for column in table.columns}
@@ -212,8 +215,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     return "".join(map(block, cells))
 
 
-def _cells(runs: Sequence[Result], curve_width: int, final: str) -> dict[str, Text]:
-    """Return the cells of one mode."""
+def _cells(runs: Sequence[Result], curve_width: int, final: str, evaluated: Iterable[str]) -> dict[str, Text]:
+    """Return the cells of one mode; those of a value that it did not evaluate are empty."""
     losses = {
         "first": _median(run.first_loss for run in runs),
         "last": _median(run.last_loss for run in runs),
@@ -221,7 +224,9 @@ def _cells(runs: Sequence[Result], curve_width: int, final: str) -> dict[str, Te
         final: final_loss(runs, final),
         TRAINING_SET: _median(run.training_set_loss for run in runs),
     }
-    losses |= {_header(name): _median(_last_value(name, run) for run in runs) for name in _evaluated(runs)}
+    for name in evaluated:
+        best = min if lower_is_better(name) else max
+        losses[_header(name)] = _median((_last_value(name, run) for run in runs), best)
     return {
         "mode": literal_text(runs[0].mode),
         "imposed": Text(how := imposed(runs), {"no": "bold red", "approximate": "yellow"}.get(how, "")),
@@ -284,12 +289,13 @@ def _final(rows: Sequence[Row], final: str) -> float | None:
     return curves.last_tenth_mean(rows) if final == LAST_TENTH else curves.epoch_means(rows)[-1]
 
 
-def _median(values: Iterable[float | None]) -> float | None:
-    """Return the median of the values that are not None. NaN counts as the largest value."""
+def _median(values: Iterable[float | None], best: Callable[..., float] = min) -> float | None:
+    """Return the median of the values that are not None. NaN counts as the worst value."""
     found = [value for value in values if value is not None]
-    if len(found) < 2:
-        return found[0] if found else None
-    return median(math.inf if math.isnan(value) else value for value in found)
+    worst = math.inf if best is min else -math.inf
+    middle = median([worst if math.isnan(value) else value for value in found]) if found else None
+    has_infinite = any(map(math.isinf, found))
+    return math.nan if middle == worst and not has_infinite else middle
 
 
 def _median_levels(runs: Sequence[Sequence[Row]]) -> list[float]:
