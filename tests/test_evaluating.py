@@ -160,7 +160,7 @@ def test_a_validation_batch_of_another_width_is_named_at_once() -> None:
         Evaluator(task).check()
 
 
-def test_an_error_of_a_later_batch_keeps_its_type_and_names_the_metric() -> None:
+def test_a_later_error_keeps_its_type_and_names_the_metric() -> None:
     task = Task(doubling(), TRAINING, mean_loss, metrics={"bad": boom})
     with pytest.raises(ValueError, match="boom") as raised:
         Evaluator(task).evaluate()

@@ -44,7 +44,7 @@ class Flat(nn.Module):
 def mine(seed, fails=False, vector=False, eval_fails=False):
     generator = torch.Generator().manual_seed(seed)
     def loss(model, batch):
-        if fails and seed == 1:
+        if fails and seed == 1 and model.training:
             raise ValueError("not today")
         if eval_fails and not model.training:
             raise ValueError("not in eval mode")

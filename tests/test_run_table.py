@@ -245,8 +245,8 @@ def test_a_mode_without_evaluations_has_empty_cells(evaluated_mode: str) -> None
     last = Evaluation(2, 2, 1, {"validation_loss": 0.375, "accuracy": 0.625})
     results = [run._replace(evaluations=(last,)) if run.mode == evaluated_mode else run for run in runs]
     lines = {line.split()[0]: line for line in shown(run_table(results, 120), 120)[1:]}
-    for mode, line in lines.items():
-        assert ("0.375" in line, "0.625" in line) == ((mode == evaluated_mode,) * 2)
+    evaluated = {mode: ("0.375" in line, "0.625" in line) for mode, line in lines.items()}
+    assert evaluated == {mode: (mode == evaluated_mode,) * 2 for mode in ("zero_grad", "halve_grad")}
 
 
 @pytest.mark.parametrize(

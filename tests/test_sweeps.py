@@ -491,8 +491,7 @@ def test_the_identity_holds_only_what_decides_the_runs() -> None:
     base = grid("lr=0.1,0.2")
     identity = here(base).record.identity
     keyed: dict[str, Any] = {"optimizer.lr": 7.0}
-    same = [grid("lr=0.1,0.2", **keyed), grid("optimizer.lr=0.1,0.2", title="other"),
-            grid("lr=0.1,0.2", log=["geometry"])]  # fmt: skip
+    same = [grid("lr=0.1,0.2", **keyed), grid("optimizer.lr=0.1,0.2", title="other")]
     assert {experiments.identity(sweep.settings_of(each)) for each in same} == {identity}
     others = [grid("lr=0.1,0.3"), grid("lr=0.1,0.2", seeds=[1]), grid("lr=0.1,0.2", modes=["zero_grad"]),
               grid("lr=0.1,0.2", steps=13), grid("lr=0.1,0.2", match_lr=True, modes=["zero_grad"]),
