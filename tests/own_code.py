@@ -208,8 +208,11 @@ def rates_of(rows: list[Row]) -> list[float]:
     return [before - after for before, after in pairwise(losses)]
 
 
-def stop_after(experiment: Experiment, step: int, out: str = "runs") -> None:
-    """Train until this number of steps of the first run or stack, and stop with a checkpoint."""
+def stop_after(experiment: Experiment, step: int, out: str = "runs", *, message: str = "") -> None:
+    """Train until this number of steps of the first run or stack, and stop with a checkpoint.
+
+    The error must match `message`, by default that it stopped after these steps.
+    """
     stop, append = runs.Stop(), store.RowLog.append
 
     def appended(log: store.RowLog, row: Row) -> None:
@@ -218,7 +221,7 @@ def stop_after(experiment: Experiment, step: int, out: str = "runs") -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.RowLog, "append", appended)
-        with pytest.raises(runs.StoppedError, match=f"stopped after {step} steps"):
+        with pytest.raises(runs.StoppedError, match=message or f"stopped after {step} steps"):
             runs.run(experiment, Path(out), stop=stop)
 
 

@@ -35,7 +35,7 @@ def places(lines: list[str], marks: str = "") -> list[tuple[int, int]]:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_any_curves_fit_the_terminal(setting: str, width: int, unicode: bool) -> None:
     if setting.startswith("100,000") and width != 60:
-        return  # drawing so many points is slow, and no width changes it
+        return  # drawing all these points is slow, and no width changes it
     lines = picture(SETTINGS[setting](), width, unicode=unicode)
     assert max(map(len, lines)) <= min(width, 100)
     assert all(line.isascii() for line in lines) is not unicode

@@ -24,6 +24,7 @@ from gradlab.experiment import Experiment, Override
 from gradlab.runs import job, stacked_runs
 from gradlab.tasks import global_generators
 from tests.making import RecordingProgress
+from tests.own_code import stop_after
 from tests.table import OPTIMIZERS, each_with_each
 
 if TYPE_CHECKING:
@@ -388,17 +389,8 @@ def long(task: str = "global_shuffle", words: list[str] | None = None, **more: A
 
 
 def stopped(experiment: Experiment, step: int, says: str = "9 stacked runs stopped after") -> list[store.RunFolder]:
-    """Train until a wish to stop is heard after so many steps; return the folders."""
-    stop, append = runs.Stop(), store.RowLog.append
-
-    def appended(log: store.RowLog, row: Row) -> None:
-        append(log, row)
-        stop.requested = row.step + 1 == step
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.RowLog, "append", appended)
-        with pytest.raises(runs.StoppedError, match=f"{says} {step} steps; the same command continues from there"):
-            runs.run(experiment, Path("runs"), stop=stop)
+    """Train until a stop is requested after this number of steps; return the folders."""
+    stop_after(experiment, step, message=f"{says} {step} steps; the same command continues from there")
     folders = [store.RunFolder(file.parent) for file in sorted(Path("runs").glob("*/*/run.json"))]
     assert {folder.read().status for folder in folders} == {"interrupted"}
     return folders

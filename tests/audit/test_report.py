@@ -155,7 +155,7 @@ def test_without_findings_the_number_of_measurements_is_shown() -> None:
 
 
 def measured(*times: int) -> Report:
-    """Return the report on optimizers with so many measured updates of nine."""
+    """Return the report on optimizers with this number of measured updates of nine."""
     return report_of(*(OptimizerHistory("SGD", 1, updates=9, times_measured=each) for each in times))
 
 
